@@ -1,0 +1,311 @@
+"""Admission to one pybreaker circuit and the record of its outcomes, for any number of threads and event loops.
+
+pybreaker keeps the state, counts, and decides when consecutive failures trip. It cannot be asked to run the call: it would hold its lock
+meanwhile, would admit everybody in half-open, and would credit a success from before an outage to the recovery after it (all three
+measured with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock, and pybreaker is told its outcome afterwards.
+
+An *era* is the time between two changes of state. Each is an object of its own, so a call that remembers the era in which it was
+admitted can tell whether its outcome still means anything, and what exists only while half-open stands on the half-open era.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pybreaker
+
+from resilient_agents import events
+from resilient_agents.adapters.sliding_window import Window
+from resilient_agents.core.call import Audience, Call
+from resilient_agents.core.clock import clock
+
+__all__ = ["Circuit", "Closed", "Era", "HalfOpen", "Open", "Refused", "Trip", "Verdict"]
+
+Verdict = Literal["failure", "success", "neutral"]
+
+
+class Closed:
+    """Calls flow. `idle`: a success changes nothing, so there is nothing to record."""
+
+    __slots__ = ("failing", "idle", "window")
+    closed: Final = True
+    name: Final = "closed"
+
+    def __init__(self, window: Window | None, *, idle: bool) -> None:
+        self.window = window
+        self.idle = idle
+        self.failing = False
+
+
+class Open:
+    """Calls are refused `until` a moment of the monotonic clock."""
+
+    __slots__ = ("reason", "until")
+    closed: Final = False
+    idle: Final = False
+    name: Final = "open"
+
+    def __init__(self, until: float, reason: str) -> None:
+        self.until = until
+        self.reason = reason
+
+
+class HalfOpen:
+    """A few calls probe. `permits`: who holds one, and when that lease runs out, so that a probe that hangs blocks nobody for ever."""
+
+    __slots__ = ("permits",)
+    closed: Final = False
+    idle: Final = False
+    name: Final = "half-open"
+
+    def __init__(self) -> None:
+        self.permits: dict[int, float] = {}
+
+    def expire(self, now: float) -> None:
+        for holder in [holder for holder, end in self.permits.items() if end <= now]:
+            del self.permits[holder]
+
+
+Era = Closed | Open | HalfOpen
+
+_CHANGES: Final = {"open": events.CircuitOpened, "half-open": events.CircuitHalfOpened, "closed": events.CircuitClosed}
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """When a window trips: a share of at least `minimum_calls` failed, or was slow. None switches a rule off."""
+
+    failure_rate: float | None
+    slow_rate: float | None
+    minimum_calls: int
+
+    def reason(self, window: Window) -> str | None:
+        if window.calls < self.minimum_calls:
+            return None
+        if self.failure_rate is not None and window.failures >= self.failure_rate * window.calls:
+            return f"{window.failures} of {window.calls} calls failed"
+        if self.slow_rate is not None and window.slow >= self.slow_rate * window.calls:
+            return f"{window.slow} of {window.calls} calls were slow"
+        return None
+
+
+class Refused(Exception):
+    """No admission: why, and after how many seconds it is worth asking again."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Circuit:
+    """One circuit over one pybreaker object.
+
+    Locking: `_lock` guards the pybreaker object, the era's permits and window, and the counters; no function of the user's ever runs
+    under it. `era` is replaced as a whole by the listener. Reading it takes no lock, which is all that a call in a healthy circuit
+    does: one atomic read says both whether calls flow and which era this is, so there is no moment at which the two disagree. A call
+    that reads a closed era just before the circuit opens runs, as any call does that started a moment earlier; its outcome is then
+    compared with the present era under the lock and dropped. A success in an idle era is not recorded at all: a failure that makes the
+    era un-idle at the same time is ordered after it.
+    """
+
+    def __init__(
+        self,
+        breaker: pybreaker.CircuitBreaker,
+        *,
+        name: str | None,
+        reset_after: Callable[[int], float],
+        half_open_calls: int = 1,
+        new_window: Callable[[], Window] | None = None,
+        trip: Trip | None = None,
+        judges_results: bool = False,
+        tells_all: bool = False,
+        shadow: bool = False,
+    ) -> None:
+        self.breaker = breaker
+        self.name = name
+        self.half_open_calls = half_open_calls
+        self.rejections = 0
+        self.transitions = 0
+        self._reset_after = reset_after
+        self._new_window = new_window
+        self._trip = trip
+        self._idle = new_window is None and not judges_results and not tells_all
+        self._tells_all = tells_all
+        self._shadow = shadow
+        self._lock = threading.RLock()
+        self._openings = 0
+        self._reason = ""
+        self._changes: deque[events.CircuitChanged] = deque()
+        self._pending: deque[tuple[events.CircuitChanged, Audience | None]] = deque()
+        self._telling = threading.Lock()
+        self.era: Era = self._new_era(breaker.current_state)
+        breaker.add_listener(_Listener(self))
+
+    def _new_era(self, state: str) -> Era:
+        if state == "closed":
+            self._openings = 0
+            return Closed(self._new_window() if self._new_window is not None else None, idle=self._idle)
+        if state == "half-open":
+            return HalfOpen()
+        self._openings += 1
+        reason, self._reason = self._reason, ""
+        return Open(clock.monotonic() + self._reset_after(self._openings), reason or f"{self.breaker.fail_counter} failures")
+
+    def changed(self, old: str, new: str) -> None:
+        """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its own lock meanwhile."""
+        self.era = self._new_era(new)
+        self.transitions += 1
+        self._changes.append(_CHANGES[new]("", self.name or "", old, new, self._shadow))  # type: ignore[arg-type]  # pybreaker's names
+
+    def admit(self, call: Call) -> Era:
+        """The era in which `call` may run. In half-open it holds a permit afterwards. Raises Refused."""
+        with self._lock:
+            now = clock.monotonic()
+            if isinstance(self.era, Open) and now >= self.era.until:
+                self.breaker.half_open()
+            era = self.era
+            if isinstance(era, Open):
+                self.rejections += 1
+                raise Refused(f"open after {era.reason}", era.until - now)
+            if isinstance(era, HalfOpen):
+                era.expire(now)
+                if id(call) not in era.permits and len(era.permits) >= self.half_open_calls:
+                    self.rejections += 1
+                    raise Refused("half-open and all its probes are taken", min(era.permits.values()) - now)
+                era.permits[id(call)] = now + self._reset_after(max(1, self._openings))
+                if call.permits is None:
+                    call.permits = {}
+                call.permits[id(self)] = era
+            return era
+
+    def record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool = False) -> None:
+        """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era means nothing."""
+        with self._lock:
+            if call.permits is not None:
+                era = call.permits.pop(id(self), era)
+            held = isinstance(era, HalfOpen) and era.permits.pop(id(call), None) is not None
+            if era is not self.era or verdict == "neutral" or isinstance(era, Open):
+                return
+            if isinstance(era, HalfOpen):
+                if held:
+                    self._tell_breaker(failed=verdict == "failure" or slow, error=error)
+                return
+            failed = verdict == "failure"
+            if era.window is not None:
+                era.window.record(clock.monotonic(), failed=failed, slow=slow)
+            if failed:
+                era.failing, era.idle = True, False
+            if failed or era.failing or self._tells_all:
+                self._tell_breaker(failed=failed, error=error)
+            if not failed and era.failing:
+                era.failing, era.idle = False, self._idle
+            if era is self.era and era.window is not None and self._trip is not None:
+                reason = self._trip.reason(era.window)
+                if reason is not None:
+                    self._reason = reason
+                    self.breaker.open()
+
+    def _tell_breaker(self, *, failed: bool, error: Exception | None) -> None:
+        if not failed:
+            self.breaker.call(_nothing)
+            return
+        if isinstance(self.era, HalfOpen):
+            self._reason = "a failed probe"
+        told = error if error is not None else _Failure()
+        traceback = told.__traceback__
+        try:
+            self.breaker.call(_fail, told)
+        except Exception:
+            pass  # pybreaker raises what it was told, or its own error when that opened the circuit
+        finally:
+            told.__traceback__ = traceback
+
+    def open(self, reason: str) -> None:
+        with self._lock:
+            self._reason = reason
+            self.breaker.open()
+            self._reason = ""
+
+    def close(self) -> None:
+        with self._lock:
+            self.breaker.close()
+
+    def half_open(self) -> None:
+        with self._lock:
+            self.breaker.half_open()
+
+    def sync(self) -> None:
+        """Notice a change of state that happened in a storage shared with others."""
+        if self.breaker.current_state != self.era.name:
+            with self._lock:
+                state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
+                if state != self.era.name:
+                    self.changed(self.era.name, state)
+
+    def window(self) -> Window | None:
+        """The present window, aged. Read it at once: it goes on changing."""
+        with self._lock:
+            window = self.era.window if isinstance(self.era, Closed) else None
+            if window is not None:
+                window.age(clock.monotonic())
+            return window
+
+    def deliver(self, audience: Audience | None) -> None:
+        """Tell of the changes so far, each once and in order; called after every step that may have changed the state.
+
+        Two threads that change the state one after the other must not tell of it in the other order. So one of them tells for all,
+        while the others go on: nobody ever waits for `_telling`. Whoever adds a change after the teller's last look finds it free.
+        """
+        with self._lock:
+            while self._changes:
+                self._pending.append((self._changes.popleft(), audience))
+        while self._pending and self._telling.acquire(blocking=False):
+            try:
+                while self._pending:
+                    change, told = self._pending.popleft()
+                    if told is None:
+                        events.publish(change)
+                    else:
+                        change.policy = told.policy
+                        told.tell(change)
+            finally:
+                self._telling.release()
+
+    @property
+    def untold(self) -> bool:
+        """Is there a change to deliver?"""
+        return bool(self._changes or self._pending)
+
+    def after_fork(self) -> None:
+        """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
+        self._lock = threading.RLock()
+        self._telling = threading.Lock()
+        if hasattr(self.breaker, "_lock"):
+            self.breaker._lock = threading.RLock()  # pybreaker offers no way to renew it
+        if isinstance(self.era, HalfOpen):
+            self.era.permits.clear()
+
+
+class _Failure(Exception):
+    """Stands for a failure that has no error object: a result, an expired time limit."""
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        self._circuit.changed(old_state.name if old_state is not None else "closed", new_state.name)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _fail(error: Exception) -> None:
+    raise error

@@ -1,0 +1,419 @@
+"""`CircuitBreaker`: stop calling what is down. The circuit itself is pybreaker's (see circuit.py)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, NoReturn
+
+import pybreaker
+
+from resilient_agents import deadline, events
+from resilient_agents.adapters.circuit import Circuit, Era, HalfOpen, Open, Refused, Trip, Verdict
+from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
+from resilient_agents.classify import counts_against_dependency, verdict
+from resilient_agents.core import live
+from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
+from resilient_agents.core.clock import clock
+from resilient_agents.core.fork import reset_after_fork
+from resilient_agents.core.match import Match, matcher, names
+from resilient_agents.durations import positive_int, seconds
+from resilient_agents.errors import CircuitOpenError, Rejected
+
+__all__ = ["CircuitBreaker", "adapt_native"]
+
+_named: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
+_named_lock = threading.Lock()
+
+
+class _Breaking:
+    """The path of a call through a circuit, the same for our breaker and a native one."""
+
+    _circuit: Circuit
+    _shadow = False
+    _slow_call: float | None = None
+    _when: Callable[[Any], object] | None = None
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        era = self._circuit.era
+        if not era.closed:
+            era = self._admit(call, era)
+        started, waited = (clock.monotonic(), call.waited) if self._slow_call is not None else (0.0, 0.0)
+        finished = False
+        try:
+            result = await proceed(call)
+            finished = True
+        except Exception as error:
+            finished = True
+            slow = self._slow(call, started, waited)
+            cause = unboxed(error)
+            self._record(call, era, self._verdict(cause), cause, slow=slow)
+            raise
+        finally:
+            if not finished:
+                self._interrupted(call, era)
+        if call.closers is not None:
+            slow = self._slow(call, started, waited)
+            call.closers.append(lambda end: self._closed(call, era, end, slow=slow))
+        elif not era.idle or call.permits is not None:
+            failed = self._when is not None and bool(self._when(result))
+            self._record(call, era, "failure" if failed else "success", None, slow=self._slow(call, started, waited))
+        return result
+
+    def recheck(self, call: Call) -> None:
+        """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
+        era = self._circuit.era
+        if not era.closed:
+            self._admit(call, era)
+
+    def _admit(self, call: Call, seen: Era) -> Era:
+        circuit = self._circuit
+        try:
+            return circuit.admit(call)
+        except Refused as refused:
+            name = circuit.name or call.name
+            if call.audience is not None:
+                call.audience.tell(
+                    events.CallRejected(call.audience.policy, "circuit_breaker", refused.retry_after, circuit.name, self._shadow)
+                )
+            if self._shadow:
+                return seen
+            reason, wait = refused.reason, max(0.0, refused.retry_after)
+        finally:
+            if circuit.untold:
+                circuit.deliver(call.audience)
+        raise CircuitOpenError(
+            f"{name!r} is {reason}; next probe in {wait:.1f} s",
+            policy=call.name,
+            strategy="circuit_breaker",
+            retry_after=wait,
+        )
+
+    def _record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool) -> None:
+        self._circuit.record(call, era, verdict, error, slow=slow)
+        if self._circuit.untold:
+            self._circuit.deliver(call.audience)
+
+    def _closed(self, call: Call, era: Era, end: Exception | Neutral | None, *, slow: bool) -> None:
+        """A stream ended."""
+        if isinstance(end, Exception):
+            cause = unboxed(end)
+            self._record(call, era, self._verdict(cause), cause, slow=slow)
+        else:
+            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, slow=slow)
+
+    def _interrupted(self, call: Call, era: Era) -> None:
+        """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
+        limit = None if call.cut_short else deadline.current()
+        while limit is not None and not (limit.own and limit.fired()):
+            limit = limit.outer
+        self._record(call, era, "neutral" if limit is None else "failure", None, slow=False)
+
+    def _slow(self, call: Call, started: float, waited: float) -> bool:
+        return self._slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= self._slow_call
+
+    def _verdict(self, error: Exception) -> Verdict:
+        raise NotImplementedError
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
+
+
+class CircuitBreaker(_Breaking):
+    """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
+
+    It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in the window failed,
+    or `slow_rate` of them took `slow_call` seconds or longer; None switches a rule off. The window is the last `window` seconds (default
+    30.0) or, if given, the last `window_calls` calls; it decides from `minimum_calls` (default 10; never more than `window_calls`) on.
+    After `reset_timeout` seconds (default 30.0; doubled at each opening in a row up to `max_reset_timeout`, if given) it is half-open: at
+    most `half_open_calls` probes run at a time, `successes` of them close it, one failure (or slow call) opens it again.
+
+    `on` says which errors are failures: a type, a predicate or a tuple of these; by default those that `counts_against_dependency`: time
+    limits, connections, overload, server errors and unknown ones. Any other error is a success if it proves the dependency alive, else
+    neutral; cancellation is neutral. `when` says which results are failures, such as `http_failure`.
+    `shadow=True` records, changes state and reports, but never refuses.
+
+    `name` (default: the policy's) shows in errors and telemetry; one breaker object shared by several policies is one circuit.
+    Raises ValueError or TypeError for options out of range. A call that is refused raises `CircuitOpenError`.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        failures: int | None = 5,
+        failure_rate: float | None = None,
+        window: float | timedelta = 30.0,
+        window_calls: int | None = None,
+        minimum_calls: int = 10,
+        slow_call: float | timedelta | None = None,
+        slow_rate: float = 1.0,
+        reset_timeout: float | timedelta = 30.0,
+        max_reset_timeout: float | timedelta | None = None,
+        half_open_calls: int = 1,
+        successes: int = 1,
+        on: Match = counts_against_dependency,
+        when: Callable[[Any], object] | None = None,
+        shadow: bool = False,
+    ) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"name must be a non-empty string or None, got {name!r}")
+        if failures is None and failure_rate is None and slow_call is None:
+            raise ValueError("one of failures, failure_rate and slow_call must be given, or the circuit would never open")
+        if when is not None and not callable(when):
+            raise TypeError(f"when must be a predicate on results or None, got {type(when).__name__}")
+        self.failures = None if failures is None else positive_int(failures, "failures")
+        self.failure_rate = None if failure_rate is None else _rate(failure_rate, "failure_rate")
+        self.window = seconds(window, "window", zero=False)
+        self.window_calls = None if window_calls is None else positive_int(window_calls, "window_calls")
+        minimum = positive_int(minimum_calls, "minimum_calls")
+        self.minimum_calls = minimum if self.window_calls is None else min(minimum, self.window_calls)
+        self._slow_call = None if slow_call is None else seconds(slow_call, "slow_call", zero=False)
+        self.slow_rate = _rate(slow_rate, "slow_rate")
+        self.reset_timeout = seconds(reset_timeout, "reset_timeout", zero=False)
+        self.max_reset_timeout = None if max_reset_timeout is None else seconds(max_reset_timeout, "max_reset_timeout", zero=False)
+        if self.max_reset_timeout is not None and self.max_reset_timeout < self.reset_timeout:
+            raise ValueError(f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), got {self.max_reset_timeout:g}")
+        self.half_open_calls = positive_int(half_open_calls, "half_open_calls")
+        self.successes = positive_int(successes, "successes")
+        self._on = on
+        self._matches = None if on is counts_against_dependency else matcher(on)
+        self._when = when
+        self._shadow = bool(shadow)
+        self._circuit = Circuit(
+            pybreaker.CircuitBreaker(
+                fail_max=self.failures or sys.maxsize,
+                reset_timeout=self.reset_timeout,
+                success_threshold=self.successes,
+                throw_new_error_on_trip=False,
+                name=name,
+            ),
+            name=name,
+            reset_after=partial(_backing_off, self.reset_timeout, self.max_reset_timeout),
+            half_open_calls=self.half_open_calls,
+            new_window=self._new_window() if self.failure_rate is not None or self._slow_call is not None else None,
+            trip=Trip(self.failure_rate, None if self._slow_call is None else self.slow_rate, self.minimum_calls),
+            judges_results=when is not None,
+            shadow=self._shadow,
+        )
+        reset_after_fork(self._circuit)
+        live.add("circuit_breaker", self)
+        if name is not None and _has_twin(name):
+            warnings.warn(
+                f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        if name is not None:
+            with _named_lock:
+                _named[name] = self
+
+    def _new_window(self) -> Callable[[], Window]:
+        return partial(TimeWindow, self.window) if self.window_calls is None else partial(CountWindow, self.window_calls)
+
+    def _verdict(self, error: Exception) -> Verdict:
+        if self._matches is None:
+            return verdict(error)
+        if not isinstance(error, Rejected) and self._matches(error):
+            return "failure"
+        return "success" if verdict(error) == "success" else "neutral"
+
+    @property
+    def name(self) -> str | None:
+        return self._circuit.name
+
+    @property
+    def state(self) -> events.CircuitState:
+        """ "closed", "open" or "half-open". Ages by itself: an open circuit whose time is up reads "half-open"."""
+        era = self._circuit.era
+        return "half-open" if isinstance(era, Open) and clock.monotonic() >= era.until else era.name
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until an open circuit lets the next probe through; None when it is not open."""
+        era = self._circuit.era
+        if not isinstance(era, Open):
+            return None
+        left = era.until - clock.monotonic()
+        return left if left > 0 else None
+
+    def open(self) -> None:
+        """Open the circuit by hand, for `reset_timeout` seconds."""
+        self._by_hand(lambda: self._circuit.open("being opened by hand"))
+
+    def close(self) -> None:
+        """Close the circuit by hand and forget what was counted."""
+        self._by_hand(self._circuit.close)
+
+    def half_open(self) -> None:
+        """Let probes through now."""
+        self._by_hand(self._circuit.half_open)
+
+    def _by_hand(self, change: Callable[[], None]) -> None:
+        change()
+        self._circuit.deliver(None)
+
+    def metrics(self) -> dict[str, Any]:
+        """The live state as plain data: state, counts of the present era, rejections and transitions so far."""
+        circuit = self._circuit
+        window = circuit.window()
+        era = circuit.era
+        return {
+            "state": self.state,
+            "consecutive_failures": circuit.breaker.fail_counter if era.closed else 0,
+            "window": None if window is None else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
+            "probes": len(era.permits) if isinstance(era, HalfOpen) else 0,
+            "rejections": circuit.rejections,
+            "transitions": circuit.transitions,
+            "retry_after": self.retry_after,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Options and live state as plain data."""
+        return {
+            "strategy": "circuit_breaker",
+            "name": self.name,
+            "failures": self.failures,
+            "failure_rate": self.failure_rate,
+            "window": self.window,
+            "window_calls": self.window_calls,
+            "minimum_calls": self.minimum_calls,
+            "slow_call": self._slow_call,
+            "slow_rate": self.slow_rate,
+            "reset_timeout": self.reset_timeout,
+            "max_reset_timeout": self.max_reset_timeout,
+            "half_open_calls": self.half_open_calls,
+            "successes": self.successes,
+            "on": names(self._on),
+            "shadow": self._shadow,
+            "metrics": self.metrics(),
+        }
+
+    def __repr__(self) -> str:
+        return f"CircuitBreaker({self.name!r}, failures={self.failures}, reset_timeout={self.reset_timeout:g}) <{self.state}>"
+
+
+class NativeBreaker(_Breaking):
+    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and recording of circuit.py.
+
+    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call. They hear of a call
+    when its outcome is recorded.
+    """
+
+    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self._native = breaker
+        _shield(breaker)
+        self._circuit = Circuit(
+            breaker,
+            name=breaker.name,
+            reset_after=lambda openings: breaker.reset_timeout,
+            tells_all=True,
+        )
+        reset_after_fork(self._circuit)
+
+    def execute(self, proceed: Proceed, call: Call) -> Any:
+        _shield(self._native)
+        self._circuit.sync()
+        return super().execute(proceed, call)
+
+    def _verdict(self, error: Exception) -> Verdict:
+        return "neutral" if isinstance(error, Rejected) or not self._native.is_system_error(error) else "failure"
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "strategy": "circuit_breaker",
+            "native": "pybreaker.CircuitBreaker",
+            "name": self._native.name,
+            "failures": self._native.fail_max,
+            "reset_timeout": self._native.reset_timeout,
+            "successes": self._native.success_threshold,
+            "state": self._native.current_state,
+        }
+
+    def __repr__(self) -> str:
+        return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
+
+
+class _Shield(pybreaker.CircuitBreakerListener):
+    """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it shields, so that
+    `remove_listener` still finds it."""
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        self._failed = False
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._listener
+
+    __hash__ = None  # type: ignore[assignment]  # equal to an object with a hash of its own
+
+    def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
+        self._tell("before_call", cb, func, *args, **kwargs)
+
+    def failure(self, cb: Any, exc: BaseException) -> None:
+        self._tell("failure", cb, exc)
+
+    def success(self, cb: Any) -> None:
+        self._tell("success", cb)
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        self._tell("state_change", cb, old_state, new_state)
+
+    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            getattr(self._listener, what)(*args, **kwargs)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                events.logger.exception("listener %r failed in %s; further failures of it are not logged", self._listener, what)
+
+
+def _shield(breaker: pybreaker.CircuitBreaker) -> None:
+    """Put a shield around listeners that have none yet, in their order."""
+    listeners = breaker.listeners
+    if all(isinstance(listener, _Shield) or _ours(listener) for listener in listeners):
+        return
+    for listener in listeners:
+        breaker.remove_listener(listener)
+    for listener in listeners:
+        breaker.add_listener(listener if isinstance(listener, _Shield) or _ours(listener) else _Shield(listener))
+
+
+def _ours(listener: object) -> bool:
+    return type(listener).__module__ == Circuit.__module__
+
+
+def adapt_native(thing: Any) -> NativeBreaker | None:
+    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one circuit."""
+    if not isinstance(thing, pybreaker.CircuitBreaker):
+        return None
+    with _named_lock:
+        adapter: NativeBreaker | None = thing.__dict__.get("_resilient_agents")
+        if adapter is None:
+            adapter = thing.__dict__["_resilient_agents"] = NativeBreaker(thing)
+        return adapter
+
+
+def _has_twin(name: str) -> bool:
+    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions it?"""
+    if name in _named:
+        gc.collect()
+    return name in _named
+
+
+def _rate(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must be greater than 0 and at most 1, got {value}")
+    return float(value)
+
+
+def _backing_off(base: float, maximum: float | None, openings: int) -> float:
+    return base if maximum is None else min(maximum, base * 2.0 ** min(openings - 1, 64))

@@ -1,0 +1,180 @@
+"""One invocation on its way through the strategies, and what a strategy is.
+
+A strategy is one coroutine method. An async call awaits the chain of them; a blocking call drives the same chain with one `send(None)`,
+which runs to its end because a blocking runtime never suspends (see runtime.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient_agents import events
+from resilient_agents.classify import Failure, classify
+from resilient_agents.core.clock import clock
+
+if TYPE_CHECKING:
+    from resilient_agents.core.runtime import Runtime
+    from resilient_agents.core.threads import Worker, Workers
+
+__all__ = ["NEUTRAL", "Audience", "Boxed", "Call", "Closer", "Neutral", "Plan", "Proceed", "Strategy", "name_of", "unboxed"]
+
+
+class Strategy(Protocol):
+    """One layer of a policy.
+
+    `execute` may also be a plain function that returns `proceed(call)` when there is nothing to do afterwards.
+    It catches `Exception` only, releases in `finally`, and waits only through `call.runtime`.
+    Optional: `owns_attempts = True` (the layer repeats what is inside it), `recheck(call)` (refuse a call that waited inside),
+    `describe()` (plain data for `Policy.describe`).
+    """
+
+    def execute(self, proceed: Proceed, call: Call, /) -> Awaitable[Any]: ...
+
+
+Proceed = Callable[["Call"], Awaitable[Any]]
+
+
+class Neutral:
+    """The outcome that is neither success nor failure: closed early, cancelled."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NEUTRAL"
+
+
+NEUTRAL = Neutral()
+
+Closer = Callable[["Exception | Neutral | None"], None]
+
+
+class Boxed(Exception):
+    """Carries a user's StopIteration through coroutines, which would turn it into a RuntimeError (PEP 479)."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__()
+        self.error = error
+
+
+def unboxed(error: Exception) -> Exception:
+    """The error as the user raised it: use it wherever a predicate, handler or event sees an error."""
+    return error.error if type(error) is Boxed else error
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """`module.qualname` of any callable: partials by what they wrap, callable objects by their class."""
+    while hasattr(fn, "func") and not hasattr(fn, "__qualname__"):
+        fn = fn.func
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
+
+
+class Plan:
+    """What is fixed for all calls of a guarded function: the name, and for each layer the outer layers that want a second look."""
+
+    __slots__ = ("name", "rechecks")
+
+    def __init__(self, name: str | None, strategies: tuple[Strategy, ...] = ()) -> None:
+        self.name = name
+        self.rechecks: dict[int, tuple[Callable[[Call], None], ...]] = {}
+        outer: tuple[Callable[[Call], None], ...] = ()
+        for strategy in strategies:
+            self.rechecks[id(strategy)] = outer
+            recheck = getattr(strategy, "recheck", None)
+            if recheck is not None:
+                outer = (*outer, recheck)
+
+    def named(self, name: str) -> Plan:
+        """The same plan under the function's name, unless the policy has one of its own."""
+        if self.name is not None:
+            return self
+        plan = Plan(name)
+        plan.rechecks = self.rechecks
+        return plan
+
+
+class Audience:
+    """Those who watch one call. Absent on the call, not merely silent, when nobody does."""
+
+    __slots__ = ("attempts", "fell_back", "observers", "policy", "recorder", "started")
+
+    def __init__(self, policy: str, observers: tuple[events.Observer, ...], recorder: events.Recorder | None) -> None:
+        self.policy = policy
+        self.observers = observers
+        self.recorder = recorder
+        self.attempts = 0
+        self.fell_back = False
+        self.started = clock.monotonic()
+
+    def tell(self, event: events.Event) -> None:
+        if self.recorder is not None:
+            self.recorder.record(event)
+        for observer in self.observers:
+            observer(event)
+
+
+class Call:
+    """One invocation. What a strategy wants to leave for another one stands here.
+
+    `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after `proceed`".
+    `waited`: seconds spent queueing for slots and tokens so far.
+    `cut_short`: an outer limit leaves the present attempt less time than its own.
+    `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
+    `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it after an expiry.
+    `may_await`: a blocking chain may have to end as an awaitable.
+    `permits`: the probe permits that half-open breakers gave this call.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "args",
+        "audience",
+        "closers",
+        "cut_short",
+        "error",
+        "fn",
+        "kwargs",
+        "may_await",
+        "permits",
+        "plan",
+        "runtime",
+        "waited",
+        "workers",
+    )
+
+    def __init__(self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.plan = plan
+        self.runtime = runtime
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.audience: Audience | None = None
+        self.closers: list[Closer] | None = None
+        self.waited = 0.0
+        self.cut_short = False
+        self.error: Exception | None = None
+        self.workers: Workers | None = None
+        self.abandoned: Worker | None = None
+        self.may_await = False
+        self.permits: dict[int, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The policy's own name, else that of the function."""
+        return self.plan.name or name_of(self.fn)
+
+    def recheck(self, strategy: Strategy, waited: float) -> None:
+        """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising `Rejected`."""
+        self.waited += waited
+        for recheck in self.plan.rechecks.get(id(strategy), ()):
+            recheck(self)
+
+    def failure(self, error: BaseException) -> Failure:
+        return classify(unboxed(error) if isinstance(error, Exception) else error)
+
+    def close(self, outcome: Exception | Neutral | None) -> None:
+        """Run the closers of a stream, innermost first, once."""
+        closers, self.closers = self.closers, []
+        for closer in reversed(closers or ()):
+            closer(outcome)

@@ -1,0 +1,35 @@
+"""After `os.fork` the child has one thread: locks, queues and permits of the parent's other threads mean nothing there.
+
+What holds such things registers itself here and is told in the child, before any other code of the child runs.
+(Jitter needs nothing: CPython seeds the `random` module anew in each child.)
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+__all__ = ["ForkAware", "reset_after_fork"]
+
+
+class ForkAware(Protocol):
+    def after_fork(self) -> None:
+        """Start again with fresh locks, empty queues and full capacity."""
+
+
+_live: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+def reset_after_fork(thing: ForkAware) -> None:
+    """Call `thing.after_fork()` in every child of a fork for as long as `thing` lives."""
+    _live.add(thing)
+
+
+def _in_child() -> None:
+    for thing in list(_live):
+        thing.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

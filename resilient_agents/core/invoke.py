@@ -1,0 +1,32 @@
+"""The innermost step of every chain: call the user's function, in the way that fits what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from resilient_agents.core.call import Boxed, Call
+from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.core.threads import run_in_worker
+
+__all__ = ["invoke_any", "invoke_coroutine", "plainly"]
+
+
+def invoke_coroutine(call: Call) -> Awaitable[Any]:
+    """A declared coroutine function: what it returns is the rest of the chain."""
+    result: Awaitable[Any] = call.fn(*call.args, **call.kwargs)
+    return result
+
+
+async def invoke_any(call: Call) -> Any:
+    """Anything else, in either colour: only the call itself shows whether an awaitable comes out."""
+    result = await run_in_worker(call, call.workers, lambda: plainly(call)) if call.workers is not None else plainly(call)
+    return await settle(call, result) if is_awaitable(result) else result
+
+
+def plainly(call: Call) -> Any:
+    """Call the function here and now. A StopIteration of the user's travels boxed."""
+    try:
+        return call.fn(*call.args, **call.kwargs)
+    except StopIteration as stop:
+        raise Boxed(stop) from None

@@ -1,0 +1,32 @@
+"""The components that are alive in this process, for whoever wants to look at them: gauges, health checks.
+
+Held weakly: being here keeps nothing alive. Free of locks, so that it may be used from any thread, from a garbage collection and
+after a fork: adding, dropping and copying the values of a dict are each one atomic step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+__all__ = ["add", "each"]
+
+_live: dict[str, dict[int, weakref.ref[Any]]] = {}
+
+
+def add(kind: str, thing: object) -> None:
+    """Remember `thing` for as long as it lives. `kind`: "circuit_breaker", "bulkhead" ..."""
+    things = _live.setdefault(kind, {})
+    key = id(thing)
+
+    def forget(gone: weakref.ref[Any]) -> None:
+        if things.get(key) is gone:  # a new object may already have the old one's id
+            del things[key]
+
+    things[key] = weakref.ref(thing, forget)
+
+
+def each(kind: str) -> list[Any]:
+    """What is alive of this kind, in the order in which it was added."""
+    alive = (reference() for reference in list(_live.get(kind, {}).values()))
+    return [thing for thing in alive if thing is not None]

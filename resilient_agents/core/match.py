@@ -1,0 +1,81 @@
+"""What `on=` means everywhere: which errors a strategy acts on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Match", "Matcher", "matcher", "names"]
+
+Matcher = Callable[[Exception], bool]
+Match = type[Exception] | Matcher | tuple[Any, ...]
+
+
+def matcher(on: Match, name: str = "on") -> Matcher:
+    """One predicate for `on`: an exception type (matches its subclasses), a predicate on the error, or a tuple of these (any of them).
+
+    Types are asked before predicates. `name` is the argument's name in messages. The predicate expects errors that are `unboxed`.
+
+    Raises:
+        TypeError: something in `on` is neither, or a type that is not below `Exception`: cancellation is never matched.
+        ValueError: `on` is an empty tuple.
+    """
+    types: list[type[Exception]] = []
+    predicates: list[Matcher] = []
+    _sort(on, name, types, predicates)
+    if not predicates:
+        kinds = tuple(types)
+        return lambda error: isinstance(error, kinds)
+    if not types and len(predicates) == 1:
+        return predicates[0]
+    return _Either(tuple(types), tuple(predicates))
+
+
+def names(on: Any) -> list[str]:
+    """The parts of `on` by name, for `describe()` and `repr`: never their state."""
+    if isinstance(on, tuple):
+        return [name for part in on for name in names(part)]
+    return [getattr(on, "__name__", None) or type(on).__name__]
+
+
+class _Either:
+    __slots__ = ("_predicates", "_types")
+
+    def __init__(self, types: tuple[type[Exception], ...], predicates: tuple[Matcher, ...]) -> None:
+        self._types = types
+        self._predicates = predicates
+
+    def __call__(self, error: Exception) -> bool:
+        if isinstance(error, self._types):
+            return True
+        for predicate in self._predicates:  # a plain loop: `any` costs a generator  # noqa: SIM110
+            if predicate(error):
+                return True
+        return False
+
+
+def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Matcher]) -> None:
+    if isinstance(on, tuple):
+        if not on:
+            raise ValueError(f"{name} must name at least one exception type or predicate, got ()")
+        for part in on:
+            _sort(part, name, types, predicates)
+    elif isinstance(on, type):
+        if not issubclass(on, BaseException):
+            raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these, got the class {on.__name__}")
+        if not issubclass(on, Exception):
+            raise TypeError(
+                f"{name} must name subclasses of Exception, got {on.__name__}: "
+                f"cancellation and the interpreter's exit are never retried, counted or replaced"
+            )
+        types.append(on)
+    elif isinstance(on, BaseException):
+        raise TypeError(f"{name} must be an exception type, not an instance of one, got {type(on).__name__}(...)")
+    elif not callable(on):
+        hint = " (a tuple, not a list)" if isinstance(on, list | set | frozenset) else ""
+        raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}")
+    elif inspect.iscoroutinefunction(on) or inspect.iscoroutinefunction(getattr(on, "__call__", None)):  # noqa: B004
+        raise TypeError(f"{name} must be a plain predicate: nothing awaits it, so its coroutine would always count as true")
+    else:
+        predicates.append(on)

@@ -1,0 +1,307 @@
+"""The two colours: how a call sleeps, is limited in time and waits for others, blocking or async (asyncio and trio through anyio).
+
+Everything else in the package is written once, as coroutines over these objects. A blocking runtime sleeps in the thread and never
+suspends, with one exception: `SWITCH`, by which a chain that began blocking goes on as an awaitable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Final, Protocol
+
+import anyio
+
+from resilient_agents.core.call import Boxed, Call, Proceed
+from resilient_agents.core.clock import clock
+from resilient_agents.deadline import Deadline
+
+__all__ = [
+    "ASYNC",
+    "BLOCKING",
+    "EXPIRED",
+    "SWITCH",
+    "Expired",
+    "Runtime",
+    "Waiter",
+    "discard",
+    "drive",
+    "go_on",
+    "is_awaitable",
+    "on_event_loop",
+    "settle",
+]
+
+
+class _Expired:
+    __slots__ = ()
+
+
+EXPIRED: Final = _Expired()
+
+
+class Expired(BaseException):
+    """Unwinds a blocking call whose worker thread ran out of time, as a cancellation does in async code: no strategy catches it
+    but the `Timeout` that set `limit`."""
+
+    def __init__(self, limit: Deadline) -> None:
+        super().__init__()
+        self.limit = limit
+
+
+class Waiter(Protocol):
+    """One caller in a queue. It lives on one thread or event loop and can be woken from any."""
+
+    def wake(self) -> bool:
+        """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
+
+    def alive(self) -> bool:
+        """False when its event loop is closed."""
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait to be woken, at most `seconds`; False when the time ran out."""
+
+
+class Runtime(Protocol):
+    """What differs between blocking and async code."""
+
+    blocking: bool
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in this colour."""
+
+    async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
+        """`proceed(call)`, cut off at `limit`; `EXPIRED` when it was. A TimeoutError of the user's passes through."""
+
+    def waiter(self) -> Waiter:
+        """A waiter for the current thread or task."""
+
+    def owner(self) -> int:
+        """Identity of the current thread or task."""
+
+
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def on_event_loop() -> bool:
+    """Does an event loop run in this thread, so that blocking it would block the loop?"""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        return trio is not None and bool(trio.lowlevel.in_trio_run())
+    return True
+
+
+class _ThreadWaiter:
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> bool:
+        try:
+            self._lock.release()
+        except RuntimeError:  # woken before
+            pass
+        return True
+
+    def alive(self) -> bool:
+        return True
+
+    async def wait(self, seconds: float | None) -> bool:
+        if seconds is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class Blocking:
+    blocking = True
+
+    async def sleep(self, seconds: float) -> None:
+        clock.sleep(seconds)
+
+    async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
+        """Cooperative: whoever waits looks at the deadline; only a worker thread can be left behind, by `Expired`."""
+        try:
+            return await proceed(call)
+        except Expired as expired:
+            if expired.limit is not limit:
+                raise
+            return EXPIRED
+
+    def waiter(self) -> Waiter:
+        return _ThreadWaiter()
+
+    def owner(self) -> int:
+        return threading.get_ident()
+
+
+class _TaskWaiter:
+    __slots__ = ("_alive", "_event", "_post")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._post: Callable[[Callable[[], Any]], object]
+        self._alive: Callable[[], bool]
+        if _asyncio_task() is not None:
+            loop = asyncio.get_running_loop()
+            self._post = loop.call_soon_threadsafe
+            self._alive = lambda: not loop.is_closed()
+        else:
+            import trio
+
+            token = trio.lowlevel.current_trio_token()
+            self._post = token.run_sync_soon
+            self._alive = lambda: _trio_runs(token)
+
+    def wake(self) -> bool:
+        try:
+            self._post(self._event.set)
+        except RuntimeError:  # "Event loop is closed", trio.RunFinishedError
+            return False
+        return True
+
+    def alive(self) -> bool:
+        return self._alive()
+
+    async def wait(self, seconds: float | None) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+        return self._event.is_set()
+
+
+def _trio_runs(token: Any) -> bool:
+    try:
+        token.run_sync_soon(_nothing)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    pass
+
+
+class Async:
+    blocking = False
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
+        """`asyncio.timeout` where there is an asyncio task (a third of the cost), an anyio scope elsewhere."""
+        seconds = limit.at - clock.monotonic()
+        if _asyncio_task() is None:
+            with anyio.move_on_after(seconds) as scope:
+                limit.fired = lambda: scope.cancel_called
+                return await proceed(call)
+            return EXPIRED
+        inner: TimeoutError | None = None
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                limit.fired = timeout.expired
+                try:
+                    return await proceed(call)
+                except TimeoutError as error:
+                    inner = error
+                    raise
+        except TimeoutError as error:
+            if error is inner:
+                raise
+            return EXPIRED
+        finally:
+            inner = None
+
+    def waiter(self) -> Waiter:
+        return _TaskWaiter()
+
+    def owner(self) -> int:
+        task = _asyncio_task()
+        return anyio.get_current_task().id if task is None else id(task)
+
+
+BLOCKING: Final[Runtime] = Blocking()
+ASYNC: Final[Runtime] = Async()
+
+
+class _Switch:
+    """Suspends a blocking chain once, to tell its driver that the rest of it is an awaitable; then the call is async."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield self
+
+
+SWITCH: Final = _Switch()
+
+
+def is_awaitable(result: object) -> bool:
+    return hasattr(type(result), "__await__")
+
+
+async def settle(call: Call, result: Any) -> Any:
+    """The value of what a user's function returned: awaited if it is awaitable, after leaving the blocking colour where necessary."""
+    if not is_awaitable(result):
+        return result
+    awaitable: Awaitable[Any] = result
+    if call.runtime.blocking:
+        try:
+            await SWITCH
+        except GeneratorExit:
+            discard(awaitable)
+            raise
+        call.runtime = ASYNC
+    return await awaitable
+
+
+def discard(awaitable: object) -> None:
+    """Drop an awaitable that nobody will await, without the warning that it never was."""
+    close = getattr(awaitable, "close", None) or getattr(awaitable, "cancel", None)
+    if callable(close):
+        close()
+
+
+def drive(chain: Coroutine[Any, Any, Any], switched: Callable[[Coroutine[Any, Any, Any]], Any]) -> Any:
+    """Run a blocking chain to its end in one step. `switched(chain)` answers for one that goes on as an awaitable."""
+    try:
+        signal = chain.send(None)
+    except StopIteration as done:
+        return done.value
+    except Boxed as boxed:
+        error = boxed.error
+    else:
+        if signal is SWITCH:
+            return switched(chain)
+        chain.close()
+        raise RuntimeError("a strategy suspended in a blocking call: it may wait through call.runtime only")
+    raise error
+
+
+async def go_on(chain: Coroutine[Any, Any, Any]) -> Any:
+    """The awaitable that a chain which began blocking goes on as."""
+    try:
+        return await _Begun(chain)
+    except Boxed as boxed:
+        error = boxed.error
+    raise error
+
+
+class _Begun:
+    """Lets a coroutine that has already been started be awaited."""
+
+    __slots__ = ("_chain",)
+
+    def __init__(self, chain: Coroutine[Any, Any, Any]) -> None:
+        self._chain = chain
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._chain.__await__()

@@ -1,0 +1,77 @@
+"""The two layers that exist only while somebody watches: the operation around everything, and the attempt inside the innermost Retry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
+from resilient_agents.core.clock import clock
+from resilient_agents.errors import Rejected
+from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome
+
+__all__ = ["attempt", "operation"]
+
+
+def _outcome(ended: Exception | Neutral | None) -> Outcome:
+    if ended is None:
+        return "success"
+    if isinstance(ended, Neutral):
+        return "cancelled"
+    return "rejected" if isinstance(unboxed(ended), Rejected) else "failure"
+
+
+def _end_attempt(call: Call, audience: Audience, number: int, started: float, ended: Exception | Neutral | None) -> None:
+    failure = call.failure(ended) if isinstance(ended, Exception) else None
+    audience.tell(AttemptEnded(audience.policy, number, _outcome(ended), clock.monotonic() - started, failure))
+
+
+def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
+    failure = call.failure(ended) if isinstance(ended, Exception) else None
+    outcome = "fallback" if ended is None and audience.fell_back else _outcome(ended)
+    audience.tell(CallEnded(audience.policy, outcome, audience.attempts, clock.monotonic() - audience.started, failure))
+
+
+async def attempt(proceed: Proceed, call: Call) -> Any:
+    """One pass through what is inside the innermost Retry."""
+    audience = call.audience
+    if audience is None:
+        return await proceed(call)
+    audience.attempts = number = audience.attempts + 1
+    started = clock.monotonic()
+    audience.tell(AttemptStarted(audience.policy, number))
+    ended: Exception | Neutral | None = NEUTRAL
+    try:
+        result = await proceed(call)
+        ended = None
+    except Exception as error:
+        ended = error
+        raise
+    finally:
+        if ended is None and call.closers is not None:
+            call.closers.append(lambda end: _end_attempt(call, audience, number, started, end))
+        else:
+            _end_attempt(call, audience, number, started, ended)
+        ended = None
+    return result
+
+
+async def operation(proceed: Proceed, call: Call) -> Any:
+    """The whole call, from the outside."""
+    audience = call.audience
+    if audience is None:
+        return await proceed(call)
+    audience.tell(CallStarted(audience.policy))
+    ended: Exception | Neutral | None = NEUTRAL
+    try:
+        result = await proceed(call)
+        ended = None
+    except Exception as error:
+        ended = error
+        raise
+    finally:
+        if ended is None and call.closers is not None:
+            call.closers.insert(0, lambda end: _end_operation(call, audience, end))  # closers run last to first
+        else:
+            _end_operation(call, audience, ended)
+        ended = None
+    return result

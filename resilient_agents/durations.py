@@ -1,0 +1,75 @@
+"""Checks for the numbers that options are made of: durations, shares and counts.
+
+They run when an object is built, not when it is used, and every error names the argument, the rule and the value.
+A bool is an int to Python but never a number here: `Timeout(True)` is a mistake.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+__all__ = ["number", "positive_int", "seconds"]
+
+
+def seconds(value: float | timedelta, name: str, *, zero: bool = True) -> float:
+    """Return the duration `value` in seconds, as a float.
+
+    Args:
+        value: Seconds as an int or float, or a `timedelta`.
+        name: What the caller calls it; it begins the message of the error.
+        zero: Whether a duration of nothing is allowed (default: yes).
+
+    Raises:
+        TypeError: `value` is neither a number nor a `timedelta`.
+        ValueError: `value` is negative, NaN or infinite, or zero where `zero` is false.
+    """
+    if isinstance(value, timedelta):
+        result = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        result = _as_float(value)
+    else:
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, got {value!r}")
+    if not math.isfinite(result):
+        raise ValueError(f"{name} must be a finite number of seconds, got {result}")
+    if result < 0 or (result == 0 and not zero):
+        raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, got {result:g}")
+    return abs(result)  # -0.0 becomes 0.0
+
+
+def number(value: float, name: str, *, minimum: float = 0.0) -> float:
+    """Return `value`, a number that is no duration (a share, a factor, a rate), as a float of at least `minimum`.
+
+    Raises:
+        TypeError: `value` is not an int or a float.
+        ValueError: `value` is NaN, infinite or below `minimum`.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    result = _as_float(value)
+    if not math.isfinite(result):
+        raise ValueError(f"{name} must be a finite number, got {result}")
+    if result < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, got {result:g}")
+    return result
+
+
+def positive_int(value: int, name: str, *, minimum: int = 1) -> int:
+    """Return the count `value`, which must be an int of at least `minimum` (default 1).
+
+    Raises:
+        TypeError: `value` is not an int; 3.0 is not one.
+        ValueError: `value` is below `minimum`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return value
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond the largest float
+        return math.inf if value > 0 else -math.inf

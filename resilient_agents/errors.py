@@ -1,0 +1,94 @@
+"""The errors a policy raises of its own.
+
+```text
+RuntimeError
+└── ResilienceError
+    ├── Rejected                 refused before the function ran: .policy .strategy .retry_after
+    │   ├── CircuitOpenError     also a pybreaker.CircuitBreakerError
+    │   ├── BulkheadFullError
+    │   └── RateLimitedError
+    ├── PolicyTimeoutError       also a TimeoutError: .policy .strategy .limit
+    │   └── DeadlineExceeded     the limit was the caller's deadline, not the policy's own
+    └── StreamTruncatedError     also a ConnectionError
+```
+
+Everything else that leaves a policy is the user's own error, the same object.
+All of them survive pickle and copy: each rebuilds from its message, the facts travel as attributes.
+"""
+
+from __future__ import annotations
+
+import pybreaker
+
+__all__ = [
+    "BulkheadFullError",
+    "CircuitOpenError",
+    "DeadlineExceeded",
+    "PolicyTimeoutError",
+    "RateLimitedError",
+    "Rejected",
+    "ResilienceError",
+    "StreamTruncatedError",
+]
+
+
+class ResilienceError(RuntimeError):
+    """Base of every error that a policy raises of its own."""
+
+
+class Rejected(ResilienceError):
+    """A strategy refused the call before the function ran.
+
+    `policy` is the name of the policy, `strategy` that of the layer ("circuit_breaker", "bulkhead", ...),
+    `retry_after` the seconds after which another call may be admitted, or None where nobody can know.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        policy: str | None = None,
+        strategy: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.strategy = strategy
+        self.retry_after = retry_after
+
+
+class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
+    """The circuit breaker is open, or half-open with all its probes taken."""
+
+
+class BulkheadFullError(Rejected):
+    """All slots of the bulkhead are taken and the call may not wait (longer)."""
+
+
+class RateLimitedError(Rejected):
+    """The rate limit has no token within the time the call may wait."""
+
+
+class PolicyTimeoutError(ResilienceError, TimeoutError):
+    """A time limit of the policy ended the call. `limit` is that limit in seconds."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        policy: str | None = None,
+        strategy: str | None = None,
+        limit: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.strategy = strategy
+        self.limit = limit
+
+
+class DeadlineExceeded(PolicyTimeoutError):
+    """The deadline that the caller set with `deadline()` ended the call."""
+
+
+class StreamTruncatedError(ResilienceError, ConnectionError):
+    """A stream ended without the mark that says it is complete."""

@@ -1,0 +1,227 @@
+"""What happened, as small typed objects, and those who are told.
+
+An event names the policy in whose call it happened ("" outside a call) and holds plain facts: no exception, argument, result or URL.
+An *observer* is any callable that takes an event. A *recorder* follows one call and also hears when the user's generator suspends and
+resumes it, which is what spans need. Neither can break a call: what they raise is logged once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from resilient_agents.classify import Failure
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptStarted",
+    "CallEnded",
+    "CallRejected",
+    "CallStarted",
+    "CircuitChanged",
+    "CircuitClosed",
+    "CircuitHalfOpened",
+    "CircuitOpened",
+    "Event",
+    "FallbackUsed",
+    "GaveUp",
+    "LateResult",
+    "Observer",
+    "Outcome",
+    "Recorder",
+    "RetryScheduled",
+    "Subscription",
+    "TimeoutExpired",
+    "Waited",
+    "publish",
+    "subscribe",
+]
+
+Outcome = Literal["success", "failure", "rejected", "fallback", "cancelled"]
+CircuitState = Literal["closed", "open", "half-open"]
+
+logger = logging.getLogger("resilient_agents")
+
+
+@dataclass(slots=True)
+class Event:
+    """Base of all events. `policy`: the name of the policy in whose call it happened, "" outside a call."""
+
+    policy: str
+
+
+@dataclass(slots=True)
+class CallStarted(Event):
+    """An operation began."""
+
+
+@dataclass(slots=True)
+class CallEnded(Event):
+    """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out."""
+
+    outcome: Outcome
+    attempts: int
+    duration: float
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class AttemptStarted(Event):
+    """An attempt began; `attempt` counts from 1."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class AttemptEnded(Event):
+    """An attempt ended. `outcome` is never "fallback"; `duration` in seconds."""
+
+    attempt: int
+    outcome: Outcome
+    duration: float
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class RetryScheduled(Event):
+    """Attempt `attempt` failed and another follows after `delay` seconds. `reason` says where the delay comes from."""
+
+    attempt: int
+    delay: float
+    reason: Literal["backoff", "retry_after"]
+    failure: Failure | None
+
+
+@dataclass(slots=True)
+class GaveUp(Event):
+    """A retryable failure is not retried any more. `elapsed` in seconds since the first attempt began."""
+
+    attempts: int
+    elapsed: float
+    reason: Literal["stop", "retry_after", "deadline", "budget"]
+    failure: Failure | None
+
+
+@dataclass(slots=True)
+class CallRejected(Event):
+    """A strategy refused the call; with `shadow` it only would have. `name`: the breaker's or limiter's own name, if it has one."""
+
+    strategy: str
+    retry_after: float | None = None
+    name: str | None = None
+    shadow: bool = False
+
+
+@dataclass(slots=True)
+class Waited(Event):
+    """A call waited `seconds` for a slot of a bulkhead or a token of a rate limit."""
+
+    strategy: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class TimeoutExpired(Event):
+    """A time limit of `limit` seconds ended the call or attempt."""
+
+    strategy: str
+    limit: float
+
+
+@dataclass(slots=True)
+class LateResult(Event):
+    """A blocking call came back `late` seconds after its limit of `limit` seconds; its value was returned all the same."""
+
+    limit: float
+    late: float
+
+
+@dataclass(slots=True)
+class FallbackUsed(Event):
+    """A fallback stands in for an error, or for a result if `failure` is None."""
+
+    failure: Failure | None
+
+
+@dataclass(slots=True)
+class CircuitChanged(Event):
+    """Base of the three state changes. `shadow`: the breaker only watches."""
+
+    circuit_breaker: str
+    from_state: CircuitState
+    to_state: CircuitState
+    shadow: bool = False
+
+
+@dataclass(slots=True)
+class CircuitOpened(CircuitChanged):
+    """The circuit opened: calls are rejected from now on."""
+
+
+@dataclass(slots=True)
+class CircuitHalfOpened(CircuitChanged):
+    """The circuit lets probes through."""
+
+
+@dataclass(slots=True)
+class CircuitClosed(CircuitChanged):
+    """The circuit closed: calls flow again."""
+
+
+Observer = Callable[[Event], object]
+
+
+class Recorder(Protocol):
+    """Follows one call from `CallStarted` to `CallEnded`; `suspend` and `resume` enclose every `yield` to the user's code."""
+
+    def record(self, event: Event) -> None: ...
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Subscription:
+    """An observer that cannot reach the caller: its first failure is logged, the rest are dropped silently."""
+
+    __slots__ = ("_failed", "observer")
+
+    def __init__(self, observer: Observer) -> None:
+        if not callable(observer):
+            raise TypeError(f"observer must be callable, got {type(observer).__name__}")
+        if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(getattr(observer, "__call__", None)):  # noqa: B004
+            raise TypeError("observer must be a plain function: nothing awaits it; hand events over to a queue instead")
+        self.observer = observer
+        self._failed = False
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self.observer(event)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                logger.exception("observer %r failed on %s; further failures of it are not logged", self.observer, type(event).__name__)
+
+
+_subscriptions: tuple[Subscription, ...] = ()
+
+
+def subscribe(observer: Observer) -> Callable[[], None]:
+    """Tell `observer` of events outside any watched call, such as a manual `breaker.open()`. Returns what undoes it."""
+    global _subscriptions
+    subscription = Subscription(observer)
+    _subscriptions = (*_subscriptions, subscription)
+
+    def unsubscribe() -> None:
+        global _subscriptions
+        _subscriptions = tuple(s for s in _subscriptions if s is not subscription)
+
+    return unsubscribe
+
+
+def publish(event: Event) -> None:
+    """Tell the subscribers of an event that belongs to no watched call."""
+    for subscription in _subscriptions:
+        subscription(event)

@@ -1,0 +1,234 @@
+"""`Policy`: strategies composed once, around any callable."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from resilient_agents import telemetry
+from resilient_agents.adapters import adapt
+from resilient_agents.core import watch
+from resilient_agents.core.call import Audience, Call, Plan, Proceed, Strategy, name_of
+from resilient_agents.core.clock import clock
+from resilient_agents.core.guard import declares, guard
+from resilient_agents.core.invoke import invoke_any
+from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
+from resilient_agents.core.streams import Stream, invoke_stream
+from resilient_agents.deadline import Deadline, current, enter, leave
+from resilient_agents.errors import DeadlineExceeded
+from resilient_agents.events import Observer, Subscription, TimeoutExpired
+
+__all__ = ["Policy"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Policy:
+    """Strategies around a callable, outermost first: `Policy(A, B, C)` runs `A(B(C(fn)))`.
+
+    A strategy is one of ours (`Retry(3)`), a native tenacity, pybreaker, anyio or aiolimiter object, another `Policy`, or anything with
+    an `execute(proceed, call)` method. A policy is itself a strategy, is made once and shared: by many functions, threads and event loops.
+
+    `name` shows in errors, events and telemetry; by default it is the guarded function's `module.qualname`.
+    Raises TypeError, when built, for an object that cannot be a strategy.
+    """
+
+    def __init__(self, *strategies: Any, name: str | None = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"name must be a non-empty string or None, got {name!r}")
+        self.name = name
+        self.strategies: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
+        self._layers = tuple(_flatten(self.strategies))
+        self._plan = Plan(name, self._layers)
+        self._composed: dict[Proceed, _Composed] = {}
+        self._observers: tuple[Subscription, ...] = ()
+        self._parents: weakref.WeakSet[Policy] = weakref.WeakSet()
+        self.watchers: tuple[Subscription, ...] = ()
+        for strategy in self.strategies:
+            if isinstance(strategy, Policy):
+                strategy._parents.add(self)
+        self._gather_watchers()
+
+    def __call__(self, fn: F) -> F:
+        """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other callable.
+
+        The result has the same signature, types and kind, and is called the same way.
+        """
+        return cast(F, guard(self, fn))
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await policy.acall(...)` then."""
+        call = Call(self._plan, BLOCKING, fn, args, kwargs)
+        result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))  # type: ignore[arg-type]  # a coroutine
+        if inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn):
+            result.close()
+            raise TypeError(f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)")
+        return result
+
+    @overload
+    async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def acall(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a coroutine function, any callable that returns an awaitable, or a plain one, under this policy."""
+        call = Call(self._plan, ASYNC, fn, args, kwargs)
+        result = await self.composed(invoke_any).enter(call)(call)
+        if (inspect.isasyncgen(result) and declares(inspect.isasyncgenfunction, fn)) or (
+            inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn)
+        ):
+            raise TypeError(f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)")
+        return result
+
+    def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+        """Iterate what `fn` yields or returns under this policy, as one call.
+
+        `for` over it where `fn` is blocking, `async for` where it (or what it returns) is async; inside `with` or `async with` it is closed
+        at the end of the block. It is retried or replaced only before its first item; slots are held until it closes; closing it early is
+        neutral.
+        """
+        return Stream(self.composed(invoke_stream).enter, Call(self._plan, BLOCKING, fn, args, kwargs))
+
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        """Run as a strategy inside another composition."""
+        return _chain(self._layers, proceed)(call)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer(event)` for each event of every call that passes through this policy. Returns what undoes it.
+
+        The observer is called where the event happens and must not block. What it raises is logged once and changes nothing.
+        """
+        subscription = Subscription(observer)
+        self._observers = (*self._observers, subscription)
+        self._gather_watchers()
+
+        def undo() -> None:
+            self._observers = tuple(s for s in self._observers if s is not subscription)
+            self._gather_watchers()
+
+        return undo
+
+    def describe(self) -> dict[str, Any]:
+        """The policy as plain data that `json.dumps` takes: name, strategies in order, their options and live state."""
+        return {
+            "strategy": "policy",
+            "name": self.name,
+            "strategies": [_describe(strategy) for strategy in self.strategies],
+        }
+
+    def __repr__(self) -> str:
+        parts = [repr(strategy) for strategy in self.strategies]
+        if self.name is not None:
+            parts.append(f"name={self.name!r}")
+        return f"Policy({', '.join(parts)})"
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.strategies, self.name)
+
+    def composed(self, innermost: Proceed) -> _Composed:
+        """The composition around one innermost step, made once."""
+        found = self._composed.get(innermost)
+        if found is None:
+            found = self._composed[innermost] = _Composed(self, self._layers, innermost)
+        return found
+
+    def plan_for(self, fn: Callable[..., Any]) -> Plan:
+        return self._plan.named(name_of(fn))
+
+    def _gather_watchers(self) -> None:
+        inner = (strategy.watchers for strategy in self.strategies if isinstance(strategy, Policy))
+        self.watchers = tuple(dict.fromkeys((*self._observers, *(s for watchers in inner for s in watchers))))
+        for parent in list(self._parents):
+            parent._gather_watchers()
+
+
+class _Composed:
+    """One policy around one innermost step: the quiet chain, and on demand the watched one."""
+
+    def __init__(self, policy: Policy, layers: tuple[Strategy, ...], innermost: Proceed) -> None:
+        self._policy = policy
+        self._layers = layers
+        self._innermost = innermost
+        self.quiet = _chain(layers, innermost)
+        self._watched: Proceed | None = None
+
+    def enter(self, call: Call) -> Proceed:
+        """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
+        limit = current()
+        watchers = self._policy.watchers
+        recording = telemetry.active()
+        if limit is None and not watchers and not recording:
+            return self.quiet
+        chain = self.quiet
+        if watchers or recording:
+            name = call.name
+            call.audience = Audience(name, watchers, telemetry.recorder(name) if recording else None)
+            chain = self._watched or self._watch()
+        if limit is not None and (call.runtime.blocking or not limit.enforced):
+            chain = functools.partial(_bounded, chain, limit)
+        return chain if call.audience is None else functools.partial(watch.operation, chain)
+
+    def _watch(self) -> Proceed:
+        split = 1 + max((i for i, layer in enumerate(self._layers) if getattr(layer, "owns_attempts", False)), default=-1)
+        attempt = functools.partial(watch.attempt, _chain(self._layers[split:], self._innermost))
+        self._watched = watched = _chain(self._layers[:split], attempt)
+        return watched
+
+
+async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
+    """Hold a call to the deadline that its caller set."""
+    limit = Deadline(outer.at, outer.seconds, outer, own=False, enforced=True)
+    result: Any = EXPIRED
+    enter(limit)
+    try:
+        if outer.at > clock.monotonic():
+            result = await call.runtime.within(limit, proceed, call)
+        if result is EXPIRED:
+            if call.audience is not None:
+                call.audience.tell(TimeoutExpired(call.audience.policy, "deadline", outer.seconds))
+            raise DeadlineExceeded(
+                f"{call.name!r} ran into its caller's deadline of {outer.seconds:g} s",
+                policy=call.name,
+                strategy="deadline",
+                limit=outer.seconds,
+            ) from call.error
+        return result
+    finally:
+        call.error = None
+        leave(limit)
+
+
+def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
+    proceed = innermost
+    for layer in reversed(tuple(layers)):
+        proceed = functools.partial(layer.execute, proceed)
+    return proceed
+
+
+def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
+    for strategy in strategies:
+        if isinstance(strategy, Policy):
+            yield from strategy._layers
+        else:
+            yield strategy
+
+
+def _describe(strategy: Strategy) -> dict[str, Any]:
+    describe = getattr(strategy, "describe", None)
+    return describe() if callable(describe) else {"strategy": type(strategy).__name__}
+
+
+def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
+    return Policy(*strategies, name=name)
+
+
+def _refuse_awaitable(call: Call) -> Callable[[Any], Any]:
+    def refuse(chain: Any) -> Any:
+        discard(chain)
+        raise TypeError(f"{name_of(call.fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy")
+
+    return refuse

@@ -1,0 +1,177 @@
+"""One scenario, three runtimes.
+
+A test that is `async def` and takes `h` runs three times: blocking (the scenario is driven by one `send`, as a policy drives its chain),
+on asyncio and on trio, each in virtual time that jumps ahead when nothing else can happen. See `Harness`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import selectors
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient_agents import events
+from resilient_agents.core.clock import clock
+
+RUNTIMES = ["blocking", "asyncio", "trio"]
+
+
+class Events(list[events.Event]):
+    """An observer that keeps what it is told."""
+
+    def __call__(self, event: events.Event) -> None:
+        self.append(event)
+
+    def of(self, *kinds: type[events.Event]) -> list[Any]:
+        return [event for event in self if isinstance(event, kinds)]
+
+
+class Harness:
+    """What a scenario needs, in the colour it runs in. User functions are written as coroutine functions that wait with `h.sleep`."""
+
+    def __init__(self, runtime: str) -> None:
+        self.runtime = runtime
+        self.blocking = runtime == "blocking"
+
+    def now(self) -> float:
+        return clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass: in a user function this is work that takes so long."""
+        if self.blocking:
+            clock.sleep(seconds)
+        else:
+            await anyio.sleep(seconds)
+
+    def fn(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """`work` in this colour: a plain function when blocking, itself otherwise."""
+        return plain(work) if self.blocking and inspect.iscoroutinefunction(work) else work
+
+    async def call(self, policy: Any, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `work` under the policy, in this colour."""
+        if self.blocking:
+            return policy.call(self.fn(work), *args, **kwargs)
+        return await policy.acall(work, *args, **kwargs)
+
+    async def items(self, iterable: Any) -> list[Any]:
+        """All items of a stream in this colour."""
+        if self.blocking:
+            return list(iterable)
+        return [item async for item in iterable]
+
+
+def drive(coroutine: Any) -> Any:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise AssertionError("a blocking scenario suspended")
+
+
+def plain(work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return drive(work(*args, **kwargs))
+
+    function.__name__ = getattr(work, "__name__", "function")
+    function.__qualname__ = getattr(work, "__qualname__", "function")
+    return function
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Turns the time an event loop would wait into virtual time."""
+
+    elapsed = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if ready or timeout is None or timeout <= 0:
+            return ready or super().select(timeout)
+        self.elapsed += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop whose clock jumps to the next timer when nothing else is to be done."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return 1000.0 + self._jumping.elapsed
+
+
+@contextlib.contextmanager
+def swapped_clock(monotonic: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
+    before = clock.monotonic, clock.sleep
+    clock.monotonic, clock.sleep = monotonic, sleep
+    try:
+        yield
+    finally:
+        clock.monotonic, clock.sleep = before
+
+
+class ManualClock:
+    """Virtual time for blocking code: sleeping moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def manual_clock() -> Generator[ManualClock, None, None]:
+    manual = ManualClock()
+    with swapped_clock(manual, manual.sleep):
+        yield manual
+
+
+def _no_sleep(seconds: float) -> None:
+    raise AssertionError("async code slept in the thread")
+
+
+def run_on(runtime: str, scenario: Callable[[], Any]) -> Any:
+    """Run a coroutine function to its end on one of the runtimes, in virtual time."""
+    if runtime == "blocking":
+        manual = ManualClock()
+        with swapped_clock(manual, manual.sleep):
+            return drive(scenario())
+    if runtime == "asyncio":
+        loop = VirtualLoop()
+        with swapped_clock(loop.time, _no_sleep), asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(scenario())
+    import trio
+    import trio.testing
+
+    async def timed() -> Any:
+        with swapped_clock(trio.current_time, _no_sleep):
+            return await scenario()
+
+    return trio.run(timed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.fixture(params=RUNTIMES)
+def h(request: pytest.FixtureRequest) -> Harness:
+    return Harness(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or "h" not in pyfuncitem.funcargs:
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    run_on(pyfuncitem.funcargs["h"].runtime, lambda: pyfuncitem.obj(**arguments))
+    return True

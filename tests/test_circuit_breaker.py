@@ -1,0 +1,687 @@
+"""The circuit breaker: when it opens, whom it lets through, what it makes of each outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import random
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pybreaker
+import pytest
+
+from resilient_agents import CircuitBreaker, Policy
+Timeout = None
+from resilient_agents.errors import CircuitOpenError
+from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
+from tests.conftest import Events, Harness, ManualClock, run_on
+
+
+class NotFound(Exception):
+    status_code = 404
+
+
+class ServerError(Exception):
+    status_code = 503
+
+
+class RateLimited(Exception):
+    status_code = 429
+
+
+async def fine() -> str:
+    return "fine"
+
+
+async def down() -> None:
+    raise ConnectionError("down")
+
+
+async def fail(h: Harness, policy: Policy, times: int = 1, error: type[Exception] = ConnectionError) -> None:
+    async def failing() -> None:
+        raise error("failed")
+
+    for _ in range(times):
+        with pytest.raises(error):
+            await h.call(policy, failing)
+
+
+async def test_consecutive_failures_open_it(h: Harness) -> None:
+    """After `failures` failures in a row the next call is refused with the time until the next probe."""
+    breaker = CircuitBreaker("openai", failures=3, reset_timeout=30)
+    policy = Policy(breaker)
+    await fail(h, policy, 3)
+    assert breaker.state == "open"
+    await h.sleep(17.6)
+    with pytest.raises(CircuitOpenError, match=r"'openai' is open after 3 failures; next probe in 12.4 s") as caught:
+        await h.call(policy, fine)
+    assert caught.value.retry_after == pytest.approx(12.4)
+    assert (caught.value.strategy, isinstance(caught.value, pybreaker.CircuitBreakerError)) == ("circuit_breaker", True)
+
+
+async def test_a_success_starts_the_count_again(h: Harness) -> None:
+    """Failures must be consecutive."""
+    breaker = CircuitBreaker(failures=2)
+    policy = Policy(breaker)
+    for _ in range(3):
+        await fail(h, policy)
+        await h.call(policy, fine)
+    assert breaker.state == "closed"
+    await fail(h, policy, 2)
+    assert breaker.state == "open"
+
+
+async def test_a_failing_coroutine_function_opens_it(h: Harness) -> None:
+    """What an `async def` raises when awaited counts (a bare pybreaker never sees it)."""
+    breaker = CircuitBreaker(failures=5)
+    guarded = Policy(breaker)(h.fn(down))
+    for _ in range(5):
+        with pytest.raises(ConnectionError):
+            await guarded() if not h.blocking else guarded()
+    assert breaker.state == "open"
+
+
+async def test_the_tripping_call_keeps_the_users_error(h: Harness) -> None:
+    """The call that opens the circuit raises the user's own error, with nothing of pybreaker in its traceback."""
+    error = ConnectionError("the one")
+
+    async def failing() -> None:
+        raise error
+
+    with pytest.raises(ConnectionError) as caught:
+        await h.call(Policy(CircuitBreaker(failures=1)), failing)
+    assert caught.value is error
+    assert caught.value.__context__ is None
+    assert not [entry for entry in caught.traceback if "pybreaker" in str(entry.path)]
+
+
+async def test_it_ages_into_half_open_and_closes_on_success(h: Harness) -> None:
+    """When the time is up the state reads half-open by itself; a probe that succeeds closes it. Transitions come once and in order."""
+    breaker = CircuitBreaker("b", failures=1, reset_timeout=10)
+    policy, seen = Policy(breaker), Events()
+    policy.observe(seen)
+    await fail(h, policy)
+    await h.sleep(9.9)
+    assert breaker.state == "open"
+    await h.sleep(0.2)
+    assert (breaker.state, breaker.retry_after) == ("half-open", None)
+    assert await h.call(policy, fine) == "fine"
+    assert breaker.state == "closed"
+    assert [(type(e), e.from_state, e.to_state) for e in seen.of(CircuitChanged)] == [
+        (CircuitOpened, "closed", "open"),
+        (CircuitHalfOpened, "open", "half-open"),
+        (CircuitClosed, "half-open", "closed"),
+    ]
+
+
+async def test_a_failed_probe_opens_it_again(h: Harness) -> None:
+    """One failure in half-open opens it for another full reset_timeout."""
+    breaker = CircuitBreaker(failures=3, reset_timeout=10)
+    policy = Policy(breaker)
+    await fail(h, policy, 3)
+    await h.sleep(10)
+    await fail(h, policy)
+    assert breaker.state == "open"
+    await h.sleep(9.9)
+    with pytest.raises(CircuitOpenError, match="after a failed probe"):
+        await h.call(policy, fine)
+
+
+async def test_successes_says_how_many_probes_close_it(h: Harness) -> None:
+    """With successes=2 one good probe is not enough."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10, successes=2)
+    policy = Policy(breaker)
+    await fail(h, policy)
+    await h.sleep(10)
+    await h.call(policy, fine)
+    assert breaker.state == "half-open"
+    await h.call(policy, fine)
+    assert breaker.state == "closed"
+
+
+async def test_the_reset_timeout_can_grow(h: Harness) -> None:
+    """With max_reset_timeout it doubles at each opening in a row, up to the maximum, and starts again after a recovery."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10, max_reset_timeout=35)
+    policy = Policy(breaker)
+    waits = []
+    await fail(h, policy)
+    for _ in range(4):
+        assert breaker.retry_after is not None
+        waits.append(breaker.retry_after)
+        await h.sleep(breaker.retry_after)
+        await fail(h, policy)
+    assert waits == pytest.approx([10, 20, 35, 35])
+    await h.sleep(35)
+    await h.call(policy, fine)
+    await fail(h, policy)
+    assert breaker.retry_after == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(ServerError, "open"), (ConnectionError, "open"), (TimeoutError, "open"), (LookupError, "closed"), (NotFound, "closed"), (RateLimited, "closed")],
+)
+async def test_verdicts_in_closed(h: Harness, error: type[Exception], state: str) -> None:
+    """Faults of the dependency open it; rate limits, errors it answered with below 500 and the caller's own bugs do not."""
+    breaker = CircuitBreaker(failures=2)
+    await fail(h, Policy(breaker), 2, error)
+    assert breaker.state == state
+
+
+async def test_an_error_that_proves_it_alive_closes_a_half_open_circuit(h: Harness) -> None:
+    """A recovered dependency that answers 404 is recovered."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+    await fail(h, policy)
+    await h.sleep(10)
+    await fail(h, policy, 1, NotFound)
+    assert breaker.state == "closed"
+
+
+async def test_a_neutral_outcome_only_returns_the_permit(h: Harness) -> None:
+    """A 429 in half-open neither closes nor opens it, and the next probe gets the permit."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+    await fail(h, policy)
+    await h.sleep(10)
+    await fail(h, policy, 1, RateLimited)
+    assert breaker.state == "half-open"
+    await h.call(policy, fine)
+    assert breaker.state == "closed"
+
+
+async def test_on_chooses_the_failures(h: Harness) -> None:
+    """With on= only the chosen errors count; the others are judged alive or neutral as ever."""
+    breaker = CircuitBreaker(failures=1, on=LookupError)
+    policy = Policy(breaker)
+    await fail(h, policy, 1, ServerError)
+    assert breaker.state == "closed"
+    await fail(h, policy, 1, KeyError)
+    assert breaker.state == "open"
+
+
+async def test_when_chooses_failed_results(h: Harness) -> None:
+    """A result that `when` calls a failure counts, and is returned all the same."""
+    breaker = CircuitBreaker(failures=2, when=lambda result: result == "bad")
+
+    async def bad() -> str:
+        return "bad"
+
+    policy = Policy(breaker)
+    assert [await h.call(policy, bad) for _ in range(2)] == ["bad", "bad"]
+    assert breaker.state == "open"
+
+
+async def test_the_failure_rate_of_the_last_seconds_opens_it(h: Harness) -> None:
+    """At least minimum_calls in the window, at least the given share of them failed."""
+    breaker = CircuitBreaker(failures=None, failure_rate=0.5, window=10, minimum_calls=4)
+    policy = Policy(breaker)
+    await fail(h, policy, 3)
+    assert breaker.state == "closed"
+    await h.sleep(11)
+    for _ in range(2):
+        await h.call(policy, fine)
+    await fail(h, policy, 1)
+    assert breaker.metrics()["window"] == {"calls": 3, "failures": 1, "slow": 0}
+    assert breaker.state == "closed"
+    await fail(h, policy, 1)
+    assert breaker.state == "open"
+    with pytest.raises(CircuitOpenError, match="open after 2 of 4 calls failed"):
+        await h.call(policy, fine)
+
+
+async def test_a_success_can_be_what_fills_the_window(h: Harness) -> None:
+    """The rule is looked at after each outcome, also a good one."""
+    breaker = CircuitBreaker(failures=None, failure_rate=0.5, window_calls=4)
+    policy = Policy(breaker)
+    await fail(h, policy, 3)
+    await h.call(policy, fine)
+    assert breaker.state == "open"
+
+
+async def test_slow_calls_open_it(h: Harness) -> None:
+    """Calls that take slow_call seconds or longer count as slow; enough of them open it."""
+    breaker = CircuitBreaker(failures=None, slow_call=2.0, slow_rate=0.5, window_calls=4)
+    policy = Policy(breaker)
+
+    async def work(seconds: float) -> None:
+        await h.sleep(seconds)
+
+    for seconds in (0.1, 0.1, 2.0):
+        await h.call(policy, work, seconds)
+    assert breaker.state == "closed"
+    await h.call(policy, work, 3.0)
+    assert breaker.state == "open"
+
+
+async def test_shadow_reports_and_lets_through(h: Harness) -> None:
+    """shadow=True changes state and tells whom it would have refused, and refuses nobody."""
+    breaker = CircuitBreaker("b", failures=1, shadow=True)
+    policy, seen = Policy(breaker), Events()
+    policy.observe(seen)
+    await fail(h, policy)
+    assert breaker.state == "open"
+    assert await h.call(policy, fine) == "fine"
+    (rejected,) = seen.of(CallRejected)
+    assert (rejected.shadow, rejected.name, rejected.strategy) == (True, "b", "circuit_breaker")
+    assert [event.shadow for event in seen.of(CircuitOpened)] == [True]
+
+
+async def test_by_hand(h: Harness) -> None:
+    """open, half_open and close by hand mean what they say."""
+    breaker = CircuitBreaker(reset_timeout=10)
+    policy = Policy(breaker)
+    breaker.open()
+    with pytest.raises(CircuitOpenError, match="opened by hand"):
+        await h.call(policy, fine)
+    breaker.half_open()
+    assert breaker.state == "half-open"
+    breaker.open()
+    breaker.close()
+    assert await h.call(policy, fine) == "fine"
+
+
+async def test_a_stream_is_one_outcome(h: Harness) -> None:
+    """A stream that breaks is one failure when it breaks, one that is left early is neutral."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+
+    if h.blocking:
+
+        def broken() -> Iterator[int]:
+            yield 1
+            raise ConnectionError("cut")
+
+        stream = policy(broken)()
+        assert next(stream) == 1
+        stream.close()
+        assert breaker.state == "closed"
+        with pytest.raises(ConnectionError):
+            list(policy(broken)())
+    else:
+
+        async def abroken() -> Any:
+            yield 1
+            raise ConnectionError("cut")
+
+        astream = policy(abroken)()
+        assert await anext(astream) == 1
+        await astream.aclose()
+        assert breaker.state == "closed"
+        with pytest.raises(ConnectionError):
+            await h.items(policy(abroken)())
+    assert breaker.state == "open"
+
+
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_hang_behind_a_total_timeout_opens_it(runtime: str) -> None:
+    """The cancellation that our own Timeout causes counts as a timeout in the breakers inside it."""
+    breaker = CircuitBreaker(failures=2)
+    policy = Policy(Timeout(1.0), breaker)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await policy.acall(anyio.sleep, 60)
+
+    run_on(runtime, scenario)
+    assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_an_attempt_cut_short_by_an_outer_limit_is_neutral(runtime: str) -> None:
+    """An impatient caller does not open everybody's circuit: the attempt had less than its own limit."""
+    breaker = CircuitBreaker(failures=1)
+    policy = Policy(Timeout(1.0), breaker, Timeout(10.0))
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await policy.acall(anyio.sleep, 60)
+
+    run_on(runtime, scenario)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_random_cancellation_never_changes_the_state_and_never_leaks(runtime: str) -> None:
+    """100 calls cancelled at random times, in closed and in half-open: neither opened nor closed, and every permit came back."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10, half_open_calls=3)
+    policy = Policy(breaker)
+    draw = random.Random(7)
+
+    async def cancelled_calls() -> None:
+        async def one() -> None:
+            with anyio.move_on_after(draw.random()):
+                await policy.acall(anyio.sleep, 60)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(quietly, one)
+
+    async def quietly(work: Any) -> None:
+        try:
+            await work()
+        except CircuitOpenError:
+            pass
+
+    async def scenario() -> None:
+        await cancelled_calls()
+        assert breaker.state == "closed"
+        breaker.half_open()
+        await cancelled_calls()
+        assert breaker.state == "half-open"
+        assert breaker.metrics()["probes"] == 0
+
+    run_on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_half_open_admits_exactly_its_number_of_probes(runtime: str) -> None:
+    """Of 50 concurrent callers in half-open exactly half_open_calls run."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10, half_open_calls=3, successes=3)
+    policy = Policy(breaker)
+    ran, refused = [], []
+
+    async def probe() -> None:
+        ran.append(1)
+        await anyio.sleep(1)
+
+    async def caller() -> None:
+        try:
+            await policy.acall(probe)
+        except CircuitOpenError as error:
+            refused.append(error.retry_after)
+
+    async def scenario() -> None:
+        breaker.half_open()
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(caller)
+
+    run_on(runtime, scenario)
+    assert (len(ran), len(refused), breaker.state) == (3, 47, "closed")
+
+
+def test_half_open_admits_exactly_its_number_of_probes_in_threads() -> None:
+    """Of 50 threads in half-open exactly half_open_calls run."""
+    breaker = CircuitBreaker(failures=1, half_open_calls=2, successes=2)
+    breaker.half_open()
+    policy, ran = Policy(breaker), []
+    start, release = threading.Barrier(50), threading.Event()
+
+    def probe() -> None:
+        ran.append(1)
+        assert release.wait(10)
+
+    def caller() -> bool:
+        start.wait(10)
+        try:
+            policy.call(probe)
+        except CircuitOpenError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(50) as pool:
+        callers = [pool.submit(caller) for _ in range(50)]
+        while sum(c.done() for c in callers) < 48:
+            pass
+        release.set()
+        assert sum(c.result() for c in callers) == len(ran) == 2
+
+
+def test_eight_threads_run_eight_at_a_time() -> None:
+    """No lock is held while the function runs: eight threads meet inside it."""
+    policy, meet = Policy(CircuitBreaker(failure_rate=0.5)), threading.Barrier(8)
+
+    def function() -> None:
+        meet.wait(10)
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(policy.call, function) for _ in range(8)]:
+            done.result()
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_result_of_an_earlier_era_is_dropped(runtime: str) -> None:
+    """A success from before the outage does not close the circuit, a failure from before does not open it again."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+
+    async def late(error: bool) -> None:
+        await anyio.sleep(15)
+        if error:
+            raise ConnectionError
+
+    async def quietly(error: bool) -> None:
+        try:
+            await policy.acall(late, error)
+        except ConnectionError:
+            pass
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(quietly, False)
+            await anyio.sleep(1)
+            breaker.open()
+            await anyio.sleep(11)
+            assert breaker.state == "half-open"
+        assert breaker.state == "half-open"
+        breaker.close()
+        async with anyio.create_task_group() as group:
+            group.start_soon(quietly, True)
+            await anyio.sleep(1)
+            breaker.open()
+            breaker.close()
+        assert breaker.state == "closed"
+
+    run_on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_hung_probe_forfeits_its_permit(runtime: str) -> None:
+    """After reset_timeout the next caller probes in its place, and what the hung one brings at last is dropped."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+
+    async def hang() -> None:
+        await anyio.sleep(25)
+        raise ConnectionError
+
+    async def hung() -> None:
+        with pytest.raises(ConnectionError):
+            await policy.acall(hang)
+
+    async def scenario() -> None:
+        breaker.half_open()
+        async with anyio.create_task_group() as group:
+            group.start_soon(hung)
+            await anyio.sleep(9)
+            with pytest.raises(CircuitOpenError, match="half-open and all its probes are taken") as caught:
+                await policy.acall(fine)
+            assert caught.value.retry_after == pytest.approx(1)
+            await anyio.sleep(2)
+            assert await policy.acall(fine) == "fine"
+            assert breaker.state == "closed"
+        assert breaker.state == "closed"
+
+    run_on(runtime, scenario)
+
+
+def test_transitions_are_told_once_and_in_order_under_threads() -> None:
+    """Whatever the threads do, each event's from-state is its predecessor's to-state."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=1e-6)
+    policy, seen = Policy(breaker), Events()
+    policy.observe(seen)
+    draw = random.Random(3)
+
+    def flaky() -> None:
+        if draw.random() < 0.5:
+            raise ConnectionError
+
+    def hammer() -> None:
+        for _ in range(300):
+            try:
+                policy.call(flaky)
+            except (ConnectionError, CircuitOpenError):
+                pass
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(hammer) for _ in range(8)]:
+            done.result()
+    changes = seen.of(CircuitChanged)
+    assert len(changes) == breaker.metrics()["transitions"] > 10
+    assert [c.from_state for c in changes[1:]] == [c.to_state for c in changes[:-1]]
+
+
+def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once, and the call goes on."""
+
+    def broken(event: object) -> None:
+        raise RuntimeError("observer")
+
+    policy = Policy(CircuitBreaker(failures=1))
+    policy.observe(broken)
+    assert [policy.call(lambda: 1) for _ in range(3)] == [1, 1, 1]
+    assert len(caplog.records) == 1
+
+
+class TestNative:
+    """A pybreaker object as a strategy."""
+
+    def native(self, **options: Any) -> pybreaker.CircuitBreaker:
+        return pybreaker.CircuitBreaker(**{"fail_max": 2, "reset_timeout": 10, "name": "native", **options})
+
+    async def test_it_opens_refuses_and_recovers(self, h: Harness) -> None:
+        """Its own threshold and timeout hold; its tripping call keeps the user's error."""
+        native = self.native()
+        policy = Policy(native)
+        await fail(h, policy, 2)
+        assert native.current_state == "open"
+        with pytest.raises(CircuitOpenError, match="'native' is open after 2 failures"):
+            await h.call(policy, fine)
+        await h.sleep(10)
+        await h.call(policy, fine)
+        assert native.current_state == "closed"
+
+    async def test_what_it_excludes_is_neutral(self, h: Harness) -> None:
+        """An excluded error neither resets the count nor closes a half-open circuit (in pybreaker it is a success)."""
+        native = self.native(exclude=[LookupError])
+        policy = Policy(native)
+        await fail(h, policy)
+        await fail(h, policy, 1, LookupError)
+        await fail(h, policy)
+        assert native.current_state == "open"
+        await h.sleep(10)
+        await fail(h, policy, 1, LookupError)
+        assert native.current_state == "half-open"
+
+    async def test_its_listeners_hear_everything_and_break_nothing(self, h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        """They hear of successes, failures and each transition once, in order; one that raises is logged once."""
+        heard: list[str] = []
+
+        class Listener(pybreaker.CircuitBreakerListener):
+            def success(self, cb: Any) -> None:
+                heard.append("success")
+
+            def failure(self, cb: Any, exc: BaseException) -> None:
+                heard.append(type(exc).__name__)
+
+            def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+                heard.append(new_state.name)
+                raise RuntimeError("listener")
+
+        listener = Listener()
+        native = self.native(listeners=[listener])
+        policy = Policy(native)
+        await h.call(policy, fine)
+        await fail(h, policy, 2)
+        await h.sleep(10)
+        await h.call(policy, fine)
+        assert heard == ["success", "ConnectionError", "ConnectionError", "open", "half-open", "closed", "success"]
+        assert native.current_state == "closed"
+        assert len(caplog.records) == 1
+        native.remove_listener(listener)
+
+    async def test_one_object_is_one_circuit(self, h: Harness) -> None:
+        """Two policies with the same object share its state, also when it is opened directly."""
+        native = self.native()
+        one, other = Policy(native), Policy(native)
+        await fail(h, one)
+        await fail(h, other)
+        with pytest.raises(CircuitOpenError):
+            await h.call(one, fine)
+        native.close()
+        assert await h.call(other, fine) == "fine"
+        native.open()
+        with pytest.raises(CircuitOpenError):
+            await h.call(other, fine)
+
+    def test_a_shared_storage_is_noticed(self, manual_clock: ManualClock) -> None:
+        """A state that another object set in a shared storage counts here too."""
+        storage = pybreaker.CircuitMemoryStorage("closed")
+        here, elsewhere = self.native(state_storage=storage), self.native(state_storage=storage)
+        elsewhere.open()
+        with pytest.raises(CircuitOpenError):
+            Policy(here).call(lambda: 1)
+        elsewhere.close()
+        assert Policy(here).call(lambda: 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"failures": 0}, "failures must be"),
+        ({"failures": None}, "would never open"),
+        ({"failure_rate": 1.5}, "failure_rate must be .* got 1.5"),
+        ({"slow_rate": 0}, "slow_rate must be"),
+        ({"reset_timeout": 0}, "reset_timeout must be"),
+        ({"reset_timeout": 10, "max_reset_timeout": 5}, "max_reset_timeout must be at least"),
+        ({"half_open_calls": 0}, "half_open_calls must be"),
+        ({"successes": 0}, "successes must be"),
+        ({"window": -1}, "window must be"),
+        ({"name": ""}, "name must be"),
+    ],
+)
+def test_bad_options_fail_when_built(options: dict[str, Any], message: str) -> None:
+    """The error names the argument, the rule and the value."""
+    with pytest.raises(ValueError, match=message):
+        CircuitBreaker(**options)
+
+
+def test_a_second_live_breaker_of_the_same_name_warns() -> None:
+    """Two objects of one name are two circuits, which is rarely meant; once the first is gone there is nothing to say."""
+    first = CircuitBreaker("twin")
+    with pytest.warns(RuntimeWarning, match="second live CircuitBreaker named 'twin'"):
+        second = CircuitBreaker("twin")
+    del first, second
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CircuitBreaker("twin")
+
+
+def test_it_says_why_it_cannot_be_pickled() -> None:
+    """Live state does not travel between processes."""
+    with pytest.raises(TypeError, match="live state"):
+        pickle.dumps(CircuitBreaker())
+
+
+def test_cancelled_tasks_of_plain_asyncio_are_neutral() -> None:
+    """`task.cancel()` neither counts nor is replaced."""
+    breaker = CircuitBreaker(failures=1)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(Policy(breaker).acall(asyncio.sleep, 60))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    assert breaker.state == "closed"
