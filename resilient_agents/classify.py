@@ -219,11 +219,12 @@ def _learn(cls: type) -> _Traits:
     epoch = _epoch  # before the registrations are read
     mro = _mro(cls)
     rule, source, reader = _rule_of(mro)
-    group = BaseExceptionGroup in mro and Exception in mro and source != "registered"
+    error = any(c is Exception for c in mro)  # `in` would ask a metaclass
+    group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
     packages = frozenset(map(_package, mro))
     plain = None
     final = source in ("registered", "ours", "builtin")
-    if Exception not in mro:
+    if not error:
         rule, final = CANCELLED, True
         plain = _failure(CANCELLED, _name(cls))
     elif group:
@@ -396,7 +397,7 @@ def _explain_further(error: BaseException, failure: Failure, traits: _Traits, de
     its = _traits(cause)
     key = id(cause)
     inner = memo[key] if key in memo else _explain(cause, its, depth + 1, memo)
-    if inner is None or inner.kind == "unknown":
+    if inner is None or (inner.kind == "unknown" and not inner.transient):
         return failure
     if failure.kind == "unknown" and failure.verdict == "failure":
         # `except KeyError: raise ServiceDown()` is about the service, not about the KeyError.

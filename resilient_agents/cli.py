@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import io
@@ -14,14 +15,12 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resilient_agents.trace import Operation, Reading
 
 __all__ = ["main"]
-
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 OK, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
 CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -51,21 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="resilient-agents", description="Policies for calls that fail, and a look at what they did."
     )
-    parser.set_defaults(run=lambda _: _usage(parser))
+    parser.set_defaults(run=functools.partial(_usage, parser))
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_demo(commands)
-    _add_trace(commands)
+    _describe_demo(commands.add_parser("demo", help="the same traffic to a bad server, without and with policies"))
+    _describe_trace(commands.add_parser("trace", help="draw operations from a file of spans"))
     return parser
 
 
-def _add_demo(commands: _Commands) -> None:
-    demo = commands.add_parser(
-        "demo",
-        help="send the same traffic to a misbehaving server without and with policies",
-        description="Starts a misbehaving HTTP server on this machine, sends the same traffic to it without and with "
+def _describe_demo(demo: argparse.ArgumentParser) -> None:
+    demo.description = (
+        "Starts a misbehaving HTTP server on this machine, sends the same traffic to it without and with "
         "policies, and compares. Spans are also exported if OTEL_EXPORTER_OTLP_ENDPOINT or "
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set.",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set."
     )
     demo.add_argument(
         "--seconds", type=_seconds, default=8.0, metavar="S", help="length of each of the two runs (2 to 60, default 8)"
@@ -75,13 +72,11 @@ def _add_demo(commands: _Commands) -> None:
     demo.set_defaults(run=_demo)
 
 
-def _add_trace(commands: _Commands) -> None:
-    trace = commands.add_parser(
-        "trace",
-        help="draw operations from a file of spans",
-        description="Draws the operations in FILE over time: attempts, waits and state changes. Those to which most "
-        "happened come first. FILE holds OTLP JSON lines, as `resilient-agents demo --export FILE` and the file exporter "
-        "of the OpenTelemetry Collector write them.",
+def _describe_trace(trace: argparse.ArgumentParser) -> None:
+    trace.description = (
+        "Draws the operations in FILE over time: attempts, waits and state changes. Those to which most happened come "
+        "first. FILE holds OTLP JSON lines, as `resilient-agents demo --export FILE` and the file exporter of the "
+        "OpenTelemetry Collector write them."
     )
     trace.add_argument("file", metavar="FILE", help="OTLP JSON lines; - reads standard input")
     trace.add_argument("--id", default="", metavar="PREFIX", help="only traces whose id begins so")
@@ -110,7 +105,7 @@ def _count(text: str) -> int:
     return value
 
 
-def _usage(parser: argparse.ArgumentParser) -> int:
+def _usage(parser: argparse.ArgumentParser, _: argparse.Namespace) -> int:
     parser.print_help(sys.stderr)
     return WRONG
 

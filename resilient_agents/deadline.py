@@ -2,30 +2,32 @@
 
 A deadline is a moment of the monotonic clock that everything inside its block knows of: retries do not wait past it, waits for a slot
 end with it, and a policy called inside is cut off by it. `deadline()` sets one; so does every `Timeout` for what runs inside it.
-The block owns it: a task that outlives the block is no longer bound, although it still carries the context.
+The block owns it: a task that outlives the block is no longer bound, although it still carries the context. (A policy's call that is
+already on its way when the block ends keeps the limit it began with.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
 
 from resilient_agents.core.clock import clock
 from resilient_agents.durations import seconds as check_seconds
 
-__all__ = ["Deadline", "current", "deadline", "enter", "leave", "remaining"]
+__all__ = ["Deadline", "current", "deadline", "enter", "leave", "remaining", "resume", "suspend"]
 
 
 class Deadline:
     """One limit in force. `at`: when (monotonic seconds); `seconds`: the length it was set to; `outer`: the next one out.
 
-    `enforced`: something cancels or checks the call when it expires. `own`: a `Timeout` set it, so that running into it tells something
-    about the callee; an expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what runs inside?
+    `enforced`: something cancels or checks the call when it expires, in the task or thread that `owner` identifies; other tasks that
+    inherited it see it, but nothing cuts them off. `own`: a `Timeout` set it, so that running into it tells something about the callee; an
+    expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what runs inside?
     """
 
-    __slots__ = ("active", "at", "enforced", "fired", "outer", "own", "seconds")
+    __slots__ = ("active", "at", "enforced", "fired", "outer", "own", "owner", "seconds")
 
     def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool, enforced: bool) -> None:
         self.at = at
@@ -34,6 +36,7 @@ class Deadline:
         self.own = own
         self.enforced = enforced
         self.active = True
+        self.owner = 0
         self.fired: Callable[[], bool] = _not_fired
 
 
@@ -60,30 +63,65 @@ def enter(limit: Deadline) -> None:
 def leave(limit: Deadline) -> None:
     """End `limit`, for this context and for every task that copied it.
 
-    Sets the outer one rather than resetting a token: a chain that began blocking may end as an awaitable in another context.
+    No token is reset: a chain that began blocking may end as an awaitable in another context, and a generator may be closed in one.
+    There, a limit that is none of its business stays in force.
     """
     limit.active = False
     limit.fired = _not_fired
-    _deadline.set(limit.outer)
+    suspend(limit)
 
 
-@contextmanager
-def deadline(seconds: float | timedelta) -> Iterator[None]:
+def suspend(limit: Deadline) -> None:
+    """Take `limit` out of this context, in which the chain that set it stops running for now."""
+    if _deadline.get() is limit:
+        _deadline.set(limit.outer)
+
+
+def resume(limit: Deadline, idle: float) -> None:
+    """Put `limit` in force where its chain goes on, inside whatever is in force there.
+
+    The seconds that passed while nobody awaited the call do not count against a `Timeout`, as they do not for a coroutine.
+    """
+    outer = current()
+    limit.outer = outer
+    if limit.own:
+        limit.at += idle
+    if outer is not None:
+        limit.at = min(limit.at, outer.at)
+    _deadline.set(limit)
+
+
+class _Block:
+    __slots__ = ("_length", "_limit")
+
+    def __init__(self, length: float) -> None:
+        self._length = length
+        self._limit: Deadline | None = None
+
+    def __enter__(self) -> None:
+        if self._limit is not None:
+            raise RuntimeError("this deadline is in use; call deadline() for each block")
+        at, length, outer = clock.monotonic() + self._length, self._length, current()
+        if outer is not None and outer.at <= at:
+            at, length = outer.at, outer.seconds
+        self._limit = limit = Deadline(at, length, outer, own=False, enforced=False)
+        enter(limit)
+
+    def __exit__(self, *_: object) -> None:
+        limit, self._limit = self._limit, None
+        assert limit is not None
+        leave(limit)
+
+
+def deadline(seconds: float | timedelta) -> AbstractContextManager[None]:
     """Give everything in this block, policies of nested calls included, at most `seconds` (float or timedelta) together.
 
-    Works as a plain `with` in blocking and async code. A policy that is called inside is cut off when the time is up and raises
-    `DeadlineExceeded`; its retries give up with the last real error rather than wait past it. Nested deadlines only ever shorten.
-    Code outside of policies is not interrupted. Raises ValueError or TypeError for a duration that is not positive and finite.
+    Works as a plain `with` in blocking and async code; the time runs from the beginning of the block. A policy that is called inside is
+    cut off when the time is up and raises `DeadlineExceeded`; its retries give up with the last real error rather than wait past it.
+    Nested deadlines only ever shorten. Code outside of policies is not interrupted, and neither is a plain function while it runs.
+    Raises ValueError or TypeError, when called, for a duration that is not positive and finite.
     """
-    length = check_seconds(seconds, "seconds", zero=False)
-    outer = current()
-    at = clock.monotonic() + length
-    limit = Deadline(at if outer is None else min(at, outer.at), length, outer, own=False, enforced=False)
-    enter(limit)
-    try:
-        yield
-    finally:
-        leave(limit)
+    return _Block(check_seconds(seconds, "seconds", zero=False))
 
 
 def remaining() -> float | None:

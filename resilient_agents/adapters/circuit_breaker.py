@@ -51,9 +51,7 @@ class _Breaking:
             finished = True
         except Exception as error:
             finished = True
-            slow = self._slow(call, started, waited)
-            cause = unboxed(error)
-            self._record(call, era, self._verdict(cause), cause, slow=slow)
+            self._failed(call, era, unboxed(error), slow=self._slow(call, started, waited))
             raise
         finally:
             if not finished:
@@ -95,6 +93,9 @@ class _Breaking:
             retry_after=wait,
         )
 
+    def _failed(self, call: Call, era: Era, error: Exception, *, slow: bool) -> None:
+        self._record(call, era, self._verdict(error), error, slow=slow)
+
     def _record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool) -> None:
         self._circuit.record(call, era, verdict, error, slow=slow)
         if self._circuit.untold:
@@ -103,8 +104,7 @@ class _Breaking:
     def _closed(self, call: Call, era: Era, end: Exception | Neutral | None, *, slow: bool) -> None:
         """A stream ended."""
         if isinstance(end, Exception):
-            cause = unboxed(end)
-            self._record(call, era, self._verdict(cause), cause, slow=slow)
+            self._failed(call, era, unboxed(end), slow=slow)
         else:
             self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, slow=slow)
 

@@ -16,7 +16,7 @@ import anyio
 
 from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.clock import clock
-from resilient_agents.deadline import Deadline
+from resilient_agents.deadline import Deadline, resume, suspend
 
 __all__ = [
     "ASYNC",
@@ -129,13 +129,24 @@ class Blocking:
         clock.sleep(seconds)
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
-        """Cooperative: whoever waits looks at the deadline; only a worker thread can be left behind, by `Expired`."""
+        """Cooperative: whoever waits looks at the deadline; only a worker thread can be left behind, by `Expired`.
+
+        A chain that turns out to be an awaitable is held to its limit from there on, like any other.
+        """
+        limit.owner = threading.get_ident()
+        chain: Coroutine[Any, Any, Any] = proceed(call)  # type: ignore[assignment]  # chains are coroutines
         try:
-            return await proceed(call)
+            signal = chain.send(None)
+        except StopIteration as done:
+            return done.value
         except Expired as expired:
             if expired.limit is not limit:
                 raise
             return EXPIRED
+        if signal is not SWITCH:
+            chain.close()
+            raise RuntimeError(_SUSPENDED)
+        return await _within_from_here(limit, chain, call)
 
     def waiter(self) -> Waiter:
         return _ThreadWaiter()
@@ -197,13 +208,19 @@ class Async:
         await anyio.sleep(seconds)
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
-        """`asyncio.timeout` where there is an asyncio task (a third of the cost), an anyio scope elsewhere."""
+        """`asyncio.timeout` where there is an asyncio task (a third of the cost), an anyio scope elsewhere.
+
+        On asyncio the expiry is therefore a native cancellation: `asyncio.shield` holds against it, an anyio shield does not.
+        """
         seconds = limit.at - clock.monotonic()
-        if _asyncio_task() is None:
+        task = _asyncio_task()
+        if task is None:
+            limit.owner = self.owner()
             with anyio.move_on_after(seconds) as scope:
                 limit.fired = lambda: scope.cancel_called
                 return await proceed(call)
             return EXPIRED
+        limit.owner = id(task)
         inner: TimeoutError | None = None
         try:
             async with asyncio.timeout(seconds) as timeout:
@@ -270,6 +287,22 @@ def discard(awaitable: object) -> None:
         close()
 
 
+async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], call: Call) -> Any:
+    """The rest of a chain that asked to go on as an awaitable. The caller's context, which goes on first, is freed of the limit."""
+    left = clock.monotonic()
+    suspend(limit)
+    try:
+        await SWITCH
+    except BaseException:
+        chain.close()
+        raise
+    resume(limit, clock.monotonic() - left)
+    return await ASYNC.within(limit, lambda _: _Begun(chain), call)
+
+
+_SUSPENDED = "a strategy suspended in a blocking call: it may wait through call.runtime only"
+
+
 def drive(chain: Coroutine[Any, Any, Any], switched: Callable[[Coroutine[Any, Any, Any]], Any]) -> Any:
     """Run a blocking chain to its end in one step. `switched(chain)` answers for one that goes on as an awaitable."""
     try:
@@ -282,7 +315,7 @@ def drive(chain: Coroutine[Any, Any, Any], switched: Callable[[Coroutine[Any, An
         if signal is SWITCH:
             return switched(chain)
         chain.close()
-        raise RuntimeError("a strategy suspended in a blocking call: it may wait through call.runtime only")
+        raise RuntimeError(_SUSPENDED)
     raise error
 
 

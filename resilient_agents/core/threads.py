@@ -18,6 +18,7 @@ from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.runtime import Expired
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
+from resilient_agents.events import CallRejected, logger
 
 __all__ = ["Worker", "Workers", "run_in_worker"]
 
@@ -71,7 +72,10 @@ class Worker:
             self.done = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the thread is marked as free: it must live on
+                logger.exception("a callback of a worker thread failed")
 
 
 class Workers:
@@ -130,11 +134,12 @@ class Workers:
 
     def _came_back(self) -> None:
         with self._lock:
-            self._abandoned -= 1
+            self._abandoned = max(0, self._abandoned - 1)  # after a fork inside the work, nothing is counted
 
     def rest(self, thread: _Thread) -> None:
+        """The work of this thread is done."""
         with self._lock:
-            self._busy -= 1
+            self._busy = max(0, self._busy - 1)
             self._idle.append(thread)
 
     def retire(self, thread: _Thread) -> bool:
@@ -170,19 +175,31 @@ class _Thread(threading.Thread):
                 self._wake.acquire()
 
 
+def _fired() -> bool:
+    return True
+
+
 async def run_in_worker(call: Call, workers: Workers, work: Callable[[], Any]) -> Any:
     """The result of `work`, run on a thread of `workers` while the caller waits in its own colour.
 
     A caller that is cancelled or runs out of time leaves the worker behind and says so on the call (`call.abandoned`), so that
-    whoever holds a slot for it gives the slot back only when the worker ends. Raises Expired (blocking) when the limit passes.
+    whoever holds a slot for it gives the slot back only when the worker ends. Raises Expired (blocking) when the limit passes, which is
+    then one of this very call: a policy called from blocking code under a limit always sets one of its own. So Expired never travels
+    through the user's code.
     """
-    worker = workers.start(work, call.name)
+    try:
+        worker = workers.start(work, call.name)
+    except Rejected:
+        if call.audience is not None:
+            call.audience.tell(CallRejected(call.audience.policy, workers.strategy))
+        raise
     waiter = call.runtime.waiter()
     worker.on_done(waiter.wake)
     limit = current() if call.runtime.blocking else None
     try:
         done = await waiter.wait(None if limit is None else limit.at - clock.monotonic())
-        if not done and limit is not None:
+        if not done and limit is not None and not worker.done:
+            limit.fired = _fired
             raise Expired(limit)
         return worker.take()
     finally:

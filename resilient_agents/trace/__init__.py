@@ -1,4 +1,4 @@
-"""Draws operations in the terminal, from spans: `resilient-agents trace FILE`. Needs only the standard library."""
+"""Draws operations in the terminal, from spans: `resilient-agents trace FILE`. Needs no extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes spans as OTLP JSON lines, for `resilient-agents trace` and whatever else reads OTLP. Needs the extra `otel`."""
+"""Writes spans as OTLP JSON lines, for `resilient-agents trace` and all that reads OTLP. Needs the extra `otel`."""
 
 from __future__ import annotations
 

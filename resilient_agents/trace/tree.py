@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Span
 
-__all__ = ["ATTEMPT", "SCOPE", "Operation", "is_operation", "operations"]
-
-SCOPE = "resilient_agents"
-ATTEMPT = "attempt"
-OPERATION_PREFIX = "policy "
+__all__ = ["Operation", "is_attempt", "is_operation", "operations"]
 
 
 def is_operation(span: Span) -> bool:
-    return span.scope == SCOPE and span.name.startswith(OPERATION_PREFIX)
+    return span.scope == names.SCOPE and span.name.startswith(names.OPERATION_PREFIX)
 
 
 @dataclass(slots=True)
@@ -33,18 +30,18 @@ class Operation:
     @property
     def attempts(self) -> int:
         """How many attempts the operation itself made."""
-        counted = self.span.attributes.get(f"{SCOPE}.attempts")
+        counted = self.span.attributes.get(names.ATTEMPT_COUNT)
         return counted if isinstance(counted, int) else sum(is_attempt(span) for span in self.below(self.span))
 
     @property
     def interest(self) -> tuple[int, int, int]:
         """Sorts operations, the most telling last: by kinds of events that happened, then events, then attempts."""
-        names = [event.name for event in self.span.events]
-        return len(set(names)), len(names), self.attempts
+        happened = [event.name for event in self.span.events]
+        return len(set(happened)), len(happened), self.attempts
 
 
 def is_attempt(span: Span) -> bool:
-    return span.scope == SCOPE and span.name == ATTEMPT
+    return span.scope == names.SCOPE and span.name == names.ATTEMPT_SPAN
 
 
 def operations(spans: Iterable[Span]) -> list[Operation]:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Moment, Span
 from resilient_agents.trace.terminal import UNICODE, Glyphs, Line, Role, cells, clip, clock, seconds
-from resilient_agents.trace.tree import SCOPE, Operation, is_attempt, is_operation
+from resilient_agents.trace.tree import Operation, is_attempt, is_operation
 
 __all__ = ["waterfall"]
 
 NARROWEST = 60
+QUEUED = 0.001  # seconds: what queues less did not queue
 DEEPEST = 12  # a trace may nest without end; a picture may not
 FIGURES = 10  # columns for the duration at the right
 
@@ -37,7 +39,7 @@ class _Row:
 
 
 def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE) -> list[Line]:
-    """Draw `operation` in `width` columns (at least 60): a headline, a time axis, a row for each thing that happened."""
+    """Draw `operation` in `width` columns (at least 60): a headline, a time axis, a row for all that happened."""
     width = max(width, NARROWEST)
     root = operation.span
     rows = list(_tree(operation, root, glyphs))
@@ -55,7 +57,7 @@ def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE
 
 def _headline(operation: Operation, glyphs: Glyphs, width: int) -> Iterator[Line]:
     span = operation.span
-    outcome = str(_fact(span.attributes, "outcome") or ("failure" if span.error else "success"))
+    outcome = str(span.attributes.get(names.OUTCOME, "failure" if span.error else "success"))
     attempts = operation.attempts
     tries = f"{attempts} attempt{'' if attempts == 1 else 's'}"
     yield [
@@ -95,52 +97,63 @@ def _tree(
 
 
 def _bar(span: Span, glyphs: Glyphs) -> _Row:
-    kind = _fact(span.attributes, "error.type")
-    failed = span.error or kind is not None
-    label, role, glyph = span.name, "bad" if failed else "", glyphs.other
+    failed = span.error or names.ERROR_TYPE in span.attributes
+    role: Role = "bad" if failed else ""
+    figure = seconds(span.end - span.start)
+    label, glyph = span.name, glyphs.operation if is_operation(span) else glyphs.other
     if is_attempt(span):
-        status = _fact(span.attributes, "http.response.status_code")
-        why = f"{kind or 'failed'}{'' if status is None else f' {status}'}"
-        label = f"attempt {_fact(span.attributes, 'attempt') or '?'} {f'{glyphs.no} {why}' if failed else glyphs.ok}"
-        role, glyph = ("bad", glyphs.bad) if failed else ("good", glyphs.good)
-    elif is_operation(span):
-        glyph = glyphs.operation
-    return _Row(label, role, glyph, span.start, max(span.end, span.start + 1), seconds(span.end - span.start), span)
+        label, role, glyph = _attempt(span.attributes, failed, glyphs)
+    return _Row(label, role, glyph, span.start, max(span.end, span.start + 1), figure, span)
+
+
+def _attempt(facts: Mapping[str, Any], failed: bool, glyphs: Glyphs) -> tuple[str, Role, str]:
+    label = f"attempt {facts.get(names.ATTEMPT, '?')}"
+    waited = facts.get(names.WAITED)
+    queued = f", queued {seconds(waited * 1e9)}" if isinstance(waited, int | float) and waited >= QUEUED else ""
+    if not failed:
+        return f"{label} {glyphs.ok}{queued}", "good", glyphs.good
+    status = f" {facts[names.STATUS_CODE]}" if names.STATUS_CODE in facts else ""
+    return f"{label} {glyphs.no} {facts.get(names.ERROR_TYPE, 'failed')}{status}{queued}", "bad", glyphs.bad
 
 
 def _moment(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) -> _Row:
-    """A mark; or, for a scheduled retry, the wait until the next attempt really began: what the caller waited."""
-    if event.name != "retry.scheduled":
-        figure = f"at {seconds(event.at - owner.start)}"
-        return _Row(_telling(event, glyphs), "mark", glyphs.mark, event.at, event.at, figure)
-    delay = _fact(event.attributes, "delay")
-    planned = event.at + round((delay if isinstance(delay, int | float) else 0.0) * 1e9)
-    attempts = (span.start for span in siblings if is_attempt(span) and span.start >= event.at)
-    end = min(attempts, default=min(planned, owner.end))
-    reason = str(_fact(event.attributes, "reason") or "")
+    """A mark; but a scheduled retry is a wait, and an attempt without a span of its own is a bar."""
+    facts = event.attributes
+    if event.name == names.RETRY_SCHEDULED:
+        return _wait(event, owner, siblings, glyphs)
+    if event.name == names.ATTEMPT_EVENT:
+        label, role, glyph = _attempt(facts, names.ERROR_TYPE in facts, glyphs)
+        took = _nanoseconds(facts.get(names.DURATION))
+        return _Row(label, role, glyph, event.at - took, max(event.at, event.at - took + 1), seconds(took))
+    label, figure = _telling(event, glyphs), f"at {seconds(event.at - owner.start)}"
+    return _Row(label, "mark", glyphs.mark, event.at, event.at, figure)
+
+
+def _wait(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) -> _Row:
+    """Until the next attempt really began, which is what the caller waited; as planned if that has no span."""
+    planned = min(event.at + _nanoseconds(event.attributes.get(names.DELAY)), owner.end)
+    end = min((span.start for span in siblings if is_attempt(span) and span.start >= event.at), default=planned)
+    reason = event.attributes.get(names.REASON, "")
     label = f"wait ({'Retry-After' if reason == 'retry_after' else reason})" if reason else "wait"
     return _Row(label, "wait", glyphs.wait, event.at, max(end, event.at + 1), seconds(end - event.at))
 
 
 def _telling(event: Moment, glyphs: Glyphs) -> str:
     facts = event.attributes
-    if event.name == "circuit_breaker.state_change":
-        name = _fact(facts, "circuit_breaker") or _fact(facts, "name")
-        return f"{'circuit' if name is None else name}: {_fact(facts, 'from')} {glyphs.arrow} {_fact(facts, 'to')}"
-    if event.name == "rejected":
-        return f"rejected by {_fact(facts, 'strategy') or 'a strategy'}"
-    if event.name == "timeout":
-        limit = _fact(facts, "limit")
-        return "timeout" if not isinstance(limit, int | float) else f"timeout of {seconds(limit * 1e9)}"
+    shadow = " (shadow)" if facts.get(names.SHADOW) else ""
+    if event.name == names.STATE_CHANGE:
+        name = facts.get(names.CIRCUIT_BREAKER, "circuit")
+        return f"{name}: {facts.get(names.FROM)} {glyphs.arrow} {facts.get(names.TO)}{shadow}"
+    if event.name == names.REJECTED:
+        return f"rejected by {facts.get(names.STRATEGY, 'a strategy')}{shadow}"
+    if event.name == names.TIMEOUT:
+        limit = _nanoseconds(facts.get(names.LIMIT))
+        return f"timeout of {seconds(limit)}" if limit else event.name
     return event.name
 
 
-def _fact(attributes: Mapping[str, Any], name: str) -> Any:
-    """An attribute by its name or, under our own prefix, by the end of its name."""
-    if name in attributes:
-        return attributes[name]
-    ours = (value for key, value in attributes.items() if key.startswith(f"{SCOPE}.") and key.endswith(f".{name}"))
-    return next(ours, None)
+def _nanoseconds(value: Any) -> int:
+    return round(value * 1e9) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 class _Scale:

@@ -1,0 +1,154 @@
+"""`Timeout`: a limit on how long what is inside may take. The cutting off is `asyncio.timeout`'s or anyio's (see core/runtime.py)."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from resilient_agents import events
+from resilient_agents.core import marks
+from resilient_agents.core.call import Call, Proceed, name_of, unboxed
+from resilient_agents.core.clock import clock
+from resilient_agents.core.guard import declares
+from resilient_agents.core.runtime import EXPIRED
+from resilient_agents.core.threads import Workers
+from resilient_agents.deadline import Deadline, current, enter, leave
+from resilient_agents.durations import seconds as check_seconds
+from resilient_agents.errors import PolicyTimeoutError
+
+__all__ = ["Timeout"]
+
+MAX_THREADS = 256
+"""Calls that one `Timeout(thread=True)` runs at a time."""
+
+MAX_ABANDONED = 32
+"""Calls that outran their limit and still run; at this many, new ones are rejected."""
+
+
+class Timeout:
+    """What is inside may take at most `seconds` (float or timedelta). When it takes longer, PolicyTimeoutError comes out.
+
+    Async code is cancelled and awaited. Around a `Retry` the limit is for all attempts and waits together, inside one for each attempt.
+    A limit that an outer one leaves no room for steps aside: the outer one fires. On a stream it lasts until the first item.
+    A TimeoutError of the function's own passes through as itself. What the function was doing when time ran out is its last error, if
+    any: the PolicyTimeoutError is raised from it.
+
+    A plain function that runs in the caller's thread cannot be interrupted. `thread` chooses what that means:
+
+    - `False`: the limit is looked at between attempts and before waits. A result that comes late is returned (`LateResult` says so); an
+      error that comes late is raised as PolicyTimeoutError from it, and not retried by a `Retry` outside.
+    - `None` (default): the same, and one RuntimeWarning for each function that a blocking call finds to be plain.
+    - `True`: it runs in a daemon thread of a pool of this Timeout's own, with the caller's context variables, also under `acall`. When
+      time is up the caller goes on and the thread ends when it ends. With 32 such abandoned calls, or 256 running ones, further calls
+      raise `Rejected`.
+
+    Raises TypeError or ValueError, when built, for a duration that is not positive and finite and for any other `thread`.
+    """
+
+    def __init__(self, seconds: float | timedelta, *, thread: bool | None = None) -> None:
+        self.seconds = check_seconds(seconds, "seconds", zero=False)
+        if thread is not None and not isinstance(thread, bool):
+            raise TypeError(f"thread must be True, False or None, got {thread!r}")
+        self.thread = thread
+        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None  # no thread yet: they start with calls
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        outer = current()
+        at = clock.monotonic() + self.seconds
+        workers = call.workers
+        if self._workers is not None and (call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)):
+            call.workers = self._workers
+        try:
+            if outer is not None and outer.at <= at:
+                call.cut_short = True  # running into the outer limit tells nothing about the callee
+                return await proceed(call)
+            call.cut_short = False
+            return await self._limited(Deadline(at, self.seconds, outer, own=True, enforced=True), proceed, call)
+        finally:
+            call.workers = workers
+
+    async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
+        before = call.error
+        last: Exception | None = None
+        enter(limit)
+        try:
+            result = await call.runtime.within(limit, proceed, call)
+            if result is EXPIRED and call.error is not before:
+                last = call.error
+        except Exception as error:
+            if not call.runtime.blocking or clock.monotonic() < limit.at:
+                raise
+            if self.thread is None:
+                _warn(call.fn)
+            timed_out = self._expired(call)
+            marks.mark(timed_out)
+            try:
+                raise timed_out from unboxed(error)
+            finally:
+                del timed_out  # no cycle through the traceback
+        finally:
+            call.error = before  # inside of another limit that is its last error, outside of all None
+            leave(limit)
+        if result is EXPIRED:
+            try:
+                raise self._expired(call) from last
+            finally:
+                last = None
+        if self.thread is None and call.runtime.blocking:
+            _warn(call.fn)
+        if call.audience is not None:
+            late = clock.monotonic() - limit.at
+            if late > 0:
+                call.audience.tell(events.LateResult(call.audience.policy, self.seconds, late))
+        return result
+
+    def _expired(self, call: Call) -> PolicyTimeoutError:
+        if call.audience is not None:
+            call.audience.tell(events.TimeoutExpired(call.audience.policy, "timeout", self.seconds))
+        name = call.name
+        message = f"{name!r} took longer than its limit of {self.seconds:g} s"
+        return PolicyTimeoutError(message, policy=name, strategy="timeout", limit=self.seconds)
+
+    def describe(self) -> dict[str, Any]:
+        described: dict[str, Any] = {"strategy": "timeout", "seconds": self.seconds, "thread": self.thread}
+        if self._workers is not None:
+            described["abandoned"] = self._workers.abandoned
+        return described
+
+    def __repr__(self) -> str:
+        return f"Timeout({self.seconds:g})" if self.thread is None else f"Timeout({self.seconds:g}, thread={self.thread})"
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.seconds, self.thread)  # its threads belong to this process
+
+
+def _rebuild(seconds: float, thread: bool | None) -> Timeout:
+    return Timeout(seconds, thread=thread)
+
+
+
+_warned: dict[str, None] = {}
+_MAX_WARNED = 1000
+
+
+def _warn(fn: Callable[..., Any]) -> None:
+    """Say once for each function that its limit cannot interrupt it. Only afterwards is it known that no awaitable came out."""
+    name = name_of(fn)
+    if name in _warned:
+        return
+    if len(_warned) >= _MAX_WARNED:  # functions made on the fly: forget the oldest, and maybe warn of it again
+        _warned.pop(next(iter(_warned)), None)
+    _warned[name] = None
+    message = (
+        f"{name} is a plain function, which a Timeout cannot interrupt: its limit is looked at between attempts only. "
+        f"Choose Timeout(..., thread=True) to run it in a thread that is left behind when time is up, "
+        f"or thread=False to accept this"
+    )
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    else:  # shown where the function is defined: the stack between here and the caller is ours
+        warnings.warn_explicit(message, RuntimeWarning, code.co_filename, code.co_firstlineno, module=fn.__module__)

@@ -1,0 +1,80 @@
+"""What a policy leaves on an exception: when it was given up, and one note.
+
+An outer retry must not repeat what an inner one has already repeated. A boolean mark would stop a cached exception instance from ever
+being retried again, so the mark says *when* the error was given up, and whoever reads it compares that with the beginning of its own
+attempt. Both live in one attribute, plain data that pickles: the monotonic clock is shared by the processes of a machine, so the mark
+still holds for an error that comes out of a process pool.
+An exception that takes no attributes (a frozen dataclass) is left as it is: nothing here ever raises.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+from resilient_agents.core.clock import clock
+
+__all__ = ["Moment", "exhausted", "exhausted_since", "moment", "note", "tick"]
+
+Moment = tuple[float, int]
+"""Monotonic seconds, then a running number: clocks stand still between two readings, and fake ones much longer."""
+
+tick = itertools.count(1).__next__
+
+_ATTRIBUTE: Final = "_resilient_agents"
+
+
+def moment() -> Moment:
+    """Now, later than every moment before."""
+    return clock.monotonic(), tick()
+
+
+def exhausted(error: BaseException, text: str | None = None) -> None:
+    """Mark `error` as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
+    _leave(error, moment(), text)
+
+
+def note(error: BaseException, text: str) -> None:
+    """Put our note on `error`, in place of the one we put there before."""
+    _leave(error, None, text)
+
+
+def exhausted_since(error: BaseException, start: Moment) -> bool:
+    """Was `error`, what it was raised `from`, or a member of the group that it is, given up at or after `start`?
+
+    `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was raised.
+    """
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        found = todo.pop()
+        if found is None or id(found) in seen:
+            continue
+        given_up, _ = _found(found)
+        if given_up is not None and given_up >= start:
+            return True
+        cause = found.__cause__
+        if cause is not None or isinstance(found, BaseExceptionGroup):
+            seen.add(id(found))
+            todo.append(cause)
+            if isinstance(found, BaseExceptionGroup):
+                todo.extend(found.exceptions)
+    return False
+
+
+def _found(error: BaseException) -> tuple[Moment | None, str | None]:
+    mark: tuple[Moment | None, str | None] = error.__dict__.get(_ATTRIBUTE) or (None, None)
+    return mark
+
+
+def _leave(error: BaseException, given_up: Moment | None, text: str | None) -> None:
+    try:
+        before, ours = _found(error)
+        setattr(error, _ATTRIBUTE, (given_up or before, text or ours))
+        if text is not None:
+            notes = getattr(error, "__notes__", None)
+            if ours is not None and notes and ours in notes:
+                notes.remove(ours)
+            error.add_note(text)
+    except Exception:  # an exotic exception: better no mark than another error in place of the user's
+        pass

@@ -1,0 +1,1 @@
+"""What no library below offers: one module = one strategy."""

@@ -1,0 +1,150 @@
+"""`Fallback`: something else stands in when the call fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from resilient_agents import events
+from resilient_agents.classify import is_transient
+from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
+from resilient_agents.core.match import Match, matcher, names
+from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.errors import ResilienceError
+
+__all__ = ["Fallback"]
+
+
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "..."
+
+    def __reduce__(self) -> str:
+        return "_MISSING"
+
+
+_MISSING: Final = _Missing()
+
+
+class Fallback:
+    """When the call fails, answer with `handler(error, *args, **kwargs)`, or with `value`; exactly one of the two is given.
+
+    The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it raises comes out as
+    itself, with the failure as its `__context__`. On a stream it stands in only before the first item, and may return an iterable, an
+    async iterable for an async stream, or a plain value, which is then the only item. `value` is handed out as it is, not copied.
+
+    `on` chooses errors: a type, a predicate, or a tuple of these; by default transient errors and those that a policy raises of its own,
+    so that a bug still shows. `when(result)` chooses results that count as failures, first items of a stream excepted: the handler then
+    gets None in place of the error.
+
+    Raises TypeError or ValueError, when built, for anything else.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any] | _Missing = _MISSING,
+        *,
+        value: Any = _MISSING,
+        on: Match = (is_transient, ResilienceError),
+        when: Callable[[Any], object] | None = None,
+    ) -> None:
+        if (handler is _MISSING) == (value is _MISSING):
+            given = "neither" if handler is _MISSING else "both"
+            raise TypeError(f"Fallback takes a handler or value=, got {given}")
+        if handler is not _MISSING and not callable(handler):
+            raise TypeError(f"handler must be callable (a plain value is value=), got {type(handler).__name__}")
+        if when is not None and not callable(when):
+            raise TypeError(f"when must be a predicate on results or None, got {type(when).__name__}")
+        self._handler = handler
+        self._value = value
+        self._on = on
+        self._when = when
+        self._matches = matcher(on)
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        failed: Exception | None = None
+        try:
+            result = await proceed(call)
+        except Exception as error:
+            failed = unboxed(error)
+            if not _ask(self._matches, failed, failed):
+                raise
+        else:
+            if self._when is None or call.closers is not None or not _ask(self._when, result, None):
+                return result
+            del result
+        try:
+            return await self._answer(call, failed)
+        except Exception as error:
+            _blame(unboxed(error), failed)
+            raise
+        finally:
+            failed = None  # no cycle through the traceback
+
+    async def _answer(self, call: Call, failed: Exception | None) -> Any:
+        if call.audience is not None:
+            call.audience.fell_back = True
+            failure = None if failed is None else call.failure(failed)
+            call.audience.tell(events.FallbackUsed(call.audience.policy, failure))
+        if not callable(self._handler):
+            return self._value
+        try:
+            answer = self._handler(failed, *call.args, **call.kwargs)
+        except StopIteration as stop:
+            raise Boxed(stop) from None
+        return await settle(call, answer) if is_awaitable(answer) else answer
+
+    def describe(self) -> dict[str, Any]:
+        """What is chosen, by name; neither the value nor what the handler holds."""
+        return {
+            "strategy": "fallback",
+            "handler": name_of(self._handler) if callable(self._handler) else None,
+            "on": names(self._on),
+            "when": None if self._when is None else name_of(self._when),
+        }
+
+    def __repr__(self) -> str:
+        parts = [name_of(self._handler) if callable(self._handler) else "value=..."]
+        parts.append(f"on=({', '.join(names(self._on))})")
+        if self._when is not None:
+            parts.append(f"when={name_of(self._when)}")
+        return f"Fallback({', '.join(parts)})"
+
+    def __reduce__(self) -> Any:
+        return partial(Fallback, self._handler, value=self._value, on=self._on, when=self._when), ()
+
+
+def _ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None) -> bool:
+    """What the user's predicate says. What it raises comes out, from the failure it was asked about."""
+    try:
+        return bool(predicate(about))
+    except Exception as error:
+        if failed is not None and error is not failed:
+            error.__cause__ = failed
+        if isinstance(error, StopIteration):
+            raise Boxed(error) from None
+        raise
+
+
+def _blame(error: Exception, failed: Exception | None) -> None:
+    """Make `failed` the context of what the handler raised, as if it had been raised in the `except` block; never a cycle."""
+    if failed is None or error is failed:
+        return
+    seen: set[int] = set()
+    inner: BaseException = error
+    while inner.__context__ is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        inner = inner.__context__
+        if inner is failed:
+            return
+    if id(inner) in seen:
+        return
+    link: BaseException | None = failed  # `failed` may itself already lead to `error`
+    while link is not None:
+        if link is inner or id(link) in seen:
+            return
+        link = link.__context__
+    inner.__context__ = failed

@@ -1,0 +1,118 @@
+"""The instruments: made once for each meter provider, and recorded into by the recorders of calls.
+
+A meter may refuse an instrument; then that one stays silent and the others work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, NoOpMeter, Observation
+
+from resilient_agents.core import live
+from resilient_agents.events import CircuitChanged
+from resilient_agents.telemetry import names
+from resilient_agents.telemetry.faults import Faults
+
+__all__ = ["UNNAMED", "Attributes", "Instruments", "transition"]
+
+Attributes = Mapping[str, str | bool | int | float]
+
+UNNAMED = "unnamed"
+
+_noop = NoOpMeter(names.SCOPE)
+
+
+class Instruments:
+    """All instruments of one meter. Gauges look at live components when they are collected, and keep none alive."""
+
+    __slots__ = ("attempts", "duration", "faults", "rate_limit_wait", "rejections", "retry_delay", "transitions")
+
+    def __init__(self, meter: Meter, faults: Faults) -> None:
+        self.faults = faults
+        self.duration = self._histogram(meter, names.POLICY_DURATION)
+        self.attempts = self._counter(meter, names.ATTEMPTS)
+        self.rejections = self._counter(meter, names.REJECTIONS)
+        self.retry_delay = self._histogram(meter, names.RETRY_DELAY)
+        self.transitions = self._counter(meter, names.CIRCUIT_BREAKER_TRANSITIONS)
+        self.rate_limit_wait = self._histogram(meter, names.RATE_LIMIT_WAIT)
+        self._gauge(meter, names.CIRCUIT_BREAKER_STATE, _states)
+        self._gauge(meter, names.BULKHEAD_IN_USE, _total("in_use"))
+        self._gauge(meter, names.BULKHEAD_QUEUED, _total("queued"))
+        self._gauge(meter, names.BULKHEAD_LIMIT, _total("limit"))
+
+    def _counter(self, meter: Meter, metric: names.Metric) -> Counter:
+        try:
+            return meter.create_counter(metric.name, metric.unit, metric.description)
+        except Exception:
+            self._refused(metric)
+            return _noop.create_counter(metric.name)
+
+    def _histogram(self, meter: Meter, metric: names.Metric) -> Histogram:
+        try:
+            return meter.create_histogram(
+                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.boundaries
+            )
+        except Exception:
+            self._refused(metric)
+            return _noop.create_histogram(metric.name)
+
+    def _gauge(self, meter: Meter, metric: names.Metric, read: Callable[[], Iterable[Observation]]) -> None:
+        def observe(options: CallbackOptions) -> Sequence[Observation]:
+            try:
+                return list(read())
+            except Exception:
+                self.faults.log(f"reading {metric.name}", "it has no value this time")
+                return []
+
+        try:
+            meter.create_observable_gauge(metric.name, [observe], metric.unit, metric.description)
+        except Exception:
+            self._refused(metric)
+
+    def _refused(self, metric: names.Metric) -> None:
+        self.faults.log(f"making the instrument {metric.name}", "it will be missing")
+
+
+def transition(event: CircuitChanged) -> dict[str, str | bool | int | float]:
+    """The attributes of a state change, the same on the metric and on the span event."""
+    attributes: dict[str, str | bool | int | float] = {
+        names.CIRCUIT_BREAKER: event.circuit_breaker or UNNAMED,
+        names.FROM: event.from_state,
+        names.TO: event.to_state,
+    }
+    if event.shadow:
+        attributes[names.SHADOW] = True
+    return attributes
+
+
+class _Component(Protocol):
+    name: str | None
+
+
+def _states() -> Iterable[Observation]:
+    """Breakers of one name are one series: a state is 1 if any of them is in it."""
+    states: dict[tuple[str, bool], set[str]] = {}
+    for breaker in live.each("circuit_breaker"):
+        key = (breaker.name or UNNAMED, bool(getattr(breaker, "shadow", False)))
+        states.setdefault(key, set()).add(breaker.state)
+    for (name, shadow), found in states.items():
+        for state in names.STATES:
+            attributes: dict[str, Any] = {names.CIRCUIT_BREAKER: name, names.STATE: state}
+            if shadow:
+                attributes[names.SHADOW] = True
+            yield Observation(int(state in found), attributes)
+
+
+def _total(field: str) -> Callable[[], Iterable[Observation]]:
+    """Bulkheads of one name are one series: their sum."""
+
+    def read() -> Iterable[Observation]:
+        totals: dict[str, int] = {}
+        for bulkhead in live.each("bulkhead"):
+            name = bulkhead.name or UNNAMED
+            totals[name] = totals.get(name, 0) + getattr(bulkhead, field)
+        return [Observation(total, {names.BULKHEAD: name}) for name, total in totals.items()]
+
+    return read

@@ -1,0 +1,284 @@
+"""Any callable keeps its kind, its signature and its ways under a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+import pickle
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from resilient_agents import CircuitBreaker, Policy
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.runtime import on_event_loop
+from tests.conftest import Harness, run_on
+
+policy = Policy()
+
+
+class Again:
+    """A strategy that repeats the call once when it fails."""
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        try:
+            return await proceed(call)
+        except Exception:
+            pass
+        return await proceed(call)
+
+
+@policy
+def module_level(a: int, b: int = 2) -> int:
+    """Adds."""
+    return a + b
+
+
+def test_metadata_and_kind_stay() -> None:
+    """Name, doc, signature and kind of the wrapper are those of the function."""
+
+    async def coroutine() -> None: ...
+
+    async def async_generator() -> AsyncIterator[int]:
+        yield 1
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    assert (module_level.__name__, module_level.__doc__) == ("module_level", "Adds.")
+    assert str(inspect.signature(module_level)) == "(a: 'int', b: 'int' = 2) -> 'int'"
+    assert inspect.iscoroutinefunction(policy(coroutine))
+    assert inspect.isasyncgenfunction(policy(async_generator))
+    assert inspect.isgeneratorfunction(policy(generator))
+    assert not inspect.iscoroutinefunction(policy(module_level))
+
+
+def test_module_level_functions_pickle() -> None:
+    """A decorated module-level function pickles by reference, as process pools need."""
+    assert pickle.loads(pickle.dumps(module_level)) is module_level
+
+
+class Tool:
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    @policy
+    def method(self, n: int) -> int:
+        return self.base + n
+
+    @policy
+    async def amethod(self, n: int) -> int:
+        return self.base + n
+
+    @policy
+    @classmethod
+    def of_class(cls, n: int) -> tuple[str, int]:
+        return cls.__name__, n
+
+    @classmethod
+    @policy
+    def of_class_inside(cls, n: int) -> tuple[str, int]:
+        return cls.__name__, n
+
+    @policy
+    @staticmethod
+    def static(n: int) -> int:
+        return n
+
+    def __call__(self, n: int) -> int:
+        return self.base * n
+
+
+class AsyncTool:
+    async def __call__(self, n: int) -> int:
+        await asyncio.sleep(0)
+        return n
+
+
+def test_methods_partials_and_objects() -> None:
+    """Bound, class and static methods, partials, callable objects, builtins and classes can be guarded."""
+    tool = Tool(10)
+    assert tool.method(1) == 11
+    assert asyncio.run(tool.amethod(2)) == 12
+    assert Tool.of_class(1) == tool.of_class(1) == Tool.of_class_inside(1) == ("Tool", 1)
+    assert Tool.static(3) == tool.static(3) == 3
+    assert policy(tool)(2) == 20
+    assert policy(functools.partial(tool.method, 5))() == 15
+    assert policy(len)([1, 2]) == 2
+    assert policy(Tool)(7).base == 7
+    assert asyncio.run(policy(AsyncTool())(4)) == 4
+    assert inspect.iscoroutinefunction(policy(functools.partial(tool.amethod, 1)))
+    assert asyncio.run(policy(functools.partial(AsyncTool(), 9))()) == 9
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    """The error comes when it is guarded."""
+    with pytest.raises(TypeError, match="guards callables, got int"):
+        policy(3)  # type: ignore[type-var]
+
+
+class TestUndeclared:
+    """Callables that do not say whether they are async."""
+
+    def test_one_that_returns_a_coroutine_is_retried_as_one(self) -> None:
+        """The chain that began blocking goes on as that awaitable: the failure inside it reaches the strategies, on each call."""
+        calls = []
+
+        async def create() -> str:
+            calls.append(on_event_loop())
+            await asyncio.sleep(0)
+            if len(calls) % 2:
+                raise ConnectionError
+            return "made"
+
+        guarded: Callable[[], Any] = Policy(Again())(lambda: create())
+
+        async def main() -> list[str]:
+            return [await guarded(), await guarded(), await asyncio.create_task(guarded())]
+
+        assert asyncio.run(main()) == ["made"] * 3
+        assert calls == [True] * 6
+
+    def test_a_wrapped_coroutine_function_works_on_a_loop(self) -> None:
+        """`functools.wraps` around an async function, without being one (as client libraries do)."""
+
+        async def create(n: int) -> int:
+            return n
+
+        @functools.wraps(create)
+        def required(*args: Any, **kwargs: Any) -> Any:
+            return create(*args, **kwargs)
+
+        async def main() -> int:
+            return await policy(required)(3)
+
+        assert asyncio.run(main()) == 3
+
+    def test_a_blocking_wrapper_around_asyncio_run_stays_blocking(self) -> None:
+        """Its metadata say async, its result does not: the result counts."""
+
+        async def work(n: int) -> int:
+            return n
+
+        @functools.wraps(work)
+        def blocking(n: int) -> int:
+            return asyncio.run(work(n))
+
+        assert Policy(Again())(blocking)(5) == 5
+
+    def test_one_that_is_never_awaited_warns_and_leaks_nothing(self) -> None:
+        """Dropping the awaitable closes the chain and what it holds."""
+        released = []
+
+        class Holding:
+            async def execute(self, proceed: Proceed, call: Call) -> Any:
+                try:
+                    return await proceed(call)
+                finally:
+                    released.append(1)
+
+        async def work() -> None: ...
+
+        guarded: Callable[[], Any] = Policy(Holding())(lambda: work())
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            guarded()
+            gc.collect()
+        assert released == [1]
+
+
+async def test_a_users_stop_iteration_comes_out_as_itself(h: Harness) -> None:
+    """It cannot cross a coroutine (PEP 479); from a plain function it comes out all the same, as the same object."""
+    error = StopIteration(42)
+
+    def stops() -> None:
+        raise error
+
+    if h.blocking:
+        with pytest.raises(StopIteration) as caught:
+            Policy(Again(), CircuitBreaker())(stops)()
+        assert caught.value is error
+
+
+async def test_a_users_error_keeps_its_context_and_a_readable_traceback(h: Harness) -> None:
+    """Same object, no added context, one line of ours per layer."""
+    original = TimeoutError("mine")
+
+    async def fails() -> None:
+        raise original
+
+    with pytest.raises(TimeoutError) as caught:
+        await h.call(Policy(CircuitBreaker(), CircuitBreaker()), fails)
+    assert caught.value is original
+    assert caught.value.__context__ is None
+    ours = [frame for frame in traceback.extract_tb(caught.tb) if "resilient_agents" in frame.filename]
+    assert len(ours) <= 6
+
+
+def test_call_refuses_an_async_function_with_the_remedy() -> None:
+    """The coroutine is closed, so there is no warning besides."""
+
+    async def work() -> None: ...
+
+    with pytest.raises(TypeError, match="use `await policy.acall"):
+        policy.call(work)
+    with pytest.raises(TypeError, match=r"use policy.stream"):
+        policy.call(generator)
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+def test_acall_takes_everything() -> None:
+    """Coroutine functions, callables that return awaitables, plain functions; generator functions are refused."""
+
+    async def work(n: int) -> int:
+        return n
+
+    async def main() -> list[Any]:
+        with pytest.raises(TypeError, match=r"use policy.stream"):
+            await policy.acall(generator)
+        return [await policy.acall(work, 1), await policy.acall(lambda: work(2)), await policy.acall(lambda: 3)]
+
+    assert run_on("asyncio", main) == [1, 2, 3]
+    assert run_on("trio", main) == [1, 2, 3]
+
+
+def test_a_strategy_that_suspends_in_a_blocking_call_fails_loudly() -> None:
+    """It may wait through the runtime only."""
+
+    class Suspends:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            await asyncio.sleep(0)
+            return await proceed(call)
+
+    with pytest.raises(RuntimeError, match="suspended in a blocking call"):
+        Policy(Suspends()).call(lambda: 1)
+
+
+def test_tracebacks_form_no_cycles() -> None:
+    """When a call fails nothing of it waits for the garbage collector."""
+
+    class Marker: ...
+
+    def fails() -> None:
+        marker = Marker()
+        alive.append(marker.__class__)
+        raise ConnectionError
+
+    alive: list[Any] = []
+    guarded = Policy(Again(), CircuitBreaker())(fails)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(ConnectionError) as caught:
+                guarded()
+            del caught
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Call)]
+    finally:
+        gc.enable()
