@@ -41,9 +41,7 @@ def _is_list(value: object) -> TypeGuard[list[Any]]:
 
 
 def _status(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
-        return int(value)
-    return None
+    return int(value) if isinstance(value, int) and 400 <= value <= 599 else None
 
 
 def status_of(thing: object, packages: frozenset[str] = frozenset()) -> int | None:

@@ -350,7 +350,7 @@ def _explain_one(error: BaseException, traits: _Traits) -> Failure:
         code = told or read_code or code
         if rule.kind == "connection" and traits.source == "library":
             status = None  # litellm puts a 500 on a request that never arrived
-        if status in (400, 413, 422) and rule.kind == "validation":
+        if status is not None and rule.kind == "validation":
             message = message_of(error)
             kind = next((kind for phrase, kind in tables.MESSAGES if phrase in message), rule.kind)
             rule = rule._replace(kind=kind)

@@ -1,9 +1,10 @@
 """The time budget that nested calls share.
 
-A deadline is a moment of the monotonic clock that everything inside its block knows of: retries do not wait past it, waits for a slot
-end with it, and a policy called inside is cut off by it. `deadline()` sets one; so does every `Timeout` for what runs inside it.
-The block owns it: a task that outlives the block is no longer bound, although it still carries the context. (A policy's call that is
-already on its way when the block ends keeps the limit it began with.)
+A deadline is a moment of the monotonic clock that everything inside its block knows of: retries do not wait past it,
+waits for a slot end with it, and a policy called inside is cut off by it. `deadline()` sets one; so does every
+`Timeout` for what runs inside it. The block owns it: a task that outlives the block is no longer bound, although it
+still carries the context. (A policy's call that is already on its way when the block ends keeps the limit it began
+with.)
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from datetime import timedelta
 from resilient_agents.core.clock import clock
 from resilient_agents.durations import seconds as check_seconds
 
-__all__ = ["Deadline", "current", "deadline", "enter", "leave", "remaining", "resume", "suspend"]
+__all__ = ["Deadline", "current", "deadline", "enter", "in_force", "leave", "remaining", "resume", "suspend"]
 
 
 class Deadline:
-    """One limit in force. `at`: when (monotonic seconds); `seconds`: the length it was set to; `outer`: the next one out.
+    """One limit in force. `at`: when (monotonic seconds); `seconds`: its length; `outer`: the next one out.
 
-    `enforced`: something cancels or checks the call when it expires, in the task or thread that `owner` identifies; other tasks that
-    inherited it see it, but nothing cuts them off. `own`: a `Timeout` set it, so that running into it tells something about the callee; an
-    expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what runs inside?
+    `owner`: the task or thread in which something cuts the call off when it expires, 0 for nobody; other tasks that
+    inherit the limit see it, but are not cut off by it. `own`: a `Timeout` set it, so that running into it tells
+    something about the callee; an expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what
+    runs inside?
     """
 
-    __slots__ = ("active", "at", "enforced", "fired", "outer", "own", "owner", "seconds")
+    __slots__ = ("active", "at", "fired", "outer", "own", "owner", "seconds")
 
-    def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool, enforced: bool) -> None:
+    def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool) -> None:
         self.at = at
         self.seconds = seconds
         self.outer = outer
         self.own = own
-        self.enforced = enforced
         self.active = True
         self.owner = 0
         self.fired: Callable[[], bool] = _not_fired
@@ -45,6 +46,10 @@ def _not_fired() -> bool:
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("resilient_agents_deadline", default=None)
+
+
+in_force = _deadline.get
+"""What this context carries, perhaps outlived: only good for asking whether there is anything to look at."""
 
 
 def current() -> Deadline | None:
@@ -63,8 +68,8 @@ def enter(limit: Deadline) -> None:
 def leave(limit: Deadline) -> None:
     """End `limit`, for this context and for every task that copied it.
 
-    No token is reset: a chain that began blocking may end as an awaitable in another context, and a generator may be closed in one.
-    There, a limit that is none of its business stays in force.
+    No token is reset: a chain that began blocking may end as an awaitable in another context, and a generator may be
+    closed in one. There, a limit that is none of its business stays in force.
     """
     limit.active = False
     limit.fired = _not_fired
@@ -80,7 +85,8 @@ def suspend(limit: Deadline) -> None:
 def resume(limit: Deadline, idle: float) -> None:
     """Put `limit` in force where its chain goes on, inside whatever is in force there.
 
-    The seconds that passed while nobody awaited the call do not count against a `Timeout`, as they do not for a coroutine.
+    The seconds that passed while nobody awaited the call do not count against a `Timeout`, as they do not for a
+    coroutine.
     """
     outer = current()
     limit.outer = outer
@@ -104,7 +110,7 @@ class _Block:
         at, length, outer = clock.monotonic() + self._length, self._length, current()
         if outer is not None and outer.at <= at:
             at, length = outer.at, outer.seconds
-        self._limit = limit = Deadline(at, length, outer, own=False, enforced=False)
+        self._limit = limit = Deadline(at, length, outer, own=False)
         enter(limit)
 
     def __exit__(self, *_: object) -> None:
@@ -114,12 +120,13 @@ class _Block:
 
 
 def deadline(seconds: float | timedelta) -> AbstractContextManager[None]:
-    """Give everything in this block, policies of nested calls included, at most `seconds` (float or timedelta) together.
+    """Give everything in this block, nested policies included, at most `seconds` (float or timedelta) together.
 
-    Works as a plain `with` in blocking and async code; the time runs from the beginning of the block. A policy that is called inside is
-    cut off when the time is up and raises `DeadlineExceeded`; its retries give up with the last real error rather than wait past it.
-    Nested deadlines only ever shorten. Code outside of policies is not interrupted, and neither is a plain function while it runs.
-    Raises ValueError or TypeError, when called, for a duration that is not positive and finite.
+    Works as a plain `with` in blocking and async code; the time runs from the beginning of the block. A policy that is
+    called inside is cut off when the time is up and raises `DeadlineExceeded`; its retries give up with the last real
+    error rather than wait past it. Nested deadlines only ever shorten. Code outside of policies is not interrupted, and
+    neither is a plain function while it runs. Raises ValueError or TypeError, when called, for a duration that is not
+    positive and finite.
     """
     return _Block(check_seconds(seconds, "seconds", zero=False))
 

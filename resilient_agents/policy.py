@@ -17,7 +17,7 @@ from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.invoke import invoke_any
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
 from resilient_agents.core.streams import Stream, invoke_stream
-from resilient_agents.deadline import Deadline, current, enter, leave
+from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import Observer, Subscription, TimeoutExpired
 
@@ -64,7 +64,7 @@ class Policy:
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await policy.acall(...)` then."""
         call = Call(self._plan, BLOCKING, fn, args, kwargs)
-        result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))  # type: ignore[arg-type]  # a coroutine
+        result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
         if inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn):
             result.close()
             raise TypeError(f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)")
@@ -158,17 +158,17 @@ class _Composed:
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
-        limit = current()
         watchers = self._policy.watchers
         recording = telemetry.active()
-        if limit is None and not watchers and not recording:
+        if not recording and not watchers and in_force() is None:
             return self.quiet
+        limit = current()
         chain = self.quiet
         if watchers or recording:
             name = call.name
             call.audience = Audience(name, watchers, telemetry.recorder(name) if recording else None)
             chain = self._watched or self._watch()
-        if limit is not None and (call.runtime.blocking or not limit.enforced):
+        if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(_bounded, chain, limit)
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
@@ -181,7 +181,7 @@ class _Composed:
 
 async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
     """Hold a call to the deadline that its caller set."""
-    limit = Deadline(outer.at, outer.seconds, outer, own=False, enforced=True)
+    limit = Deadline(outer.at, outer.seconds, outer, own=False)
     result: Any = EXPIRED
     enter(limit)
     try:

@@ -126,7 +126,7 @@ def permanent(kind: str, answered: bool = True) -> tuple[str, bool, str]:
         (ssl.SSLEOFError(8, "x"), CONNECTION),
         (EOFError(), CONNECTION),
         (asyncio.IncompleteReadError(b"", 1), CONNECTION),
-        (http.client.RemoteDisconnected(), CONNECTION),
+        (http.client.RemoteDisconnected("x"), CONNECTION),
         (http.client.IncompleteRead(b""), CONNECTION),
         (http.client.BadStatusLine("x"), CONNECTION),
         (urllib.error.URLError("x"), CONNECTION),
@@ -489,9 +489,12 @@ def test_some_servers_say_it_only_in_the_message(message: str, kind: str) -> Non
     assert message not in repr(failure)
 
 
-def test_a_message_does_not_turn_a_server_error_permanent() -> None:
-    """Only a refused request is searched for phrases."""
+def test_only_a_refusals_message_is_searched() -> None:
+    """The same words say nothing in a server's failure or in a local error."""
     assert of(status_error(503, message="prompt is too long")) == OVERLOAD
+    local = foreign("own.MyValueError", ValueError)("prompt is too long")
+    local.code = "own_code"
+    assert of(local) == LOCAL
 
 
 def test_anthropics_in_stream_error_is_known_by_its_type() -> None:
@@ -713,6 +716,9 @@ def test_litellms_500_for_a_reset_is_a_connection_failure() -> None:
     assert of(outer) == SERVER
     in_context(outer, middle)
     assert (of(outer), classify(outer).status) == (CONNECTION, None)
+    bare = foreign("litellm.exceptions.APIConnectionError", foreign("openai.APIConnectionError"))()
+    bare.status_code = 500
+    assert (of(bare), classify(bare).status) == (CONNECTION, None)
 
 
 def test_litellm_keeps_headers_and_codes_in_its_own_places() -> None:

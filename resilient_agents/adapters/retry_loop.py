@@ -96,11 +96,13 @@ class Outcome(tenacity.Future):
 class State(RetryCallState):
     """tenacity's state of one call, as its objects and hooks see it, and what the loop itself remembers.
 
-    `failure`: what the present outcome is, where somebody had to know; `real`: the last error that is not one of a policy's own.
+    `failure`: what the present outcome is, where somebody had to know; `real`: the last error that is not one of a policy's own;
+    `given_up`: the outcome was to be retried and is not any more.
     """
 
     failure: Failure | None = None
     real: Exception | None = None
+    given_up = False
 
     def __init__(self, shown: Any, call: Call, began: float) -> None:
         super().__init__(shown, call.fn, call.args, call.kwargs)
@@ -111,14 +113,21 @@ class State(RetryCallState):
         self.outcome = Outcome(self.attempt_number, result, error)
         self.outcome_timestamp = clock.monotonic()
         self.failure = None
-        if error is None:
-            return
-        if not isinstance(error, ResilienceError):
+        if error is not None and not isinstance(error, ResilienceError):
             self.real = error
 
+    @property
+    def error(self) -> Exception | None:
+        found: Exception | None = None if self.outcome is None else self.outcome.exception()
+        return found
+
+    @property
+    def result(self) -> Any:
+        return None if self.outcome is None else self.outcome.result()
+
     def blame(self) -> None:
-        """One of a policy's own errors leaves as raised `from` the last real error of this call."""
-        error = self.outcome and self.outcome.exception()
+        """An error of a policy's own leaves as if raised `from` the last real error of this call."""
+        error = self.error
         if isinstance(error, ResilienceError) and self.real is not None and error.__cause__ is None:
             error.__cause__ = self.real
 
@@ -172,7 +181,7 @@ class RetryLoop(ABC):
         try:
             if self._before is not None:
                 state = State(self._shown, call, began[0])
-                await self._tell("before", self._before, call, state)
+                await _tell("before", self._before, call, state)
             while True:
                 try:
                     result = await proceed(call)
@@ -183,12 +192,11 @@ class RetryLoop(ABC):
                         _forget_earlier_attempts(error)
                     raised = error
                     state.ended(None, unboxed(error))
-                    # Decided in here so that a bare `raise` lets the error out with the traceback that it came with.
+                    # Decided in here, so that a bare `raise` lets the error out with the traceback that it came with.
                     delay = await self._step(call, state, since)
                     if delay is None:
                         state.blame()
-                        ending = await self._end(call, state)
-                        if ending is RERAISE:
+                        if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
                             raise
                         return ending
                 else:
@@ -200,14 +208,14 @@ class RetryLoop(ABC):
                     state.ended(result, None)
                     delay = await self._step(call, state, since)
                     if delay is None:
-                        ending = await self._end(call, state)
-                        return result if ending is RERAISE else ending
+                        if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
+                            return result
+                        return ending
                 await self._pause(call, delay)
                 limit = deadline.current()
                 if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
-                    self._give_up(call, state, "deadline")
-                    ending = await self._end(call, state)
-                    if ending is not RERAISE:
+                    _give_up("deadline", call, state)
+                    if (ending := await self.end(call, state)) is not RERAISE:
                         return ending
                     if raised is None:
                         return result
@@ -215,15 +223,14 @@ class RetryLoop(ABC):
                 result = None
                 state.prepare_for_next_attempt()
                 if self._before is not None:
-                    await self._tell("before", self._before, call, state)
+                    await _tell("before", self._before, call, state)
                 since = (clock.monotonic(), _tick())
         finally:
             state = raised = result = None
 
     async def _step(self, call: Call, state: State, since: marks.Moment) -> float | None:
-        """What follows an outcome: another attempt after so many seconds, or None, when the call ends with it."""
-        outcome: Any = state.outcome
-        error: Exception | None = outcome.exception()
+        """What follows an outcome: another attempt after so many seconds, or None when the call ends with this one."""
+        error = state.error
         try:
             limit = deadline.current()
             if error is not None:
@@ -234,14 +241,149 @@ class RetryLoop(ABC):
             if not isinstance(error, TryAgain):
                 verdict = self.judge(call, state, since)
                 if verdict is not True and verdict is not False and is_awaitable(verdict):
-                    verdict = await self._answer("retry", call, verdict)
+                    verdict = await _answer("retry", call, verdict)
                 if not verdict:
                     self.left_alone(state, since)
-                    state.given_up = False
                     return None
             if self._after is not None:
-                await self._tell("after", self._after, call, state)
-            delay = await self._delay(call, state)
+                await _tell("after", self._after, call, state)
+            delay = 0.0
+            if self._wait is not None:
+                delay = self._wait(state)
+                if is_awaitable(delay):
+                    delay = await _answer("wait", call, delay)
+            hint = None
+            if self.minds_retry_after:
+                if state.failure is None:
+                    state.failure = classify_result(state.result)
+                hint = state.failure.retry_after
+                if hint is not None:
+                    hint = hint if hint > delay else None
+            if hint is not None:
+                delay = hint * (1 + RETRY_AFTER_JITTER * random.random())
+            state.upcoming_sleep = delay
+            reason = await self._obstacle(call, state, hint, limit)
+            if reason is not None:
+                _give_up(reason, call, state)
+                return None
+            state.idle_for += delay
+            if self._before_sleep is not None:
+                state.next_action = tenacity.RetryAction(delay)
+                await _tell("before_sleep", self._before_sleep, call, state)
+            if call.audience is not None:
+                source: Literal["backoff", "retry_after"] = "backoff" if hint is None else "retry_after"
+                call.audience.tell(RetryScheduled(call.audience.policy, state.attempt_number, delay, source, _failure(state)))
+            return float(delay)
         finally:
-            outcome = error = None
-        return delay
+            del error, state
+
+    async def _obstacle(self, call: Call, state: State, hint: float | None, limit: deadline.Deadline | None) -> Reason | None:
+        """What keeps a retryable outcome from being retried, if anything. The budget comes last: it is charged by asking."""
+        if self.attempts is not None and state.attempt_number >= self.attempts:
+            return "stop"
+        if self._stop is not None:
+            stop = self._stop(state)
+            if stop is not True and stop is not False and is_awaitable(stop):
+                stop = await _answer("stop", call, stop)
+            if stop:
+                return "stop"
+        if hint is not None and self.max_retry_after is not None and hint > self.max_retry_after:
+            return "retry_after"
+        if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
+            return "deadline"
+        if self.budget is not None and not self.budget.withdraw():
+            return "budget"
+        return None
+
+    async def _pause(self, call: Call, delay: float) -> None:
+        if self._sleep is not None:
+            slept = self._sleep(delay)
+            if is_awaitable(slept):
+                await _answer("sleep", call, slept)
+        elif not call.runtime.blocking:
+            await call.runtime.sleep(delay)  # none at all is a checkpoint: a cancellation gets through between attempts
+        elif delay > 0:
+            if on_event_loop():
+                if call.may_await:
+                    await SWITCH
+                    call.runtime = ASYNC
+                else:
+                    _warn_of_blocking(call)
+            await call.runtime.sleep(delay)
+
+
+def _give_up(reason: Reason, call: Call, state: State) -> None:
+    attempts = state.attempt_number
+    elapsed = clock.monotonic() - state.start_time
+    state.given_up = True
+    if call.audience is not None:
+        call.audience.tell(GaveUp(call.audience.policy, attempts, elapsed, reason, _failure(state)))
+    error = state.error
+    if error is None or (attempts == 1 and reason == "stop"):  # nothing was retried, nor would have been
+        return
+    took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.2g}"
+    text = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''} in {took} s{_WHY[reason]}"
+    if attempts > 1:
+        marks.exhausted(error, text)
+    else:
+        marks.note(error, text)
+
+
+def _failure(state: State) -> Failure:
+    if state.failure is None:
+        state.failure = classify_result(state.result) if state.error is None else classify(state.error)
+    return state.failure
+
+
+async def _tell(name: str, hook: Callable[[RetryCallState], Any], call: Call, state: State) -> None:
+    try:
+        told = hook(state)
+        if told is not None and is_awaitable(told):
+            await _answer(name, call, told)
+    finally:
+        del state
+
+
+async def _answer(name: str, call: Call, answer: Any) -> Any:
+    """What a hook or other part answered with an awaitable, in the colour of the call."""
+    if call.runtime.blocking and not call.may_await:
+        discard(answer)
+        raise TypeError(_needs_async(name, call))
+    return await settle(call, answer)
+
+
+def _is_async(part: Any) -> bool:
+    return declares(inspect.iscoroutinefunction, part)
+
+
+def _needs_async(name: str, call: Call) -> str:
+    return (
+        f"the {name}= of the retry around {call.name!r} is async, which a blocking call cannot await: "
+        f"use `await policy.acall(...)`, or a plain function for {name}="
+    )
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_blocking(call: Call) -> None:
+    name = call.name
+    if name not in _warned:
+        _warned.add(name)
+        warnings.warn(
+            f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
+            f"use `await policy.acall(...)` with an async function, or call it from a worker thread",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _forget_earlier_attempts(error: Exception) -> None:
+    """Cut the traceback of an instance that is raised again and again back to its newest raise: Python only ever adds to it."""
+    newest = trace = error.__traceback__
+    while trace is not None and newest is not None:
+        following = trace.tb_next
+        if following is not None and following.tb_frame is newest.tb_frame:
+            trace.tb_next = None
+            return
+        trace = following

@@ -1,4 +1,4 @@
-"""`Timeout`: a limit on how long what is inside may take. The cutting off is `asyncio.timeout`'s or anyio's (see core/runtime.py)."""
+"""`Timeout`: how long what is inside may take. `asyncio.timeout` or anyio cuts it off (see core/runtime.py)."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ MAX_ABANDONED = 32
 
 
 class Timeout:
-    """What is inside may take at most `seconds` (float or timedelta). When it takes longer, PolicyTimeoutError comes out.
+    """What is inside may take at most `seconds` (float or timedelta); after that PolicyTimeoutError comes out.
 
-    Async code is cancelled and awaited. Around a `Retry` the limit is for all attempts and waits together, inside one for each attempt.
-    A limit that an outer one leaves no room for steps aside: the outer one fires. On a stream it lasts until the first item.
-    A TimeoutError of the function's own passes through as itself. What the function was doing when time ran out is its last error, if
-    any: the PolicyTimeoutError is raised from it.
+    Async code is cancelled and awaited. Around a `Retry` the limit is for all attempts and waits together, inside one
+    for each attempt. A limit that an outer one leaves no room for steps aside: the outer one fires. On a stream it
+    lasts until the first item. A TimeoutError of the function's own passes through as itself. What the function was
+    doing when time ran out is its last error, if any: the PolicyTimeoutError is raised from it.
 
     A plain function that runs in the caller's thread cannot be interrupted. `thread` chooses what that means:
 
-    - `False`: the limit is looked at between attempts and before waits. A result that comes late is returned (`LateResult` says so); an
-      error that comes late is raised as PolicyTimeoutError from it, and not retried by a `Retry` outside.
+    - `False`: the limit is looked at between attempts and before waits. A result that comes late is returned
+      (`LateResult` says so); an error that comes late is raised as PolicyTimeoutError from it, and not retried by a
+      `Retry` outside.
     - `None` (default): the same, and one RuntimeWarning for each function that a blocking call finds to be plain.
-    - `True`: it runs in a daemon thread of a pool of this Timeout's own, with the caller's context variables, also under `acall`. When
-      time is up the caller goes on and the thread ends when it ends. With 32 such abandoned calls, or 256 running ones, further calls
-      raise `Rejected`.
+    - `True`: it runs in a daemon thread of a pool of this Timeout's own, with the caller's context variables, also
+      under `acall`. When time is up the caller goes on and the thread ends when it ends. With 32 such abandoned calls,
+      or 256 running ones, further calls raise `Rejected`.
 
-    Raises TypeError or ValueError, when built, for a duration that is not positive and finite and for any other `thread`.
+    Raises TypeError or ValueError, when built, for a duration that is not positive and finite and for any other
+    `thread`.
     """
 
     def __init__(self, seconds: float | timedelta, *, thread: bool | None = None) -> None:
@@ -53,7 +55,8 @@ class Timeout:
         if thread is not None and not isinstance(thread, bool):
             raise TypeError(f"thread must be True, False or None, got {thread!r}")
         self.thread = thread
-        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None  # no thread yet: they start with calls
+        # No thread yet: they start with calls.
+        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         outer = current()
@@ -66,7 +69,7 @@ class Timeout:
                 call.cut_short = True  # running into the outer limit tells nothing about the callee
                 return await proceed(call)
             call.cut_short = False
-            return await self._limited(Deadline(at, self.seconds, outer, own=True, enforced=True), proceed, call)
+            return await self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
         finally:
             call.workers = workers
 
@@ -84,7 +87,7 @@ class Timeout:
             if self.thread is None:
                 _warn(call.fn)
             timed_out = self._expired(call)
-            marks.mark(timed_out)
+            marks.exhausted(timed_out)
             try:
                 raise timed_out from unboxed(error)
             finally:
@@ -119,7 +122,8 @@ class Timeout:
         return described
 
     def __repr__(self) -> str:
-        return f"Timeout({self.seconds:g})" if self.thread is None else f"Timeout({self.seconds:g}, thread={self.thread})"
+        thread = "" if self.thread is None else f", thread={self.thread}"
+        return f"Timeout({self.seconds:g}{thread})"
 
     def __reduce__(self) -> Any:
         return _rebuild, (self.seconds, self.thread)  # its threads belong to this process
@@ -129,13 +133,12 @@ def _rebuild(seconds: float, thread: bool | None) -> Timeout:
     return Timeout(seconds, thread=thread)
 
 
-
 _warned: dict[str, None] = {}
 _MAX_WARNED = 1000
 
 
 def _warn(fn: Callable[..., Any]) -> None:
-    """Say once for each function that its limit cannot interrupt it. Only afterwards is it known that no awaitable came out."""
+    """Say once for each function that its limit cannot interrupt it. Only afterwards is it known to be a plain one."""
     name = name_of(fn)
     if name in _warned:
         return

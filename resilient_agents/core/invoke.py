@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from resilient_agents.core.call import Boxed, Call
-from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
 
 __all__ = ["invoke_any", "invoke_coroutine", "plainly"]
@@ -20,8 +20,16 @@ def invoke_coroutine(call: Call) -> Awaitable[Any]:
 
 async def invoke_any(call: Call) -> Any:
     """Anything else, in either colour: only the call itself shows whether an awaitable comes out."""
-    result = await run_in_worker(call, call.workers, lambda: plainly(call)) if call.workers is not None else plainly(call)
-    return await settle(call, result) if is_awaitable(result) else result
+    if call.workers is not None:
+        result = await run_in_worker(call, call.workers, lambda: plainly(call))
+    else:
+        try:  # `plainly`, spelled out: it is the path of every blocking call
+            result = call.fn(*call.args, **call.kwargs)
+        except StopIteration as stop:
+            raise Boxed(stop) from None
+    if hasattr(type(result), "__await__"):
+        return await settle(call, result)
+    return result
 
 
 def plainly(call: Call) -> Any:

@@ -1,7 +1,7 @@
 """The components that are alive in this process, for whoever wants to look at them: gauges, health checks.
 
-Held weakly: being here keeps nothing alive. Free of locks, so that it may be used from any thread, from a garbage collection and
-after a fork: adding, dropping and copying the values of a dict are each one atomic step.
+Held weakly: being here keeps nothing alive. Free of locks, so that it may be used from any thread, from a garbage
+collection and after a fork: adding, dropping and copying the values of a dict are each one atomic step.
 """
 
 from __future__ import annotations

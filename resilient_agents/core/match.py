@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Match", "Matcher", "matcher", "names"]
 
@@ -13,9 +13,10 @@ Match = type[Exception] | Matcher | tuple[Any, ...]
 
 
 def matcher(on: Match, name: str = "on") -> Matcher:
-    """One predicate for `on`: an exception type (matches its subclasses), a predicate on the error, or a tuple of these (any of them).
+    """One predicate for `on`: an exception type (and its subclasses), a predicate on the error, or a tuple of these.
 
-    Types are asked before predicates. `name` is the argument's name in messages. The predicate expects errors that are `unboxed`.
+    Types are asked before predicates. `name` is the argument's name in messages. The predicate expects errors that are
+    `unboxed`.
 
     Raises:
         TypeError: something in `on` is neither, or a type that is not below `Exception`: cancellation is never matched.
@@ -35,7 +36,7 @@ def matcher(on: Match, name: str = "on") -> Matcher:
 def names(on: Any) -> list[str]:
     """The parts of `on` by name, for `describe()` and `repr`: never their state."""
     if isinstance(on, tuple):
-        return [name for part in on for name in names(part)]
+        return [name for part in cast("tuple[Any, ...]", on) for name in names(part)]
     return [getattr(on, "__name__", None) or type(on).__name__]
 
 
@@ -59,11 +60,13 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
     if isinstance(on, tuple):
         if not on:
             raise ValueError(f"{name} must name at least one exception type or predicate, got ()")
-        for part in on:
+        for part in cast("tuple[Any, ...]", on):
             _sort(part, name, types, predicates)
     elif isinstance(on, type):
         if not issubclass(on, BaseException):
-            raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these, got the class {on.__name__}")
+            raise TypeError(
+                f"{name} must be an exception type, a predicate or a tuple of these, got the class {on.__name__}"
+            )
         if not issubclass(on, Exception):
             raise TypeError(
                 f"{name} must name subclasses of Exception, got {on.__name__}: "
@@ -76,6 +79,8 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
         hint = " (a tuple, not a list)" if isinstance(on, list | set | frozenset) else ""
         raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}")
     elif inspect.iscoroutinefunction(on) or inspect.iscoroutinefunction(getattr(on, "__call__", None)):  # noqa: B004
-        raise TypeError(f"{name} must be a plain predicate: nothing awaits it, so its coroutine would always count as true")
+        raise TypeError(
+            f"{name} must be a plain predicate: nothing awaits it, so its coroutine would always count as true"
+        )
     else:
-        predicates.append(on)
+        predicates.append(cast(Matcher, on))

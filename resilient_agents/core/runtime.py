@@ -32,6 +32,7 @@ __all__ = [
     "is_awaitable",
     "on_event_loop",
     "settle",
+    "unfinished",
 ]
 
 
@@ -303,20 +304,29 @@ async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], ca
 _SUSPENDED = "a strategy suspended in a blocking call: it may wait through call.runtime only"
 
 
-def drive(chain: Coroutine[Any, Any, Any], switched: Callable[[Coroutine[Any, Any, Any]], Any]) -> Any:
+Switched = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def drive(chain: Awaitable[Any], switched: Switched) -> Any:
     """Run a blocking chain to its end in one step. `switched(chain)` answers for one that goes on as an awaitable."""
+    started: Coroutine[Any, Any, Any] = chain  # type: ignore[assignment]  # chains are coroutines
     try:
-        signal = chain.send(None)
+        signal = started.send(None)
     except StopIteration as done:
         return done.value
     except Boxed as boxed:
         error = boxed.error
     else:
-        if signal is SWITCH:
-            return switched(chain)
-        chain.close()
-        raise RuntimeError(_SUSPENDED)
+        return unfinished(started, signal, switched)
     raise error
+
+
+def unfinished(chain: Coroutine[Any, Any, Any], signal: object, switched: Switched) -> Any:
+    """A blocking chain suspended: it asks to go on as an awaitable, or a strategy in it is wrong."""
+    if signal is SWITCH:
+        return switched(chain)
+    chain.close()
+    raise RuntimeError(_SUSPENDED)
 
 
 async def go_on(chain: Coroutine[Any, Any, Any]) -> Any:

@@ -114,7 +114,7 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
         outcome: Exception | Neutral | None = NEUTRAL
         iterator: Any = None
         try:
-            result = drive(enter(call)(call), _not_blocking)  # type: ignore[arg-type]  # chains are coroutines
+            result = drive(enter(call)(call), _not_blocking)
             opened = result if isinstance(result, _Opened) else _first(result)
             iterator, item, over = opened.iterator, opened.first, opened.over
             recorder = call.audience.recorder if call.audience is not None else None

@@ -1,8 +1,8 @@
 """Daemon worker threads in which a blocking function can be left behind.
 
-A thread cannot be stopped. So a caller that runs out of time leaves its worker running and goes on; the pool counts those it was left
-with and refuses new work at its cap, rather than gather threads without end. Daemon threads do not hold up the interpreter's exit,
-which is why `concurrent.futures` will not do.
+A thread cannot be stopped. So a caller that runs out of time leaves its worker running and goes on; the pool counts
+those it was left with and refuses new work at its cap, rather than gather threads without end. Daemon threads do not
+hold up the interpreter's exit, which is why `concurrent.futures` will not do.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Worker:
 
 
 class Workers:
-    """Threads made when needed and kept for `IDLE_SECONDS`: at most `limit` busy ones, at most `max_abandoned` of them left behind.
+    """Threads made when needed and kept for `IDLE_SECONDS`: at most `limit` busy, `max_abandoned` of them left behind.
 
     Locking: `_lock` guards `_idle`, `_busy` and `_abandoned`; it is never held while work or a callback runs.
     """
@@ -108,8 +108,8 @@ class Workers:
         with self._lock:
             if self._abandoned >= self.max_abandoned or self._busy >= self.limit:
                 raise Rejected(
-                    f"{policy!r} has {self._busy} worker threads busy, {self._abandoned} of them with calls that outran their "
-                    f"time limit (at most {self.limit} and {self.max_abandoned}); wait for them to end",
+                    f"{policy!r} has {self._busy} worker threads busy, {self._abandoned} of them with calls that "
+                    f"outran their time limit (at most {self.limit} and {self.max_abandoned}); wait for them to end",
                     policy=policy,
                     strategy=self.strategy,
                 )
@@ -182,10 +182,10 @@ def _fired() -> bool:
 async def run_in_worker(call: Call, workers: Workers, work: Callable[[], Any]) -> Any:
     """The result of `work`, run on a thread of `workers` while the caller waits in its own colour.
 
-    A caller that is cancelled or runs out of time leaves the worker behind and says so on the call (`call.abandoned`), so that
-    whoever holds a slot for it gives the slot back only when the worker ends. Raises Expired (blocking) when the limit passes, which is
-    then one of this very call: a policy called from blocking code under a limit always sets one of its own. So Expired never travels
-    through the user's code.
+    A caller that is cancelled or runs out of time leaves the worker behind and says so on the call (`call.abandoned`),
+    so that whoever holds a slot for it gives the slot back only when the worker ends. Raises Expired (blocking) when
+    the limit passes, which is then one of this very call: a policy called from blocking code under a limit always sets
+    one of its own. So Expired never travels through the user's code.
     """
     try:
         worker = workers.start(work, call.name)

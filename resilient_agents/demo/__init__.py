@@ -1,4 +1,4 @@
-"""`resilient-agents demo`: one misbehaving server, the same traffic without and with policies, and what the policies did about it.
+"""`resilient-agents demo`: the same traffic to a misbehaving server, without and with policies.
 
 Needs the extra `demo`; nothing here is imported by the library itself.
 """

@@ -1,4 +1,4 @@
-"""Which call the server fails, and how: a function of seed, path, call and arrival, so that two runs meet the same faults."""
+"""Which call the server fails, and how: drawn from seed, path, call and arrival, so that runs meet the same faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["none", "rate_limit", "error", "unavailable", "slow", "reset", "b
 
 @dataclass(slots=True, frozen=True)
 class Fault:
-    """`at`: after how many tokens a stream breaks; `seconds`: how long a slow answer takes, or what Retry-After says."""
+    """`at`: after how many tokens a stream breaks; `seconds`: of a slow answer, or of Retry-After."""
 
     kind: Kind
     seconds: float = 0.0
@@ -22,7 +22,7 @@ class Fault:
 
 @dataclass(slots=True, frozen=True)
 class Outage:
-    """From `start` to `end`, in seconds since the run began, the server answers nothing: it resets connections or says 503."""
+    """From `start` to `end`, in seconds since the run began, the server resets every connection or says 503."""
 
     start: float
     end: float
@@ -33,7 +33,7 @@ class Outage:
 
 HEALTHY = Fault("none")
 
-# Shares of calls; the rest goes well. A server that is this bad is rare, but every one of these has been seen in the field.
+# Shares of calls; the rest goes well.
 _CALLS: tuple[tuple[Kind, float], ...] = (
     ("rate_limit", 0.06),
     ("error", 0.06),

@@ -11,6 +11,7 @@ All state belongs to the server's thread; other threads read counters and set th
 from __future__ import annotations
 
 import asyncio
+import http
 import os
 import random
 import socket
@@ -19,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from types import TracebackType
+from typing import Self
 
 from resilient_agents.demo.faults import HEALTHY, Fault, Outage, draw
 
@@ -27,14 +29,12 @@ __all__ = ["TOKENS", "Server"]
 TOKENS = 12
 TOKEN_GAP = 0.015
 LONGEST_HEAD = 16_384
-REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests"}
-REASONS |= {500: "Internal Server Error", 503: "Service Unavailable"}
 # Close with a reset: linger for no time at all. Windows has two shorts here, everybody else two ints.
 RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Server:
-    """`with Server(seed=1) as server:` serves on `server.url` until the block ends. Raises OSError if it cannot listen."""
+    """`with Server(seed=1) as server:` serves on `server.url` until the block ends. OSError if it cannot listen."""
 
     def __init__(self, *, seed: int, faults: bool = True) -> None:
         self.seed = seed
@@ -51,7 +51,7 @@ class Server:
         self._listener: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="demo-server", daemon=True)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread.start()
@@ -81,7 +81,7 @@ class Server:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        async with await asyncio.start_server(self._accept, sock=self._listener):
+        async with await asyncio.start_server(self._accept, sock=self._listener, limit=LONGEST_HEAD):
             await self._stop.wait()
             for handler in self._handlers:
                 handler.cancel()
@@ -154,8 +154,8 @@ class Server:
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: str, extra: str = "") -> None:
-    head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
-    writer.write((head + body).encode())
+    head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{extra}"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     await writer.drain()
 
 

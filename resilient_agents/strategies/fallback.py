@@ -30,15 +30,16 @@ _MISSING: Final = _Missing()
 
 
 class Fallback:
-    """When the call fails, answer with `handler(error, *args, **kwargs)`, or with `value`; exactly one of the two is given.
+    """When the call fails, answer with `handler(error, *args, **kwargs)`, or with `value`: one of the two is given.
 
-    The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it raises comes out as
-    itself, with the failure as its `__context__`. On a stream it stands in only before the first item, and may return an iterable, an
-    async iterable for an async stream, or a plain value, which is then the only item. `value` is handed out as it is, not copied.
+    The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it
+    raises comes out as itself, with the failure as its `__context__`. On a stream it stands in only before the first
+    item, and may return an iterable, an async iterable for an async stream, or a plain value, which is then the only
+    item. `value` is handed out as it is, not copied.
 
-    `on` chooses errors: a type, a predicate, or a tuple of these; by default transient errors and those that a policy raises of its own,
-    so that a bug still shows. `when(result)` chooses results that count as failures, first items of a stream excepted: the handler then
-    gets None in place of the error.
+    `on` chooses errors: a type, a predicate, or a tuple of these; by default transient errors and those that a policy
+    raises of its own, so that a bug still shows. `when(result)` chooses results that count as failures, first items of
+    a stream excepted: the handler then gets None in place of the error.
 
     Raises TypeError or ValueError, when built, for anything else.
     """
@@ -65,24 +66,23 @@ class Fallback:
         self._matches = matcher(on)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        failed: Exception | None = None
         try:
             result = await proceed(call)
         except Exception as error:
             failed = unboxed(error)
-            if not _ask(self._matches, failed, failed):
+            try:
+                if not _ask(self._matches, failed, failed):
+                    raise
+                return await self._answer(call, failed)
+            except Exception as raised:
+                if failed is not error:
+                    _unbox_context(unboxed(raised), error, failed)
                 raise
-        else:
-            if self._when is None or call.closers is not None or not _ask(self._when, result, None):
-                return result
-            del result
-        try:
-            return await self._answer(call, failed)
-        except Exception as error:
-            _blame(unboxed(error), failed)
-            raise
-        finally:
-            failed = None  # no cycle through the traceback
+            finally:
+                del failed  # no cycle through the traceback
+        if self._when is None or call.closers is not None or not _ask(self._when, result, None):
+            return result
+        return await self._answer(call, None)
 
     async def _answer(self, call: Call, failed: Exception | None) -> Any:
         if call.audience is not None:
@@ -129,22 +129,12 @@ def _ask(predicate: Callable[[Any], object], about: Any, failed: Exception | Non
         raise
 
 
-def _blame(error: Exception, failed: Exception | None) -> None:
-    """Make `failed` the context of what the handler raised, as if it had been raised in the `except` block; never a cycle."""
-    if failed is None or error is failed:
-        return
-    seen: set[int] = set()
-    inner: BaseException = error
-    while inner.__context__ is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        inner = inner.__context__
-        if inner is failed:
-            return
-    if id(inner) in seen:
-        return
-    link: BaseException | None = failed  # `failed` may itself already lead to `error`
-    while link is not None:
-        if link is inner or id(link) in seen:
-            return
+def _unbox_context(raised: Exception, box: Exception, failed: Exception) -> None:
+    """Python has made the box the context of what the handler raised: put what is in it there."""
+    link: BaseException | None = raised
+    while link is not None and link is not failed:
+        if link.__context__ is box:
+            link.__context__ = None if link is failed else failed
         link = link.__context__
-    inner.__context__ = failed
+    if failed.__context__ is box:
+        failed.__context__ = None

@@ -1,7 +1,13 @@
-"""The OpenTelemetry bridge: spans and metrics for every call, attempt and state change, through the OpenTelemetry API only."""
+"""The OpenTelemetry bridge: spans and metrics for every call, attempt and state change, through its API only.
+
+It needs no setting up: install an SDK, before or after this package is imported, and it records there. `configure` is
+for the few things people change. `names` holds the table of everything that is sent. `LogObserver` tells the same story
+to `logging`.
+"""
 
 from __future__ import annotations
 
-from resilient_agents.telemetry.bridge import active, recorder
+from resilient_agents.telemetry.bridge import active, configure, recorder
+from resilient_agents.telemetry.logs import LogObserver
 
-__all__ = ["active", "recorder"]
+__all__ = ["LogObserver", "active", "configure", "recorder"]

@@ -1,20 +1,20 @@
-"""Is anybody there to record for, and with what: the way from the OpenTelemetry API's global state to a recorder for one call.
+"""Does anybody record, and where: from the OpenTelemetry API's global state to a recorder for one call.
 
-A policy asks `active()` on every call. Without a provider the answer costs two comparisons. When a provider appears, disappears or is
-replaced, which is seen by its identity, everything is made anew from the providers in force.
+A policy asks `active()` on every call. Without a provider the answer costs two comparisons. When a provider appears,
+disappears or is replaced, which is seen by its identity, everything is made anew from the providers in force.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
+import inspect
 import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import opentelemetry.metrics._internal as _metrics  # pyright: ignore[reportPrivateImportUsage]  # see `active`
+import opentelemetry.metrics._internal as _metrics  # see `active`
 from opentelemetry import metrics, trace
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER, OTEL_PYTHON_TRACER_PROVIDER
 
@@ -65,7 +65,9 @@ class _Bridge:
         self.on = False
         self._sinks: dict[str, Sink] = {}
 
-    def connect(self, tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None) -> None:
+    def connect(
+        self, tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None
+    ) -> None:
         if tracer_provider is not None:
             try:
                 self.tracer = tracer_provider.get_tracer(names.SCOPE, _version())
@@ -101,7 +103,9 @@ class _Bridge:
             extra = dict(hook(policy))
             for name, value in extra.items():
                 if not isinstance(name, str) or not isinstance(value, str | bool | int | float):
-                    raise TypeError(f"attributes are str, bool, int or float by name, got {type(value).__name__} for {name!r}")
+                    raise TypeError(
+                        f"attributes are str, bool, int or float by name, got {type(value).__name__} for {name!r}"
+                    )
         except Exception:
             self.faults.log("the attributes hook", "its attributes are missing")
             return {}
@@ -110,7 +114,7 @@ class _Bridge:
 
 _UNSEEN: Final = object()
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _settings: tuple[_Settings, ...] = (_Settings(),)  # the last one is in force
 _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 
@@ -118,12 +122,12 @@ _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 def active() -> bool:
     """Does anybody record? Asked on every call, and the one place that reads private names of the OpenTelemetry API.
 
-    The public `get_tracer_provider()` looks into the environment each time, which alone is twice the budget. A test fails when these
-    names move; should that reach a user, the public functions take their place.
+    The public `get_tracer_provider()` looks into the environment each time, which alone is twice the budget. A test
+    fails when these names move; should that reach a user, the public functions take their place.
     """
     try:
-        tracer_source: Any = trace._TRACER_PROVIDER  # noqa: SLF001
-        meter_source: Any = _metrics._METER_PROVIDER  # noqa: SLF001
+        tracer_source: Any = trace._TRACER_PROVIDER  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        meter_source: Any = _metrics._METER_PROVIDER  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     except AttributeError:
         tracer_source, meter_source = trace.get_tracer_provider(), metrics.get_meter_provider()
     bridge = _bridge
@@ -136,3 +140,120 @@ def recorder(policy: str) -> events.Recorder | None:
     """A recorder for one call of this policy, None when nobody records."""
     bridge = _bridge
     return bridge.recorder(policy) if bridge.on else None
+
+
+def configure(
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    meter_provider: metrics.MeterProvider | None = None,
+    attempt_spans: bool = True,
+    attributes: AttributesHook | None = None,
+) -> Callable[[], None]:
+    """Change what is recorded, from the next call on. Returns what undoes it.
+
+    Without it everything goes to the global providers.
+
+    `tracer_provider`, `meter_provider`: record there, not into the global ones (a test's, or one of several in a
+    process).
+    `attempt_spans`: False makes one span a call; each attempt is then an event on it.
+    `attributes`: called with the policy's name when an operation begins; what it returns is added to the spans and
+    metrics of that operation. Metrics make a time series of every value, so let them be few: a tier or a region, never
+    a user or a key.
+
+    The last call is in force, as a whole. Raises TypeError for arguments that cannot work.
+    """
+    for provider, method, argument in (
+        (tracer_provider, "get_tracer", "tracer_provider"),
+        (meter_provider, "get_meter", "meter_provider"),
+    ):
+        if provider is not None and not callable(getattr(provider, method, None)):
+            raise TypeError(f"{argument} must have {method}(), got {type(provider).__name__}")
+    if not isinstance(attempt_spans, bool):
+        raise TypeError(f"attempt_spans must be True or False, got {attempt_spans!r}")
+    if attributes is not None and (not callable(attributes) or inspect.iscoroutinefunction(attributes)):
+        raise TypeError(f"attributes must be a plain function of the policy's name, got {attributes!r}")
+    settings = _Settings(tracer_provider, meter_provider, attempt_spans=attempt_spans, attributes=attributes)
+    _set((*_settings, settings))
+
+    def undo() -> None:
+        _set(tuple(each for each in _settings if each is not settings))
+
+    return undo
+
+
+def _set(settings: tuple[_Settings, ...]) -> None:
+    global _settings, _bridge
+    with _lock:
+        _settings = settings
+        _bridge = _Bridge(settings[-1], _UNSEEN, _UNSEEN)
+
+
+def _connect(tracer_source: Any, meter_source: Any) -> _Bridge:
+    """The bridge for these global providers, made now unless another thread just did."""
+    global _bridge
+    with _lock:
+        if tracer_source is _bridge.tracer_source and meter_source is _bridge.meter_source:
+            return _bridge
+        settings = _settings[-1]
+        # In force before it is connected, so that a provider which itself makes guarded calls finds it switched off.
+        _bridge = bridge = _Bridge(settings, tracer_source, meter_source)
+        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            return bridge
+        if tracer_source is None and settings.tracer_provider is None and OTEL_PYTHON_TRACER_PROVIDER in os.environ:
+            bridge.tracer_source = tracer_source = _load(trace.get_tracer_provider, bridge)
+        if meter_source is None and settings.meter_provider is None and OTEL_PYTHON_METER_PROVIDER in os.environ:
+            bridge.meter_source = meter_source = _load(metrics.get_meter_provider, bridge)
+        bridge.connect(settings.tracer_provider or _real(tracer_source), settings.meter_provider or _real(meter_source))
+        _bridge = bridge
+        return bridge
+
+
+def _load(provider: Callable[[], Any], bridge: _Bridge) -> Any:
+    """The provider that the environment names, which becomes the global one."""
+    try:
+        return provider()
+    except Exception:
+        bridge.faults.log("loading the provider that the environment names", "nothing goes there")
+        return None
+
+
+def _real(provider: Any) -> Any:
+    """The provider, None for one that records nothing."""
+    return None if type(provider).__name__.lstrip("_").startswith(("NoOp", "Proxy")) else provider
+
+
+_made: weakref.WeakKeyDictionary[metrics.MeterProvider, Instruments] = weakref.WeakKeyDictionary()
+
+
+def _instruments(provider: metrics.MeterProvider, faults: Faults) -> Instruments:
+    """Those of this provider, made once: an SDK warns of instruments that are made twice."""
+    made = _made.get(provider)
+    if made is None:
+        made = _made[provider] = Instruments(provider.get_meter(names.SCOPE, _version()), faults)
+    return made
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("resilient-agents")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return ""
+
+
+def _outside_a_call(event: events.Event) -> None:
+    """A manual `breaker.open()`, a probe whose lease ran out: nobody's call, so only the metric hears of it."""
+    if isinstance(event, events.CircuitChanged) and active() and _bridge.instruments is not None:
+        try:
+            _bridge.instruments.transitions.add(1, transition(event))
+        except Exception:
+            _bridge.faults.log("recording a state change", "it is missing in the metrics")
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+events.subscribe(_outside_a_call)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

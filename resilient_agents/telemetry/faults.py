@@ -23,5 +23,8 @@ class Faults:
             return
         self._seen.add(part)
         logger.warning(
-            "telemetry: %s failed; %s; calls are not affected, and further failures of it are not logged", part, consequence, exc_info=True
+            "telemetry: %s failed; %s; calls are not affected, and further failures of it are not logged",
+            part,
+            consequence,
+            exc_info=True,  # noqa: LOG014 - the caller is inside `except`
         )

@@ -6,7 +6,7 @@ A meter may refuse an instrument; then that one stays silent and the others work
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, NoOpMeter, Observation
 
@@ -85,10 +85,6 @@ def transition(event: CircuitChanged) -> dict[str, str | bool | int | float]:
     if event.shadow:
         attributes[names.SHADOW] = True
     return attributes
-
-
-class _Component(Protocol):
-    name: str | None
 
 
 def _states() -> Iterable[Observation]:

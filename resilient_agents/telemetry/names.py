@@ -1,8 +1,9 @@
-"""The one table of telemetry names: spans, their events, attributes and metrics. The documentation's tables are checked against it.
+"""The one table of telemetry names: spans, their events, attributes and metrics. The docs are checked against it.
 
-Names are a contract: dashboards and alerts are built on them. What is ours begins with `resilient_agents.`; `error.type` and
-`http.response.status_code` are OpenTelemetry's own. Every attribute value is bounded: a name that a developer gave, one word of a
-closed set, or a number. No message, argument, result or URL is ever a value.
+Names are a contract: dashboards and alerts are built on them. What is ours begins with `resilient_agents.`;
+`error.type` and
+`http.response.status_code` are OpenTelemetry's own. Every attribute value is bounded: a name that a developer gave, one
+word of a closed set, or a number. No message, argument, result or URL is ever a value.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute. `values`: the closed set that its values come from, empty where it is a number or a name that a developer gave."""
+    """One attribute. `values`: the closed set its values come from; empty for numbers and names that developers gave."""
 
     name: str
     type: Literal["string", "int", "double", "boolean"]
@@ -79,7 +80,7 @@ class Metric:
     boundaries: tuple[float, ...] = ()
 
 
-# ------------------------------------------------------------------------------------------------------------ attributes
+# ----------------------------------------------------------------------------------------------------------- attributes
 
 POLICY: Final = "resilient_agents.policy"
 ATTEMPT: Final = "resilient_agents.attempt"
@@ -104,6 +105,12 @@ RATE_LIMIT: Final = "resilient_agents.rate_limit"
 SHADOW: Final = "resilient_agents.shadow"
 ERROR_TYPE: Final = "error.type"
 STATUS_CODE: Final = "http.response.status_code"
+
+NAMED_STRATEGIES: Final = {
+    "circuit_breaker": CIRCUIT_BREAKER,
+    "bulkhead": BULKHEAD,
+    "rate_limit": RATE_LIMIT,
+}  # whose name it carries
 
 STATES: Final = ("closed", "open", "half-open")
 KINDS: Final = (
@@ -136,13 +143,20 @@ ATTRIBUTES: Final = (
         ("success", "failure", "rejected", "fallback", "cancelled"),
     ),
     Attribute(RETRIED, "boolean", "Did the operation make more than one attempt?"),
-    Attribute(GAVE_UP, "string", "Why a retryable failure was not retried any more.", ("stop", "retry_after", "deadline", "budget")),
+    Attribute(
+        GAVE_UP,
+        "string",
+        "Why a retryable failure was not retried any more.",
+        ("stop", "retry_after", "deadline", "budget"),
+    ),
     Attribute(DELAY, "double", "Seconds until the next attempt."),
     Attribute(REASON, "string", "Where that delay comes from.", ("backoff", "retry_after")),
     Attribute(STRATEGY, "string", "The strategy that did it.", STRATEGIES),
     Attribute(RETRY_AFTER, "double", "Seconds after which trying again makes sense."),
     Attribute(LIMIT, "double", "The time limit, in seconds."),
-    Attribute(LATE, "double", "Seconds by which a blocking call outran its limit; its value was returned all the same."),
+    Attribute(
+        LATE, "double", "Seconds by which a blocking call outran its limit; its value was returned all the same."
+    ),
     Attribute(WAITED, "double", "Seconds spent waiting for slots and tokens."),
     Attribute(DURATION, "double", "Seconds that the attempt took, where it has no span of its own."),
     Attribute(CIRCUIT_BREAKER, "string", "Name of the circuit breaker; `unnamed` for all that have none."),
@@ -156,7 +170,7 @@ ATTRIBUTES: Final = (
     Attribute(STATUS_CODE, "int", "HTTP status of the failure, where it has one."),
 )
 
-# ----------------------------------------------------------------------------------------------------------------- spans
+# ---------------------------------------------------------------------------------------------------------------- spans
 
 OPERATION_PREFIX: Final = "policy "
 ATTEMPT_SPAN: Final = "attempt"
@@ -164,17 +178,17 @@ ATTEMPT_SPAN: Final = "attempt"
 SPANS: Final = (
     Span(
         OPERATION_PREFIX + "<name>",
-        "One operation, from the call until the caller has its answer. Status ERROR only when the caller sees an error.",
+        "One operation, until the caller has its answer. Status ERROR only when the caller sees an error.",
         (POLICY, ATTEMPT_COUNT, OUTCOME, GAVE_UP, WAITED, ERROR_TYPE, STATUS_CODE),
     ),
     Span(
         ATTEMPT_SPAN,
-        "One attempt, child of its operation. Spans that the guarded function makes nest under it. Status ERROR when it failed or was refused.",
+        "One attempt; spans that the guarded function makes nest under it. Status ERROR when it failed or was refused.",
         (ATTEMPT, OUTCOME, WAITED, ERROR_TYPE, STATUS_CODE),
     ),
 )
 
-# ---------------------------------------------------------------------------------------------------------------- events
+# --------------------------------------------------------------------------------------------------------------- events
 
 RETRY_SCHEDULED: Final = "retry.scheduled"
 STATE_CHANGE: Final = "circuit_breaker.state_change"
@@ -192,7 +206,11 @@ EVENTS: Final = (
         "A strategy refused the attempt, or a spent retry budget (`retry_budget`) the next one.",
         (STRATEGY, RETRY_AFTER, CIRCUIT_BREAKER, BULKHEAD, RATE_LIMIT, SHADOW),
     ),
-    SpanEvent(TIMEOUT, "A time limit ended the operation or the attempt, or was outrun (`resilient_agents.late`).", (STRATEGY, LIMIT, LATE)),
+    SpanEvent(
+        TIMEOUT,
+        "A time limit ended the operation or the attempt, or was outrun (`resilient_agents.late`).",
+        (STRATEGY, LIMIT, LATE),
+    ),
     SpanEvent(FALLBACK, "A fallback stands in for an error or a result.", (ERROR_TYPE,)),
     SpanEvent(HEDGE, "A further attempt was started because the first was slow.", (DELAY, ATTEMPT)),
     SpanEvent(
@@ -202,7 +220,7 @@ EVENTS: Final = (
     ),
 )
 
-# --------------------------------------------------------------------------------------------------------------- metrics
+# -------------------------------------------------------------------------------------------------------------- metrics
 
 POLICY_DURATION: Final = Metric(
     "resilient_agents.policy.duration",
@@ -223,7 +241,12 @@ REJECTIONS: Final = Metric(
     (POLICY, STRATEGY, SHADOW),
 )
 RETRY_DELAY: Final = Metric(
-    "resilient_agents.retry.delay", "histogram", "s", "How long retries waited before the next attempt.", (POLICY,), SECONDS
+    "resilient_agents.retry.delay",
+    "histogram",
+    "s",
+    "How long retries waited before the next attempt.",
+    (POLICY,),
+    SECONDS,
 )
 CIRCUIT_BREAKER_TRANSITIONS: Final = Metric(
     "resilient_agents.circuit_breaker.transitions",
@@ -239,11 +262,20 @@ CIRCUIT_BREAKER_STATE: Final = Metric(
     "1 for the state that a circuit is in, 0 for the others.",
     (CIRCUIT_BREAKER, STATE, SHADOW),
 )
-BULKHEAD_IN_USE: Final = Metric("resilient_agents.bulkhead.in_use", "gauge", "{call}", "Calls that hold a slot.", (BULKHEAD,))
-BULKHEAD_QUEUED: Final = Metric("resilient_agents.bulkhead.queued", "gauge", "{call}", "Calls that wait for a slot.", (BULKHEAD,))
+BULKHEAD_IN_USE: Final = Metric(
+    "resilient_agents.bulkhead.in_use", "gauge", "{call}", "Calls that hold a slot.", (BULKHEAD,)
+)
+BULKHEAD_QUEUED: Final = Metric(
+    "resilient_agents.bulkhead.queued", "gauge", "{call}", "Calls that wait for a slot.", (BULKHEAD,)
+)
 BULKHEAD_LIMIT: Final = Metric("resilient_agents.bulkhead.limit", "gauge", "{call}", "Slots.", (BULKHEAD,))
 RATE_LIMIT_WAIT: Final = Metric(
-    "resilient_agents.rate_limit.wait", "histogram", "s", "How long calls waited for a token of a rate limit.", (POLICY,), SECONDS
+    "resilient_agents.rate_limit.wait",
+    "histogram",
+    "s",
+    "How long calls waited for a token of a rate limit.",
+    (POLICY,),
+    SECONDS,
 )
 
 METRICS: Final = (

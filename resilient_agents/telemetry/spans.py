@@ -1,13 +1,15 @@
 """Follows one call and makes its spans and measurements.
 
-What is current, and where: the operation span from the call's beginning to its end, so that a fallback's handler or a hook nests under
-it; the attempt span during the attempt, so that the user's own spans do; neither across a `yield`. Contexts are put back by attaching
-the one that was there, never by a token: a token may only be used where it was made, while a stream can be closed from another task
-and a call can begin in one context and end in another. Where the current context is not ours any more, it is left alone.
+What is current, and where: the operation span from the call's beginning to its end, so that a fallback's handler or a
+hook nests under it; the attempt span during the attempt, so that the user's own spans do; neither across a `yield`.
+Contexts are put back by attaching the one that was there, never by a token: a token may only be used where it was made,
+while a stream can be closed from another task and a call can begin in one context and end in another. Where the current
+context is not ours any more, it is left alone.
 
 Measurements are recorded while their span is current, so that exemplars point to it.
 
-Each handler does the rest of its work when one part of it fails, in nested `finally`s; `record` logs what comes out of it.
+Each handler does the rest of its work when one part of it fails, in nested `finally`s; `record` logs what comes out of
+it.
 """
 
 from __future__ import annotations
@@ -42,8 +44,6 @@ from resilient_agents.telemetry.faults import Faults
 from resilient_agents.telemetry.metrics import Attributes, Instruments, transition
 
 __all__ = ["CallRecorder", "Sink"]
-
-_NAMED = {"circuit_breaker": names.CIRCUIT_BREAKER, "bulkhead": names.BULKHEAD, "rate_limit": names.RATE_LIMIT}
 
 
 class Sink:
@@ -90,7 +90,11 @@ class Sink:
         key = (outcome, retried)
         found = self._for_duration.get(key)
         if found is None:
-            found = self._for_duration[key] = {names.POLICY: self.policy, names.OUTCOME: outcome, names.RETRIED: retried}
+            found = self._for_duration[key] = {
+                names.POLICY: self.policy,
+                names.OUTCOME: outcome,
+                names.RETRIED: retried,
+            }
         return found
 
     def for_attempt(self, outcome: str, kind: str | None) -> Attributes:
@@ -119,11 +123,23 @@ class _Attempt:
 class CallRecorder:
     """The recorder of one call. `_span` is None where no span is made, `_recording` False where a sampler dropped it.
 
-    `_outer` is the context that was current before the call, `_inner` the one in which the operation span is; between `suspend` and
+    `_outer` is the context that was current before the call, `_inner` the one in which the operation span is; between
+    `suspend` and
     `resume` `_held` is the one that was current inside.
     """
 
-    __slots__ = ("_attempts", "_extra", "_gave_up", "_held", "_inner", "_outer", "_recording", "_sink", "_span", "_waited")
+    __slots__ = (
+        "_attempts",
+        "_extra",
+        "_gave_up",
+        "_held",
+        "_inner",
+        "_outer",
+        "_recording",
+        "_sink",
+        "_span",
+        "_waited",
+    )
 
     _inner: Context
     _outer: Context
@@ -159,9 +175,9 @@ class CallRecorder:
             attach(self._held)
             self._held = None
 
-    # ------------------------------------------------------------------------------------------------------- operation
+    # -------------------------------------------------------------------------------------------------------- operation
 
-    def _call_started(self, event: CallStarted) -> None:
+    def call_started(self, event: CallStarted) -> None:
         sink = self._sink
         attributes = sink.start
         if sink.extra is not None:
@@ -177,12 +193,14 @@ class CallRecorder:
         attach(inner)
         self._span = span
 
-    def _call_ended(self, event: CallEnded) -> None:
+    def call_ended(self, event: CallEnded) -> None:
         sink = self._sink
         retried = event.attempts > 1
         try:
             if sink.instruments is not None:
-                sink.instruments.duration.record(event.duration, self._with_extra(sink.for_duration(event.outcome, retried)))
+                sink.instruments.duration.record(
+                    event.duration, self._with_extra(sink.for_duration(event.outcome, retried))
+                )
         finally:
             span = self._span
             if span is not None:
@@ -208,7 +226,7 @@ class CallRecorder:
 
     # --------------------------------------------------------------------------------------------------------- attempts
 
-    def _attempt_started(self, event: AttemptStarted) -> None:
+    def attempt_started(self, event: AttemptStarted) -> None:
         sink = self._sink
         if not self._recording or not sink.attempt_spans or sink.tracer is None:
             return
@@ -221,7 +239,7 @@ class CallRecorder:
         attach(inner)
         self._attempts[event.attempt] = _Attempt(span, inner, outer)
 
-    def _attempt_ended(self, event: AttemptEnded) -> None:
+    def attempt_ended(self, event: AttemptEnded) -> None:
         sink = self._sink
         failure = event.failure
         try:
@@ -245,29 +263,33 @@ class CallRecorder:
 
     # ------------------------------------------------------------------------------------------------ events in between
 
-    def _retry_scheduled(self, event: RetryScheduled) -> None:
+    def retry_scheduled(self, event: RetryScheduled) -> None:
         try:
             if self._recording:
-                attributes: dict[str, Any] = {names.DELAY: event.delay, names.ATTEMPT: event.attempt, names.REASON: event.reason}
+                attributes: dict[str, Any] = {
+                    names.DELAY: event.delay,
+                    names.ATTEMPT: event.attempt,
+                    names.REASON: event.reason,
+                }
                 self._add_event(names.RETRY_SCHEDULED, {**attributes, **_kind(event.failure)})
         finally:
             if self._sink.instruments is not None:
                 self._sink.instruments.retry_delay.record(event.delay, self._with_extra(self._sink.start))
 
-    def _gave_up_retrying(self, event: GaveUp) -> None:
+    def gave_up_retrying(self, event: GaveUp) -> None:
         self._gave_up = event.reason
         if event.reason == "budget":
             self._reject({names.STRATEGY: "retry_budget"}, {})
 
-    def _rejected(self, event: CallRejected) -> None:
+    def rejected(self, event: CallRejected) -> None:
         bounded: dict[str, Any] = {names.STRATEGY: event.strategy}
         if event.shadow:
             bounded[names.SHADOW] = True
         details: dict[str, Any] = {}
         if event.retry_after is not None:
             details[names.RETRY_AFTER] = event.retry_after
-        if event.name is not None and event.strategy in _NAMED:
-            details[_NAMED[event.strategy]] = event.name
+        if event.name is not None and event.strategy in names.NAMED_STRATEGIES:
+            details[names.NAMED_STRATEGIES[event.strategy]] = event.name
         self._reject(bounded, details)
 
     def _reject(self, bounded: dict[str, Any], details: dict[str, Any]) -> None:
@@ -278,23 +300,23 @@ class CallRecorder:
             if self._sink.instruments is not None:
                 self._sink.instruments.rejections.add(1, self._with_extra({**self._sink.start, **bounded}))
 
-    def _waited_for(self, event: Waited) -> None:
+    def waited_for(self, event: Waited) -> None:
         self._waited += event.seconds
         if self._attempts:
             self._attempts[max(self._attempts)].waited += event.seconds
         if event.strategy == "rate_limit" and self._sink.instruments is not None:
             self._sink.instruments.rate_limit_wait.record(event.seconds, self._with_extra(self._sink.start))
 
-    def _timed_out(self, event: TimeoutExpired) -> None:
+    def timed_out(self, event: TimeoutExpired) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: event.strategy, names.LIMIT: event.limit})
 
-    def _came_late(self, event: LateResult) -> None:
+    def came_late(self, event: LateResult) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", names.LIMIT: event.limit, names.LATE: event.late})
 
-    def _fell_back(self, event: FallbackUsed) -> None:
+    def fell_back(self, event: FallbackUsed) -> None:
         self._add_event(names.FALLBACK, _kind(event.failure))
 
-    def _circuit_changed(self, event: CircuitChanged) -> None:
+    def circuit_changed(self, event: CircuitChanged) -> None:
         attributes = transition(event)
         try:
             self._add_event(names.STATE_CHANGE, attributes)
@@ -344,8 +366,9 @@ def _facts(failure: Failure | None) -> dict[str, Any]:
 def _put_back(inner: Context, outer: Context) -> None:
     """Make `outer` current again where `inner` is.
 
-    What the user's code attached meanwhile and left (baggage, for the rest of a request) stays, as it does without a policy; only our
-    span goes. Another span means that this is not the context we came from, or that the user's own span is still current: left alone.
+    What the user's code attached meanwhile and left (baggage, for the rest of a request) stays, as it does without a
+    policy; only our span goes. Another span means that this is not the context we came from, or that the user's own
+    span is still current: left alone.
     """
     current = get_current()
     if current is inner:
@@ -355,18 +378,18 @@ def _put_back(inner: Context, outer: Context) -> None:
 
 
 _HANDLERS: dict[type[Event], Callable[[CallRecorder, Any], None]] = {
-    CallStarted: CallRecorder._call_started,
-    CallEnded: CallRecorder._call_ended,
-    AttemptStarted: CallRecorder._attempt_started,
-    AttemptEnded: CallRecorder._attempt_ended,
-    RetryScheduled: CallRecorder._retry_scheduled,
-    GaveUp: CallRecorder._gave_up_retrying,
-    CallRejected: CallRecorder._rejected,
-    Waited: CallRecorder._waited_for,
-    TimeoutExpired: CallRecorder._timed_out,
-    LateResult: CallRecorder._came_late,
-    FallbackUsed: CallRecorder._fell_back,
-    CircuitOpened: CallRecorder._circuit_changed,
-    CircuitHalfOpened: CallRecorder._circuit_changed,
-    CircuitClosed: CallRecorder._circuit_changed,
+    CallStarted: CallRecorder.call_started,
+    CallEnded: CallRecorder.call_ended,
+    AttemptStarted: CallRecorder.attempt_started,
+    AttemptEnded: CallRecorder.attempt_ended,
+    RetryScheduled: CallRecorder.retry_scheduled,
+    GaveUp: CallRecorder.gave_up_retrying,
+    CallRejected: CallRecorder.rejected,
+    Waited: CallRecorder.waited_for,
+    TimeoutExpired: CallRecorder.timed_out,
+    LateResult: CallRecorder.came_late,
+    FallbackUsed: CallRecorder.fell_back,
+    CircuitOpened: CallRecorder.circuit_changed,
+    CircuitHalfOpened: CallRecorder.circuit_changed,
+    CircuitClosed: CallRecorder.circuit_changed,
 }

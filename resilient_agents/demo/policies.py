@@ -1,0 +1,37 @@
+"""The policies of the demo: what one would put around these three calls in a program."""
+
+from __future__ import annotations
+
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout, exponential
+from resilient_agents.demo.traffic import Kind, chat_backup
+
+__all__ = ["policies"]
+
+
+def policies() -> dict[Kind, Policy]:
+    """One policy for each kind of traffic. Agent and stream use the same model, so they share its circuit breaker."""
+    model = CircuitBreaker("model", failures=5, reset_timeout=0.8)
+    return {
+        "agent": Policy(
+            Fallback(chat_backup),
+            Retry(4, wait=exponential(0.1, max=1.0)),
+            model,
+            RateLimit(60, burst=5),
+            Bulkhead(8),
+            Timeout(0.4),
+            name="agent",
+        ),
+        "tool": Policy(
+            Retry(4, wait=exponential(0.1, max=1.0)),
+            CircuitBreaker("search", failures=5, reset_timeout=0.8),
+            Bulkhead(8),
+            Timeout(0.4, thread=True),  # in a thread of its own, because a blocking function cannot be interrupted
+            name="tool",
+        ),
+        "tokens": Policy(
+            Retry(4, wait=exponential(0.1, max=1.0)),
+            model,
+            Timeout(0.4),  # until the first token
+            name="tokens",
+        ),
+    }

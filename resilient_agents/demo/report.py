@@ -1,0 +1,96 @@
+"""What it came to: both runs side by side, what the strategies did, and one call in full."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resilient_agents.demo.tally import Numbers, Tally, percentile
+from resilient_agents.demo.traffic import TITLES
+from resilient_agents.trace import Operation, render, waterfall
+from resilient_agents.trace.terminal import glyphs_for, seconds, wants_colour
+
+__all__ = ["comparison", "deeds", "errors", "telling", "trace_of"]
+
+
+def comparison(without: Tally, guarded: Tally) -> Table:
+    """The same traffic without and with policies. Latencies are those of answered calls."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="The same traffic, without and with policies", title_justify="left"
+    )
+    table.add_column("")
+    table.add_column("")
+    for heading in ("calls", "answered", "requests", "in outage", "p50", "p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind in without.numbers:
+        table.add_row(TITLES[kind], "without", *_figures(without.numbers[kind]))
+        table.add_row("", Text("with", "bold"), *_figures(guarded.numbers[kind], "bold green"), end_section=True)
+    return table
+
+
+def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
+    rate = "-" if math.isnan(numbers.success_rate) else f"{numbers.success_rate:.1%}"
+    return [
+        str(numbers.answered + numbers.failed),
+        Text(rate, style),
+        str(numbers.requests),
+        str(numbers.requests_during_outage),
+        *(
+            "-" if math.isnan(at) else seconds(at * 1e9)
+            for at in (percentile(numbers.seconds, share) for share in (0.5, 0.99))
+        ),
+    ]
+
+
+def errors(without: Tally, guarded: Tally) -> Table:
+    """Which failures the callers were left with."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Errors that callers saw", title_justify="left")
+    for heading in ("", "without", "with"):
+        table.add_column(heading)
+    for kind in without.numbers:
+        table.add_row(TITLES[kind], _listed(without.numbers[kind]), _listed(guarded.numbers[kind]))
+    return table
+
+
+def _listed(numbers: Numbers) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in numbers.errors.most_common()) or "none"
+
+
+def deeds(guarded: Tally) -> Table:
+    """What each strategy did."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="What the strategies did", title_justify="left")
+    table.add_column("")
+    for heading in ("attempts", "retries", "cut off", "circuit opened", "refused", "queued", "fallback"):
+        table.add_column(heading, justify="right")
+    for kind, numbers in guarded.numbers.items():
+        did = numbers.did
+        shown = (
+            did["attempts"],
+            did["retries"],
+            did["timeouts"],
+            did["opened"],
+            did["rejected"],
+            did["waited"],
+            did["fallbacks"],
+        )
+        table.add_row(TITLES[kind], *map(str, shown))
+    return table
+
+
+def telling(operations: list[Operation]) -> Operation | None:
+    """The call that shows most: the one to which most happened and that ended well, if there is one."""
+    if not operations:
+        return None
+    return max(
+        operations, key=lambda operation: (*operation.interest[:2], not operation.span.error, operation.attempts)
+    )
+
+
+def trace_of(operation: Operation, console: Console) -> str:
+    """Its waterfall, as wide as the console."""
+    lines = waterfall(operation, width=console.width, glyphs=glyphs_for(console.file))
+    return render(lines, colour=wants_colour(console.file))

@@ -1,0 +1,115 @@
+"""What happened to the calls of one run. The event loop and worker threads write to it alike, hence the lock."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from resilient_agents import events
+from resilient_agents.demo.traffic import Kind
+
+__all__ = ["Numbers", "Tally", "percentile"]
+
+Did = Literal["attempts", "retries", "timeouts", "rejected", "fallbacks", "opened", "waited"]
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The calls of one kind. `seconds`: how long each answered one took; `errors`: how many callers saw which kind."""
+
+    started: int = 0
+    seconds: list[float] = field(default_factory=list[float])
+    errors: Counter[str] = field(default_factory=Counter[str])
+    did: Counter[Did] = field(default_factory=Counter[Did])
+    requests: int = 0
+    requests_during_outage: int = 0
+
+    @property
+    def answered(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def failed(self) -> int:
+        return self.errors.total()
+
+    @property
+    def success_rate(self) -> float:
+        """From 0 to 1; nan before the first call has ended."""
+        ended = self.answered + self.failed
+        return self.answered / ended if ended else math.nan
+
+
+class Tally:
+    """One run in numbers, and the latest events as sentences."""
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        self.numbers: dict[Kind, Numbers] = {kind: Numbers() for kind in kinds}
+        self.circuits: dict[str, str] = {}
+        self.latest: deque[tuple[float, str]] = deque(maxlen=7)
+        self.changes: list[tuple[float, str]] = []
+        self._lock = threading.Lock()
+
+    def start(self, kind: Kind) -> None:
+        with self._lock:
+            self.numbers[kind].started += 1
+
+    def answer(self, kind: Kind, seconds: float) -> None:
+        with self._lock:
+            self.numbers[kind].seconds.append(seconds)
+
+    def fail(self, kind: Kind, failure: str) -> None:
+        with self._lock:
+            self.numbers[kind].errors[failure] += 1
+
+    def happened(self, kind: Kind, event: events.Event, at: float) -> None:
+        """Count an event of a policy, `at` seconds into the run."""
+        did: list[Did] = []
+        said = None
+        match event:
+            case events.AttemptStarted():
+                did.append("attempts")
+            case events.RetryScheduled(attempt=attempt, delay=delay, reason=reason, failure=failure):
+                did.append("retries")
+                what = failure.kind if failure else "result"
+                why = "Retry-After" if reason == "retry_after" else "backoff"
+                said = f"{kind}: attempt {attempt} failed ({what}), next in {delay:.2f} s ({why})"
+            case events.TimeoutExpired(limit=limit):
+                did.append("timeouts")
+                said = f"{kind}: no answer in {limit:g} s, cut off"
+            case events.CallRejected(strategy=strategy):
+                did.append("rejected")
+                said = f"{kind}: refused by the {strategy.replace('_', ' ')}, the server is spared"
+            case events.FallbackUsed():
+                did.append("fallbacks")
+                said = f"{kind}: answered by the fallback"
+            case events.Waited():
+                did.append("waited")
+            case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):
+                if after == "open":
+                    did.append("opened")
+                said = f"circuit {circuit}: {before} -> {after}"
+            case _:
+                pass
+        with self._lock:
+            self.numbers[kind].did.update(did)
+            if said is not None:
+                self.latest.append((at, said))
+            if isinstance(event, events.CircuitChanged):
+                self.circuits[event.circuit_breaker] = event.to_state
+                self.changes.append((at, said or ""))
+
+    def said(self) -> list[tuple[float, str]]:
+        """The latest events, oldest first."""
+        with self._lock:
+            return list(self.latest)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of all values do not exceed (nearest rank); nan of nothing."""
+    if not values:
+        return math.nan
+    return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]

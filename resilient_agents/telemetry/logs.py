@@ -1,0 +1,183 @@
+"""The same story for those who have no OpenTelemetry: every event as a record of the standard `logging`.
+
+Severities: an attempt is info; what was handled or is only one attempt's end (a retry, a fallback, a limit, a refusal)
+a warning; an error that the caller sees an error; a circuit that opens an error, one that lets probes through a
+warning, one that closes info; the rest debug. The facts stand in `extra`, under the names that spans and metrics use
+(`%(resilient_agents.policy)s` in a format string). No message of an error, argument or result is ever in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from logging import DEBUG, ERROR, INFO, WARNING
+from typing import Any
+
+from resilient_agents import events
+from resilient_agents.classify import Failure
+from resilient_agents.core import live
+from resilient_agents.telemetry import names
+from resilient_agents.telemetry.metrics import transition
+
+__all__ = ["LogObserver"]
+
+Facts = dict[str, Any]
+Line = tuple[int, str, Facts]
+
+
+class LogObserver:
+    """An observer that logs: `policy.observe(LogObserver())`.
+
+    `logger`: where to, by default the logger `resilient_agents.events`. State changes outside any call (a manual
+    `breaker.open()`) are logged too, once for each logger, for as long as an observer with that logger is in use.
+    Raises TypeError for what is no logger.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        if logger is not None and not isinstance(logger, logging.Logger):
+            raise TypeError(f"logger must be a logging.Logger or None, got {type(logger).__name__}")
+        self.logger = logger or logging.getLogger("resilient_agents.events")
+        live.add("log_observer", self)
+
+    def __call__(self, event: events.Event) -> None:
+        line = _LINES.get(type(event))
+        if line is None:
+            return
+        level, text, facts = line(event)
+        if self.logger.isEnabledFor(level):
+            if event.policy:
+                facts[names.POLICY] = event.policy
+                self.logger.log(level, "%s: %s", event.policy, text, extra=facts)
+            else:
+                self.logger.log(level, "%s", text, extra=facts)
+
+
+def _outside_a_call(event: events.Event) -> None:
+    for observer in {id(observer.logger): observer for observer in live.each("log_observer")}.values():
+        observer(event)
+
+
+events.subscribe(_outside_a_call)
+
+
+def _call_started(event: events.CallStarted) -> Line:
+    return DEBUG, "call started", {}
+
+
+def _call_ended(event: events.CallEnded) -> Line:
+    level = ERROR if event.failure is not None else INFO if event.outcome == "fallback" else DEBUG
+    facts: Facts = {names.OUTCOME: event.outcome, names.ATTEMPT_COUNT: event.attempts, names.DURATION: event.duration}
+    return (
+        level,
+        f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}",
+        facts | _facts(event.failure),
+    )
+
+
+def _attempt_started(event: events.AttemptStarted) -> Line:
+    return DEBUG, f"attempt {event.attempt} started", {names.ATTEMPT: event.attempt}
+
+
+def _attempt_ended(event: events.AttemptEnded) -> Line:
+    facts: Facts = {names.ATTEMPT: event.attempt, names.OUTCOME: event.outcome, names.DURATION: event.duration}
+    text = f"attempt {event.attempt}: {event.outcome} in {event.duration:.3g} s{_why(event.failure)}"
+    return INFO, text, facts | _facts(event.failure)
+
+
+def _retry_scheduled(event: events.RetryScheduled) -> Line:
+    facts: Facts = {names.ATTEMPT: event.attempt, names.DELAY: event.delay, names.REASON: event.reason}
+    text = f"attempt {event.attempt} is retried in {event.delay:.3g} s ({event.reason}){_why(event.failure)}"
+    return WARNING, text, facts | _facts(event.failure)
+
+
+def _gave_up(event: events.GaveUp) -> Line:
+    facts: Facts = {names.ATTEMPT_COUNT: event.attempts, names.GAVE_UP: event.reason}
+    text = f"gave up after {_count(event.attempts)} in {event.elapsed:.3g} s ({event.reason}){_why(event.failure)}"
+    return WARNING, text, facts | _facts(event.failure)
+
+
+def _rejected(event: events.CallRejected) -> Line:
+    facts: Facts = {names.STRATEGY: event.strategy}
+    text = f"{'would be ' if event.shadow else ''}rejected by {event.strategy}"
+    if event.name is not None:
+        text += f" {event.name!r}"
+        if event.strategy in names.NAMED_STRATEGIES:
+            facts[names.NAMED_STRATEGIES[event.strategy]] = event.name
+    if event.retry_after is not None:
+        facts[names.RETRY_AFTER] = event.retry_after
+        text += f", try again in {event.retry_after:.3g} s"
+    if event.shadow:
+        facts[names.SHADOW] = True
+    return WARNING, text, facts
+
+
+def _waited(event: events.Waited) -> Line:
+    return (
+        DEBUG,
+        f"waited {event.seconds:.3g} s for {event.strategy}",
+        {names.STRATEGY: event.strategy, names.WAITED: event.seconds},
+    )
+
+
+def _timed_out(event: events.TimeoutExpired) -> Line:
+    return (
+        WARNING,
+        f"{event.strategy} of {event.limit:g} s expired",
+        {names.STRATEGY: event.strategy, names.LIMIT: event.limit},
+    )
+
+
+def _late(event: events.LateResult) -> Line:
+    facts: Facts = {names.LIMIT: event.limit, names.LATE: event.late}
+    return WARNING, f"came back {event.late:.3g} s after its limit of {event.limit:g} s; the value was returned", facts
+
+
+def _fell_back(event: events.FallbackUsed) -> Line:
+    return WARNING, f"fallback used{_why(event.failure)}", _facts(event.failure)
+
+
+def _circuit_changed(event: events.CircuitChanged) -> Line:
+    level = {"open": ERROR, "half-open": WARNING, "closed": INFO}[event.to_state]
+    if event.shadow and level == ERROR:
+        level = WARNING  # nothing is refused: it only would be
+    text = (
+        f"circuit {event.circuit_breaker!r} {event.from_state} -> {event.to_state}{' (shadow)' if event.shadow else ''}"
+    )
+    return level, text, dict(transition(event))
+
+
+def _count(attempts: int) -> str:
+    return f"{attempts} attempt{'' if attempts == 1 else 's'}"
+
+
+def _why(failure: Failure | None) -> str:
+    if failure is None:
+        return ""
+    return f": {failure.kind}" if failure.status is None else f": {failure.kind} ({failure.status})"
+
+
+def _facts(failure: Failure | None) -> Facts:
+    if failure is None:
+        return {}
+    facts: Facts = {names.ERROR_TYPE: failure.kind}
+    if failure.status is not None:
+        facts[names.STATUS_CODE] = failure.status
+    return facts
+
+
+_LINES: dict[type[events.Event], Callable[[Any], Line]] = {
+    events.CallStarted: _call_started,
+    events.CallEnded: _call_ended,
+    events.AttemptStarted: _attempt_started,
+    events.AttemptEnded: _attempt_ended,
+    events.RetryScheduled: _retry_scheduled,
+    events.GaveUp: _gave_up,
+    events.CallRejected: _rejected,
+    events.Waited: _waited,
+    events.TimeoutExpired: _timed_out,
+    events.LateResult: _late,
+    events.FallbackUsed: _fell_back,
+    events.CircuitOpened: _circuit_changed,
+    events.CircuitHalfOpened: _circuit_changed,
+    events.CircuitClosed: _circuit_changed,
+}

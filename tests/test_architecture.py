@@ -1,0 +1,119 @@
+"""Imports point one way, and nobody reads another room's private names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resilient_agents
+
+ROOT = Path(resilient_agents.__file__).parent
+
+# The rooms from the ground up; a module may import from its own level and from those below.
+LEVELS: list[set[str]] = [
+    {"durations", "core.clock", "core.fork", "core.live"},
+    {"errors", "events", "classify", "_classify_tables", "_classify_facts"},
+    {"deadline", "backoff", "budget", "telemetry"},
+    {"core"},
+    {"adapters", "strategies"},
+    {"policy"},
+    {"decorator"},
+    {"", "registry", "config", "health", "testing"},
+    {"integrations", "demo", "trace"},
+    {"cli", "__main__"},
+]
+LIBRARIES = {
+    "tenacity": {"backoff", "adapters.retry", "adapters.retry_loop", "adapters.native_retry", "decorator"},
+    "pybreaker": {"errors", "adapters.circuit", "adapters.circuit_breaker", "decorator"},
+    "aiolimiter": {"adapters.rate_limit", "adapters.native_limits", "decorator"},
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def level(module: str) -> int:
+    for name in (module, module.split(".")[0]):
+        for number, names in enumerate(LEVELS):
+            if name in names:
+                return number
+    raise AssertionError(f"{module} stands in no room: give it a level")
+
+
+def imports(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of each import at run time."""
+    found = []
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, "") for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                found.extend((child.module, alias.name) for alias in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module: str) -> None:
+    """A room imports from its own level and from below, never from above."""
+    here, known = level(module), modules()
+    for target, name in imports(modules()[module]):
+        if not target.startswith("resilient_agents"):
+            continue
+        inside = target.removeprefix("resilient_agents").removeprefix(".")
+        full = f"{inside}.{name}" if f"{inside}.{name}".removeprefix(".") in known else inside
+        full = full.removeprefix(".")
+        assert level(full) <= here, f"{module} imports {full}"
+
+
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_each_library_has_its_room(library: str) -> None:
+    """tenacity, pybreaker and aiolimiter are imported where they are adapted, and for the bases of errors and waits."""
+    users = {module for module, path in modules().items() if any(t.split(".")[0] == library for t, _ in imports(path))}
+    assert users <= LIBRARIES[library]
+
+
+def test_telemetry_sees_events_and_the_api_only() -> None:
+    """No SDK, no core."""
+    for module, path in modules().items():
+        if module.split(".")[0] == "telemetry":
+            for target, _ in imports(path):
+                assert not target.startswith("opentelemetry.sdk"), module
+                if target.startswith("resilient_agents"):
+                    allowed = ("resilient_agents.events", "resilient_agents.telemetry", "resilient_agents.core.live", "resilient_agents.classify")
+                    assert target.startswith(allowed) or target == "resilient_agents.core", f"{module} imports {target}"
+
+
+def test_private_names_stay_in_their_room() -> None:
+    """No `from x import _name` across rooms."""
+    for module, path in modules().items():
+        for target, name in imports(path):
+            if target.startswith("resilient_agents") and name.startswith("_") and not name.startswith("__"):
+                room = target.removeprefix("resilient_agents.").split(".")[0]
+                assert room == module.split(".")[0] or name.startswith("_classify"), f"{module} imports {target}.{name}"
+
+
+def test_import_pulls_in_no_extra() -> None:
+    """`import resilient_agents` needs its five dependencies and nothing else."""
+    code = "import resilient_agents, sys; print([m for m in ('rich', 'httpx', 'opentelemetry.sdk', 'trio', 'redis') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_public_names_are_sorted() -> None:
+    """`__init__` holds the public names and nothing else."""
+    assert sorted(resilient_agents.__all__) == resilient_agents.__all__
+    assert all(hasattr(resilient_agents, name) for name in resilient_agents.__all__)
