@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import selectors
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -18,8 +17,14 @@ import pytest
 
 from resilient_agents import events
 from resilient_agents.core.clock import clock
+from tests.virtual_time import CHOSEN, new_loop
 
 RUNTIMES = ["blocking", "asyncio", "trio"]
+
+if CHOSEN == "uvloop":  # also where a test calls asyncio.run itself
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 class Events(list[events.Event]):
@@ -85,30 +90,6 @@ def plain(work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     return function
 
 
-class _JumpingSelector(selectors.DefaultSelector):
-    """Turns the time an event loop would wait into virtual time."""
-
-    elapsed = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if ready or timeout is None or timeout <= 0:
-            return ready or super().select(timeout)
-        self.elapsed += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop whose clock jumps to the next timer when nothing else is to be done."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return 1000.0 + self._jumping.elapsed
-
-
 @contextlib.contextmanager
 def swapped_clock(monotonic: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
     before = clock.monotonic, clock.sleep
@@ -150,7 +131,7 @@ def run_on(runtime: str, scenario: Callable[[], Any]) -> Any:
         with swapped_clock(manual, manual.sleep):
             return drive(scenario())
     if runtime == "asyncio":
-        loop = VirtualLoop()
+        loop = new_loop()
         with swapped_clock(loop.time, _no_sleep), asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(scenario())
     import trio

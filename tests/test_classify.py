@@ -32,7 +32,7 @@ from unittest.mock import MagicMock, Mock
 import anyio
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.classify import (
@@ -798,10 +798,10 @@ def test_circles_and_long_chains_end() -> None:
 
 def test_a_group_nested_a_thousand_times_ends() -> None:
     """A group that is nested too deeply is unknown."""
-    group: Exception = ConnectionError()
+    nested: Exception = ConnectionError()
     for _ in range(1000):
-        group = ExceptionGroup("g", [group])
-    assert of(group) == UNKNOWN
+        nested = ExceptionGroup("g", [nested])
+    assert of(nested) == UNKNOWN
 
 
 def group(*errors: Exception) -> ExceptionGroup[Exception]:
@@ -1089,6 +1089,8 @@ garbage = st.recursive(
     ),
     max_leaves=6,
 )
+# Hypothesis builds its table of characters on the first run under a new Python, which takes longer than it allows.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 names = st.sampled_from(
     [
         "openai.APIError",
@@ -1107,6 +1109,7 @@ names = st.sampled_from(
 )
 
 
+@unhurried
 @given(
     name=names,
     base=st.sampled_from([Exception, OSError, ValueError, ConnectionError]),
@@ -1135,6 +1138,7 @@ def test_whatever_an_error_carries_it_is_classified(
         assert failure.verdict in ("failure", "success", "neutral")
 
 
+@unhurried
 @given(st.text(max_size=40) | st.binary(max_size=20) | st.floats() | st.integers())
 def test_any_retry_after_is_a_wait_or_ignored(value: object) -> None:
     """No header value raises, and what is read is finite and not negative."""

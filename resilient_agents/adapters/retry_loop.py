@@ -1,18 +1,18 @@
 """The loop of a retry: tenacity's objects in tenacity's order, with nothing built until something fails.
 
-tenacity's own driver costs 12 µs (async 23) on a call that succeeds, looks at cancellations like at errors, and silently returns None
-when tasks share an `AsyncRetrying` with a hook that suspends. So its parts are used without it: retry, after, wait, stop, before_sleep,
-sleep, before. The differential test holds this loop to what tenacity itself does.
+tenacity's own driver costs 12 µs (async 23) on a call that succeeds, looks at cancellations like at errors, and
+silently returns None when tasks share an `AsyncRetrying` with a hook that suspends. So its parts are used without it:
+retry, after, wait, stop, before_sleep, sleep, before. The differential test holds this loop to what tenacity itself
+does.
 
-Frames that see the user's error drop it in a `finally`: a traceback refers to its frames, and the pair would only be freed by the
-garbage collector.
+Frames that see the user's error drop it in a `finally`: a traceback refers to its frames, and the pair would only be
+freed by the garbage collector.
 """
 
 from __future__ import annotations
 
 import inspect
 import random
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -21,24 +21,25 @@ from typing import Any, ClassVar, Final, Literal
 import tenacity
 from tenacity import RetryCallState, TryAgain
 
-from resilient_agents import deadline
+from resilient_agents.adapters.retry_state import State
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core import marks
-from resilient_agents.core.call import Boxed, Call, Proceed, unboxed
+from resilient_agents.core.call import Call, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import ASYNC, SWITCH, discard, is_awaitable, on_event_loop, settle
-from resilient_agents.errors import ResilienceError
+from resilient_agents.deadline import Deadline, current
 from resilient_agents.events import GaveUp, RetryScheduled
 
-__all__ = ["RERAISE", "Outcome", "RetryLoop", "State"]
+__all__ = ["RERAISE", "RetryLoop"]
 
 RERAISE: Final = object()
 """What `RetryLoop.end` answers to let the last error or result out as it came."""
 
 RETRY_AFTER_JITTER: Final = 0.1
-"""A wait that a server asked for gets up to this share longer: clients that were sent away together must not come back together."""
+"""A wait that a server asked for gets up to this share longer: clients that were sent away together must not come
+back together."""
 
 Reason = Literal["stop", "retry_after", "deadline", "budget"]
 
@@ -52,88 +53,9 @@ _IDLE: Final = (tenacity.before_nothing, tenacity.after_nothing, tenacity.before
 _tick = marks.tick
 
 
-class Outcome(tenacity.Future):
-    """tenacity's Future for an attempt that is over. Its lock, which is most of its cost, is made when somebody asks for it."""
-
-    _state = "FINISHED"
-    _result: Any
-    _exception: Any
-
-    def __init__(self, attempt_number: int, result: Any, error: Exception | None) -> None:
-        self.attempt_number = attempt_number
-        self._result = result
-        self._exception = error
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_condition":
-            made: Any = threading.Condition()
-        elif name in {"_waiters", "_done_callbacks"}:
-            made = []
-        else:
-            raise AttributeError(name)
-        setattr(self, name, made)
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"attempt_number": self.attempt_number, "_result": self._result, "_exception": self._exception}
-
-    @property
-    def failed(self) -> bool:
-        return self._exception is not None
-
-    def exception(self, timeout: float | None = None) -> Any:
-        return self._exception
-
-    def result(self, timeout: float | None = None) -> Any:
-        if self._exception is None:
-            return self._result
-        try:
-            raise self._exception
-        finally:
-            del self
-
-
-class State(RetryCallState):
-    """tenacity's state of one call, as its objects and hooks see it, and what the loop itself remembers.
-
-    `failure`: what the present outcome is, where somebody had to know; `real`: the last error that is not one of a policy's own;
-    `given_up`: the outcome was to be retried and is not any more.
-    """
-
-    failure: Failure | None = None
-    real: Exception | None = None
-    given_up = False
-
-    def __init__(self, shown: Any, call: Call, began: float) -> None:
-        super().__init__(shown, call.fn, call.args, call.kwargs)
-        self.start_time = began
-        self.upcoming_sleep = 0.0  # before tenacity 9 a state had none
-
-    def ended(self, result: Any, error: Exception | None) -> None:
-        self.outcome = Outcome(self.attempt_number, result, error)
-        self.outcome_timestamp = clock.monotonic()
-        self.failure = None
-        if error is not None and not isinstance(error, ResilienceError):
-            self.real = error
-
-    @property
-    def error(self) -> Exception | None:
-        found: Exception | None = None if self.outcome is None else self.outcome.exception()
-        return found
-
-    @property
-    def result(self) -> Any:
-        return None if self.outcome is None else self.outcome.result()
-
-    def blame(self) -> None:
-        """An error of a policy's own leaves as if raised `from` the last real error of this call."""
-        error = self.error
-        if isinstance(error, ResilienceError) and self.real is not None and error.__cause__ is None:
-            error.__cause__ = self.real
-
-
 class RetryLoop(ABC):
-    """What `Retry` and an adapted native object have in common. It holds options only; what a call needs lives in the call's frames."""
+    """What `Retry` and an adapted native object have in common. It holds options only; what a call needs lives in the
+    call's frames."""
 
     owns_attempts: ClassVar[bool] = True
 
@@ -144,8 +66,9 @@ class RetryLoop(ABC):
     judges_results: bool = False
 
     def __init__(self, parts: Mapping[str, Any], shown: Any = None) -> None:
-        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep. `shown`: hooks see it as `retry_object`."""
-        self._wait: Callable[[RetryCallState], Any] | None = parts["wait"] or None
+        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep. `shown`: hooks see it
+        as `retry_object`."""
+        self._wait: Callable[[RetryCallState], Any] | None = parts["wait"] if callable(parts["wait"]) else None
         self._stop: Callable[[RetryCallState], Any] | None = parts["stop"]
         self._before, self._after, self._before_sleep = (
             None if parts[hook] in _IDLE else parts[hook] for hook in ("before", "after", "before_sleep")
@@ -156,14 +79,16 @@ class RetryLoop(ABC):
 
     @abstractmethod
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
-        """Is the outcome in `state` to be retried? May answer with an awaitable. `since`: when the present attempt began."""
+        """Is the outcome in `state` to be retried? May answer with an awaitable. `since`: when the present attempt
+        began."""
 
     def accepts(self, result: Any) -> bool:
         """Is this result good beyond doubt, so that nothing need be built to judge it?"""
         return False
 
     def left_alone(self, state: State, since: marks.Moment) -> None:
-        """An error goes out that `judge` did not want retried."""
+        """An outcome goes out that `judge` did not want retried."""
+        return
 
     async def end(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: a value, an error raised, or `RERAISE`."""
@@ -212,7 +137,7 @@ class RetryLoop(ABC):
                             return result
                         return ending
                 await self._pause(call, delay)
-                limit = deadline.current()
+                limit = current()
                 if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
                     _give_up("deadline", call, state)
                     if (ending := await self.end(call, state)) is not RERAISE:
@@ -232,7 +157,7 @@ class RetryLoop(ABC):
         """What follows an outcome: another attempt after so many seconds, or None when the call ends with this one."""
         error = state.error
         try:
-            limit = deadline.current()
+            limit = current()
             if error is not None:
                 if limit is not None:
                     call.error = state.real
@@ -272,13 +197,16 @@ class RetryLoop(ABC):
                 await _tell("before_sleep", self._before_sleep, call, state)
             if call.audience is not None:
                 source: Literal["backoff", "retry_after"] = "backoff" if hint is None else "retry_after"
-                call.audience.tell(RetryScheduled(call.audience.policy, state.attempt_number, delay, source, _failure(state)))
+                call.audience.tell(
+                    RetryScheduled(call.audience.policy, state.attempt_number, delay, source, _failure(state))
+                )
             return float(delay)
         finally:
             del error, state
 
-    async def _obstacle(self, call: Call, state: State, hint: float | None, limit: deadline.Deadline | None) -> Reason | None:
-        """What keeps a retryable outcome from being retried, if anything. The budget comes last: it is charged by asking."""
+    async def _obstacle(self, call: Call, state: State, hint: float | None, limit: Deadline | None) -> Reason | None:
+        """What keeps a retryable outcome from being retried, if anything. The budget comes last: it is charged by
+        asking."""
         if self.attempts is not None and state.attempt_number >= self.attempts:
             return "stop"
         if self._stop is not None:
@@ -379,7 +307,8 @@ def _warn_of_blocking(call: Call) -> None:
 
 
 def _forget_earlier_attempts(error: Exception) -> None:
-    """Cut the traceback of an instance that is raised again and again back to its newest raise: Python only ever adds to it."""
+    """Cut the traceback of an instance that is raised again and again back to its newest raise: Python only ever adds
+    to it."""
     newest = trace = error.__traceback__
     while trace is not None and newest is not None:
         following = trace.tb_next

@@ -1,10 +1,10 @@
 """What a policy leaves on an exception: when it was given up, and one note.
 
-An outer retry must not repeat what an inner one has already repeated. A boolean mark would stop a cached exception instance from ever
-being retried again, so the mark says *when* the error was given up, and whoever reads it compares that with the beginning of its own
-attempt. Both live in one attribute, plain data that pickles: the monotonic clock is shared by the processes of a machine, so the mark
-still holds for an error that comes out of a process pool.
-An exception that takes no attributes (a frozen dataclass) is left as it is: nothing here ever raises.
+An outer retry must not repeat what an inner one has already repeated. A boolean mark would stop a cached exception
+instance from ever being retried again, so the mark says *when* the error was given up, and whoever reads it compares
+that with the beginning of its own attempt. Both live in one attribute, plain data that pickles: the monotonic clock
+is shared by the processes of a machine, so the mark still holds for an error that comes out of a process pool. An
+exception that takes no attributes (a frozen dataclass) is left as it is: nothing here ever raises.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def note(error: BaseException, text: str) -> None:
 def exhausted_since(error: BaseException, start: Moment) -> bool:
     """Was `error`, what it was raised `from`, or a member of the group that it is, given up at or after `start`?
 
-    `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was raised.
+    `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was
+    raised.
     """
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]

@@ -8,7 +8,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 import httpx
@@ -101,7 +101,7 @@ class Session:
             pass
 
     @contextlib.contextmanager
-    def _observed(self) -> Iterator[None]:
+    def _observed(self) -> Generator[None]:
         """Count what the policies say they do."""
         with contextlib.ExitStack() as stack:
             for kind, policy in self._policies.items():

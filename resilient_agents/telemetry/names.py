@@ -42,7 +42,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute. `values`: the closed set its values come from; empty for numbers and names that developers gave."""
+    """One attribute. `values`: the closed set its values come from; empty for numbers and given names."""
 
     name: str
     type: Literal["string", "int", "double", "boolean"]

@@ -1,0 +1,134 @@
+"""tenacity's own `Retrying` and `AsyncRetrying` as strategies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, ClassVar
+
+import anyio
+import tenacity
+from tenacity import RetryError, TryAgain
+
+from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
+from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
+from resilient_agents.core import marks
+from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.core.runtime import is_awaitable, settle
+
+__all__ = ["adapt_native"]
+
+
+def adapt_native(thing: Any) -> Strategy | None:
+    """A tenacity `Retrying` or `AsyncRetrying` as a strategy, None for anything else.
+
+    It keeps its own decisions, hooks and ending (`RetryError`, `reraise`, `retry_error_cls`, `retry_error_callback`),
+    runs under every runtime and for any number of calls at once: nothing is written to it, so its `statistics` stay
+    empty. What is changed on it later (`retrying.wait = ...`) counts from the next call on. It gains what a policy
+    promises: cancellation is left alone, no wait passes the deadline, and an outer `Retry` leaves alone what this one
+    has given up. It reads no Retry-After.
+
+    Its ordinary sleep becomes that of the call. A `sleep` of its own is called as it is, in the calling thread, and
+    awaited if it answers with an awaitable.
+
+    Raises TypeError for one whose class overrides tenacity's own loop, which would not run.
+    """
+    if not isinstance(thing, tenacity.Retrying | tenacity.AsyncRetrying):
+        return None
+    base: Any = tenacity.Retrying if isinstance(thing, tenacity.Retrying) else tenacity.AsyncRetrying
+    for method in ("__call__", "iter"):
+        if getattr(type(thing), method) is not getattr(base, method):
+            raise TypeError(
+                f"{type(thing).__name__} overrides {method} of tenacity's {base.__name__}, which a policy does not "
+                f"run: give its retry, wait and stop objects to Retry(...)"
+            )
+    return _Native(thing)
+
+
+class _Native:
+    """A native object as a strategy. It is read anew when something on it was changed."""
+
+    owns_attempts: ClassVar[bool] = True
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+        self._read = (vars(native).copy(), _NativeLoop(native))
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        seen, loop = self._read
+        if vars(self.native) != seen:
+            self._read = seen, loop = vars(self.native).copy(), _NativeLoop(self.native)
+        if not loop.enabled:
+            return await proceed(call)
+        return await loop.execute(proceed, call)
+
+    def describe(self) -> dict[str, Any]:
+        """The options as plain data; functions and tenacity objects by name."""
+        native = self.native
+        return {
+            "strategy": "retry",
+            "native": f"tenacity.{type(native).__name__}",
+            "on": [named(native.retry)],
+            "wait": named(native.wait),
+            "stop": named(native.stop),
+            "reraise": native.reraise,
+            "retry_error_cls": native.retry_error_cls.__name__,
+            "retry_error_callback": named(native.retry_error_callback),
+            **hooks(native),
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{option}={named(getattr(self.native, option))}" for option in ("retry", "wait", "stop"))
+        return f"{type(self.native).__name__}({shown})"
+
+    def __reduce__(self) -> Any:
+        return _Native, (self.native,)
+
+
+_ORDINARY_SLEEPS = (
+    tenacity.Retrying().sleep,
+    tenacity.AsyncRetrying().sleep,
+    time.sleep,
+    asyncio.sleep,
+    anyio.sleep,
+)
+
+
+class _NativeLoop(RetryLoop):
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self._judge = native.retry
+        self.enabled: bool = getattr(native, "enabled", True)  # since tenacity 9
+        self.judges_results = not ignores_results(native.retry)
+        parts = {name: getattr(native, name) for name in ("retry", "wait", "stop", "before", "after", "before_sleep")}
+        if native.sleep not in _ORDINARY_SLEEPS:
+            parts["sleep"] = native.sleep
+        super().__init__({**parts, "retry_error_callback": native.retry_error_callback}, native)
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        if isinstance(self._sleep, tenacity.sleep_using_event) and not call.runtime.blocking:
+            raise TypeError(
+                "sleep_using_event blocks the thread that it sleeps in, which is the event loop's here: "
+                "use an async function for sleep="
+            )
+        return await super().execute(proceed, call)
+
+    def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
+        return self._judge(state)
+
+    async def end(self, call: Call, state: State) -> Any:
+        native, outcome, error, ending = self._native, state.outcome, state.error, None
+        try:
+            if native.retry_error_callback:
+                answer = native.retry_error_callback(state)
+                return await settle(call, answer) if is_awaitable(answer) else answer
+            kind = native.retry_error_cls
+            ordinary = getattr(kind, "reraise", None) is RetryError.reraise
+            if native.reraise and ordinary and error is not None and not isinstance(error, TryAgain):
+                return RERAISE  # what `reraise()` would raise, without its frames in the traceback
+            ending = kind(outcome)
+            if native.reraise:
+                ending.reraise()
+            raise ending from error
+        finally:
+            del outcome, error, ending, state
