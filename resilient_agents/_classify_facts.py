@@ -9,11 +9,27 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
 from typing import Any, Final, TypeGuard
 
-__all__ = ["Hints", "codes_of", "get", "hints_of", "is_daily_quota", "message_of", "status_of"]
+__all__ = [
+    "Hints",
+    "cause_of",
+    "codes_of",
+    "context_of",
+    "get",
+    "hints_of",
+    "is_daily_quota",
+    "is_suppressed",
+    "leaves_of",
+    "message_of",
+    "mro_of",
+    "name_of",
+    "namespace_of",
+    "package_of",
+    "status_of",
+]
 
 # The packages whose errors keep the HTTP status in `.code`; elsewhere an integer there can mean anything.
 _CODE_IS_STATUS: Final = frozenset(("google", "urllib", "werkzeug", "tornado"))
@@ -22,6 +38,25 @@ _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
 # A code is a word, never a sentence: `Failure` promises to hold no message.
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 _MAX_NODES: Final = 64
+
+
+# The interpreter's own descriptors: neither a metaclass nor a property can get in between.
+mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+name_of: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+_module: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+namespace_of: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
+
+
+cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
+context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
+is_suppressed: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
+leaves_of: Final[Callable[[BaseException], tuple[Exception, ...]]] = BaseExceptionGroup.__dict__["exceptions"].__get__
+
+
+def package_of(cls: type) -> str:
+    """The top package of a class, "" if its `__module__` is not text."""
+    module = _module(cls)
+    return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def get(thing: Any, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Which failure is this: what kind, worth another try or not, when, and whether the dependency is to blame.
 
 No client library is imported: a class is known by its top package and name (`_classify_tables`), the rest is read from
-what errors carry (`_classify_facts`). What decides, first to last:
+what errors carry (`_classify_facts`, `_classify_readers`). What decides, first to last:
 
 - **kind**: `register`, a code that is always meant (`insufficient_quota`), a class that says more than a status does,
   the HTTP status, SQLSTATE, errno and the like, the class, a code that is weak evidence. An error that says nothing is
@@ -26,7 +26,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from resilient_agents import _classify_tables as tables
-from resilient_agents._classify_facts import codes_of, get, hints_of, is_daily_quota, message_of, status_of
+from resilient_agents._classify_facts import (
+    cause_of,
+    codes_of,
+    context_of,
+    get,
+    hints_of,
+    is_daily_quota,
+    is_suppressed,
+    leaves_of,
+    message_of,
+    mro_of,
+    name_of,
+    namespace_of,
+    package_of,
+    status_of,
+)
+from resilient_agents._classify_readers import READERS, Reader, grpc_pushback, read_sqlstate
 from resilient_agents._classify_tables import CANCELLED, SPECIFIC, UNKNOWN, Kind, Rule, Verdict
 
 __all__ = [
@@ -113,7 +129,7 @@ def classify_result(result: object) -> Failure:
 
     Status and wait are read as from an error. The verdict is "failure": `when=` said so. Never raises.
     """
-    name = _name(type(result))
+    name = name_of(type(result))
     try:
         status = status_of(result)
         hints = hints_of(result)
@@ -153,9 +169,6 @@ def register(error_type: type[Exception], *, kind: Kind, transient: bool | None 
 # step is one dict operation, and learning a class twice gives the same answer.
 
 
-_Reader = Callable[[BaseException], tuple[Rule | None, str | None]]
-
-
 class _Registered(NamedTuple):
     cls: Callable[[], type | None]
     rule: Rule
@@ -169,7 +182,7 @@ class _Traits(NamedTuple):
     source: str
     """Who named the class: "registered", "ours", "builtin", "library", or "" if nobody did."""
     packages: frozenset[str]
-    reader: _Reader | None
+    reader: Reader | None
     plain: Failure | None
     """The answer, unless the instance carries something of `_TELLING`."""
     final: bool
@@ -194,12 +207,6 @@ _OPAQUE: Final = _TELLING | {"__getattr__", "__getattribute__"}
 _STANDARD: Final = frozenset(("builtins", "socket", "ssl", "asyncio", "concurrent", "subprocess", "http", "sqlite3"))
 _OURS: Final = frozenset(("resilient_agents", "pybreaker"))
 
-# `type`'s own descriptors: a metaclass cannot get in between.
-_mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
-_name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
-_module: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
-_namespace: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
-
 
 def _forget(table: dict[int, Any], key: int) -> Callable[[object], None]:
     def forget(dead: object) -> None:
@@ -210,47 +217,42 @@ def _forget(table: dict[int, Any], key: int) -> Callable[[object], None]:
     return forget
 
 
-def _package(cls: type) -> str:
-    module = _module(cls)
-    return module.partition(".")[0] if isinstance(module, str) else ""
-
-
 def _learn(cls: type) -> _Traits:
     epoch = _epoch  # before the registrations are read
-    mro = _mro(cls)
+    mro = mro_of(cls)
     rule, source, reader = _rule_of(mro)
     error = any(c is Exception for c in mro)  # `in` would ask a metaclass
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
-    packages = frozenset(map(_package, mro))
+    packages = frozenset(map(package_of, mro))
     plain = None
     final = source in ("registered", "ours", "builtin")
     if not error:
         rule, final = CANCELLED, True
-        plain = _failure(CANCELLED, _name(cls))
+        plain = _failure(CANCELLED, name_of(cls))
     elif group:
         final = False
-    elif reader is None and not any(_OPAQUE & _namespace(c).keys() for c in mro if _package(c) != "builtins"):
-        plain = _failure(rule or UNKNOWN, _name(cls))
+    elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
+        plain = _failure(rule or UNKNOWN, name_of(cls))
         final = final or (rule is not None and rule.kind not in ("connection", "unknown"))
     key = id(cls)
     ref = weakref.ref(cls, _forget(_known, key))
-    traits = _Traits(ref, epoch, _name(cls), rule, source, packages, reader, plain, final, group)
+    traits = _Traits(ref, epoch, name_of(cls), rule, source, packages, reader, plain, final, group)
     _known[key] = traits
     return traits
 
 
-def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, _Reader | None]:
+def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
     """The rule of the most specific class that has one, who said so, and the reader of a class before that."""
     reader = None
     for cls in mro:
         taught = _registered.get(id(cls))
         if taught is not None and taught.cls() is cls:
             return taught.rule, "registered", reader
-        package = _package(cls)
-        rule = tables.CLASSES.get((package, _name(cls)))
+        package = package_of(cls)
+        rule = tables.CLASSES.get((package, name_of(cls)))
         if rule is not None:
             return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
-        reader = reader or _READERS.get((package, _name(cls)))
+        reader = reader or READERS.get((package, name_of(cls)))
     return None, "", reader
 
 
@@ -275,11 +277,6 @@ _WORST_FIRST: Final[tuple[Kind, ...]] = (
     "rate_limit",
     "conflict",
 )
-_cause: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
-_context: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
-_suppressed: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
-_leaves: Final[Callable[[BaseException], tuple[Exception, ...]]] = BaseExceptionGroup.__dict__["exceptions"].__get__
-
 _Memo = dict[int, Failure | None]  # by id of an error of this one walk; None while it is being looked at
 
 
@@ -339,7 +336,7 @@ def _explain_one(error: BaseException, traits: _Traits) -> Failure:
     status = status_of(error, traits.packages)
     codes = codes_of(error)
     code = codes[0] if codes else None
-    read, read_code = traits.reader(error) if traits.reader is not None else _read_sqlstate(error)
+    read, read_code = traits.reader(error) if traits.reader is not None else read_sqlstate(error)
     decided = hints.retry
     if traits.source == "registered" and rule is not None:
         decided = rule.transient if rule.transient is not None else decided
@@ -357,7 +354,7 @@ def _explain_one(error: BaseException, traits: _Traits) -> Failure:
         elif rule.kind == "rate_limit" and is_daily_quota(error):
             rule = rule._replace(kind="quota")
     wait = hints.wait
-    if "grpc" in traits.packages and (pushback := _grpc_pushback(error)) is not None:
+    if "grpc" in traits.packages and (pushback := grpc_pushback(error)) is not None:
         if pushback < 0:  # "do not retry", says gRFC A6
             decided = False
         else:
@@ -389,9 +386,9 @@ def _decide(codes: list[str], status: int | None, read: Rule | None, traits: _Tr
 
 def _explain_further(error: BaseException, failure: Failure, traits: _Traits, depth: int, memo: _Memo) -> Failure:
     """Let the cause speak where the error itself says nothing, or less."""
-    cause = _cause(error)
-    if cause is None and not _suppressed(error):
-        cause = _context(error)
+    cause = cause_of(error)
+    if cause is None and not is_suppressed(error):
+        cause = context_of(error)
     if cause is None or depth >= _MAX_DEPTH:
         return failure
     its = _traits(cause)
@@ -428,7 +425,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
     if depth >= _MAX_DEPTH:
         return _failure(UNKNOWN, name)
     leaves: list[Failure] = []
-    for leaf in _leaves(group):
+    for leaf in leaves_of(group):
         key = id(leaf)
         known = memo[key] if key in memo else _explain(leaf, _traits(leaf), depth + 1, memo)
         if known is not None:
@@ -448,81 +445,3 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
         type=name,
         verdict="failure" if "failure" in verdicts else "success" if "success" in verdicts else "neutral",
     )
-
-
-# -------------------------------------------------------------------------------- errors that need a look of their own
-
-
-def _read_sqlstate(error: BaseException) -> tuple[Rule | None, str | None]:
-    state = get(error, "sqlstate") or get(error, "pgcode")
-    if isinstance(state, str) and len(state) == 5 and state.isascii() and state.isalnum():
-        return tables.of_sqlstate(state.upper()), state
-    return None, None
-
-
-def _read_errno(error: BaseException) -> tuple[Rule | None, str | None]:
-    number = get(error, "errno")
-    return (tables.of_errno(number) if isinstance(number, int) else None), None
-
-
-def _read_sqlite(error: BaseException) -> tuple[Rule | None, str | None]:
-    name = get(error, "sqlite_errorname")
-    if isinstance(name, str):
-        return tables.of_sqlite(name), name
-    return (Rule("conflict", answered=True) if "locked" in message_of(error) else None), None
-
-
-def _read_mcp(error: BaseException) -> tuple[Rule | None, str | None]:
-    code = get(get(error, "error"), "code")
-    return (tables.of_mcp(code), str(code)) if type(code) is int else (None, None)
-
-
-def _read_grpc(error: BaseException) -> tuple[Rule | None, str | None]:
-    name = get(_called(error, "code"), "name")
-    if not isinstance(name, str):
-        return None, None
-    if name == "CANCELLED":
-        return CANCELLED, name
-    kind = tables.WEAK_CODES.get(name.lower())
-    return (Rule(kind, answered=True) if kind else None), name
-
-
-def _read_aiohttp(error: BaseException) -> tuple[Rule | None, str | None]:
-    """aiohttp reports a malformed reply as a 400 that no server sent; the parser's error is in its context."""
-    inner = _cause(error) or _context(error)
-    if inner is not None and get(error, "headers") is None:
-        mro = _mro(type(inner))
-        if any(_name(c) == "HttpProcessingError" and _package(c) == "aiohttp" for c in mro):
-            return tables.BROKEN_REPLY, None
-    return None, None
-
-
-def _called(error: BaseException, name: str) -> Any:
-    method = get(error, name)
-    try:
-        return method() if callable(method) else None
-    except Exception:
-        return None
-
-
-def _grpc_pushback(error: BaseException) -> float | None:
-    """Seconds from `grpc-retry-pushback-ms`, negative where it forbids a retry, None without one."""
-    metadata = _called(error, "trailing_metadata")
-    try:
-        for key, value in metadata or ():
-            if key == "grpc-retry-pushback-ms":
-                text = value.decode("ascii") if isinstance(value, bytes) else str(value)
-                return int(text) / 1000.0 if text.isascii() and text.isdigit() and len(text) < 16 else -1.0
-    except Exception:
-        return None
-    return None
-
-
-_READERS: Final[dict[tuple[str, str], _Reader]] = {
-    ("grpc", "RpcError"): _read_grpc,
-    ("mcp", "MCPError"): _read_mcp,
-    ("mcp", "McpError"): _read_mcp,
-    ("aiohttp", "ClientResponseError"): _read_aiohttp,
-    ("sqlite3", "OperationalError"): _read_sqlite,
-    ("builtins", "OSError"): _read_errno,
-}

@@ -513,6 +513,25 @@ def test_a_hung_probe_forfeits_its_permit(runtime: str) -> None:
     run_on(runtime, scenario)
 
 
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_forfeited_probe_has_no_say_in_its_era(runtime: str) -> None:
+    """A probe whose permit went to another neither closes nor opens the half-open circuit when it ends at last."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    policy = Policy(breaker)
+
+    async def scenario() -> None:
+        breaker.half_open()
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 12)
+            await anyio.sleep(11)
+            group.start_soon(policy.acall, anyio.sleep, 5)
+            await anyio.sleep(2)
+            assert breaker.state == "half-open"
+        assert breaker.state == "closed"
+
+    run_on(runtime, scenario)
+
+
 def test_transitions_are_told_once_and_in_order_under_threads() -> None:
     """Whatever the threads do, each event's from-state is its predecessor's to-state."""
     breaker = CircuitBreaker(failures=1, reset_timeout=1e-6)

@@ -87,9 +87,7 @@ class Retry(RetryLoop):
         if when is not None and (not callable(when) or isinstance(when, type)):
             raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
         if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
-            raise TypeError(
-                f"when must be a plain predicate, or its coroutine would always count as true, got {when!r}"
-            )
+            raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
         if not callable(wait) or isinstance(wait, type):
             raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
         if budget is not None and not isinstance(budget, RetryBudget):
@@ -109,9 +107,7 @@ class Retry(RetryLoop):
         types, predicates, natives = _sorted(on)
         self._transient = is_transient in predicates
         self._types = types
-        self._named = tuple(
-            kind for kind in types if not issubclass(Rejected, kind) or issubclass(kind, Rejected.__mro__[1])
-        )
+        self._meant = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
         self._predicates = tuple(predicate for predicate in predicates if predicate is not is_transient)
         self._natives = natives
         self._only_default = self._transient and not (types or natives or self._predicates)

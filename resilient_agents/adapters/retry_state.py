@@ -84,8 +84,8 @@ class State(RetryCallState):
 
     @property
     def error(self) -> Exception | None:
-        found: Any = None if self.outcome is None else self.outcome.exception()
-        return found
+        error: Any = None if self.outcome is None else self.outcome.exception()
+        return error  # type: ignore[no-any-return]  # tenacity says BaseException, and an Outcome holds an Exception
 
     @property
     def result(self) -> Any:

@@ -17,13 +17,28 @@ from resilient_agents.trace.terminal import glyphs_for, seconds, wants_colour
 __all__ = ["comparison", "deeds", "errors", "telling", "trace_of"]
 
 
+def _table(title: str, caption: str = "") -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption or None,
+        caption_justify="left",
+        caption_style="dim",
+    )
+
+
 def comparison(without: Tally, guarded: Tally) -> Table:
     """The same traffic without and with policies. Latencies are those of answered calls."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title="The same traffic, without and with policies", title_justify="left"
+    table = _table(
+        "The same traffic, without and with policies",
+        "requests: what reached the server; in outage: while it was down; p50, p99: of answered calls",
     )
-    table.add_column("")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for heading in ("calls", "answered", "requests", "in outage", "p50", "p99"):
         table.add_column(heading, justify="right", no_wrap=True)
     for kind in without.numbers:
@@ -48,7 +63,7 @@ def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
 
 def errors(without: Tally, guarded: Tally) -> Table:
     """Which failures the callers were left with."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Errors that callers saw", title_justify="left")
+    table = _table("Errors that callers saw")
     for heading in ("", "without", "with"):
         table.add_column(heading)
     for kind in without.numbers:
@@ -62,7 +77,7 @@ def _listed(numbers: Numbers) -> str:
 
 def deeds(guarded: Tally) -> Table:
     """What each strategy did."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="What the strategies did", title_justify="left")
+    table = _table("What the strategies did")
     table.add_column("")
     for heading in ("attempts", "retries", "cut off", "circuit opened", "refused", "queued", "fallback"):
         table.add_column(heading, justify="right")

@@ -53,10 +53,9 @@ def run(*, seconds: float = 8.0, seed: int = 1, export: str | None = None) -> No
 
 def _one(console: Console, server: Server, title: str, seconds: float, outage: Outage, *, guarded: bool) -> Tally:
     tally = Tally(KINDS)
-    server.begin(outage)
     session = Session(server.url, tally, policies() if guarded else None)
     with progress(console, title, tally, lambda: server.down, guarded=guarded) as shown:
-        session.run(schedule(server.seed, seconds), shown.show)
+        session.run(schedule(server.seed, seconds), lambda: server.begin(outage), shown.show)
     for kind, numbers in tally.numbers.items():
         numbers.requests = server.requests[PATHS[kind]]
         numbers.requests_during_outage = server.during_outage[PATHS[kind]]

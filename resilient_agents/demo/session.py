@@ -43,11 +43,11 @@ class Session:
                 policies["tokens"](tokens),
             )
 
-    def run(self, arrivals: list[Arrival], show: Show) -> None:
-        """Send it all. `show(elapsed)` is called ten times a second, on this thread."""
-        asyncio.run(self._run(arrivals, show))
+    def run(self, arrivals: list[Arrival], begin: Callable[[], object], show: Show) -> None:
+        """Call `begin()` and send it all. `show(elapsed)` is called ten times a second, on this thread."""
+        asyncio.run(self._run(arrivals, begin, show))
 
-    async def _run(self, arrivals: list[Arrival], show: Show) -> None:
+    async def _run(self, arrivals: list[Arrival], begin: Callable[[], object], show: Show) -> None:
         # A pool that is full would queue calls on the client's side and blame the server for it.
         options: dict[str, Any] = {
             "base_url": self._url,
@@ -62,13 +62,14 @@ class Session:
                     "tool": lambda name: workers.run(functools.partial(self._search, blocking, name)),
                     "tokens": functools.partial(self._consume, client),
                 }
+                begin()
+                self._began = time.monotonic()
                 await self._send(arrivals, callers, show)
                 workers.stop()
 
     async def _send(
         self, arrivals: list[Arrival], callers: Mapping[Kind, Callable[[str], Awaitable[object]]], show: Show
     ) -> None:
-        self._began = time.monotonic()
         pending = {asyncio.ensure_future(self._one(arrival, callers[arrival.kind])) for arrival in arrivals}
         latest = arrivals[-1].at + GRACE
         while pending and self._elapsed < latest:

@@ -14,7 +14,7 @@ __all__ = ["KINDS", "PATHS", "TITLES", "Arrival", "Kind", "chat", "chat_backup",
 Kind = Literal["agent", "tool", "tokens"]
 
 KINDS: tuple[Kind, ...] = ("agent", "tool", "tokens")
-TITLES: dict[Kind, str] = {"agent": "agent (async)", "tool": "tool (threads)", "tokens": "token stream"}
+TITLES: dict[Kind, str] = {"agent": "async agent", "tool": "tool threads", "tokens": "token stream"}
 PATHS: dict[Kind, str] = {"agent": "/chat", "tool": "/search", "tokens": "/stream"}
 
 FAN_OUT = 6  # an agent asks for several things at once
