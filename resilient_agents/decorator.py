@@ -28,7 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FORMS = """resilient takes one of
     @resilient(policy)                                  a Policy
     @resilient(Retry(3), Timeout(10))                   strategies, outermost first
-    @resilient(retry=3, timeout=30, attempt_timeout=10, breaker="openai", bulkhead=8, rate_limit="60/min", fallback=handler)"""
+    @resilient(retry=3, timeout=30, attempt_timeout=10, breaker="openai", bulkhead=8, rate_limit="60/min",
+    fallback=handler)"""
 
 _breakers: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
 _breakers_lock = threading.Lock()
@@ -53,8 +54,8 @@ def resilient(
 def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Callable[[F], F]:
     """Guard the decorated function, whatever kind it is.
 
-    With a Policy: by that policy. With strategies: by a new policy of them, outermost first. With options: by a new policy in canonical
-    order, whatever order they are written in:
+    With a Policy: by that policy. With strategies: by a new policy of them, outermost first. With options: by a new
+    policy in canonical order, whatever order they are written in:
 
     - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
@@ -64,7 +65,8 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `bulkhead`: how many calls at a time
     - `attempt_timeout`: seconds for each attempt
 
-    Each option also takes the strategy itself, ours or native (`retry=Retry(5, wait=fixed(1))`). None leaves a strategy out.
+    Each option also takes the strategy itself, ours or native (`retry=Retry(5, wait=fixed(1))`). None leaves a strategy
+    out.
     `name` is the policy's name in errors and telemetry; by default the function's `module.qualname`.
     Raises TypeError that lists these forms for anything else, and what the strategies raise for bad values.
     """
@@ -80,12 +82,18 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
         if isinstance(strategy, str | bytes) or _is_bare_function(strategy):
             raise TypeError(f"resilient cannot guard with {strategy!r}: {_FORMS}")
     if not strategies:
-        strategies = tuple(build(options[option]) for option, build in _BUILD.items() if options.get(option, ...) is not None and option in options)
+        strategies = tuple(
+            build(options[option])
+            for option, build in _BUILD.items()
+            if options.get(option, ...) is not None and option in options
+        )
     return Policy(*strategies, name=name)
 
 
 def _is_bare_function(thing: Any) -> bool:
-    return callable(thing) and not isinstance(thing, type) and not hasattr(thing, "execute") and hasattr(thing, "__code__")
+    return (
+        callable(thing) and not isinstance(thing, type) and not hasattr(thing, "execute") and hasattr(thing, "__code__")
+    )
 
 
 def _fallback(value: Any) -> Any:

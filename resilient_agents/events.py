@@ -1,8 +1,9 @@
 """What happened, as small typed objects, and those who are told.
 
-An event names the policy in whose call it happened ("" outside a call) and holds plain facts: no exception, argument, result or URL.
-An *observer* is any callable that takes an event. A *recorder* follows one call and also hears when the user's generator suspends and
-resumes it, which is what spans need. Neither can break a call: what they raise is logged once.
+An event names the policy in whose call it happened ("" outside a call) and holds plain facts: no exception, argument,
+result or URL. An *observer* is any callable that takes an event. A *recorder* follows one call and also hears when the
+user's generator suspends and resumes it, which is what spans need. Neither can break a call: what they raise is logged
+once.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class GaveUp(Event):
 
 @dataclass(slots=True)
 class CallRejected(Event):
-    """A strategy refused the call; with `shadow` it only would have. `name`: the breaker's or limiter's own name, if it has one."""
+    """A strategy refused the call; with `shadow` it only would have. `name`: the breaker's or limiter's own name, if it
+    has one."""
 
     strategy: str
     retry_after: float | None = None
@@ -134,7 +136,8 @@ class TimeoutExpired(Event):
 
 @dataclass(slots=True)
 class LateResult(Event):
-    """A blocking call came back `late` seconds after its limit of `limit` seconds; its value was returned all the same."""
+    """A blocking call came back `late` seconds after its limit of `limit` seconds; its value was returned all the
+    same."""
 
     limit: float
     late: float
@@ -176,7 +179,8 @@ Observer = Callable[[Event], object]
 
 
 class Recorder(Protocol):
-    """Follows one call from `CallStarted` to `CallEnded`; `suspend` and `resume` enclose every `yield` to the user's code."""
+    """Follows one call from `CallStarted` to `CallEnded`; `suspend` and `resume` enclose every `yield` to the user's
+    code."""
 
     def record(self, event: Event) -> None: ...
     def suspend(self) -> None: ...
@@ -202,7 +206,11 @@ class Subscription:
         except Exception:
             if not self._failed:
                 self._failed = True
-                logger.exception("observer %r failed on %s; further failures of it are not logged", self.observer, type(event).__name__)
+                logger.exception(
+                    "observer %r failed on %s; further failures of it are not logged",
+                    self.observer,
+                    type(event).__name__,
+                )
 
 
 _subscriptions: tuple[Subscription, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents import telemetry
@@ -31,8 +31,9 @@ P = ParamSpec("P")
 class Policy:
     """Strategies around a callable, outermost first: `Policy(A, B, C)` runs `A(B(C(fn)))`.
 
-    A strategy is one of ours (`Retry(3)`), a native tenacity, pybreaker, anyio or aiolimiter object, another `Policy`, or anything with
-    an `execute(proceed, call)` method. A policy is itself a strategy, is made once and shared: by many functions, threads and event loops.
+    A strategy is one of ours (`Retry(3)`), a native tenacity, pybreaker, anyio or aiolimiter object, another `Policy`,
+    or anything with an `execute(proceed, call)` method. A policy is itself a strategy, is made once and shared: by many
+    functions, threads and event loops.
 
     `name` shows in errors, events and telemetry; by default it is the guarded function's `module.qualname`.
     Raises TypeError, when built, for an object that cannot be a strategy.
@@ -43,31 +44,35 @@ class Policy:
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         self.name = name
         self.strategies: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
-        self._layers = tuple(_flatten(self.strategies))
-        self._plan = Plan(name, self._layers)
+        self.layers = tuple(_flatten(self.strategies))
+        self._plan = Plan(name, self.layers)
         self._composed: dict[Proceed, _Composed] = {}
         self._observers: tuple[Subscription, ...] = ()
         self._parents: weakref.WeakSet[Policy] = weakref.WeakSet()
         self.watchers: tuple[Subscription, ...] = ()
         for strategy in self.strategies:
             if isinstance(strategy, Policy):
-                strategy._parents.add(self)
+                strategy._parents.add(self)  # noqa: SLF001  # the same class
         self._gather_watchers()
 
     def __call__(self, fn: F) -> F:
-        """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other callable.
+        """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
+        callable.
 
         The result has the same signature, types and kind, and is called the same way.
         """
         return cast(F, guard(self, fn))
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await policy.acall(...)` then."""
+        """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await
+        policy.acall(...)` then."""
         call = Call(self._plan, BLOCKING, fn, args, kwargs)
         result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
         if inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn):
             result.close()
-            raise TypeError(f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)")
+            raise TypeError(
+                f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)"
+            )
         return result
 
     @overload
@@ -81,26 +86,29 @@ class Policy:
         if (inspect.isasyncgen(result) and declares(inspect.isasyncgenfunction, fn)) or (
             inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn)
         ):
-            raise TypeError(f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)")
+            raise TypeError(
+                f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)"
+            )
         return result
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
         """Iterate what `fn` yields or returns under this policy, as one call.
 
-        `for` over it where `fn` is blocking, `async for` where it (or what it returns) is async; inside `with` or `async with` it is closed
-        at the end of the block. It is retried or replaced only before its first item; slots are held until it closes; closing it early is
-        neutral.
+        `for` over it where `fn` is blocking, `async for` where it (or what it returns) is async; inside `with` or
+        `async with` it is closed at the end of the block. It is retried or replaced only before its first item; slots
+        are held until it closes; closing it early is neutral.
         """
         return Stream(self.composed(invoke_stream).enter, Call(self._plan, BLOCKING, fn, args, kwargs))
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run as a strategy inside another composition."""
-        return _chain(self._layers, proceed)(call)
+        return _chain(self.layers, proceed)(call)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer(event)` for each event of every call that passes through this policy. Returns what undoes it.
 
-        The observer is called where the event happens and must not block. What it raises is logged once and changes nothing.
+        The observer is called where the event happens and must not block. What it raises is logged once and changes
+        nothing.
         """
         subscription = Subscription(observer)
         self._observers = (*self._observers, subscription)
@@ -133,7 +141,7 @@ class Policy:
         """The composition around one innermost step, made once."""
         found = self._composed.get(innermost)
         if found is None:
-            found = self._composed[innermost] = _Composed(self, self._layers, innermost)
+            found = self._composed[innermost] = _Composed(self, innermost)
         return found
 
     def plan_for(self, fn: Callable[..., Any]) -> Plan:
@@ -143,17 +151,16 @@ class Policy:
         inner = (strategy.watchers for strategy in self.strategies if isinstance(strategy, Policy))
         self.watchers = tuple(dict.fromkeys((*self._observers, *(s for watchers in inner for s in watchers))))
         for parent in list(self._parents):
-            parent._gather_watchers()
+            parent._gather_watchers()  # noqa: SLF001  # the same class
 
 
 class _Composed:
     """One policy around one innermost step: the quiet chain, and on demand the watched one."""
 
-    def __init__(self, policy: Policy, layers: tuple[Strategy, ...], innermost: Proceed) -> None:
+    def __init__(self, policy: Policy, innermost: Proceed) -> None:
         self._policy = policy
-        self._layers = layers
         self._innermost = innermost
-        self.quiet = _chain(layers, innermost)
+        self.quiet = _chain(policy.layers, innermost)
         self._watched: Proceed | None = None
 
     def enter(self, call: Call) -> Proceed:
@@ -173,9 +180,10 @@ class _Composed:
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
     def _watch(self) -> Proceed:
-        split = 1 + max((i for i, layer in enumerate(self._layers) if getattr(layer, "owns_attempts", False)), default=-1)
-        attempt = functools.partial(watch.attempt, _chain(self._layers[split:], self._innermost))
-        self._watched = watched = _chain(self._layers[:split], attempt)
+        layers = self._policy.layers
+        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
+        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost))
+        self._watched = watched = _chain(layers[:split], attempt)
         return watched
 
 
@@ -212,14 +220,14 @@ def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
 def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
     for strategy in strategies:
         if isinstance(strategy, Policy):
-            yield from strategy._layers
+            yield from strategy.layers
         else:
             yield strategy
 
 
 def _describe(strategy: Strategy) -> dict[str, Any]:
-    describe = getattr(strategy, "describe", None)
-    return describe() if callable(describe) else {"strategy": type(strategy).__name__}
+    describe: Callable[[], dict[str, Any]] | None = getattr(strategy, "describe", None)
+    return describe() if describe is not None else {"strategy": type(strategy).__name__}
 
 
 def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
@@ -229,6 +237,8 @@ def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
 def _refuse_awaitable(call: Call) -> Callable[[Any], Any]:
     def refuse(chain: Any) -> Any:
         discard(chain)
-        raise TypeError(f"{name_of(call.fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy")
+        raise TypeError(
+            f"{name_of(call.fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy"
+        )
 
     return refuse

@@ -1,7 +1,8 @@
 """One scenario, three runtimes.
 
-A test that is `async def` and takes `h` runs three times: blocking (the scenario is driven by one `send`, as a policy drives its chain),
-on asyncio and on trio, each in virtual time that jumps ahead when nothing else can happen. See `Harness`.
+A test that is `async def` and takes `h` runs three times: blocking (the scenario is driven by one `send`, as a policy
+drives its chain), on asyncio and on trio, each in virtual time that jumps ahead when nothing else can happen. See
+`Harness`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Events(list[events.Event]):
 
 
 class Harness:
-    """What a scenario needs, in the colour it runs in. User functions are written as coroutine functions that wait with `h.sleep`."""
+    """What a scenario needs, in the colour it runs in. User functions are written as coroutine functions that wait with
+    `h.sleep`."""
 
     def __init__(self, runtime: str) -> None:
         self.runtime = runtime

@@ -94,7 +94,12 @@ def test_telemetry_sees_events_and_the_api_only() -> None:
             for target, _ in imports(path):
                 assert not target.startswith("opentelemetry.sdk"), module
                 if target.startswith("resilient_agents"):
-                    allowed = ("resilient_agents.events", "resilient_agents.telemetry", "resilient_agents.core.live", "resilient_agents.classify")
+                    allowed = (
+                        "resilient_agents.events",
+                        "resilient_agents.telemetry",
+                        "resilient_agents.core.live",
+                        "resilient_agents.classify",
+                    )
                     assert target.startswith(allowed) or target == "resilient_agents.core", f"{module} imports {target}"
 
 
@@ -110,7 +115,9 @@ def test_private_names_stay_in_their_room() -> None:
 def test_import_pulls_in_no_extra() -> None:
     """`import resilient_agents` needs its five dependencies and nothing else."""
     code = "import resilient_agents, sys; print([m for m in ('rich', 'httpx', 'opentelemetry.sdk', 'trio', 'redis') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_the_public_names_are_sorted() -> None:

@@ -100,7 +100,8 @@ async def test_the_tripping_call_keeps_the_users_error(h: Harness) -> None:
 
 
 async def test_it_ages_into_half_open_and_closes_on_success(h: Harness) -> None:
-    """When the time is up the state reads half-open by itself; a probe that succeeds closes it. Transitions come once and in order."""
+    """When the time is up the state reads half-open by itself; a probe that succeeds closes it. Transitions come once
+    and in order."""
     breaker = CircuitBreaker("b", failures=1, reset_timeout=10)
     policy, seen = Policy(breaker), Events()
     policy.observe(seen)
@@ -144,7 +145,8 @@ async def test_successes_says_how_many_probes_close_it(h: Harness) -> None:
 
 
 async def test_the_reset_timeout_can_grow(h: Harness) -> None:
-    """With max_reset_timeout it doubles at each opening in a row, up to the maximum, and starts again after a recovery."""
+    """With max_reset_timeout it doubles at each opening in a row, up to the maximum, and starts again after a
+    recovery."""
     breaker = CircuitBreaker(failures=1, reset_timeout=10, max_reset_timeout=35)
     policy = Policy(breaker)
     waits = []
@@ -163,10 +165,18 @@ async def test_the_reset_timeout_can_grow(h: Harness) -> None:
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(ServerError, "open"), (ConnectionError, "open"), (TimeoutError, "open"), (LookupError, "closed"), (NotFound, "closed"), (RateLimited, "closed")],
+    [
+        (ServerError, "open"),
+        (ConnectionError, "open"),
+        (TimeoutError, "open"),
+        (LookupError, "closed"),
+        (NotFound, "closed"),
+        (RateLimited, "closed"),
+    ],
 )
 async def test_verdicts_in_closed(h: Harness, error: type[Exception], state: str) -> None:
-    """Faults of the dependency open it; rate limits, errors it answered with below 500 and the caller's own bugs do not."""
+    """Faults of the dependency open it; rate limits, errors it answered with below 500 and the caller's own bugs do
+    not."""
     breaker = CircuitBreaker(failures=2)
     await fail(h, Policy(breaker), 2, error)
     assert breaker.state == state
@@ -317,8 +327,6 @@ async def test_a_stream_is_one_outcome(h: Harness) -> None:
     assert breaker.state == "open"
 
 
-
-
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_a_hang_behind_a_total_timeout_opens_it(runtime: str) -> None:
     """The cancellation that our own Timeout causes counts as a timeout in the breakers inside it."""
@@ -350,7 +358,8 @@ def test_an_attempt_cut_short_by_an_outer_limit_is_neutral(runtime: str) -> None
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_random_cancellation_never_changes_the_state_and_never_leaks(runtime: str) -> None:
-    """100 calls cancelled at random times, in closed and in half-open: neither opened nor closed, and every permit came back."""
+    """100 calls cancelled at random times, in closed and in half-open: neither opened nor closed, and every permit came
+    back."""
     breaker = CircuitBreaker(failures=1, reset_timeout=10, half_open_calls=3)
     policy = Policy(breaker)
     draw = random.Random(7)
@@ -600,7 +609,9 @@ class TestNative:
         await fail(h, policy, 1, LookupError)
         assert native.current_state == "half-open"
 
-    async def test_its_listeners_hear_everything_and_break_nothing(self, h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_its_listeners_hear_everything_and_break_nothing(
+        self, h: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """They hear of successes, failures and each transition once, in order; one that raises is logged once."""
         heard: list[str] = []
 
@@ -674,7 +685,8 @@ def test_bad_options_fail_when_built(options: dict[str, Any], message: str) -> N
 
 
 def test_a_second_live_breaker_of_the_same_name_warns() -> None:
-    """Two objects of one name are two circuits, which is rarely meant; once the first is gone there is nothing to say."""
+    """Two objects of one name are two circuits, which is rarely meant; once the first is gone there is nothing to
+    say."""
     first = CircuitBreaker("twin")
     with pytest.warns(RuntimeWarning, match="second live CircuitBreaker named 'twin'"):
         second = CircuitBreaker("twin")

@@ -1,4 +1,5 @@
-"""The breaker against a model that is written down as simply as the promise: any interleaving of calls, outcomes and time."""
+"""The breaker against a model that is written down as simply as the promise: any interleaving of calls, outcomes and
+time."""
 
 from __future__ import annotations
 
@@ -26,7 +27,13 @@ class Limited(Exception):
     status_code = 429
 
 
-OUTCOMES = {"success": None, "alive": Alive, "failure": ConnectionError, "neutral": Limited, "cancelled": asyncio.CancelledError}
+OUTCOMES = {
+    "success": None,
+    "alive": Alive,
+    "failure": ConnectionError,
+    "neutral": Limited,
+    "cancelled": asyncio.CancelledError,
+}
 
 
 @types.coroutine

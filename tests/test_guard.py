@@ -125,7 +125,8 @@ class TestUndeclared:
     """Callables that do not say whether they are async."""
 
     def test_one_that_returns_a_coroutine_is_retried_as_one(self) -> None:
-        """The chain that began blocking goes on as that awaitable: the failure inside it reaches the strategies, on each call."""
+        """The chain that began blocking goes on as that awaitable: the failure inside it reaches the strategies, on
+        each call."""
         calls = []
 
         async def create() -> str:

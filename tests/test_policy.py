@@ -11,7 +11,15 @@ import pytest
 from resilient_agents import CircuitBreaker, Policy
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.runtime import settle
-from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallRejected, CallStarted, CircuitOpened, Event
+from resilient_agents.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallRejected,
+    CallStarted,
+    CircuitOpened,
+    Event,
+)
 from tests.conftest import Events, Harness
 
 
@@ -98,7 +106,14 @@ async def test_observers_hear_of_the_call_and_its_attempts(h: Harness) -> None:
     policy, seen = Policy(Twice(), name="p"), Events()
     undo = policy.observe(seen)
     assert await h.call(policy, flaky_once, Flaky(1)) == "fine"
-    assert [type(event) for event in seen] == [CallStarted, AttemptStarted, AttemptEnded, AttemptStarted, AttemptEnded, CallEnded]
+    assert [type(event) for event in seen] == [
+        CallStarted,
+        AttemptStarted,
+        AttemptEnded,
+        AttemptStarted,
+        AttemptEnded,
+        CallEnded,
+    ]
     first, second = seen.of(AttemptEnded)
     assert (first.attempt, first.outcome, first.failure.kind) == (1, "failure", "connection")
     assert (second.attempt, second.outcome, second.failure) == (2, "success", None)
@@ -157,7 +172,9 @@ def test_it_describes_itself_as_plain_data() -> None:
 @pytest.mark.parametrize("thing", [3, None, CircuitBreaker, Policy, "retry", print, [CircuitBreaker()]])
 def test_what_is_no_strategy_is_refused(thing: Any) -> None:
     """The error lists what can be one."""
-    with pytest.raises(TypeError, match=r"a strategy must be .*tenacity.*pybreaker.*CapacityLimiter.*AsyncLimiter.* got "):
+    with pytest.raises(
+        TypeError, match=r"a strategy must be .*tenacity.*pybreaker.*CapacityLimiter.*AsyncLimiter.* got "
+    ):
         Policy(thing)
 
 

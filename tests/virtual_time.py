@@ -1,6 +1,7 @@
 """Event loops whose clock jumps to the next timer when nothing else is to be done.
 
-`RESILIENT_AGENTS_TEST_LOOP` chooses the asyncio loop of the whole suite: `uvloop`, `eager` (eager tasks, Python 3.12), or the standard one.
+`RESILIENT_AGENTS_TEST_LOOP` chooses the asyncio loop of the whole suite: `uvloop`, `eager` (eager tasks, Python 3.12),
+or the standard one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def virtual_uvloop() -> asyncio.AbstractEventLoop:
-    """uvloop, whose timers are kept here: a pump runs after everything else, and when nothing happened since its last turn, it jumps."""
+    """uvloop, whose timers are kept here: a pump runs after everything else, and when nothing happened since its last
+    turn, it jumps."""
     import uvloop
 
     class VirtualUvloop(uvloop.Loop):  # type: ignore[misc,unused-ignore]

@@ -14,7 +14,8 @@ _ADAPTERS: tuple[Callable[[Any], Strategy | None], ...] = (circuit_breaker.adapt
 
 
 def adapt(thing: Any) -> Strategy:
-    """`thing` as a strategy: itself if it is one, an adapter if it belongs to a library we know. Raises TypeError otherwise."""
+    """`thing` as a strategy: itself if it is one, an adapter if it belongs to a library we know. Raises TypeError
+    otherwise."""
     if not isinstance(thing, type):
         for adapter in _ADAPTERS:
             adapted = adapter(thing)

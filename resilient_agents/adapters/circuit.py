@@ -1,11 +1,13 @@
 """Admission to one pybreaker circuit and the record of its outcomes, for any number of threads and event loops.
 
-pybreaker keeps the state, counts, and decides when consecutive failures trip. It cannot be asked to run the call: it would hold its lock
-meanwhile, would admit everybody in half-open, and would credit a success from before an outage to the recovery after it (all three
-measured with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock, and pybreaker is told its outcome afterwards.
+pybreaker keeps the state, counts, and decides when consecutive failures trip. It cannot be asked to run the call: it
+would hold its lock meanwhile, would admit everybody in half-open, and would credit a success from before an outage to
+the recovery after it (all three measured with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock,
+and pybreaker is told its outcome afterwards.
 
-An *era* is the time between two changes of state. Each is an object of its own, so a call that remembers the era in which it was
-admitted can tell whether its outcome still means anything, and what exists only while half-open stands on the half-open era.
+An *era* is the time between two changes of state. Each is an object of its own, so a call that remembers the era in
+which it was admitted can tell whether its outcome still means anything, and what exists only while half-open stands on
+the half-open era.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Open:
 
 
 class HalfOpen:
-    """A few calls probe. `permits`: who holds one, and when that lease runs out, so that a probe that hangs blocks nobody for ever."""
+    """A few calls probe. `permits`: who holds one, and when that lease runs out, so that a probe that hangs blocks
+    nobody for ever."""
 
     __slots__ = ("permits",)
     closed: Final = False
@@ -105,12 +108,13 @@ class Refused(Exception):
 class Circuit:
     """One circuit over one pybreaker object.
 
-    Locking: `_lock` guards the pybreaker object, the era's permits and window, and the counters; no function of the user's ever runs
-    under it. `era` is replaced as a whole by the listener. Reading it takes no lock, which is all that a call in a healthy circuit
-    does: one atomic read says both whether calls flow and which era this is, so there is no moment at which the two disagree. A call
-    that reads a closed era just before the circuit opens runs, as any call does that started a moment earlier; its outcome is then
-    compared with the present era under the lock and dropped. A success in an idle era is not recorded at all: a failure that makes the
-    era un-idle at the same time is ordered after it.
+    Locking: `_lock` guards the pybreaker object, the era's permits and window, and the counters; no function of the
+    user's ever runs under it. `era` is replaced as a whole by the listener. Reading it takes no lock, which is all that
+    a call in a healthy circuit does: one atomic read says both whether calls flow and which era this is, so there is no
+    moment at which the two disagree. A call that reads a closed era just before the circuit opens runs, as any call
+    does that started a moment earlier; its outcome is then compared with the present era under the lock and dropped. A
+    success in an idle era is not recorded at all: a failure that makes the era un-idle at the same time is ordered
+    after it.
     """
 
     def __init__(
@@ -154,10 +158,13 @@ class Circuit:
             return HalfOpen()
         self._openings += 1
         reason, self._reason = self._reason, ""
-        return Open(clock.monotonic() + self._reset_after(self._openings), reason or f"{self.breaker.fail_counter} failures")
+        return Open(
+            clock.monotonic() + self._reset_after(self._openings), reason or f"{self.breaker.fail_counter} failures"
+        )
 
     def changed(self, old: str, new: str) -> None:
-        """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its own lock meanwhile."""
+        """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its own lock
+        meanwhile."""
         self.era = self._new_era(new)
         self.transitions += 1
         self._changes.append(_CHANGES[new]("", self.name or "", old, new, self._shadow))  # type: ignore[arg-type]  # pybreaker's names
@@ -184,7 +191,8 @@ class Circuit:
             return era
 
     def record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool = False) -> None:
-        """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era means nothing."""
+        """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era means
+        nothing."""
         with self._lock:
             if call.permits is not None:
                 era = call.permits.pop(id(self), era)
@@ -258,8 +266,9 @@ class Circuit:
     def deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far, each once and in order; called after every step that may have changed the state.
 
-        Two threads that change the state one after the other must not tell of it in the other order. So one of them tells for all,
-        while the others go on: nobody ever waits for `_telling`. Whoever adds a change after the teller's last look finds it free.
+        Two threads that change the state one after the other must not tell of it in the other order. So one of them
+        tells for all, while the others go on: nobody ever waits for `_telling`. Whoever adds a change after the
+        teller's last look finds it free.
         """
         with self._lock:
             while self._changes:
@@ -285,8 +294,7 @@ class Circuit:
         """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
         self._lock = threading.RLock()
         self._telling = threading.Lock()
-        if hasattr(self.breaker, "_lock"):
-            self.breaker._lock = threading.RLock()  # pybreaker offers no way to renew it
+        vars(self.breaker)["_lock"] = threading.RLock()  # pybreaker offers no way to renew it
         if isinstance(self.era, HalfOpen):
             self.era.permits.clear()
 

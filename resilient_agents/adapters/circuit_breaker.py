@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pybreaker
 
-from resilient_agents import deadline, events
+from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit, Era, HalfOpen, Open, Refused, Trip, Verdict
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
 from resilient_agents.classify import counts_against_dependency, verdict
@@ -23,6 +23,7 @@ from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.match import Match, matcher, names
+from resilient_agents.deadline import current
 from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import CircuitOpenError, Rejected
 
@@ -78,7 +79,9 @@ class _Breaking:
             name = circuit.name or call.name
             if call.audience is not None:
                 call.audience.tell(
-                    events.CallRejected(call.audience.policy, "circuit_breaker", refused.retry_after, circuit.name, self._shadow)
+                    events.CallRejected(
+                        call.audience.policy, "circuit_breaker", refused.retry_after, circuit.name, self._shadow
+                    )
                 )
             if self._shadow:
                 return seen
@@ -110,7 +113,7 @@ class _Breaking:
 
     def _interrupted(self, call: Call, era: Era) -> None:
         """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
-        limit = None if call.cut_short else deadline.current()
+        limit = None if call.cut_short else current()
         while limit is not None and not (limit.own and limit.fired()):
             limit = limit.outer
         self._record(call, era, "neutral" if limit is None else "failure", None, slow=False)
@@ -128,19 +131,22 @@ class _Breaking:
 class CircuitBreaker(_Breaking):
     """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
 
-    It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in the window failed,
-    or `slow_rate` of them took `slow_call` seconds or longer; None switches a rule off. The window is the last `window` seconds (default
-    30.0) or, if given, the last `window_calls` calls; it decides from `minimum_calls` (default 10; never more than `window_calls`) on.
-    After `reset_timeout` seconds (default 30.0; doubled at each opening in a row up to `max_reset_timeout`, if given) it is half-open: at
-    most `half_open_calls` probes run at a time, `successes` of them close it, one failure (or slow call) opens it again.
+    It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in
+    the window failed, or `slow_rate` of them took `slow_call` seconds or longer; None switches a rule off. The window
+    is the last `window` seconds (default
+    30.0) or, if given, the last `window_calls` calls; it decides from `minimum_calls` (default 10; never more than
+    `window_calls`) on. After `reset_timeout` seconds (default 30.0; doubled at each opening in a row up to
+    `max_reset_timeout`, if given) it is half-open: at most `half_open_calls` probes run at a time, `successes` of them
+    close it, one failure (or slow call) opens it again.
 
-    `on` says which errors are failures: a type, a predicate or a tuple of these; by default those that `counts_against_dependency`: time
-    limits, connections, overload, server errors and unknown ones. Any other error is a success if it proves the dependency alive, else
-    neutral; cancellation is neutral. `when` says which results are failures, such as `http_failure`.
+    `on` says which errors are failures: a type, a predicate or a tuple of these; by default those that
+    `counts_against_dependency`: time limits, connections, overload, server errors and unknown ones. Any other error is
+    a success if it proves the dependency alive, else neutral; cancellation is neutral. `when` says which results are
+    failures, such as `http_failure`.
     `shadow=True` records, changes state and reports, but never refuses.
 
-    `name` (default: the policy's) shows in errors and telemetry; one breaker object shared by several policies is one circuit.
-    Raises ValueError or TypeError for options out of range. A call that is refused raises `CircuitOpenError`.
+    `name` (default: the policy's) shows in errors and telemetry; one breaker object shared by several policies is one
+    circuit. Raises ValueError or TypeError for options out of range. A call that is refused raises `CircuitOpenError`.
     """
 
     def __init__(
@@ -165,7 +171,9 @@ class CircuitBreaker(_Breaking):
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         if failures is None and failure_rate is None and slow_call is None:
-            raise ValueError("one of failures, failure_rate and slow_call must be given, or the circuit would never open")
+            raise ValueError(
+                "one of failures, failure_rate and slow_call must be given, or the circuit would never open"
+            )
         if when is not None and not callable(when):
             raise TypeError(f"when must be a predicate on results or None, got {type(when).__name__}")
         self.failures = None if failures is None else positive_int(failures, "failures")
@@ -177,9 +185,13 @@ class CircuitBreaker(_Breaking):
         self._slow_call = None if slow_call is None else seconds(slow_call, "slow_call", zero=False)
         self.slow_rate = _rate(slow_rate, "slow_rate")
         self.reset_timeout = seconds(reset_timeout, "reset_timeout", zero=False)
-        self.max_reset_timeout = None if max_reset_timeout is None else seconds(max_reset_timeout, "max_reset_timeout", zero=False)
+        self.max_reset_timeout = (
+            None if max_reset_timeout is None else seconds(max_reset_timeout, "max_reset_timeout", zero=False)
+        )
         if self.max_reset_timeout is not None and self.max_reset_timeout < self.reset_timeout:
-            raise ValueError(f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), got {self.max_reset_timeout:g}")
+            raise ValueError(
+                f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), got {self.max_reset_timeout:g}"
+            )
         self.half_open_calls = positive_int(half_open_calls, "half_open_calls")
         self.successes = positive_int(successes, "successes")
         self._on = on
@@ -215,7 +227,9 @@ class CircuitBreaker(_Breaking):
                 _named[name] = self
 
     def _new_window(self) -> Callable[[], Window]:
-        return partial(TimeWindow, self.window) if self.window_calls is None else partial(CountWindow, self.window_calls)
+        return (
+            partial(TimeWindow, self.window) if self.window_calls is None else partial(CountWindow, self.window_calls)
+        )
 
     def _verdict(self, error: Exception) -> Verdict:
         if self._matches is None:
@@ -267,7 +281,9 @@ class CircuitBreaker(_Breaking):
         return {
             "state": self.state,
             "consecutive_failures": circuit.breaker.fail_counter if era.closed else 0,
-            "window": None if window is None else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
+            "window": None
+            if window is None
+            else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
             "probes": len(era.permits) if isinstance(era, HalfOpen) else 0,
             "rejections": circuit.rejections,
             "transitions": circuit.transitions,
@@ -300,10 +316,11 @@ class CircuitBreaker(_Breaking):
 
 
 class NativeBreaker(_Breaking):
-    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and recording of circuit.py.
+    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and
+    recording of circuit.py.
 
-    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call. They hear of a call
-    when its outcome is recorded.
+    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
+    They hear of a call when its outcome is recorded.
     """
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
@@ -341,7 +358,8 @@ class NativeBreaker(_Breaking):
 
 
 class _Shield(pybreaker.CircuitBreakerListener):
-    """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it shields, so that
+    """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it
+    shields, so that
     `remove_listener` still finds it."""
 
     def __init__(self, listener: Any) -> None:
@@ -371,7 +389,9 @@ class _Shield(pybreaker.CircuitBreakerListener):
         except Exception:
             if not self._failed:
                 self._failed = True
-                events.logger.exception("listener %r failed in %s; further failures of it are not logged", self._listener, what)
+                events.logger.exception(
+                    "listener %r failed in %s; further failures of it are not logged", self._listener, what
+                )
 
 
 def _shield(breaker: pybreaker.CircuitBreaker) -> None:
@@ -390,7 +410,8 @@ def _ours(listener: object) -> bool:
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:
-    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one circuit."""
+    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one
+    circuit."""
     if not isinstance(thing, pybreaker.CircuitBreaker):
         return None
     with _named_lock:
@@ -401,7 +422,8 @@ def adapt_native(thing: Any) -> NativeBreaker | None:
 
 
 def _has_twin(name: str) -> bool:
-    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions it?"""
+    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions
+    it?"""
     if name in _named:
         gc.collect()
     return name in _named

@@ -49,11 +49,12 @@ class Ticket:
 class PermitPool:
     """`limit` permits, handed out first come first served.
 
-    Locking: taking a free permit and giving one back are single steps on `_free` and `_held`, atomic by themselves. Whoever is about to
-    queue does so under `_lock` and then looks for a free permit; whoever gives one back puts it into `_free` and then looks for a queue;
-    so one of the two sees the other and no wake-up is lost. Taking a ticket out of `_queue` is atomic as well and decides between a
-    grant and a withdrawal. The garbage collector may run a stranded coroutine's `finally` at any point, this class's own code included:
-    giving back must work within a locked section, which is why `_lock` is reentrant and each step leaves the pool whole.
+    Locking: taking a permit from the stock and giving one back are single steps on `_free` and `_held`, atomic by themselves. The queue
+    is changed under `_lock` only. Whoever queues does so first and then looks at the stock; whoever gives back does so first and then
+    looks at the queue; so one of the two sees the other, and no wake-up is lost. Nobody is woken under the lock.
+
+    The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So giving back
+    and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step leaves the pool whole.
     """
 
     __slots__ = ("__weakref__", "_free", "_held", "_lock", "_queue", "_unused", "limit")
@@ -64,23 +65,25 @@ class PermitPool:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start with full capacity. Permits of before belong to no one here: giving one back changes nothing."""
+        """Start with full capacity and nobody waiting. Giving back a permit of before changes nothing."""
         self._lock = threading.RLock()
         self._free: list[None] = [None] * min(self.limit, _STOCK)
-        self._unused = self.limit - len(self._free)  # the rest of a large limit is put into `_free` only when it is needed
+        self._unused = self.limit - len(self._free)  # the rest of a large limit goes into stock when it is needed
         self._held: set[Permit] = set()
         self._queue: OrderedDict[Ticket, None] = OrderedDict()
 
     @property
     def in_use(self) -> int:
+        """Permits that are held."""
         return len(self._held)
 
     @property
     def queued(self) -> int:
+        """Callers that wait."""
         return len(self._queue)
 
     def take(self, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit | None:
-        """A permit if there is one in stock and nobody waits; None says no more than that `claim` must decide."""
+        """A permit from the stock, unless somebody waits; None means that `claim` must look closer."""
         if self._queue:
             return None
         try:
@@ -90,11 +93,12 @@ class PermitPool:
         permit = Permit()
         permit.loop = loop
         permit.owner = owner
+        permit.witness = None
         self._held.add(permit)
         return permit
 
     def give_back(self, permit: Permit) -> None:
-        """Return a permit, from any thread. Does nothing for one that was taken back or belongs to the parent of a fork."""
+        """Return a permit, from any thread. Does nothing for one that was taken back or that the parent of this process took."""
         try:
             self._held.remove(permit)
         except KeyError:
@@ -104,70 +108,76 @@ class PermitPool:
             self._serve()
 
     def claim(self, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit | None:
-        """A permit unless all are held by the living or somebody waits."""
-        with self._lock:
-            if not (self._free or self._unused):
-                self._take_back_stranded()
-            self._serve()
-            if not self._free and self._unused:
-                self._stock_up()
-            return self.take(loop, owner)
+        """A permit, unless all are held on living loops or somebody waits."""
+        if not (self._free or self._unused):
+            self._take_back_stranded()
+        self._stock_up()
+        self._serve()
+        return self.take(loop, owner)
 
     def held_by(self, owner: int) -> bool:
         """Does this thread or task hold a permit?"""
-        for permit in list(self._held):
-            if permit.owner == owner:
-                witness = getattr(permit, "witness", None)
-                if witness is None or witness() is not None:
-                    return True
-        return False
+        return any(
+            permit.owner == owner and (permit.witness is None or permit.witness() is not None) for permit in list(self._held)
+        )
 
     def enqueue(self, ticket: Ticket, at_most: int | None) -> bool:
-        """Queue up, and be served at once where possible. False if `at_most` others wait already."""
+        """Wait in line, or be served at once where possible. False if `at_most` others wait already."""
+        if at_most is not None and len(self._queue) >= at_most:
+            self._drop_stranded()
         with self._lock:
             if at_most is not None and len(self._queue) >= at_most:
-                self._drop_stranded()
-                if len(self._queue) >= at_most:
-                    return False
+                return False
             self._queue[ticket] = None
-            self._serve()
-            return True
+        self._serve()
+        return True
 
     def withdraw(self, ticket: Ticket) -> Permit | None:
-        """Leave the queue. If the grant was faster, the permit, which the caller now has to use or give back."""
-        self._queue.pop(ticket, None)
-        with self._lock:  # a grant that has taken the ticket out of the queue has also filled it in by the time it unlocks
+        """Stop waiting. If the grant was faster, here is the permit: use it or give it back."""
+        with self._lock:
+            self._queue.pop(ticket, None)
             return ticket.permit
 
     def _serve(self) -> None:
+        while (ticket := self._grant()) is not None:
+            if not ticket.waiter.wake():  # its loop was closed: the next one then
+                assert ticket.permit is not None
+                try:
+                    self._held.remove(ticket.permit)
+                except KeyError:  # what is left of the waiter was collected, and gave it back
+                    continue
+                self._free.append(None)
+
+    def _grant(self) -> Ticket | None:
+        """Turn a permit of the stock over to the first in line, who is to be woken."""
         with self._lock:
             while self._queue:
                 if not self._free:
-                    if not self._unused:
-                        return
                     self._stock_up()
                 try:
                     self._free.pop()
-                except IndexError:  # a newcomer that saw an empty queue was faster; it will give back, and look for a queue
-                    continue
+                except IndexError:  # also if a newcomer that saw no queue was faster: giving back, it will look again
+                    return None
                 try:
                     ticket, _ = self._queue.popitem(last=False)
-                except KeyError:  # withdrawn at this moment
+                except KeyError:  # collected between these lines
                     self._free.append(None)
                     continue
                 permit = Permit()
                 permit.loop = ticket.loop
                 permit.owner = ticket.owner
+                permit.witness = None
                 self._held.add(permit)
                 ticket.permit = permit
-                if not ticket.waiter.wake():
-                    self._held.discard(permit)
-                    self._free.append(None)
+                return ticket
+            return None
 
     def _stock_up(self) -> None:
-        some = min(self._unused, _STOCK)
-        self._unused -= some
-        self._free.extend([None] * some)
+        with self._lock:
+            if self._unused and not self._free:
+                some = min(self._unused, _STOCK)
+                self._unused -= some
+                self._free.extend([None] * some)
 
     def _take_back_stranded(self) -> None:
         """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or never."""
@@ -176,6 +186,9 @@ class PermitPool:
                 self.give_back(permit)
 
     def _drop_stranded(self) -> None:
-        for ticket in list(self._queue):
-            if not ticket.waiter.alive():
+        with self._lock:
+            tickets = list(self._queue)
+        stranded = [ticket for ticket in tickets if not ticket.waiter.alive()]
+        with self._lock:
+            for ticket in stranded:
                 self._queue.pop(ticket, None)

@@ -19,7 +19,7 @@ from resilient_agents.core import marks
 from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
 from resilient_agents.core.match import matcher
-from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.core.runtime import is_awaitable
 from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import Rejected
 
@@ -135,7 +135,7 @@ class Retry(RetryLoop):
         error = state.error
         try:
             if error is None:
-                return self._judge_result(call, state)
+                return self._judge_result(state)
             failure = state.failure
             if self._transient and failure is not None and failure.transient and not _already_retried(error, since):
                 return True
@@ -144,16 +144,16 @@ class Retry(RetryLoop):
             for predicate in self._predicates:
                 if predicate(error):
                     return True
-            return _any(self._natives, call, state) if self._natives else False
+            return _any(self._natives, state)
         finally:
             del error, state
 
-    def _judge_result(self, call: Call, state: State) -> Any:
+    def _judge_result(self, state: State) -> Any:
         if not self._result_natives:
             return True  # `accepts` has asked
         if self._when is not None and self._when(state.result):
             return True
-        return _any(self._result_natives, call, state)
+        return _any(self._result_natives, state)
 
     def left_alone(self, state: State, since: marks.Moment) -> None:
         """Say why the default did not retry an error that it knows nothing about."""
@@ -205,14 +205,21 @@ class Retry(RetryLoop):
         return f"Retry({', '.join(parts)})"
 
 
-async def _any(natives: tuple[retry_base, ...], call: Call, state: State) -> bool:
-    for native in natives:
+def _any(natives: tuple[retry_base, ...], state: State) -> Any:
+    """Does one of the tenacity objects say yes? An awaitable of the answer as soon as one of them answers with one."""
+    for position, native in enumerate(natives, 1):
         verdict: Any = native(state)
         if is_awaitable(verdict):
-            verdict = await settle(call, verdict)
+            return _any_of_the_rest(verdict, natives[position:], state)
         if verdict:
             return True
     return False
+
+
+async def _any_of_the_rest(verdict: Any, natives: tuple[retry_base, ...], state: State) -> Any:
+    return await verdict or (
+        await rest if is_awaitable(rest := _any(natives, state)) else rest
+    )
 
 
 def _flat(on: Any) -> list[Any]:

@@ -249,7 +249,7 @@ def _give_up(reason: Reason, call: Call, state: State) -> None:
     error = state.error
     if error is None or (attempts == 1 and reason == "stop"):  # nothing was retried, nor would have been
         return
-    took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.2g}"
+    took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.3f}".rstrip("0").rstrip(".")
     text = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''} in {took} s{_WHY[reason]}"
     if attempts > 1:
         marks.exhausted(error, text)

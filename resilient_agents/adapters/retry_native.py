@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 import anyio
@@ -54,13 +55,18 @@ class _Native:
         self.native = native
         self._read = (vars(native).copy(), _NativeLoop(native))
 
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         seen, loop = self._read
         if vars(self.native) != seen:
-            self._read = seen, loop = vars(self.native).copy(), _NativeLoop(self.native)
+            self._read = _, loop = vars(self.native).copy(), _NativeLoop(self.native)
         if not loop.enabled:
-            return await proceed(call)
-        return await loop.execute(proceed, call)
+            return proceed(call)
+        if loop.blocks and not call.runtime.blocking:
+            raise TypeError(
+                "sleep_using_event blocks the thread that it sleeps in, which is the event loop's here: "
+                "use an async function for sleep="
+            )
+        return loop.execute(proceed, call)
 
     def describe(self) -> dict[str, Any]:
         """The options as plain data; functions and tenacity objects by name."""
@@ -99,19 +105,12 @@ class _NativeLoop(RetryLoop):
         self._native = native
         self._judge = native.retry
         self.enabled: bool = getattr(native, "enabled", True)  # since tenacity 9
+        self.blocks = isinstance(native.sleep, tenacity.sleep_using_event)
         self.judges_results = not ignores_results(native.retry)
         parts = {name: getattr(native, name) for name in ("retry", "wait", "stop", "before", "after", "before_sleep")}
         if native.sleep not in _ORDINARY_SLEEPS:
             parts["sleep"] = native.sleep
         super().__init__({**parts, "retry_error_callback": native.retry_error_callback}, native)
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        if isinstance(self._sleep, tenacity.sleep_using_event) and not call.runtime.blocking:
-            raise TypeError(
-                "sleep_using_event blocks the thread that it sleeps in, which is the event loop's here: "
-                "use an async function for sleep="
-            )
-        return await super().execute(proceed, call)
 
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
         return self._judge(state)

@@ -109,7 +109,7 @@ def ignores_results(native: Any) -> bool:
     count."""
     method: Any = type(native).__call__ if callable(native) else None
     if method is tenacity.retry_any.__call__ or method is tenacity.retry_all.__call__:
-        return all(ignores_results(part) for part in native.retries)
+        return bool(native.retries) and all(map(ignores_results, native.retries))  # an empty `retry_all` says yes
     return method in _ERRORS_ONLY
 
 

@@ -1,7 +1,7 @@
 """The sliding windows that stand beside pybreaker, which counts consecutive failures only.
 
-pybreaker's storage can trip on a failure but not on a success, and keeps no rate. A window is plain bookkeeping: it is told `now`, never
-reads a clock, and is guarded by the lock of the breaker that owns it.
+pybreaker's storage can trip on a failure but not on a success, and keeps no rate. A window is plain bookkeeping: it is
+told `now`, never reads a clock, and is guarded by the lock of the breaker that owns it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ class Window(Protocol):
 
     def record(self, now: float, *, failed: bool, slow: bool) -> None:
         """One more outcome."""
+        ...
 
     def age(self, now: float) -> None:
         """Forget what is older than the window."""
+        ...
 
 
 class CountWindow:

@@ -1,11 +1,12 @@
 """One invocation on its way through the strategies, and what a strategy is.
 
-A strategy is one coroutine method. An async call awaits the chain of them; a blocking call drives the same chain with one `send(None)`,
-which runs to its end because a blocking runtime never suspends (see runtime.py).
+A strategy is one coroutine method. An async call awaits the chain of them; a blocking call drives the same chain with
+one `send(None)`, which runs to its end because a blocking runtime never suspends (see runtime.py).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,15 +18,27 @@ if TYPE_CHECKING:
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
 
-__all__ = ["NEUTRAL", "Audience", "Boxed", "Call", "Closer", "Neutral", "Plan", "Proceed", "Strategy", "name_of", "unboxed"]
+__all__ = [
+    "NEUTRAL",
+    "Audience",
+    "Boxed",
+    "Call",
+    "Closer",
+    "Neutral",
+    "Plan",
+    "Proceed",
+    "Strategy",
+    "name_of",
+    "unboxed",
+]
 
 
 class Strategy(Protocol):
     """One layer of a policy.
 
-    `execute` may also be a plain function that returns `proceed(call)` when there is nothing to do afterwards.
-    It catches `Exception` only, releases in `finally`, and waits only through `call.runtime`.
-    Optional: `owns_attempts = True` (the layer repeats what is inside it), `recheck(call)` (refuse a call that waited inside),
+    `execute` may also be a plain function that returns `proceed(call)` when there is nothing to do afterwards. It
+    catches `Exception` only, releases in `finally`, and waits only through `call.runtime`. Optional: `owns_attempts =
+    True` (the layer repeats what is inside it), `recheck(call)` (refuse a call that waited inside),
     `describe()` (plain data for `Policy.describe`).
     """
 
@@ -64,14 +77,15 @@ def unboxed(error: Exception) -> Exception:
 
 def name_of(fn: Callable[..., Any]) -> str:
     """`module.qualname` of any callable: partials by what they wrap, callable objects by their class."""
-    while hasattr(fn, "func") and not hasattr(fn, "__qualname__"):
+    while isinstance(fn, functools.partial):
         fn = fn.func
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    named: Any = fn if hasattr(fn, "__qualname__") else type(fn)
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
 class Plan:
-    """What is fixed for all calls of a guarded function: the name, and for each layer the outer layers that want a second look."""
+    """What is fixed for all calls of a guarded function: the name, and for each layer the outer layers that want a
+    second look."""
 
     __slots__ = ("name", "rechecks")
 
@@ -117,11 +131,13 @@ class Audience:
 class Call:
     """One invocation. What a strategy wants to leave for another one stands here.
 
-    `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after `proceed`".
+    `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
+    `proceed`".
     `waited`: seconds spent queueing for slots and tokens so far.
     `cut_short`: an outer limit leaves the present attempt less time than its own.
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
-    `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it after an expiry.
+    `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
+    after an expiry.
     `may_await`: a blocking chain may have to end as an awaitable.
     `permits`: the probe permits that half-open breakers gave this call.
     """
@@ -143,7 +159,9 @@ class Call:
         "workers",
     )
 
-    def __init__(self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.plan = plan
         self.runtime = runtime
         self.fn = fn
@@ -165,7 +183,8 @@ class Call:
         return self.plan.name or name_of(self.fn)
 
     def recheck(self, strategy: Strategy, waited: float) -> None:
-        """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising `Rejected`."""
+        """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
+        `Rejected`."""
         self.waited += waited
         for recheck in self.plan.rechecks.get(id(strategy), ()):
             recheck(self)

@@ -16,6 +16,7 @@ __all__ = ["ForkAware", "reset_after_fork"]
 class ForkAware(Protocol):
     def after_fork(self) -> None:
         """Start again with fresh locks, empty queues and full capacity."""
+        ...
 
 
 _live: weakref.WeakSet[ForkAware] = weakref.WeakSet()

@@ -1,7 +1,9 @@
-"""Which wrapper fits which callable. Every wrapper keeps the kind of what it wraps: a guarded coroutine function is one itself.
+"""Which wrapper fits which callable. Every wrapper keeps the kind of what it wraps: a guarded coroutine function is one
+itself.
 
-A callable that declares nothing is decided when it is called: its chain begins blocking, and goes on as an awaitable if one comes out
-(`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry an async function's metadata).
+A callable that declares nothing is decided when it is called: its chain begins blocking, and goes on as an awaitable if
+one comes out (`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry
+an async function's metadata).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed
 from resilient_agents.core.invoke import invoke_any, invoke_coroutine
@@ -26,6 +28,7 @@ class Composed(Protocol):
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or a deadline is in force."""
+        ...
 
 
 class Guarding(Protocol):
@@ -38,7 +41,8 @@ class Guarding(Protocol):
 def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` guarded by `policy`: same signature, same kind, same name. Raises TypeError for what cannot be called."""
     if isinstance(fn, staticmethod | classmethod):
-        return type(fn)(guard(policy, fn.__func__))  # type: ignore[return-value]  # a descriptor in, the same descriptor out
+        descriptor: Any = type(fn)
+        return cast(Callable[..., Any], descriptor(guard(policy, fn.__func__)))
     if not callable(fn):
         raise TypeError(f"a policy guards callables, got {type(fn).__name__}")
     if declares(inspect.iscoroutinefunction, fn):
@@ -110,7 +114,9 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     plan = policy.plan_for(fn)
-    return blocking_driver(policy.composed(invoke_stream).enter, lambda args, kwargs: Call(plan, BLOCKING, fn, args, kwargs))
+    return blocking_driver(
+        policy.composed(invoke_stream).enter, lambda args, kwargs: Call(plan, BLOCKING, fn, args, kwargs)
+    )
 
 
 def _async_generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
-"""The two colours: how a call sleeps, is limited in time and waits for others, blocking or async (asyncio and trio through anyio).
+"""The two colours: how a call sleeps, is limited in time and waits for others, blocking or async (asyncio and trio
+through anyio).
 
-Everything else in the package is written once, as coroutines over these objects. A blocking runtime sleeps in the thread and never
-suspends, with one exception: `SWITCH`, by which a chain that began blocking goes on as an awaitable.
+Everything else in the package is written once, as coroutines over these objects. A blocking runtime sleeps in the
+thread and never suspends, with one exception: `SWITCH`, by which a chain that began blocking goes on as an awaitable.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ EXPIRED: Final = _Expired()
 
 
 class Expired(BaseException):
-    """Unwinds a blocking call whose worker thread ran out of time, as a cancellation does in async code: no strategy catches it
-    but the `Timeout` that set `limit`."""
+    """Unwinds a blocking call whose worker thread ran out of time, as a cancellation does in async code: no strategy
+    catches it but the `Timeout` that set `limit`."""
 
     def __init__(self, limit: Deadline) -> None:
         super().__init__()
@@ -57,12 +58,15 @@ class Waiter(Protocol):
 
     def wake(self) -> bool:
         """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
+        ...
 
     def alive(self) -> bool:
         """False when its event loop is closed."""
+        ...
 
     async def wait(self, seconds: float | None) -> bool:
         """Wait to be woken, at most `seconds`; False when the time ran out."""
+        ...
 
 
 class Runtime(Protocol):
@@ -72,15 +76,19 @@ class Runtime(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep in this colour."""
+        ...
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         """`proceed(call)`, cut off at `limit`; `EXPIRED` when it was. A TimeoutError of the user's passes through."""
+        ...
 
     def waiter(self) -> Waiter:
         """A waiter for the current thread or task."""
+        ...
 
     def owner(self) -> int:
         """Identity of the current thread or task."""
+        ...
 
 
 def _asyncio_task() -> asyncio.Task[Any] | None:
@@ -211,7 +219,8 @@ class Async:
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         """`asyncio.timeout` where there is an asyncio task (a third of the cost), an anyio scope elsewhere.
 
-        On asyncio the expiry is therefore a native cancellation: `asyncio.shield` holds against it, an anyio shield does not.
+        On asyncio the expiry is therefore a native cancellation: `asyncio.shield` holds against it, an anyio shield
+        does not.
         """
         seconds = limit.at - clock.monotonic()
         task = _asyncio_task()
@@ -251,7 +260,8 @@ ASYNC: Final[Runtime] = Async()
 
 
 class _Switch:
-    """Suspends a blocking chain once, to tell its driver that the rest of it is an awaitable; then the call is async."""
+    """Suspends a blocking chain once, to tell its driver that the rest of it is an awaitable; then the call is
+    async."""
 
     __slots__ = ()
 
@@ -267,7 +277,8 @@ def is_awaitable(result: object) -> bool:
 
 
 async def settle(call: Call, result: Any) -> Any:
-    """The value of what a user's function returned: awaited if it is awaitable, after leaving the blocking colour where necessary."""
+    """The value of what a user's function returned: awaited if it is awaitable, after leaving the blocking colour where
+    necessary."""
     if not is_awaitable(result):
         return result
     awaitable: Awaitable[Any] = result
@@ -289,7 +300,8 @@ def discard(awaitable: object) -> None:
 
 
 async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], call: Call) -> Any:
-    """The rest of a chain that asked to go on as an awaitable. The caller's context, which goes on first, is freed of the limit."""
+    """The rest of a chain that asked to go on as an awaitable. The caller's context, which goes on first, is freed of
+    the limit."""
     left = clock.monotonic()
     suspend(limit)
     try:

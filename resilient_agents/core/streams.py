@@ -1,15 +1,15 @@
 """A stream is one call: the chain opens it and brings its first item, a driver hands out the rest.
 
-The driver is itself the generator that the user iterates, so that `send`, `throw` and the return value pass through. Blocking and async
-generators are different things of the language, which is why there are two drivers here and two of nothing else.
-What strategies hold until the end of the stream stands in `call.closers`.
+The driver is itself the generator that the user iterates, so that `send`, `throw` and the return value pass through.
+Blocking and async generators are different things of the language, which is why there are two drivers here and two of
+nothing else. What strategies hold until the end of the stream stands in `call.closers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, Proceed
 from resilient_agents.core.invoke import plainly
@@ -42,7 +42,8 @@ async def invoke_stream(call: Call) -> _Opened:
 
 
 async def _open(call: Call, source: Any) -> _Opened:
-    """Open what the user's function, or the handler of a fallback, gave: something to iterate, an awaitable of it, or a plain answer."""
+    """Open what the user's function, or the handler of a fallback, gave: something to iterate, an awaitable of it, or a
+    plain answer."""
     if isinstance(source, _Opened):
         return source
     if is_awaitable(source) and not hasattr(source, "__aiter__"):
@@ -106,7 +107,8 @@ def _not_blocking(chain: Any) -> Any:
 
 
 def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
-    """The generator function that hands out a blocking stream. `enter` picks the chain when the first item is asked for."""
+    """The generator function that hands out a blocking stream. `enter` picks the chain when the first item is asked
+    for."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = begin(args, kwargs)
@@ -164,7 +166,8 @@ def _throw(iterator: Any, error: BaseException) -> Any:
 
 
 def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """The async generator function that hands out an async stream. `enter` picks the chain when the first item is asked for."""
+    """The async generator function that hands out an async stream. `enter` picks the chain when the first item is asked
+    for."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = begin(args, kwargs)
@@ -221,10 +224,11 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
 
 
 class Stream:
-    """What `Policy.stream` returns: iterate it once, with `for` or `async for`, optionally inside `with` or `async with`.
+    """What `Policy.stream` returns: iterate it once, with `for` or `async for`, optionally inside `with` or `async
+    with`.
 
-    Nothing runs before the first item is asked for. Leaving the block closes the source and gives back what the policy holds for it;
-    without a block that happens when the iteration ends, or when the iterator is closed or collected.
+    Nothing runs before the first item is asked for. Leaving the block closes the source and gives back what the policy
+    holds for it; without a block that happens when the iteration ends, or when the iterator is closed or collected.
     """
 
     __slots__ = ("_call", "_enter", "_iterator")
@@ -252,14 +256,18 @@ class Stream:
             raise RuntimeError("a stream can be iterated once; call policy.stream again for another")
         self._call.runtime = runtime
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _close(self._iterator)
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await _close_async(self._iterator)

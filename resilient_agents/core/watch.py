@@ -1,13 +1,16 @@
-"""The two layers that exist only while somebody watches: the operation around everything, and the attempt inside the innermost Retry."""
+"""The two layers that exist only while somebody watches: the operation around everything, and the attempt inside the
+innermost Retry."""
 
 from __future__ import annotations
 
+import types
+from collections.abc import Awaitable, Generator
 from typing import Any
 
 from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.errors import Rejected
-from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome
+from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder
 
 __all__ = ["attempt", "operation"]
 
@@ -20,7 +23,9 @@ def _outcome(ended: Exception | Neutral | None) -> Outcome:
     return "rejected" if isinstance(unboxed(ended), Rejected) else "failure"
 
 
-def _end_attempt(call: Call, audience: Audience, number: int, started: float, ended: Exception | Neutral | None) -> None:
+def _end_attempt(
+    call: Call, audience: Audience, number: int, started: float, ended: Exception | Neutral | None
+) -> None:
     failure = call.failure(ended) if isinstance(ended, Exception) else None
     audience.tell(AttemptEnded(audience.policy, number, _outcome(ended), clock.monotonic() - started, failure))
 
@@ -55,6 +60,30 @@ async def attempt(proceed: Proceed, call: Call) -> Any:
     return result
 
 
+@types.coroutine
+def _blocking(chain: Awaitable[Any], recorder: Recorder) -> Generator[Any, Any, Any]:
+    """Await a blocking chain. It suspends only to go on as an awaitable, perhaps in another task: until it does, nothing
+    of the recorder's stays in the context of the caller, who goes on too."""
+    steps = chain.__await__()
+    try:
+        signal = next(steps)
+    except StopIteration as done:
+        return done.value
+    thrown: BaseException | None = None
+    recorder.suspend()
+    try:
+        yield signal
+    except BaseException as error:  # never awaited, or cancelled at once
+        thrown = error
+    recorder.resume()
+    if thrown is not None:
+        try:
+            steps.throw(thrown)  # type: ignore[attr-defined]  # a coroutine's steps
+        finally:
+            thrown = None
+    return (yield from steps)
+
+
 async def operation(proceed: Proceed, call: Call) -> Any:
     """The whole call, from the outside."""
     audience = call.audience
@@ -63,7 +92,10 @@ async def operation(proceed: Proceed, call: Call) -> Any:
     audience.tell(CallStarted(audience.policy))
     ended: Exception | Neutral | None = NEUTRAL
     try:
-        result = await proceed(call)
+        if audience.recorder is None or not call.runtime.blocking:
+            result = await proceed(call)
+        else:
+            result = await _blocking(proceed(call), audience.recorder)
         ended = None
     except Exception as error:
         ended = error

@@ -29,6 +29,7 @@ __all__ = ["TOKENS", "Server"]
 TOKENS = 12
 TOKEN_GAP = 0.015
 LONGEST_HEAD = 16_384
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Close with a reset: linger for no time at all. Windows has two shorts here, everybody else two ints.
 RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
@@ -45,14 +46,17 @@ class Server:
         self.during_outage: Counter[str] = Counter()
         self._arrivals: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
-        self._loop = asyncio.new_event_loop()
+        # Not the platform's own choice: it reads plain sockets everywhere, and leaves a user's uvloop alone.
+        self._loop = asyncio.SelectorEventLoop()
         self._stop = asyncio.Event()
         self._handlers: set[asyncio.Task[None]] = set()
-        self._listener: socket.socket | None = None
+        self._listener = socket.socket()
         self._thread = threading.Thread(target=self._run, name="demo-server", daemon=True)
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(256)
+        self._listener.setblocking(False)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread.start()
         return self
@@ -81,51 +85,68 @@ class Server:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        async with await asyncio.start_server(self._accept, sock=self._listener, limit=LONGEST_HEAD):
+        with self._listener as listener:
+            self._loop.add_reader(listener, self._accept, listener)
             await self._stop.wait()
-            for handler in self._handlers:
-                handler.cancel()
-            await asyncio.gather(*self._handlers, return_exceptions=True)
+            self._loop.remove_reader(listener)
+        for handler in self._handlers:
+            handler.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handler = asyncio.ensure_future(self._handle(reader, writer))
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it went away before we came
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handler = self._loop.create_task(self._handle(connection))
         self._handlers.add(handler)
         handler.add_done_callback(self._handlers.discard)
+        # Not in a `finally` of the handler: one that is cancelled before it starts would never get there.
+        handler.add_done_callback(lambda _: connection.close())
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, connection: socket.socket) -> None:
         try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                if not await self._answer(head.decode("latin-1"), writer):
+            while head := await self._head(connection):
+                if not await self._answer(head, connection):
                     return
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except OSError:
             pass  # the client went away, as clients with time limits do
-        finally:
-            writer.transport.abort()
 
-    async def _answer(self, head: str, writer: asyncio.StreamWriter) -> bool:
+    async def _head(self, connection: socket.socket) -> str:
+        """The next request's head; "" when the client is done or talks nonsense. GET has no body."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            received = await self._loop.sock_recv(connection, 4096)
+            head += received
+            if not received or len(head) > LONGEST_HEAD:
+                return ""
+        return head.decode("latin-1")
+
+    async def _answer(self, head: str, connection: socket.socket) -> bool:
         """Answer one request. False when the connection must not be used again."""
         request, *lines = head.split("\r\n")
         method, _, rest = request.partition(" ")
         path = rest.partition(" ")[0]
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if method != "GET" or path not in ("/chat", "/search", "/stream", "/backup"):
-            await _send(writer, 404 if method == "GET" else 400, "{}")
+            await self._send(connection, 404 if method == "GET" else 400, "{}")
             return True
         fault = self._fate(path, headers.get("x-call", ""))
         if fault.kind == "reset":
-            _reset(writer)
+            _reset(connection)
             return False
         if fault.kind in ("rate_limit", "error", "unavailable"):
             status = {"rate_limit": 429, "error": 500}.get(fault.kind, 503)
             extra = f"Retry-After: {fault.seconds:g}\r\n" if fault.kind == "rate_limit" else ""
-            await _send(writer, status, "{}", extra)
+            await self._send(connection, status, "{}", extra)
             return True
         if path == "/stream":
-            return await self._stream(fault, writer)
+            return await self._stream(fault, connection)
         think = random.Random(f"{self.seed} {path} {headers.get('x-call')}").uniform(0.02, 0.06)
         await asyncio.sleep(fault.seconds if fault.kind == "slow" else think)
-        await _send(writer, 200, '{"answer": "42"}')
+        await self._send(connection, 200, '{"answer": "42"}')
         return True
 
     def _fate(self, path: str, call: str) -> Fault:
@@ -138,32 +159,27 @@ class Server:
             return HEALTHY
         return draw(self.seed, path, call, self._arrivals[path, call], stream=path == "/stream", down=down)
 
-    async def _stream(self, fault: Fault, writer: asyncio.StreamWriter) -> bool:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await writer.drain()
+    async def _stream(self, fault: Fault, connection: socket.socket) -> bool:
+        await self._loop.sock_sendall(connection, STREAM_HEAD)
         for number in range(TOKENS):
             await asyncio.sleep(TOKEN_GAP)
             if fault.kind == "no_token" or (fault.kind == "break" and number == fault.at) or self.down:
-                _reset(writer)
+                _reset(connection)
                 return False
-            writer.write(_chunk(f"data: token{number}\n\n"))
-            await writer.drain()
-        writer.write(_chunk("data: [DONE]\n\n") + b"0\r\n\r\n")
-        await writer.drain()
+            await self._loop.sock_sendall(connection, _chunk(f"data: token{number}\n\n"))
+        await self._loop.sock_sendall(connection, _chunk("data: [DONE]\n\n") + b"0\r\n\r\n")
         return True
 
-
-async def _send(writer: asyncio.StreamWriter, status: int, body: str, extra: str = "") -> None:
-    head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{extra}"
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-    await writer.drain()
+    async def _send(self, connection: socket.socket, status: int, body: str, extra: str = "") -> None:
+        head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{extra}"
+        answer = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        await self._loop.sock_sendall(connection, answer)
 
 
 def _chunk(text: str) -> bytes:
     return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    connection: socket.socket = writer.get_extra_info("socket")
+def _reset(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    writer.transport.abort()
+    connection.close()

@@ -45,7 +45,7 @@ def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE
     rows = list(_tree(operation, root, glyphs))
     scale = _Scale(root.start, _end(operation, root), 0)
     labels = min(max(cells(prefix + row.label) for prefix, row in rows), round(width * 0.47))
-    scale.columns = width - labels - FIGURES - 2
+    scale.columns = width - labels - FIGURES - 1
     lines: list[Line] = [*_headline(operation, glyphs, width), [], scale.axis(labels + 1, glyphs)]
     for prefix, row in rows:
         label = clip(prefix + row.label, labels, glyphs.ellipsis)

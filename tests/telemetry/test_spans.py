@@ -288,7 +288,7 @@ async def test_the_users_spans_nest_under_the_attempt(h: Harness, sdk: Sdk) -> N
         with sdk.tracer.start_as_current_span("mine"):
             await h.sleep(1)
 
-    await h.call(Policy(Retry(3), Timeout(60), name="p"), work)
+    await h.call(Policy(Retry(3), Timeout(60, thread=False), name="p"), work)
     assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
 
 

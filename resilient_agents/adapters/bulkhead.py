@@ -1,0 +1,232 @@
+"""`Bulkhead`: how many calls may be inside at a time. anyio does the waiting; native anyio limiters and semaphores are adapted as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+import threading
+import weakref
+from asyncio import current_task
+from asyncio.events import _get_running_loop
+from collections.abc import Callable
+from datetime import timedelta
+from threading import get_ident
+from typing import Any, Literal, NoReturn
+
+import anyio
+
+from resilient_agents import events
+from resilient_agents.adapters.permit_pool import Permit, PermitPool, Ticket
+from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.core.clock import clock
+from resilient_agents.core.guard import declares
+from resilient_agents.core.runtime import ASYNC, SWITCH, Expired, on_event_loop
+from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.deadline import current
+from resilient_agents.durations import positive_int
+from resilient_agents.durations import seconds as check_seconds
+from resilient_agents.errors import BulkheadFullError
+
+__all__ = ["Bulkhead", "adapt_native"]
+
+_BEHIND = 0.001
+"""Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end it."""
+
+
+class Bulkhead:
+    """At most `limit` calls inside at a time; the others wait in line, first come first served.
+
+    One Bulkhead is one limit for the whole process: threads and tasks of any number of event loops share it, asyncio and trio, one after
+    another or at once. It may serve any number of policies. A slot is held from admission to the end of the call, for a stream until it
+    closes, and comes back however the call ends. Around a `Retry` it is held while the retry sleeps; inside one it is not.
+
+    Args:
+        limit: Slots.
+        queue: Calls that may wait. 0 rejects at once when all slots are taken; None (default) sets no bound.
+        max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in force allows.
+        isolation: "caller" (default) runs the function where it is called. "thread" runs plain functions in daemon threads of the
+            bulkhead's own, at most `limit` of them, so that `limit` bounds them even where a time limit leaves some behind: such a
+            slot comes back only when its thread ends. Coroutine functions run where they are called in either case.
+
+    A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because its thread or task holds a slot
+    of the full bulkhead already, or because it would block an event loop's own thread. A deadline that ends the wait raises its own error.
+
+    Raises TypeError or ValueError for options of a wrong type or value.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        queue: int | None = None,
+        max_wait: float | timedelta | None = None,
+        isolation: Literal["caller", "thread"] = "caller",
+    ) -> None:
+        positive_int(limit, "limit")
+        if isolation not in ("caller", "thread"):
+            raise ValueError(f'isolation must be "caller" or "thread", got {isolation!r}')
+        self.queue = queue if queue is None else positive_int(queue, "queue", minimum=0)
+        self.max_wait = max_wait if max_wait is None else check_seconds(max_wait, "max_wait")
+        self.isolation = isolation
+        self._pool = PermitPool(limit)
+        self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
+
+    @property
+    def limit(self) -> int:
+        """Slots."""
+        return self._pool.limit
+
+    @property
+    def in_use(self) -> int:
+        """Slots that are held now."""
+        return self._pool.in_use
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a slot now."""
+        return self._pool.queued
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        """Run the rest of the call while holding a slot."""
+        # `call.runtime.owner()` spelled out: asking for the loop once gives both answers at less than half the cost.
+        if call.runtime.blocking:
+            loop = None
+            owner = get_ident()
+        else:
+            loop = _get_running_loop()
+            owner = id(current_task(loop)) if loop is not None else call.runtime.owner()
+        permit = self._pool.take(loop, owner)
+        if permit is None:
+            permit = await self._slot(call, loop, owner)
+        left_before = call.abandoned
+        if self._workers is not None or call.closers is not None:
+            return await self._hold(proceed, call, permit)
+        try:
+            return await proceed(call)
+        finally:
+            if call.abandoned is left_before:
+                self._pool.give_back(permit)
+            else:
+                self._give_back(call, permit, left_before)
+
+    async def _hold(self, proceed: Proceed, call: Call, permit: Permit) -> Any:
+        """The same for streams, and for plain functions that run in threads of ours."""
+        workers_before, left_before = call.workers, call.abandoned
+        held = False
+        try:
+            if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
+                permit.loop = None  # a closed loop does not end a thread
+                call.workers = _Crew(self._workers, permit)
+            result = await proceed(call)
+            if call.closers is not None:
+                permit.witness = weakref.ref(_current())
+                call.closers.append(lambda _: self._give_back(call, permit, left_before))
+                held = True
+            return result
+        finally:
+            call.workers = workers_before
+            if not held:
+                self._give_back(call, permit, left_before)
+
+    def _give_back(self, call: Call, permit: Permit, left_before: Worker | None) -> None:
+        left = call.abandoned
+        if left is None or left is left_before:
+            self._pool.give_back(permit)
+        else:
+            permit.loop = None  # the thread goes on after the loop
+            left.on_done(functools.partial(self._pool.give_back, permit))
+
+    async def _slot(self, call: Call, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit:
+        """A slot for a call that did not get one at the first try."""
+        pool = self._pool
+        permit = pool.claim(loop, owner)
+        if permit is not None:
+            return permit
+        if pool.held_by(owner):
+            self._reject(
+                call,
+                f"this task or thread already holds one of the {self.limit} slots, all of which are taken, and would wait for itself; "
+                f"let the inner call use another bulkhead, or none",
+            )
+        if self.queue == 0:
+            self._reject(call, f"all {self.limit} slots are taken, and queue=0 lets nobody wait")
+        if self.max_wait == 0:
+            self._reject(call, f"all {self.limit} slots are taken, and max_wait=0 lets nobody wait")
+        if call.runtime.blocking and on_event_loop():
+            if not call.may_await:
+                self._reject(
+                    call,
+                    f"all {self.limit} slots are taken, and a blocking call that waits for one on an event loop's own thread would stop "
+                    f"the loop; use `await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)",
+                )
+            await SWITCH
+            call.runtime = ASYNC
+            loop = _get_running_loop()
+            owner = call.runtime.owner()
+            if pool.held_by(owner):
+                return await self._slot(call, loop, owner)
+        return await self._wait(call, loop, owner)
+
+    async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit:
+        pool = self._pool
+        began = clock.monotonic()
+        limit = current()
+        seconds = self.max_wait
+        deadline_first = limit is not None and (seconds is None or limit.at - began < seconds)
+        if limit is not None and deadline_first:
+            seconds = max(0.0, limit.at - began) + (0.0 if call.runtime.blocking else _BEHIND)
+        ticket = Ticket(call.runtime.waiter(), loop, owner)
+        if not pool.enqueue(ticket, self.queue):
+            self._reject(call, f"all {self.limit} slots are taken, and {self.queue} calls wait already")
+        permit: Permit | None = None
+        admitted = False
+        try:
+            await ticket.waiter.wait(seconds)
+            permit = pool.withdraw(ticket)
+            if permit is not None:
+                waited = clock.monotonic() - began
+                if call.audience is not None:
+                    call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
+                call.recheck(self, waited)
+                admitted = True
+                return permit
+        finally:
+            if not admitted:
+                permit = permit or pool.withdraw(ticket)
+                if permit is not None:
+                    pool.give_back(permit)
+        if limit is not None and deadline_first:
+            if call.runtime.blocking:
+                raise Expired(limit)  # what a cancellation is in async code: the deadline's owner says what happened
+            self._reject(call, f"none of the {self.limit} slots came free before the deadline")
+        self._reject(call, f"none of the {self.limit} slots came free within {self.max_wait:g} s")
+
+    def _reject(self, call: Call, reason: str) -> NoReturn:
+        _reject(call, reason)
+
+    def describe(self) -> dict[str, Any]:
+        """Options and live state, as plain data."""
+        return {
+            "strategy": "bulkhead",
+            "limit": self.limit,
+            "queue": self.queue,
+            "max_wait": self.max_wait,
+            "isolation": self.isolation,
+            "in_use": self.in_use,
+            "queued": self.queued,
+        }
+
+    def __repr__(self) -> str:
+        parts = [repr(self.limit)]
+        if self.queue is not None:
+            parts.append(f"queue={self.queue!r}")
+        if self.max_wait is not None:
+            parts.append(f"max_wait={self.max_wait!r}")
+        if self.isolation != "caller":
+            parts.append(f"isolation={self.isolation!r}")
+        return f"Bulkhead({', '.join(parts)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Bulkhead holds live state (its slots) and cannot be pickled or copied; build one in each process")
