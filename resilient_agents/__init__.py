@@ -1,21 +1,56 @@
-"""Policies for calls that fail: tenacity, pybreaker, anyio and aiolimiter as one `Policy`, every attempt visible in OpenTelemetry."""
+"""Policies for calls that fail: tenacity, pybreaker, anyio and aiolimiter as one `Policy`, every attempt in OpenTelemetry."""
 
+from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.backoff import exponential, fibonacci, fixed, linear
+from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, counts_against_dependency, http_failure, is_transient, register
 from resilient_agents.deadline import deadline, remaining
+from resilient_agents.decorator import resilient
+from resilient_agents.errors import (
+    BulkheadFullError,
+    CircuitOpenError,
+    DeadlineExceeded,
+    PolicyTimeoutError,
+    RateLimitedError,
+    Rejected,
+    ResilienceError,
+    StreamTruncatedError,
+)
 from resilient_agents.policy import Policy
+from resilient_agents.strategies.fallback import Fallback
 
 __all__ = [
+    "Bulkhead",
+    "BulkheadFullError",
     "CircuitBreaker",
+    "CircuitOpenError",
+    "DeadlineExceeded",
     "Failure",
+    "Fallback",
     "Policy",
+    "PolicyTimeoutError",
+    "RateLimit",
+    "RateLimitedError",
+    "Rejected",
+    "ResilienceError",
+    "Retry",
+    "RetryBudget",
+    "StreamTruncatedError",
     "Timeout",
     "classify",
     "counts_against_dependency",
     "deadline",
+    "exponential",
+    "fibonacci",
+    "fixed",
     "http_failure",
     "is_transient",
+    "linear",
     "register",
     "remaining",
+    "resilient",
 ]

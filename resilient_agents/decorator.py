@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
+import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -14,7 +13,7 @@ import pybreaker
 import tenacity
 
 from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_breaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
@@ -30,9 +29,6 @@ _FORMS = """resilient takes one of
     @resilient(Retry(3), Timeout(10))                   strategies, outermost first
     @resilient(retry=3, timeout=30, attempt_timeout=10, breaker="openai", bulkhead=8, rate_limit="60/min",
     fallback=handler)"""
-
-_breakers: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
-_breakers_lock = threading.Lock()
 
 
 @overload
@@ -60,7 +56,8 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
     - `retry`: how many attempts
-    - `breaker`: the name of a circuit breaker; functions that use the same name share it. True: one of its own
+    - `breaker`: the name of a circuit breaker; functions that use the same name share it, also with a
+      `CircuitBreaker` of that name made elsewhere. True: one of its own
     - `rate_limit`: "60/min", or a number of calls a second
     - `bulkhead`: how many calls at a time
     - `attempt_timeout`: seconds for each attempt
@@ -79,21 +76,12 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     if len(strategies) == 1 and isinstance(strategies[0], Policy) and name is None:
         return strategies[0]
     for strategy in strategies:
-        if isinstance(strategy, str | bytes) or _is_bare_function(strategy):
+        if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
             raise TypeError(f"resilient cannot guard with {strategy!r}: {_FORMS}")
     if not strategies:
-        strategies = tuple(
-            build(options[option])
-            for option, build in _BUILD.items()
-            if options.get(option, ...) is not None and option in options
-        )
+        given = {option: value for option, value in options.items() if value is not None}
+        strategies = tuple(build(given[option]) for option, build in _BUILD.items() if option in given)
     return Policy(*strategies, name=name)
-
-
-def _is_bare_function(thing: Any) -> bool:
-    return (
-        callable(thing) and not isinstance(thing, type) and not hasattr(thing, "execute") and hasattr(thing, "__code__")
-    )
 
 
 def _fallback(value: Any) -> Any:
@@ -117,11 +105,7 @@ def _breaker(value: Any) -> Any:
         return CircuitBreaker()
     if not isinstance(value, str):
         raise TypeError(f"breaker must be a name, a CircuitBreaker, True or None, got {value!r}")
-    with _breakers_lock:
-        breaker = _breakers.get(value)
-        if breaker is None:
-            breaker = _breakers[value] = CircuitBreaker(value)
-        return breaker
+    return shared_breaker(value)
 
 
 def _rate_limit(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from typing import Any
 
@@ -176,7 +176,9 @@ def test_a_task_that_outlives_the_block_is_not_bound(runtime: str) -> None:
 
 
 def test_threads_that_carry_the_context_see_it(manual_clock: Any) -> None:
-    """A thread that runs in a copy of the context, as `asyncio.to_thread` does it, sees the deadline until its block ends."""
+    """A thread that runs in a copy of the context, as `asyncio.to_thread` does it, sees the deadline until its block
+    ends.
+    """
     seen: list[float | None] = []
     inside, outside = threading.Event(), threading.Event()
 
@@ -199,17 +201,17 @@ def test_a_block_that_ends_in_another_context_leaves_the_deadlines_there_alone()
     """A generator that holds a deadline and is closed by another task does not take away that task's own deadline."""
 
     async def scenario() -> None:
-        async def holding() -> AsyncIterator[int]:
+        async def holding() -> AsyncGenerator[int, None]:
             with deadline(5):
                 yield 1
 
         stream = holding()
-        await asyncio.create_task(anext(stream))  # type: ignore[arg-type]  # it is a coroutine at run time
+        await asyncio.create_task(first(stream))
         with deadline(30):
             await stream.aclose()
             assert remaining() == 30
 
-    async def anext(stream: Any) -> Any:
+    async def first(stream: Any) -> Any:
         return await stream.__anext__()
 
     run_on("asyncio", scenario)
@@ -218,7 +220,7 @@ def test_a_block_that_ends_in_another_context_leaves_the_deadlines_there_alone()
 def test_blocks_that_end_out_of_order(manual_clock: Any) -> None:
     """When an outer deadline ends first, the inner one stays in force, and nothing is afterwards."""
 
-    def holding() -> Iterator[None]:
+    def holding() -> Generator[None, None, None]:
         with deadline(5):
             yield
 
@@ -267,7 +269,9 @@ def test_strategies_can_tell_an_impatient_caller_from_a_limit_of_ours(runtime: s
 
 
 def test_undeclared_async_callables_are_cut_off() -> None:
-    """A call that begins as a plain one and goes on as an awaitable is held to the deadline, and frees its caller of nothing else."""
+    """A call that begins as a plain one and goes on as an awaitable is held to the deadline, and frees its caller of
+    nothing else.
+    """
 
     async def scenario() -> None:
         guarded = Policy()(lambda: asyncio.sleep(60))

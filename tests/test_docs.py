@@ -29,7 +29,7 @@ from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
 import resilient_agents
-from resilient_agents import classify, errors, events
+from resilient_agents import errors, events
 from resilient_agents import _classify_tables as classifier_tables
 from resilient_agents.telemetry import names
 from tests.conftest import swapped_clock
@@ -128,9 +128,9 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", answer_async)
 
 
-@pytest.fixture
-def otlp(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
-    """A collector on loopback, to which the standard variables point. The paths that were posted to it."""
+@pytest.fixture(scope="module")
+def collector() -> Generator[tuple[str, list[str]], None, None]:
+    """An OTLP collector on loopback: its address, and the paths that were posted to it."""
     posted: list[str] = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
@@ -147,15 +147,23 @@ def otlp(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield posted
+        yield f"http://127.0.0.1:{server.server_port}", posted
         server.shutdown()
         thread.join()
 
 
 @pytest.fixture
-def globals_restored() -> Generator[None, None, None]:
+def otlp(collector: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is posted to the collector, to which the standard variables point."""
+    address, posted = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    posted.clear()
+    return posted
+
+
+@pytest.fixture
+def globals_restored(otlp: list[str]) -> Generator[None, None, None]:
     """The providers and loggers that a block sets for the whole process are put back, and what it set is shut down."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -177,11 +185,10 @@ def test_block_runs(
     virtual_time: VirtualTime,
     wire: None,
     globals_restored: None,
-    request: pytest.FixtureRequest,
+    otlp: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every example runs as it stands and prints what its comments say."""
-    posted = request.getfixturevalue("otlp") if "OTLP" in block.source else None
     compiled = compile(
         "\n" * block.line + block.source,  # so that a traceback shows the line of the page
         str(block.path),
@@ -197,9 +204,9 @@ def test_block_runs(
     expected = PRINTS.findall(block.source)
     if expected:
         assert capsys.readouterr().out.splitlines() == expected
-    if posted is not None:
-        trace.get_tracer_provider().shutdown()  # type: ignore[attr-defined]
-        assert "/v1/traces" in posted
+    if "OTLPSpanExporter" in block.source:
+        trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
+        assert otlp == ["/v1/traces"]
 
 
 def test_blocks_are_found() -> None:
@@ -266,7 +273,7 @@ def events_table() -> str:
     kinds = [kind for kind in kinds if kind not in (events.Event, events.CircuitChanged)]
     kinds.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
     cells = [
-        (code(kind.__name__), inspect.cleandoc(kind.__doc__ or ""))
+        (code(kind.__name__), " ".join((kind.__doc__ or "").split()))
         + (code(*(field.name for field in dataclasses.fields(kind) if field.name != "policy")),)
         for kind in kinds
     ]
@@ -412,22 +419,13 @@ def test_public_names_are_documented() -> None:
     assert {name for name in public if not re.search(rf"\b{name}\b", text)} == set()
 
 
-def test_classify_is_a_function() -> None:
-    """`from resilient_agents import classify` gives the function, whatever the module beside it is called."""
-    assert classify(TimeoutError()).kind == "timeout"
-
-
 def _rewrite() -> None:
     for (page, marker), generate in GENERATED.items():
         path = PAGES / page
-        text = path.read_text(encoding="utf-8")
-        text = re.sub(
-            rf"(^<!-- {re.escape(marker)} -->\n+)(?:\|.*\n)*",
-            lambda match, generate=generate: match[1] + generate(),
-            text,
-            flags=re.MULTILINE,
-        )
-        path.write_text(text, encoding="utf-8")
+        comment = f"<!-- {marker} -->"
+        before, after = path.read_text(encoding="utf-8").split(comment)
+        after = re.sub(r"\A\s*(?:\|.*\n)*\n*", "", after)
+        path.write_text(f"{before}{comment}\n\n{generate()}\n{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

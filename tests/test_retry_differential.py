@@ -1,8 +1,8 @@
 """Retry is tenacity: any of its objects, in any combination, does here what it does there.
 
-Each example runs tenacity itself, then its object as a strategy, then the same parts in `Retry`, all in virtual time, and compares what
-was called when, what every hook saw, and how it ended. Errors here carry no Retry-After, there is no deadline, and nothing was retried
-before: that is where `Retry` knows more than tenacity.
+Each example runs tenacity itself, then its object as a strategy or the same parts in `Retry`, in virtual time, and
+compares what was called when, what every hook saw, and how it ended. Errors here carry no Retry-After, there is no
+deadline, and nothing was retried before: that is where `Retry` knows more than tenacity.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import anyio
+import anyio.lowlevel
 import pytest
 import tenacity
 from hypothesis import HealthCheck, given, settings
@@ -55,7 +56,9 @@ def have(module: str) -> set[str]:
 
 def have_hooks(module: str) -> set[str]:
     found = vars(importlib.import_module(module))
-    return {name for name, thing in found.items() if name.startswith(module.rpartition(".")[2] + "_") and callable(thing)}
+    return {
+        name for name, thing in found.items() if name.startswith(module.rpartition(".")[2] + "_") and callable(thing)
+    }
 
 
 def t(name: str) -> Any:
@@ -87,7 +90,9 @@ WAIT: dict[str, Any] = {
     "wait_exponential_jitter": lambda: st.builds(t("wait_exponential_jitter"), max=seconds, jitter=seconds),
     "wait_exception": lambda: seconds.map(lambda delay: t("wait_exception")(lambda error: delay)),
     "wait_combine": lambda: st.lists(waits(nested=False), max_size=3).map(lambda parts: t("wait_combine")(*parts)),
-    "wait_chain": lambda: st.lists(waits(nested=False), min_size=1, max_size=3).map(lambda parts: t("wait_chain")(*parts)),
+    "wait_chain": lambda: st.lists(waits(nested=False), min_size=1, max_size=3).map(
+        lambda parts: t("wait_chain")(*parts)
+    ),
 }
 STOP: dict[str, Any] = {
     "stop_never": lambda: st.just(t("stop_never")),
@@ -144,7 +149,7 @@ def test_every_public_hook_of_tenacity_is_generated_here(module: str) -> None:
     assert have_hooks(f"tenacity.{module}") - HOOKS[module] == set()
 
 
-# ----------------------------------------------------------------------------------------------------- one run
+# -------------------------------------------------------------------------------------------------------------- one run
 
 
 class Ending(tenacity.RetryError):
@@ -189,7 +194,7 @@ class Trace(list[Any]):
             return lambda state: self.saw(name, state)
 
         async def hook(state: tenacity.RetryCallState) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             self.saw(name, state)
 
         return hook
@@ -228,7 +233,10 @@ def make(kind: str, number: int) -> Exception:
 
 
 outcomes = st.lists(
-    st.tuples(seconds, st.one_of(st.integers(0, 3), st.sampled_from(["value", "key", "connection", "cause", "again", "group"]))),
+    st.tuples(
+        seconds,
+        st.one_of(st.integers(0, 3), st.sampled_from(["value", "key", "connection", "cause", "again", "group"])),
+    ),
     min_size=1,
     max_size=LIMIT,
 )
@@ -325,12 +333,19 @@ async def in_a_policy(h: Harness, script: Any, strategy: Any, seed: int) -> Trac
     return trace
 
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @quick
-@given(options=OPTIONS, hooks=HOOK_KINDS, ending=ENDINGS, script=outcomes, seed=st.integers(0, 99), asynchronous=st.booleans())
+@given(
+    options=OPTIONS,
+    hooks=HOOK_KINDS,
+    ending=ENDINGS,
+    script=outcomes,
+    seed=st.integers(0, 99),
+    asynchronous=st.booleans(),
+)
 def test_a_native_object_does_in_a_policy_what_it_does_alone(
     runtime: str, options: Any, hooks: Any, ending: str, script: Any, seed: int, asynchronous: bool
 ) -> None:
@@ -340,9 +355,14 @@ def test_a_native_object_does_in_a_policy_what_it_does_alone(
     native: Any = tenacity.Retrying if h.blocking else tenacity.AsyncRetrying
 
     async def scenario() -> None:
-        theirs = await tenacity_itself(h, script, lambda trace: options_of(trace, options, hooks, ending, asynchronous), seed)
+        theirs = await tenacity_itself(
+            h, script, lambda trace: options_of(trace, options, hooks, ending, asynchronous), seed
+        )
         ours = await in_a_policy(
-            h, script, lambda trace: adapt_native(native(**options_of(trace, options, hooks, ending, asynchronous))), seed
+            h,
+            script,
+            lambda trace: adapt_native(native(**options_of(trace, options, hooks, ending, asynchronous))),
+            seed,
         )
         assert ours == theirs
 
@@ -360,11 +380,17 @@ def let_out(trace: Trace) -> Trace:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @quick
-@given(options=OPTIONS, attempts=st.none() | st.integers(1, LIMIT), hooks=HOOK_KINDS, script=outcomes, seed=st.integers(0, 99))
+@given(
+    options=OPTIONS,
+    attempts=st.none() | st.integers(1, LIMIT),
+    hooks=HOOK_KINDS,
+    script=outcomes,
+    seed=st.integers(0, 99),
+)
 def test_retry_does_with_tenacitys_parts_what_tenacity_does(
     runtime: str, options: Any, attempts: int | None, hooks: Any, script: Any, seed: int
 ) -> None:
-    """`Retry` makes the attempts, waits and hook calls that tenacity makes of the same parts; the user's outcome comes out."""
+    """`Retry` makes of the same parts the attempts, waits and hook calls that tenacity makes of them."""
     h = Harness(runtime)
     limit = tenacity.stop_never if attempts is None else tenacity.stop_after_attempt(attempts)
     with_limit = {**options, "stop": tenacity.stop_any(limit, options["stop"])}
@@ -374,7 +400,9 @@ def test_retry_does_with_tenacitys_parts_what_tenacity_does(
         return Retry(attempts, on=parts.pop("retry"), **parts)
 
     async def scenario() -> None:
-        theirs = await tenacity_itself(h, script, lambda trace: options_of(trace, with_limit, hooks, "error", False), seed)
+        theirs = await tenacity_itself(
+            h, script, lambda trace: options_of(trace, with_limit, hooks, "error", False), seed
+        )
         assert await in_a_policy(h, script, ours, seed) == let_out(theirs)
 
     run_on(runtime, scenario)
@@ -382,13 +410,21 @@ def test_retry_does_with_tenacitys_parts_what_tenacity_does(
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @quick
-@given(wanted=kinds, as_types=st.booleans(), results=st.sampled_from([None, "plain", "tenacity"]), script=outcomes, wait=waits())
+@given(
+    wanted=kinds,
+    as_types=st.booleans(),
+    results=st.sampled_from([None, "plain", "tenacity"]),
+    script=outcomes,
+    wait=waits(),
+)
 def test_types_and_predicates_choose_as_tenacitys_objects_do(
     runtime: str, wanted: Any, as_types: bool, results: str | None, script: Any, wait: Any
 ) -> None:
     """An exception type is `retry_if_exception_type`, a predicate `retry_if_exception`, `when` `retry_if_result`."""
     h = Harness(runtime)
-    script = [(duration, "value" if outcome == "group" else outcome) for duration, outcome in script]  # groups are looked into
+    script = [
+        (duration, "value" if outcome == "group" else outcome) for duration, outcome in script
+    ]  # groups are looked into
     theirs_retry: Any = tenacity.retry_if_exception_type(wanted)
     if results is not None:
         theirs_retry |= tenacity.retry_if_result(is_even)
@@ -411,21 +447,27 @@ def test_types_and_predicates_choose_as_tenacitys_objects_do(
 @pytest.mark.skipif(not HAS_ASYNC_HOOKS, reason="this tenacity has no async retry objects")
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 @quick
-@given(parts=st.lists(st.sampled_from(["error", "result"]) | retries(nested=False), min_size=1, max_size=3), every=st.booleans(), script=outcomes)
-def test_tenacitys_async_retry_objects_decide_here_too(runtime: str, parts: list[Any], every: bool, script: Any) -> None:
+@given(
+    parts=st.lists(st.sampled_from(["error", "result"]) | retries(nested=False), min_size=1, max_size=3),
+    every=st.booleans(),
+    script=outcomes,
+)
+def test_tenacitys_async_retry_objects_decide_here_too(
+    runtime: str, parts: list[Any], every: bool, script: Any
+) -> None:
     """`tenacity.asyncio`'s `retry_if_exception`, `retry_if_result`, `retry_any` and `retry_all` are awaited."""
     from tenacity import asyncio as native
 
     async def wanted(error: BaseException) -> bool:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return isinstance(error, ValueError | ConnectionError)
 
     async def even(result: Any) -> bool:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return is_even(result)
 
     made = {"error": native.retry_if_exception(wanted), "result": native.retry_if_result(even)}
-    chosen = [made.get(part, part) if isinstance(part, str) else part for part in parts]
+    chosen: Any = [made.get(part, part) if isinstance(part, str) else part for part in parts]
     retry = (native.retry_all if every else native.retry_any)(*chosen)
     h = Harness(runtime)
     options = {"retry": retry, "wait": tenacity.wait_fixed(1), "stop": tenacity.stop_after_attempt(LIMIT)}
@@ -440,7 +482,10 @@ def test_tenacitys_async_retry_objects_decide_here_too(runtime: str, parts: list
 
     async def scenario() -> None:
         theirs = await tenacity_itself(h, script, parts_of, 1)
-        assert await in_a_policy(h, script, lambda trace: adapt_native(tenacity.AsyncRetrying(**parts_of(trace))), 1) == theirs
+        assert (
+            await in_a_policy(h, script, lambda trace: adapt_native(tenacity.AsyncRetrying(**parts_of(trace))), 1)
+            == theirs
+        )
         assert await in_a_policy(h, script, ours, 1) == let_out(theirs)
 
     run_on(runtime, scenario)

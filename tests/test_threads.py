@@ -49,7 +49,9 @@ def test_no_more_than_the_limit_run_at_once(go: threading.Event) -> None:
     """At the limit of busy threads a call is rejected, and admitted again once one ends."""
     workers = Workers(3, 3, "timeout")
     busy = [workers.start(lambda: go.wait(WAIT), "p") for _ in range(3)]
-    with pytest.raises(Rejected, match="'p' has 3 worker threads busy, 0 of them with calls that outran their time limit"):
+    with pytest.raises(
+        Rejected, match="'p' has 3 worker threads busy, 0 of them with calls that outran their time limit"
+    ):
         workers.start(lambda: None, "p")
     go.set()
     assert [finished(worker) for worker in busy] == [True] * 3
@@ -213,7 +215,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_value_that_comes_in_the_moment_of_expiry_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the worker ends between the end of the wait and the look at it, its value is returned rather than thrown away."""
+    """When the worker ends between the end of the wait and the look at it, its value is returned rather than thrown
+    away.
+    """
     policy = Policy(Timeout(0.01, thread=True))
     inside, go = threading.Event(), threading.Event()
 
@@ -241,7 +245,9 @@ def test_a_value_that_comes_in_the_moment_of_expiry_is_not_lost(monkeypatch: pyt
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_fresh_pool(go: threading.Event) -> None:
-    """After a fork the child has all its capacity, whatever the parent's threads were doing and whatever lock they held."""
+    """After a fork the child has all its capacity, whatever the parent's threads were doing and whatever lock they
+    held.
+    """
     workers = Workers(1, 1, "timeout")
     workers.abandon(workers.start(lambda: go.wait(WAIT), "p"))
     with workers._lock:
@@ -292,7 +298,9 @@ except PolicyTimeoutError:
 
 
 def test_many_callers_of_one_timeout_each_get_their_own(go: threading.Event) -> None:
-    """Callers from many threads run at the same time in the pool of one Timeout; each gets its own value or its own expiry."""
+    """Callers from many threads run at the same time in the pool of one Timeout; each gets its own value or its own
+    expiry.
+    """
     together = threading.Barrier(8)
     policy = Policy(Timeout(30, thread=True))
     got: list[int] = []
@@ -301,7 +309,9 @@ def test_many_callers_of_one_timeout_each_get_their_own(go: threading.Event) -> 
         together.wait(WAIT)
         return number
 
-    callers = [threading.Thread(target=lambda number=number: got.append(policy.call(work, number))) for number in range(8)]
+    callers = [
+        threading.Thread(target=lambda number=number: got.append(policy.call(work, number))) for number in range(8)
+    ]
     for caller in callers:
         caller.start()
     for caller in callers:

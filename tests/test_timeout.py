@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resilient_agents import Policy
@@ -191,7 +192,9 @@ def test_an_error_in_time_is_not_touched(manual_clock: Any) -> None:
 
 @pytest.mark.parametrize("runtime", LOOPS)
 def test_expiry_is_raised_from_the_last_real_error(runtime: str) -> None:
-    """When a total limit ends a retried call, its error is raised from what the last attempt ran into; none is kept on the call."""
+    """When a total limit ends a retried call, its error is raised from what the last attempt ran into; none is kept on
+    the call.
+    """
     first = ConnectionError("reset")
     spy = Spy()
     calls: list[Call] = []
@@ -269,6 +272,20 @@ async def test_a_limit_with_room_is_not_cut_short(h: Harness) -> None:
     with pytest.raises(PolicyTimeoutError) as caught:
         await h.call(Policy(Timeout(60, thread=False), Timeout(2, thread=False), spy), work)
     assert caught.value.limit == 2.0
+    assert spy.cut_short == [False]
+
+
+async def test_cut_short_is_said_of_the_innermost_limit(h: Harness) -> None:
+    """Where the caller's deadline leaves the total limit no room, but an attempt all its time, none is cut short."""
+    spy = Spy()
+
+    async def work() -> None:
+        await h.sleep(2)
+        raise ValueError
+
+    policy = Policy(Timeout(10, thread=False), Timeout(1, thread=False), spy)
+    with deadline(5), pytest.raises(PolicyTimeoutError):
+        await h.call(policy, work)
     assert spy.cut_short == [False]
 
 
@@ -382,7 +399,9 @@ def test_task_groups_inside_and_outside(runtime: str) -> None:
 
 @pytest.mark.parametrize("order", ["cancel, then expire", "expire, then cancel"])
 def test_a_cancellation_at_the_tick_of_expiry_wins(order: str) -> None:
-    """A task that is cancelled from outside in the very tick of the expiry ends as cancelled, with one request left to answer."""
+    """A task that is cancelled from outside in the very tick of the expiry ends as cancelled, with one request left to
+    answer.
+    """
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -491,7 +510,9 @@ def test_an_error_of_the_cleanup_comes_out(runtime: str) -> None:
 
 
 def test_shields_hold_as_their_library_has_it() -> None:
-    """`asyncio.shield` holds against an expiry on asyncio, where it is a native cancellation; anyio's shield does on trio."""
+    """`asyncio.shield` holds against an expiry on asyncio, where it is a native cancellation; anyio's shield does on
+    trio.
+    """
     done: list[str] = []
 
     async def payment() -> None:
@@ -519,7 +540,9 @@ def test_shields_hold_as_their_library_has_it() -> None:
 
 
 def test_a_limit_binds_each_of_many_calls_that_begin_as_plain_ones() -> None:
-    """Callables that only show when called that they are async are held to their limit, each to its own, and leave none behind."""
+    """Callables that only show when called that they are async are held to their limit, each to its own, and leave none
+    behind.
+    """
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -560,13 +583,15 @@ def test_an_awaitable_that_nobody_awaits_is_dropped_quietly() -> None:
         raise AssertionError("must not run")
 
     with pytest.raises(TypeError, match="acall"):
-        Policy(Timeout(2), Timeout(1)).call(lambda: work())
+        Policy(Timeout(2), Timeout(1)).call(lambda: work())  # pyright: ignore[reportUnusedCoroutine]  # refused
     assert current() is None
 
 
 @pytest.mark.parametrize("runtime", LOOPS)
 def test_a_task_that_outlives_the_scope_keeps_its_own_limit(runtime: str) -> None:
-    """A task started under a limit, and running on after it, is not bound by it, but held to the limits of its own policies."""
+    """A task started under a limit, and running on after it, is not bound by it, but held to the limits of its own
+    policies.
+    """
     ended: list[tuple[str, float]] = []
 
     async def scenario() -> None:
@@ -583,7 +608,7 @@ def test_a_task_that_outlives_the_scope_keeps_its_own_limit(runtime: str) -> Non
 
             async def work() -> None:
                 group.start_soon(background, begun)
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
             await Policy(Timeout(3)).acall(work)
             begun.set()
@@ -594,7 +619,7 @@ def test_a_task_that_outlives_the_scope_keeps_its_own_limit(runtime: str) -> Non
 
 @pytest.mark.parametrize("runtime", LOOPS)
 def test_a_task_of_another_scope_is_cut_off_by_the_limit_it_inherits(runtime: str) -> None:
-    """A policy called in a task that no scope of the limit reaches is cut off all the same while the limit is in force."""
+    """A policy called in a task that no scope of the limit reaches is cut off all the same while it is in force."""
     ended: list[str] = []
 
     async def scenario() -> None:
@@ -665,7 +690,9 @@ def test_a_stream_without_a_first_item_in_time_expires(runtime: str) -> None:
 
 
 def test_a_plain_function_is_warned_of_once() -> None:
-    """Without a choice of `thread`, the first call of each plain function warns, where it is defined, and names the choice."""
+    """Without a choice of `thread`, the first call of each plain function warns, where it is defined, and names the
+    choice.
+    """
 
     def first() -> int:
         return 1
@@ -744,7 +771,9 @@ def stuck() -> Iterator[Stuck]:
 
 
 def test_a_thread_is_left_behind(stuck: Stuck) -> None:
-    """With `thread=True` a plain function that hangs does not hang its caller; layers inside see an expiry and the worker."""
+    """With `thread=True` a plain function that hangs does not hang its caller; layers inside see an expiry and the
+    worker.
+    """
     spy = Spy()
     timeout = Timeout(TINY, thread=True)
     with pytest.raises(PolicyTimeoutError) as caught:
@@ -809,6 +838,9 @@ def test_async_functions_stay_on_their_loop() -> None:
         assert await Policy(timeout)(work)() is threading.current_thread()
 
     asyncio.run(scenario())
+    workers = timeout._workers
+    assert workers is not None
+    assert workers._idle == []  # no thread was ever made
 
 
 def test_errors_come_back_from_the_thread() -> None:
@@ -833,7 +865,9 @@ def test_an_inherited_limit_shortens_the_thread(stuck: Stuck) -> None:
 
 
 def test_expiry_never_passes_through_the_code_of_an_outer_call(stuck: Stuck) -> None:
-    """A threaded call that runs out of the time of an outer cooperative limit raises in its own policy, not through its caller."""
+    """A threaded call that runs out of the time of an outer cooperative limit raises in its own policy, not through its
+    caller.
+    """
     seen: list[BaseException] = []
     inner = Policy(Timeout(60, thread=True), name="inner")
 
@@ -852,7 +886,9 @@ def test_expiry_never_passes_through_the_code_of_an_outer_call(stuck: Stuck) -> 
 
 
 def test_the_pool_rejects_at_its_cap(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With too many abandoned calls, further ones are rejected, and an event says so; when they end, calls are admitted again."""
+    """With too many abandoned calls, further ones are rejected, and an event says so; when they end, calls are admitted
+    again.
+    """
     monkeypatch.setattr(timeout_module, "MAX_ABANDONED", 2)
     timeout = Timeout(TINY, thread=True)
     spy = Spy()

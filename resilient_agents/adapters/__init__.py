@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient_agents.adapters import circuit_breaker
+from resilient_agents.adapters import bulkhead_native, circuit_breaker, rate_limit, retry_native
 from resilient_agents.core.call import Strategy
 
 __all__ = ["adapt"]
 
-_ADAPTERS: tuple[Callable[[Any], Strategy | None], ...] = (circuit_breaker.adapt_native,)
+_ADAPTERS: tuple[Callable[[Any], Strategy | None], ...] = (
+    retry_native.adapt_native,
+    circuit_breaker.adapt_native,
+    bulkhead_native.adapt_native,
+    rate_limit.adapt_native,
+)
 
 
 def adapt(thing: Any) -> Strategy:
@@ -26,7 +31,7 @@ def adapt(thing: Any) -> Strategy:
             return strategy
     described = f"the class {thing.__name__}, not an instance" if isinstance(thing, type) else f"{type(thing).__name__}"
     raise TypeError(
-        f"a strategy must be one of ours (Retry, CircuitBreaker, Bulkhead, RateLimit, Timeout, Fallback, Policy), a tenacity Retrying or "
-        f"AsyncRetrying, a pybreaker CircuitBreaker, an anyio CapacityLimiter, an aiolimiter AsyncLimiter, or an object with "
-        f"`execute(proceed, call)`; got {described}"
+        f"a strategy must be one of ours (Retry, CircuitBreaker, Bulkhead, RateLimit, Timeout, Fallback, Policy), "
+        f"a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, an anyio CapacityLimiter, "
+        f"an aiolimiter AsyncLimiter, or an object with `execute(proceed, call)`; got {described}"
     )

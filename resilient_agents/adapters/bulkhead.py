@@ -1,25 +1,22 @@
-"""`Bulkhead`: how many calls may be inside at a time. anyio does the waiting; native anyio limiters and semaphores are adapted as they are."""
+"""`Bulkhead`: how many calls may be inside at a time. The permits are our own (see permit_pool.py), anyio does the
+waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
-import sys
 import threading
 import weakref
 from asyncio import current_task
-from asyncio.events import _get_running_loop
 from collections.abc import Callable
 from datetime import timedelta
 from threading import get_ident
-from typing import Any, Literal, NoReturn
-
-import anyio
+from typing import Any, Literal, NoReturn, cast
 
 from resilient_agents import events
-from resilient_agents.adapters.permit_pool import Permit, PermitPool, Ticket
-from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.adapters.permit_pool import Permit, PermitPool, Ticket, running_loop
+from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import ASYNC, SWITCH, Expired, on_event_loop
@@ -29,29 +26,33 @@ from resilient_agents.durations import positive_int
 from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import BulkheadFullError
 
-__all__ = ["Bulkhead", "adapt_native"]
+__all__ = ["Bulkhead"]
 
 _BEHIND = 0.001
-"""Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end it."""
+"""Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
+it."""
 
 
 class Bulkhead:
     """At most `limit` calls inside at a time; the others wait in line, first come first served.
 
-    One Bulkhead is one limit for the whole process: threads and tasks of any number of event loops share it, asyncio and trio, one after
-    another or at once. It may serve any number of policies. A slot is held from admission to the end of the call, for a stream until it
-    closes, and comes back however the call ends. Around a `Retry` it is held while the retry sleeps; inside one it is not.
+    One Bulkhead is one limit for the whole process: threads and tasks of any number of event loops share it, asyncio
+    and trio, one after another or at once. It may serve any number of policies. A slot is held from admission to the
+    end of the call, for a stream until it closes, and comes back however the call ends. Around a `Retry` it is held
+    while the retry sleeps; inside one it is not.
 
     Args:
-        limit: Slots.
-        queue: Calls that may wait. 0 rejects at once when all slots are taken; None (default) sets no bound.
-        max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in force allows.
-        isolation: "caller" (default) runs the function where it is called. "thread" runs plain functions in daemon threads of the
-            bulkhead's own, at most `limit` of them, so that `limit` bounds them even where a time limit leaves some behind: such a
-            slot comes back only when its thread ends. Coroutine functions run where they are called in either case.
+        limit: Slots. queue: Calls that may wait. 0 rejects at once when all slots are taken; None (default) sets no
+        bound. max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in
+        force allows. isolation: "caller" (default) runs the function where it is called. "thread" runs plain functions
+        in daemon threads of the
+            bulkhead's own, at most `limit` of them, so that `limit` bounds them even where a time limit leaves some
+            behind: such a slot comes back only when its thread ends. Coroutine functions run where they are called in
+            either case.
 
-    A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because its thread or task holds a slot
-    of the full bulkhead already, or because it would block an event loop's own thread. A deadline that ends the wait raises its own error.
+    A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because its thread or
+    task holds a slot of the full bulkhead already, or because it would block an event loop's own thread. A deadline
+    that ends the wait raises its own error.
 
     Raises TypeError or ValueError for options of a wrong type or value.
     """
@@ -90,44 +91,45 @@ class Bulkhead:
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
-        # `call.runtime.owner()` spelled out: asking for the loop once gives both answers at less than half the cost.
-        if call.runtime.blocking:
+        pool = self._pool
+        # What `call.runtime.owner()` says, spelled out: the loop is wanted too, and asking once costs half as much.
+        if call.runtime.blocking and not call.may_await:
             loop = None
             owner = get_ident()
         else:
-            loop = _get_running_loop()
-            owner = id(current_task(loop)) if loop is not None else call.runtime.owner()
-        permit = self._pool.take(loop, owner)
+            loop = running_loop()
+            owner = call.runtime.owner() if loop is None else id(current_task(loop))
+        permit = pool.take(loop, owner)
         if permit is None:
             permit = await self._slot(call, loop, owner)
-        left_before = call.abandoned
         if self._workers is not None or call.closers is not None:
             return await self._hold(proceed, call, permit)
+        left_before = call.abandoned
         try:
             return await proceed(call)
         finally:
             if call.abandoned is left_before:
-                self._pool.give_back(permit)
+                pool.give_back(permit)
             else:
                 self._give_back(call, permit, left_before)
 
     async def _hold(self, proceed: Proceed, call: Call, permit: Permit) -> Any:
-        """The same for streams, and for plain functions that run in threads of ours."""
-        workers_before, left_before = call.workers, call.abandoned
-        held = False
+        """The same for streams, which hold the slot until they close, and for functions that run in threads of ours."""
+        workers_before, left_before, owner = call.workers, call.abandoned, permit.owner
+        kept = False
         try:
             if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                permit.loop = None  # a closed loop does not end a thread
-                call.workers = _Crew(self._workers, permit)
+                permit.loop = None  # a loop that is closed leaves the thread running
+                call.workers = cast(Workers, _Crew(self._workers, permit))
             result = await proceed(call)
             if call.closers is not None:
-                permit.witness = weakref.ref(_current())
+                permit.owner, permit.witness = owner, weakref.ref(_this_task_or_thread())
                 call.closers.append(lambda _: self._give_back(call, permit, left_before))
-                held = True
+                kept = True
             return result
         finally:
             call.workers = workers_before
-            if not held:
+            if not kept:
                 self._give_back(call, permit, left_before)
 
     def _give_back(self, call: Call, permit: Permit, left_before: Worker | None) -> None:
@@ -135,52 +137,53 @@ class Bulkhead:
         if left is None or left is left_before:
             self._pool.give_back(permit)
         else:
-            permit.loop = None  # the thread goes on after the loop
+            permit.loop = None
             left.on_done(functools.partial(self._pool.give_back, permit))
 
     async def _slot(self, call: Call, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit:
-        """A slot for a call that did not get one at the first try."""
+        """A slot for a call that did not get one at first glance."""
         pool = self._pool
         permit = pool.claim(loop, owner)
         if permit is not None:
             return permit
-        if pool.held_by(owner):
-            self._reject(
-                call,
-                f"this task or thread already holds one of the {self.limit} slots, all of which are taken, and would wait for itself; "
-                f"let the inner call use another bulkhead, or none",
-            )
-        if self.queue == 0:
-            self._reject(call, f"all {self.limit} slots are taken, and queue=0 lets nobody wait")
-        if self.max_wait == 0:
-            self._reject(call, f"all {self.limit} slots are taken, and max_wait=0 lets nobody wait")
+        self._refuse_to_wait_for_itself(call, owner)
+        if self.queue == 0 or self.max_wait == 0:
+            nobody_waits = "queue=0" if self.queue == 0 else "max_wait=0"
+            raise self._full(call, f"all of its {self.limit} slots are taken, and with {nobody_waits} nobody waits")
         if call.runtime.blocking and on_event_loop():
             if not call.may_await:
-                self._reject(
+                raise self._full(
                     call,
-                    f"all {self.limit} slots are taken, and a blocking call that waits for one on an event loop's own thread would stop "
-                    f"the loop; use `await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)",
+                    f"all of its {self.limit} slots are taken, and a blocking call that waited for one on an event "
+                    "loop's own thread would stop the loop; use `await policy.acall(...)`, an async function, or a "
+                    "worker thread (`anyio.to_thread.run_sync`)",
                 )
             await SWITCH
             call.runtime = ASYNC
-            loop = _get_running_loop()
-            owner = call.runtime.owner()
-            if pool.held_by(owner):
-                return await self._slot(call, loop, owner)
+            loop, owner = running_loop(), call.runtime.owner()
+            self._refuse_to_wait_for_itself(call, owner)
         return await self._wait(call, loop, owner)
+
+    def _refuse_to_wait_for_itself(self, call: Call, owner: int) -> None:
+        if self._pool.held_by(owner):
+            raise self._full(
+                call,
+                f"this task or thread holds one of its {self.limit} slots, all of which are taken, and would wait for "
+                "itself; give what is called inside another bulkhead, or none",
+            )
 
     async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit:
         pool = self._pool
         began = clock.monotonic()
-        limit = current()
         seconds = self.max_wait
-        deadline_first = limit is not None and (seconds is None or limit.at - began < seconds)
-        if limit is not None and deadline_first:
+        limit = current()
+        if limit is not None and (seconds is None or limit.at - began < seconds):
             seconds = max(0.0, limit.at - began) + (0.0 if call.runtime.blocking else _BEHIND)
+        else:
+            limit = None
         ticket = Ticket(call.runtime.waiter(), loop, owner)
         if not pool.enqueue(ticket, self.queue):
-            self._reject(call, f"all {self.limit} slots are taken, and {self.queue} calls wait already")
-        permit: Permit | None = None
+            raise self._full(call, f"all of its {self.limit} slots are taken, and {self.queue} calls wait already")
         admitted = False
         try:
             await ticket.waiter.wait(seconds)
@@ -194,17 +197,20 @@ class Bulkhead:
                 return permit
         finally:
             if not admitted:
-                permit = permit or pool.withdraw(ticket)
+                permit = pool.withdraw(ticket)
                 if permit is not None:
                     pool.give_back(permit)
-        if limit is not None and deadline_first:
-            if call.runtime.blocking:
-                raise Expired(limit)  # what a cancellation is in async code: the deadline's owner says what happened
-            self._reject(call, f"none of the {self.limit} slots came free before the deadline")
-        self._reject(call, f"none of the {self.limit} slots came free within {self.max_wait:g} s")
+        if limit is None:
+            raise self._full(call, f"none of its {self.limit} slots came free within {self.max_wait:g} s")
+        if call.runtime.blocking:
+            raise Expired(limit)  # what a cancellation is in async code: whoever set the limit says what happened
+        raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
 
-    def _reject(self, call: Call, reason: str) -> NoReturn:
-        _reject(call, reason)
+    def _full(self, call: Call, reason: str) -> BulkheadFullError:
+        if call.audience is not None:
+            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead"))
+        name = call.name
+        return BulkheadFullError(f"the bulkhead of {name!r} is full: {reason}", policy=name, strategy="bulkhead")
 
     def describe(self) -> dict[str, Any]:
         """Options and live state, as plain data."""
@@ -229,4 +235,36 @@ class Bulkhead:
         return f"Bulkhead({', '.join(parts)})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Bulkhead holds live state (its slots) and cannot be pickled or copied; build one in each process")
+        raise TypeError(
+            "a Bulkhead holds live state (its slots) and cannot be pickled or copied; build one in each process"
+        )
+
+
+class _Crew:
+    """The bulkhead's workers for one call: whoever of them runs it holds its slot, and would wait for itself asking for
+    another."""
+
+    __slots__ = ("_permit", "_workers", "abandon", "strategy")
+
+    def __init__(self, workers: Workers, permit: Permit) -> None:
+        self._workers = workers
+        self._permit = permit
+        self.abandon = workers.abandon
+        self.strategy = workers.strategy
+
+    def start(self, work: Callable[[], Any], policy: str) -> Worker:
+        def owning() -> Any:
+            self._permit.owner = get_ident()
+            return work()
+
+        return self._workers.start(owning, policy)
+
+
+def _this_task_or_thread() -> object:
+    if running_loop() is not None:
+        return current_task() or threading.current_thread()
+    if on_event_loop():
+        import trio  # pyright: ignore[reportMissingTypeStubs]
+
+        return trio.lowlevel.current_task()
+    return threading.current_thread()

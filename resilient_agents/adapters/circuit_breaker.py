@@ -27,10 +27,10 @@ from resilient_agents.deadline import current
 from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import CircuitOpenError, Rejected
 
-__all__ = ["CircuitBreaker", "adapt_native"]
+__all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
 
 _named: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
-_named_lock = threading.Lock()
+_named_lock = threading.RLock()
 
 
 class _Breaking:
@@ -407,6 +407,12 @@ def _shield(breaker: pybreaker.CircuitBreaker) -> None:
 
 def _ours(listener: object) -> bool:
     return type(listener).__module__ == Circuit.__module__
+
+
+def shared_breaker(name: str) -> CircuitBreaker:
+    """The live breaker of that name, or a new one with the default options."""
+    with _named_lock:
+        return _named.get(name) or CircuitBreaker(name)
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:

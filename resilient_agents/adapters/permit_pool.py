@@ -1,7 +1,8 @@
 """Permits that any number of event loops and threads share.
 
-anyio's `CapacityLimiter` and `Semaphore` belong to one event loop: two live loops lose wake-ups, and what a closed loop borrowed stays
-borrowed. One limit for the whole process needs a pool that wakes each waiter in its own loop or thread; anyio still does the waiting.
+anyio's `CapacityLimiter` and `Semaphore` belong to one event loop: two live loops lose wake-ups, and what a closed loop
+borrowed stays borrowed. One limit for the whole process needs a pool that wakes each waiter in its own loop or thread;
+anyio still does the waiting.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
 from collections import OrderedDict
 from typing import Any
 
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.runtime import Waiter
 
-__all__ = ["Permit", "PermitPool", "Ticket"]
+__all__ = ["Permit", "PermitPool", "Ticket", "running_loop"]
+
+running_loop = _get_running_loop
+"""The asyncio loop that runs in this thread, or None. The public function raises instead, which costs more than all
+else here."""
 
 _STOCK = 64
 
@@ -23,8 +29,9 @@ _STOCK = 64
 class Permit:
     """One slot, held once: a new object for every holder, so that giving one back twice, or late, is harmless.
 
-    `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: the thread or task that would wait for itself
-    if it asked again. `witness`: set when the permit may outlive its owner, whose identity is then free for another.
+    `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: the thread or task that would
+    wait for itself if it asked again. `witness`: set when the permit may outlive its owner, whose identity is then free
+    for another.
     """
 
     __slots__ = ("loop", "owner", "witness")
@@ -49,12 +56,14 @@ class Ticket:
 class PermitPool:
     """`limit` permits, handed out first come first served.
 
-    Locking: taking a permit from the stock and giving one back are single steps on `_free` and `_held`, atomic by themselves. The queue
-    is changed under `_lock` only. Whoever queues does so first and then looks at the stock; whoever gives back does so first and then
-    looks at the queue; so one of the two sees the other, and no wake-up is lost. Nobody is woken under the lock.
+    Locking: taking a permit from the stock and giving one back are single steps on `_free` and `_held`, atomic by
+    themselves. The queue is changed under `_lock` only. Whoever queues does so first and then looks at the stock;
+    whoever gives back does so first and then looks at the queue; so one of the two sees the other, and no wake-up is
+    lost. Nobody is woken under the lock.
 
-    The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So giving back
-    and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step leaves the pool whole.
+    The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So
+    giving back and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step
+    leaves the pool whole.
     """
 
     __slots__ = ("__weakref__", "_free", "_held", "_lock", "_queue", "_unused", "limit")
@@ -98,7 +107,8 @@ class PermitPool:
         return permit
 
     def give_back(self, permit: Permit) -> None:
-        """Return a permit, from any thread. Does nothing for one that was taken back or that the parent of this process took."""
+        """Return a permit, from any thread. Does nothing for one that was taken back or that the parent of this process
+        took."""
         try:
             self._held.remove(permit)
         except KeyError:
@@ -118,7 +128,8 @@ class PermitPool:
     def held_by(self, owner: int) -> bool:
         """Does this thread or task hold a permit?"""
         return any(
-            permit.owner == owner and (permit.witness is None or permit.witness() is not None) for permit in list(self._held)
+            permit.owner == owner and (permit.witness is None or permit.witness() is not None)
+            for permit in list(self._held)
         )
 
     def enqueue(self, ticket: Ticket, at_most: int | None) -> bool:
@@ -180,7 +191,8 @@ class PermitPool:
                 self._free.extend([None] * some)
 
     def _take_back_stranded(self) -> None:
-        """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or never."""
+        """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
+        never."""
         for permit in list(self._held):
             if permit.loop is not None and permit.loop.is_closed():
                 self.give_back(permit)

@@ -217,9 +217,7 @@ def _any(natives: tuple[retry_base, ...], state: State) -> Any:
 
 
 async def _any_of_the_rest(verdict: Any, natives: tuple[retry_base, ...], state: State) -> Any:
-    return await verdict or (
-        await rest if is_awaitable(rest := _any(natives, state)) else rest
-    )
+    return await verdict or (await rest if is_awaitable(rest := _any(natives, state)) else rest)
 
 
 def _flat(on: Any) -> list[Any]:

@@ -136,15 +136,16 @@ class RetryLoop(ABC):
                         if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
                             return result
                         return ending
-                await self._pause(call, delay)
-                limit = current()
-                if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
-                    _give_up("deadline", call, state)
-                    if (ending := await self.end(call, state)) is not RERAISE:
-                        return ending
-                    if raised is None:
-                        return result
-                    raise raised
+                if delay > 0 or self._sleep is not None or not call.runtime.blocking:
+                    await self._pause(call, delay)
+                    limit = current()
+                    if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
+                        _give_up("deadline", call, state)
+                        if (ending := await self.end(call, state)) is not RERAISE:
+                            return ending
+                        if raised is None:
+                            return result
+                        raise raised
                 result = None
                 state.prepare_for_next_attempt()
                 if self._before is not None:
@@ -175,7 +176,7 @@ class RetryLoop(ABC):
             delay = 0.0
             if self._wait is not None:
                 delay = self._wait(state)
-                if is_awaitable(delay):
+                if type(delay) is not float and is_awaitable(delay):
                     delay = await _answer("wait", call, delay)
             hint = None
             if self.minds_retry_after:
@@ -187,7 +188,12 @@ class RetryLoop(ABC):
             if hint is not None:
                 delay = hint * (1 + RETRY_AFTER_JITTER * random.random())
             state.upcoming_sleep = delay
-            reason = await self._obstacle(call, state, hint, limit)
+            stop: Any = self.attempts is not None and state.attempt_number >= self.attempts
+            if not stop and self._stop is not None:
+                stop = self._stop(state)
+                if stop is not True and stop is not False and is_awaitable(stop):
+                    stop = await _answer("stop", call, stop)
+            reason = "stop" if stop else self._obstacle(state, hint, limit)
             if reason is not None:
                 _give_up(reason, call, state)
                 return None
@@ -204,17 +210,8 @@ class RetryLoop(ABC):
         finally:
             del error, state
 
-    async def _obstacle(self, call: Call, state: State, hint: float | None, limit: Deadline | None) -> Reason | None:
-        """What keeps a retryable outcome from being retried, if anything. The budget comes last: it is charged by
-        asking."""
-        if self.attempts is not None and state.attempt_number >= self.attempts:
-            return "stop"
-        if self._stop is not None:
-            stop = self._stop(state)
-            if stop is not True and stop is not False and is_awaitable(stop):
-                stop = await _answer("stop", call, stop)
-            if stop:
-                return "stop"
+    def _obstacle(self, state: State, hint: float | None, limit: Deadline | None) -> Reason | None:
+        """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
         if hint is not None and self.max_retry_after is not None and hint > self.max_retry_after:
             return "retry_after"
         if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
@@ -228,16 +225,15 @@ class RetryLoop(ABC):
             slept = self._sleep(delay)
             if is_awaitable(slept):
                 await _answer("sleep", call, slept)
-        elif not call.runtime.blocking:
-            await call.runtime.sleep(delay)  # none at all is a checkpoint: a cancellation gets through between attempts
-        elif delay > 0:
-            if on_event_loop():
-                if call.may_await:
-                    await SWITCH
-                    call.runtime = ASYNC
-                else:
-                    _warn_of_blocking(call)
-            await call.runtime.sleep(delay)
+            return
+        if call.runtime.blocking and on_event_loop():
+            if call.may_await:
+                await SWITCH
+                call.runtime = ASYNC
+            else:
+                _warn_of_blocking(call)
+        # In async code even no delay at all is a checkpoint: a cancellation gets through between attempts.
+        await call.runtime.sleep(delay)
 
 
 def _give_up(reason: Reason, call: Call, state: State) -> None:

@@ -62,34 +62,43 @@ class Outcome(tenacity.Future):
 class State(RetryCallState):
     """tenacity's state of one call, as its objects and hooks see it, and what the loop itself remembers.
 
-    `failure`: what the present outcome is, where somebody had to know; `real`: the last error that is not one of a
-    policy's own; `given_up`: the outcome was to be retried and is not any more.
+    `error`, `result`: what `outcome` holds; `failure`: what kind of outcome that is, where somebody had to know;
+    `real`: the last error that is not one of a policy's own; `given_up`: it was to be retried and is not any more.
     """
 
+    error: Exception | None = None
+    result: Any = None
     failure: Failure | None = None
     real: Exception | None = None
     given_up = False
+    _outcome: Outcome | None = None
+    _over = False
 
     def __init__(self, shown: Any, call: Call, began: float) -> None:
         super().__init__(shown, call.fn, call.args, call.kwargs)
         self.start_time = began
         self.upcoming_sleep = 0.0  # before tenacity 9 a state had none
 
+    @property
+    def outcome(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # it reads and writes alike
+        """Made when somebody looks at it: the usual wait and stop do not."""
+        if self._over and self._outcome is None:
+            self._outcome = Outcome(self.attempt_number, self.result, self.error)
+        return self._outcome
+
+    @outcome.setter
+    def outcome(self, outcome: Any) -> None:
+        self._over = False
+        self._outcome = outcome
+
     def ended(self, result: Any, error: Exception | None) -> None:
-        self.outcome = Outcome(self.attempt_number, result, error)
         self.outcome_timestamp = clock.monotonic()
+        self.error = error
+        self.result = result
         self.failure = None
+        self._over = True
         if error is not None and not isinstance(error, ResilienceError):
             self.real = error
-
-    @property
-    def error(self) -> Exception | None:
-        error: Any = None if self.outcome is None else self.outcome.exception()
-        return error  # type: ignore[no-any-return]  # tenacity says BaseException, and an Outcome holds an Exception
-
-    @property
-    def result(self) -> Any:
-        return None if self.outcome is None else self.outcome.result()
 
     def blame(self) -> None:
         """An error of a policy's own leaves as if raised `from` the last real error of this call."""
@@ -107,7 +116,7 @@ _ERRORS_ONLY = frozenset(
 def ignores_results(native: Any) -> bool:
     """Does this tenacity retry object say no to every result without looking? By the method, so that subclasses
     count."""
-    method: Any = type(native).__call__ if callable(native) else None
+    method: Any = getattr(type(native), "__call__", None)  # noqa: B004 - its method is asked for, not whether it has one
     if method is tenacity.retry_any.__call__ or method is tenacity.retry_all.__call__:
         return bool(native.retries) and all(map(ignores_results, native.retries))  # an empty `retry_all` says yes
     return method in _ERRORS_ONLY

@@ -1,25 +1,27 @@
 """When may the next call start? The generic cell rate algorithm, as decisions that take `now` and return a value.
 
-aiolimiter lets up to twice the rate through in one window, small requests overtake waiting ones, and it cannot say how long a caller
-would wait. One number can: the *theoretical arrival time*, the moment at which all that was admitted so far would be paid for at the
-steady rate. A call may start as long as that moment, the call included, lies at most `burst / rate` ahead. (Source: the virtual
-scheduling form of the GCRA in ITU-T I.371.)
+aiolimiter lets up to twice the rate through in one window, small requests overtake waiting ones, and it cannot say how
+long a caller would wait. One number can: the *theoretical arrival time*, the moment at which all that was admitted so
+far would be paid for at the steady rate. A call may start as long as that moment, the call included, lies at most
+`burst / rate` ahead. (Source: the virtual scheduling form of the GCRA in ITU-T I.371.)
 
-Reservations alone do not keep the promise: callers of a loop that was blocked wake late, and together. So there are three such moments:
+Reservations alone do not keep the promise: callers of a loop that was blocked wake late, and together. So there are
+three such moments:
 
 - `planned`: after the last reservation. New arrivals line up here, and may learn their waiting time before they wait.
 - `started`: after what has really started. Nothing starts against it, however late it wakes.
-- `promised`: after the last of those who found the gate closed when they came and were told a later time. They keep their order among
-  themselves, and others who wake queue behind them, not between them.
+- `promised`: after the last of those who found the gate closed when they came and were told a later time. They keep
+  their order among themselves, and others who wake queue behind them, not between them.
 
-A caller that never comes (its loop is blocked or was closed) thus holds up nobody: its turn is over, and nothing was started for it.
+A caller that never comes (its loop is blocked or was closed) thus holds up nobody: its turn is over, and nothing was
+started for it.
 """
 
 from __future__ import annotations
 
-__all__ = ["Reservation", "Schedule"]
+__all__ = ["ROUNDING", "Reservation", "Schedule"]
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Seconds by which a timer may be early: the resolution of event loops, and more than float arithmetic loses."""
 
 
@@ -57,9 +59,11 @@ class Schedule:
 
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
-        planned = self._planned
-        tat = (planned if planned > now else now) + cost * self._interval
-        if tat - self._tolerance > now + _ROUNDING:
+        tat = self._planned
+        if tat < now:
+            tat = now
+        tat += cost * self._interval
+        if tat - self._tolerance > now + ROUNDING:
             return False
         self._planned = tat
         if self.waiting:
@@ -81,20 +85,21 @@ class Schedule:
             self._started = self._promised = before
         self.waiting += 1
         self._planned = tat = max(before, now) + cost * self._interval
-        return Reservation(cost, tat - self._tolerance, tat, before, self._shift)
+        return Reservation(cost, max(now, tat - self._tolerance), tat, before, self._shift)
 
     def start(self, reservation: Reservation, now: float) -> bool:
         """The holder came: True if it starts now, False if it has to come again when it is due, which is later now."""
         price = reservation.cost * self._interval
         gate = self._started if reservation.told else max(self._started, self._promised)
-        if max(gate, now) + price - self._tolerance <= now + _ROUNDING:
+        if max(gate, now) + price - self._tolerance <= now + ROUNDING:
             self._started = max(self._started, now) + price
             self._planned = max(self._planned, self._started)
             self.waiting -= 1
             return True
         self._promised = tat = max(self._promised, self._started) + price
-        # Those who reserved after it come after it still, so the plan moves: by as much as this one was put back, but by no more than
-        # its own price, for one that missed its turn only squeezes in. `_shift` keeps what was moved since each of them reserved.
+        # Those who reserved after it come after it still, so the plan moves: by as much as this one was put back, but
+        # by no more than its own price, for one that missed its turn only squeezes in. `_shift` keeps what was moved
+        # since each of them reserved.
         moved = min(price, max(0.0, tat - (reservation.tat + self._shift - reservation.shift)))
         self._shift += moved
         self._planned = max(self._planned + moved, tat)
@@ -104,8 +109,8 @@ class Schedule:
         return False
 
     def cancel(self, reservation: Reservation) -> None:
-        """The holder will not come. Only the newest reservation is handed back: those after any other have their times already, and a
-        newcomer planned into the gap would meet the last of them."""
+        """The holder will not come. Only the newest reservation is handed back: those after any other have their times
+        already, and a newcomer planned into the gap would meet the last of them."""
         self.waiting -= 1
         if not reservation.told and reservation.tat + (self._shift - reservation.shift) == self._planned:
             self._planned = max(reservation.before + (self._shift - reservation.shift), self._started, self._promised)

@@ -1,10 +1,10 @@
-"""`Timeout`: how long what is inside may take. `asyncio.timeout` or anyio cuts it off (see core/runtime.py)."""
+"""`Timeout`: how long what is inside may take. What cuts it off, in which colour, stands in core/runtime.py."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -58,20 +58,30 @@ class Timeout:
         # No thread yet: they start with calls.
         self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
 
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        if self._workers is None:
+            return self._limit(proceed, call)
+        if call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn):
+            return self._threaded(self._workers, proceed, call)
+        return self._limit(proceed, call)
+
+    async def _threaded(self, workers: Workers, proceed: Proceed, call: Call) -> Any:
+        """What is inside finds the pool on the call; what is outside does not."""
+        before = call.workers
+        call.workers = workers
+        try:
+            return await self._limit(proceed, call)
+        finally:
+            call.workers = before
+
+    def _limit(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         outer = current()
         at = clock.monotonic() + self.seconds
-        workers = call.workers
-        if self._workers is not None and (call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)):
-            call.workers = self._workers
-        try:
-            if outer is not None and outer.at <= at:
-                call.cut_short = True  # running into the outer limit tells nothing about the callee
-                return await proceed(call)
-            call.cut_short = False
-            return await self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
-        finally:
-            call.workers = workers
+        if outer is not None and outer.at <= at:
+            call.cut_short = True  # running into the outer limit tells nothing about the callee
+            return proceed(call)
+        call.cut_short = False
+        return self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
 
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         before = call.error

@@ -3,8 +3,8 @@
 An outer retry must not repeat what an inner one has already repeated. A boolean mark would stop a cached exception
 instance from ever being retried again, so the mark says *when* the error was given up, and whoever reads it compares
 that with the beginning of its own attempt. Both live in one attribute, plain data that pickles: the monotonic clock
-is shared by the processes of a machine, so the mark still holds for an error that comes out of a process pool. An
-exception that takes no attributes (a frozen dataclass) is left as it is: nothing here ever raises.
+is shared by the processes of a machine, so the mark still holds for an error that comes out of a process pool. Nothing
+here ever raises.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ Moment = tuple[float, int]
 tick = itertools.count(1).__next__
 
 _ATTRIBUTE: Final = "_resilient_agents"
+_NONE: Final = (None, None)
 
 
 def moment() -> Moment:
@@ -45,6 +46,8 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
     `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was
     raised.
     """
+    if error.__cause__ is None and _ATTRIBUTE not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
+        return False  # nearly always
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -64,18 +67,24 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
 
 
 def _found(error: BaseException) -> tuple[Moment | None, str | None]:
-    mark: tuple[Moment | None, str | None] = error.__dict__.get(_ATTRIBUTE) or (None, None)
+    mark: tuple[Moment | None, str | None] = error.__dict__.get(_ATTRIBUTE, _NONE)
     return mark
 
 
 def _leave(error: BaseException, given_up: Moment | None, text: str | None) -> None:
+    # Straight into the instance's dictionary, where `add_note` ends up too: a frozen dataclass refuses attributes.
     try:
-        before, ours = _found(error)
-        setattr(error, _ATTRIBUTE, (given_up or before, text or ours))
-        if text is not None:
-            notes = getattr(error, "__notes__", None)
-            if ours is not None and notes and ours in notes:
+        own = error.__dict__
+        before, ours = own.get(_ATTRIBUTE, _NONE)
+        own[_ATTRIBUTE] = (given_up or before, text or ours)
+        if text is None:
+            return
+        notes = own.get("__notes__")
+        if notes is None:
+            own["__notes__"] = [text]
+        elif isinstance(notes, list):
+            if ours in notes:
                 notes.remove(ours)
-            error.add_note(text)
+            notes.append(text)
     except Exception:  # an exotic exception: better no mark than another error in place of the user's
         pass

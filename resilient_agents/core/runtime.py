@@ -210,6 +210,23 @@ def _nothing() -> None:
     pass
 
 
+class _Alarm:
+    """Cancels a task when its time is up, and remembers that."""
+
+    __slots__ = ("rung", "task")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.rung = False
+
+    def ring(self) -> None:
+        self.rung = True
+        self.task.cancel()
+
+    def fired(self) -> bool:
+        return self.rung
+
+
 class Async:
     blocking = False
 
@@ -217,10 +234,11 @@ class Async:
         await anyio.sleep(seconds)
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
-        """`asyncio.timeout` where there is an asyncio task (a third of the cost), an anyio scope elsewhere.
+        """On asyncio by a timer that cancels the task, elsewhere by an anyio scope.
 
-        On asyncio the expiry is therefore a native cancellation: `asyncio.shield` holds against it, an anyio shield
-        does not.
+        The timer does what `asyncio.timeout` does at half of its 3.4 us (an anyio scope costs 5.5), and turns nothing
+        into a TimeoutError that would have to be told from the user's. The expiry is a native cancellation:
+        `asyncio.shield` holds against it, an anyio shield does not.
         """
         seconds = limit.at - clock.monotonic()
         task = _asyncio_task()
@@ -231,21 +249,22 @@ class Async:
                 return await proceed(call)
             return EXPIRED
         limit.owner = id(task)
-        inner: TimeoutError | None = None
+        alarm = _Alarm(task)
+        limit.fired = alarm.fired
+        requests = task.cancelling()
+        timer = task.get_loop().call_later(seconds if seconds > 0.0 else 0.0, alarm.ring)
         try:
-            async with asyncio.timeout(seconds) as timeout:
-                limit.fired = timeout.expired
-                try:
-                    return await proceed(call)
-                except TimeoutError as error:
-                    inner = error
-                    raise
-        except TimeoutError as error:
-            if error is inner:
-                raise
-            return EXPIRED
+            result = await proceed(call)
+        except BaseException as error:
+            # A cancellation from outside stands even in the tick of ours; so does any error the callee made of it.
+            if alarm.rung and task.uncancel() <= requests and isinstance(error, asyncio.CancelledError):
+                return EXPIRED
+            raise
         finally:
-            inner = None
+            timer.cancel()
+        if alarm.rung:
+            task.uncancel()
+        return result
 
     def waiter(self) -> Waiter:
         return _TaskWaiter()

@@ -59,12 +59,12 @@ class PlainProgress:
             self._say("")
 
     def show(self, elapsed: float) -> None:
-        if self._down() is not self._was_down:
-            self._was_down = not self._was_down
-            self._say(f"  {elapsed:4.1f} s  the server is {'down' if self._was_down else 'back'}")
         for at, said in self._tally.changes[self._changes :]:
             self._changes += 1
             self._say(f"  {at:4.1f} s  {said}")
+        if self._down() is not self._was_down:
+            self._was_down = not self._was_down
+            self._say(f"  {elapsed:4.1f} s  the server is {'down' if self._was_down else 'back'}")
         if elapsed >= self._next:
             self._next += EVERY
             counts = (f"{kind} {n.answered} of {n.answered + n.failed}" for kind, n in self._tally.numbers.items())

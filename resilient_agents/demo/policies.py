@@ -10,7 +10,7 @@ __all__ = ["policies"]
 
 def policies() -> dict[Kind, Policy]:
     """One policy for each kind of traffic. Agent and stream use the same model, so they share its circuit breaker."""
-    model = CircuitBreaker("model", failures=5, reset_timeout=0.8)
+    model = _breaker("model")
     return {
         "agent": Policy(
             Fallback(chat_backup),
@@ -23,7 +23,7 @@ def policies() -> dict[Kind, Policy]:
         ),
         "tool": Policy(
             Retry(4, wait=exponential(0.1, max=1.0)),
-            CircuitBreaker("search", failures=5, reset_timeout=0.8),
+            _breaker("search"),
             Bulkhead(8),
             Timeout(0.4, thread=True),  # in a thread of its own, because a blocking function cannot be interrupted
             name="tool",
@@ -35,3 +35,8 @@ def policies() -> dict[Kind, Policy]:
             name="tokens",
         ),
     }
+
+
+def _breaker(name: str) -> CircuitBreaker:
+    """Opens when most calls of the last second failed. A server that fails a quarter of them all the time is no outage."""
+    return CircuitBreaker(name, failures=None, failure_rate=0.7, window=1.0, minimum_calls=8, reset_timeout=0.5)

@@ -17,7 +17,7 @@ from resilient_agents.trace.terminal import glyphs_for, seconds, wants_colour
 __all__ = ["comparison", "deeds", "errors", "telling", "trace_of"]
 
 
-def _table(title: str, caption: str = "") -> Table:
+def _table(title: str, caption: str) -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -25,7 +25,7 @@ def _table(title: str, caption: str = "") -> Table:
         title=title,
         title_justify="left",
         title_style="bold",
-        caption=caption or None,
+        caption=caption.rstrip() + "\n",
         caption_justify="left",
         caption_style="dim",
     )
@@ -35,7 +35,8 @@ def comparison(without: Tally, guarded: Tally) -> Table:
     """The same traffic without and with policies. Latencies are those of answered calls."""
     table = _table(
         "The same traffic, without and with policies",
-        "requests: what reached the server; in outage: while it was down; p50, p99: of answered calls",
+        "requests: what reached the server; in outage: while it was down; p50, p99: of answered calls\n"
+        + _by_fallback(guarded),
     )
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -45,6 +46,14 @@ def comparison(without: Tally, guarded: Tally) -> Table:
         table.add_row(TITLES[kind], "without", *_figures(without.numbers[kind]))
         table.add_row("", Text("with", "bold"), *_figures(guarded.numbers[kind], "bold green"), end_section=True)
     return table
+
+
+def _by_fallback(tally: Tally) -> str:
+    return ", ".join(
+        f"{TITLES[kind]}: {numbers.did['fallbacks']} of {numbers.answered} answers came from its fallback"
+        for kind, numbers in tally.numbers.items()
+        if numbers.did["fallbacks"]
+    )
 
 
 def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
@@ -63,7 +72,10 @@ def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
 
 def errors(without: Tally, guarded: Tally) -> Table:
     """Which failures the callers were left with."""
-    table = _table("Errors that callers saw")
+    table = _table(
+        "Errors that callers saw",
+        "rejected: an open circuit said no at once; a stream is not retried after its first token",
+    )
     for heading in ("", "without", "with"):
         table.add_column(heading)
     for kind in without.numbers:
@@ -77,10 +89,13 @@ def _listed(numbers: Numbers) -> str:
 
 def deeds(guarded: Tally) -> Table:
     """What each strategy did."""
-    table = _table("What the strategies did")
-    table.add_column("")
-    for heading in ("attempts", "retries", "cut off", "circuit opened", "refused", "queued", "fallback"):
-        table.add_column(heading, justify="right")
+    table = _table(
+        "What the strategies did",
+        "cut off: by a time limit; opened: a circuit, which then refused calls; queued: for a slot or a token",
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("attempts", "retries", "cut off", "opened", "refused", "queued", "fallback"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for kind, numbers in guarded.numbers.items():
         did = numbers.did
         shown = (

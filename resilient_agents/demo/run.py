@@ -21,9 +21,10 @@ __all__ = ["run"]
 OUTAGE = (0.45, 0.70)  # from and to which share of a run
 
 INTRODUCTION = """\
-A server on this machine misbehaves: 429 with Retry-After, 500, 503, slow answers, resets,
-streams that break, and an outage of {outage:.1f} s. An agent, a tool in threads and token streams call it,
-first without policies, then with them: same calls, same faults (seed {seed}).
+A server on this machine misbehaves: 429 with Retry-After, 500, 503, slow
+answers, resets, broken streams, and an outage of {outage:.1f} s. An async agent, a tool
+in threads and token streams call it, first without policies, then with them:
+the same calls at the same times, the same faults (seed {seed}).
 """
 
 

@@ -128,7 +128,6 @@ KINDS: Final = (
     "content_filter",
     "unknown",
     "rejected",
-    "cancelled",
 )
 STRATEGIES: Final = ("circuit_breaker", "rate_limit", "bulkhead", "timeout", "deadline", "retry_budget")
 

@@ -6,8 +6,8 @@ Where libraries differ the nearest thing is taken, and `NOTES` says what it is. 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -18,13 +18,26 @@ import anyio
 import pybreaker
 import tenacity
 
-from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.retry import Retry
-from resilient_agents.adapters.timeout import Timeout
-from resilient_agents.policy import Policy
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, Timeout
 
-__all__ = ["NOTES", "RETRIED", "Absent", "Breaker", "Stack", "by_hand_async", "by_hand_sync", "nopanic", "ours", "pybreaker_alone"]
-__all__ += ["pyresilience", "stamina", "tenacity_alone"]
+__all__ = [
+    "NOTES",
+    "RETRIED",
+    "Absent",
+    "Breaker",
+    "Function",
+    "Stack",
+    "by_hand_async",
+    "by_hand_sync",
+    "nopanic",
+    "ours",
+    "our_window",
+    "peer",
+    "pybreaker_alone",
+    "pyresilience",
+    "stamina",
+    "tenacity_alone",
+]
 
 Breaker = Literal["consecutive", "window"]
 Function = Callable[..., Any]
@@ -52,7 +65,7 @@ class Absent(Exception):
     """A peer is not installed."""
 
 
-def _peer(name: str) -> Any:
+def peer(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -60,20 +73,18 @@ def _peer(name: str) -> Any:
 
 
 def ours(*, breaker: Breaker = "consecutive", timeout: bool = False) -> Stack:
-    from resilient_agents import Bulkhead, RateLimit
-
-    circuit = CircuitBreaker(failures=FAILURES, reset_timeout=RESET) if breaker == "consecutive" else window()
+    circuit = CircuitBreaker(failures=FAILURES, reset_timeout=RESET) if breaker == "consecutive" else our_window()
     layers = [Retry(ATTEMPTS, on=RETRIED), circuit, RateLimit(RATE), Bulkhead(SLOTS)]
     return Policy(*layers, *([Timeout(LIMIT)] if timeout else []))
 
 
-def window() -> CircuitBreaker:
+def our_window() -> CircuitBreaker:
     """Half of the calls of the last 30 seconds."""
     return CircuitBreaker(failures=None, failure_rate=0.5, window=30.0, reset_timeout=RESET)
 
 
 def nopanic(*, timeout: bool = False) -> Stack:
-    library = _peer("nopanic")
+    library = peer("nopanic")
     return library.compose(
         library.retry(ATTEMPTS, on=RETRIED),
         library.circuit_breaker(failure_threshold=0.5, window=30.0, reset_timeout=RESET),
@@ -84,7 +95,7 @@ def nopanic(*, timeout: bool = False) -> Stack:
 
 
 def pyresilience(*, breaker: Breaker = "consecutive", timeout: bool = False) -> Stack:
-    library = _peer("pyresilience")
+    library = peer("pyresilience")
     size = {} if breaker == "consecutive" else {"sliding_window_size": 100, "minimum_calls": 10}
     return library.resilient(
         retry=library.RetryConfig(ATTEMPTS, retry_on=(RETRIED,)),
@@ -98,7 +109,7 @@ def pyresilience(*, breaker: Breaker = "consecutive", timeout: bool = False) -> 
 def tenacity_alone(**options: Any) -> Stack:
     chosen: dict[str, Any] = {
         "stop": tenacity.stop_after_attempt(ATTEMPTS),
-        "wait": tenacity.wait_exponential_jitter(initial=0.5, max=30.0),
+        "wait": tenacity.wait_random_exponential(multiplier=0.5, max=30.0),
         "retry": tenacity.retry_if_exception_type(RETRIED),
         "reraise": True,
     }
@@ -106,7 +117,7 @@ def tenacity_alone(**options: Any) -> Stack:
 
 
 def stamina(**options: Any) -> Stack:
-    library = _peer("stamina")
+    library = peer("stamina")
     library.instrumentation.set_on_retry_hooks(())
     return library.retry(on=RETRIED, attempts=ATTEMPTS, **options)
 
@@ -197,6 +208,4 @@ class _TokenBucket:
 
 
 def _is_async(fn: Function) -> bool:
-    import inspect
-
     return inspect.iscoroutinefunction(fn)

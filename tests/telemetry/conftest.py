@@ -30,14 +30,12 @@ class Sdk:
         self.tracer = self.tracer_provider.get_tracer("the user's")
 
     def configure(self, **options: Any) -> Any:
-        return telemetry.configure(
-            tracer_provider=self.tracer_provider, meter_provider=self.meter_provider, **options
-        )
+        return telemetry.configure(tracer_provider=self.tracer_provider, meter_provider=self.meter_provider, **options)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         """Finished spans, in the order of their beginning."""
-        return tuple(sorted(self.exporter.get_finished_spans(), key=lambda span: (span.start_time or 0)))
+        return tuple(sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0))
 
     @property
     def operation(self) -> ReadableSpan:

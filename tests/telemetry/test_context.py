@@ -392,7 +392,9 @@ def test_what_a_hook_attached_before_the_attempt_reaches_it(sdk: Sdk) -> None:
     """Baggage set by a `before` hook of the retry is there in the function."""
     seen: list[object] = []
     before = context.get_current()
-    hooked = Policy(Retry(2, before=lambda state: context.attach(baggage.set_baggage("k", state.attempt_number))), name="p")
+    hooked = Policy(
+        Retry(2, before=lambda state: context.attach(baggage.set_baggage("k", state.attempt_number))), name="p"
+    )
     hooked.call(lambda: seen.append(baggage.get_baggage("k")))
     assert seen == [1]
     assert parent_of(sdk.attempts[0], sdk.spans) == "policy p"

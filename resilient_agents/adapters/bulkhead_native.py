@@ -1,0 +1,182 @@
+"""anyio's own `CapacityLimiter` and `Semaphore` as strategies: async code only, on one event loop at a time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+
+from resilient_agents import events
+from resilient_agents.adapters.permit_pool import running_loop
+from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.core.clock import clock
+from resilient_agents.core.runtime import ASYNC, SWITCH
+from resilient_agents.core.threads import Worker
+
+__all__ = ["adapt_native"]
+
+
+def adapt_native(thing: Any) -> Strategy | None:
+    """An anyio `CapacityLimiter` or `Semaphore` as a strategy, None for anything else.
+
+    It keeps its own limit, order and statistics, and is shared with whoever else uses it. It knows no queue bound and
+    no longest wait, does not notice a task that waits for itself, and belongs to one event loop at a time: a call from
+    blocking code, from trio after asyncio, or from a second loop while the first holds slots raises TypeError.
+    """
+    if isinstance(thing, anyio.CapacityLimiter):
+        return _Native(thing, _Limiter(thing))
+    if isinstance(thing, anyio.Semaphore):
+        return _Native(thing, _Semaphore(thing))
+    return None
+
+
+class _Slots(Protocol):
+    """What differs between the two. `holder` is one object per call: a task may hold several slots, and pass them
+    on."""
+
+    def take(self, holder: object, /) -> None: ...
+    async def wait(self, holder: object, /) -> None: ...
+    def give_back(self, holder: object, /) -> None: ...
+    def describe(self) -> dict[str, Any]: ...
+
+
+class _Limiter:
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self.take = limiter.acquire_on_behalf_of_nowait
+        self.wait = limiter.acquire_on_behalf_of
+        self.give_back = limiter.release_on_behalf_of
+
+    def describe(self) -> dict[str, Any]:
+        return {"native": "anyio.CapacityLimiter"}
+
+
+class _Semaphore:
+    def __init__(self, semaphore: anyio.Semaphore) -> None:
+        self._semaphore = semaphore
+
+    def take(self, holder: object) -> None:
+        self._semaphore.acquire_nowait()
+
+    async def wait(self, holder: object) -> None:
+        await self._semaphore.acquire()
+
+    def give_back(self, holder: object) -> None:
+        self._semaphore.release()
+
+    def describe(self) -> dict[str, Any]:
+        return {"native": "anyio.Semaphore"}
+
+
+class _Native:
+    """The strategy. Locking: `_loop` and `_inside` are changed under `_lock`, so that two loops cannot both think it
+    theirs."""
+
+    def __init__(self, native: anyio.CapacityLimiter | anyio.Semaphore, slots: _Slots) -> None:
+        self._native = native
+        self._slots = slots
+        self._lock = threading.RLock()
+        self._loop: Any = None
+        self._inside = 0
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        """Run the rest of the call while holding a slot."""
+        loop = running_loop() or _running_trio()
+        if call.runtime.blocking:
+            if loop is None or not call.may_await:
+                raise TypeError(
+                    f"an anyio {self._kind} works in async code only: use Bulkhead, which works in blocking code too"
+                )
+            await SWITCH
+            call.runtime = ASYNC
+        self._enter(loop)
+        holder = object()
+        held = kept = False
+        left_before = call.abandoned
+        try:
+            try:
+                self._slots.take(holder)
+            except anyio.WouldBlock:
+                began = clock.monotonic()
+                await self._slots.wait(holder)
+                held = True
+                waited = clock.monotonic() - began
+                if call.audience is not None:
+                    call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
+                call.recheck(self, waited)
+            held = True
+            result = await proceed(call)
+            if call.closers is not None:
+                call.closers.append(lambda _: self._leave(call, loop, holder, left_before))
+                kept = True
+            return result
+        finally:
+            if not held:
+                self._exit()
+            elif not kept:
+                self._leave(call, loop, holder, left_before)
+
+    def _enter(self, loop: Any) -> None:
+        with self._lock:
+            if loop is not self._loop:
+                if self._inside:
+                    raise TypeError(
+                        f"this anyio {self._kind} is in use on another event loop, and works on one at a time: "
+                        f"use Bulkhead, which all loops and threads may share"
+                    )
+                if self._loop is not None and _backend(loop) != _backend(self._loop):
+                    raise TypeError(
+                        f"this anyio {self._kind} was first used on {_backend(self._loop)} and cannot work on "
+                        f"{_backend(loop)}: use Bulkhead, which works on both"
+                    )
+                self._loop = loop
+            self._inside += 1
+
+    def _exit(self) -> None:
+        with self._lock:
+            self._inside -= 1
+
+    def _leave(self, call: Call, loop: Any, holder: object, left_before: Worker | None) -> None:
+        """Give the slot back: now, or when the worker thread that was left behind ends, but always on the loop."""
+
+        def leave() -> None:
+            try:
+                self._slots.give_back(holder)
+            finally:
+                self._exit()
+
+        left = call.abandoned
+        if left is None or left is left_before:
+            leave()
+        else:
+            left.on_done(lambda: _post(loop, leave))
+
+    @property
+    def _kind(self) -> str:
+        return "CapacityLimiter" if isinstance(self._native, anyio.CapacityLimiter) else "Semaphore"
+
+    def describe(self) -> dict[str, Any]:
+        """Which native object it is; its live numbers are its own `statistics()`, on its loop."""
+        return {"strategy": "bulkhead", **self._slots.describe()}
+
+    def __repr__(self) -> str:
+        return f"{self._kind}(...)"
+
+
+def _running_trio() -> Any:
+    trio = sys.modules.get("trio")
+    return trio.lowlevel.current_trio_token() if trio is not None and trio.lowlevel.in_trio_run() else None
+
+
+def _backend(loop: Any) -> str:
+    return "asyncio" if hasattr(loop, "call_soon_threadsafe") else "trio"
+
+
+def _post(loop: Any, callback: Callable[[], None]) -> None:
+    try:
+        (loop.call_soon_threadsafe if _backend(loop) == "asyncio" else loop.run_sync_soon)(callback)
+    except RuntimeError:  # the loop has ended, and the slot with it
+        pass

@@ -1,0 +1,299 @@
+"""`RateLimit`: how many calls may start per second. Native aiolimiter limiters are adapted as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from aiolimiter import AsyncLimiter
+
+from resilient_agents import events
+from resilient_agents.adapters.schedule import ROUNDING, Schedule
+from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
+from resilient_agents.core.clock import clock
+from resilient_agents.core.fork import reset_after_fork
+from resilient_agents.core.guard import declares
+from resilient_agents.core.runtime import ASYNC, SWITCH, on_event_loop
+from resilient_agents.deadline import current
+from resilient_agents.durations import number
+from resilient_agents.durations import seconds as check_seconds
+from resilient_agents.errors import RateLimitedError
+
+__all__ = ["RateLimit", "adapt_native"]
+
+_SECONDS = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+}
+_SPELLED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*", re.IGNORECASE)
+
+
+class RateLimit:
+    """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
+    served.
+
+    One RateLimit is one rate for the whole process: threads and tasks of any number of event loops share it, asyncio
+    and trio, one after another or at once. It may serve any number of policies. What a call waits is known when it
+    comes: one that cannot start in time is rejected at once. A call that wakes late, because its event loop was
+    blocked, starts as soon as the rate allows, and holds up no one.
+
+    Args:
+        rate: Calls (or units of `cost`) per `per`; or both in one, as a string: "10/s", "60/min", "1000/h", "5 / 30 s".
+        per: Seconds (float or timedelta), default 1. burst: How much may start at once after idling, default `rate`, at
+        least 1. max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in
+        force allows; 0 rejects
+            whatever cannot start at once.
+        cost: What a call takes of the rate, default 1: a number, or a function of the call's arguments that returns
+            one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
+            it is.
+
+    Raises RateLimitedError with `.retry_after` for a call that would wait longer than it may, and for a blocking one
+    that would wait on an event loop's own thread; ValueError or TypeError for a cost that is no number from 0 to
+    `burst`; and both, when built, for options of a wrong type or value. A cancelled call hands its turn back if it came
+    last: later ones have their times already.
+
+    Locking: `_schedule` is read and changed under `_lock` only, as is the clock. The lock is reentrant because the
+    garbage collector may run the `finally` of a waiter whose loop was closed at any point.
+    """
+
+    def __init__(
+        self,
+        rate: float | str,
+        per: float | timedelta | None = None,
+        *,
+        burst: float | None = None,
+        max_wait: float | timedelta | None = None,
+        cost: float | Callable[..., float] = 1,
+    ) -> None:
+        if isinstance(rate, str):
+            if per is not None:
+                raise TypeError(f"per must be left out when rate is a string, got {per!r}")
+            rate, per = _spelled(rate)
+        self.rate = number(rate, "rate")
+        if self.rate == 0:
+            raise ValueError(f"rate must be more than 0, got {rate:g}")
+        self.per = check_seconds(1.0 if per is None else per, "per", zero=False)
+        self.burst = max(1.0, self.rate) if burst is None else number(burst, "burst")
+        if self.burst == 0:
+            raise ValueError("burst must be more than 0, got 0")
+        self.max_wait = max_wait if max_wait is None else check_seconds(max_wait, "max_wait")
+        if callable(cost) and declares(inspect.iscoroutinefunction, cost):
+            raise TypeError("cost must be a number or a plain function: nothing awaits it")
+        self.cost = cost
+        self._cost = None if callable(cost) else self._checked(cost)
+        if self._cost == 0:
+            raise ValueError("cost must be more than 0, got 0")
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start with the whole burst, a fresh lock, and nobody waiting."""
+        self._lock = threading.RLock()
+        self._schedule = Schedule(self.rate / self.per, self.burst)
+
+    @property
+    def available(self) -> float:
+        """What could start at once now, in units of cost."""
+        with self._lock:
+            return self._schedule.available(clock.monotonic())
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait their turn now."""
+        return self._schedule.waiting
+
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        """Run the rest of the call once the rate allows it."""
+        cost = self._cost
+        if cost is None:
+            cost = self._price(call)
+        with self._lock:
+            starts = self._schedule.take(clock.monotonic(), cost)
+        return proceed(call) if starts else self._later(proceed, call, cost)
+
+    async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
+        if call.runtime.blocking and on_event_loop():
+            if not call.may_await:
+                reason = (
+                    "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
+                    "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
+                )
+                raise self._limited(call, self._schedule.delay(clock.monotonic(), cost), reason)
+            await SWITCH
+            call.runtime = ASYNC
+        await self._turn(call, cost)
+        return await proceed(call)
+
+    async def _turn(self, call: Call, cost: float) -> None:
+        """Wait until it is this call's turn."""
+        limit = current()
+        with self._lock:
+            schedule = self._schedule
+            began = now = clock.monotonic()
+            give_up, reason = self._give_up(now, None if limit is None else limit.at)
+            delay = schedule.delay(now, cost)
+            turn = schedule.reserve(now, cost) if now + delay <= give_up + ROUNDING else None
+        if turn is None:
+            raise self._limited(call, delay, reason)
+        started = False
+        try:
+            while not started:
+                if turn.due > give_up + ROUNDING:
+                    raise self._limited(call, turn.due - now, reason)
+                asleep = now
+                await call.runtime.sleep(max(0.0, turn.due - now))
+                call.recheck(self, clock.monotonic() - asleep)
+                with self._lock:
+                    now = clock.monotonic()
+                    started = schedule.start(turn, now)
+        finally:
+            if not started:
+                with self._lock:
+                    schedule.cancel(turn)
+        if call.audience is not None:
+            call.audience.tell(events.Waited(call.audience.policy, "rate_limit", now - began))
+
+    def _give_up(self, now: float, deadline: float | None) -> tuple[float, str]:
+        """Until when a call that comes now may wait, and why no longer."""
+        patience = math.inf if self.max_wait is None else now + self.max_wait
+        if deadline is not None and deadline < patience:
+            return deadline, f"the deadline leaves {max(0.0, deadline - now):.3g} s"
+        return patience, f"max_wait={self.max_wait} lets no call wait longer"
+
+    def _price(self, call: Call) -> float:
+        assert callable(self.cost)
+        try:
+            cost = self.cost(*call.args, **call.kwargs)
+        except StopIteration as stop:
+            raise Boxed(stop) from None
+        return self._checked(cost)
+
+    def _checked(self, cost: float) -> float:
+        cost = number(cost, "cost")
+        if cost > self.burst:
+            raise ValueError(
+                f"cost must be at most burst ({self.burst:g}), or the call could never start, got {cost:g}"
+            )
+        return cost
+
+    def _limited(self, call: Call, delay: float, reason: str) -> RateLimitedError:
+        if call.audience is not None:
+            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay))
+        name = call.name
+        return RateLimitedError(
+            f"the rate limit of {name!r} ({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}",
+            policy=name,
+            strategy="rate_limit",
+            retry_after=delay,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Options and live state, as plain data."""
+        return {
+            "strategy": "rate_limit",
+            "rate": self.rate,
+            "per": self.per,
+            "burst": self.burst,
+            "max_wait": self.max_wait,
+            "cost": "callable" if self._cost is None else self._cost,
+            "available": self.available,
+            "queued": self.queued,
+        }
+
+    def __repr__(self) -> str:
+        parts = [f"{self.rate:g}"]
+        if self.per != 1.0:
+            parts.append(f"{self.per:g}")
+        if self.burst != max(1.0, self.rate):
+            parts.append(f"burst={self.burst:g}")
+        if self.max_wait is not None:
+            parts.append(f"max_wait={self.max_wait!r}")
+        if self._cost != 1:
+            parts.append("cost=<function>" if self._cost is None else f"cost={self._cost:g}")
+        return f"RateLimit({', '.join(parts)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a RateLimit holds live state (who may start when) and cannot be pickled or copied; build one in each "
+            "process"
+        )
+
+
+def _spelled(rate: str) -> tuple[float, float]:
+    """`rate` and `per` in seconds of a rate like "60/min"."""
+    found = _SPELLED.fullmatch(rate)
+    unit = _SECONDS.get(found[3].lower()) if found else None
+    if found is None or unit is None:
+        raise ValueError(f'rate must be a number or like "10/s", "60/min", "1000/h" or "5/30s", got {rate!r}')
+    return float(found[1]), float(found[2] or 1) * unit
+
+
+def adapt_native(thing: Any) -> Strategy | None:
+    """An aiolimiter `AsyncLimiter` as a strategy, None for anything else."""
+    return _Native(thing) if isinstance(thing, AsyncLimiter) else None
+
+
+class _Native:
+    """An `AsyncLimiter` as it is: asyncio only, one event loop, and no way to know the wait before it is over."""
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self._limiter = limiter
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        """Run the rest of the call once the limiter lets it through."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None or (call.runtime.blocking and not call.may_await):
+            raise TypeError(
+                "an aiolimiter AsyncLimiter works in async code on asyncio only: use RateLimit, which works in "
+                "blocking code and on trio as well"
+            )
+        if call.runtime.blocking:
+            await SWITCH
+            call.runtime = ASYNC
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise TypeError(
+                    "this aiolimiter AsyncLimiter belongs to another event loop, which is still open: use RateLimit, "
+                    "which all loops and threads may share"
+                )
+            self._loop = loop
+        if self._limiter.has_capacity():
+            await self._limiter.acquire()  # does not suspend
+        else:
+            began = clock.monotonic()
+            await self._limiter.acquire()
+            waited = clock.monotonic() - began
+            if call.audience is not None:
+                call.audience.tell(events.Waited(call.audience.policy, "rate_limit", waited))
+            call.recheck(self, waited)
+        return await proceed(call)
+
+    def describe(self) -> dict[str, Any]:
+        """Its options."""
+        return {
+            "strategy": "rate_limit",
+            "native": "aiolimiter.AsyncLimiter",
+            "rate": self._limiter.max_rate,
+            "per": self._limiter.time_period,
+        }
+
+    def __repr__(self) -> str:
+        return f"AsyncLimiter({self._limiter.max_rate:g}, {self._limiter.time_period:g})"

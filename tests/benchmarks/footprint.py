@@ -1,0 +1,174 @@
+"""Rows that are not about single calls: importing, memory, and how cost grows with the number of strategies."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry
+from tests.benchmarks import peers
+from tests.benchmarks.calls import BODIES, async_line, never_suspends, suspends_once, sync_line
+from tests.benchmarks.measure import Effort
+from tests.benchmarks.peers import Absent, Function, Stack
+from tests.benchmarks.table import Line, at_most
+
+__all__ = ["growth", "importing", "in_flight", "policy_size"]
+
+DEPENDENCIES = ("asyncio", "tenacity", "pybreaker", "aiolimiter", "anyio", "opentelemetry.trace", "opentelemetry.metrics")
+
+_IMPORT = """
+import importlib, sys, time
+for name in {dependencies}:
+    importlib.import_module(name)
+began = time.perf_counter()
+importlib.import_module({module!r})
+print(time.perf_counter() - began)
+"""
+
+
+def importing(effort: Effort) -> Iterator[Line]:
+    """A fresh interpreter that has imported our dependencies imports a library."""
+    modules = {"ours": "resilient_agents", "nopanic": "nopanic", "pyresilience": "pyresilience", "stamina": "stamina"}
+    figures: dict[str, float | str] = {}
+    for column, module in list(modules.items()):
+        if importlib.util.find_spec(module) is None:
+            figures[column] = "not installed"
+            del modules[column]
+    best = dict.fromkeys(modules, float("inf"))
+    with tempfile.TemporaryDirectory() as cache:
+        for number in range(effort.processes + 1):
+            for column, module in modules.items():
+                took = _seconds_to_import(module, cache)
+                if number:  # the first one compiles, which is done when a package is installed
+                    best[column] = min(best[column], took)
+    figures.update({column: seconds * 1000 for column, seconds in best.items()})
+    yield Line("import beyond the dependencies", "", "ms", figures, [at_most(20.0)])
+
+
+def _seconds_to_import(module: str, cache: str) -> float:
+    code = _IMPORT.format(dependencies=DEPENDENCIES, module=module)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONPYCACHEPREFIX": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    return float(run.stdout)
+
+
+def policy_size(effort: Effort) -> Iterator[Line]:
+    """The four strategies, their state included, and one function guarded by them."""
+    makers: dict[str, Callable[[], Stack]] = {
+        "ours": peers.ours,
+        "by hand": peers.by_hand_async,
+        "nopanic": peers.nopanic,
+        "pyresilience": peers.pyresilience,
+    }
+    count = max(10, effort.tasks // 100)
+    figures: dict[str, float | str] = {}
+    for column, make in makers.items():
+        try:
+            kept: list[Any] = [(stack := make(), stack(never_suspends))]  # whatever is made once is made now
+        except Absent as absent:
+            figures[column] = str(absent)
+            continue
+        with _traced() as allocated:
+            kept.extend((stack := make(), stack(never_suspends)) for _ in range(count))
+            figures[column] = allocated() / count
+    yield Line("a policy of four, one function", "", "bytes", figures)
+
+
+def in_flight(effort: Effort) -> Iterator[Line]:
+    """So many tasks wait at one bulkhead of one slot: bytes for each, over a task that waits for an event."""
+    makers: dict[str, Callable[[], Stack]] = {
+        "bare": lambda: lambda fn: fn,
+        "ours": lambda: Policy(Bulkhead(1)),
+        "by hand": _capacity_limiter,
+        "nopanic": lambda: peers.peer("nopanic").bulkhead(1),
+    }
+    figures: dict[str, float | str] = {}
+    for column, make in makers.items():
+        try:
+            figures[column] = asyncio.run(_waiting(make(), effort.tasks))
+        except Absent as absent:
+            figures[column] = str(absent)
+    bare = figures["bare"]
+    assert isinstance(bare, float)
+    figures.update({column: figure - bare for column, figure in figures.items() if column != "bare" and isinstance(figure, float)})
+    yield Line(f"a call among {effort.tasks:,} that wait", "", "bytes", figures)
+
+
+async def _waiting(stack: Stack, tasks: int) -> float:
+    gate = asyncio.Event()
+    guarded = stack(gate.wait)
+    first = asyncio.create_task(guarded())
+    await asyncio.sleep(0)
+    with _traced() as allocated:
+        waiting = [asyncio.create_task(guarded()) for _ in range(tasks)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        bytes_each = allocated() / tasks
+    gate.set()
+    await first
+    for task in waiting:
+        await task
+    return bytes_each
+
+
+def _capacity_limiter() -> Stack:
+    slots = anyio.CapacityLimiter(1)
+
+    def stack(fn: Function) -> Function:
+        async def guarded() -> Any:
+            async with slots:
+                return await fn()
+
+        return guarded
+
+    return stack
+
+
+@contextmanager
+def _traced() -> Iterator[Callable[[], int]]:
+    gc.collect()
+    tracemalloc.start()
+    began = tracemalloc.get_traced_memory()[0]
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0] - began
+    finally:
+        tracemalloc.stop()
+
+
+def growth(effort: Effort) -> Iterator[Line]:
+    """One to eight strategies: retry, breaker, rate limit, bulkhead, and the same four again."""
+    for count in range(1, 9):
+        makers: dict[str, Callable[[], Stack]] = {"ours": lambda n=count: _ours(n), "nopanic": lambda n=count: _nopanic(n)}
+        body = next(name for name, fn in BODIES.items() if fn is not suspends_once)
+        yield async_line(f"async, {count} {'strategy' if count == 1 else 'strategies'}", body, makers, effort, [])
+    for count in (1, 4, 8):
+        makers = {"ours": lambda n=count: _ours(n), "nopanic": lambda n=count: _nopanic(n)}
+        yield sync_line(f"sync, {count} {'strategy' if count == 1 else 'strategies'}", makers, effort)
+
+
+def _ours(count: int) -> Stack:
+    make = (lambda: Retry(peers.ATTEMPTS, on=peers.RETRIED), CircuitBreaker, lambda: RateLimit(peers.RATE), lambda: Bulkhead(peers.SLOTS))
+    return Policy(*(make[number % 4]() for number in range(count)))
+
+
+def _nopanic(count: int) -> Stack:
+    library = peers.peer("nopanic")
+    make = (
+        lambda: library.retry(peers.ATTEMPTS, on=peers.RETRIED),
+        lambda: library.circuit_breaker(),
+        lambda: library.rate_limit(peers.RATE),
+        lambda: library.bulkhead(peers.SLOTS),
+    )
+    return library.compose(*(make[number % 4]() for number in range(count)))

@@ -1,0 +1,28 @@
+"""All rows, by name. A row measures and answers with lines of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.benchmarks import calls, footprint, telemetry, threads
+from tests.benchmarks.measure import Effort
+from tests.benchmarks.table import Line
+
+__all__ = ["ROWS", "Row"]
+
+Row = Callable[[Effort], Iterator[Line]]
+
+ROWS: dict[str, Row] = {
+    "four": calls.four_strategies,
+    "timeout": calls.with_timeout,
+    "failures": calls.failing_attempts,
+    "threads": threads.through_one_breaker,
+    "quiet": telemetry.without_an_sdk,
+    "sdk": telemetry.with_an_sdk,
+    "import": footprint.importing,
+    "retry": calls.retry_alone,
+    "breaker": calls.breaker_alone,
+    "growth": footprint.growth,
+    "size": footprint.policy_size,
+    "waiting": footprint.in_flight,
+}

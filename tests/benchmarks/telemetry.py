@@ -1,0 +1,240 @@
+"""What telemetry adds to a call: nothing is installed, and an SDK that batches spans and collects metrics now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.trace import Tracer
+
+from resilient_agents import Policy, telemetry
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.invoke import invoke_any, invoke_coroutine
+from resilient_agents.deadline import in_force
+from resilient_agents.telemetry import names
+from tests.benchmarks import peers
+from tests.benchmarks.calls import BODIES, plain
+from tests.benchmarks.measure import Batch, Effort, blocking, interleaved, suspending
+from tests.benchmarks.peers import Absent
+from tests.benchmarks.table import Line, at_most
+
+__all__ = ["with_an_sdk", "without_an_sdk"]
+
+AsyncFunction = Callable[[], Awaitable[Any]]
+
+
+def without_an_sdk(effort: Effort) -> Iterator[Line]:
+    """The policy as it is, over one whose way in asks for everything but telemetry."""
+
+    def deaf(policy: Policy, innermost: Proceed) -> Policy:
+        composed = policy.composed(innermost)
+        quiet = composed.quiet
+        whole = composed.enter
+
+        def enter(call: Call) -> Proceed:
+            if not policy.watchers and in_force() is None:
+                return quiet
+            return whole(call)
+
+        composed.enter = enter  # type: ignore[method-assign]
+        return policy
+
+    title = "telemetry without an SDK"
+    samples = interleaved({"with": blocking(_policy()(plain)), "without": blocking(deaf(_policy(), invoke_any)(plain))}, effort)
+    yield _added(title, "plain", samples["with"].best - samples["without"].best, samples["with"].spread)
+    with asyncio.Runner() as runner:
+        for body, fn in BODIES.items():
+            pair = {
+                "with": suspending(_policy()(fn), runner),
+                "without": suspending(deaf(_policy(), invoke_coroutine)(fn), runner),
+            }
+            samples = interleaved(pair, effort)
+            yield _added(title, body, samples["with"].best - samples["without"].best, samples["with"].spread)
+
+
+def _added(title: str, body: str, seconds: float, spread: float) -> Line:
+    return Line(title, body, "µs", {"ours": seconds * 1e6}, [at_most(0.3)], spread)
+
+
+def _policy() -> Policy:
+    policy = peers.ours()
+    assert isinstance(policy, Policy)
+    return policy
+
+
+def with_an_sdk(effort: Effort) -> Iterator[Line]:
+    """What recording adds to the four strategies, over what the same spans and metrics add to the bare call when written by hand."""
+    try:
+        setting = _Setting()
+    except Absent as absent:
+        yield Line("telemetry with an SDK", "", "µs", {"ours": str(absent)})
+        return
+    with setting:
+        for sampled, attempt_spans, title in (
+            (True, True, "telemetry with an SDK"),
+            (True, False, "the same, attempt spans off"),
+            (False, True, "the same, a sampler drops all"),
+        ):
+            goals = [at_most(1.2, "by hand")] if sampled and attempt_spans else []
+            tracer, counter, histogram = setting.instruments(sampled=sampled)
+            with asyncio.Runner() as runner:
+                for body, fn in {"plain": plain, **BODIES}.items():
+                    is_async = fn is not plain
+                    timed: Callable[[Any], Batch] = (lambda f: suspending(f, runner)) if is_async else blocking
+                    write = _by_hand_async if is_async else _by_hand_sync
+                    recorded = setting.recorded(timed(_policy()(fn)), sampled=sampled, attempt_spans=attempt_spans)
+                    by_hand = setting.drained(timed(write(fn, tracer, counter, histogram, attempt_spans=attempt_spans)))
+                    contenders = {"ours": recorded, "quiet": timed(_policy()(fn)), "by hand": by_hand, "bare": timed(fn)}
+                    samples = interleaved(contenders, effort)
+                    figures: dict[str, float | str] = {
+                        "ours": (samples["ours"].best - samples["quiet"].best) * 1e6,
+                        "by hand": (samples["by hand"].best - samples["bare"].best) * 1e6,
+                    }
+                    yield Line(title, body, "µs", figures, goals, samples["ours"].spread)
+
+
+class _Setting(ExitStack):
+    """An SDK in memory: spans in batches, metrics collected periodically. Nothing global is touched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from opentelemetry.sdk.metrics import MeterProvider
+            from opentelemetry.sdk.metrics.export import (
+                MetricExporter,
+                MetricExportResult,
+                MetricsData,
+                PeriodicExportingMetricReader,
+            )
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+            from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+        except ImportError:
+            raise Absent("no SDK") from None
+
+        class InMemoryMetrics(MetricExporter):
+            last: MetricsData | None = None
+
+            def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
+                self.last = metrics_data
+                return MetricExportResult.SUCCESS
+
+            def force_flush(self, timeout_millis: float = 0) -> bool:
+                return True
+
+            def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
+                pass
+
+        self._exporter = InMemorySpanExporter()
+        self._providers = {
+            True: TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False),
+            False: TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False),
+        }
+        for provider in self._providers.values():
+            provider.add_span_processor(BatchSpanProcessor(self._exporter))
+            self.callback(provider.shutdown)
+        reader = PeriodicExportingMetricReader(InMemoryMetrics())
+        self._meter_provider = MeterProvider([reader], shutdown_on_exit=False)
+        self.callback(self._meter_provider.shutdown)
+
+    def instruments(self, *, sampled: bool) -> tuple[Tracer, Counter, Histogram]:
+        """What one uses to write it by hand."""
+        meter = self._meter_provider.get_meter("by hand")
+        duration = names.POLICY_DURATION
+        return (
+            self._providers[sampled].get_tracer("by hand"),
+            meter.create_counter("by_hand.attempts"),
+            meter.create_histogram(
+                "by_hand.duration", duration.unit, explicit_bucket_boundaries_advisory=duration.boundaries
+            ),
+        )
+
+    def drained(self, batch: Batch) -> Batch:
+        """Spans are exported between batches, not during them."""
+
+        def timed(calls: int) -> float:
+            took = batch(calls)
+            for provider in self._providers.values():
+                provider.force_flush()
+            self._exporter.clear()
+            return took
+
+        return timed
+
+    def recorded(self, batch: Batch, *, sampled: bool, attempt_spans: bool) -> Batch:
+        """The bridge records here during the batch, and nowhere else."""
+
+        def timed(calls: int) -> float:
+            undo = telemetry.configure(
+                tracer_provider=self._providers[sampled], meter_provider=self._meter_provider, attempt_spans=attempt_spans
+            )
+            try:
+                batch(1)  # connects
+                return batch(calls)
+            finally:
+                undo()
+                telemetry.active()  # notices that nobody records any more, before the next batch does
+
+        return self.drained(timed)
+
+
+POLICY = f"{plain.__module__}.{plain.__qualname__}"
+
+
+def _by_hand_sync(
+    fn: Callable[[], Any], tracer: Tracer, attempts: Counter, duration: Histogram, *, attempt_spans: bool
+) -> Callable[[], Any]:
+    """What one writes for the same spans and metrics, errors left out: they do not happen here."""
+
+    def traced() -> Any:
+        began = time.monotonic()
+        with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
+            if attempt_spans:
+                with tracer.start_as_current_span(names.ATTEMPT_SPAN, attributes={names.ATTEMPT: 1}) as attempt:
+                    result = fn()
+                    attempt.set_attribute(names.OUTCOME, "success")
+                    attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
+            else:
+                result = fn()
+                attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
+                seconds = time.monotonic() - began
+                facts = {names.ATTEMPT: 1, names.OUTCOME: "success", names.DURATION: seconds}
+                operation.add_event(names.ATTEMPT_EVENT, facts)
+            operation.set_attributes({names.ATTEMPT_COUNT: 1, names.OUTCOME: "success"})
+            labels = {names.POLICY: POLICY, names.OUTCOME: "success", names.RETRIED: False}
+            duration.record(time.monotonic() - began, labels)
+            return result
+
+    return traced
+
+
+def _by_hand_async(
+    fn: AsyncFunction, tracer: Tracer, attempts: Counter, duration: Histogram, *, attempt_spans: bool
+) -> AsyncFunction:
+    """The same around an awaited call."""
+
+    async def traced() -> Any:
+        began = time.monotonic()
+        with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
+            if attempt_spans:
+                with tracer.start_as_current_span(names.ATTEMPT_SPAN, attributes={names.ATTEMPT: 1}) as attempt:
+                    result = await fn()
+                    attempt.set_attribute(names.OUTCOME, "success")
+                    attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
+            else:
+                result = await fn()
+                attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
+                seconds = time.monotonic() - began
+                facts = {names.ATTEMPT: 1, names.OUTCOME: "success", names.DURATION: seconds}
+                operation.add_event(names.ATTEMPT_EVENT, facts)
+            operation.set_attributes({names.ATTEMPT_COUNT: 1, names.OUTCOME: "success"})
+            labels = {names.POLICY: POLICY, names.OUTCOME: "success", names.RETRIED: False}
+            duration.record(time.monotonic() - began, labels)
+            return result
+
+    return traced

@@ -1,0 +1,390 @@
+"""When anything is recorded at all, and what `configure` changes."""
+
+from __future__ import annotations
+
+import contextvars
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+
+from resilient_agents import telemetry
+from resilient_agents.adapters.retry import Retry
+from resilient_agents.backoff import fixed
+from resilient_agents.policy import Policy
+from resilient_agents.telemetry import bridge
+from tests.telemetry.conftest import Sdk, faults
+from tests.telemetry.test_spans import flaky
+
+
+def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(_internal, "_METER_PROVIDER", None)
+
+
+@pytest.fixture(autouse=True)
+def without_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process in which nobody set up OpenTelemetry."""
+    nothing(monkeypatch)
+    for name in ("OTEL_SDK_DISABLED", "OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(bridge, "_bridge", bridge._Bridge(bridge._settings[-1], object(), object()))
+
+
+def test_the_names_that_active_reads_are_where_they_were() -> None:
+    """The private names of the API that `active` reads exist and mean what it takes them for. If this fails, OpenTelemetry moved them."""
+    code = """
+        from opentelemetry import metrics, trace
+        from opentelemetry.metrics import _internal
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.trace import TracerProvider
+        assert trace._TRACER_PROVIDER is None
+        assert _internal._METER_PROVIDER is None
+        tracers, meters = TracerProvider(), MeterProvider()
+        trace.set_tracer_provider(tracers)
+        metrics.set_meter_provider(meters)
+        assert trace._TRACER_PROVIDER is tracers
+        assert _internal._METER_PROVIDER is meters
+    """
+    run_python(code)
+
+
+def run_python(code: str, **environment: str) -> str:
+    """Output of a fresh interpreter, in which a warning is an error."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+IN_MEMORY = """
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from resilient_agents import Policy, telemetry
+
+policy = Policy(name="p")
+guarded = policy(lambda: 1)
+exporter = InMemorySpanExporter()
+
+def install():
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+def names():
+    return [span.name for span in exporter.get_finished_spans()]
+"""
+
+
+def test_an_sdk_set_up_after_import_is_picked_up() -> None:
+    """Calls made before an SDK is there record nothing; the first one after it does, also of functions guarded before."""
+    code = IN_MEMORY + (
+        "assert not telemetry.active()\nguarded()\ninstall()\nassert telemetry.active()\nguarded()\nprint(names())"
+    )
+    assert run_python(code) == "['attempt', 'policy p']"
+
+
+def test_a_provider_that_the_environment_names_is_loaded() -> None:
+    """`OTEL_PYTHON_TRACER_PROVIDER` alone makes the bridge active."""
+    code = IN_MEMORY + "print(telemetry.active(), type(trace.get_tracer_provider()).__name__)"
+    assert run_python(code, OTEL_PYTHON_TRACER_PROVIDER="sdk_tracer_provider") == "True TracerProvider"
+
+
+def test_otel_sdk_disabled_is_honoured() -> None:
+    """With `OTEL_SDK_DISABLED=true` nothing is recorded, whatever is set up."""
+    code = IN_MEMORY + "install()\nguarded()\nprint(telemetry.active(), names())"
+    assert run_python(code, OTEL_SDK_DISABLED="true") == "False []"
+
+
+def test_without_an_sdk_nothing_is_active() -> None:
+    """Without a provider there is no recorder, and the call takes the quiet way."""
+    assert not telemetry.active()
+    assert telemetry.recorder("p") is None
+
+
+def test_the_public_functions_stand_in_for_moved_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the private names be gone, the public functions answer."""
+
+    class Moved:
+        pass
+
+    monkeypatch.setattr(bridge, "trace", Moved())
+    Moved.get_tracer_provider = staticmethod(trace.get_tracer_provider)  # type: ignore[attr-defined]
+    assert not telemetry.active()
+    sdk = Sdk()
+    Moved.get_tracer_provider = staticmethod(lambda: sdk.tracer_provider)  # type: ignore[attr-defined]
+    assert telemetry.active()
+    sdk.close()
+
+
+def test_a_broken_provider_in_the_environment_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name in `OTEL_PYTHON_TRACER_PROVIDER` that cannot be loaded is logged once; calls go through."""
+    monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", "no_such_provider")
+    policy = Policy(name="p")
+    assert [policy.call(int), policy.call(int)] == [0, 0]
+    assert len(faults(caplog)) == 1
+    caplog.clear()
+
+
+def test_a_global_provider_set_and_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is the global provider at the time of the call gets its spans, so tests that swap it do not interfere."""
+    first, second = Sdk(), Sdk()
+    policy = Policy(name="p")
+    for sdk in (first, second):
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", sdk.tracer_provider)
+        policy.call(int)
+    nothing(monkeypatch)
+    policy.call(int)
+    assert [len(sdk.spans) for sdk in (first, second)] == [2, 2]
+    first.close()
+    second.close()
+
+
+def test_metrics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a meter provider only, metrics are recorded and no span is made."""
+    sdk = Sdk()
+    monkeypatch.setattr(_internal, "_METER_PROVIDER", sdk.meter_provider)
+    seen: list[Any] = []
+    Policy(name="p").call(lambda: seen.append(get_current_span()))
+    assert not seen[0].get_span_context().is_valid
+    assert sdk.points("resilient_agents.attempts")
+    sdk.close()
+
+
+def test_traces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tracer provider only, spans are made."""
+    sdk = Sdk()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", sdk.tracer_provider)
+    Policy(name="p").call(int)
+    assert len(sdk.spans) == 2
+    sdk.close()
+
+
+def test_providers_that_record_nothing_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API's own no-op providers do not switch the bridge on."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", trace.NoOpTracerProvider())
+    monkeypatch.setattr(_internal, "_METER_PROVIDER", metrics.NoOpMeterProvider())
+    assert not telemetry.active()
+
+
+# ----------------------------------------------------------------------------------------------------------- configure
+
+
+def test_two_providers_do_not_interfere() -> None:
+    """Each gets what was recorded while it was configured; undoing brings back what was before."""
+    first, second = Sdk(), Sdk()
+    policy = Policy(name="p")
+    undo_first = first.configure()
+    policy.call(int)
+    undo_second = second.configure()
+    policy.call(int)
+    policy.call(int)
+    undo_second()
+    policy.call(int)
+    undo_first()
+    policy.call(int)
+    assert [len(sdk.spans) for sdk in (first, second)] == [4, 4]
+    counts = [sdk.points("resilient_agents.attempts")[0][1] for sdk in (first, second)]
+    assert counts == [2, 2]
+    assert not telemetry.active()
+    first.close()
+    second.close()
+
+
+def test_undoing_twice_or_out_of_order_is_harmless() -> None:
+    """Each undo takes back its own settings and no other."""
+    first, second = Sdk(), Sdk()
+    undo_first, undo_second = first.configure(), second.configure()
+    undo_first()
+    undo_first()
+    Policy(name="p").call(int)
+    undo_second()
+    assert [len(sdk.spans) for sdk in (first, second)] == [0, 2]
+    first.close()
+    second.close()
+
+
+def test_without_attempt_spans_attempts_are_events() -> None:
+    """With `attempt_spans=False` a call is one span, each attempt an event on it, and the user's spans nest under it."""
+    sdk = Sdk()
+    undo = sdk.configure(attempt_spans=False)
+
+    failing = flaky(1)
+
+    def work() -> None:
+        with sdk.tracer.start_as_current_span("mine"):
+            try:
+                failing().send(None)
+            except StopIteration:
+                return
+
+    Policy(Retry(2, wait=fixed(0)), name="p").call(work)
+    undo()
+    assert [span.name for span in sdk.spans] == ["policy p", "mine", "mine"]
+    assert all(span.parent is None or span.parent.span_id == sdk.operation.context.span_id for span in sdk.spans)
+    events = [(name, attributes) for name, attributes in sdk.events() if name == "attempt"]
+    assert [attributes.pop("resilient_agents.duration") >= 0 for _, attributes in events] == [True, True]
+    assert events == [
+        (
+            "attempt",
+            {
+                "resilient_agents.attempt": 1,
+                "resilient_agents.outcome": "failure",
+                "error.type": "overload",
+                "http.response.status_code": 503,
+            },
+        ),
+        ("attempt", {"resilient_agents.attempt": 2, "resilient_agents.outcome": "success"}),
+    ]
+    assert len(sdk.points("resilient_agents.attempts")) == 2
+    sdk.close()
+
+
+tier: contextvars.ContextVar[str] = contextvars.ContextVar("tier", default="free")
+
+
+def test_a_hook_adds_attributes() -> None:
+    """What the hook returns stands on the operation, its attempts and its metrics; ours cannot be overwritten by it."""
+    sdk = Sdk()
+    asked: list[str] = []
+
+    def hook(policy: str) -> dict[str, str | bool | int | float]:
+        asked.append(policy)
+        return {"tier": tier.get(), "resilient_agents.policy": "forged"}
+
+    undo = sdk.configure(attributes=hook)
+    policy = Policy(Retry(2), name="p")
+    policy.call(int)
+    contextvars.copy_context().run(lambda: (tier.set("paid"), policy.call(int)))
+    undo()
+    assert asked == ["p", "p"]
+    assert [(span.attributes or {})["tier"] for span in sdk.spans] == ["free", "free", "paid", "paid"]
+    for name in ("resilient_agents.policy.duration", "resilient_agents.attempts"):
+        points = sdk.points(name)
+        assert [attributes["tier"] for attributes, _ in points] == ["free", "paid"]
+        assert {attributes["resilient_agents.policy"] for attributes, _ in points} == {"p"}
+    sdk.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tracer_provider": object()}, "tracer_provider must have get_tracer(), got object"),
+        ({"meter_provider": 3}, "meter_provider must have get_meter(), got int"),
+        ({"attempt_spans": "no"}, "attempt_spans must be True or False, got 'no'"),
+        ({"attributes": {"tier": "free"}}, "attributes must be a plain function of the policy's name"),
+    ],
+)
+def test_wrong_values_are_refused(options: dict[str, Any], message: str) -> None:
+    """What cannot work is refused at once, by name."""
+    with pytest.raises(TypeError) as caught:
+        telemetry.configure(**options)
+    assert message in str(caught.value)
+    assert not telemetry.active()
+
+
+def test_a_hook_that_must_be_awaited_is_refused() -> None:
+    """An async hook is refused: nothing would await it."""
+
+    async def hook(policy: str) -> dict[str, str | bool | int | float]:
+        return {}
+
+    with pytest.raises(TypeError, match="attributes must be a plain function"):
+        telemetry.configure(attributes=hook)  # type: ignore[arg-type]
+
+
+def test_policies_named_at_run_time_do_not_pile_up(sdk: Sdk) -> None:
+    """What is remembered for each policy's name is bounded."""
+    for n in range(bridge.MAX_POLICIES + 10):
+        telemetry.active()
+        telemetry.recorder(f"p{n}")
+    assert len(bridge._bridge._sinks) <= bridge.MAX_POLICIES
+
+
+def test_a_meter_provider_is_let_go() -> None:
+    """A provider that was configured and undone can be collected."""
+    import gc
+    import weakref
+
+    provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    undo = telemetry.configure(meter_provider=provider)
+    Policy(name="p").call(int)
+    undo()
+    telemetry.active()
+    provider.shutdown()
+    gone = weakref.ref(provider)
+    del provider, undo
+    gc.collect()
+    assert gone() is None
+
+
+# ------------------------------------------------------------------------------------------------------------ sampling
+
+
+def test_a_dropped_operation_makes_no_attempt_spans() -> None:
+    """What the sampler dropped is not asked about again for each attempt, and the metrics are recorded all the same."""
+    asked: list[str] = []
+
+    class Counting(ParentBased):
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *args: Any, **kwargs: Any) -> Any:
+            asked.append(name)
+            return super().should_sample(parent_context, trace_id, name, *args, **kwargs)
+
+    sdk = Sdk(Counting(ALWAYS_OFF))
+    undo = sdk.configure()
+    Policy(Retry(2), name="p").call(int)
+    undo()
+    assert asked == ["policy p"]
+    assert sdk.spans == ()
+    assert [value for _, value in sdk.points("resilient_agents.attempts")] == [1]
+    sdk.close()
+
+
+def test_the_users_spans_inherit_a_dropped_operation() -> None:
+    """A span made in a dropped operation belongs to its trace, and is dropped with it."""
+    sdk = Sdk(ParentBased(ALWAYS_OFF))
+    undo = sdk.configure()
+    seen: list[SpanContext] = []
+    Policy(name="p").call(lambda: seen.append(get_current_span().get_span_context()))
+    undo()
+    assert seen[0].is_valid
+    assert not seen[0].trace_flags.sampled
+    sdk.close()
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_parents_sampling_decision_is_respected(sampled: bool) -> None:
+    """An operation under a remote parent is recorded if, and only if, the parent was sampled."""
+    from opentelemetry import context
+
+    sdk = Sdk(ParentBased(TraceIdRatioBased(0.5)))
+    undo = sdk.configure()
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    parent = NonRecordingSpan(SpanContext(7, 9, is_remote=True, trace_flags=flags))
+    token = context.attach(set_span_in_context(parent))
+    Policy(name="p").call(int)
+    context.detach(token)
+    undo()
+    assert [span.context.trace_id for span in sdk.spans] == ([7, 7] if sampled else [])
+    sdk.close()

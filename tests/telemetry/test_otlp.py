@@ -1,0 +1,195 @@
+"""What leaves the process over OTLP/HTTP, as a receiver in another process decodes it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from resilient_agents import telemetry
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.retry import Retry
+from resilient_agents.backoff import fixed
+from resilient_agents.policy import Policy
+from resilient_agents.telemetry import names
+from tests.telemetry.test_metrics import Pool
+from tests.telemetry.test_spans import HTTPError
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[str]:
+    """URL of the receiver."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("receiver.py"))], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def plain(value: dict[str, Any]) -> Any:
+    """An OTLP AnyValue as what it means."""
+    ((kind, content),) = value.items()
+    return int(content) if kind == "intValue" else content
+
+
+def attributes(of: dict[str, Any]) -> dict[str, Any]:
+    return {pair["key"]: plain(pair["value"]) for pair in of.get("attributes", [])}
+
+
+@pytest.fixture(scope="module")
+def exported(receiver: str) -> dict[str, Any]:
+    """A failing and a saved operation, sent through the real exporters; what the receiver got."""
+    resource = Resource({"service.name": "agents"})
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{receiver}/v1/traces")))
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{receiver}/v1/metrics"), 3_600_000)
+    meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+    undo = telemetry.configure(tracer_provider=tracers, meter_provider=meters)
+    breaker, pool = CircuitBreaker("openai", failures=3), Pool("db", 1, 2, 3)
+    policy = Policy(Retry(3, wait=fixed(0.001, jitter=None)), breaker, name="chat")
+    left = [2]
+
+    def work() -> str:
+        with tracers.get_tracer("client").start_as_current_span("GET /chat"):
+            left[0] -= 1
+            if left[0] >= 0:
+                raise HTTPError(503)
+            return "ok"
+
+    with tracers.get_tracer("app").start_as_current_span("request"):
+        policy.call(work)
+    left[0] = 3
+    with pytest.raises(HTTPError):
+        policy.call(work)
+    undo()
+    tracers.shutdown()
+    meters.shutdown()
+    with urllib.request.urlopen(receiver) as answer:
+        found: dict[str, Any] = json.load(answer)
+    del breaker, pool
+    return found
+
+
+@pytest.fixture(scope="module")
+def spans(exported: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [
+        {**span, "scope": scope["scope"]["name"]}
+        for request in exported["/v1/traces"]
+        for resource in request["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    return sorted(found, key=lambda span: int(span["startTimeUnixNano"]))
+
+
+def test_the_tree_arrives_as_it_was(spans: list[dict[str, Any]]) -> None:
+    """Request, operation, attempts and the user's own spans arrive with their parents."""
+    by_id = {span["spanId"]: span["name"] for span in spans}
+    trace = [span for span in spans if span["traceId"] == spans[0]["traceId"]]
+    assert [(span["name"], by_id.get(span.get("parentSpanId", ""))) for span in trace] == [
+        ("request", None),
+        ("policy chat", "request"),
+        ("attempt", "policy chat"),
+        ("GET /chat", "attempt"),
+        ("attempt", "policy chat"),
+        ("GET /chat", "attempt"),
+        ("attempt", "policy chat"),
+        ("GET /chat", "attempt"),
+    ]
+    assert {span["scope"] for span in spans if span["name"] in ("attempt", "policy chat")} == {names.SCOPE}
+
+
+def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]]) -> None:
+    """The saved operation has no status, the failing one ERROR without a message; both are INTERNAL."""
+    saved, failed = (span for span in spans if span["name"] == "policy chat")
+    assert {span["kind"] for span in (saved, failed)} == {"SPAN_KIND_INTERNAL"}
+    assert saved["status"] == {}
+    assert attributes(saved) == {names.POLICY: "chat", names.ATTEMPT_COUNT: 3, names.OUTCOME: "success"}
+    assert failed["status"] == {"code": "STATUS_CODE_ERROR"}
+    assert attributes(failed)[names.ERROR_TYPE] == "overload"
+    assert attributes(failed)[names.STATUS_CODE] == 503
+
+
+def test_span_events_arrive(spans: list[dict[str, Any]]) -> None:
+    """Scheduled retries and the circuit that opened are events of the operation."""
+    saved, failed = (span for span in spans if span["name"] == "policy chat")
+    assert [event["name"] for event in saved["events"]] == [names.RETRY_SCHEDULED] * 2
+    assert attributes(saved["events"][0]) == {
+        names.DELAY: 0.001,
+        names.ATTEMPT: 1,
+        names.REASON: "backoff",
+        names.ERROR_TYPE: "overload",
+    }
+    assert names.STATE_CHANGE in [event["name"] for event in failed["events"]]
+
+
+def test_no_secret_arrives(exported: dict[str, Any]) -> None:
+    """The key in the error's message is nowhere in what was sent under our scope."""
+    ours = [
+        scope
+        for request in exported["/v1/traces"]
+        for resource in request["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        if scope["scope"]["name"] == names.SCOPE
+    ]
+    assert ours
+    assert "SECRET" not in json.dumps(ours)
+    assert "SECRET" not in json.dumps(exported["/v1/metrics"])
+
+
+def test_metrics_arrive_with_unit_and_type(exported: dict[str, Any]) -> None:
+    """All metrics that this traffic makes arrive under their names, as what they are."""
+    found = {
+        metric["name"]: metric
+        for request in exported["/v1/metrics"]
+        for resource in request["resourceMetrics"]
+        for scope in resource["scopeMetrics"]
+        if scope["scope"]["name"] == names.SCOPE
+        for metric in scope["metrics"]
+    }
+    assert set(found) == {metric.name for metric in names.METRICS} - {names.REJECTIONS.name, names.RATE_LIMIT_WAIT.name}
+    for metric in names.METRICS:
+        if metric.name in found:
+            arrived = found[metric.name]
+            assert {"counter": "sum", "histogram": "histogram", "gauge": "gauge"}[metric.kind] in arrived
+            assert arrived.get("unit", "") == metric.unit
+            assert arrived["description"] == metric.description
+    (duration, _) = found[names.POLICY_DURATION.name]["histogram"]["dataPoints"]
+    # Before 1.32 the SDK forgets, for exporters that name an aggregation of their own, what boundaries an instrument asked for.
+    if tuple(map(int, importlib.metadata.version("opentelemetry-sdk").split(".")[:2])) >= (1, 32):
+        assert tuple(duration["explicitBounds"]) == names.SECONDS
+
+
+def test_exemplars_arrive(exported: dict[str, Any], spans: list[dict[str, Any]]) -> None:
+    """The measurement of a duration carries the trace of its operation."""
+    traces = {span["traceId"] for span in spans if span["name"] == "policy chat"}
+    exemplars = [
+        exemplar["traceId"]
+        for request in exported["/v1/metrics"]
+        for resource in request["resourceMetrics"]
+        for scope in resource["scopeMetrics"]
+        for metric in scope["metrics"]
+        if metric["name"] == names.POLICY_DURATION.name
+        for point in metric["histogram"]["dataPoints"]
+        for exemplar in point.get("exemplars", [])
+    ]
+    assert exemplars
+    assert set(exemplars) <= traces

@@ -1,0 +1,809 @@
+"""`Bulkhead` and the native anyio limiters. Threads and several loops at once are in tests/test_limits_races.py."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import json
+import os
+import pickle
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.bulkhead_native import adapt_native
+from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.deadline import deadline
+from resilient_agents.errors import BulkheadFullError, DeadlineExceeded, PolicyTimeoutError, Rejected
+from resilient_agents.events import CallRejected, Waited
+from resilient_agents.policy import Policy
+from tests.conftest import Events, Harness, run_on
+
+LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+
+
+class Again:
+    """Calls what is inside twice; a retry that does not care."""
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        try:
+            await proceed(call)
+        except Exception:
+            pass
+        return await proceed(call)
+
+
+class Refuses:
+    """Refuses calls that were made to wait inside it."""
+
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        return proceed(call)
+
+    def recheck(self, call: Call) -> None:
+        raise Rejected("changed my mind", policy=call.name, strategy="refuses")
+
+
+async def value(result: Any = "value") -> Any:
+    return result
+
+
+async def fails(error: BaseException) -> None:
+    raise error
+
+
+async def test_a_call_passes_and_gives_its_slot_back(h: Harness) -> None:
+    """A result comes out as it is, and nothing stays in use."""
+    bulkhead = Bulkhead(1)
+    assert [await h.call(Policy(bulkhead), value, i) for i in range(3)] == [0, 1, 2]
+    assert bulkhead.in_use == 0
+
+
+async def test_the_slot_is_held_while_the_function_runs(h: Harness) -> None:
+    """`in_use` counts the call that is inside."""
+    bulkhead = Bulkhead(2)
+
+    async def look() -> int:
+        return bulkhead.in_use
+
+    assert await h.call(Policy(bulkhead), look) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
+async def test_the_slot_comes_back_however_the_call_ends(h: Harness, error: BaseException) -> None:
+    """Errors, and what is no Exception, come out as they are and give the slot back."""
+    bulkhead = Bulkhead(1)
+    with pytest.raises(type(error)) as caught:
+        await h.call(Policy(bulkhead), fails, error)
+    assert caught.value is error
+    assert bulkhead.in_use == 0
+
+
+async def test_no_slot_is_held_between_attempts(h: Harness) -> None:
+    """What repeats a call from outside takes a slot anew for each attempt."""
+    bulkhead = Bulkhead(1, queue=0)
+    assert await h.call(Policy(Again(), bulkhead), value) == "value"
+
+
+async def test_a_second_slot_of_a_full_bulkhead_is_refused(h: Harness) -> None:
+    """A task or thread that holds a slot and would wait for another is told that it waits for itself."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead, name="agent")
+
+    async def outer() -> Any:
+        return await h.call(policy, value)
+
+    with pytest.raises(BulkheadFullError, match=r"'agent'.*holds one of its 1 slots.*wait for itself.*another bulkhead"):
+        await h.call(policy, outer)
+    assert bulkhead.in_use == 0
+
+
+async def test_a_second_slot_is_granted_while_there_is_one(h: Harness) -> None:
+    """Only a full bulkhead refuses the same task."""
+    policy = Policy(Bulkhead(2))
+
+    async def outer() -> Any:
+        return await h.call(policy, value)
+
+    assert await h.call(policy, outer) == "value"
+
+
+async def test_a_nested_call_inside_a_stream_is_refused_too(h: Harness) -> None:
+    """The task that iterates a stream holds its slot, and would wait for itself."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    if h.blocking:
+        with policy.stream(lambda: iter([1, 2])) as stream:
+            for _ in stream:
+                with pytest.raises(BulkheadFullError, match="itself"):
+                    policy.call(lambda: None)
+    else:
+        async with policy.stream(lambda: iter([1, 2])) as stream:
+            async for _ in stream:
+                with pytest.raises(BulkheadFullError, match="itself"):
+                    await policy.acall(value)
+    assert bulkhead.in_use == 0
+
+
+@LOOPS
+def test_a_stream_that_outlived_its_task_belongs_to_nobody(runtime: str) -> None:
+    """A new task that happens to get the identity of the one that opened the stream is not taken for it."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async def scenario() -> None:
+        opened: list[Any] = []
+
+        async def opener() -> None:
+            opened.append(aiter(policy.stream(source)))
+            await anext(opened[0])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(opener)
+        gc.collect()
+        permit = next(iter(bulkhead._pool._held))
+        assert not bulkhead._pool.held_by(permit.owner)
+        await opened[0].aclose()
+
+    run_on(runtime, scenario)
+    assert bulkhead.in_use == 0
+
+
+async def test_queue_0_rejects_at_once(h: Harness) -> None:
+    """With queue=0 a full bulkhead makes nobody wait; the error carries its facts."""
+    bulkhead = Bulkhead(1, queue=0)
+    policy = Policy(bulkhead, name="agent")
+    events = Events()
+    policy.observe(events)
+    held = bulkhead._pool.take(None, -1)
+    assert held is not None
+    before = h.now()
+    with pytest.raises(BulkheadFullError, match=r"'agent' is full: all of its 1 slots.*queue=0") as caught:
+        await h.call(policy, value)
+    assert (caught.value.policy, caught.value.strategy, caught.value.retry_after) == ("agent", "bulkhead", None)
+    assert h.now() == before
+    assert events.of(CallRejected) == [CallRejected("agent", "bulkhead")]
+
+
+async def test_max_wait_0_rejects_at_once(h: Harness) -> None:
+    """With max_wait=0 nobody waits either."""
+    bulkhead = Bulkhead(1, max_wait=0)
+    bulkhead._pool.take(None, -1)
+    with pytest.raises(BulkheadFullError, match="max_wait=0"):
+        await h.call(Policy(bulkhead), value)
+    assert bulkhead.queued == 0
+
+
+@LOOPS
+def test_waiters_are_served_in_order_and_events_say_how_long(runtime: str) -> None:
+    """Ten calls through one slot run in the order they came, each told how long it waited."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead, name="agent")
+    events = Events()
+    policy.observe(events)
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        order.append(number)
+        await anyio.sleep(1)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(policy.acall, work, number)
+                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
+
+    run_on(runtime, scenario)
+    assert order == list(range(10))
+    assert [round(event.seconds) for event in events.of(Waited)] == list(range(1, 10))
+    assert {event.strategy for event in events.of(Waited)} == {"bulkhead"}
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+
+@LOOPS
+def test_a_bounded_queue_turns_away_who_comes_too_late(runtime: str) -> None:
+    """queue=1: the third of three is rejected, the second is served."""
+    bulkhead = Bulkhead(1, queue=1)
+    policy = Policy(bulkhead)
+    outcomes: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(1)
+
+    async def call() -> None:
+        try:
+            await policy.acall(work)
+            outcomes.append("ok")
+        except BulkheadFullError as error:
+            assert "1 calls wait already" in str(error)
+            outcomes.append("full")
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(call)
+
+    run_on(runtime, scenario)
+    assert outcomes == ["full", "ok", "ok"]
+
+
+@LOOPS
+@pytest.mark.parametrize("max_wait", [2, timedelta(seconds=2)])
+def test_max_wait_bounds_the_wait(runtime: str, max_wait: Any) -> None:
+    """After `max_wait` seconds a waiter gives up, and leaves no trace in the queue."""
+    bulkhead = Bulkhead(1, max_wait=max_wait)
+    policy = Policy(bulkhead)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 10)
+            await anyio.sleep(1)
+            before = anyio.current_time()
+            with pytest.raises(BulkheadFullError, match="came free within 2 s"):
+                await policy.acall(value)
+            assert anyio.current_time() - before == pytest.approx(2)
+            assert bulkhead.queued == 0
+
+    run_on(runtime, scenario)
+    assert bulkhead.in_use == 0
+
+
+def test_max_wait_bounds_the_wait_of_a_thread() -> None:
+    """A blocking caller gives up as well."""
+    bulkhead = Bulkhead(1, max_wait=0.01)
+    bulkhead._pool.take(None, -1)
+    with pytest.raises(BulkheadFullError, match="came free within 0.01 s"):
+        Policy(bulkhead).call(lambda: None)
+    assert bulkhead.queued == 0
+
+
+@LOOPS
+def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None:
+    """Who set the limit says what happened."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(Timeout(2), bulkhead)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 10)
+            await anyio.sleep(1)
+            with pytest.raises(PolicyTimeoutError):
+                await policy.acall(value)
+            with deadline(1), pytest.raises(DeadlineExceeded):
+                await Policy(bulkhead).acall(value)
+            assert bulkhead.queued == 0
+
+    run_on(runtime, scenario)
+    assert bulkhead.in_use == 0
+
+
+def test_a_timeout_that_ends_the_wait_of_a_thread_raises_its_own_error() -> None:
+    """The same in blocking code."""
+    bulkhead = Bulkhead(1)
+    bulkhead._pool.take(None, -1)
+    with pytest.raises(PolicyTimeoutError):
+        Policy(Timeout(0.01), bulkhead).call(lambda: None)
+    with deadline(0.01), pytest.raises(DeadlineExceeded):
+        Policy(bulkhead).call(lambda: None)
+    assert bulkhead.queued == 0
+
+
+@LOOPS
+def test_a_call_that_waited_is_checked_again_and_gives_its_slot_back(runtime: str) -> None:
+    """A layer outside may refuse a call that had to wait; the function does not run then."""
+    bulkhead = Bulkhead(1)
+    ran: list[int] = []
+
+    async def work() -> None:
+        ran.append(1)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 1)
+            await anyio.sleep(0.5)
+            with pytest.raises(Rejected, match="changed my mind"):
+                await Policy(Refuses(), bulkhead).acall(work)
+
+    run_on(runtime, scenario)
+    assert not ran
+    assert bulkhead.in_use == 0
+
+
+@LOOPS
+def test_a_cancelled_waiter_leaves_and_a_cancelled_holder_gives_back(runtime: str) -> None:
+    """Cancellation leaks neither a place in the queue nor a slot."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep_forever)
+            await anyio.sleep(1)
+            group.start_soon(policy.acall, anyio.sleep_forever)
+            await anyio.sleep(1)
+            assert (bulkhead.in_use, bulkhead.queued) == (1, 1)
+            group.cancel_scope.cancel()
+        assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+    run_on(runtime, scenario)
+
+
+@LOOPS
+def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> None:
+    """A waiter cancelled after it was granted the slot, but before it ran, passes it to the next."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    ran: list[str] = []
+
+    async def work(name: str) -> None:
+        ran.append(name)
+
+    async def scenario() -> None:
+        held = bulkhead._pool.take(None, -1)
+        assert held is not None
+        scope = anyio.CancelScope()
+
+        async def cancelled() -> None:
+            with scope:
+                await policy.acall(work, "cancelled")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancelled)
+            await anyio.sleep(1)
+            group.start_soon(policy.acall, work, "next")
+            await anyio.sleep(1)
+            bulkhead._pool.give_back(held)
+            scope.cancel()
+
+    run_on(runtime, scenario)
+    assert ran == ["next"]
+    assert bulkhead.in_use == 0
+
+
+def test_a_blocking_wait_on_an_event_loop_is_refused() -> None:
+    """It would stop the loop, and with it whoever could give a slot back."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 1)
+            await anyio.sleep(0.5)
+            with pytest.raises(BulkheadFullError, match=r"event loop's own thread.*await policy.acall"):
+                policy.call(lambda: None)
+
+    run_on("asyncio", scenario)
+    run_on("trio", scenario)
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+
+@LOOPS
+def test_an_undeclared_async_function_waits_as_an_awaitable(runtime: str) -> None:
+    """A callable that only turned out to be async when it was called need not be refused: its wait is awaited."""
+    bulkhead = Bulkhead(1)
+
+    @Policy(bulkhead)
+    def undeclared() -> Awaitable[str]:
+        return value()
+
+    async def scenario() -> None:
+        assert await undeclared() == "value"  # from here on it is known
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 1)
+            await anyio.sleep(0.5)
+            assert await undeclared() == "value"
+
+    run_on(runtime, scenario)
+    assert bulkhead.in_use == 0
+
+
+async def test_a_stream_holds_its_slot_until_it_closes(h: Harness) -> None:
+    """The slot is in use between items and comes back at the end."""
+    bulkhead = Bulkhead(1)
+    stream = Policy(bulkhead).stream(lambda: iter([1, 2, 3]))
+    seen = []
+    if h.blocking:
+        for _ in stream:
+            seen.append(bulkhead.in_use)
+    else:
+        async for _ in stream:
+            seen.append(bulkhead.in_use)
+    assert seen == [1, 1, 1]
+    assert bulkhead.in_use == 0
+
+
+async def test_a_stream_that_is_closed_early_gives_its_slot_back(h: Harness) -> None:
+    """Leaving the block is enough."""
+    bulkhead = Bulkhead(1)
+    stream = Policy(bulkhead).stream(lambda: iter([1, 2, 3]))
+    if h.blocking:
+        with stream:
+            assert next(iter(stream)) == 1
+    else:
+        async with stream:
+            assert await anext(aiter(stream)) == 1
+    assert bulkhead.in_use == 0
+
+
+async def test_a_stream_that_fails_before_its_first_item_gives_its_slot_back(h: Harness) -> None:
+    """An error in opening gives the slot back at once."""
+    bulkhead = Bulkhead(1)
+
+    def broken() -> Iterator[int]:
+        raise ValueError("mine")
+        yield 1
+
+    with pytest.raises(ValueError, match="mine"):
+        await h.items(Policy(bulkhead).stream(broken))
+    assert bulkhead.in_use == 0
+
+
+class InThread:
+    """A function that runs in a worker thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def __call__(self) -> str:
+        self.thread = threading.current_thread()
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return "value"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """For what another thread is just about to do."""
+    give_up = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        give_up.wait(0.001)
+    raise AssertionError("it never came about")
+
+
+def test_isolation_thread_runs_plain_functions_in_threads_of_its_own() -> None:
+    """A plain function leaves the caller's thread, and its result comes back."""
+    bulkhead = Bulkhead(1, isolation="thread")
+    thread = Policy(bulkhead).call(threading.current_thread)
+    assert thread is not threading.current_thread()
+    assert thread.daemon
+    assert bulkhead.in_use == 0
+
+
+def test_isolation_thread_leaves_coroutine_functions_where_they_are() -> None:
+    """An async function runs on its loop."""
+
+    async def where() -> threading.Thread:
+        return threading.current_thread()
+
+    policy = Policy(Bulkhead(1, isolation="thread"))
+    assert asyncio.run(policy.acall(where)) is threading.current_thread()
+    assert asyncio.run(policy(where)()) is threading.current_thread()
+
+
+@pytest.mark.parametrize("isolation", ["thread", "caller"])
+def test_the_slot_of_a_thread_that_was_left_behind_comes_back_when_it_ends(isolation: Any) -> None:
+    """After a time limit the function still runs, and so its slot is in use."""
+    bulkhead = Bulkhead(1, queue=0, isolation=isolation)
+    outside, inside = Policy(Timeout(0.02, thread=False), bulkhead), Policy(bulkhead, Timeout(0.02, thread=True))
+    policy = outside if isolation == "thread" else inside
+    work = InThread()
+    with pytest.raises(PolicyTimeoutError):
+        policy.call(work)
+    assert bulkhead.in_use == 1
+    with pytest.raises(BulkheadFullError):
+        policy.call(lambda: None)
+    work.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
+    assert policy.call(lambda: "again") == "again"
+
+
+def test_the_slot_of_a_cancelled_async_caller_comes_back_when_its_thread_ends() -> None:
+    """The same for `acall`, when the task is cancelled."""
+    bulkhead = Bulkhead(1, isolation="thread")
+    work = InThread()
+
+    async def main() -> None:
+        task = asyncio.create_task(Policy(bulkhead).acall(work))
+        await asyncio.to_thread(work.begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert bulkhead.in_use == 1
+
+    asyncio.run(main())
+    work.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
+
+
+def test_a_thread_left_behind_by_an_earlier_attempt_does_not_hold_a_later_slot() -> None:
+    """Each slot waits for its own thread only."""
+    bulkhead = Bulkhead(2)
+    first = InThread()
+    calls: list[Callable[[], str]] = [first, lambda: "second"]
+    policy = Policy(Again(), bulkhead, Timeout(0.02, thread=True))
+    assert policy.call(lambda: calls.pop(0)()) == "second"
+    assert bulkhead.in_use == 1
+    first.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
+
+
+def test_a_worker_that_asks_for_a_second_slot_would_wait_for_itself() -> None:
+    """With isolation="thread" the holder is the worker, and it is refused as such."""
+    bulkhead = Bulkhead(1, isolation="thread")
+    policy = Policy(bulkhead)
+    with pytest.raises(BulkheadFullError, match="itself"):
+        policy.call(lambda: policy.call(lambda: None))
+    assert bulkhead.in_use == 0
+
+
+def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
+    """A loop closed under a holder and a waiter: the slot is free for the next, and is not given back twice later."""
+    bulkhead = Bulkhead(1, queue=1)
+    policy = Policy(bulkhead)
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(policy.acall(asyncio.sleep, 100)) for _ in range(2)]
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+    loop.run_forever()
+    assert (bulkhead.in_use, bulkhead.queued) == (1, 1)
+    loop.close()
+    assert policy.call(lambda: "free") == "free"
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+    held = bulkhead._pool.take(None, -1)
+    del tasks, task
+    gc.collect()  # ends the coroutines of the closed loop
+    assert bulkhead.in_use == 1
+    assert held is not None
+
+
+def test_one_loop_after_another() -> None:
+    """Sequential `asyncio.run` calls share a bulkhead without trouble, waiting included."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    async def main() -> None:
+        await asyncio.gather(*(policy.acall(asyncio.sleep, 0) for _ in range(3)))
+
+    for _ in range(3):
+        asyncio.run(main())
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_call_that_runs_across_a_fork_ends_harmlessly_in_the_child() -> None:
+    """The child has full capacity, and the end of the call it was born in adds nothing to it."""
+    bulkhead = Bulkhead(1, queue=0)
+    policy = Policy(bulkhead)
+    child = policy.call(os.fork)
+    if child == 0:
+        ok = bulkhead.in_use == 0 and policy.call(lambda: bulkhead.in_use) == 1
+        held = bulkhead._pool.take(None, -1)
+        ok = ok and held is not None and bulkhead._pool.claim(None, 1) is None
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bulkhead.in_use == 0
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_says_that_it_cannot_be_pickled_or_copied(duplicate: Callable[[Any], Any]) -> None:
+    """A copy would be a second limit."""
+    with pytest.raises(TypeError, match="live state"):
+        duplicate(Bulkhead(1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0,), {}, "limit must be at least 1, got 0"),
+        ((2.5,), {}, "limit must be an int, got 2.5"),
+        ((1,), {"queue": -1}, "queue must be at least 0, got -1"),
+        ((1,), {"max_wait": -1}, "max_wait must be at least 0 seconds, got -1"),
+        ((1,), {"isolation": "process"}, 'isolation must be "caller" or "thread", got \'process\''),
+    ],
+)
+def test_wrong_options_fail_at_once(arguments: tuple[Any], options: dict[str, Any], message: str) -> None:
+    """The error names the option, the rule and the value."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        Bulkhead(*arguments, **options)
+
+
+def test_it_describes_itself_as_plain_data() -> None:
+    """Options and live state, for json; the repr is the constructor."""
+    bulkhead = Bulkhead(3, queue=5, max_wait=1, isolation="thread")
+    assert json.loads(json.dumps(bulkhead.describe())) == {
+        "strategy": "bulkhead",
+        "limit": 3,
+        "queue": 5,
+        "max_wait": 1.0,
+        "isolation": "thread",
+        "in_use": 0,
+        "queued": 0,
+    }
+    assert repr(bulkhead) == "Bulkhead(3, queue=5, max_wait=1.0, isolation='thread')"
+    assert repr(Bulkhead(3)) == "Bulkhead(3)"
+
+
+NATIVE = pytest.mark.parametrize("make", [anyio.CapacityLimiter, anyio.Semaphore])
+
+
+def native(thing: Any) -> Any:
+    adapted = adapt_native(thing)
+    assert adapted is not None
+    return adapted
+
+
+def test_only_anyio_objects_are_adapted() -> None:
+    """Anything else is left to the other adapters."""
+    assert adapt_native(object()) is None
+    assert adapt_native(Bulkhead(1)) is None
+
+
+@NATIVE
+@LOOPS
+def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int], Any]) -> None:
+    """At most its own number of calls is inside; those that waited say so, and all slots come back."""
+    limiter = make(2)
+    policy = Policy(native(limiter))
+    events = Events()
+    policy.observe(events)
+    inside, peak = 0, 0
+
+    async def work() -> None:
+        nonlocal inside, peak
+        inside += 1
+        peak = max(peak, inside)
+        await anyio.sleep(1)
+        inside -= 1
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(policy.acall, work)
+        assert limiter.statistics().tasks_waiting == 0
+        assert await policy.acall(value) == "value"
+
+    run_on(runtime, scenario)
+    assert peak == 2
+    assert [round(event.seconds) for event in events.of(Waited)] == [1, 1, 2, 2]
+
+
+@NATIVE
+@LOOPS
+def test_one_task_may_hold_two_slots_of_a_native_limiter(runtime: str, make: Callable[[int], Any]) -> None:
+    """anyio refuses the same task twice when it borrows for itself; here every call borrows."""
+    policy = Policy(native(make(2)))
+
+    async def nested() -> Any:
+        return await policy.acall(value)
+
+    async def scenario() -> None:
+        assert await policy.acall(nested) == "value"
+
+    run_on(runtime, scenario)
+
+
+@NATIVE
+@LOOPS
+def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make: Callable[[int], Any]) -> None:
+    """Neither a holder nor a waiter leaks."""
+    strategy = native(make(1))
+    policy = Policy(strategy)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep_forever)
+            group.start_soon(policy.acall, anyio.sleep_forever)
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+        assert await policy.acall(value) == "value"
+
+    run_on(runtime, scenario)
+    assert strategy._inside == 0
+
+
+@NATIVE
+def test_a_native_limiter_in_blocking_code_says_what_to_use(make: Callable[[int], Any]) -> None:
+    """It cannot wait there."""
+    with pytest.raises(TypeError, match="async code only: use Bulkhead"):
+        Policy(native(make(1))).call(lambda: None)
+
+
+@NATIVE
+def test_a_native_limiter_of_another_backend_says_what_to_use(make: Callable[[int], Any]) -> None:
+    """First used on asyncio, it cannot work on trio."""
+    policy = Policy(native(make(1)))
+
+    async def scenario() -> None:
+        await policy.acall(value)
+
+    run_on("asyncio", scenario)
+    with pytest.raises(TypeError, match="first used on asyncio and cannot work on trio: use Bulkhead"):
+        run_on("trio", scenario)
+
+
+@NATIVE
+def test_a_native_limiter_in_use_on_another_loop_says_what_to_use(make: Callable[[int], Any]) -> None:
+    """Two live loops would lose wake-ups; one after another is fine."""
+    policy = Policy(native(make(5)))
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match="in use on another event loop.*use Bulkhead"):
+            await asyncio.to_thread(lambda: asyncio.run(policy.acall(value)))
+
+    for _ in range(2):
+        asyncio.run(policy.acall(main))
+
+
+@NATIVE
+@LOOPS
+def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callable[[int], Any]) -> None:
+    """One stream is one call here too."""
+    strategy = native(make(1))
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async def scenario() -> None:
+        async with Policy(strategy).stream(source) as stream:
+            assert [strategy._inside async for _ in stream] == [1, 1]
+        assert strategy._inside == 0
+
+    run_on(runtime, scenario)
+
+
+@NATIVE
+def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[[int], Any]) -> None:
+    """It is given back on the loop, when the thread ends."""
+    strategy = native(make(1))
+    work = InThread()
+
+    async def main() -> None:
+        with pytest.raises(PolicyTimeoutError):
+            await Policy(strategy, Timeout(0.02, thread=True)).acall(work)
+        assert strategy._inside == 1
+        work.go_on.set()
+        assert await Policy(strategy).acall(value) == "value"
+
+    asyncio.run(main())
+    assert strategy._inside == 0
+
+
+@NATIVE
+@LOOPS
+def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Callable[[int], Any]) -> None:
+    """A layer outside may refuse the call after its wait, and the slot comes back."""
+    strategy = native(make(1))
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(strategy).acall, anyio.sleep, 1)
+            await anyio.sleep(0.5)
+            with pytest.raises(Rejected, match="changed my mind"):
+                await Policy(Refuses(), strategy).acall(value)
+
+    run_on(runtime, scenario)
+    assert strategy._inside == 0
+
+
+@NATIVE
+def test_a_native_limiter_describes_itself(make: Callable[[int], Any]) -> None:
+    """Plain data again."""
+    strategy = native(make(1))
+    assert json.loads(json.dumps(strategy.describe()))["native"] == f"anyio.{make.__name__}"
+    assert make.__name__ in repr(strategy)

@@ -1,0 +1,174 @@
+"""`@resilient`: every form of it, and what it says to others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiolimiter
+import anyio
+import pybreaker
+import pytest
+import tenacity
+
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpenError,
+    Fallback,
+    Policy,
+    RateLimit,
+    Retry,
+    Timeout,
+    fixed,
+    resilient,
+)
+
+
+class Failing:
+    def __init__(self, times: int) -> None:
+        self.calls, self.times = 0, times
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise ConnectionError
+        return "fine"
+
+
+def kinds(policy: Policy) -> list[str]:
+    return [described["strategy"] for described in policy.describe()["strategies"]]
+
+
+def built(**options: Any) -> Policy:
+    """The policy that the sugar builds."""
+    policies: list[Policy] = []
+
+    class Spying(Policy):
+        def __call__(self, fn: Any) -> Any:
+            policies.append(self)
+            return fn
+
+    from resilient_agents import decorator
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decorator, "Policy", Spying)
+        resilient(**options)(print)
+    return policies[0]
+
+
+def test_with_a_policy() -> None:
+    """The function is guarded by that very policy."""
+    breaker = CircuitBreaker(failures=1)
+    guarded = resilient(Policy(breaker))(Failing(9))
+    with pytest.raises(ConnectionError):
+        guarded()
+    assert breaker.state == "open"
+
+
+def test_with_strategies() -> None:
+    """Ours and native ones, outermost first."""
+    failing = Failing(2)
+    assert (
+        resilient(Retry(3, wait=fixed(0)), pybreaker.CircuitBreaker(), Timeout(10, thread=False))(failing)() == "fine"
+    )
+    native = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), sleep=lambda _: None)
+    assert resilient(native)(Failing(2))() == "fine"
+
+
+def test_options_build_the_canonical_order() -> None:
+    """Fallback, total limit, retry, breaker, rate limit, bulkhead, attempt limit, however they are written."""
+    policy = built(
+        attempt_timeout=10, bulkhead=8, rate_limit="60/min", breaker="canonical", retry=3, timeout=30, fallback=print
+    )
+    assert kinds(policy) == ["fallback", "timeout", "retry", "circuit_breaker", "rate_limit", "bulkhead", "timeout"]
+    described = policy.describe()["strategies"]
+    assert (described[1]["seconds"], described[6]["seconds"], described[3]["name"]) == (30, 10, "canonical")
+    assert kinds(built(retry=2, timeout=None)) == ["retry"]
+
+
+def test_options_take_strategies_too() -> None:
+    """Ours and native objects in place of the short values."""
+    policy = built(
+        fallback=Fallback(value=1),
+        timeout=Timeout(5),
+        retry=tenacity.AsyncRetrying(),
+        breaker=pybreaker.CircuitBreaker(),
+        rate_limit=RateLimit(5),
+        bulkhead=Bulkhead(2),
+    )
+    assert kinds(policy) == ["fallback", "timeout", "retry", "circuit_breaker", "rate_limit", "bulkhead"]
+
+    async def native() -> None:
+        limits = built(rate_limit=aiolimiter.AsyncLimiter(5), bulkhead=anyio.CapacityLimiter(2))
+        assert kinds(limits) == ["rate_limit", "bulkhead"]
+
+    asyncio.run(native())
+
+
+def test_a_breaker_is_shared_by_its_name() -> None:
+    """Two functions that name the same breaker open and close together; True is one of its own."""
+    failing, fine = resilient(breaker="shared")(Failing(9)), resilient(breaker="shared")(Failing(0))
+    for _ in range(5):
+        with pytest.raises(ConnectionError):
+            failing()
+    with pytest.raises(CircuitOpenError, match="'shared' is open"):
+        fine()
+    assert resilient(breaker=True)(Failing(0))() == "fine"
+
+
+def test_a_breaker_made_elsewhere_is_found_by_its_name() -> None:
+    """So its options can differ from the defaults."""
+    breaker = CircuitBreaker("elsewhere", failures=1)
+    with pytest.raises(ConnectionError):
+        resilient(breaker="elsewhere")(Failing(9))()
+    assert breaker.state == "open"
+
+
+def test_a_fallback_may_be_a_value() -> None:
+    """Whatever is not callable is returned instead."""
+    assert resilient(fallback="stand-in")(Failing(9))() == "stand-in"
+    assert resilient(fallback=lambda error: type(error).__name__)(Failing(9))() == "ConnectionError"
+
+
+def test_the_name_is_the_policys() -> None:
+    """It shows in errors."""
+    guarded = resilient(breaker=CircuitBreaker(failures=1), name="tool")(Failing(9))
+    with pytest.raises(ConnectionError):
+        guarded()
+    with pytest.raises(CircuitOpenError, match="'tool' is open"):
+        guarded()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: resilient(),
+        lambda: resilient(Failing(0).__call__),
+        lambda: resilient("openai"),
+        lambda: resilient(retries=3),
+        lambda: resilient(Retry(3), timeout=3),
+    ],
+)
+def test_everything_else_lists_the_forms(use: Any) -> None:
+    """A bare @resilient, a name, an unknown option, two forms mixed."""
+    with pytest.raises(
+        TypeError, match=r"@resilient\(policy\)[\s\S]*@resilient\(Retry\(3\), Timeout\(10\)\)[\s\S]*breaker="
+    ):
+        use()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retry": 0}, "attempts must be"),
+        ({"timeout": -1}, "seconds must be"),
+        ({"breaker": 3}, "breaker must be a name"),
+        ({"bulkhead": 0}, "limit must be"),
+        ({"rate_limit": "fast"}, "rate"),
+    ],
+)
+def test_bad_values_say_which(options: dict[str, Any], message: str) -> None:
+    """The error of the strategy, when the decorator is built."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        resilient(**options)

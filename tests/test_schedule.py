@@ -1,0 +1,276 @@
+"""The schedule of `RateLimit`, tested without a clock: `now` is an argument."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from resilient_agents.adapters.schedule import Reservation, Schedule
+
+EPSILON = 1e-6
+
+
+def worst_excess(starts: list[tuple[float, float]], rate: float, burst: float) -> float:
+    """By how much the starts `(time, cost)` exceed `burst + rate * T` in the worst of all windows."""
+    starts = sorted(starts)
+    worst = float("-inf")
+    for first in range(len(starts)):
+        total = 0.0
+        for time, cost in starts[first:]:
+            total += cost
+            worst = max(worst, total - burst - rate * (time - starts[first][0]))
+    return worst
+
+
+def test_a_burst_starts_at_once_and_no_more() -> None:
+    """After idling exactly `burst` calls start at once."""
+    schedule = Schedule(rate=1.0, burst=3.0)
+    assert [schedule.take(100.0, 1.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_one_call_per_interval_after_the_burst() -> None:
+    """When the burst is spent, one call starts per 1/rate seconds."""
+    schedule = Schedule(rate=2.0, burst=1.0)
+    assert schedule.take(0.0, 1.0)
+    assert not schedule.take(0.49, 1.0)
+    assert schedule.take(0.5, 1.0)
+
+
+def test_idling_saves_up_no_more_than_the_burst() -> None:
+    """A long pause is worth `burst` calls, not more."""
+    schedule = Schedule(rate=1.0, burst=2.0)
+    schedule.take(0.0, 2.0)
+    assert schedule.available(1_000_000.0) == pytest.approx(2.0)
+
+
+def test_a_refused_take_changes_nothing() -> None:
+    """Asking in vain does not put anybody back."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    for _ in range(10):
+        schedule.take(0.5, 1.0)
+    assert schedule.delay(0.5, 1.0) == pytest.approx(0.5)
+
+
+def test_reservations_are_served_in_order() -> None:
+    """Each reservation is due one interval after the one before it."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    assert [schedule.reserve(0.0, 1.0).due for _ in range(3)] == pytest.approx([1.0, 2.0, 3.0])
+
+
+def test_a_small_request_does_not_overtake_a_large_one() -> None:
+    """A cheap call that comes while an expensive one waits is due after it."""
+    schedule = Schedule(rate=1.0, burst=10.0)
+    schedule.take(0.0, 10.0)
+    large = schedule.reserve(0.0, 8.0)
+    assert not schedule.take(0.0, 0.1)
+    assert schedule.reserve(0.0, 0.1).due > large.due
+
+
+def test_delay_tells_when_a_newcomer_would_start() -> None:
+    """The delay that is told is the one that a reservation then gets."""
+    schedule = Schedule(rate=4.0, burst=2.0)
+    for _ in range(5):
+        told = schedule.delay(0.0, 1.0)
+        assert schedule.reserve(0.0, 1.0).due == pytest.approx(told)
+
+
+def test_the_newest_reservation_comes_back() -> None:
+    """When the last in line leaves, the next newcomer gets its place."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    first, last = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0)
+    schedule.cancel(last)
+    assert schedule.delay(0.0, 1.0) == pytest.approx(2.0)
+    schedule.cancel(first)
+    assert schedule.delay(0.0, 1.0) == pytest.approx(1.0)
+    assert schedule.waiting == 0
+
+
+def test_any_other_reservation_stays_spent() -> None:
+    """When one in the middle leaves, a newcomer does not meet the last one at its time."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    first, last = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0)
+    schedule.cancel(first)
+    assert schedule.reserve(0.0, 1.0).due == pytest.approx(last.due + 1.0)
+
+
+def test_those_who_wake_late_together_do_not_start_together() -> None:
+    """Waiters of a loop that was blocked are let through one interval apart, in order."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(4)]
+    assert [schedule.start(each, 10.0) for each in late] == [True, False, False, False]
+    assert [each.due for each in late[1:]] == pytest.approx([11.0, 12.0, 13.0])
+    assert [schedule.start(each, each.due) for each in late[1:]] == [True, True, True]
+
+
+def test_a_late_one_uses_what_the_burst_still_has() -> None:
+    """Nobody started in the meantime, so late ones start at once as far as the burst goes."""
+    schedule = Schedule(rate=1.0, burst=3.0)
+    schedule.take(0.0, 3.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(4)]
+    assert [schedule.start(each, 100.0) for each in late] == [True, True, True, False]
+
+
+def test_who_does_not_come_holds_up_nobody() -> None:
+    """While a blocked loop misses its turns, others start when they were told."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    for _ in range(3):
+        schedule.reserve(0.0, 1.0)  # a blocked loop's
+    other = schedule.reserve(0.0, 1.0)
+    assert other.due == pytest.approx(4.0)
+    assert schedule.start(other, 4.0)
+    assert schedule.take(5.0, 1.0)
+
+
+def test_on_time_ones_line_up_behind_late_ones_that_were_told_a_new_time() -> None:
+    """Late ones keep their order, and one that was due meanwhile does not get in between."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(3)]
+    other = schedule.reserve(0.0, 1.0)
+    assert [schedule.start(each, 4.0) for each in late] == [True, False, False]
+    assert not schedule.start(other, 4.0)
+    assert [*(each.due for each in late[1:]), other.due] == pytest.approx([5.0, 6.0, 7.0])
+
+
+def test_newcomers_are_told_the_truth_after_a_loop_came_late() -> None:
+    """The delay that a newcomer is told counts those who were put back."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(3)]
+    on_time = [schedule.reserve(3.5, 1.0) for _ in range(2)]  # due at 4 and 5
+    for each in late:
+        schedule.start(each, 3.5)  # 3.5, and put back to 4.5 and 5.5
+    for each in on_time:
+        schedule.start(each, each.due)  # put back to 6.5 and 7.5
+    assert schedule.delay(5.0, 1.0) == pytest.approx(3.5)
+
+
+def test_a_timer_that_fires_a_nanosecond_early_is_not_sent_back() -> None:
+    """Event loops fire timers up to their clock's resolution early."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    reservation = schedule.reserve(0.0, 1.0)
+    assert schedule.start(reservation, reservation.due - 0.9e-9)
+
+
+costs = st.sampled_from([0.25, 1.0, 1.0, 1.0, 2.0, 3.0])
+
+
+@given(
+    rate=st.sampled_from([0.5, 1.0, 7.0]),
+    burst=st.sampled_from([3.0, 4.5, 10.0]),
+    arrivals=st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.1, 1.0, 5.0]), costs), max_size=30),
+)
+@settings(max_examples=150, deadline=None)
+def test_punctual_callers_start_when_a_plain_token_bucket_would_let_them(
+    rate: float, burst: float, arrivals: list[tuple[float, float]]
+) -> None:
+    """Without lateness or cancellation the schedule equals a FIFO token bucket, computed the naive way."""
+    schedule = Schedule(rate, burst)
+    tokens, clock, expected, actual = burst, 0.0, [], []
+    waiting: list[Reservation] = []
+    for now, cost in zip(itertools.accumulate(gap for gap, _ in arrivals), [cost for _, cost in arrivals], strict=True):
+        while waiting and waiting[0].due <= now:
+            assert schedule.start(waiting[0], waiting[0].due)
+            waiting.pop(0)
+        if schedule.take(now, cost):
+            actual.append(now)
+        else:
+            waiting.append(schedule.reserve(now, cost))
+            actual.append(waiting[-1].due)
+        begins = max(now, clock)
+        tokens = min(burst, tokens + (begins - clock) * rate)
+        if tokens < cost:
+            begins += (cost - tokens) / rate
+            tokens = cost
+        tokens, clock = tokens - cost, begins
+        expected.append(begins)
+    assert actual == pytest.approx(expected, abs=1e-6)
+
+
+class AnyCourseOfEvents(RuleBasedStateMachine):
+    """Callers arrive, come on time, late, twice late or never, and leave: the promise holds in every window."""
+
+    rate, burst = 2.0, 3.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = Schedule(self.rate, self.burst)
+        self.now = 0.0
+        self.waiting: list[Reservation] = []
+        self.starts: list[tuple[float, float]] = []
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 0.5, 1.0, 1.7, 10.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(cost=costs)
+    def someone_comes(self, cost: float) -> None:
+        if self.schedule.take(self.now, cost):
+            self.starts.append((self.now, cost))
+        else:
+            self.waiting.append(self.schedule.reserve(self.now, cost))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def one_that_is_due_wakes(self, data: Any) -> None:
+        due = [each for each in self.waiting if each.due <= self.now]
+        if due:
+            self.wake(data.draw(st.sampled_from(due)))
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def the_next_one_is_on_time(self) -> None:
+        following = min(self.waiting, key=lambda each: each.due)
+        self.now = max(self.now, following.due)
+        self.wake(following)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def one_leaves(self, data: Any) -> None:
+        leaving = data.draw(st.sampled_from(self.waiting))
+        self.waiting.remove(leaving)
+        self.schedule.cancel(leaving)
+
+    def wake(self, reservation: Reservation) -> None:
+        before = reservation.due
+        if self.schedule.start(reservation, self.now):
+            self.waiting.remove(reservation)
+            self.starts.append((self.now, reservation.cost))
+        else:
+            assert reservation.due > max(before, self.now)
+
+    @invariant()
+    def no_window_holds_too_many_starts(self) -> None:
+        assert worst_excess(self.starts, self.rate, self.burst) < EPSILON
+
+    @invariant()
+    def the_count_of_the_waiting_is_right(self) -> None:
+        assert self.schedule.waiting == len(self.waiting)
+
+    def teardown(self) -> None:
+        """Whoever waits gets its turn, and within the time that the rate needs for them."""
+        if not self.waiting:
+            return
+        total = sum(each.cost for each in self.waiting)
+        told = max(each.due for each in self.waiting)
+        bound = max(told, self.now) + (total + self.burst) / self.rate
+        while self.waiting:
+            self.the_next_one_is_on_time()
+        assert self.now <= bound + EPSILON
+        assert worst_excess(self.starts, self.rate, self.burst) < EPSILON
+
+
+AnyCourseOfEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+test_any_course_of_events = AnyCourseOfEvents.TestCase

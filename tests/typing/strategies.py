@@ -1,0 +1,171 @@
+"""Options of strategies, the classifier, deadlines, waits and errors."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any, assert_type
+
+import aiolimiter
+import anyio
+import pybreaker
+import tenacity
+
+from resilient_agents import (
+    Bulkhead,
+    BulkheadFullError,
+    CircuitBreaker,
+    CircuitOpenError,
+    DeadlineExceeded,
+    Failure,
+    Fallback,
+    Policy,
+    PolicyTimeoutError,
+    RateLimit,
+    RateLimitedError,
+    Rejected,
+    ResilienceError,
+    Retry,
+    RetryBudget,
+    StreamTruncatedError,
+    Timeout,
+    classify,
+    counts_against_dependency,
+    deadline,
+    exponential,
+    fibonacci,
+    fixed,
+    http_failure,
+    is_transient,
+    linear,
+    register,
+    remaining,
+)
+
+
+class MyError(Exception):
+    pass
+
+
+def mine(error: Exception) -> bool:
+    return "mine" in str(error)
+
+
+# ----------------------------------------------------------------------------------------------------------------- retry
+
+Retry()
+Retry(5, on=MyError, wait=fixed(1), stop=tenacity.stop_after_delay(10))
+Retry(5, on=(is_transient, MyError, mine), when=http_failure, max_retry_after=timedelta(minutes=1))
+Retry(5, on=tenacity.retry_if_exception_type(OSError), wait=tenacity.wait_fixed(1) + tenacity.wait_random(0, 1))
+Retry(None, stop=tenacity.stop_after_attempt(3), before_sleep=lambda state: print(state.attempt_number))
+Retry("3")  # type: ignore[arg-type]
+Retry(3, 5)  # type: ignore[call-arg, misc, unused-ignore]
+Retry(on="MyError")  # type: ignore[arg-type]
+Retry(wait=1)  # type: ignore[arg-type]
+Retry(waits=fixed(1))  # type: ignore[call-arg]
+
+budget = RetryBudget(0.1, per_second=2, window=timedelta(seconds=5))
+Retry(budget=budget)
+assert_type(budget.remaining, int)
+Retry(budget=0.1)  # type: ignore[arg-type]
+
+for wait in (exponential(0.1, factor=3, max=5), linear(1, step=2), fibonacci(timedelta(seconds=1)), fixed(2, jitter="full")):
+    Retry(wait=wait)
+    tenacity.Retrying(wait=wait)
+exponential(jitter=lambda delay: delay * 2)
+exponential(jitter=None)
+exponential(jitter="some")  # type: ignore[arg-type]
+exponential("1")  # type: ignore[arg-type]
+
+# --------------------------------------------------------------------------------------------------------------- breaker
+
+breaker = CircuitBreaker("openai", failures=None, failure_rate=0.5, window=timedelta(minutes=1), slow_call=5)
+CircuitBreaker(on=(counts_against_dependency, MyError), when=http_failure, shadow=True)
+assert_type(breaker.name, str | None)
+assert_type(breaker.retry_after, float | None)
+assert_type(breaker.metrics(), dict[str, Any])
+if breaker.state == "half-open":
+    breaker.close()
+elif breaker.state == "open":
+    breaker.half_open()
+else:
+    breaker.open()
+breaker.state = "open"  # type: ignore[misc]
+CircuitBreaker(failures="5")  # type: ignore[arg-type]
+CircuitBreaker(5)  # type: ignore[arg-type]
+CircuitBreaker("openai", 5)  # type: ignore[call-arg, misc, unused-ignore]
+
+# ---------------------------------------------------------------------------------------------------------------- others
+
+bulkhead = Bulkhead(8, queue=100, max_wait=timedelta(seconds=1), isolation="thread")
+assert_type(bulkhead.in_use, int)
+Bulkhead(8, isolation="process")  # type: ignore[arg-type]
+Bulkhead()  # type: ignore[call-arg]
+
+limit = RateLimit(60, per=60, burst=5, max_wait=1, cost=lambda prompt: len(prompt))
+RateLimit("60/min")
+assert_type(limit.available, float)
+RateLimit(None)  # type: ignore[arg-type]
+
+Timeout(1)
+Timeout(timedelta(seconds=1), thread=True)
+Timeout("1")  # type: ignore[arg-type]
+Timeout(1, thread="yes")  # type: ignore[arg-type]
+
+Fallback(lambda error, prompt: "sorry")
+Fallback(value=None, on=(is_transient, ResilienceError), when=lambda result: result is None)
+Fallback("sorry")  # type: ignore[arg-type]
+
+Policy(
+    tenacity.Retrying(),
+    tenacity.AsyncRetrying(),
+    pybreaker.CircuitBreaker(),
+    anyio.CapacityLimiter(1),
+    aiolimiter.AsyncLimiter(1),
+    Policy(Retry()),
+)
+
+# ------------------------------------------------------------------------------------------------ failures and deadlines
+
+failure = classify(MyError())
+assert_type(failure, Failure)
+assert_type(failure.transient, bool)
+assert_type(failure.status, int | None)
+assert_type(failure.code, str | None)
+assert_type(failure.retry_after, float | None)
+assert_type(is_transient(MyError()), bool)
+assert_type(counts_against_dependency(MyError()), bool)
+assert_type(http_failure(object()), bool)
+register(MyError, kind="server", transient=False)
+register(MyError, kind="serve")  # type: ignore[arg-type]
+register("MyError", kind="server")  # type: ignore[arg-type]
+classify("error")  # type: ignore[arg-type]
+if failure.kind == "rate_limit" and failure.verdict == "neutral":
+    failure.kind = "server"  # type: ignore[misc]
+
+assert_type(deadline(5), AbstractContextManager[None])
+with deadline(timedelta(seconds=5)):
+    assert_type(remaining(), float | None)
+deadline("5")  # type: ignore[arg-type]
+
+# ---------------------------------------------------------------------------------------------------------------- errors
+
+try:
+    Policy().call(print)
+except (CircuitOpenError, BulkheadFullError, RateLimitedError) as refused:
+    rejected: Rejected = refused
+    assert_type(refused.retry_after, float | None)
+    assert_type(refused.policy, str | None)
+except DeadlineExceeded as late:
+    timed_out: PolicyTimeoutError = late
+    builtin: TimeoutError = late
+    assert_type(late.limit, float | None)
+except StreamTruncatedError as truncated:
+    connection: ConnectionError = truncated
+except ResilienceError as error:
+    runtime: RuntimeError = error
+
+native: pybreaker.CircuitBreakerError = CircuitOpenError("open")
+Rejected("no", reason="because")  # type: ignore[call-arg]
