@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from resilient_agents import telemetry
 from resilient_agents.adapters import adapt
 from resilient_agents.core import watch
-from resilient_agents.core.call import Audience, Call, Plan, Proceed, Strategy, name_of
+from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, name_of
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.invoke import invoke_any
@@ -19,7 +19,7 @@ from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, dri
 from resilient_agents.core.streams import Stream, invoke_stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
-from resilient_agents.events import Observer, Subscription, TimeoutExpired
+from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
 
 __all__ = ["Policy"]
 
@@ -68,11 +68,7 @@ class Policy:
         policy.acall(...)` then."""
         call = Call(self._plan, BLOCKING, fn, args, kwargs)
         result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
-        if inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn):
-            result.close()
-            raise TypeError(
-                f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)"
-            )
+        _refuse_generators(fn, result)
         return result
 
     @overload
@@ -82,14 +78,14 @@ class Policy:
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, any callable that returns an awaitable, or a plain one, under this policy."""
         call = Call(self._plan, ASYNC, fn, args, kwargs)
-        result = await self.composed(invoke_any).enter(call)(call)
-        if (inspect.isasyncgen(result) and declares(inspect.isasyncgenfunction, fn)) or (
-            inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn)
-        ):
-            raise TypeError(
-                f"{name_of(fn)} is a generator function, which runs when it is iterated: use policy.stream(...)"
-            )
-        return result
+        try:
+            result = await self.composed(invoke_any).enter(call)(call)
+        except Boxed as boxed:
+            stopped = boxed.error
+        else:
+            _refuse_generators(fn, result)
+            return result
+        raise stopped  # which Python makes a RuntimeError, as in every coroutine
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
         """Iterate what `fn` yields or returns under this policy, as one call.
@@ -171,12 +167,19 @@ class _Composed:
             return self.quiet
         limit = current()
         chain = self.quiet
+        dropped: Recorder | None = None
         if watchers or recording:
             name = call.name
-            call.audience = Audience(name, watchers, telemetry.recorder(name) if recording else None)
-            chain = self._watched or self._watch()
+            recorder = telemetry.recorder(name) if recording else None
+            if recorder is not None and not watchers and call.closers is None and not recorder.begin():
+                dropped = recorder
+            elif watchers or recorder is not None:
+                call.audience = Audience(name, watchers, recorder)
+                chain = self._watched or self._watch()
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(_bounded, chain, limit)
+        if dropped is not None:
+            return functools.partial(watch.unrecorded, chain, dropped)
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
     def _watch(self) -> Proceed:
@@ -232,6 +235,15 @@ def _describe(strategy: Strategy) -> dict[str, Any]:
 
 def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
     return Policy(*strategies, name=name)
+
+
+def _refuse_generators(fn: Callable[..., Any], result: object) -> None:
+    """A generator has only been made, not run: nothing of it was guarded."""
+    if (inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn)) or (
+        inspect.isasyncgen(result) and declares(inspect.isasyncgenfunction, fn)
+    ):
+        name = name_of(fn)
+        raise TypeError(f"{name} is a generator function, which runs when it is iterated: use policy.stream(...)")
 
 
 def _refuse_awaitable(call: Call) -> Callable[[Any], Any]:

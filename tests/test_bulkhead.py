@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -99,7 +99,9 @@ async def test_a_second_slot_of_a_full_bulkhead_is_refused(h: Harness) -> None:
     async def outer() -> Any:
         return await h.call(policy, value)
 
-    with pytest.raises(BulkheadFullError, match=r"'agent'.*holds one of its 1 slots.*wait for itself.*another bulkhead"):
+    with pytest.raises(
+        BulkheadFullError, match=r"'agent'.*holds one of its 1 slots.*wait for itself.*another bulkhead"
+    ):
         await h.call(policy, outer)
     assert bulkhead.in_use == 0
 
@@ -200,7 +202,7 @@ def test_waiters_are_served_in_order_and_events_say_how_long(runtime: str) -> No
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
             for number in range(10):
-                group.start_soon(policy.acall, work, number)
+                group.start_soon(policy(work), number)
                 await anyio.lowlevel.checkpoint()
                 await anyio.lowlevel.checkpoint()
 
@@ -226,8 +228,7 @@ def test_a_bounded_queue_turns_away_who_comes_too_late(runtime: str) -> None:
             await policy.acall(work)
             outcomes.append("ok")
         except BulkheadFullError as error:
-            assert "1 calls wait already" in str(error)
-            outcomes.append("full")
+            outcomes.append(str(error).rpartition(" and ")[2])
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
@@ -235,7 +236,7 @@ def test_a_bounded_queue_turns_away_who_comes_too_late(runtime: str) -> None:
                 group.start_soon(call)
 
     run_on(runtime, scenario)
-    assert outcomes == ["full", "ok", "ok"]
+    assert outcomes == ["1 calls wait already", "ok", "ok"]
 
 
 @LOOPS
@@ -247,7 +248,7 @@ def test_max_wait_bounds_the_wait(runtime: str, max_wait: Any) -> None:
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(policy.acall, anyio.sleep, 10)
+            group.start_soon(policy(anyio.sleep), 10)
             await anyio.sleep(1)
             before = anyio.current_time()
             with pytest.raises(BulkheadFullError, match="came free within 2 s"):
@@ -276,7 +277,7 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 10)
+            group.start_soon(Policy(bulkhead)(anyio.sleep), 10)
             await anyio.sleep(1)
             with pytest.raises(PolicyTimeoutError):
                 await policy.acall(value)
@@ -310,7 +311,7 @@ def test_a_call_that_waited_is_checked_again_and_gives_its_slot_back(runtime: st
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 1)
+            group.start_soon(Policy(bulkhead)(anyio.sleep), 1)
             await anyio.sleep(0.5)
             with pytest.raises(Rejected, match="changed my mind"):
                 await Policy(Refuses(), bulkhead).acall(work)
@@ -328,9 +329,9 @@ def test_a_cancelled_waiter_leaves_and_a_cancelled_holder_gives_back(runtime: st
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(policy.acall, anyio.sleep_forever)
+            group.start_soon(policy(anyio.sleep_forever))
             await anyio.sleep(1)
-            group.start_soon(policy.acall, anyio.sleep_forever)
+            group.start_soon(policy(anyio.sleep_forever))
             await anyio.sleep(1)
             assert (bulkhead.in_use, bulkhead.queued) == (1, 1)
             group.cancel_scope.cancel()
@@ -361,7 +362,7 @@ def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> N
         async with anyio.create_task_group() as group:
             group.start_soon(cancelled)
             await anyio.sleep(1)
-            group.start_soon(policy.acall, work, "next")
+            group.start_soon(policy(work), "next")
             await anyio.sleep(1)
             bulkhead._pool.give_back(held)
             scope.cancel()
@@ -378,7 +379,7 @@ def test_a_blocking_wait_on_an_event_loop_is_refused() -> None:
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(policy.acall, anyio.sleep, 1)
+            group.start_soon(policy(anyio.sleep), 1)
             await anyio.sleep(0.5)
             with pytest.raises(BulkheadFullError, match=r"event loop's own thread.*await policy.acall"):
                 policy.call(lambda: None)
@@ -400,7 +401,7 @@ def test_an_undeclared_async_function_waits_as_an_awaitable(runtime: str) -> Non
     async def scenario() -> None:
         assert await undeclared() == "value"  # from here on it is known
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(bulkhead).acall, anyio.sleep, 1)
+            group.start_soon(Policy(bulkhead)(anyio.sleep), 1)
             await anyio.sleep(0.5)
             assert await undeclared() == "value"
 
@@ -412,13 +413,10 @@ async def test_a_stream_holds_its_slot_until_it_closes(h: Harness) -> None:
     """The slot is in use between items and comes back at the end."""
     bulkhead = Bulkhead(1)
     stream = Policy(bulkhead).stream(lambda: iter([1, 2, 3]))
-    seen = []
     if h.blocking:
-        for _ in stream:
-            seen.append(bulkhead.in_use)
+        seen = [bulkhead.in_use for _ in stream]
     else:
-        async for _ in stream:
-            seen.append(bulkhead.in_use)
+        seen = [bulkhead.in_use async for _ in stream]
     assert seen == [1, 1, 1]
     assert bulkhead.in_use == 0
 
@@ -549,22 +547,25 @@ def test_a_worker_that_asks_for_a_second_slot_would_wait_for_itself() -> None:
     assert bulkhead.in_use == 0
 
 
+def strand(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, object]], count: int) -> None:
+    """Begin tasks on a loop that will be closed under them, without the warning about that."""
+    for _ in range(count):
+        loop.create_task(work())._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     """A loop closed under a holder and a waiter: the slot is free for the next, and is not given back twice later."""
     bulkhead = Bulkhead(1, queue=1)
     policy = Policy(bulkhead)
     loop = asyncio.new_event_loop()
-    tasks = [loop.create_task(policy.acall(asyncio.sleep, 100)) for _ in range(2)]
-    for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
-    loop.run_forever()
+    strand(loop, lambda: policy.acall(asyncio.sleep, 100), 2)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
     assert (bulkhead.in_use, bulkhead.queued) == (1, 1)
     loop.close()
     assert policy.call(lambda: "free") == "free"
     assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
     held = bulkhead._pool.take(None, -1)
-    del tasks, task
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
     assert held is not None
@@ -673,7 +674,7 @@ def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int],
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(6):
-                group.start_soon(policy.acall, work)
+                group.start_soon(policy(work))
         assert limiter.statistics().tasks_waiting == 0
         assert await policy.acall(value) == "value"
 
@@ -706,8 +707,8 @@ def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make:
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(policy.acall, anyio.sleep_forever)
-            group.start_soon(policy.acall, anyio.sleep_forever)
+            group.start_soon(policy(anyio.sleep_forever))
+            group.start_soon(policy(anyio.sleep_forever))
             await anyio.sleep(1)
             group.cancel_scope.cancel()
         assert await policy.acall(value) == "value"
@@ -792,7 +793,7 @@ def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Ca
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(strategy).acall, anyio.sleep, 1)
+            group.start_soon(Policy(strategy)(anyio.sleep), 1)
             await anyio.sleep(0.5)
             with pytest.raises(Rejected, match="changed my mind"):
                 await Policy(Refuses(), strategy).acall(value)

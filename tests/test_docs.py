@@ -24,13 +24,13 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
 import resilient_agents
-from resilient_agents import errors, events
 from resilient_agents import _classify_tables as classifier_tables
+from resilient_agents import errors, events
 from resilient_agents.telemetry import names
 from tests.conftest import swapped_clock
 
@@ -252,11 +252,20 @@ def span_events_table() -> str:
 
 def metrics_table() -> str:
     cells = [
-        (code(metric.name), metric.kind, code(metric.unit) if metric.unit else "", metric.description)
-        + (code(*metric.attributes),)
+        (
+            code(metric.name),
+            metric.kind,
+            code(*filter(None, [metric.unit])),
+            metric.description,
+            code(*metric.attributes),
+        )
         for metric in names.METRICS
     ]
     return table(("Metric", "Kind", "Unit", "What it is", "Attributes"), cells)
+
+
+def _unit(metric: names.Metric) -> str:
+    return code(metric.unit) if metric.unit else ""
 
 
 def attributes_table() -> str:
@@ -272,12 +281,12 @@ def events_table() -> str:
     kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, events.Event)]
     kinds = [kind for kind in kinds if kind not in (events.Event, events.CircuitChanged)]
     kinds.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
-    cells = [
-        (code(kind.__name__), " ".join((kind.__doc__ or "").split()))
-        + (code(*(field.name for field in dataclasses.fields(kind) if field.name != "policy")),)
-        for kind in kinds
-    ]
+    cells = [(code(kind.__name__), " ".join((kind.__doc__ or "").split()), _fields(kind)) for kind in kinds]
     return table(("Event", "What happened", "Fields"), cells)
+
+
+def _fields(kind: type[events.Event]) -> str:
+    return code(*(field.name for field in dataclasses.fields(kind) if field.name != "policy"))
 
 
 GENERATED: dict[tuple[str, str], Callable[[], str]] = {
@@ -417,6 +426,12 @@ def test_public_names_are_documented() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
     public = {name for name in resilient_agents.__all__ if not name.startswith("__")}
     assert {name for name in public if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_public_names_are_typed() -> None:
+    """Every public name is used under tests/typing."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "typing").glob("*.py"))
+    assert {name for name in resilient_agents.__all__ if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def _rewrite() -> None:

@@ -64,10 +64,10 @@ async def test_a_plain_value_stands_in(h: Harness, value: Any) -> None:
     assert await h.call(Policy(Fallback(value=value)), failing(ConnectionError())) is value
 
 
-@pytest.mark.parametrize("error", [ConnectionError(), TimeoutError(), Rejected("full"), PolicyTimeoutError("late")])
-async def test_by_default_it_stands_in_for_transient_errors_and_our_own(h: Harness, error: Exception) -> None:
+@pytest.mark.parametrize("error", [ConnectionError, TimeoutError, Rejected, PolicyTimeoutError])
+async def test_by_default_it_stands_in_for_transient_errors_and_our_own(h: Harness, error: type[Exception]) -> None:
     """Transient errors and those that a policy raises of its own are replaced by default."""
-    assert await h.call(Policy(Fallback(value=1)), failing(error)) == 1
+    assert await h.call(Policy(Fallback(value=1)), failing(error())) == 1
 
 
 async def test_a_bug_still_shows(h: Harness) -> None:
@@ -79,10 +79,11 @@ async def test_a_bug_still_shows(h: Harness) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
-async def test_an_exit_is_never_replaced(h: Harness, error: BaseException) -> None:
+@pytest.mark.parametrize("exit_", [KeyboardInterrupt, SystemExit, GeneratorExit])
+async def test_an_exit_is_never_replaced(h: Harness, exit_: type[BaseException]) -> None:
     """What is not an Exception passes through."""
-    with pytest.raises(type(error)) as caught:
+    error = exit_()
+    with pytest.raises(exit_) as caught:
         await h.call(Policy(Fallback(value=1, on=Exception)), failing(error))
     assert caught.value is error
 

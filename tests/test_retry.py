@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import gc
 import json
 import pickle
@@ -14,6 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent import futures
 from datetime import timedelta
 from typing import Any
 
@@ -201,7 +203,7 @@ def test_a_stop_iteration_is_seen_and_leaves_as_itself() -> None:
     assert notes(raised)[0].startswith("gave up after 2 attempts")
 
 
-@pytest.mark.parametrize("kept", ["ours", "native", "reraise"])
+@pytest.mark.parametrize("kept", ["ours", "native", "reraise", "hook", "predicate"])
 def test_a_failed_call_leaves_no_cyclic_garbage(kept: str) -> None:
     """Errors, frames and states are freed as soon as the caller lets go of the error."""
     stop = tenacity.stop_after_attempt(3)
@@ -209,7 +211,21 @@ def test_a_failed_call_leaves_no_cyclic_garbage(kept: str) -> None:
     def look(state: Any) -> None:
         assert state.outcome.failed
 
+    def let_out(state: Any) -> None:
+        try:
+            state.outcome.result()
+        finally:
+            del state
+
+    def predicate(error: Exception) -> bool:
+        try:
+            raise error
+        finally:
+            del error
+
     strategy: Any = {
+        "hook": Retry(3, wait=fixed(0), before_sleep=let_out),
+        "predicate": Retry(3, on=predicate),
         "ours": Retry(3, wait=fixed(0)),
         "native": adapt_native(tenacity.Retrying(stop=stop)),
         "reraise": adapt_native(tenacity.Retrying(stop=stop, reraise=True, after=look)),
@@ -236,8 +252,8 @@ def test_a_failed_call_leaves_no_cyclic_garbage(kept: str) -> None:
         alive.clear()
         with contextlib.suppress(Exception):
             policy.call(work)
-        assert len(alive) == 3
-        assert [found() for found in alive] == [None, None, None]
+        assert len(alive) == (1 if kept in {"hook", "predicate"} else 3)
+        assert {found() for found in alive} == {None}
     finally:
         gc.enable()
 
@@ -482,6 +498,13 @@ async def test_an_inner_retry_that_made_one_attempt_retried_nothing(h: Harness) 
     assert script.calls == 3
 
 
+async def test_what_was_given_up_at_its_first_attempt_was_not_retried(h: Harness) -> None:
+    """An inner retry that would not wait for the server leaves the error to an outer one that would."""
+    script = Script(h, Busy(100))
+    await script.fails(Retry(3, max_retry_after=None), Retry(3))
+    assert script.calls == 3
+
+
 async def test_a_cached_exception_instance_is_retried_in_every_call(h: Harness) -> None:
     """An instance that was given up once, as a mock raises it, is retried again by the next call."""
     cached = ConnectionError()
@@ -717,6 +740,30 @@ def test_an_undeclared_async_callable_is_retried_on_its_loop() -> None:
     assert calls == 3
 
 
+def test_an_async_callable_that_fails_before_it_is_async_waits_on_its_loop() -> None:
+    """A callable that is known to return awaitables never makes the loop's thread sleep."""
+    attempts = 0
+
+    async def request() -> str:
+        return "ok"
+
+    @functools.wraps(request)
+    def client() -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise ConnectionError
+        return request()
+
+    guarded = Policy(Retry(3, wait=fixed(5)))(client)
+
+    async def scenario() -> None:
+        assert await guarded() == "ok"
+
+    run_on("asyncio", scenario)  # where sleeping in the thread is an error
+    assert attempts == 2
+
+
 # ----------------------------------------------------------------------------------------------- tenacity's own objects
 
 
@@ -851,6 +898,7 @@ def test_a_last_attempt_is_a_future_like_tenacitys() -> None:
     called: list[Any] = []
     last.add_done_callback(called.append)
     assert called == [last]
+    assert futures.wait([last]).done == {last}
     assert "raised ConnectionError" in str(caught.value)
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again.last_attempt.exception()) == "reset"

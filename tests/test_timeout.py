@@ -895,20 +895,18 @@ def test_the_pool_rejects_at_its_cap(stuck: Stuck, monkeypatch: pytest.MonkeyPat
     policy = Policy(timeout, spy, name="p")
     events = Events()
     policy.observe(events)
+    came_back = threading.Semaphore(0)
     for _ in range(2):
         with pytest.raises(PolicyTimeoutError):
             policy.call(stuck)
+        spy.abandoned.on_done(came_back.release)
     with pytest.raises(Rejected, match="2 of them with calls that outran their time limit") as caught:
         policy.call(stuck)
     assert (caught.value.policy, caught.value.strategy) == ("p", "timeout")
     assert events.of(CallRejected) == [CallRejected("p", "timeout")]
-    workers = timeout._workers
-    assert workers is not None
-    ended = threading.Semaphore(0)
-    workers._came_back, came_back = (lambda: (came_back(), ended.release())), workers._came_back  # type: ignore[method-assign]
     stuck.go.set()
-    while workers.abandoned:
-        ended.acquire(timeout=0.01)
+    for _ in range(2):
+        assert came_back.acquire(timeout=30)
     assert Policy(timeout).call(lambda: 1) == 1
 
 

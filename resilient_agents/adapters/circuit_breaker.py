@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 import warnings
-import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -21,7 +19,7 @@ from resilient_agents.classify import counts_against_dependency, verdict
 from resilient_agents.core import live
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import reset_after_fork
+from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.core.match import Match, matcher, names
 from resilient_agents.deadline import current
 from resilient_agents.durations import positive_int, seconds
@@ -29,8 +27,8 @@ from resilient_agents.errors import CircuitOpenError, Rejected
 
 __all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
 
-_named: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
-_named_lock = threading.RLock()
+_making = Lock()
+"""Held while a breaker is looked up by name, or on a native object, and made if there is none."""
 
 
 class _Breaking:
@@ -215,16 +213,13 @@ class CircuitBreaker(_Breaking):
             shadow=self._shadow,
         )
         reset_after_fork(self._circuit)
-        live.add("circuit_breaker", self)
         if name is not None and _has_twin(name):
             warnings.warn(
                 f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if name is not None:
-            with _named_lock:
-                _named[name] = self
+        live.add("circuit_breaker", self)
 
     def _new_window(self) -> Callable[[], Window]:
         return (
@@ -411,8 +406,8 @@ def _ours(listener: object) -> bool:
 
 def shared_breaker(name: str) -> CircuitBreaker:
     """The live breaker of that name, or a new one with the default options."""
-    with _named_lock:
-        return _named.get(name) or CircuitBreaker(name)
+    with _making:
+        return _named(name) or CircuitBreaker(name)
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:
@@ -420,19 +415,22 @@ def adapt_native(thing: Any) -> NativeBreaker | None:
     circuit."""
     if not isinstance(thing, pybreaker.CircuitBreaker):
         return None
-    with _named_lock:
+    with _making:
         adapter: NativeBreaker | None = thing.__dict__.get("_resilient_agents")
         if adapter is None:
             adapter = thing.__dict__["_resilient_agents"] = NativeBreaker(thing)
         return adapter
 
 
+def _named(name: str) -> CircuitBreaker | None:
+    return next((breaker for breaker in live.each("circuit_breaker") if breaker.name == name), None)
+
+
 def _has_twin(name: str) -> bool:
-    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions
-    it?"""
-    if name in _named:
+    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions it?"""
+    if _named(name) is not None:
         gc.collect()
-    return name in _named
+    return _named(name) is not None
 
 
 def _rate(value: float, name: str) -> float:

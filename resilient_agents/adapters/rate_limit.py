@@ -120,10 +120,16 @@ class RateLimit:
         """Run the rest of the call once the rate allows it."""
         cost = self._cost
         if cost is None:
-            cost = self._price(call)
+            return self._priced(proceed, call)
         with self._lock:
             starts = self._schedule.take(clock.monotonic(), cost)
         return proceed(call) if starts else self._later(proceed, call, cost)
+
+    async def _priced(self, proceed: Proceed, call: Call) -> Any:
+        cost = self._price(call)
+        with self._lock:
+            starts = self._schedule.take(clock.monotonic(), cost)
+        return await (proceed(call) if starts else self._later(proceed, call, cost))
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
         if call.runtime.blocking and on_event_loop():

@@ -80,14 +80,14 @@ class State(RetryCallState):
         self.upcoming_sleep = 0.0  # before tenacity 9 a state had none
 
     @property
-    def outcome(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # it reads and writes alike
+    def outcome(self) -> Any:
         """Made when somebody looks at it: the usual wait and stop do not."""
         if self._over and self._outcome is None:
             self._outcome = Outcome(self.attempt_number, self.result, self.error)
         return self._outcome
 
     @outcome.setter
-    def outcome(self, outcome: Any) -> None:
+    def outcome(self, outcome: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # reads alike
         self._over = False
         self._outcome = outcome
 

@@ -7,10 +7,11 @@ What holds such things registers itself here and is told in the child, before an
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["ForkAware", "reset_after_fork"]
+__all__ = ["ForkAware", "Lock", "reset_after_fork"]
 
 
 class ForkAware(Protocol):
@@ -34,3 +35,20 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+
+
+class Lock:
+    """A reentrant lock for module-level state: free again in every forked child."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

@@ -36,7 +36,8 @@ def matcher(on: Match, name: str = "on") -> Matcher:
 def names(on: Any) -> list[str]:
     """The parts of `on` by name, for `describe()` and `repr`: never their state."""
     if isinstance(on, tuple):
-        return [name for part in cast("tuple[Any, ...]", on) for name in names(part)]
+        parts: tuple[Any, ...] = on
+        return [name for part in parts for name in names(part)]
     return [getattr(on, "__name__", None) or type(on).__name__]
 
 
@@ -60,7 +61,8 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
     if isinstance(on, tuple):
         if not on:
             raise ValueError(f"{name} must name at least one exception type or predicate, got ()")
-        for part in cast("tuple[Any, ...]", on):
+        parts: tuple[Any, ...] = on
+        for part in parts:
             _sort(part, name, types, predicates)
     elif isinstance(on, type):
         if not issubclass(on, BaseException):

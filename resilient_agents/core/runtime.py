@@ -103,8 +103,18 @@ def on_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        trio = sys.modules.get("trio")
-        return trio is not None and bool(trio.lowlevel.in_trio_run())
+        return _on_trio()
+    return True
+
+
+def _on_trio() -> bool:
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
     return True
 
 
@@ -252,7 +262,7 @@ class Async:
         alarm = _Alarm(task)
         limit.fired = alarm.fired
         requests = task.cancelling()
-        timer = task.get_loop().call_later(seconds if seconds > 0.0 else 0.0, alarm.ring)
+        timer = task.get_loop().call_later(max(0.0, seconds), alarm.ring)
         try:
             result = await proceed(call)
         except BaseException as error:

@@ -12,7 +12,7 @@ from resilient_agents.core.clock import clock
 from resilient_agents.errors import Rejected
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder
 
-__all__ = ["attempt", "operation"]
+__all__ = ["attempt", "operation", "unrecorded"]
 
 
 def _outcome(ended: Exception | Neutral | None) -> Outcome:
@@ -82,6 +82,16 @@ def _blocking(chain: Awaitable[Any], recorder: Recorder) -> Generator[Any, Any, 
         finally:
             thrown = None
     return (yield from steps)
+
+
+async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
+    """The whole call, when a recorder has begun and found that it is to hear of the end only: a sampler dropped it."""
+    try:
+        if call.runtime.blocking:
+            return await _blocking(proceed(call), recorder)
+        return await proceed(call)
+    finally:
+        recorder.end()
 
 
 async def operation(proceed: Proceed, call: Call) -> Any:

@@ -80,7 +80,7 @@ class _Bridge:
                 self.faults.log("getting a meter", "there will be no metrics")
         self.on = self.tracer is not None or self.instruments is not None
 
-    def recorder(self, policy: str) -> CallRecorder:
+    def recorder(self, policy: str, *, traced: bool) -> CallRecorder:
         sink = self._sinks.get(policy)
         if sink is None:
             if len(self._sinks) >= MAX_POLICIES:
@@ -93,7 +93,7 @@ class _Bridge:
                 attempt_spans=self.settings.attempt_spans,
                 extra=None if self.settings.attributes is None else self._extra,
             )
-        return CallRecorder(sink)
+        return CallRecorder(sink, traced=traced)
 
     def _extra(self, policy: str) -> Attributes:
         """What the user's hook adds; nothing when it fails or returns something that is no attribute value."""
@@ -139,7 +139,17 @@ def active() -> bool:
 def recorder(policy: str) -> events.Recorder | None:
     """A recorder for one call of this policy, None when nobody records."""
     bridge = _bridge
-    return bridge.recorder(policy) if bridge.on else None
+    traced = bridge.tracer is not None and not _dropped()
+    return bridge.recorder(policy, traced=traced) if traced or bridge.instruments is not None else None
+
+
+def _dropped() -> bool:
+    """Did a sampler drop the span around this call? Then it drops ours too, and need not be asked at their expense."""
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN or span.is_recording():
+        return False
+    context = span.get_span_context()
+    return context.is_valid and not context.is_remote and not context.trace_flags.sampled
 
 
 def configure(

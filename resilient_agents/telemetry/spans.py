@@ -130,6 +130,7 @@ class CallRecorder:
 
     __slots__ = (
         "_attempts",
+        "_begun",
         "_extra",
         "_gave_up",
         "_held",
@@ -138,15 +139,18 @@ class CallRecorder:
         "_recording",
         "_sink",
         "_span",
+        "_tracer",
         "_waited",
     )
 
     _inner: Context
     _outer: Context
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, traced: bool) -> None:
         self._sink = sink
+        self._tracer = sink.tracer if traced else None
         self._span: Span | None = None
+        self._begun = False
         self._recording = False
         self._held: Context | None = None
         self._extra: Attributes | None = None
@@ -177,16 +181,35 @@ class CallRecorder:
 
     # -------------------------------------------------------------------------------------------------------- operation
 
+    def begin(self) -> bool:
+        """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows."""
+        try:
+            self._begin()
+        except Exception:
+            self._sink.faults.log("recording a call", "spans or measurements are missing")
+        return self._recording or self._sink.instruments is not None
+
+    def end(self) -> None:
+        """The end of a call of which nothing is recorded."""
+        if self._span is not None:
+            self._span = None
+            _put_back(self._inner, self._outer)
+
     def call_started(self, event: CallStarted) -> None:
+        if not self._begun:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
         sink = self._sink
         attributes = sink.start
         if sink.extra is not None:
             self._extra = extra = sink.extra(sink.policy)
             attributes = {**extra, **attributes}
-        if sink.tracer is None:
+        if self._tracer is None:
             return
         self._outer = outer = get_current()
-        span = sink.tracer.start_span(sink.span_name, outer, attributes=attributes)
+        span = self._tracer.start_span(sink.span_name, outer, attributes=attributes)
         self._recording = span.is_recording()
         # One that is not recorded is current all the same: the user's spans inherit the sampler's decision from it.
         self._inner = inner = set_span_in_context(span, outer)
@@ -227,14 +250,13 @@ class CallRecorder:
     # --------------------------------------------------------------------------------------------------------- attempts
 
     def attempt_started(self, event: AttemptStarted) -> None:
-        sink = self._sink
-        if not self._recording or not sink.attempt_spans or sink.tracer is None:
+        if not self._recording or not self._sink.attempt_spans or self._tracer is None:
             return
         outer = get_current()
         attributes: dict[str, Any] = {names.ATTEMPT: event.attempt}
         if self._extra is not None:
             attributes = {**self._extra, **attributes}
-        span = sink.tracer.start_span(names.ATTEMPT_SPAN, self._inner, attributes=attributes)
+        span = self._tracer.start_span(names.ATTEMPT_SPAN, self._inner, attributes=attributes)
         inner = set_span_in_context(span, outer)
         attach(inner)
         self._attempts[event.attempt] = _Attempt(span, inner, outer)

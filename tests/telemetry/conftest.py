@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, SpanContext, get_current_span
 
 from resilient_agents import telemetry
 
@@ -93,7 +93,7 @@ def sdk() -> Iterator[Sdk]:
 
 @pytest.fixture(autouse=True)
 def clean(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
-    """No test may leave a span current, and none may make OpenTelemetry complain: of a lost context, of a span used after its end."""
+    """No test may leave a span current or make OpenTelemetry complain: of a lost context, a span used after its end."""
     assert get_current_span() is INVALID_SPAN
     yield
     assert get_current_span() is INVALID_SPAN, "a span was left current"
@@ -101,12 +101,19 @@ def clean(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
     assert [record.getMessage() for record in complaints] == []
 
 
+def identity(span: ReadableSpan) -> SpanContext:
+    """Trace and span id."""
+    context = span.get_span_context()
+    assert context is not None
+    return context
+
+
 def parent_of(span: ReadableSpan, spans: Sequence[ReadableSpan]) -> str | None:
     """Name of the parent span, None for a root."""
     if span.parent is None:
         return None
     for other in spans:
-        if other.context.span_id == span.parent.span_id:
+        if identity(other).span_id == span.parent.span_id:
             return other.name
     return "?"
 

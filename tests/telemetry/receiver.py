@@ -1,7 +1,7 @@
 """An OTLP/HTTP receiver in a process of its own: `python receiver.py`.
 
-It prints its port, decodes what is posted to `/v1/traces` and `/v1/metrics` with the protobuf classes of the specification, and hands
-back as JSON on `GET /` all that it received.
+It prints its port, decodes what is posted to `/v1/traces` and `/v1/metrics` with the protobuf classes of the
+specification, and hands back as JSON on `GET /` all that it received.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +15,31 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 
 from resilient_agents import telemetry
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
 from resilient_agents.telemetry import bridge
-from tests.telemetry.conftest import Sdk, faults
-from tests.telemetry.test_spans import flaky
+from tests.conftest import Harness
+from tests.telemetry.conftest import Sdk, faults, identity
+from tests.telemetry.test_spans import HTTPError, flaky
 
 
 def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +57,7 @@ def without_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_names_that_active_reads_are_where_they_were() -> None:
-    """The private names of the API that `active` reads exist and mean what it takes them for. If this fails, OpenTelemetry moved them."""
+    """The private names of the API that `active` reads exist and mean what it takes them for."""
     code = """
         from opentelemetry import metrics, trace
         from opentelemetry.metrics import _internal
@@ -96,7 +113,7 @@ def names():
 
 
 def test_an_sdk_set_up_after_import_is_picked_up() -> None:
-    """Calls made before an SDK is there record nothing; the first one after it does, also of functions guarded before."""
+    """Calls before there is an SDK record nothing; the first one after it does, also of functions guarded before."""
     code = IN_MEMORY + (
         "assert not telemetry.active()\nguarded()\ninstall()\nassert telemetry.active()\nguarded()\nprint(names())"
     )
@@ -148,7 +165,7 @@ def test_a_broken_provider_in_the_environment_changes_nothing(
 
 
 def test_a_global_provider_set_and_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is the global provider at the time of the call gets its spans, so tests that swap it do not interfere."""
+    """Whatever is the global provider at the time of a call gets its spans: tests that swap it do not interfere."""
     first, second = Sdk(), Sdk()
     policy = Policy(name="p")
     for sdk in (first, second):
@@ -226,7 +243,7 @@ def test_undoing_twice_or_out_of_order_is_harmless() -> None:
 
 
 def test_without_attempt_spans_attempts_are_events() -> None:
-    """With `attempt_spans=False` a call is one span, each attempt an event on it, and the user's spans nest under it."""
+    """With `attempt_spans=False` a call is one span, attempts are events on it, and the user's spans nest under it."""
     sdk = Sdk()
     undo = sdk.configure(attempt_spans=False)
 
@@ -242,7 +259,7 @@ def test_without_attempt_spans_attempts_are_events() -> None:
     Policy(Retry(2, wait=fixed(0)), name="p").call(work)
     undo()
     assert [span.name for span in sdk.spans] == ["policy p", "mine", "mine"]
-    assert all(span.parent is None or span.parent.span_id == sdk.operation.context.span_id for span in sdk.spans)
+    assert all(span.parent is None or span.parent.span_id == identity(sdk.operation).span_id for span in sdk.spans)
     events = [(name, attributes) for name, attributes in sdk.events() if name == "attempt"]
     assert [attributes.pop("resilient_agents.duration") >= 0 for _, attributes in events] == [True, True]
     assert events == [
@@ -373,6 +390,107 @@ def test_the_users_spans_inherit_a_dropped_operation() -> None:
     sdk.close()
 
 
+class Asked(Sampler):
+    """Decides as it is told, and remembers the names it was asked about."""
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.names: list[str] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, *args: Any, **kwargs: Any) -> SamplingResult:
+        self.names.append(name)
+        return SamplingResult(self.decision)
+
+    def get_description(self) -> str:
+        return "asked"
+
+
+def test_under_a_span_that_was_dropped_nothing_is_asked() -> None:
+    """Inside a span of this process that a sampler dropped a call makes no span and asks nobody."""
+    sampler = Asked(Decision.DROP)
+    sdk = Sdk(sampler)
+    for undo in (sdk.configure(), telemetry.configure(tracer_provider=sdk.tracer_provider)):
+        with sdk.tracer.start_as_current_span("request") as request:
+            seen: list[Any] = []
+            Policy(Retry(2), name="p").call(lambda seen=seen: seen.append(get_current_span()))
+            assert seen == [request]
+        undo()
+    assert sampler.names == ["request", "request"]
+    sdk.close()
+
+
+def test_a_span_that_is_recorded_and_not_sampled_counts_as_recorded() -> None:
+    """The decision RECORD_ONLY makes all spans, for processors that look at them."""
+    sampler = Asked(Decision.RECORD_ONLY)
+    sdk = Sdk(sampler)
+    undo = sdk.configure()
+    with sdk.tracer.start_as_current_span("request"):
+        Policy(Retry(2), name="p").call(int)
+    undo()
+    assert sampler.names == ["request", "policy p", "attempt"]
+    sdk.close()
+
+
+@pytest.fixture
+def only_dropped() -> Iterator[Sdk]:
+    """A sampler that drops everything, and no metrics: nothing but the context is left of a call."""
+    sdk = Sdk(ParentBased(ALWAYS_OFF))
+    undo = telemetry.configure(tracer_provider=sdk.tracer_provider)
+    yield sdk
+    undo()
+    assert sdk.spans == ()
+    sdk.close()
+
+
+async def test_a_dropped_call_without_metrics(h: Harness, only_dropped: Sdk) -> None:
+    """Results and errors are unchanged, the user's spans belong to the dropped trace, and nothing stays current."""
+    seen: list[SpanContext] = []
+
+    async def work() -> Any:
+        seen.append(get_current_span().get_span_context())
+        await h.sleep(1)
+        return await failing()
+
+    failing = flaky(1)
+    assert await h.call(Policy(Retry(2, wait=fixed(1)), name="p"), work) == "ok"
+    assert get_current_span() is INVALID_SPAN
+    failing = flaky(5)
+    with pytest.raises(HTTPError):
+        await h.call(Policy(Retry(2, wait=fixed(1)), name="p"), work)
+    assert get_current_span() is INVALID_SPAN
+    assert len({context.trace_id for context in seen}) == 2
+    assert all(context.is_valid and not context.trace_flags.sampled for context in seen)
+
+
+def test_a_dropped_stream(only_dropped: Sdk) -> None:
+    """Between the items of a stream whose operation was dropped the consumer's context is current."""
+
+    def numbers() -> Iterator[SpanContext]:
+        for _ in range(2):
+            yield get_current_span().get_span_context()
+
+    inside = []
+    for context in Policy(name="p")(numbers)():
+        inside.append(context.is_valid)
+        assert get_current_span() is INVALID_SPAN
+    assert inside == [True, True]
+
+
+def test_a_dropped_call_that_goes_on_as_an_awaitable(only_dropped: Sdk) -> None:
+    """One that another task awaits leaves nothing current here."""
+
+    async def answer() -> bool:
+        await asyncio.sleep(0)
+        return get_current_span().get_span_context().is_valid
+
+    async def scenario() -> None:
+        task = asyncio.create_task(Policy(name="p")(lambda: answer())())
+        assert get_current_span() is INVALID_SPAN
+        assert await task
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("sampled", [True, False])
 def test_the_parents_sampling_decision_is_respected(sampled: bool) -> None:
     """An operation under a remote parent is recorded if, and only if, the parent was sampled."""
@@ -386,5 +504,5 @@ def test_the_parents_sampling_decision_is_respected(sampled: bool) -> None:
     Policy(name="p").call(int)
     context.detach(token)
     undo()
-    assert [span.context.trace_id for span in sdk.spans] == ([7, 7] if sampled else [])
+    assert [identity(span).trace_id for span in sdk.spans] == ([7, 7] if sampled else [])
     sdk.close()

@@ -19,7 +19,7 @@ from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
 from tests.conftest import run_on
-from tests.telemetry.conftest import Sdk, parent_of
+from tests.telemetry.conftest import Sdk, identity, parent_of
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -243,14 +243,16 @@ def test_concurrent_calls_do_not_see_each_other(sdk: Sdk, loop: Any) -> None:
                 tasks.start_soon(guarded, n)
 
     loop(scenario)
-    by_id = {span.context.span_id: span for span in sdk.spans}
+    by_id = {identity(span).span_id: span for span in sdk.spans}
     for n in range(20):
         mine = sdk.span(f"mine {n}")
         assert mine.parent is not None
         attempt = by_id[mine.parent.span_id]
         assert attempt.name == "attempt"
-        assert len([span for span in sdk.spans if span.parent and span.parent.span_id == attempt.context.span_id]) == 1
-    assert len({span.context.trace_id for span in sdk.spans}) == 20
+        assert (
+            len([span for span in sdk.spans if span.parent and span.parent.span_id == identity(attempt).span_id]) == 1
+        )
+    assert len({identity(span).trace_id for span in sdk.spans}) == 20
 
 
 def test_a_worker_thread_sees_the_attempt(sdk: Sdk) -> None:
@@ -351,7 +353,7 @@ def test_an_awaitable_that_fails_is_retried_in_its_context(sdk: Sdk) -> None:
     for n, attempt in enumerate(sdk.attempts, 1):
         mine = sdk.span(f"mine {n}")
         assert mine.parent is not None
-        assert mine.parent.span_id == attempt.context.span_id
+        assert mine.parent.span_id == identity(attempt).span_id
 
 
 def test_an_awaitable_that_nobody_awaits_ends_its_spans(sdk: Sdk) -> None:

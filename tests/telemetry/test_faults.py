@@ -1,4 +1,4 @@
-"""Whatever the SDK, an exporter or the user's hook does, the call goes through unchanged and one log line says what happened."""
+"""Whatever the SDK, an exporter or a hook does, the call goes through unchanged and one log line says what happened."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Failing(SpanProcessor):
 
 @pytest.mark.parametrize("at", ["start", "start attempt", "end"])
 async def test_a_broken_span_processor(h: Harness, at: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A processor that raises when spans begin or end: results and errors are unchanged, nothing stays current, metrics are right."""
+    """When a processor raises, results and errors are unchanged, nothing stays current, and metrics are right."""
     sdk = Sdk()
     sdk.tracer_provider.add_span_processor(Failing(at))
     undo = sdk.configure()
@@ -59,6 +59,20 @@ async def test_a_broken_span_processor(h: Harness, at: str, caplog: pytest.LogCa
     assert "recording a call failed" in faults(caplog)[0].getMessage()
     assert sum(value for _, value in sdk.points("resilient_agents.attempts")) == 4
     assert sum(value for _, value in sdk.points("resilient_agents.policy.duration")) == 2
+    sdk.close()
+
+
+async def test_a_broken_span_processor_and_no_metrics(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """Without metrics, and so without anything to record, the call goes through all the same."""
+    sdk = Sdk()
+    sdk.tracer_provider.add_span_processor(Failing("start"))
+    undo = telemetry.configure(tracer_provider=sdk.tracer_provider)
+    policy = Policy(Retry(2, wait=fixed(1)), name="p")
+    assert await h.call(policy, flaky(1)) == "ok"
+    with pytest.raises(HTTPError):
+        await h.call(policy, fail)
+    undo()
+    assert len(faults(caplog)) == 1
     sdk.close()
 
 
@@ -170,7 +184,7 @@ async def test_an_sdk_that_is_shut_down_in_mid_call(h: Harness, caplog: pytest.L
 
 
 def test_an_exporter_that_hangs_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """An exporter that hangs, behind a batch processor as it is everywhere, holds up the processor's thread and no call."""
+    """An exporter that hangs, behind a batch processor as everywhere, holds up the processor's thread and no call."""
     let_go = threading.Event()
     exporting = threading.Event()
 

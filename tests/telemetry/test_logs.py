@@ -109,7 +109,7 @@ async def test_a_circuit_that_opens_is_an_error(h: Harness, caplog: pytest.LogCa
 
 
 def test_changes_outside_a_call_are_logged_once_a_logger(caplog: pytest.LogCaptureFixture) -> None:
-    """A manual `open()` is logged once by each logger, however many policies are observed, and not after they are gone."""
+    """A manual `open()` is logged once by each logger, however many observers use it, and not after they are gone."""
     gc.collect()
     before = logs.live.each("log_observer")
     caplog.set_level(logging.INFO, OWN)

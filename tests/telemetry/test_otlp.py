@@ -173,7 +173,7 @@ def test_metrics_arrive_with_unit_and_type(exported: dict[str, Any]) -> None:
             assert arrived.get("unit", "") == metric.unit
             assert arrived["description"] == metric.description
     (duration, _) = found[names.POLICY_DURATION.name]["histogram"]["dataPoints"]
-    # Before 1.32 the SDK forgets, for exporters that name an aggregation of their own, what boundaries an instrument asked for.
+    # Before 1.32 the SDK forgets an instrument's boundaries where the exporter names an aggregation, as this one does.
     if tuple(map(int, importlib.metadata.version("opentelemetry-sdk").split(".")[:2])) >= (1, 32):
         assert tuple(duration["explicitBounds"]) == names.SECONDS
 

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the exporter of OpenTelemetry, asked over HTTP, its text parsed by the parser of Prometheus."""
+"""What Prometheus scrapes: OpenTelemetry's exporter, asked over HTTP, its text parsed by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scraped() -> Iterator[dict[str, Metric]]:
     async def traffic() -> None:
         nonlocal text
         alive = await exercise(Harness("blocking"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:  # noqa: ASYNC210 - blocking runtime
             text = answer.read().decode()
         del alive
 

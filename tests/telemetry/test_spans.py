@@ -94,7 +94,7 @@ async def test_each_attempt_is_a_child_span(h: Harness, sdk: Sdk) -> None:
 
 
 async def test_a_failed_attempt_says_its_kind_and_status(h: Harness, sdk: Sdk) -> None:
-    """A failed attempt's span has `error.type`, the HTTP status as an int, status ERROR; the one that succeeds has none."""
+    """A failed attempt has `error.type`, the HTTP status as an int, and status ERROR; one that succeeds has none."""
     await h.call(Policy(Retry(3, wait=fixed(1)), name="p"), flaky(1))
     first, second = sdk.attempts
     assert dict(first.attributes or {}) == {
@@ -189,7 +189,7 @@ async def test_a_circuit_that_opens_is_an_event(h: Harness, sdk: Sdk) -> None:
 
 
 async def test_a_rejection_is_an_attempt_and_an_event(h: Harness, sdk: Sdk) -> None:
-    """A refused call is an attempt with outcome `rejected`, an event, and an error of kind `rejected` for the caller."""
+    """A refused call is an attempt with outcome `rejected`, an event, and an error of that kind for the caller."""
     breaker = CircuitBreaker("openai", failures=1, reset_timeout=30)
     breaker.open()
     with pytest.raises(CircuitOpenError):
@@ -259,7 +259,7 @@ async def test_a_spent_budget_is_a_rejection(h: Harness, sdk: Sdk) -> None:
 
 
 async def test_waiting_shows_on_attempt_and_operation(h: Harness, sdk: Sdk) -> None:
-    """Seconds spent waiting for slots and tokens are an attribute of the attempt in which they were spent, and of the operation."""
+    """Seconds spent waiting for slots and tokens are an attribute of the attempt and of the operation."""
     told = Tells(events.Waited("p", "bulkhead", 0.5), events.Waited("p", "rate_limit", 0.25))
     await h.call(Policy(Retry(2), told, name="p"), ok)
     assert (sdk.attempts[0].attributes or {})["resilient_agents.waited"] == 0.75

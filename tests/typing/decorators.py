@@ -13,7 +13,7 @@ T = TypeVar("T")
 policy = Policy(Retry(3), CircuitBreaker("typed"), name="typed")
 
 
-# ------------------------------------------------------------------------------------------------------- plain and async
+# ------------------------------------------------------------------------------------------------------ plain and async
 
 
 @policy
@@ -23,7 +23,7 @@ def plain(number: int, *, text: str = "") -> float:
 
 assert_type(plain(1, text="x"), float)
 plain("1")  # type: ignore[arg-type]
-plain(1, "x")  # type: ignore[call-arg, misc, unused-ignore]
+plain(1, "x")  # type: ignore[call-arg]
 plain(1, texts="x")  # type: ignore[call-arg]
 plain()  # type: ignore[call-arg]
 
@@ -41,7 +41,7 @@ async def use_asynchronous() -> None:
     asynchronous("not awaited").upper()  # type: ignore[attr-defined]
 
 
-# ------------------------------------------------------------------------------------------------------------ generators
+# ----------------------------------------------------------------------------------------------------------- generators
 
 
 @policy
@@ -78,7 +78,7 @@ async def use_generators() -> None:
     async_generator()  # type: ignore[call-arg]
 
 
-# --------------------------------------------------------------------------------------------------------------- methods
+# -------------------------------------------------------------------------------------------------------------- methods
 
 
 class Client:
@@ -117,7 +117,7 @@ async def use_methods(client: Client) -> None:
     Client.double("2")  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------- overloads and generics
+# ----------------------------------------------------------------------------------------------- overloads and generics
 
 
 @overload
@@ -162,7 +162,7 @@ wrong_search: Callable[[int], str] = policy(Index())  # type: ignore[assignment]
 policy(3)  # type: ignore[type-var]
 
 
-# ------------------------------------------------------------------------------------------------------------- @resilient
+# ----------------------------------------------------------------------------------------------------------- @resilient
 
 
 @resilient(policy)

@@ -53,15 +53,15 @@ def mine(error: Exception) -> bool:
     return "mine" in str(error)
 
 
-# ----------------------------------------------------------------------------------------------------------------- retry
+# ---------------------------------------------------------------------------------------------------------------- retry
 
 Retry()
 Retry(5, on=MyError, wait=fixed(1), stop=tenacity.stop_after_delay(10))
 Retry(5, on=(is_transient, MyError, mine), when=http_failure, max_retry_after=timedelta(minutes=1))
 Retry(5, on=tenacity.retry_if_exception_type(OSError), wait=tenacity.wait_fixed(1) + tenacity.wait_random(0, 1))
-Retry(None, stop=tenacity.stop_after_attempt(3), before_sleep=lambda state: print(state.attempt_number))
+Retry(None, stop=tenacity.stop_after_attempt(3), before_sleep=lambda state: state.attempt_number)
 Retry("3")  # type: ignore[arg-type]
-Retry(3, 5)  # type: ignore[call-arg, misc, unused-ignore]
+Retry(3, 5)  # type: ignore[call-arg, arg-type]
 Retry(on="MyError")  # type: ignore[arg-type]
 Retry(wait=1)  # type: ignore[arg-type]
 Retry(waits=fixed(1))  # type: ignore[call-arg]
@@ -71,7 +71,12 @@ Retry(budget=budget)
 assert_type(budget.remaining, int)
 Retry(budget=0.1)  # type: ignore[arg-type]
 
-for wait in (exponential(0.1, factor=3, max=5), linear(1, step=2), fibonacci(timedelta(seconds=1)), fixed(2, jitter="full")):
+for wait in (
+    exponential(0.1, factor=3, max=5),
+    linear(1, step=2),
+    fibonacci(timedelta(seconds=1)),
+    fixed(2, jitter="full"),
+):
     Retry(wait=wait)
     tenacity.Retrying(wait=wait)
 exponential(jitter=lambda delay: delay * 2)
@@ -79,7 +84,7 @@ exponential(jitter=None)
 exponential(jitter="some")  # type: ignore[arg-type]
 exponential("1")  # type: ignore[arg-type]
 
-# --------------------------------------------------------------------------------------------------------------- breaker
+# -------------------------------------------------------------------------------------------------------------- breaker
 
 breaker = CircuitBreaker("openai", failures=None, failure_rate=0.5, window=timedelta(minutes=1), slow_call=5)
 CircuitBreaker(on=(counts_against_dependency, MyError), when=http_failure, shadow=True)
@@ -95,9 +100,9 @@ else:
 breaker.state = "open"  # type: ignore[misc]
 CircuitBreaker(failures="5")  # type: ignore[arg-type]
 CircuitBreaker(5)  # type: ignore[arg-type]
-CircuitBreaker("openai", 5)  # type: ignore[call-arg, misc, unused-ignore]
+CircuitBreaker("openai", 5)  # type: ignore[call-arg]
 
-# ---------------------------------------------------------------------------------------------------------------- others
+# --------------------------------------------------------------------------------------------------------------- others
 
 bulkhead = Bulkhead(8, queue=100, max_wait=timedelta(seconds=1), isolation="thread")
 assert_type(bulkhead.in_use, int)
@@ -127,7 +132,7 @@ Policy(
     Policy(Retry()),
 )
 
-# ------------------------------------------------------------------------------------------------ failures and deadlines
+# ----------------------------------------------------------------------------------------------- failures and deadlines
 
 failure = classify(MyError())
 assert_type(failure, Failure)
@@ -150,7 +155,7 @@ with deadline(timedelta(seconds=5)):
     assert_type(remaining(), float | None)
 deadline("5")  # type: ignore[arg-type]
 
-# ---------------------------------------------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 try:
     Policy().call(print)
