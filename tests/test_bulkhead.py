@@ -648,6 +648,15 @@ def native(thing: Any) -> Any:
     return adapted
 
 
+def native_of(make: Callable[[int], Any], slots: int, runtime: str = "asyncio") -> Any:
+    """Made on a loop: anyio has not always allowed anything else."""
+
+    async def scenario() -> Any:
+        return native(make(slots))
+
+    return run_on(runtime, scenario)
+
+
 def test_only_anyio_objects_are_adapted() -> None:
     """Anything else is left to the other adapters."""
     assert adapt_native(object()) is None
@@ -658,8 +667,8 @@ def test_only_anyio_objects_are_adapted() -> None:
 @LOOPS
 def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int], Any]) -> None:
     """At most its own number of calls is inside; those that waited say so, and all slots come back."""
-    limiter = make(2)
-    policy = Policy(native(limiter))
+    strategy = native_of(make, 2, runtime)
+    policy = Policy(strategy)
     events = Events()
     policy.observe(events)
     inside, peak = 0, 0
@@ -675,7 +684,7 @@ def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int],
         async with anyio.create_task_group() as group:
             for _ in range(6):
                 group.start_soon(policy(work))
-        assert limiter.statistics().tasks_waiting == 0
+        assert strategy._native.statistics().tasks_waiting == 0
         assert await policy.acall(value) == "value"
 
     run_on(runtime, scenario)
@@ -687,7 +696,7 @@ def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int],
 @LOOPS
 def test_one_task_may_hold_two_slots_of_a_native_limiter(runtime: str, make: Callable[[int], Any]) -> None:
     """anyio refuses the same task twice when it borrows for itself; here every call borrows."""
-    policy = Policy(native(make(2)))
+    policy = Policy(native_of(make, 2, runtime))
 
     async def nested() -> Any:
         return await policy.acall(value)
@@ -702,7 +711,7 @@ def test_one_task_may_hold_two_slots_of_a_native_limiter(runtime: str, make: Cal
 @LOOPS
 def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make: Callable[[int], Any]) -> None:
     """Neither a holder nor a waiter leaks."""
-    strategy = native(make(1))
+    strategy = native_of(make, 1, runtime)
     policy = Policy(strategy)
 
     async def scenario() -> None:
@@ -721,13 +730,13 @@ def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make:
 def test_a_native_limiter_in_blocking_code_says_what_to_use(make: Callable[[int], Any]) -> None:
     """It cannot wait there."""
     with pytest.raises(TypeError, match="async code only: use Bulkhead"):
-        Policy(native(make(1))).call(lambda: None)
+        Policy(native_of(make, 1)).call(lambda: None)
 
 
 @NATIVE
 def test_a_native_limiter_of_another_backend_says_what_to_use(make: Callable[[int], Any]) -> None:
     """First used on asyncio, it cannot work on trio."""
-    policy = Policy(native(make(1)))
+    policy = Policy(native_of(make, 1))
 
     async def scenario() -> None:
         await policy.acall(value)
@@ -740,7 +749,7 @@ def test_a_native_limiter_of_another_backend_says_what_to_use(make: Callable[[in
 @NATIVE
 def test_a_native_limiter_in_use_on_another_loop_says_what_to_use(make: Callable[[int], Any]) -> None:
     """Two live loops would lose wake-ups; one after another is fine."""
-    policy = Policy(native(make(5)))
+    policy = Policy(native_of(make, 5))
 
     async def main() -> None:
         with pytest.raises(TypeError, match="in use on another event loop.*use Bulkhead"):
@@ -754,7 +763,7 @@ def test_a_native_limiter_in_use_on_another_loop_says_what_to_use(make: Callable
 @LOOPS
 def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callable[[int], Any]) -> None:
     """One stream is one call here too."""
-    strategy = native(make(1))
+    strategy = native_of(make, 1, runtime)
 
     async def source() -> AsyncIterator[int]:
         yield 1
@@ -771,7 +780,7 @@ def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callab
 @NATIVE
 def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[[int], Any]) -> None:
     """It is given back on the loop, when the thread ends."""
-    strategy = native(make(1))
+    strategy = native_of(make, 1)
     work = InThread()
 
     async def main() -> None:
@@ -789,7 +798,7 @@ def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[
 @LOOPS
 def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Callable[[int], Any]) -> None:
     """A layer outside may refuse the call after its wait, and the slot comes back."""
-    strategy = native(make(1))
+    strategy = native_of(make, 1, runtime)
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
@@ -805,6 +814,6 @@ def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Ca
 @NATIVE
 def test_a_native_limiter_describes_itself(make: Callable[[int], Any]) -> None:
     """Plain data again."""
-    strategy = native(make(1))
+    strategy = native_of(make, 1)
     assert json.loads(json.dumps(strategy.describe()))["native"] == f"anyio.{make.__name__}"
     assert make.__name__ in repr(strategy)

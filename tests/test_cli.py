@@ -44,7 +44,7 @@ def run(*arguments: str, code: str = "", **options: Any) -> subprocess.Completed
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------- shell
+# ---------------------------------------------------------------------------------------------------------------- shell
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,14 @@ def test_no_command_shows_the_help_and_is_wrong_use(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nope"], ["trace"], ["trace", "f", "--limit", "0"], ["demo", "--seconds", "1"], ["demo", "--seconds", "nan"], ["demo", "--seed", "x"]],
+    [
+        ["nope"],
+        ["trace"],
+        ["trace", "f", "--limit", "0"],
+        ["demo", "--seconds", "1"],
+        ["demo", "--seconds", "nan"],
+        ["demo", "--seed", "x"],
+    ],
 )
 def test_wrong_use_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse says what is wrong and the status is 2."""
@@ -84,7 +91,7 @@ def test_python_m_works() -> None:
     assert (done.returncode, done.stdout.split()[0]) == (0, "resilient-agents")
 
 
-# ----------------------------------------------------------------------------------------------------------------- trace
+# ---------------------------------------------------------------------------------------------------------------- trace
 
 
 def test_trace_draws_the_operation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +223,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(tmp_path: Path) -> None:
         assert process.wait(30) == 141
 
 
-# ------------------------------------------------------------------------------------------------------------------ demo
+# ----------------------------------------------------------------------------------------------------------------- demo
 
 
 @pytest.mark.parametrize("module", ["rich", "httpx", "opentelemetry.sdk"])
@@ -263,8 +270,9 @@ def test_ctrl_c_ends_the_demo_cleanly() -> None:
     program = [sys.executable, "-u", "-m", "resilient_agents", "demo", "--seconds", "60"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        while "2.0 s" not in process.stdout.readline():  # it is in the midst of its traffic
-            pass
+        for line in process.stdout:
+            if "2.0 s" in line:  # it is in the midst of its traffic
+                break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -17,23 +17,27 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import Console
 
-from resilient_agents import Policy, cli, events
-from resilient_agents.classify import Failure
+from resilient_agents import Policy, classify, cli, events
 from resilient_agents.demo import report
 from resilient_agents.demo.display import LiveProgress, PlainProgress, progress
 from resilient_agents.demo.policies import policies
 from resilient_agents.demo.server import Server
 from resilient_agents.demo.session import Session, Workers
 from resilient_agents.demo.tally import Tally, percentile
-from resilient_agents.demo.traffic import KINDS, Arrival
+from resilient_agents.demo.traffic import KINDS, Arrival, Kind
 from resilient_agents.trace import Moment, Operation, Span
 
-# --------------------------------------------------------------------------------------------------------------- counting
+# ------------------------------------------------------------------------------------------------------------- counting
 
 
 @pytest.mark.parametrize(
     ("values", "share", "expected"),
-    [([3.0, 1.0, 2.0], 0.5, 2.0), ([1.0], 0.99, 1.0), ([float(n) for n in range(1, 101)], 0.99, 99.0), ([1.0, 2.0], 1.0, 2.0)],
+    [
+        ([3.0, 1.0, 2.0], 0.5, 2.0),
+        ([1.0], 0.99, 1.0),
+        ([float(n) for n in range(1, 101)], 0.99, 99.0),
+        ([1.0, 2.0], 1.0, 2.0),
+    ],
 )
 def test_percentiles_are_values_that_occurred(values: list[float], share: float, expected: float) -> None:
     """Nearest rank: a figure that some call really had."""
@@ -53,7 +57,7 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
         tally.start("agent")
     tally.answer("agent", 0.1)
     tally.fail("agent", "server")
-    failure = Failure(kind="server")
+    failure = classify(ConnectionError())
     told: list[events.Event] = [
         events.AttemptStarted("p", 1),
         events.RetryScheduled("p", 1, 0.2, "backoff", failure),
@@ -69,13 +73,15 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
         tally.happened("agent", event, 1.0)
     numbers = tally.numbers["agent"]
     assert (numbers.started, numbers.answered, numbers.failed, numbers.success_rate) == (4, 1, 1, 0.5)
-    assert numbers.did == dict.fromkeys(("attempts", "retries", "timeouts", "rejected", "fallbacks", "waited", "opened"), 1)
+    assert numbers.did == dict.fromkeys(
+        ("attempts", "retries", "timeouts", "rejected", "fallbacks", "waited", "opened"), 1
+    )
     assert tally.circuits == {"model": "half-open"}
     assert [said for _, said in tally.changes] == ["circuit model: closed -> open", "circuit model: open -> half-open"]
-    assert "agent: attempt 1 failed (server), next in 0.20 s (backoff)" in [said for _, said in tally.said()]
+    assert "agent: attempt 1 failed (connection), next in 0.20 s (backoff)" in [said for _, said in tally.said()]
 
 
-# --------------------------------------------------------------------------------------------------------------- sessions
+# ------------------------------------------------------------------------------------------------------------- sessions
 
 
 def test_a_run_without_policies_gives_callers_what_the_server_gave() -> None:
@@ -95,7 +101,7 @@ def test_a_run_without_policies_gives_callers_what_the_server_gave() -> None:
 def test_a_run_with_policies_counts_what_they_do() -> None:
     """The same calls through policies are attempts of these."""
     tally = Tally(KINDS)
-    guards = {kind: Policy(name=kind) for kind in KINDS}
+    guards: dict[Kind, Policy] = {kind: Policy(name=kind) for kind in KINDS}
     with Server(seed=1, faults=False) as server:
         Session(server.url, tally, guards).run([Arrival(0, kind, kind) for kind in KINDS], bool, lambda elapsed: None)
     assert [tally.numbers[kind].did["attempts"] for kind in KINDS] == [1, 1, 1]
@@ -114,7 +120,9 @@ def test_the_policies_name_their_strategies() -> None:
     """Agent and stream share the circuit breaker of their model, and the tool has one of its own."""
     made = policies()
     assert set(made) == set(KINDS)
-    breakers = {kind: [s for s in policy.strategies if type(s).__name__ == "CircuitBreaker"] for kind, policy in made.items()}
+    breakers = {
+        kind: [s for s in policy.strategies if type(s).__name__ == "CircuitBreaker"] for kind, policy in made.items()
+    }
     assert breakers["agent"] == breakers["tokens"] != breakers["tool"]
 
 
@@ -130,7 +138,7 @@ def test_workers_end_when_told_to() -> None:
         assert not thread.is_alive()
 
 
-# --------------------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------------------- pictures
 
 
 def console(width: int = 80, *, terminal: bool = False) -> tuple[Console, io.StringIO]:
@@ -194,9 +202,7 @@ def test_the_comparison_holds_what_was_measured() -> None:
     guarded.answer("agent", 1.5)
     guarded.numbers["agent"].did["fallbacks"] = 1
     lines = printed(report.comparison(without, guarded)).splitlines()
-    first, second = (line.split() for line in lines if "async" in line.split() or line.split()[:1] == ["with"])[:2] if False else [
-        line.split() for line in lines if "async agent  " in line or line.split()[:1] == ["with"]
-    ][:2]
+    first, second = [line.split() for line in lines if "async agent  " in line or line.split()[:1] == ["with"]][:2]
     assert first == ["async", "agent", "without", "4", "75.0%", "4", "0", "200", "ms", "300", "ms"]
     assert second == ["with", "1", "100.0%", "0", "0", "1.50", "s", "1.50", "s"]
     assert "tool threads  without      0         -" in printed(report.comparison(without, guarded))
@@ -221,12 +227,16 @@ def operation(name: str, *, error: bool = False, happened: tuple[str, ...] = ())
 
 def test_the_most_telling_call_is_one_that_was_saved() -> None:
     """The call to which most happened is drawn, and among equals one that ended well."""
-    dull, lost, saved = operation("dull"), operation("lost", error=True, happened=("a", "b")), operation("saved", happened=("a", "b"))
+    dull, lost, saved = (
+        operation("dull"),
+        operation("lost", error=True, happened=("a", "b")),
+        operation("saved", happened=("a", "b")),
+    )
     assert report.telling([dull, lost, saved]) is saved
     assert report.telling([]) is None
 
 
-# -------------------------------------------------------------------------------------------------------------- exporting
+# ------------------------------------------------------------------------------------------------------------ exporting
 
 TRACED = """
 from opentelemetry import trace
@@ -242,7 +252,12 @@ print(tracing.finish())
 def traced(**environment: str) -> list[str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     done = subprocess.run(
-        [sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=60, check=True, env=inherited | environment
+        [sys.executable, "-c", TRACED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=inherited | environment,
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -294,7 +309,7 @@ def test_spans_go_where_the_standard_variables_say(receiver: tuple[str, list[str
     assert names == ["policy x", "policy x"]
 
 
-# -------------------------------------------------------------------------------------------------------- the whole thing
+# ------------------------------------------------------------------------------------------------------ the whole thing
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +352,8 @@ def test_policies_help(shown: tuple[str, Path]) -> None:
     """With policies the agent gets more answers than without."""
     text, _ = shown
     without, guarded = (
-        float(match) for match in re.findall(r"(?:async agent +without|^ +with) +\d+ +([\d.]+)%", text, re.MULTILINE)[:2]
+        float(match)
+        for match in re.findall(r"(?:async agent +without|^ +with) +\d+ +([\d.]+)%", text, re.MULTILINE)[:2]
     )
     assert guarded > without
 

@@ -41,7 +41,7 @@ def get(client: httpx.Client, path: str, call: str) -> httpx.Response:
     return client.get(path, headers={"x-call": call})
 
 
-# ---------------------------------------------------------------------------------------------------------------- faults
+# --------------------------------------------------------------------------------------------------------------- faults
 
 
 def test_fates_depend_on_the_call_and_not_on_the_order() -> None:
@@ -89,7 +89,7 @@ def test_an_outage_has_a_beginning_and_an_end() -> None:
     assert [Outage(1, 2).covers(now) for now in (0.9, 1, 1.9, 2)] == [False, True, True, False]
 
 
-# ---------------------------------------------------------------------------------------------------------------- server
+# --------------------------------------------------------------------------------------------------------------- server
 
 
 def test_a_good_answer_is_an_answer(client: httpx.Client) -> None:
@@ -209,7 +209,7 @@ def test_it_stops_with_calls_in_flight() -> None:
     hanging.close()
 
 
-# --------------------------------------------------------------------------------------------------------------- traffic
+# -------------------------------------------------------------------------------------------------------------- traffic
 
 
 def test_the_schedule_is_the_same_for_the_same_seed() -> None:

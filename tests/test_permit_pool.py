@@ -96,6 +96,27 @@ def test_a_newcomer_does_not_overtake_those_in_line() -> None:
     assert later.permit is not None
 
 
+class Interrupted(PermitPool):
+    """A newcomer comes between the return of a permit and its grant to the first in line."""
+
+    __slots__ = ("newcomer",)
+
+    def _serve(self) -> None:
+        self.newcomer = self.take(None, 9)
+        super()._serve()
+
+
+def test_a_newcomer_at_the_moment_of_the_return_does_not_overtake_either() -> None:
+    """The permit is free for an instant, but those in line come first."""
+    pool = Interrupted(1)
+    permit = pool.take(None, 1)
+    assert permit is not None
+    ticket = queue_up(pool)
+    pool.give_back(permit)
+    assert pool.newcomer is None
+    assert ticket.permit is not None
+
+
 def test_giving_back_twice_changes_nothing() -> None:
     """A permit is good for one slot, however often it is given back."""
     pool = PermitPool(2)

@@ -305,32 +305,45 @@ def timed() -> Any:
     return mock.patch("tenacity.time", SimpleNamespace(monotonic=lambda: clock.monotonic()))
 
 
-async def tenacity_itself(h: Harness, script: Any, parts: Any, seed: int) -> Trace:
-    trace = Trace()
-    work = scripted(h, script, trace)
-    random.seed(seed)
-    with timed():
-        if h.blocking:
+def tenacity_itself(h: Harness, script: Any, parts: Any, seed: int) -> Trace:
+    """What tenacity does with the parts."""
 
-            async def run() -> Any:
-                return tenacity.Retrying(sleep=lambda delay: clock.sleep(delay), **parts(trace))(work, "argument")
-        else:
+    async def scenario() -> Trace:
+        trace = Trace()
+        work = scripted(h, script, trace)
+        random.seed(seed)
+        with timed():
+            if h.blocking:
 
-            async def run() -> Any:
-                retrying: Any = tenacity.AsyncRetrying(sleep=anyio.sleep, **parts(trace))
-                return await retrying(work, "argument")
+                async def run() -> Any:
+                    return tenacity.Retrying(sleep=lambda delay: clock.sleep(delay), **parts(trace))(work, "argument")
+            else:
 
-        await ended(trace, run)
-    return trace
+                async def run() -> Any:
+                    retrying: Any = tenacity.AsyncRetrying(sleep=anyio.sleep, **parts(trace))
+                    return await retrying(work, "argument")
+
+            await ended(trace, run)
+        return trace
+
+    # Each run has a clock of its own: from different beginnings the same durations round differently.
+    result: Trace = run_on(h.runtime, scenario)
+    return result
 
 
-async def in_a_policy(h: Harness, script: Any, strategy: Any, seed: int) -> Trace:
-    trace = Trace()
-    work = scripted(h, script, trace)
-    policy = Policy(strategy(trace))
-    random.seed(seed)
-    await ended(trace, lambda: h.call(policy, work, "argument"))
-    return trace
+def in_a_policy(h: Harness, script: Any, strategy: Any, seed: int) -> Trace:
+    """What a policy does with the strategy."""
+
+    async def scenario() -> Trace:
+        trace = Trace()
+        work = scripted(h, script, trace)
+        policy = Policy(strategy(trace))
+        random.seed(seed)
+        await ended(trace, lambda: h.call(policy, work, "argument"))
+        return trace
+
+    result: Trace = run_on(h.runtime, scenario)
+    return result
 
 
 quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -354,19 +367,14 @@ def test_a_native_object_does_in_a_policy_what_it_does_alone(
     asynchronous = asynchronous and not h.blocking and HAS_ASYNC_HOOKS
     native: Any = tenacity.Retrying if h.blocking else tenacity.AsyncRetrying
 
-    async def scenario() -> None:
-        theirs = await tenacity_itself(
-            h, script, lambda trace: options_of(trace, options, hooks, ending, asynchronous), seed
-        )
-        ours = await in_a_policy(
-            h,
-            script,
-            lambda trace: adapt_native(native(**options_of(trace, options, hooks, ending, asynchronous))),
-            seed,
-        )
-        assert ours == theirs
-
-    run_on(runtime, scenario)
+    theirs = tenacity_itself(h, script, lambda trace: options_of(trace, options, hooks, ending, asynchronous), seed)
+    ours = in_a_policy(
+        h,
+        script,
+        lambda trace: adapt_native(native(**options_of(trace, options, hooks, ending, asynchronous))),
+        seed,
+    )
+    assert ours == theirs
 
 
 def let_out(trace: Trace) -> Trace:
@@ -399,13 +407,8 @@ def test_retry_does_with_tenacitys_parts_what_tenacity_does(
         parts = options_of(trace, options, hooks, "error", False)
         return Retry(attempts, on=parts.pop("retry"), **parts)
 
-    async def scenario() -> None:
-        theirs = await tenacity_itself(
-            h, script, lambda trace: options_of(trace, with_limit, hooks, "error", False), seed
-        )
-        assert await in_a_policy(h, script, ours, seed) == let_out(theirs)
-
-    run_on(runtime, scenario)
+    theirs = tenacity_itself(h, script, lambda trace: options_of(trace, with_limit, hooks, "error", False), seed)
+    assert in_a_policy(h, script, ours, seed) == let_out(theirs)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -437,11 +440,8 @@ def test_types_and_predicates_choose_as_tenacitys_objects_do(
         del parts["retry"], parts["stop"]
         return Retry(LIMIT, on=wanted if as_types else of_kind(*wanted), when=when, **parts)
 
-    async def scenario() -> None:
-        theirs = await tenacity_itself(h, script, lambda trace: options_of(trace, options, hooks, "error", False), 1)
-        assert await in_a_policy(h, script, ours, 1) == let_out(theirs)
-
-    run_on(runtime, scenario)
+    theirs = tenacity_itself(h, script, lambda trace: options_of(trace, options, hooks, "error", False), 1)
+    assert in_a_policy(h, script, ours, 1) == let_out(theirs)
 
 
 @pytest.mark.skipif(not HAS_ASYNC_HOOKS, reason="this tenacity has no async retry objects")
@@ -480,12 +480,6 @@ def test_tenacitys_async_retry_objects_decide_here_too(
         given = parts_of(trace)
         return Retry(None, on=given.pop("retry"), **given)
 
-    async def scenario() -> None:
-        theirs = await tenacity_itself(h, script, parts_of, 1)
-        assert (
-            await in_a_policy(h, script, lambda trace: adapt_native(tenacity.AsyncRetrying(**parts_of(trace))), 1)
-            == theirs
-        )
-        assert await in_a_policy(h, script, ours, 1) == let_out(theirs)
-
-    run_on(runtime, scenario)
+    theirs = tenacity_itself(h, script, parts_of, 1)
+    assert in_a_policy(h, script, lambda trace: adapt_native(tenacity.AsyncRetrying(**parts_of(trace))), 1) == theirs
+    assert in_a_policy(h, script, ours, 1) == let_out(theirs)

@@ -66,7 +66,7 @@ STORY = [
     span("a1", "op", "attempt", 0, 100, attempt=1, error__type="server", http__response__status_code=503),
     span("u1", "a1", "POST", 10, 90, scope="httpx"),
     span("a2", "op", "attempt", 500, 600, attempt=2, error__type="rate_limit", http__response__status_code=429),
-    span("a3", "op", "attempt", 1600, 2000, attempt=3, outcome="success", waited=0.05),
+    span("a3", "op", "attempt", 1600, 2000, attempt=3, outcome="success"),
 ]
 
 
@@ -80,7 +80,7 @@ def drawn(spans: Iterable[Span], **options: Any) -> list[str]:
 
 
 def row(picture: list[str], label: str) -> str:
-    (found,) = [line for line in picture[3:] if label in line]
+    (found,) = [line for line in picture[3:-1] if label in line]
     return found
 
 
@@ -99,12 +99,20 @@ def test_headline_says_how_it_ended() -> None:
 
 
 def test_attempts_show_outcome_kind_and_status() -> None:
-    """A failed attempt says why; one that went well has a sign of its own and says how long it was queued."""
+    """A failed attempt says why; one that went well has a sign of its own."""
     picture = drawn(STORY)
     assert "├ attempt 1 ✗ server 503 " in row(picture, "attempt 1")
     assert "├ attempt 2 ✗ rate_limit 429 " in row(picture, "attempt 2")
-    assert "└ attempt 3 ✓, queued 50 ms " in row(picture, "attempt 3")
+    assert "└ attempt 3 ✓ " in row(picture, "attempt 3")
     assert row(picture, "attempt 1").endswith(" 100 ms")
+
+
+def test_an_attempt_that_was_queued_begins_with_a_wait() -> None:
+    """The time that an attempt waited for a slot or a token is part of its bar, with the texture of waits."""
+    queued = [span("op", None, "policy x", 0, 100), span("a", "op", "attempt", 0, 100, attempt=1, waited=0.05)]
+    picture = drawn(queued)
+    assert bar(picture, "attempt 1", "░") == pytest.approx((0, 0.5), abs=0.03)
+    assert bar(picture, "attempt 1", "█") == pytest.approx((0.5, 1), abs=0.03)
 
 
 def test_waits_run_until_the_next_attempt_and_say_why() -> None:
@@ -251,11 +259,11 @@ def test_retry_without_a_next_attempt_waits_as_planned() -> None:
         moment("retry.scheduled", 10, delay=0.05, reason="backoff"),
         moment("retry.scheduled", 80, delay=60.0, reason="backoff"),
     ]
-    first, second = (line for line in drawn([span("op", None, "policy x", 0, 100, events=events)]) if "wait" in line)
+    first, second = (line for line in drawn([span("op", None, "policy x", 0, 100, events=events)]) if "wait (" in line)
     assert (first.split()[-2:], second.split()[-2:]) == (["50", "ms"], ["20", "ms"])
 
 
-# ------------------------------------------------------------------------------------------------------ which operations
+# ----------------------------------------------------------------------------------------------------- which operations
 
 
 def test_only_outermost_operations_are_listed_in_order() -> None:
@@ -288,7 +296,7 @@ def test_interest_prefers_many_kinds_of_events() -> None:
     assert max(found, key=lambda op: op.interest).span.name == "policy chat"
 
 
-# --------------------------------------------------------------------------------------------------------------- sources
+# -------------------------------------------------------------------------------------------------------------- sources
 
 
 def otlp(**span: Any) -> str:
@@ -379,7 +387,7 @@ def test_the_exporter_refuses_after_shutdown(tmp_path: Path) -> None:
     assert exporter.export([]).name == "FAILURE"
 
 
-# ------------------------------------------------------------------------------------------------------------------ text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 @pytest.mark.parametrize(

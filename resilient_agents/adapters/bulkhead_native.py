@@ -97,9 +97,7 @@ class _Native:
         held = kept = False
         left_before = call.abandoned
         try:
-            try:
-                self._slots.take(holder)
-            except anyio.WouldBlock:
+            if not self._take(holder):
                 began = clock.monotonic()
                 await self._slots.wait(holder)
                 held = True
@@ -118,6 +116,15 @@ class _Native:
                 self._exit()
             elif not kept:
                 self._leave(call, loop, holder, left_before)
+
+    def _take(self, holder: object) -> bool:
+        try:
+            self._slots.take(holder)
+        except Exception as error:
+            if type(error).__name__ != "WouldBlock":  # anyio's, or trio's own, which anyio 4.0 lets through
+                raise
+            return False
+        return True
 
     def _enter(self, loop: Any) -> None:
         with self._lock:
@@ -168,7 +175,10 @@ class _Native:
 
 def _running_trio() -> Any:
     trio = sys.modules.get("trio")
-    return trio.lowlevel.current_trio_token() if trio is not None and trio.lowlevel.in_trio_run() else None
+    try:
+        return None if trio is None else trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
 
 
 def _backend(loop: Any) -> str:

@@ -31,13 +31,9 @@ class Outcome(tenacity.Future):
         self._exception = error
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_condition":
-            made: Any = threading.Condition()
-        elif name in {"_waiters", "_done_callbacks"}:
-            made = []
-        else:
+        if name != "_condition":
             raise AttributeError(name)
-        setattr(self, name, made)
+        self._condition = made = threading.Condition()
         return made
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,8 +62,9 @@ async def attempt(proceed: Proceed, call: Call) -> Any:
 
 @types.coroutine
 def _blocking(chain: Awaitable[Any], recorder: Recorder) -> Generator[Any, Any, Any]:
-    """Await a blocking chain. It suspends only to go on as an awaitable, perhaps in another task: until it does, nothing
-    of the recorder's stays in the context of the caller, who goes on too."""
+    """Await a blocking chain. It suspends only to go on as an awaitable, perhaps in another task: until it does,
+    nothing of the recorder's stays in the context of the caller, who goes on too.
+    """
     steps = chain.__await__()
     try:
         signal = next(steps)

@@ -101,19 +101,23 @@ class LiveProgress:
         state = Text.assemble(
             (self._title, "bold"), f"   {elapsed:4.1f} s   server ", ("DOWN", "bold red") if down else ("up", "green")
         )
+        return Group(state, self._circuits(), self._table(), *self._events(), Text())
+
+    def _circuits(self) -> Text:
+        line = Text()
         for name, circuit in self._tally.circuits.items():
-            state.append(f"   circuit {name} ")
-            state.append(circuit, STATES[circuit])
-        return Group(state, self._table(), *self._events(), Text())
+            line.append(f"circuit {name} ")
+            line.append(f"{circuit}   ", STATES[circuit])
+        return line
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("")
-        headings = ["answered", "failed", "in flight"]
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("", no_wrap=True)
+        headings = ["answered", "failed", "waiting"]
         if self._guarded:
             headings += ["attempts", "retries", "cut off", "refused", "fallback"]
         for heading in headings:
-            table.add_column(heading, justify="right", no_wrap=True, min_width=7)
+            table.add_column(heading, justify="right", no_wrap=True)
         for kind, n in self._tally.numbers.items():
             cells: list[Text | str] = [
                 Text(str(n.answered), "green"),

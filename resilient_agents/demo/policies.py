@@ -38,5 +38,5 @@ def policies() -> dict[Kind, Policy]:
 
 
 def _breaker(name: str) -> CircuitBreaker:
-    """Opens when most calls of the last second failed. A server that fails a quarter of them all the time is no outage."""
+    """Opens when most calls of the last second failed: a server that always fails a quarter of them is no outage."""
     return CircuitBreaker(name, failures=None, failure_rate=0.7, window=1.0, minimum_calls=8, reset_timeout=0.5)

@@ -10,7 +10,6 @@ import importlib.metadata
 import inspect
 import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -75,7 +74,7 @@ class _Bridge:
                 self.faults.log("getting a tracer", "there will be no spans")
         if meter_provider is not None:
             try:
-                self.instruments = _instruments(meter_provider, self.faults)
+                self.instruments = Instruments(meter_provider.get_meter(names.SCOPE, _version()), self.faults)
             except Exception:
                 self.faults.log("getting a meter", "there will be no metrics")
         self.on = self.tracer is not None or self.instruments is not None
@@ -230,17 +229,6 @@ def _load(provider: Callable[[], Any], bridge: _Bridge) -> Any:
 def _real(provider: Any) -> Any:
     """The provider, None for one that records nothing."""
     return None if type(provider).__name__.lstrip("_").startswith(("NoOp", "Proxy")) else provider
-
-
-_made: weakref.WeakKeyDictionary[metrics.MeterProvider, Instruments] = weakref.WeakKeyDictionary()
-
-
-def _instruments(provider: metrics.MeterProvider, faults: Faults) -> Instruments:
-    """Those of this provider, made once: an SDK warns of instruments that are made twice."""
-    made = _made.get(provider)
-    if made is None:
-        made = _made[provider] = Instruments(provider.get_meter(names.SCOPE, _version()), faults)
-    return made
 
 
 def _version() -> str:

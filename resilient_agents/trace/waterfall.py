@@ -20,14 +20,13 @@ from resilient_agents.trace.tree import Operation, is_attempt, is_operation
 __all__ = ["waterfall"]
 
 NARROWEST = 60
-QUEUED = 0.001  # seconds: what queues less did not queue
 DEEPEST = 12  # a trace may nest without end; a picture may not
 FIGURES = 10  # columns for the duration at the right
 
 
 @dataclass(slots=True, frozen=True)
 class _Row:
-    """A bar from `start` to `end`, or a mark if these are the same."""
+    """A bar from `start` to `end`, its part until `queued` spent waiting; a mark if start and end are one."""
 
     label: str
     role: Role
@@ -36,6 +35,7 @@ class _Row:
     end: int
     figure: str
     span: Span | None = None
+    queued: int = 0
 
 
 def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE) -> list[Line]:
@@ -52,7 +52,12 @@ def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE
         role: Role = "bold" if row.span is root else row.role
         shape: Line = [(label[: len(prefix)], "dim"), (label[len(prefix) :], role), (" ", "")]
         lines.append([*shape, *scale.draw(row, glyphs), (f"{row.figure:>{FIGURES}}", "")])
-    return lines
+    return [*lines, _legend(labels + 1, glyphs)]
+
+
+def _legend(indent: int, glyphs: Glyphs) -> Line:
+    meanings = ((glyphs.good, "went well"), (glyphs.bad, "failed"), (glyphs.wait, "waited"))
+    return [(" " * indent + "  ".join(f"{glyph} {meaning}" for glyph, meaning in meanings), "dim")]
 
 
 def _headline(operation: Operation, glyphs: Glyphs, width: int) -> Iterator[Line]:
@@ -100,20 +105,20 @@ def _bar(span: Span, glyphs: Glyphs) -> _Row:
     failed = span.error or names.ERROR_TYPE in span.attributes
     role: Role = "bad" if failed else ""
     figure = seconds(span.end - span.start)
-    label, glyph = span.name, glyphs.operation if is_operation(span) else glyphs.other
+    label, glyph, queued = span.name, glyphs.operation if is_operation(span) else glyphs.other, 0
     if is_attempt(span):
         label, role, glyph = _attempt(span.attributes, failed, glyphs)
-    return _Row(label, role, glyph, span.start, max(span.end, span.start + 1), figure, span)
+        # Slots and tokens are waited for before the function runs, so this is how an attempt begins.
+        queued = span.start + _nanoseconds(span.attributes.get(names.WAITED))
+    return _Row(label, role, glyph, span.start, max(span.end, span.start + 1), figure, span, queued)
 
 
 def _attempt(facts: Mapping[str, Any], failed: bool, glyphs: Glyphs) -> tuple[str, Role, str]:
     label = f"attempt {facts.get(names.ATTEMPT, '?')}"
-    waited = facts.get(names.WAITED)
-    queued = f", queued {seconds(waited * 1e9)}" if isinstance(waited, int | float) and waited >= QUEUED else ""
     if not failed:
-        return f"{label} {glyphs.ok}{queued}", "good", glyphs.good
+        return f"{label} {glyphs.ok}", "good", glyphs.good
     status = f" {facts[names.STATUS_CODE]}" if names.STATUS_CODE in facts else ""
-    return f"{label} {glyphs.no} {facts.get(names.ERROR_TYPE, 'failed')}{status}{queued}", "bad", glyphs.bad
+    return f"{label} {glyphs.no} {facts.get(names.ERROR_TYPE, 'failed')}{status}", "bad", glyphs.bad
 
 
 def _moment(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) -> _Row:
@@ -191,11 +196,13 @@ class _Scale:
     def draw(self, row: _Row, glyphs: Glyphs) -> Line:
         first = self.column(row.start)
         last = max(self.column(row.end) - 1, first)
+        queued = min(max(self.column(row.queued), first), last)
         grid = [" "] * self.columns
         for column, _ in self.ticks():
             grid[column] = glyphs.grid
         return [
             ("".join(grid[:first]), "dim"),
-            (row.glyph * (last - first + 1), row.role),
+            (glyphs.wait * (queued - first), "wait"),
+            (row.glyph * (last - queued + 1), row.role),
             ("".join(grid[last + 1 :]), "dim"),
         ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import context, metrics, trace
 from opentelemetry.metrics import _internal
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -227,6 +227,17 @@ def test_two_providers_do_not_interfere() -> None:
     assert not telemetry.active()
     first.close()
     second.close()
+
+
+def test_one_provider_may_be_configured_twice() -> None:
+    """Its instruments are the same ones the second time: nothing is counted twice, and the SDK does not complain."""
+    sdk = Sdk()
+    for _ in range(2):
+        undo = sdk.configure()
+        Policy(name="p").call(int)
+        undo()
+    assert [value for _, value in sdk.points("resilient_agents.attempts")] == [2]
+    sdk.close()
 
 
 def test_undoing_twice_or_out_of_order_is_harmless() -> None:
@@ -458,8 +469,8 @@ async def test_a_dropped_call_without_metrics(h: Harness, only_dropped: Sdk) -> 
     with pytest.raises(HTTPError):
         await h.call(Policy(Retry(2, wait=fixed(1)), name="p"), work)
     assert get_current_span() is INVALID_SPAN
-    assert len({context.trace_id for context in seen}) == 2
-    assert all(context.is_valid and not context.trace_flags.sampled for context in seen)
+    assert len({each.trace_id for each in seen}) == 2
+    assert all(each.is_valid and not each.trace_flags.sampled for each in seen)
 
 
 def test_a_dropped_stream(only_dropped: Sdk) -> None:
@@ -470,8 +481,8 @@ def test_a_dropped_stream(only_dropped: Sdk) -> None:
             yield get_current_span().get_span_context()
 
     inside = []
-    for context in Policy(name="p")(numbers)():
-        inside.append(context.is_valid)
+    for seen in Policy(name="p")(numbers)():
+        inside.append(seen.is_valid)
         assert get_current_span() is INVALID_SPAN
     assert inside == [True, True]
 
@@ -491,16 +502,29 @@ def test_a_dropped_call_that_goes_on_as_an_awaitable(only_dropped: Sdk) -> None:
     asyncio.run(scenario())
 
 
+def remote(*, sampled: bool) -> context.Context:
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    return set_span_in_context(NonRecordingSpan(SpanContext(7, 9, is_remote=True, trace_flags=flags)))
+
+
+def test_under_a_remote_parent_the_sampler_decides() -> None:
+    """A caller elsewhere that was not sampled is a fact for our sampler, which may record all the same."""
+    sdk = Sdk(Asked(Decision.RECORD_AND_SAMPLE))
+    undo = sdk.configure()
+    token = context.attach(remote(sampled=False))
+    Policy(name="p").call(int)
+    context.detach(token)
+    undo()
+    assert [span.name for span in sdk.spans] == ["policy p", "attempt"]
+    sdk.close()
+
+
 @pytest.mark.parametrize("sampled", [True, False])
 def test_the_parents_sampling_decision_is_respected(sampled: bool) -> None:
     """An operation under a remote parent is recorded if, and only if, the parent was sampled."""
-    from opentelemetry import context
-
     sdk = Sdk(ParentBased(TraceIdRatioBased(0.5)))
     undo = sdk.configure()
-    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-    parent = NonRecordingSpan(SpanContext(7, 9, is_remote=True, trace_flags=flags))
-    token = context.attach(set_span_in_context(parent))
+    token = context.attach(remote(sampled=sampled))
     Policy(name="p").call(int)
     context.detach(token)
     undo()

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from opentelemetry import baggage, context
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
 
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
@@ -249,9 +249,8 @@ def test_concurrent_calls_do_not_see_each_other(sdk: Sdk, loop: Any) -> None:
         assert mine.parent is not None
         attempt = by_id[mine.parent.span_id]
         assert attempt.name == "attempt"
-        assert (
-            len([span for span in sdk.spans if span.parent and span.parent.span_id == identity(attempt).span_id]) == 1
-        )
+        below = [span for span in sdk.spans if span.parent and span.parent.span_id == identity(attempt).span_id]
+        assert len(below) == 1
     assert len({identity(span).trace_id for span in sdk.spans}) == 20
 
 
@@ -268,7 +267,7 @@ def test_a_worker_thread_sees_the_attempt(sdk: Sdk) -> None:
 
 
 def test_a_worker_left_behind_does_not_disturb(sdk: Sdk) -> None:
-    """A call whose worker outlives its limit ends its spans at the limit, and the late worker's span still has its parent."""
+    """A call whose worker outlives its limit ends its spans at the limit; the late worker's span has its parent."""
     go = threading.Event()
     ended = threading.Event()
 
@@ -375,18 +374,34 @@ def test_an_awaitable_that_nobody_awaits_ends_its_spans(sdk: Sdk) -> None:
 
 
 def test_a_span_that_the_function_leaves_current_stays(sdk: Sdk) -> None:
-    """A function that makes a span current and leaves it does what it does without a policy: it is current afterwards."""
+    """A function that makes a span current and leaves it does what it does unguarded: it is current afterwards."""
     left = sdk.tracer.start_span("left")
     before = context.get_current()
 
     def work() -> None:
-        from opentelemetry.trace import set_span_in_context
-
         context.attach(set_span_in_context(left))
 
     policy().call(work)
     assert get_current_span() is left
     left.end()
+    context.attach(before)
+
+
+def test_a_span_that_an_attempt_leaves_current_adopts_no_other_attempt(sdk: Sdk) -> None:
+    """Attempts are children of their operation, whatever the attempt before left current."""
+    before = context.get_current()
+    left = sdk.tracer.start_span("left")
+    attempts: list[int] = []
+
+    def work() -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            context.attach(set_span_in_context(left))
+            raise ConnectionError
+
+    policy().call(work)
+    left.end()
+    assert [parent_of(span, sdk.spans) for span in sdk.attempts] == ["policy p", "policy p"]
     context.attach(before)
 
 

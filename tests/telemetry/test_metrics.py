@@ -248,7 +248,7 @@ async def test_a_measurement_points_to_its_span(h: Harness, sdk: Sdk) -> None:
 
 
 async def test_the_three_figures_of_a_dashboard(h: Harness, sdk: Sdk) -> None:
-    """The metrics alone tell: the share of operations that succeeded, of attempts that failed, and the retries' waits."""
+    """The metrics alone tell: the share of operations that succeeded, of attempts that failed, and the waits."""
     policy = Policy(Retry(2, wait=fixed(0.5, jitter=None)), name="p")
     for work in (ok, ok, ok, flaky(1)):
         await h.call(policy, work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import anyio
 import pytest
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span
 
@@ -17,7 +18,7 @@ from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import CircuitOpenError, ResilienceError
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
-from tests.conftest import Harness
+from tests.conftest import Harness, run_on
 from tests.telemetry.conftest import Sdk, parent_of
 
 
@@ -217,12 +218,15 @@ async def test_a_shadow_breaker_says_that_it_is_one(h: Harness, sdk: Sdk) -> Non
     assert (sdk.operation.attributes or {})["resilient_agents.outcome"] == "success"
 
 
-async def test_a_time_limit_is_an_event(h: Harness, sdk: Sdk) -> None:
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])  # a blocking call comes back late instead
+def test_a_time_limit_is_an_event(runtime: str, sdk: Sdk) -> None:
     """A limit that ends the call leaves an event with the strategy and the limit."""
-    if h.blocking:
-        pytest.skip("a blocking call comes back late instead")
-    with pytest.raises(ResilienceError):
-        await h.call(Policy(Timeout(2), name="p"), lambda: h.sleep(5))
+
+    async def scenario() -> None:
+        with pytest.raises(ResilienceError):
+            await Policy(Timeout(2), name="p").acall(anyio.sleep, 5)
+
+    run_on(runtime, scenario)
     assert sdk.events() == [("timeout", {"resilient_agents.strategy": "timeout", "resilient_agents.limit": 2.0})]
     assert (sdk.operation.attributes or {})["error.type"] == "timeout"
 
