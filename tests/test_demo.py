@@ -273,6 +273,7 @@ def test_an_unreachable_endpoint_is_one_sentence() -> None:
     spans, trouble = traced(OTEL_EXPORTER_OTLP_ENDPOINT="http://me:secret@127.0.0.1:9")
     assert spans == "['policy x']"
     assert trouble.startswith("Spans could not be exported to 127.0.0.1:9: ")
+    assert "secret" not in trouble
 
 
 class Receiver(BaseHTTPRequestHandler):

@@ -79,7 +79,7 @@ def _blocking(chain: Awaitable[Any], recorder: Recorder) -> Generator[Any, Any, 
     recorder.resume()
     if thrown is not None:
         try:
-            steps.throw(thrown)  # type: ignore[attr-defined]  # a coroutine's steps
+            steps.throw(thrown)
         finally:
             thrown = None
     return (yield from steps)

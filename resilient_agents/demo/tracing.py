@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import textwrap
 import threading
 from urllib.parse import urlsplit
 
@@ -72,4 +73,4 @@ class _Trouble(logging.Handler):
         self.seen = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen = self.seen or record.getMessage().splitlines()[0][:200]
+        self.seen = self.seen or textwrap.shorten(record.getMessage(), 100, placeholder=" …")

@@ -1,4 +1,4 @@
-"""The instruments of one meter, into which the recorders of calls record. (A meter that is asked twice gives the same ones.)
+"""The instruments of one meter, into which the recorders of calls record. A meter that is asked twice gives the same.
 
 A meter may refuse an instrument; then that one stays silent and the others work.
 """

@@ -124,8 +124,7 @@ class CallRecorder:
     """The recorder of one call. `_span` is None where no span is made, `_recording` False where a sampler dropped it.
 
     `_outer` is the context that was current before the call, `_inner` the one in which the operation span is; between
-    `suspend` and
-    `resume` `_held` is the one that was current inside.
+    `suspend` and `resume` `_held` is the one that was current inside.
     """
 
     __slots__ = (
@@ -183,11 +182,25 @@ class CallRecorder:
 
     def begin(self) -> bool:
         """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows."""
+        self._begun = True
+        sink = self._sink
         try:
-            self._begin()
+            if sink.extra is not None:
+                self._extra = sink.extra(sink.policy)
+            if self._tracer is not None:
+                self._start(self._tracer)
         except Exception:
-            self._sink.faults.log("recording a call", "spans or measurements are missing")
-        return self._recording or self._sink.instruments is not None
+            sink.faults.log("recording a call", "spans or measurements are missing")
+        return self._recording or sink.instruments is not None
+
+    def _start(self, tracer: Tracer) -> None:
+        self._outer = outer = get_current()
+        span = tracer.start_span(self._sink.span_name, outer, attributes=self._with_extra(self._sink.start))
+        self._recording = span.is_recording()
+        # One that is not recorded is current all the same: the user's spans inherit the sampler's decision from it.
+        self._inner = inner = set_span_in_context(span, outer)
+        attach(inner)
+        self._span = span
 
     def end(self) -> None:
         """The end of a call of which nothing is recorded."""
@@ -197,24 +210,7 @@ class CallRecorder:
 
     def call_started(self, event: CallStarted) -> None:
         if not self._begun:
-            self._begin()
-
-    def _begin(self) -> None:
-        self._begun = True
-        sink = self._sink
-        attributes = sink.start
-        if sink.extra is not None:
-            self._extra = extra = sink.extra(sink.policy)
-            attributes = {**extra, **attributes}
-        if self._tracer is None:
-            return
-        self._outer = outer = get_current()
-        span = self._tracer.start_span(sink.span_name, outer, attributes=attributes)
-        self._recording = span.is_recording()
-        # One that is not recorded is current all the same: the user's spans inherit the sampler's decision from it.
-        self._inner = inner = set_span_in_context(span, outer)
-        attach(inner)
-        self._span = span
+            self.begin()
 
     def call_ended(self, event: CallEnded) -> None:
         sink = self._sink

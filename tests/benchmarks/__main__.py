@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="What a policy costs, next to its peers. In µs: the bare call as it is, the others over it.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a minute or so, and more noise")
-    parser.add_argument("--row", action="append", choices=[*ROWS], metavar="NAME", help=f"only this one, repeatable: {', '.join(ROWS)}")
+    rows = f"only this one, repeatable: {', '.join(ROWS)}"
+    parser.add_argument("--row", action="append", choices=[*ROWS], metavar="NAME", help=rows)
     parser.add_argument("--markdown", action="store_true", help="print tables for the documentation")
     options = parser.parse_args(arguments)
     effort: Effort = QUICK if options.quick else FULL
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.row or ROWS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         lines.extend(ROWS[name](effort))
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs; {_versions()}", end="\n\n")
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    print(f"{python}, {os.cpu_count()} CPUs; {_versions()}", end="\n\n")
     print(as_markdown(lines) if options.markdown else as_text(lines), end="\n\n")
     for note in NOTES:
         print(f"- {note}" if options.markdown else note)

@@ -18,7 +18,18 @@ from tests.benchmarks.measure import Batch, Effort, Sample, blocking, interleave
 from tests.benchmarks.peers import RETRIED, Absent, Function, Stack
 from tests.benchmarks.table import Goal, Line, at_most
 
-__all__ = ["async_line", "breaker_alone", "failing_attempts", "four_strategies", "over_bare", "retry_alone", "sync_line", "with_timeout"]
+__all__ = [
+    "BODIES",
+    "async_line",
+    "breaker_alone",
+    "failing_attempts",
+    "four_strategies",
+    "never_suspends",
+    "plain",
+    "retry_alone",
+    "sync_line",
+    "with_timeout",
+]
 
 Makers = dict[str, Callable[[], Stack]]
 
@@ -42,16 +53,24 @@ BODIES = {"never suspends": never_suspends, "suspends once": suspends_once}
 def four_strategies(effort: Effort) -> Iterator[Line]:
     """Retry, circuit breaker, rate limit, bulkhead."""
     title = "retry + breaker + rate limit + bulkhead"
-    hand = {"tenacity": peers.tenacity_alone, "stamina": peers.stamina, "pybreaker": peers.pybreaker_alone}
-    makers: Makers = {"ours": peers.ours, "nopanic": peers.nopanic, "pyresilience": peers.pyresilience, **hand}
+    makers: Makers = {
+        "ours": peers.ours,
+        "nopanic": peers.nopanic,
+        "pyresilience": peers.pyresilience,
+        "tenacity": peers.tenacity_alone,
+        "stamina": peers.stamina,
+        "pybreaker": peers.pybreaker_alone,
+    }
     windowed: Makers = {
         "ours": lambda: peers.ours(breaker="window"),
         "nopanic": peers.nopanic,
         "pyresilience": lambda: peers.pyresilience(breaker="window"),
     }
-    yield from _async_lines(f"async {title}", {**makers, "by hand": peers.by_hand_async}, effort, [at_most(0.50, "nopanic")])
+    stacked: Makers = {**makers, "by hand": peers.by_hand_async}
+    yield from _async_lines(f"async {title}", stacked, effort, [at_most(0.50, "nopanic")])
     yield from _async_lines("the same, breaker with a window", windowed, effort)
-    yield sync_line(f"sync {title}", {**makers, "by hand": peers.by_hand_sync}, effort, [at_most(0.70, "nopanic")])
+    stacked = {**makers, "by hand": peers.by_hand_sync}
+    yield sync_line(f"sync {title}", stacked, effort, [at_most(0.70, "nopanic")])
     yield sync_line("the same, breaker with a window", windowed, effort)
 
 
@@ -125,7 +144,8 @@ def failing_attempts(effort: Effort) -> Iterator[Line]:
     with _sleepless():
         stacks, missing = _stacks(makers(sleep=lambda seconds: None))
         batches = {name: _failing(stack(fails)) for name, stack in stacks.items()}
-        yield over_bare("sync, three failing attempts", "raises", {"bare": _failing(fails), **batches}, missing, effort, goals)
+        batches["bare"] = _failing(fails)
+        yield over_bare("sync, three failing attempts", "raises", batches, missing, effort, goals)
         with asyncio.Runner() as runner:
             stacks, missing = _stacks(makers(sleep=no_sleep))
             batches = {name: _failing_async(stack(fails_async), runner) for name, stack in stacks.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import importlib.util
 import os
@@ -18,14 +19,22 @@ import anyio
 
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry
 from tests.benchmarks import peers
-from tests.benchmarks.calls import BODIES, async_line, never_suspends, suspends_once, sync_line
+from tests.benchmarks.calls import async_line, never_suspends, sync_line
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.peers import Absent, Function, Stack
 from tests.benchmarks.table import Line, at_most
 
 __all__ = ["growth", "importing", "in_flight", "policy_size"]
 
-DEPENDENCIES = ("asyncio", "tenacity", "pybreaker", "aiolimiter", "anyio", "opentelemetry.trace", "opentelemetry.metrics")
+DEPENDENCIES = (
+    "asyncio",
+    "tenacity",
+    "pybreaker",
+    "aiolimiter",
+    "anyio",
+    "opentelemetry.trace",
+    "opentelemetry.metrics",
+)
 
 _IMPORT = """
 import importlib, sys, time
@@ -58,7 +67,8 @@ def importing(effort: Effort) -> Iterator[Line]:
 
 def _seconds_to_import(module: str, cache: str) -> float:
     code = _IMPORT.format(dependencies=DEPENDENCIES, module=module)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONPYCACHEPREFIX": cache}
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": cache}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     return float(run.stdout)
@@ -102,7 +112,9 @@ def in_flight(effort: Effort) -> Iterator[Line]:
             figures[column] = str(absent)
     bare = figures["bare"]
     assert isinstance(bare, float)
-    figures.update({column: figure - bare for column, figure in figures.items() if column != "bare" and isinstance(figure, float)})
+    for column, figure in figures.items():
+        if column != "bare" and isinstance(figure, float):
+            figures[column] = figure - bare
     yield Line(f"a call among {effort.tasks:,} that wait", "", "bytes", figures)
 
 
@@ -150,16 +162,22 @@ def _traced() -> Iterator[Callable[[], int]]:
 def growth(effort: Effort) -> Iterator[Line]:
     """One to eight strategies: retry, breaker, rate limit, bulkhead, and the same four again."""
     for count in range(1, 9):
-        makers: dict[str, Callable[[], Stack]] = {"ours": lambda n=count: _ours(n), "nopanic": lambda n=count: _nopanic(n)}
-        body = next(name for name, fn in BODIES.items() if fn is not suspends_once)
-        yield async_line(f"async, {count} {'strategy' if count == 1 else 'strategies'}", body, makers, effort, [])
-    for count in (1, 4, 8):
-        makers = {"ours": lambda n=count: _ours(n), "nopanic": lambda n=count: _nopanic(n)}
-        yield sync_line(f"sync, {count} {'strategy' if count == 1 else 'strategies'}", makers, effort)
+        strategies = "1 strategy" if count == 1 else f"{count} strategies"
+        makers: dict[str, Callable[[], Stack]] = {
+            "ours": functools.partial(_ours, count),
+            "nopanic": functools.partial(_nopanic, count),
+        }
+        yield async_line(f"async, {strategies}", "never suspends", makers, effort, [])
+        yield sync_line(f"sync, {strategies}", makers, effort)
 
 
 def _ours(count: int) -> Stack:
-    make = (lambda: Retry(peers.ATTEMPTS, on=peers.RETRIED), CircuitBreaker, lambda: RateLimit(peers.RATE), lambda: Bulkhead(peers.SLOTS))
+    make: tuple[Callable[[], Any], ...] = (
+        lambda: Retry(peers.ATTEMPTS, on=peers.RETRIED),
+        CircuitBreaker,
+        lambda: RateLimit(peers.RATE),
+        lambda: Bulkhead(peers.SLOTS),
+    )
     return Policy(*(make[number % 4]() for number in range(count)))
 
 

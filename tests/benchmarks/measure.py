@@ -1,7 +1,8 @@
 """Timing that a busy machine does not decide.
 
-Contenders take turns in short batches: all of them meet the same noise, and a batch of a millisecond is often left in peace. The
-figure of a contender is its best batch; a ratio is one of figures from the same run. `spread` says how much the machine disagreed.
+Contenders take turns in short batches: all of them meet the same noise, and a batch of a millisecond is often left in
+peace. The figure of a contender is its best batch; a ratio is one of figures from the same run. `spread` says how much
+the machine disagreed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ Batch = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much work a row is worth. `seconds`: length of a batch; `calls`: its size where that is fixed; `tasks`: how many wait."""
+    """How much work a row is worth.
+
+    `seconds`: length of a batch; `calls`: its size, where that is fixed; `processes`: how many interpreters import;
+    `tasks`: how many wait.
+    """
 
     rounds: int
     seconds: float
@@ -78,7 +83,7 @@ def _calibrated(batch: Batch, seconds: float) -> int:
 
 @contextmanager
 def _settled_heap() -> Iterator[None]:
-    """What exists already is no longer looked at by the garbage collector, which goes on collecting what the contenders make."""
+    """The garbage collector no longer looks at what exists already; what the contenders make it goes on collecting."""
     gc.collect()
     gc.freeze()
     try:

@@ -1,7 +1,8 @@
-"""The same strategies in every library, configured alike: at most 3 attempts for ConnectionError, a circuit that 5 failures open for
-30 s, a rate that is never reached, 100 calls at a time, 10 s an attempt. No hooks, no listeners, no log.
+"""The same strategies in every library, configured alike, without hooks, listeners or logs.
 
-Where libraries differ the nearest thing is taken, and `NOTES` says what it is. A peer that is not installed answers `Absent`.
+At most 3 attempts for ConnectionError, a circuit that 5 failures open for 30 s, a rate that is never reached, 100 calls
+at a time, 10 s an attempt. Where libraries differ the nearest thing is taken, and `NOTES` says what it is. A peer that
+is not installed answers `Absent`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ __all__ = [
     "by_hand_async",
     "by_hand_sync",
     "nopanic",
-    "ours",
     "our_window",
+    "ours",
     "peer",
     "pybreaker_alone",
     "pyresilience",
@@ -52,12 +53,16 @@ SLOTS = 100
 LIMIT = 10.0
 
 NOTES = (
-    "by hand: tenacity, pybreaker, anyio and aiolimiter as their documentation shows them. An async function goes through pybreaker's "
-    "`calling()`, as its decorator does not see failures of coroutines. aiolimiter is asyncio only: blocking code gets a token bucket "
-    "under a lock, and a BoundedSemaphore for its slots.",
-    "nopanic: its circuit breaker always has a sliding window; compare the rows with a window. Its bulkhead counts for each event loop.",
-    "pyresilience: it has an order of its own (circuit, rate and slots once a call, outside the retries), and rejects rather than waits.",
-    "tenacity and stamina only retry, pybreaker only breaks circuits: in rows with more strategies they show what one of them costs there.",
+    "µs: the bare call as it is, everybody else over it. "
+    "noise: how far our median lies above our best batch. Best batches are shown and compared.",
+    "by hand: tenacity, pybreaker, anyio and aiolimiter as their documentation shows them. An async function goes "
+    "through pybreaker's `calling()`, as its decorator does not see failures of coroutines. aiolimiter is for asyncio "
+    "only: blocking code gets a token bucket under a lock, and a semaphore for its slots.",
+    "nopanic: its circuit breaker always has a sliding window; see the rows with a window. Its bulkhead counts for each "
+    "event loop and for threads separately.",
+    "pyresilience: it has an order of its own (circuit, rate and slots once a call, outside the retries).",
+    "tenacity and stamina only retry, pybreaker only breaks circuits: beside more strategies they show what that one "
+    "costs there. With threads, pybreaker is `calling()`, by hand is its decorator.",
 )
 
 

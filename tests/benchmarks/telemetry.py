@@ -1,4 +1,4 @@
-"""What telemetry adds to a call: nothing is installed, and an SDK that batches spans and collects metrics now and then."""
+"""What telemetry adds to a call: without an SDK, and with one that batches spans and collects metrics periodically."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def without_an_sdk(effort: Effort) -> Iterator[Line]:
         return policy
 
     title = "telemetry without an SDK"
-    samples = interleaved({"with": blocking(_policy()(plain)), "without": blocking(deaf(_policy(), invoke_any)(plain))}, effort)
+    pair = {"with": blocking(_policy()(plain)), "without": blocking(deaf(_policy(), invoke_any)(plain))}
+    samples = interleaved(pair, effort)
     yield _added(title, "plain", samples["with"].best - samples["without"].best, samples["with"].spread)
     with asyncio.Runner() as runner:
         for body, fn in BODIES.items():
@@ -67,7 +68,7 @@ def _policy() -> Policy:
 
 
 def with_an_sdk(effort: Effort) -> Iterator[Line]:
-    """What recording adds to the four strategies, over what the same spans and metrics add to the bare call when written by hand."""
+    """What recording adds to the four strategies, and what the same spans and metrics, by hand, add to the bare call."""
     try:
         setting = _Setting()
     except Absent as absent:
@@ -85,10 +86,15 @@ def with_an_sdk(effort: Effort) -> Iterator[Line]:
                 for body, fn in {"plain": plain, **BODIES}.items():
                     is_async = fn is not plain
                     timed: Callable[[Any], Batch] = (lambda f: suspending(f, runner)) if is_async else blocking
-                    write = _by_hand_async if is_async else _by_hand_sync
-                    recorded = setting.recorded(timed(_policy()(fn)), sampled=sampled, attempt_spans=attempt_spans)
-                    by_hand = setting.drained(timed(write(fn, tracer, counter, histogram, attempt_spans=attempt_spans)))
-                    contenders = {"ours": recorded, "quiet": timed(_policy()(fn)), "by hand": by_hand, "bare": timed(fn)}
+                    write: Any = _by_hand_async if is_async else _by_hand_sync
+                    written = timed(write(fn, tracer, counter, histogram, attempt_spans=attempt_spans))
+                    recorded = timed(_policy()(fn))
+                    contenders = {
+                        "ours": setting.recorded(recorded, sampled=sampled, attempt_spans=attempt_spans),
+                        "quiet": timed(_policy()(fn)),
+                        "by hand": setting.drained(written),
+                        "bare": timed(fn),
+                    }
                     samples = interleaved(contenders, effort)
                     figures: dict[str, float | str] = {
                         "ours": (samples["ours"].best - samples["quiet"].best) * 1e6,
@@ -171,7 +177,9 @@ class _Setting(ExitStack):
 
         def timed(calls: int) -> float:
             undo = telemetry.configure(
-                tracer_provider=self._providers[sampled], meter_provider=self._meter_provider, attempt_spans=attempt_spans
+                tracer_provider=self._providers[sampled],
+                meter_provider=self._meter_provider,
+                attempt_spans=attempt_spans,
             )
             try:
                 batch(1)  # connects

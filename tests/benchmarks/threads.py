@@ -1,4 +1,4 @@
-"""Eight threads through one circuit breaker: a library that holds its lock during the call lets them through one at a time."""
+"""Eight threads through one circuit breaker. Who holds a lock during the call lets them through one at a time."""
 
 from __future__ import annotations
 
