@@ -1,4 +1,4 @@
-"""Policies for calls that fail: tenacity, pybreaker, anyio and aiolimiter as one `Policy`, every attempt in OpenTelemetry."""
+"""Policies for calls that fail: tenacity, pybreaker, anyio and aiolimiter as one `Policy`, visible in OpenTelemetry."""
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker

@@ -27,7 +27,14 @@ LEVELS: list[set[str]] = [
     {"cli", "__main__"},
 ]
 LIBRARIES = {
-    "tenacity": {"backoff", "adapters.retry", "adapters.retry_loop", "adapters.retry_native", "adapters.retry_state", "decorator"},
+    "tenacity": {
+        "backoff",
+        "adapters.retry",
+        "adapters.retry_loop",
+        "adapters.retry_native",
+        "adapters.retry_state",
+        "decorator",
+    },
     "pybreaker": {"errors", "adapters.circuit", "adapters.circuit_breaker", "decorator"},
     "aiolimiter": {"adapters.rate_limit", "decorator"},
 }
@@ -42,7 +49,7 @@ def modules() -> dict[str, Path]:
 
 
 def level(module: str) -> int:
-    for name in (module, module.split(".")[0]):
+    for name in (module, module.split(".", 1)[0]):
         for number, names in enumerate(LEVELS):
             if name in names:
                 return number
@@ -114,11 +121,16 @@ def test_private_names_stay_in_their_room() -> None:
 
 
 def test_import_pulls_in_no_extra() -> None:
-    """`import resilient_agents` needs its five dependencies and nothing else."""
-    code = "import resilient_agents, sys; print([m for m in ('rich', 'httpx', 'opentelemetry.sdk', 'trio', 'redis') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    """`import resilient_agents` needs its five dependencies and nothing else. (pybreaker imports redis where it is.)"""
+    extras = ("rich", "httpx", "opentelemetry.sdk", "trio", "redis")
+    code = f"""
+import sys
+sys.modules["redis"] = None
+import resilient_agents
+print([name for name in {extras} if sys.modules.get(name)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_public_names_are_sorted() -> None:

@@ -186,8 +186,7 @@ class TestUndeclared:
 
         guarded: Callable[[], Any] = Policy(Holding())(lambda: work())
         with pytest.warns(RuntimeWarning, match="never awaited"):
-            guarded()
-            gc.collect()
+            _ = guarded(), gc.collect()
         assert released == [1]
 
 

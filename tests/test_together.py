@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import threading
-from typing import Any
 
 import anyio
 import pytest
@@ -29,7 +28,8 @@ from tests.conftest import Events, Harness, run_on
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_queued_callers_do_not_reach_a_dead_server(runtime: str) -> None:
-    """Of 200 callers queued at a bulkhead in front of a dead server, those still waiting when the circuit opens never reach it."""
+    """Of 200 callers queued at a bulkhead in front of a dead server, those still waiting when the circuit opens never
+    reach it."""
     reached, refused = [], []
     policy = Policy(CircuitBreaker(failures=5), Bulkhead(2))
 
@@ -203,7 +203,8 @@ def test_a_callers_short_deadline_is_neutral(runtime: str) -> None:
 
 
 async def test_the_whole_stack_tells_one_story(h: Harness) -> None:
-    """Fallback, total, retry, breaker, rate limit, bulkhead, attempt limit: one operation, its attempts, one outcome."""
+    """Fallback, total, retry, breaker, rate limit, bulkhead, attempt limit: one operation, its attempts, one
+    outcome."""
     policy = Policy(
         Fallback(value="stand-in"),
         Timeout(30, thread=False),

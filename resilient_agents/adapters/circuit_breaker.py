@@ -188,7 +188,8 @@ class CircuitBreaker(_Breaking):
         )
         if self.max_reset_timeout is not None and self.max_reset_timeout < self.reset_timeout:
             raise ValueError(
-                f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), got {self.max_reset_timeout:g}"
+                f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), "
+                f"got {self.max_reset_timeout:g}"
             )
         self.half_open_calls = positive_int(half_open_calls, "half_open_calls")
         self.successes = positive_int(successes, "successes")
@@ -307,7 +308,8 @@ class CircuitBreaker(_Breaking):
         }
 
     def __repr__(self) -> str:
-        return f"CircuitBreaker({self.name!r}, failures={self.failures}, reset_timeout={self.reset_timeout:g}) <{self.state}>"
+        options = f"{self.name!r}, failures={self.failures}, reset_timeout={self.reset_timeout:g}"
+        return f"CircuitBreaker({options}) <{self.state}>"
 
 
 class NativeBreaker(_Breaking):
@@ -427,7 +429,8 @@ def _named(name: str) -> CircuitBreaker | None:
 
 
 def _has_twin(name: str) -> bool:
-    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions it?"""
+    """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions
+    it?"""
     if _named(name) is not None:
         gc.collect()
     return _named(name) is not None

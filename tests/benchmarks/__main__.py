@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     print(f"{python}, {os.cpu_count()} CPUs; {_versions()}", end="\n\n")
     print(as_markdown(lines) if options.markdown else as_text(lines), end="\n\n")
-    for note in NOTES:
-        print(f"- {note}" if options.markdown else note)
+    print(NOTES, end="")
     return 0
 
 

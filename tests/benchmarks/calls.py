@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,7 +159,7 @@ def _pyresilience_without_wait() -> Stack:
 
 
 @contextmanager
-def _sleepless() -> Iterator[None]:
+def _sleepless() -> Generator[None, None, None]:
     """Sleeping costs nothing, for everybody: `time.sleep(0)` alone takes longer than three attempts."""
 
     async def no_sleep(delay: float, result: Any = None) -> Any:

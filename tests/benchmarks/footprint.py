@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -149,7 +149,7 @@ def _capacity_limiter() -> Stack:
 
 
 @contextmanager
-def _traced() -> Iterator[Callable[[], int]]:
+def _traced() -> Generator[Callable[[], int], None, None]:
     gc.collect()
     tracemalloc.start()
     began = tracemalloc.get_traced_memory()[0]

@@ -12,7 +12,7 @@ import gc
 import itertools
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +82,7 @@ def _calibrated(batch: Batch, seconds: float) -> int:
 
 
 @contextmanager
-def _settled_heap() -> Iterator[None]:
+def _settled_heap() -> Generator[None, None, None]:
     """The garbage collector no longer looks at what exists already; what the contenders make it goes on collecting."""
     gc.collect()
     gc.freeze()

@@ -52,18 +52,18 @@ RATE = 1_000_000
 SLOTS = 100
 LIMIT = 10.0
 
-NOTES = (
-    "µs: the bare call as it is, everybody else over it. "
-    "noise: how far our median lies above our best batch. Best batches are shown and compared.",
-    "by hand: tenacity, pybreaker, anyio and aiolimiter as their documentation shows them. An async function goes "
-    "through pybreaker's `calling()`, as its decorator does not see failures of coroutines. aiolimiter is for asyncio "
-    "only: blocking code gets a token bucket under a lock, and a semaphore for its slots.",
-    "nopanic: its circuit breaker always has a sliding window; see the rows with a window. Its bulkhead counts for each "
-    "event loop and for threads separately.",
-    "pyresilience: it has an order of its own (circuit, rate and slots once a call, outside the retries).",
-    "tenacity and stamina only retry, pybreaker only breaks circuits: beside more strategies they show what that one "
-    "costs there. With threads, pybreaker is `calling()`, by hand is its decorator.",
-)
+NOTES = """\
+µs: the bare call as it is, everybody else over it. Best batches are shown and compared; noise is how far our median lay
+above our best.
+by hand: tenacity, pybreaker, anyio and aiolimiter as their documentation shows them. An async function goes through
+pybreaker's `calling()`, as its decorator does not see failures of coroutines. aiolimiter is for asyncio only: blocking
+code gets a token bucket under a lock, and a semaphore for its slots.
+nopanic: its circuit breaker always has a sliding window; see the rows with a window. Its bulkhead counts for each event
+loop, and for threads, separately.
+pyresilience: it has an order of its own (circuit, rate and slots once a call, outside the retries).
+tenacity and stamina only retry, pybreaker only breaks circuits: beside more strategies they show what that one costs
+there. With threads, pybreaker is `calling()`, and by hand is its decorator.
+"""
 
 
 class Absent(Exception):

@@ -68,7 +68,7 @@ def _policy() -> Policy:
 
 
 def with_an_sdk(effort: Effort) -> Iterator[Line]:
-    """What recording adds to the four strategies, and what the same spans and metrics, by hand, add to the bare call."""
+    """What recording adds to the four strategies, and what the same spans and metrics by hand add to a bare call."""
     try:
         setting = _Setting()
     except Absent as absent:
