@@ -17,7 +17,7 @@ from datetime import timedelta
 from resilient_agents.core.clock import clock
 from resilient_agents.durations import seconds as check_seconds
 
-__all__ = ["Deadline", "current", "deadline", "enter", "in_force", "leave", "remaining", "resume", "suspend"]
+__all__ = ["Deadline", "current", "deadline", "enter", "expired", "in_force", "leave", "remaining", "resume", "suspend"]
 
 
 class Deadline:
@@ -58,6 +58,17 @@ def current() -> Deadline | None:
     while found is not None and not found.active:
         found = found.outer
     return found
+
+
+def expired() -> list[Deadline]:
+    """The limits in force that have cancelled what runs here: ask while a cancellation passes through."""
+    fired: list[Deadline] = []
+    limit = current()
+    while limit is not None:
+        if limit.fired():
+            fired.append(limit)
+        limit = limit.outer
+    return fired
 
 
 def enter(limit: Deadline) -> None:

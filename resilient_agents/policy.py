@@ -185,7 +185,8 @@ class _Composed:
     def _watch(self) -> Proceed:
         layers = self._policy.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
-        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost))
+        judge: watch.Judge | None = getattr(layers[split - 1], "failed", None) if split else None
+        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)
         self._watched = watched = _chain(layers[:split], attempt)
         return watched
 

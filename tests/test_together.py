@@ -313,3 +313,39 @@ def guarded_double(n: int) -> int:
 
 def refuse() -> None:
     raise CircuitOpenError("open", policy="p", strategy="circuit_breaker", retry_after=1.5)
+
+
+async def test_a_retried_result_is_a_failed_attempt(h: Harness) -> None:
+    """What `when` calls a failure counts as one among the attempts, though nothing was raised."""
+    answers = iter([{"status": 503}, {"status": 200}])
+    policy = Policy(Retry(3, when=lambda answer: answer["status"] >= 500, wait=fixed(0)))
+    seen = Events()
+    policy.observe(seen)
+
+    async def ask() -> dict[str, int]:
+        return next(answers)
+
+    assert await h.call(policy, ask) == {"status": 200}
+    assert [event.outcome for event in seen.of(AttemptEnded, CallEnded)] == ["failure", "success", "success"]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_an_attempt_that_the_total_limit_ends_timed_out(runtime: str) -> None:
+    """It is no cancelled attempt: a limit of the policy ended it. A caller's cancellation does make it one."""
+    policy, seen = Policy(Timeout(1), Retry(3)), Events()
+    policy.observe(seen)
+
+    async def scenario() -> None:
+        with pytest.raises(PolicyTimeoutError):
+            await policy.acall(anyio.sleep, 5)
+        with anyio.move_on_after(0.5):
+            await policy.acall(anyio.sleep, 5)
+
+    run_on(runtime, scenario)
+    assert [event.outcome for event in seen.of(AttemptEnded, CallEnded)] == [
+        "failure",
+        "failure",
+        "cancelled",
+        "cancelled",
+    ]
+    assert seen.of(AttemptEnded)[0].failure.kind == "timeout"

@@ -21,7 +21,7 @@ from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.core.match import Match, matcher, names
-from resilient_agents.deadline import current
+from resilient_agents.deadline import expired
 from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import CircuitOpenError, Rejected
 
@@ -111,10 +111,8 @@ class _Breaking:
 
     def _interrupted(self, call: Call, era: Era) -> None:
         """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
-        limit = None if call.cut_short else current()
-        while limit is not None and not (limit.own and limit.fired()):
-            limit = limit.outer
-        self._record(call, era, "neutral" if limit is None else "failure", None, slow=False)
+        timed_out = not call.cut_short and any(limit.own for limit in expired())
+        self._record(call, era, "failure" if timed_out else "neutral", None, slow=False)
 
     def _slow(self, call: Call, started: float, waited: float) -> bool:
         return self._slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= self._slow_call
@@ -237,6 +235,11 @@ class CircuitBreaker(_Breaking):
     @property
     def name(self) -> str | None:
         return self._circuit.name
+
+    @property
+    def shadow(self) -> bool:
+        """Does it only watch?"""
+        return self._shadow
 
     @property
     def state(self) -> events.CircuitState:

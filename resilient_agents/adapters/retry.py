@@ -14,7 +14,7 @@ from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
 from resilient_agents.backoff import exponential
 from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import classify, is_transient
+from resilient_agents.classify import Failure, classify, classify_result, is_transient
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
@@ -130,6 +130,10 @@ class Retry(RetryLoop):
 
     def accepts(self, result: Any) -> bool:
         return not self._result_natives and self._when is not None and not self._when(result)
+
+    def failed(self, result: Any) -> Failure | None:
+        """What `when` sees in a result, for those who count attempts. A tenacity object is asked by the loop only."""
+        return classify_result(result) if self._when is not None and self._when(result) else None
 
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
         error = state.error

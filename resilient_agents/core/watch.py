@@ -4,15 +4,22 @@ innermost Retry."""
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+from resilient_agents.classify import Failure, classify
 from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
-from resilient_agents.errors import Rejected
+from resilient_agents.deadline import expired
+from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder
 
-__all__ = ["attempt", "operation", "unrecorded"]
+__all__ = ["Judge", "attempt", "operation", "unrecorded"]
+
+Judge = Callable[[Any], Failure | None]
+
+_TIMED_OUT = classify(PolicyTimeoutError())
+"""What became of an attempt that a time limit around it cancelled."""
 
 
 def _outcome(ended: Exception | Neutral | None) -> Outcome:
@@ -36,8 +43,8 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
     audience.tell(CallEnded(audience.policy, outcome, audience.attempts, clock.monotonic() - audience.started, failure))
 
 
-async def attempt(proceed: Proceed, call: Call) -> Any:
-    """One pass through what is inside the innermost Retry."""
+async def attempt(proceed: Proceed, judge: Judge | None, call: Call) -> Any:
+    """One pass through what is inside the innermost Retry, whose `judge` may see a failure in a result."""
     audience = call.audience
     if audience is None:
         return await proceed(call)
@@ -45,17 +52,24 @@ async def attempt(proceed: Proceed, call: Call) -> Any:
     started = clock.monotonic()
     audience.tell(AttemptStarted(audience.policy, number))
     ended: Exception | Neutral | None = NEUTRAL
+    failure: Failure | None = None
     try:
         result = await proceed(call)
         ended = None
+        if call.closers is None and judge is not None:
+            failure = judge(result)
     except Exception as error:
         ended = error
+        failure = call.failure(error)
         raise
     finally:
         if ended is None and call.closers is not None:
             call.closers.append(lambda end: _end_attempt(call, audience, number, started, end))
         else:
-            _end_attempt(call, audience, number, started, ended)
+            if ended is NEUTRAL and expired():
+                failure = _TIMED_OUT
+            outcome = "failure" if failure is not None and not isinstance(ended, Exception) else _outcome(ended)
+            audience.tell(AttemptEnded(audience.policy, number, outcome, clock.monotonic() - started, failure))
         ended = None
     return result
 
