@@ -41,8 +41,8 @@ def test_a_batch_makes_the_calls_that_it_is_asked_for() -> None:
 def test_a_missed_budget_is_named() -> None:
     """A figure outside of its budget says MISSED, one inside says ok, and one that cannot be judged says neither."""
     line = Line("row", "body", "µs", {"ours": 2.0, "nopanic": 2.0})
-    assert at_most(0.5, "nopanic").judge(line.figures) == "MISSED: 1.00 ≤ 0.50 × nopanic"
-    assert at_least(2.0).judge(line.figures) == "ok: 2.00 ≥ 2.00"
+    assert at_most(0.5, "nopanic").judge(line.figures) == "MISSED: 1.000 ≤ 0.50 × nopanic"
+    assert at_least(2.0).judge(line.figures) == "ok: 2.000 ≥ 2.00"
     assert at_most(0.5, "tenacity").judge({"ours": 2.0, "tenacity": "not installed"}) == "? ≤ 0.50 × tenacity"
 
 

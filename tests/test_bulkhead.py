@@ -447,6 +447,18 @@ async def test_a_stream_that_fails_before_its_first_item_gives_its_slot_back(h: 
     assert bulkhead.in_use == 0
 
 
+class Looks:
+    """Keeps the workers that the call is left with."""
+
+    workers: object = "not called"
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        try:
+            return await proceed(call)
+        finally:
+            self.workers = call.workers
+
+
 class InThread:
     """A function that runs in a worker thread until it is let go."""
 
@@ -480,15 +492,25 @@ def test_isolation_thread_runs_plain_functions_in_threads_of_its_own() -> None:
     assert bulkhead.in_use == 0
 
 
+def test_its_threads_are_for_what_is_inside_only() -> None:
+    """A layer outside, such as a fallback's handler, does not find them on the call."""
+    looks = Looks()
+    Policy(looks, Bulkhead(1, isolation="thread")).call(lambda: None)
+    assert looks.workers is None
+
+
 def test_isolation_thread_leaves_coroutine_functions_where_they_are() -> None:
     """An async function runs on its loop."""
 
     async def where() -> threading.Thread:
         return threading.current_thread()
 
-    policy = Policy(Bulkhead(1, isolation="thread"))
+    bulkhead = Bulkhead(1, isolation="thread")
+    policy = Policy(bulkhead)
     assert asyncio.run(policy.acall(where)) is threading.current_thread()
     assert asyncio.run(policy(where)()) is threading.current_thread()
+    assert bulkhead._workers is not None
+    assert not bulkhead._workers._idle, "no thread was needed"
 
 
 @pytest.mark.parametrize("isolation", ["thread", "caller"])
@@ -526,9 +548,10 @@ def test_the_slot_of_a_cancelled_async_caller_comes_back_when_its_thread_ends() 
     wait_until(lambda: bulkhead.in_use == 0)
 
 
-def test_a_thread_left_behind_by_an_earlier_attempt_does_not_hold_a_later_slot() -> None:
+@pytest.mark.parametrize("isolation", ["thread", "caller"])
+def test_a_thread_left_behind_by_an_earlier_attempt_does_not_hold_a_later_slot(isolation: Any) -> None:
     """Each slot waits for its own thread only."""
-    bulkhead = Bulkhead(2)
+    bulkhead = Bulkhead(2, isolation=isolation)
     first = InThread()
     calls: list[Callable[[], str]] = [first, lambda: "second"]
     policy = Policy(Again(), bulkhead, Timeout(0.02, thread=True))
@@ -569,6 +592,35 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
     assert held is not None
+
+
+def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> None:
+    """The thread outlives the loop of its caller, and so does its slot."""
+    bulkhead = Bulkhead(1, queue=0, isolation="thread")
+    policy = Policy(bulkhead)
+    work = InThread()
+    loop = asyncio.new_event_loop()
+    strand(loop, lambda: policy.acall(work), 1)
+    while not work.begun.is_set():
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    with pytest.raises(BulkheadFullError):
+        policy.call(lambda: None)
+    work.go_on.set()
+    wait_until(lambda: next(iter(bulkhead._pool._held)).loop is not None)  # the thread has ended
+    assert policy.call(lambda: "free") == "free"
+
+
+def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_was_left_behind() -> None:
+    """The same where the loop ended in good order, after a time limit."""
+    bulkhead = Bulkhead(1, queue=0)
+    work = InThread()
+    with pytest.raises(PolicyTimeoutError):
+        asyncio.run(Policy(bulkhead, Timeout(0.02, thread=True)).acall(work))
+    with pytest.raises(BulkheadFullError):
+        Policy(bulkhead).call(lambda: None)
+    work.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
 
 
 def test_one_loop_after_another() -> None:

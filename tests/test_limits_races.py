@@ -313,7 +313,7 @@ class Witnessed(RateLimit):
             def start(self, reservation: Any, now: float) -> bool:
                 passed = start(reservation, now)
                 if passed:
-                    starts.append((now, reservation.cost))
+                    starts.append((now, 1.0))
                 return passed
 
         self._schedule = Noting()  # type: ignore[assignment]

@@ -153,6 +153,15 @@ def test_a_grant_that_races_with_a_withdrawal_is_handed_over_not_lost() -> None:
     assert following.permit is not None
 
 
+def test_a_permit_that_came_back_before_the_queue_began_is_not_overlooked() -> None:
+    """Between asking in vain and lining up, a permit may have come back: it is granted at once."""
+    pool = PermitPool(1)
+    permit = take(pool)
+    assert pool.claim(None, 2) is None
+    pool.give_back(permit)
+    assert queue_up(pool).permit is not None
+
+
 def test_the_queue_has_a_bound() -> None:
     """At `at_most` waiting, the next one is turned away."""
     pool = PermitPool(1)

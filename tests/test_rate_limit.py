@@ -17,6 +17,7 @@ import anyio
 import pytest
 from aiolimiter import AsyncLimiter
 
+from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.rate_limit import RateLimit, adapt_native
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
@@ -203,6 +204,7 @@ async def test_a_rejected_call_takes_nothing(h: Harness) -> None:
 async def test_a_wait_of_exactly_max_wait_is_allowed(h: Harness) -> None:
     """The bound belongs to what is allowed."""
     assert await starts(h, RateLimit(1, max_wait=1), 2) == [0.0, 1.0]
+    assert await starts(h, RateLimit(3, burst=1, max_wait=1 / 3), 4) == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5)
 
 
 async def test_a_wait_that_the_deadline_cuts_off_is_rejected_at_once(h: Harness) -> None:
@@ -295,34 +297,55 @@ def test_only_the_newest_turn_comes_back_when_it_is_cancelled(runtime: str, canc
     assert limit.queued == 0
 
 
+def stand_still(seconds: float) -> None:
+    """Let virtual time pass while the event loop is blocked, so that its timers fire late, together."""
+    if running_loop() is None:
+        import trio
+
+        trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
+        return
+    loop: Any = asyncio.get_running_loop()
+    if hasattr(loop, "_jumping"):
+        loop._jumping.elapsed += seconds
+    else:
+        loop._now += seconds
+
+
 @LOOPS
-def test_waiters_whose_loop_was_blocked_do_not_start_together(runtime: str) -> None:
-    """Who wakes late starts when the rate allows it, in order, and the promise holds in every window."""
-    policy = Policy(RateLimit(1))
+@pytest.mark.parametrize(("max_wait", "starting"), [(None, 5), (5, 1)])
+def test_waiters_whose_loop_was_blocked_do_not_start_together(
+    runtime: str, max_wait: float | None, starting: int
+) -> None:
+    """Who wakes late starts when the rate allows it, in order; those for whom that is too late are rejected then."""
+    limit = RateLimit(1, burst=1, max_wait=max_wait)
+    policy = Policy(limit)
     started: list[tuple[int, float]] = []
+    rejected: list[int] = []
 
     async def scenario() -> None:
         began = anyio.current_time()
-        jumped = 0.0
 
-        async def work(number: int) -> None:
+        async def note(number: int) -> None:
             started.append((number, round(clock.monotonic() - began, 3)))
 
-        ticking = clock.monotonic
-        clock.monotonic = lambda: ticking() + jumped
-        try:
-            async with anyio.create_task_group() as group:
-                for number in range(5):
-                    group.start_soon(policy(work), number)
-                    await anyio.lowlevel.checkpoint()
-                    await anyio.lowlevel.checkpoint()
-                jumped = 10.0  # the loop stood still: timers think little of it, the clock went on
-                await anyio.sleep(4)
-        finally:
-            clock.monotonic = ticking
+        async def work(number: int) -> None:
+            try:
+                await policy.acall(note, number)
+            except RateLimitedError:
+                rejected.append(number)
+
+        await policy.acall(value)
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(work, number)
+                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
+            stand_still(10)
 
     run_on(runtime, scenario)
-    assert [number for number, _ in started] == list(range(5))
+    assert [number for number, _ in started] == list(range(starting))
+    assert sorted(rejected) == list(range(starting, 5))
+    assert limit.queued == 0
     times = [time for _, time in started]
     assert all(later - earlier > 0.999 for earlier, later in itertools.pairwise(times))
 

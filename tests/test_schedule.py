@@ -93,6 +93,17 @@ def test_the_newest_reservation_comes_back() -> None:
     assert schedule.waiting == 0
 
 
+def test_a_place_that_is_handed_back_hands_back_no_more_than_is_left() -> None:
+    """The one before it started late, into its time: that stays taken."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late, last = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0)
+    assert schedule.start(late, 1.9)
+    schedule.cancel(last)
+    assert not schedule.take(2.0, 1.0)
+    assert schedule.delay(2.0, 1.0) == pytest.approx(0.9)
+
+
 def test_any_other_reservation_stays_spent() -> None:
     """When one in the middle leaves, a newcomer does not meet the last one at its time."""
     schedule = Schedule(rate=1.0, burst=1.0)
@@ -143,6 +154,39 @@ def test_on_time_ones_line_up_behind_late_ones_that_were_told_a_new_time() -> No
     assert [*(each.due for each in late[1:]), other.due] == pytest.approx([5.0, 6.0, 7.0])
 
 
+def test_one_that_is_due_does_not_get_in_between_those_that_were_put_back() -> None:
+    """Who wakes first at the same moment is not first: the late one has been promised that moment."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(2)]
+    [schedule.reserve(0.0, 1.0) for _ in range(2)]
+    other = schedule.reserve(0.0, 1.0)  # due at 5
+    assert [schedule.start(each, 4.0) for each in late] == [True, False]  # put back to 5
+    assert not schedule.start(other, 5.0)
+    assert schedule.start(late[1], 5.0)
+    assert other.due == pytest.approx(6.0)
+
+
+def test_latecomers_go_in_the_order_they_first_came_whatever_the_order_they_ask_in() -> None:
+    """An event loop may wake its tasks in any order: all come back first, and then ask."""
+    schedule = Schedule(rate=1.0, burst=2.0)
+    schedule.take(0.0, 2.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(4)]
+    for each in late:
+        schedule.come_back(each)
+    assert [schedule.start(each, 10.0) for each in reversed(late)] == [False, False, True, True]
+    assert [each.due for each in late[2:]] == pytest.approx([11.0, 12.0])
+
+
+def test_one_that_was_told_a_time_and_lets_it_pass_does_not_count() -> None:
+    """A loop that is blocked twice holds up nobody either."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = [schedule.reserve(0.0, 1.0) for _ in range(3)]
+    assert [schedule.start(each, 5.0) for each in late] == [True, False, False]  # told 6 and 7
+    assert schedule.start(late[2], 7.0)
+
+
 def test_newcomers_are_told_the_truth_after_a_loop_came_late() -> None:
     """The delay that a newcomer is told counts those who were put back."""
     schedule = Schedule(rate=1.0, burst=1.0)
@@ -151,6 +195,7 @@ def test_newcomers_are_told_the_truth_after_a_loop_came_late() -> None:
     on_time = [schedule.reserve(3.5, 1.0) for _ in range(2)]  # due at 4 and 5
     for each in late:
         schedule.start(each, 3.5)  # 3.5, and put back to 4.5 and 5.5
+    assert schedule.delay(3.5, 1.0) == pytest.approx(4.5)  # two more than were planned
     for each in on_time:
         schedule.start(each, each.due)  # put back to 6.5 and 7.5
     assert schedule.delay(5.0, 1.0) == pytest.approx(3.5)
@@ -230,6 +275,13 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
             self.wake(data.draw(st.sampled_from(due)))
 
     @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def some_come_back_before_they_ask(self, data: Any) -> None:
+        for each in data.draw(st.lists(st.sampled_from(self.waiting), unique=True)):
+            if each.due <= self.now:
+                self.schedule.come_back(each)
+
+    @precondition(lambda self: self.waiting)
     @rule()
     def the_next_one_is_on_time(self) -> None:
         following = min(self.waiting, key=lambda each: each.due)
@@ -247,7 +299,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         before = reservation.due
         if self.schedule.start(reservation, self.now):
             self.waiting.remove(reservation)
-            self.starts.append((self.now, reservation.cost))
+            self.starts.append((self.now, reservation.price * self.rate))
         else:
             assert reservation.due > max(before, self.now)
 
@@ -263,7 +315,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         """Whoever waits gets its turn, and within the time that the rate needs for them."""
         if not self.waiting:
             return
-        total = sum(each.cost for each in self.waiting)
+        total = sum(each.price for each in self.waiting) * self.rate
         told = max(each.due for each in self.waiting)
         bound = max(told, self.now) + (total + self.burst) / self.rate
         while self.waiting:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn, cast
 
 from resilient_agents import events
 from resilient_agents.adapters.permit_pool import Permit, PermitPool, Ticket, running_loop
+from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
@@ -73,6 +74,7 @@ class Bulkhead:
         self.isolation = isolation
         self._pool = PermitPool(limit)
         self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
+        live.add("bulkhead", self)
 
     @property
     def limit(self) -> int:
@@ -119,7 +121,6 @@ class Bulkhead:
         kept = False
         try:
             if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                permit.loop = None  # a loop that is closed leaves the thread running
                 call.workers = cast(Workers, _Crew(self._workers, permit))
             result = await proceed(call)
             if call.closers is not None:
@@ -244,11 +245,12 @@ class _Crew:
     """The bulkhead's workers for one call: whoever of them runs it holds its slot, and would wait for itself asking for
     another."""
 
-    __slots__ = ("_permit", "_workers", "abandon", "strategy")
+    __slots__ = ("_loop", "_permit", "_workers", "abandon", "strategy")
 
     def __init__(self, workers: Workers, permit: Permit) -> None:
         self._workers = workers
         self._permit = permit
+        self._loop, permit.loop = permit.loop, None  # as long as the thread runs, a loop that is closed frees nothing
         self.abandon = workers.abandon
         self.strategy = workers.strategy
 
@@ -257,7 +259,12 @@ class _Crew:
             self._permit.owner = get_ident()
             return work()
 
-        return self._workers.start(owning, policy)
+        worker = self._workers.start(owning, policy)
+        worker.on_done(self._done)
+        return worker
+
+    def _done(self) -> None:
+        self._permit.loop = self._loop
 
 
 def _this_task_or_thread() -> object:

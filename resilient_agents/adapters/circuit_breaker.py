@@ -43,7 +43,9 @@ class _Breaking:
         era = self._circuit.era
         if not era.closed:
             era = self._admit(call, era)
-        started, waited = (clock.monotonic(), call.waited) if self._slow_call is not None else (0.0, 0.0)
+        started = waited = 0.0
+        if self._slow_call is not None:
+            started, waited = clock.monotonic(), call.waited
         finished = False
         try:
             result = await proceed(call)
@@ -55,10 +57,12 @@ class _Breaking:
         finally:
             if not finished:
                 self._interrupted(call, era)
+        if era.idle and call.closers is None and call.permits is None:
+            return result
         if call.closers is not None:
             slow = self._slow(call, started, waited)
             call.closers.append(lambda end: self._closed(call, era, end, slow=slow))
-        elif not era.idle or call.permits is not None:
+        else:
             failed = self._when is not None and bool(self._when(result))
             self._record(call, era, "failure" if failed else "success", None, slow=self._slow(call, started, waited))
         return result

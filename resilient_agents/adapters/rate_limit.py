@@ -162,6 +162,10 @@ class RateLimit:
                     raise self._limited(call, turn.due - now, reason)
                 asleep = now
                 await call.runtime.sleep(max(0.0, turn.due - now))
+                with self._lock:
+                    schedule.come_back(turn)
+                if not call.runtime.blocking:
+                    await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
                 call.recheck(self, clock.monotonic() - asleep)
                 with self._lock:
                     now = clock.monotonic()

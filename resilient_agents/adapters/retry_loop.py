@@ -50,7 +50,6 @@ _WHY: Final[dict[Reason, str]] = {
     "budget": ": the retry budget is spent",
 }
 _IDLE: Final = (tenacity.before_nothing, tenacity.after_nothing, tenacity.before_sleep_nothing)
-_tick = marks.tick
 
 
 class RetryLoop(ABC):
@@ -76,6 +75,7 @@ class RetryLoop(ABC):
         self._sleep: Callable[[float], Any] | None = parts.get("sleep")
         self._shown = self if shown is None else shown
         self._asynchronous = next((name for name, part in parts.items() if callable(part) and _is_async(part)), None)
+        self._prepares = bool(self._asynchronous or self.budget is not None or self._before is not None)
 
     @abstractmethod
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
@@ -95,30 +95,26 @@ class RetryLoop(ABC):
         return RERAISE
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        began = since = (clock.monotonic(), _tick())
-        if self._asynchronous is not None and call.runtime.blocking and not call.may_await:
-            raise TypeError(_needs_async(self._asynchronous, call))
-        if self.budget is not None:
-            self.budget.deposit()
+        began = now = clock.monotonic()
+        marked = marks.left
         state: State | None = None
         raised: Exception | None = None
         result: Any = None
         try:
-            if self._before is not None:
-                state = State(self._shown, call, began[0])
-                await _tell("before", self._before, call, state)
+            if self._prepares:
+                state = await self._prepare(call, began)
             while True:
                 try:
                     result = await proceed(call)
                 except Exception as error:
                     if state is None:
-                        state = State(self._shown, call, began[0])
+                        state = State(self._shown, call, began)
                     if error is raised:
                         _forget_earlier_attempts(error)
                     raised = error
                     state.ended(None, unboxed(error))
                     # Decided in here, so that a bare `raise` lets the error out with the traceback that it came with.
-                    delay = await self._step(call, state, since)
+                    delay = await self._step(call, state, (now, marked))
                     if delay is None:
                         state.blame()
                         if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
@@ -128,10 +124,10 @@ class RetryLoop(ABC):
                     if not self.judges_results or call.closers is not None or self.accepts(result):
                         return result
                     if state is None:
-                        state = State(self._shown, call, began[0])
+                        state = State(self._shown, call, began)
                     raised = None
                     state.ended(result, None)
-                    delay = await self._step(call, state, since)
+                    delay = await self._step(call, state, (now, marked))
                     if delay is None:
                         if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
                             return result
@@ -150,9 +146,21 @@ class RetryLoop(ABC):
                 state.prepare_for_next_attempt()
                 if self._before is not None:
                     await _tell("before", self._before, call, state)
-                since = (clock.monotonic(), _tick())
+                now, marked = marks.moment()
         finally:
             state = raised = result = None
+
+    async def _prepare(self, call: Call, began: float) -> State | None:
+        """What comes before the first attempt, where anything does."""
+        if self._asynchronous is not None and call.runtime.blocking and not call.may_await:
+            raise TypeError(_needs_async(self._asynchronous, call))
+        if self.budget is not None:
+            self.budget.deposit()
+        if self._before is None:
+            return None
+        state = State(self._shown, call, began)
+        await _tell("before", self._before, call, state)
+        return state
 
     async def _step(self, call: Call, state: State, since: marks.Moment) -> float | None:
         """What follows an outcome: another attempt after so many seconds, or None when the call ends with this one."""

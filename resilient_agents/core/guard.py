@@ -97,7 +97,8 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, BLOCKING, fn, args, kwargs)
-        call.may_await = looks_async
+        if looks_async:
+            call.may_await = True
         chain: Any = enter(call)(call)
         try:  # `drive`, spelled out: it is the path of every blocking call
             signal = chain.send(None)

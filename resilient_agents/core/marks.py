@@ -14,25 +14,30 @@ from typing import Final
 
 from resilient_agents.core.clock import clock
 
-__all__ = ["Moment", "exhausted", "exhausted_since", "moment", "note", "tick"]
+__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note"]
 
 Moment = tuple[float, int]
-"""Monotonic seconds, then a running number: clocks stand still between two readings, and fake ones much longer."""
+"""Monotonic seconds, then the marks left so far: clocks stand still between two readings, and fake ones much longer."""
 
-tick = itertools.count(1).__next__
+left = 0
+"""Marks left so far by this process. Read it where an attempt begins: one look at an integer."""
+
+_next = itertools.count(1).__next__
 
 _ATTRIBUTE: Final = "_resilient_agents"
 _NONE: Final = (None, None)
 
 
 def moment() -> Moment:
-    """Now, later than every moment before."""
-    return clock.monotonic(), tick()
+    """Now: every mark so far is older, every further one newer."""
+    return clock.monotonic(), left
 
 
 def exhausted(error: BaseException, text: str | None = None) -> None:
     """Mark `error` as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
-    _leave(error, moment(), text)
+    global left
+    left = mine = _next()  # two threads may set it in the wrong order: it is then one too low until the next mark
+    _leave(error, (clock.monotonic(), mine), text)
 
 
 def note(error: BaseException, text: str) -> None:
@@ -41,7 +46,7 @@ def note(error: BaseException, text: str) -> None:
 
 
 def exhausted_since(error: BaseException, start: Moment) -> bool:
-    """Was `error`, what it was raised `from`, or a member of the group that it is, given up at or after `start`?
+    """Was `error`, what it was raised `from`, or a member of the group that it is, given up after `start`?
 
     `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was
     raised.
@@ -55,7 +60,7 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
         if found is None or id(found) in seen:
             continue
         given_up, _ = _found(found)
-        if given_up is not None and given_up >= start:
+        if given_up is not None and given_up > start:
             return True
         cause = found.__cause__
         if cause is not None or isinstance(found, BaseExceptionGroup):

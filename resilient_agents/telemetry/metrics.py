@@ -107,7 +107,7 @@ def _total(field: str) -> Callable[[], Iterable[Observation]]:
     def read() -> Iterable[Observation]:
         totals: dict[str, int] = {}
         for bulkhead in live.each("bulkhead"):
-            name = bulkhead.name or UNNAMED
+            name = getattr(bulkhead, "name", None) or UNNAMED
             totals[name] = totals.get(name, 0) + getattr(bulkhead, field)
         return [Observation(total, {names.BULKHEAD: name}) for name, total in totals.items()]
 

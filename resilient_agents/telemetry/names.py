@@ -19,6 +19,7 @@ __all__ = [
     "BULKHEAD_QUEUED",
     "CIRCUIT_BREAKER_STATE",
     "CIRCUIT_BREAKER_TRANSITIONS",
+    "DELAYS",
     "EVENTS",
     "METRICS",
     "POLICY_DURATION",
@@ -38,6 +39,9 @@ SCOPE: Final = "resilient_agents"
 
 # Seconds. From a cache hit to a reasoning model's answer; the defaults of the SDKs are made for milliseconds.
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+# Seconds. Finer where waits before a retry lie, because a quantile is read by drawing a line through its bucket.
+DELAYS: Final = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ RETRY_DELAY: Final = Metric(
     "s",
     "How long retries waited before the next attempt.",
     (POLICY,),
-    SECONDS,
+    DELAYS,
 )
 CIRCUIT_BREAKER_TRANSITIONS: Final = Metric(
     "resilient_agents.circuit_breaker.transitions",

@@ -56,11 +56,9 @@ def importing(effort: Effort) -> Iterator[Line]:
             del modules[column]
     best = dict.fromkeys(modules, float("inf"))
     with tempfile.TemporaryDirectory() as cache:
-        for number in range(effort.processes + 1):
+        for _ in range(effort.processes):  # the first one compiles, which is done when a package is installed
             for column, module in modules.items():
-                took = _seconds_to_import(module, cache)
-                if number:  # the first one compiles, which is done when a package is installed
-                    best[column] = min(best[column], took)
+                best[column] = min(best[column], _seconds_to_import(module, cache))
     figures.update({column: seconds * 1000 for column, seconds in best.items()})
     yield Line("import beyond the dependencies", "", "ms", figures, [at_most(20.0)])
 

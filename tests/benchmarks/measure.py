@@ -38,8 +38,8 @@ class Effort:
     tasks: int
 
 
-FULL = Effort(rounds=250, seconds=0.001, calls=None, processes=21, tasks=100_000)
-QUICK = Effort(rounds=40, seconds=0.001, calls=None, processes=5, tasks=10_000)
+FULL = Effort(rounds=250, seconds=0.001, calls=None, processes=22, tasks=100_000)
+QUICK = Effort(rounds=40, seconds=0.001, calls=None, processes=6, tasks=10_000)
 SMOKE = Effort(rounds=1, seconds=0.0, calls=2, processes=1, tasks=10)
 """Says nothing about speed: it only shows that a row can be run."""
 

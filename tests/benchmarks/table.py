@@ -25,7 +25,7 @@ class Goal:
             return f"? {self}"
         ratio = ours / other
         met = ratio >= self.factor if self.least else ratio <= self.factor
-        return f"{'ok' if met else 'MISSED'}: {ratio:.2f} {self}"
+        return f"{'ok' if met else 'MISSED'}: {ratio:.3f} {self}"
 
     def __str__(self) -> str:
         target = f"{self.factor:.2f}" if self.against is None else f"{self.factor:.2f} × {self.against}"

@@ -12,9 +12,6 @@ from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.trace import Tracer
 
 from resilient_agents import Policy, telemetry
-from resilient_agents.core.call import Call, Proceed
-from resilient_agents.core.invoke import invoke_any, invoke_coroutine
-from resilient_agents.deadline import in_force
 from resilient_agents.telemetry import names
 from tests.benchmarks import peers
 from tests.benchmarks.calls import BODIES, plain
@@ -28,37 +25,28 @@ AsyncFunction = Callable[[], Awaitable[Any]]
 
 
 def without_an_sdk(effort: Effort) -> Iterator[Line]:
-    """The policy as it is, over one whose way in asks for everything but telemetry."""
-
-    def deaf(policy: Policy, innermost: Proceed) -> Policy:
-        composed = policy.composed(innermost)
-        quiet = composed.quiet
-        whole = composed.enter
-
-        def enter(call: Call) -> Proceed:
-            if not policy.watchers and in_force() is None:
-                return quiet
-            return whole(call)
-
-        composed.enter = enter  # type: ignore[method-assign]
-        return policy
-
-    title = "telemetry without an SDK"
-    pair = {"with": blocking(_policy()(plain)), "without": blocking(deaf(_policy(), invoke_any)(plain))}
-    samples = interleaved(pair, effort)
-    yield _added(title, "plain", samples["with"].best - samples["without"].best, samples["with"].spread)
-    with asyncio.Runner() as runner:
-        for body, fn in BODIES.items():
-            pair = {
-                "with": suspending(_policy()(fn), runner),
-                "without": suspending(deaf(_policy(), invoke_coroutine)(fn), runner),
-            }
-            samples = interleaved(pair, effort)
-            yield _added(title, body, samples["with"].best - samples["without"].best, samples["with"].spread)
+    """The one question that every call asks, wherever in its way that is: does anybody record?"""
+    samples = interleaved({"bare": blocking(_nothing), "ours": blocking(telemetry.active)}, effort)
+    seconds = samples["ours"].best - samples["bare"].best + _call(effort)
+    yield Line("telemetry without an SDK", "any", "µs", {"ours": seconds * 1e6}, [at_most(0.3)], samples["ours"].spread)
 
 
-def _added(title: str, body: str, seconds: float, spread: float) -> Line:
-    return Line(title, body, "µs", {"ours": seconds * 1e6}, [at_most(0.3)], spread)
+def _nothing() -> None:
+    pass
+
+
+def _call(effort: Effort) -> float:
+    """What calling a function that does nothing costs: two such calls, less one."""
+
+    def once() -> None:
+        _nothing()
+
+    def twice() -> None:
+        _nothing()
+        _nothing()
+
+    samples = interleaved({"once": blocking(once), "twice": blocking(twice)}, effort)
+    return samples["twice"].best - samples["once"].best
 
 
 def _policy() -> Policy:

@@ -10,7 +10,9 @@ import pytest
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
 from resilient_agents import events
+from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.core import live
@@ -199,13 +201,15 @@ def test_gauges_keep_nothing_alive(sdk: Sdk) -> None:
 
 
 async def exercise(h: Harness) -> list[Any]:
-    """Make every metric have a value. What it returns must be kept alive for the gauges."""
-    breaker, pool = CircuitBreaker("c", failures=1), Pool("b", 1, 2, 3)
-    told = Tells(events.Waited("p", "rate_limit", 0.5))
-    policy = Policy(Fallback(value=None), Retry(2, wait=fixed(1)), breaker, told, name="p")
+    """Make every metric have a value, by real strategies. What it returns must be kept alive for the gauges."""
+    breaker, bulkhead = CircuitBreaker("c", failures=2), Bulkhead(3)
+    waiting = Retry(2, wait=fixed(0.001, jitter=None))
+    policy = Policy(Fallback(value=None), waiting, breaker, RateLimit(1, per=0.002, burst=1), bulkhead, name="p")
     await h.call(policy, flaky(1))
-    await h.call(policy, flaky(1))
-    return [breaker, pool]
+    await h.call(policy, fail)
+    await h.call(policy, ok)
+    assert breaker.state == "open"
+    return [breaker, bulkhead]
 
 
 async def test_each_metric_is_as_the_table_says(h: Harness, sdk: Sdk) -> None:
@@ -230,7 +234,7 @@ async def test_histograms_have_boundaries_in_seconds(h: Harness, sdk: Sdk) -> No
     assert len(histograms) == 3
     for metric in histograms:
         for point in sdk.metrics()[metric.name].data.data_points:
-            assert tuple(point.explicit_bounds) == names.SECONDS
+            assert tuple(point.explicit_bounds) == metric.boundaries
     del alive
 
 

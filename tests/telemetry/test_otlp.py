@@ -15,19 +15,26 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from resilient_agents import telemetry
+from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
+from resilient_agents.errors import CircuitOpenError
 from resilient_agents.policy import Policy
 from resilient_agents.telemetry import names
-from tests.telemetry.test_metrics import Pool
+from tests.conftest import ManualClock, swapped_clock
 from tests.telemetry.test_spans import HTTPError
+
+# Before 1.32 the SDK forgets an instrument's boundaries where the exporter names an aggregation, as this one does.
+SDK_KEEPS_BOUNDARIES = tuple(map(int, importlib.metadata.version("opentelemetry-sdk").split(".")[:2])) >= (1, 32)
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +63,15 @@ def attributes(of: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def exported(receiver: str) -> dict[str, Any]:
-    """A failing and a saved operation, sent through the real exporters; what the receiver got."""
+    """A saved, a failing and a refused operation, sent through the real exporters; what the receiver got."""
     resource = Resource({"service.name": "agents"})
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{receiver}/v1/traces")))
     reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{receiver}/v1/metrics"), 3_600_000)
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     undo = telemetry.configure(tracer_provider=tracers, meter_provider=meters)
-    breaker, pool = CircuitBreaker("openai", failures=3), Pool("db", 1, 2, 3)
-    policy = Policy(Retry(3, wait=fixed(0.001, jitter=None)), breaker, name="chat")
+    breaker, bulkhead = CircuitBreaker("openai", failures=3), Bulkhead(8)
+    policy = Policy(Retry(3, wait=fixed(0.5, jitter=None)), breaker, RateLimit(1, per=2), bulkhead, name="chat")
     left = [2]
 
     def work() -> str:
@@ -74,17 +81,21 @@ def exported(receiver: str) -> dict[str, Any]:
                 raise HTTPError(503)
             return "ok"
 
-    with tracers.get_tracer("app").start_as_current_span("request"):
-        policy.call(work)
-    left[0] = 3
-    with pytest.raises(HTTPError):
-        policy.call(work)
+    time = ManualClock()
+    with swapped_clock(time, time.sleep):
+        with tracers.get_tracer("app").start_as_current_span("request"):
+            policy.call(work)
+        left[0] = 3
+        with pytest.raises(HTTPError):
+            policy.call(work)
+        with pytest.raises(CircuitOpenError):
+            policy.call(work)
     undo()
     tracers.shutdown()
     meters.shutdown()
     with urllib.request.urlopen(receiver) as answer:
         found: dict[str, Any] = json.load(answer)
-    del breaker, pool
+    del breaker, bulkhead
     return found
 
 
@@ -119,10 +130,15 @@ def test_the_tree_arrives_as_it_was(spans: list[dict[str, Any]]) -> None:
 
 def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]]) -> None:
     """The saved operation has no status, the failing one ERROR without a message; both are INTERNAL."""
-    saved, failed = (span for span in spans if span["name"] == "policy chat")
+    saved, failed, _ = (span for span in spans if span["name"] == "policy chat")
     assert {span["kind"] for span in (saved, failed)} == {"SPAN_KIND_INTERNAL"}
     assert saved["status"] == {}
-    assert attributes(saved) == {names.POLICY: "chat", names.ATTEMPT_COUNT: 3, names.OUTCOME: "success"}
+    assert attributes(saved) == {
+        names.POLICY: "chat",
+        names.ATTEMPT_COUNT: 3,
+        names.OUTCOME: "success",
+        names.WAITED: 3.0,
+    }
     assert failed["status"] == {"code": "STATUS_CODE_ERROR"}
     assert attributes(failed)[names.ERROR_TYPE] == "overload"
     assert attributes(failed)[names.STATUS_CODE] == 503
@@ -130,10 +146,10 @@ def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]
 
 def test_span_events_arrive(spans: list[dict[str, Any]]) -> None:
     """Scheduled retries and the circuit that opened are events of the operation."""
-    saved, failed = (span for span in spans if span["name"] == "policy chat")
+    saved, failed, _ = (span for span in spans if span["name"] == "policy chat")
     assert [event["name"] for event in saved["events"]] == [names.RETRY_SCHEDULED] * 2
     assert attributes(saved["events"][0]) == {
-        names.DELAY: 0.001,
+        names.DELAY: 0.5,
         names.ATTEMPT: 1,
         names.REASON: "backoff",
         names.ERROR_TYPE: "overload",
@@ -156,7 +172,7 @@ def test_no_secret_arrives(exported: dict[str, Any]) -> None:
 
 
 def test_metrics_arrive_with_unit_and_type(exported: dict[str, Any]) -> None:
-    """All metrics that this traffic makes arrive under their names, as what they are."""
+    """All metrics arrive under their names, as what they are."""
     found = {
         metric["name"]: metric
         for request in exported["/v1/metrics"]
@@ -165,17 +181,42 @@ def test_metrics_arrive_with_unit_and_type(exported: dict[str, Any]) -> None:
         if scope["scope"]["name"] == names.SCOPE
         for metric in scope["metrics"]
     }
-    assert set(found) == {metric.name for metric in names.METRICS} - {names.REJECTIONS.name, names.RATE_LIMIT_WAIT.name}
+    assert set(found) == {metric.name for metric in names.METRICS}
     for metric in names.METRICS:
-        if metric.name in found:
-            arrived = found[metric.name]
-            assert {"counter": "sum", "histogram": "histogram", "gauge": "gauge"}[metric.kind] in arrived
-            assert arrived.get("unit", "") == metric.unit
-            assert arrived["description"] == metric.description
-    (duration, _) = found[names.POLICY_DURATION.name]["histogram"]["dataPoints"]
-    # Before 1.32 the SDK forgets an instrument's boundaries where the exporter names an aggregation, as this one does.
-    if tuple(map(int, importlib.metadata.version("opentelemetry-sdk").split(".")[:2])) >= (1, 32):
-        assert tuple(duration["explicitBounds"]) == names.SECONDS
+        arrived = found[metric.name]
+        kind = {"counter": "sum", "histogram": "histogram", "gauge": "gauge"}[metric.kind]
+        assert arrived.get("unit", "") == metric.unit
+        assert arrived["description"] == metric.description
+        for point in arrived[kind]["dataPoints"]:
+            assert set(attributes(point)) <= set(metric.attributes)
+            if metric.kind != "histogram" or SDK_KEEPS_BOUNDARIES:
+                assert tuple(point.get("explicitBounds", ())) == metric.boundaries
+
+
+def test_views_bring_boundaries_to_any_sdk() -> None:
+    """With the views of the docs the boundaries of the table hold, whatever the exporter prefers."""
+    exporter = OTLPMetricExporter("http://127.0.0.1:9/never/asked")
+    reader = InMemoryMetricReader(preferred_aggregation=exporter._preferred_aggregation)
+    views = [
+        View(instrument_name=metric.name, aggregation=ExplicitBucketHistogramAggregation(metric.boundaries))
+        for metric in names.METRICS
+        if metric.boundaries
+    ]
+    meters = MeterProvider([reader], views=views, shutdown_on_exit=False)
+    undo = telemetry.configure(meter_provider=meters)
+    Policy(name="p").call(int)
+    undo()
+    data = reader.get_metrics_data()
+    assert data is not None
+    (point,) = (
+        point
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        if metric.name == names.POLICY_DURATION.name
+        for point in metric.data.data_points
+    )
+    assert tuple(point.explicit_bounds) == names.SECONDS
+    meters.shutdown()
+    exporter.shutdown()
 
 
 def test_exemplars_arrive(exported: dict[str, Any], spans: list[dict[str, Any]]) -> None:

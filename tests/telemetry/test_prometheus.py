@@ -61,11 +61,14 @@ def test_each_metric_is_scraped(metric: names.Metric, scraped: dict[str, Metric]
         assert {label for label in sample.labels if not label.startswith("otel_scope_")} <= own
 
 
-def test_histograms_have_their_buckets(scraped: dict[str, Metric]) -> None:
+@pytest.mark.parametrize(
+    "metric", [metric for metric in names.METRICS if metric.boundaries], ids=lambda metric: metric.name
+)
+def test_histograms_have_their_buckets(metric: names.Metric, scraped: dict[str, Metric]) -> None:
     """The buckets that are scraped are those of the table."""
-    family = scraped[prometheus_name(names.POLICY_DURATION)]
-    bounds = {sample.labels["le"] for sample in family.samples if sample.name.endswith("_bucket")}
-    assert {float(bound) for bound in bounds} == {*names.SECONDS, float("inf")}
+    samples = scraped[prometheus_name(metric)].samples
+    bounds = {sample.labels["le"] for sample in samples if sample.name.endswith("_bucket")}
+    assert {float(bound) for bound in bounds} == {*metric.boundaries, float("inf")}
 
 
 def test_the_state_of_a_circuit_can_be_queried(scraped: dict[str, Metric]) -> None:
