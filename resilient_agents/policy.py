@@ -85,7 +85,10 @@ class Policy:
         else:
             _refuse_generators(fn, result)
             return result
-        raise stopped  # which Python makes a RuntimeError, as in every coroutine
+        try:
+            raise stopped  # which Python makes a RuntimeError, as in every coroutine
+        finally:
+            del stopped
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
         """Iterate what `fn` yields or returns under this policy, as one call.

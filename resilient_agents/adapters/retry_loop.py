@@ -152,7 +152,7 @@ class RetryLoop(ABC):
 
     async def _prepare(self, call: Call, began: float) -> State | None:
         """What comes before the first attempt, where anything does."""
-        if self._asynchronous is not None and call.runtime.blocking and not call.may_await:
+        if self._asynchronous is not None and call.runtime.blocking:
             raise TypeError(_needs_async(self._asynchronous, call))
         if self.budget is not None:
             self.budget.deposit()
@@ -278,7 +278,7 @@ async def _tell(name: str, hook: Callable[[RetryCallState], Any], call: Call, st
 
 async def _answer(name: str, call: Call, answer: Any) -> Any:
     """What a hook or other part answered with an awaitable, in the colour of the call."""
-    if call.runtime.blocking and not call.may_await:
+    if call.runtime.blocking:
         discard(answer)
         raise TypeError(_needs_async(name, call))
     return await settle(call, answer)

@@ -76,10 +76,11 @@ def unboxed(error: Exception) -> Exception:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """`module.qualname` of any callable: partials by what they wrap, callable objects by their class."""
+    """`module.qualname` of any callable: partials by what they wrap, objects by their class, proxies that answer to
+    every name likewise."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    named: Any = fn if hasattr(fn, "__qualname__") else type(fn)
+    named: Any = fn if type(getattr(fn, "__qualname__", None)) is str else type(fn)
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
@@ -138,7 +139,6 @@ class Call:
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
-    `may_await`: a blocking chain may have to end as an awaitable.
     `permits`: the probe permits that half-open breakers gave this call.
     """
 
@@ -151,7 +151,6 @@ class Call:
         "error",
         "fn",
         "kwargs",
-        "may_await",
         "permits",
         "plan",
         "runtime",
@@ -173,8 +172,7 @@ class Call:
         self.cut_short = False
         self.error: Exception | None = None
         self.workers: Workers | None = None
-        self.abandoned: Worker | None = None
-        self.may_await = False
+        self.abandoned: tuple[Worker, ...] = ()
         self.permits: dict[int, Any] | None = None
 
     @property
@@ -193,7 +191,17 @@ class Call:
         return classify(unboxed(error) if isinstance(error, Exception) else error)
 
     def close(self, outcome: Exception | Neutral | None) -> None:
-        """Run the closers of a stream, innermost first, once."""
+        """Run the closers of a stream once, innermost first, as layers left them on the way out. Each runs, whatever
+        another raises; the first such error comes out at the end."""
         closers, self.closers = self.closers, []
-        for closer in reversed(closers or ()):
-            closer(outcome)
+        broken: Exception | None = None
+        for closer in closers or ():
+            try:
+                closer(outcome)
+            except Exception as error:
+                broken = broken or error
+        if broken is not None:
+            try:
+                raise broken
+            finally:
+                broken = None

@@ -2,7 +2,8 @@
 itself.
 
 A callable that declares nothing is decided when it is called: its chain begins blocking, and goes on as an awaitable if
-one comes out (`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry
+one comes out. Where that is to be expected on an event loop (an async function is under its wrappers, or it has returned
+an awaitable before), the call is a coroutine from the beginning, so that nothing is held before it is awaited (`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry
 an async function's metadata).
 """
 
@@ -11,11 +12,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Protocol, cast
 
-from resilient_agents.core.call import Boxed, Call, Plan, Proceed
+from resilient_agents.core.call import Boxed, Call, Plan, Proceed, name_of
 from resilient_agents.core.invoke import invoke_any, invoke_coroutine
-from resilient_agents.core.runtime import ASYNC, BLOCKING, go_on, unfinished
+from resilient_agents.core.runtime import ASYNC, BLOCKING, go_on, on_event_loop, unfinished
 from resilient_agents.core.streams import async_driver, blocking_driver, invoke_stream
 
 __all__ = ["Composed", "Guarding", "guard"]
@@ -23,8 +25,6 @@ __all__ = ["Composed", "Guarding", "guard"]
 
 class Composed(Protocol):
     """A policy composed around one innermost step."""
-
-    quiet: Proceed
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or a deadline is in force."""
@@ -45,7 +45,7 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         return cast(Callable[..., Any], descriptor(guard(policy, fn.__func__)))
     if not callable(fn):
         raise TypeError(f"a policy guards callables, got {type(fn).__name__}")
-    if declares(inspect.iscoroutinefunction, fn):
+    if declares(inspect.iscoroutinefunction, fn) or declares(_is_generator_based, fn):
         wrapper = _coroutine(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
         wrapper = _async_generator(policy, fn)
@@ -53,7 +53,11 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         wrapper = _generator(policy, fn)
     else:
         wrapper = _plain(policy, fn)
-    return functools.update_wrapper(wrapper, fn)
+    functools.update_wrapper(wrapper, fn)
+    if type(getattr(fn, "__qualname__", None)) is not str:  # a partial, an object, a proxy
+        wrapper.__module__, _, wrapper.__name__ = name_of(fn).rpartition(".")
+        wrapper.__qualname__ = wrapper.__name__
+    return wrapper
 
 
 def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
@@ -67,10 +71,19 @@ def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
     return kind(getattr(fn, "__call__", None))  # noqa: B004 - its kind is asked for, not whether it has one
 
 
+def _is_generator_based(fn: object) -> bool:
+    """Is it a generator function that `types.coroutine` made awaitable?"""
+    code = getattr(fn, "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+
+
 def _looks_async(fn: Callable[..., Any]) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
-    return inspect.iscoroutinefunction(inspect.unwrap(fn))
+    try:
+        return inspect.iscoroutinefunction(inspect.unwrap(fn))
+    except ValueError:  # a proxy that has every attribute, `__wrapped__` without end
+        return False
 
 
 def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +93,14 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, ASYNC, fn, args, kwargs)
-        return await enter(call)(call)
+        try:
+            return await enter(call)(call)
+        except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
+            error = boxed.error
+        try:
+            raise error
+        finally:
+            del error
 
     return guarded
 
@@ -95,10 +115,14 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         looks_async = True
         return go_on(chain)
 
+    async def later(call: Call) -> Any:
+        call.runtime = ASYNC
+        return await go_on(enter(call)(call))
+
     def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, BLOCKING, fn, args, kwargs)
-        if looks_async:
-            call.may_await = True
+        if looks_async and on_event_loop():
+            return later(call)
         chain: Any = enter(call)(call)
         try:  # `drive`, spelled out: it is the path of every blocking call
             signal = chain.send(None)
@@ -108,7 +132,10 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             error = boxed.error
         else:
             return unfinished(chain, signal, switched)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # no cycle through the traceback
 
     return guarded
 

@@ -237,6 +237,13 @@ class _Alarm:
         return self.rung
 
 
+def _has_fired(scope: anyio.CancelScope, limit: Deadline) -> bool:
+    try:
+        return scope.cancel_called
+    except RuntimeError:  # trio looks at its clock, which it has in its own thread only
+        return clock.monotonic() >= limit.at
+
+
 class Async:
     blocking = False
 
@@ -255,7 +262,7 @@ class Async:
         if task is None:
             limit.owner = self.owner()
             with anyio.move_on_after(seconds) as scope:
-                limit.fired = lambda: scope.cancel_called
+                limit.fired = lambda: _has_fired(scope, limit)
                 return await proceed(call)
             return EXPIRED
         limit.owner = id(task)
@@ -359,7 +366,10 @@ def drive(chain: Awaitable[Any], switched: Switched) -> Any:
         error = boxed.error
     else:
         return unfinished(started, signal, switched)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # no cycle through the traceback
 
 
 def unfinished(chain: Coroutine[Any, Any, Any], signal: object, switched: Switched) -> Any:
@@ -376,7 +386,10 @@ async def go_on(chain: Coroutine[Any, Any, Any]) -> Any:
         return await _Begun(chain)
     except Boxed as boxed:
         error = boxed.error
-    raise error
+    try:
+        raise error  # which Python makes a RuntimeError, as in every coroutine
+    finally:
+        del error
 
 
 class _Begun:

@@ -205,4 +205,4 @@ async def run_in_worker(call: Call, workers: Workers, work: Callable[[], Any]) -
     finally:
         if not worker.done:
             workers.abandon(worker)
-            call.abandoned = worker
+            call.abandoned += (worker,)

@@ -127,7 +127,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
         raise
     finally:
         if ended is None and call.closers is not None:
-            call.closers.insert(0, lambda end: _end_operation(call, audience, end))  # closers run last to first
+            call.closers.append(lambda end: _end_operation(call, audience, end))
         else:
             _end_operation(call, audience, ended)
         ended = None
