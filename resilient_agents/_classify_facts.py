@@ -54,17 +54,24 @@ leaves_of: Final[Callable[[BaseException], tuple[Exception, ...]]] = BaseExcepti
 
 
 def package_of(cls: type) -> str:
-    """The top package of a class, "" if its `__module__` is not text."""
-    module = _module(cls)
+    """The top package of a class, "" if it has no `__module__` or one that is not text."""
+    try:
+        module = _module(cls)
+    except AttributeError:  # made where there was no `__name__`
+        return ""
     return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def get(thing: Any, name: str) -> Any:
-    """`thing.name`, or None if it has none or reading it fails."""
+    """`thing.name`, or None if it has none, reading it fails, or what is there will not say of which class it is."""
     try:
-        return getattr(thing, name, None)
+        value = getattr(thing, name, None)
+        _ = (
+            value.__class__
+        )  # `isinstance` asks for it and lets through what it raises: a proxy that is bound to nothing
     except Exception:
         return None
+    return value
 
 
 def _is_dict(value: object) -> TypeGuard[dict[Any, Any]]:

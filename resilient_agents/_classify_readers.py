@@ -19,6 +19,7 @@ Reader = Callable[[BaseException], tuple[Rule | None, str | None]]
 
 
 def read_sqlstate(error: BaseException) -> tuple[Rule | None, str | None]:
+    """The reader of every class that has none of its own: asyncpg, psycopg and their like keep a SQLSTATE."""
     state = get(error, "sqlstate") or get(error, "pgcode")
     if isinstance(state, str) and len(state) == 5 and state.isascii() and state.isalnum():
         return tables.of_sqlstate(state.upper()), state

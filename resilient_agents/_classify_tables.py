@@ -103,6 +103,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
     "ssl": {"connection": "SSLError", "connection permanent": "SSLCertVerificationError"},
     "asyncio": {"connection": "IncompleteReadError"},
     "concurrent": {"unknown neutral": "CancelledError"},
+    "multiprocessing": {"timeout": "TimeoutError"},  # no kin of the built-in one
     "subprocess": {"timeout": "TimeoutExpired"},
     "http": {"connection": "RemoteDisconnected IncompleteRead BadStatusLine LineTooLong", "validation": "InvalidURL"},
     "urllib": {"connection": "URLError", "unknown": "HTTPError"},  # HTTPError is an URLError that has a status
@@ -195,13 +196,16 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "timeout": "TimeoutError",
         "connection": "ConnectionError",
         "overload": "BusyLoadingError MaxConnectionsError ClusterDownError OutOfMemoryError",
-        "server": "ReadOnlyError MovedError AskError InvalidResponse",
+        # The cluster is moving, and the client's map of it is stale.
+        "server": "ReadOnlyError MovedError AskError SlotNotCoveredError InvalidResponse",
         "conflict answered": "WatchError TryAgainError LockError",
+        "conflict answered permanent": "LockNotOwnedError",  # the lock has expired: it cannot be released again
         "auth answered": "AuthenticationError AuthorizationError NoPermissionError "
         "AuthenticationWrongNumberOfArgsError",
         "auth": "ExternalAuthProviderError",
         "validation answered": "ResponseError",
-        "validation": "DataError PubSubError",
+        "validation": "DataError PubSubError CrossSlotTransactionError InvalidPipelineStack",
+        # RedisClusterException is not here: it is raised for a wrong argument and for a cluster that is down.
         "unknown": "RedisError",
     },
     "psycopg": {
@@ -333,30 +337,35 @@ def of_status(status: int) -> Rule:
 
 # ------------------------------------------------------------------------------------------------ SQLSTATE and errno
 
-_SQLSTATE: Final[tuple[tuple[str, Rule], ...]] = (  # longest prefix first
-    ("40001", Rule("conflict", answered=True)),
-    ("40P01", Rule("conflict", answered=True)),
+_SQLSTATE: Final[tuple[tuple[str, Rule | None], ...]] = (  # longest prefix first
+    ("25P03", Rule("connection")),  # a transaction that idled or ran too long: the server has ended the session
+    ("25P04", Rule("connection")),
+    ("42501", Rule("auth", answered=True)),
     ("55P03", Rule("conflict", answered=True)),
     ("57014", Rule("timeout")),
-    ("42501", Rule("auth", answered=True)),
     ("57P", Rule("connection")),
     ("08", Rule("connection")),
     ("28", Rule("auth", answered=True)),
     ("3D", Rule("not_found", answered=True)),
     ("40", Rule("conflict", answered=True)),
     ("53", Rule("overload")),
+    ("57", Rule("server")),
     ("58", Rule("server")),
+    ("F0", Rule("server")),
     ("XX", Rule("server")),
-    *(
-        (c, Rule("validation", answered=True))
-        for c in ("0A", "21", "22", "23", "25", "26", "34", "3F", "42", "44", "54", "55")
-    ),
+    # Not the server's word: MySQL's and ODBC's drivers put HY000 on anything, a lost connection too.
+    ("00", None),
+    ("HY", None),
+    ("IM", None),
 )
 
 
-def of_sqlstate(state: str) -> Rule:
-    """The rule for a five-character SQLSTATE in upper case."""
-    return next((rule for prefix, rule in _SQLSTATE if state.startswith(prefix)), UNKNOWN)
+def of_sqlstate(state: str) -> Rule | None:
+    """The rule for a five-character SQLSTATE in upper case, or None if it says nothing.
+
+    A state that is not listed is the server's refusal, a user's own too (`RAISE ... USING ERRCODE = 'AB123'`).
+    """
+    return next((rule for prefix, rule in _SQLSTATE if state.startswith(prefix)), Rule("validation", answered=True))
 
 
 def _errnos(names: str) -> frozenset[int]:

@@ -29,7 +29,7 @@ class Deadline:
     runs inside?
     """
 
-    __slots__ = ("active", "at", "fired", "outer", "own", "owner", "seconds")
+    __slots__ = ("active", "at", "call", "fired", "outer", "own", "owner", "seconds")
 
     def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool) -> None:
         self.at = at
@@ -37,6 +37,7 @@ class Deadline:
         self.outer = outer
         self.own = own
         self.active = True
+        self.call = 0
         self.owner = 0
         self.fired: Callable[[], bool] = _not_fired
 

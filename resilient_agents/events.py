@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from resilient_agents.core.fork import Lock
+
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
@@ -218,6 +220,7 @@ class Subscription:
                 )
 
 
+_subscribing = Lock()
 _subscriptions: tuple[Subscription, ...] = ()
 
 
@@ -225,11 +228,13 @@ def subscribe(observer: Observer) -> Callable[[], None]:
     """Tell `observer` of events outside any watched call, such as a manual `breaker.open()`. Returns what undoes it."""
     global _subscriptions
     subscription = Subscription(observer)
-    _subscriptions = (*_subscriptions, subscription)
+    with _subscribing:
+        _subscriptions = (*_subscriptions, subscription)
 
     def unsubscribe() -> None:
         global _subscriptions
-        _subscriptions = tuple(s for s in _subscriptions if s is not subscription)
+        with _subscribing:
+            _subscriptions = tuple(s for s in _subscriptions if s is not subscription)
 
     return unsubscribe
 

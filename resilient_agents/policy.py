@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents import telemetry
@@ -13,6 +13,7 @@ from resilient_agents.adapters import adapt
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, name_of
 from resilient_agents.core.clock import clock
+from resilient_agents.core.fork import Lock
 from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.invoke import invoke_any
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
@@ -22,6 +23,9 @@ from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
 
 __all__ = ["Policy"]
+
+_watching = Lock()
+"""Held while somebody begins or ceases to watch a policy: a change reaches the policies around it as one step."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -50,10 +54,11 @@ class Policy:
         self._observers: tuple[Subscription, ...] = ()
         self._parents: weakref.WeakSet[Policy] = weakref.WeakSet()
         self.watchers: tuple[Subscription, ...] = ()
-        for strategy in self.strategies:
-            if isinstance(strategy, Policy):
-                strategy._parents.add(self)  # noqa: SLF001  # the same class
-        self._gather_watchers()
+        with _watching:
+            for strategy in self.strategies:
+                if isinstance(strategy, Policy):
+                    strategy._parents.add(self)  # noqa: SLF001  # the same class
+            self._gather_watchers()
 
     def __call__(self, fn: F) -> F:
         """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
@@ -90,7 +95,19 @@ class Policy:
         finally:
             del stopped
 
-    def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+    @overload
+    def stream(self, fn: Callable[P, AsyncIterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+    @overload
+    def stream(self, fn: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+    @overload
+    def stream(
+        self, fn: Callable[P, Awaitable[AsyncIterable[T]]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[T]: ...
+    @overload
+    def stream(self, fn: Callable[P, Awaitable[Iterable[T]]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+    @overload
+    def stream(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]: ...
+    def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Iterate what `fn` yields or returns under this policy, as one call.
 
         `for` over it where `fn` is blocking, `async for` where it (or what it returns) is async; inside `with` or
@@ -110,12 +127,14 @@ class Policy:
         nothing.
         """
         subscription = Subscription(observer)
-        self._observers = (*self._observers, subscription)
-        self._gather_watchers()
+        with _watching:
+            self._observers = (*self._observers, subscription)
+            self._gather_watchers()
 
         def undo() -> None:
-            self._observers = tuple(s for s in self._observers if s is not subscription)
-            self._gather_watchers()
+            with _watching:
+                self._observers = tuple(s for s in self._observers if s is not subscription)
+                self._gather_watchers()
 
         return undo
 
@@ -226,8 +245,8 @@ def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
 
 def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
     for strategy in strategies:
-        if isinstance(strategy, Policy):
-            yield from strategy.layers
+        if getattr(type(strategy), "execute", None) is Policy.execute:
+            yield from cast(Policy, strategy).layers
         else:
             yield strategy
 

@@ -16,7 +16,16 @@ ROOT = Path(resilient_agents.__file__).parent
 # The rooms from the ground up; a module may import from its own level and from those below.
 LEVELS: list[set[str]] = [
     {"durations", "core.clock", "core.fork", "core.live"},
-    {"errors", "events", "classify", "_classify_tables", "_classify_facts", "_classify_readers"},
+    {
+        "errors",
+        "events",
+        "classify",
+        "_classify_tables",
+        "_classify_facts",
+        "_classify_readers",
+        "_classify_traits",
+        "_classify_failure",
+    },
     {"deadline", "backoff", "budget", "telemetry"},
     {"core"},
     {"adapters", "strategies"},

@@ -15,7 +15,7 @@ import anyio
 import pybreaker
 import pytest
 
-from resilient_agents import CircuitBreaker, Policy, Timeout
+from resilient_agents import CircuitBreaker, Policy, Timeout, deadline
 from resilient_agents.errors import CircuitOpenError
 from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -344,13 +344,23 @@ def test_a_hang_behind_a_total_timeout_opens_it(runtime: str) -> None:
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_an_attempt_cut_short_by_an_outer_limit_is_neutral(runtime: str) -> None:
-    """An impatient caller does not open everybody's circuit: the attempt had less than its own limit."""
+    """An impatient caller does not open everybody's circuit: the attempt had less than its own limit. Nor does what an
+    earlier attempt left of the total."""
     breaker = CircuitBreaker(failures=1)
-    policy = Policy(Timeout(1.0), breaker, Timeout(10.0))
+    policy = Policy(breaker, Timeout(10.0))
+    used = Policy(Timeout(1.0), breaker, Timeout(0.9))
+
+    async def use_up() -> None:
+        await anyio.sleep(0.5)
+        await used.acall(anyio.sleep, 60)
 
     async def scenario() -> None:
-        with pytest.raises(TimeoutError):
+        with deadline(1.0), pytest.raises(TimeoutError):
             await policy.acall(anyio.sleep, 60)
+        with pytest.raises(TimeoutError):
+            await Policy(Timeout(1.0)).acall(policy.acall, anyio.sleep, 60)
+        with pytest.raises(TimeoutError):
+            await Policy(Timeout(1.0)).acall(use_up)
         assert breaker.state == "closed"
 
     run_on(runtime, scenario)
@@ -715,3 +725,108 @@ def test_cancelled_tasks_of_plain_asyncio_are_neutral() -> None:
 
     asyncio.run(scenario())
     assert breaker.state == "closed"
+
+
+async def test_an_agent_and_its_tool_may_share_a_breaker(h: Harness) -> None:
+    """A call inside a probe needs no permit of its own: the outer call's outcome decides, and the circuit recovers."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10)
+    tool, agent = Policy(breaker), Policy(breaker)
+
+    async def run() -> str:
+        return str(await h.call(tool, fine))
+
+    await fail(h, agent)
+    await h.sleep(10)
+    assert await h.call(agent, run) == "fine"
+    assert (breaker.state, breaker.metrics()["probes"]) == ("closed", 0)
+
+
+async def test_a_predicate_that_raises_leaks_no_permit(h: Harness) -> None:
+    """Its error comes out, from the user's own; the outcome is neutral."""
+
+    def broken(about: object) -> bool:
+        raise LookupError("predicate")
+
+    for breaker in (
+        CircuitBreaker(on=broken),
+        CircuitBreaker(when=broken),
+        pybreaker.CircuitBreaker(exclude=[broken]),
+    ):
+        breaker.half_open()
+        policy = Policy(breaker)
+        for _ in range(2):
+            with pytest.raises(LookupError, match="predicate") as caught:
+                await h.call(policy, fine if getattr(breaker, "_when", None) else down)
+            assert caught.value.__context__ is None or isinstance(caught.value.__context__, ConnectionError)
+
+
+async def test_ordered_into_its_own_state_it_does_not_change(h: Harness) -> None:
+    """Opening what is open only renews the time: no event, no transition, no longer timeout."""
+    breaker = CircuitBreaker(reset_timeout=10, max_reset_timeout=80)
+    for _ in range(3):
+        breaker.open()
+    assert (breaker.metrics()["transitions"], breaker.retry_after) == (1, 10)
+    for _ in range(3):
+        breaker.close()
+    assert breaker.metrics()["transitions"] == 2
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_on_and_exclude_are_asked_about_expired_limits_too(runtime: str) -> None:
+    """A limit outside the breaker cancels, one inside raises: the verdict is the same."""
+    native = pybreaker.CircuitBreaker(fail_max=1, exclude=[TimeoutError])
+    chosen = CircuitBreaker(failures=1, on=KeyError)
+
+    async def scenario() -> None:
+        for breaker in (native, chosen):
+            with pytest.raises(TimeoutError):
+                await Policy(Timeout(1), breaker).acall(anyio.sleep, 5)
+        assert (native.current_state, chosen.state) == ("closed", "closed")
+
+    run_on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.parametrize("attempt", [1.0, 5.0])
+def test_a_hang_for_the_whole_total_limit_counts(runtime: str, attempt: float) -> None:
+    """An attempt limit as long as the total or longer takes nothing away: the attempt had all there was."""
+    breaker = CircuitBreaker(failures=2)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await Policy(Timeout(1), breaker, Timeout(attempt)).acall(anyio.sleep, 60)
+        assert breaker.state == "open"
+
+    run_on(runtime, scenario)
+
+
+def test_a_native_breaker_used_directly_at_the_same_time_deadlocks_nobody() -> None:
+    """There is one lock, pybreaker's own."""
+    native = pybreaker.CircuitBreaker(fail_max=10**6)
+    policy = Policy(native)
+
+    def flaky() -> None:
+        if random.random() < 0.5:
+            raise ConnectionError
+
+    def through() -> None:
+        for _ in range(200):
+            try:
+                native.call(policy.call, flaky)
+            except ConnectionError:
+                pass
+
+    def beside() -> None:
+        for _ in range(200):
+            try:
+                policy.call(flaky)
+            except ConnectionError:
+                pass
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (through, beside, through, beside)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()

@@ -4,6 +4,7 @@ time."""
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import types
 from collections.abc import Generator
 from typing import Any
@@ -77,7 +78,7 @@ class BreakerModel(RuleBasedStateMachine):
             self.until = self.time.now + 10
 
     @rule(target=calls)
-    def start(self) -> tuple[Any, int, int] | None:
+    def start(self) -> tuple[Any, Any, int, int] | None:
         if self.state == "open" and self.time.now >= self.until:
             self.enter("half-open")
         number = self.started
@@ -85,28 +86,28 @@ class BreakerModel(RuleBasedStateMachine):
         if self.state == "half-open":
             self.leases = {holder: end for holder, end in self.leases.items() if end > self.time.now}
             admitted = len(self.leases) < self.probes
-        call = self.policy.acall(work)
+        call, context = self.policy.acall(work), contextvars.copy_context()  # each call is a task of its own
         if not admitted:
             with pytest.raises(CircuitOpenError):
-                call.send(None)
+                context.run(call.send, None)
             return None
-        assert call.send(None) == "running"
+        assert context.run(call.send, None) == "running"
         self.started += 1
         if self.state == "half-open":
             self.leases[number] = self.time.now + 10
-        return call, self.era, number
+        return call, context, self.era, number
 
     @rule(call=consumes(calls), outcome=st.sampled_from(sorted(OUTCOMES)))
-    def end(self, call: tuple[Any, int, int] | None, outcome: str) -> None:
+    def end(self, call: tuple[Any, Any, int, int] | None, outcome: str) -> None:
         if call is None:
             return
-        chain, era, number = call
+        chain, context, era, number = call
         error = OUTCOMES[outcome]
         with pytest.raises(StopIteration if error is None else error):
             if outcome == "cancelled":
-                chain.throw(asyncio.CancelledError())
+                context.run(chain.throw, asyncio.CancelledError())
             else:
-                chain.send(None if error is None else error())
+                context.run(chain.send, None if error is None else error())
         held = self.leases.pop(number, None) is not None
         if era != self.era or outcome in ("neutral", "cancelled"):
             return

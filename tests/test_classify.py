@@ -8,8 +8,8 @@ import copy
 import errno
 import gc
 import http.client
-import importlib
 import json
+import multiprocessing
 import pickle
 import socket
 import sqlite3
@@ -35,6 +35,8 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from resilient_agents import _classify_tables as tables
+from resilient_agents import _classify_traits as classes
 from resilient_agents.classify import (
     Failure,
     classify,
@@ -43,6 +45,7 @@ from resilient_agents.classify import (
     http_failure,
     is_transient,
     register,
+    transient_by_itself,
     verdict,
 )
 from resilient_agents.errors import (
@@ -54,8 +57,6 @@ from resilient_agents.errors import (
     StreamTruncatedError,
 )
 from tests.classify_server import Response, foreign, misbehaving
-
-room: Any = importlib.import_module("resilient_agents.classify")  # the package exports the function under that name
 
 
 class MyError(Exception):
@@ -103,6 +104,9 @@ CERTIFICATE = ("connection", False, "failure")
 NOTHING = ("unknown", False, "neutral")
 
 
+CONFLICT = ("conflict", True, "success")
+
+
 def permanent(kind: str, answered: bool = True) -> tuple[str, bool, str]:
     return kind, False, "success" if answered else "neutral"
 
@@ -116,6 +120,7 @@ def permanent(kind: str, answered: bool = True) -> tuple[str, bool, str]:
         (TimeoutError(), TIMEOUT),
         (concurrent.futures.TimeoutError(), TIMEOUT),
         (subprocess.TimeoutExpired("x", 1), TIMEOUT),
+        (multiprocessing.TimeoutError(), TIMEOUT),
         (OSError(errno.ETIMEDOUT, "x"), TIMEOUT),
         (trio.TooSlowError(), TIMEOUT),
         (ConnectionRefusedError(), CONNECTION),
@@ -666,6 +671,14 @@ def test_mcp_is_known_by_its_json_rpc_code(code: int, expected: tuple[str, bool,
     assert of(ExceptionGroup("unhandled errors in a TaskGroup", [error])) == expected
 
 
+# Classes and states in which the server answers that it will not do this.
+SQL_REFUSALS = (
+    *("01", "02", "03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "20", "21", "22", "23", "24", "25", "25P02", "26"),
+    *("27", "2B", "2BP01", "2D", "2F", "34", "38", "39", "3B", "3F", "42", "44", "54", "55", "55006", "HV"),
+    *("P0", "P0001", "P0002", "P0003", "P0004"),
+)
+
+
 def test_redis_errors_are_not_what_they_inherit() -> None:
     """redis has its own TimeoutError and ConnectionError, and its authentication errors are among the latter."""
     connection = foreign("redis.exceptions.ConnectionError", status_code="ERR")
@@ -673,7 +686,28 @@ def test_redis_errors_are_not_what_they_inherit() -> None:
     assert of(foreign("redis.exceptions.TimeoutError")()) == TIMEOUT
     assert of(foreign("redis.exceptions.AuthenticationError", connection)()) == permanent("auth")
     assert of(foreign("redis.exceptions.BusyLoadingError", connection)()) == OVERLOAD
-    assert of(foreign("redis.exceptions.WatchError")()) == ("conflict", True, "success")
+    assert of(foreign("redis.exceptions.WatchError")()) == CONFLICT
+
+
+def test_a_redis_cluster_that_moves_may_be_tried_again() -> None:
+    """A slot that nobody covers is a failure of the cluster's that passes, as redis-py itself has it."""
+    cluster = foreign("redis.exceptions.RedisClusterException")
+    assert of(foreign("redis.exceptions.SlotNotCoveredError", cluster)()) == SERVER
+    assert of(cluster()) == UNKNOWN
+
+
+def test_a_redis_pipeline_used_wrongly_is_the_callers_bug() -> None:
+    """Keys of two slots in one transaction, and commands in the wrong order, never reach the server."""
+    cluster = foreign("redis.exceptions.RedisClusterException")
+    assert of(foreign("redis.exceptions.CrossSlotTransactionError", cluster)()) == LOCAL
+    assert of(foreign("redis.exceptions.InvalidPipelineStack", cluster)()) == LOCAL
+
+
+def test_a_lock_that_was_lost_is_not_released_by_trying_again() -> None:
+    """A lock that another holds may become free; one that expired in our hands is gone."""
+    lock = foreign("redis.exceptions.LockError", foreign("redis.exceptions.RedisError"), ValueError)
+    assert of(lock()) == CONFLICT
+    assert of(foreign("redis.exceptions.LockNotOwnedError", lock)()) == permanent("conflict")
 
 
 @pytest.mark.parametrize(
@@ -682,14 +716,24 @@ def test_redis_errors_are_not_what_they_inherit() -> None:
         ("57014", TIMEOUT),
         ("08006", CONNECTION),
         ("57P01", CONNECTION),
-        ("40001", ("conflict", True, "success")),
-        ("40P01", ("conflict", True, "success")),
+        ("57P05", CONNECTION),
+        ("25P03", CONNECTION),
+        ("25P04", CONNECTION),
+        ("40001", CONFLICT),
+        ("40P01", CONFLICT),
+        ("40002", CONFLICT),
+        ("55P03", CONFLICT),
         ("53300", OVERLOAD),
+        ("57000", SERVER),
+        ("58030", SERVER),
+        ("F0001", SERVER),
+        ("42501", permanent("auth")),
+        ("3D000", permanent("not_found")),
         ("28P01", permanent("auth")),
         ("23505", permanent("validation")),
         ("42601", permanent("validation")),
         ("XX000", SERVER),
-        ("P0001", UNKNOWN),
+        *((f"{state:0<5}", permanent("validation")) for state in SQL_REFUSALS),
     ],
 )
 def test_a_sqlstate_decides(state: str, expected: tuple[str, bool, str]) -> None:
@@ -698,6 +742,22 @@ def test_a_sqlstate_decides(state: str, expected: tuple[str, bool, str]) -> None
     assert of(foreign("psycopg.errors.Some", operational, sqlstate=state)("x")) == expected
     assert of(foreign("asyncpg.exceptions.Some", sqlstate=state)("x")) == expected
     assert classify(foreign("asyncpg.exceptions.Some", sqlstate=state)("x")).code == state
+
+
+def test_business_rules_in_the_database_are_answers() -> None:
+    """RAISE EXCEPTION, with a state of the user's own too, proves the server alive and is not tried again."""
+    for state in ("P0001", "AB123", "ZZZZZ", "p0001"):
+        assert of(foreign("asyncpg.exceptions.RaiseError", sqlstate=state)("out of stock")) == permanent("validation")
+    assert of(foreign("psycopg2.errors.RaiseException", pgcode="P0001")("out of stock")) == permanent("validation")
+
+
+@pytest.mark.parametrize("state", ["HY000", "IM002", "00000"])
+def test_a_drivers_catch_all_state_says_nothing(state: str) -> None:
+    """MySQL's and ODBC's drivers put HY000 on a lost connection too: the class or the cause decides."""
+    assert of(foreign("mysql.connector.Error", sqlstate=state)("x")) == UNKNOWN
+    assert of(caused(foreign("mysql.connector.Error", sqlstate=state)("x"), ConnectionError())) == CONNECTION
+    assert of(foreign("psycopg.OperationalError", sqlstate=state)("x")) == CONNECTION
+    assert classify(foreign("mysql.connector.Error", sqlstate=state)("x")).code == state
 
 
 def test_psycopgs_connect_errors_have_no_sqlstate() -> None:
@@ -841,14 +901,71 @@ def test_a_group_is_not_explained_by_its_context() -> None:
     assert of(in_context(group(MyError()), TimeoutError())) == UNKNOWN
 
 
+# ----------------------------------------------------------------------------------------------- without the context
+
+
+def test_by_itself_an_error_does_not_hear_its_context() -> None:
+    """A transient context makes the error transient, not the error by itself."""
+    told = in_context(MyError(), ConnectionError())
+    assert is_transient(told)
+    assert not transient_by_itself(told)
+    assert not transient_by_itself(MyError())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError(),
+        StatusError(503),
+        StatusError(400, transient=True),
+        caused(MyError(), TimeoutError()),
+        group(ConnectionError()),
+        foreign("httpx.ReadError", foreign("httpx.TransportError"))(),
+    ],
+    ids=repr,
+)
+def test_by_itself_an_error_says_all_else(error: BaseException) -> None:
+    """Class, facts, leaves and an explicit cause count, whatever was being handled when it was raised."""
+    assert transient_by_itself(error)
+    assert transient_by_itself(in_context(error, KeyError()))
+
+
+def test_only_the_errors_own_context_is_left_out() -> None:
+    """The contexts of its cause and of its leaves still speak for those."""
+    deep = in_context(MyError(), TimeoutError())
+    assert transient_by_itself(caused(MyError(), deep))
+    assert transient_by_itself(group(deep))  # type: ignore[arg-type]
+    both = in_context(caused(MyError(), deep), deep)  # `except ... as deep: raise MyError from deep`
+    assert transient_by_itself(both)
+
+
+def test_by_itself_leaves_the_error_as_it_is() -> None:
+    """Other threads may hold the same error: not one of its attributes is written."""
+
+    class Watched(Exception):
+        def __setattr__(self, name: str, value: object) -> None:
+            raise AssertionError(name)
+
+    error = Watched()
+    BaseException.__dict__["__context__"].__set__(error, ConnectionError())
+    assert not transient_by_itself(error)
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+def test_by_itself_a_cancellation_is_not_transient(error: BaseException) -> None:
+    """Cancellation is never worth another try."""
+    assert not transient_by_itself(in_context(error, ConnectionError()))
+
+
 # --------------------------------------------------------------------------------------------------------- teaching
 
 
 @pytest.fixture(autouse=True)
 def untaught() -> Iterator[None]:
     yield
-    room._registered.clear()
-    room._epoch = object()
+    classes._registered.clear()
+    classes.known = {}
 
 
 def test_register_teaches_a_class_and_its_subclasses() -> None:
@@ -933,16 +1050,17 @@ def test_wrong_teaching_fails_at_once() -> None:
 
 def test_classes_are_not_kept_alive() -> None:
     """A class made at run time, classified and registered, can go."""
-    before = len(room._known), len(room._registered)
+    before = len(classes._registered)
     made = type("Made", (Exception,), {})
     classify(made())
     register(made, kind="server")
     classify(made())
+    learned = len(classes.known)
     gone = weakref.ref(made)
     del made
     gc.collect()
     assert gone() is None
-    assert (len(room._known), len(room._registered)) <= before
+    assert (len(classes.known), len(classes._registered)) == (learned - 1, before)
 
 
 def test_teaching_while_classifying_is_seen_by_all() -> None:
@@ -1014,6 +1132,17 @@ class Mocked(Exception):
         return MagicMock()
 
 
+def refuse(self: object) -> Any:
+    raise RuntimeError
+
+
+HIDDEN = ("__dict__", "__class__", "__cause__", "__context__")
+# No dict to look into, nothing to say of what it is, and no sign of what it came from.
+Unreadable = foreign("own.Unreadable", **{name: property(refuse) for name in HIDDEN})
+# A proxy that is bound to nothing: whatever asks for its class fails.
+Unbound = foreign("own.Unbound", object, __class__=property(refuse))
+
+
 class Text(str):
     def lower(self) -> str:
         raise RuntimeError
@@ -1030,6 +1159,12 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "botocore": foreign("botocore.exceptions.ClientError", response={"ResponseMetadata": 3, "Error": []}),
     "aiohttp": foreign("aiohttp.ClientResponseError", status=MagicMock()),
     "module": type("Nameless", (Exception,), {"__module__": 3}),
+    "no module": eval("type('Nowhere', (base,), {})", {"type": type, "base": Exception, "__builtins__": {}}),
+    "no dict": Unreadable,
+    "odd dict": type("OddDict", (Exception,), {"__dict__": property(lambda self: 3)}),
+    "unbound": lambda: StatusError(Unbound(), response=Unbound(), code=Unbound(), message=Unbound()),
+    "unbound headers": lambda: StatusError(None, headers=SimpleNamespace(get=lambda name: Unbound())),
+    "unbound body": lambda: StatusError(None, body={"error": Unbound(), "retryDelay": Unbound()}),
 }
 
 
@@ -1041,8 +1176,41 @@ def test_hostile_errors_are_classified_all_the_same(make: Callable[[], Any]) -> 
     assert classify(group(error, MyError())).kind == "unknown"
 
 
+@pytest.mark.parametrize("base", [ConnectionError, foreign("httpx.ConnectError", foreign("httpx.TransportError"))])
+@pytest.mark.parametrize("hostile", [Hostile, Unreadable])
+def test_an_unreadable_error_is_still_of_its_class(hostile: type[Exception], base: type[Exception]) -> None:
+    """The class says what the instance does not, and the interpreter knows the cause that the instance hides."""
+    error = type("Odd", (hostile, base), {})()
+    assert of(error) == CONNECTION
+    assert is_transient(error)
+    assert transient_by_itself(error)
+    BaseException.__dict__["__cause__"].__set__(error, TimeoutError())
+    assert of(error) == (CONNECTION if base is ConnectionError else TIMEOUT)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_cause_spoils_nobody_elses_facts(hostile: Callable[[], Any]) -> None:
+    """What one error hides leaves the answer of those around it as it is."""
+    assert of(caused(StatusError(429, retry_after=2), hostile())) == RATE_LIMIT
+    assert classify(group(StatusError(429, retry_after=2), hostile())).retry_after == 2.0
+
+
+def test_a_cancellation_is_one_whatever_its_instance_says() -> None:
+    """What is not an Exception is neutral, also where its dict cannot be read."""
+    stop = foreign("own.Stop", BaseException, __dict__=property(refuse))
+    assert of(stop()) == NOTHING
+
+
+def test_a_dict_that_lies_is_not_believed() -> None:
+    """A class that makes up its `__dict__` is asked for each fact."""
+    lying = foreign("own.Lying", ConnectionError, __dict__=property(lambda self: {}))
+    error = lying()
+    error.status_code = 404
+    assert of(error) == permanent("not_found")
+
+
 def test_an_attribute_that_raises_hides_no_other() -> None:
-    """A property that fails leaves the rest of the facts readable."""
+    """A property that fails leaves the rest of the facts readable, and so does one that holds an unbound proxy."""
 
     class Half(Exception):
         status_code = 503
@@ -1052,6 +1220,8 @@ def test_an_attribute_that_raises_hides_no_other() -> None:
             raise RuntimeError
 
     assert of(Half()) == OVERLOAD
+    assert of(StatusError(503, response=Unbound(), message=Unbound(), body=Unbound())) == OVERLOAD
+    assert http_failure(SimpleNamespace(status_code=Unbound(), status=503))
 
 
 def test_an_interruption_while_classifying_is_not_swallowed() -> None:
@@ -1113,7 +1283,9 @@ names = st.sampled_from(
 @given(
     name=names,
     base=st.sampled_from([Exception, OSError, ValueError, ConnectionError]),
-    facts=st.dictionaries(st.sampled_from([*sorted(room._TELLING), "errno", "message", "trailing_metadata"]), garbage),
+    facts=st.dictionaries(
+        st.sampled_from([*sorted(classes.TELLING), "errno", "message", "trailing_metadata"]), garbage
+    ),
     on_class=st.booleans(),
     inner=st.sampled_from([None, ConnectionError(), KeyError(), StatusError(429)]),
 )
@@ -1130,7 +1302,7 @@ def test_whatever_an_error_carries_it_is_classified(
                 continue
     error.__context__ = inner
     for failure in (classify(error), classify(group(error)), classify_result(SimpleNamespace(**facts))):
-        assert failure.kind in room.tables.KINDS
+        assert failure.kind in tables.KINDS
         assert type(failure.transient) is bool
         assert failure.status is None or (type(failure.status) is int and 400 <= failure.status <= 599)
         assert failure.retry_after is None or 0.0 <= failure.retry_after < float("inf")
@@ -1268,6 +1440,15 @@ def test_real_redis() -> None:
     assert of(redis.ConnectionError()) == CONNECTION
     assert of(redis.AuthenticationError()) == permanent("auth")
     assert of(redis.BusyLoadingError(status_code="LOADING")) == OVERLOAD
+    assert of(redis.exceptions.SlotNotCoveredError()) == SERVER
+    assert of(redis.exceptions.LockNotOwnedError()) == permanent("conflict")
+
+
+def test_what_redis_retries_is_transient() -> None:
+    """Whatever redis-py's cluster client tries again is worth a try to us."""
+    cluster = pytest.importorskip("redis.cluster")
+    for error in {*cluster.RedisCluster.ERRORS_ALLOW_RETRY}:
+        assert is_transient(error("x")), error
 
 
 def test_real_botocore() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prometheus_client
 import pytest
 from opentelemetry import trace
 from opentelemetry.metrics import _internal as metrics_internal
@@ -30,7 +31,7 @@ from opentelemetry.util._once import Once
 
 import resilient_agents
 from resilient_agents import _classify_tables as classifier_tables
-from resilient_agents import errors, events
+from resilient_agents import cli, errors, events
 from resilient_agents.telemetry import names
 from tests.conftest import swapped_clock
 
@@ -179,9 +180,29 @@ def globals_restored(otlp: list[str]) -> Generator[None, None, None]:
     gc.collect()  # a breaker of a block must not be the twin of the next one's
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
+    """A block's files are written where they may be, and what it serves is served on a free port."""
+    monkeypatch.chdir(tmp_path)
+    serving: list[Any] = []
+
+    def start(port: int, *_: Any, **__: Any) -> Any:
+        serving.append(start_http_server(0, addr="127.0.0.1"))
+        return serving[-1]
+
+    start_http_server = prometheus_client.start_http_server
+    monkeypatch.setattr(prometheus_client, "start_http_server", start)
+    yield
+    for server, thread in serving:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_block_runs(
     block: Block,
+    elsewhere: None,
     virtual_time: VirtualTime,
     wire: None,
     globals_restored: None,
@@ -359,6 +380,14 @@ def test_libraries() -> None:
     standard = {"resilient_agents", "builtins", "socket", "ssl", "asyncio", "concurrent", "subprocess", "http"}
     known = {package for package, _ in classifier_tables.CLASSES} - standard - {"urllib", "sqlite3"}
     assert known <= set(re.findall(r"`(\w+)`", documented))
+
+
+def test_waterfall(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waterfall on the page is what `resilient-agents trace` draws of the spans in docs/examples."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["trace", str(ROOT / "docs" / "examples" / "spans.jsonl")]) == 0
+    text = (PAGES / "telemetry.md").read_text(encoding="utf-8")
+    assert f"<!-- waterfall -->\n\n```text\n{capsys.readouterr().out.rstrip()}\n```\n" in text
 
 
 def test_error_tree() -> None:

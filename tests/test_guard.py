@@ -8,13 +8,14 @@ import gc
 import inspect
 import pickle
 import traceback
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from resilient_agents import CircuitBreaker, Policy
-from resilient_agents.core.call import Call, Proceed
+from resilient_agents import CircuitBreaker, Fallback, Policy
+from resilient_agents.core.call import Call, Proceed, name_of
 from resilient_agents.core.runtime import on_event_loop
 from tests.conftest import Harness, run_on
 
@@ -287,3 +288,77 @@ def test_tracebacks_form_no_cycles() -> None:
         assert not [thing for thing in gc.get_objects() if isinstance(thing, Call) and id(thing) not in before]
     finally:
         gc.enable()
+
+
+def test_an_expected_awaitable_is_a_coroutine_from_the_beginning() -> None:
+    """Once a callable has returned an awaitable, or shows an async function under its wrappers, nothing is held, and
+    nothing raised, before the call is awaited."""
+    entered = []
+
+    class Refusing:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            entered.append(on_event_loop())
+            if len(entered) > 1:
+                raise ConnectionError("refused")
+            return await proceed(call)
+
+    async def work() -> int:
+        return 1
+
+    @functools.wraps(work)
+    def wrapped() -> Any:
+        return work()
+
+    guarded: Callable[[], Any] = Policy(Refusing())(lambda: work())
+
+    async def main() -> None:
+        assert await guarded() == 1
+        pending = guarded(), Policy(Refusing())(wrapped)()
+        assert len(entered) == 1
+        outcomes = await asyncio.gather(*pending, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ConnectionError, ConnectionError]
+
+    asyncio.run(main())
+
+
+class Proxy:
+    """Answers to every name, as RPC clients do."""
+
+    def __getattr__(self, name: str) -> Any:
+        return Proxy()
+
+    def __call__(self, n: int) -> int:
+        return n
+
+
+def test_callables_without_a_name_of_their_own_get_one() -> None:
+    """Partials by what they wrap, objects and proxies by their class: no address, no name of ours."""
+    partial: Any = policy(functools.partial(module_level, 1))
+    proxy: Any = policy(Proxy())
+    assert (proxy(3), proxy.__module__, proxy.__qualname__) == (3, Proxy.__module__, "Proxy")
+    assert (partial(), partial.__qualname__) == (3, "module_level")
+    assert name_of(policy(partial)) == f"{__name__}.module_level"
+
+
+def test_generator_based_coroutines_are_awaited() -> None:
+    """`types.coroutine` makes a generator function awaitable: it is no stream."""
+
+    @types.coroutine
+    def old_style() -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return 5
+
+    assert asyncio.run(policy(old_style)()) == 5
+
+
+def test_an_async_function_whose_handler_raises_stop_iteration() -> None:
+    """Python's own RuntimeError comes out, nothing of ours."""
+
+    def stops(error: Exception) -> None:
+        raise StopIteration
+
+    async def fails() -> None:
+        raise ConnectionError
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(Policy(Fallback(stops))(fails)())

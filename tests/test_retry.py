@@ -31,6 +31,7 @@ from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import exponential, fixed
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import http_failure, is_transient
+from resilient_agents.core import warn
 from resilient_agents.core.clock import clock
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected
@@ -691,7 +692,7 @@ def test_a_blocking_wait_on_an_event_loop_warns_once(
     manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds up the loop: the warning says so, names the remedy, and the call goes on."""
-    monkeypatch.setattr(retry_loop, "_warned", set())
+    monkeypatch.setattr(warn, "_warned", {})
     policy = Policy(Retry(3, wait=fixed(1)), name="blocks")
     outcomes = iter([ConnectionError(), ConnectionError(), "ok"] * 2)
 

@@ -249,12 +249,101 @@ def test_for_over_an_async_stream_is_refused_with_the_remedy() -> None:
             list(Policy().stream(function))
 
 
-def test_it_can_be_iterated_once() -> None:
-    """A second iteration would be a second call."""
-    stream = Policy().stream(lambda: [1])
-    list(stream)
-    with pytest.raises(RuntimeError, match="iterated once"):
-        list(stream)
+def test_it_is_one_iterator() -> None:
+    """What `break` left can be iterated further; what is over stays over; one stream has one colour."""
+    stream = Policy().stream(lambda: [1, 2, 3])
+    assert next(stream) == 1
+    for item in stream:
+        assert item == 2
+        break
+    assert list(stream) == [3]
+    assert list(stream) == []
+    with pytest.raises(TypeError, match="both with `for` and with `async for`"):
+        aiter(stream)
+    unused = Policy().stream(lambda: [1])
+    unused.close()
+    with pytest.raises(RuntimeError, match="closed before it began"):
+        next(unused)
+
+
+class Connection:
+    """Has an iterator that knows nothing of the connection, as responses of HTTP clients do."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (1, 2)
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Broken(Connection):
+    def close(self) -> None:
+        raise OSError("closing")
+
+
+async def test_the_source_is_closed_with_its_iterator(h: Harness) -> None:
+    """At the end, after an early exit, and an error in closing is the outcome unless there was one."""
+    for early in (False, True):
+        connection = Connection()
+        if h.blocking:
+            with Policy().stream(lambda c=connection: c) as stream:
+                for _ in stream:
+                    if early:
+                        break
+        else:
+
+            async def create(c: Connection = connection) -> Connection:
+                return c
+
+            async with Policy().stream(create) as stream:
+                async for _ in stream:
+                    if early:
+                        break
+        assert connection.closed == 1
+    holding = Holding()
+    with pytest.raises(OSError, match="closing"):
+        if h.blocking:
+            list(Policy(holding).stream(lambda: list[int].__iter__([1]) and Broken()))
+        else:
+            await h.items(Policy(holding).stream(Broken))
+    assert (holding.held, type(holding.outcomes[-1])) == (0, OSError)
+
+
+async def test_a_plain_block_around_an_async_stream_says_so(h: Harness) -> None:
+    """`with` could not close it."""
+    if not h.blocking:
+        stream = Policy().stream(Connection)
+        with pytest.raises(TypeError, match="async with"), stream:
+            async for _ in stream:
+                break
+        await stream.aclose()
+
+
+def test_every_closer_runs_whatever_another_raises() -> None:
+    """A layer whose closing fails takes nothing away from the others; its error comes out."""
+    holding = Holding()
+
+    class Failing:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            result = await proceed(call)
+            assert call.closers is not None
+            call.closers.append(self.fail)
+            return result
+
+        def fail(self, outcome: Any) -> None:
+            raise LookupError("closer")
+
+    for policy in (Policy(holding, Failing()), Policy(Failing(), holding)):
+        with pytest.raises(LookupError, match="closer"):
+            list(policy.stream(lambda: [1]))
+    assert (holding.held, holding.outcomes) == (0, [None, None])
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])

@@ -23,7 +23,7 @@ import pytest
 from resilient_agents import Policy
 from resilient_agents.adapters import timeout as timeout_module
 from resilient_agents.adapters.timeout import Timeout
-from resilient_agents.core import marks
+from resilient_agents.core import marks, warn
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.deadline import current, deadline
@@ -71,9 +71,9 @@ class Spy:
 
 @pytest.fixture(autouse=True)
 def no_warnings_given_yet() -> Iterator[None]:
-    timeout_module._warned.clear()
+    warn._warned.clear()
     yield
-    timeout_module._warned.clear()
+    warn._warned.clear()
 
 
 # --- the limit, in every colour -------------------------------------------------------------------------------------
@@ -248,8 +248,9 @@ def test_an_attempt_does_not_blame_the_attempt_before(runtime: str) -> None:
 
 
 async def test_a_limit_without_room_steps_aside(h: Harness) -> None:
-    """An attempt that has less than its own limit left is cut off by the outer one, and says that it was cut short."""
-    spy = Spy()
+    """An attempt that has less than its own limit left is cut off by the outer one. It says that it was cut short,
+    unless that one was the call's own and still whole."""
+    spy, outer_spy = Spy(), Spy()
 
     async def work() -> None:
         await h.sleep(30)
@@ -258,7 +259,13 @@ async def test_a_limit_without_room_steps_aside(h: Harness) -> None:
     with pytest.raises(PolicyTimeoutError) as caught:
         await h.call(Policy(Timeout(2, thread=False), Timeout(10, thread=False), spy, name="p"), work)
     assert caught.value.limit == 2.0
-    assert spy.cut_short == [True]
+
+    async def called_under_a_limit() -> None:
+        await h.call(Policy(Timeout(10, thread=False), outer_spy), work)
+
+    with pytest.raises(PolicyTimeoutError):
+        await h.call(Policy(Timeout(2, thread=False)), called_under_a_limit)
+    assert (spy.cut_short, outer_spy.cut_short) == ([False], [True])
 
 
 async def test_a_limit_with_room_is_not_cut_short(h: Harness) -> None:
@@ -712,15 +719,11 @@ def test_a_plain_function_is_warned_of_once() -> None:
 
 def test_the_names_of_warned_functions_are_bounded() -> None:
     """Functions made on the fly do not pile up."""
-    for number in range(timeout_module._MAX_WARNED + 5):
-
-        def made() -> None: ...
-
-        made.__qualname__ = f"made_{number}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            timeout_module._warn(made)
-    assert len(timeout_module._warned) == timeout_module._MAX_WARNED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(warn._REMEMBERED + 5):
+            warn.warn_once(f"made {number}", "a warning")
+    assert len(warn._warned) == warn._REMEMBERED
 
 
 @pytest.mark.parametrize("thread", [True, False])
@@ -782,7 +785,7 @@ def test_a_thread_is_left_behind(stuck: Stuck) -> None:
     assert spy.fired == [True]
     assert timeout.describe()["abandoned"] == 1
     came_back = threading.Event()
-    spy.abandoned.on_done(came_back.set)
+    spy.abandoned[-1].on_done(came_back.set)
     stuck.go.set()
     assert came_back.wait(30)
     assert timeout.describe()["abandoned"] == 0
@@ -899,7 +902,7 @@ def test_the_pool_rejects_at_its_cap(stuck: Stuck, monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         with pytest.raises(PolicyTimeoutError):
             policy.call(stuck)
-        spy.abandoned.on_done(came_back.release)
+        spy.abandoned[-1].on_done(came_back.release)
     with pytest.raises(Rejected, match="2 of them with calls that outran their time limit") as caught:
         policy.call(stuck)
     assert (caught.value.policy, caught.value.strategy) == ("p", "timeout")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -25,7 +26,20 @@ from resilient_agents.adapters.sliding_window import Window
 from resilient_agents.core.call import Audience, Call
 from resilient_agents.core.clock import clock
 
-__all__ = ["Circuit", "Closed", "Era", "HalfOpen", "Open", "Refused", "Trip", "Verdict"]
+__all__ = [
+    "Circuit",
+    "Closed",
+    "Era",
+    "HalfOpen",
+    "Listener",
+    "Open",
+    "Probing",
+    "Refused",
+    "Trip",
+    "Verdict",
+    "begin_probe",
+    "end_probe",
+]
 
 Verdict = Literal["failure", "success", "neutral"]
 
@@ -75,6 +89,25 @@ class HalfOpen:
 
 Era = Closed | Open | HalfOpen
 
+Probing = tuple[HalfOpen, ...]
+_probing: ContextVar[Probing] = ContextVar("resilient_agents_probing", default=())
+
+
+def begin_probe(era: Era) -> Probing | None:
+    """Make known to the calls inside that this one probes: an agent and its tool may share a breaker, and the tool's
+    call must not be refused for want of the permit that the agent's holds. What to hand to `end_probe`, None for
+    nothing."""
+    if not isinstance(era, HalfOpen):
+        return None
+    before = _probing.get()
+    _probing.set((*before, era))
+    return before
+
+
+def end_probe(before: Probing) -> None:
+    _probing.set(before)
+
+
 _CHANGES: Final = {"open": events.CircuitOpened, "half-open": events.CircuitHalfOpened, "closed": events.CircuitClosed}
 
 
@@ -108,13 +141,13 @@ class Refused(Exception):
 class Circuit:
     """One circuit over one pybreaker object.
 
-    Locking: `_lock` guards the pybreaker object, the era's permits and window, and the counters; no function of the
-    user's ever runs under it. `era` is replaced as a whole by the listener. Reading it takes no lock, which is all that
-    a call in a healthy circuit does: one atomic read says both whether calls flow and which era this is, so there is no
-    moment at which the two disagree. A call that reads a closed era just before the circuit opens runs, as any call
-    does that started a moment earlier; its outcome is then compared with the present era under the lock and dropped. A
-    success in an idle era is not recorded at all: a failure that makes the era un-idle at the same time is ordered
-    after it.
+    Locking: `_lock`, which is pybreaker's own, guards the pybreaker object, the era's permits and window, and the
+    counters; no function of the user's ever runs under it. `era` is replaced as a whole by the listener. Reading it
+    takes no lock, which is all that a call in a healthy circuit does: one atomic read says both whether calls flow and
+    which era this is, so there is no moment at which the two disagree. A call that reads a closed era just before the
+    circuit opens runs, as any call does that started a moment earlier; its outcome is then compared with the present
+    era under the lock and dropped. A success in an idle era is not recorded at all: a failure that makes the era
+    un-idle at the same time is ordered after it.
     """
 
     def __init__(
@@ -141,14 +174,16 @@ class Circuit:
         self._idle = new_window is None and not judges_results and not tells_all
         self._tells_all = tells_all
         self._shadow = shadow
-        self._lock = threading.RLock()
+        self._lock = _lock_of(breaker)
         self._openings = 0
         self._reason = ""
         self._changes: deque[events.CircuitChanged] = deque()
         self._pending: deque[tuple[events.CircuitChanged, Audience | None]] = deque()
         self._telling = threading.Lock()
+        if breaker.current_state == "open":
+            self._openings = 1
         self.era: Era = self._new_era(breaker.current_state)
-        breaker.add_listener(_Listener(self))
+        breaker.add_listener(Listener(self))
 
     def _new_era(self, state: str) -> Era:
         if state == "closed":
@@ -156,18 +191,22 @@ class Circuit:
             return Closed(self._new_window() if self._new_window is not None else None, idle=self._idle)
         if state == "half-open":
             return HalfOpen()
-        self._openings += 1
         reason, self._reason = self._reason, ""
-        return Open(
-            clock.monotonic() + self._reset_after(self._openings), reason or f"{self.breaker.fail_counter} failures"
-        )
+        until = clock.monotonic() + self._reset_after(max(1, self._openings))
+        return Open(until, reason or f"{self.breaker.fail_counter} failures")
 
     def changed(self, old: str, new: str) -> None:
-        """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its own lock
-        meanwhile."""
+        """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its lock meanwhile.
+
+        Ordered into the state that it is in, the circuit begins that state again, and there is no change to tell of.
+        """
+        if new == "open" and old != new:
+            self._openings += 1
         self.era = self._new_era(new)
-        self.transitions += 1
-        self._changes.append(_CHANGES[new]("", self.name or "", old, new, self._shadow))  # type: ignore[arg-type]  # pybreaker's names
+        if old != new:
+            self.transitions += 1
+            change = _CHANGES[new]("", self.name or "", old, new, self._shadow)  # type: ignore[arg-type]  # its names
+            self._changes.append(change)
 
     def admit(self, call: Call) -> Era:
         """The era in which `call` may run. In half-open it holds a permit afterwards. Raises Refused."""
@@ -180,6 +219,8 @@ class Circuit:
                 self.rejections += 1
                 raise Refused(f"open after {era.reason}", era.until - now)
             if isinstance(era, HalfOpen):
+                if id(call) not in era.permits and era in _probing.get():
+                    return era  # without a permit of its own: the outcome of the call around it decides
                 era.expire(now)
                 if id(call) not in era.permits and len(era.permits) >= self.half_open_calls:
                     self.rejections += 1
@@ -247,6 +288,15 @@ class Circuit:
         with self._lock:
             self.breaker.half_open()
 
+    def shield(self, is_safe: Callable[[object], bool], shield: Callable[[Any], Any]) -> None:
+        """Put `shield` around the listeners that are not safe yet. They are the last ones, added since the last
+        look."""
+        with self._lock:
+            for listener in self.breaker.listeners:
+                if not is_safe(listener):
+                    self.breaker.remove_listener(listener)
+                    self.breaker.add_listener(shield(listener))
+
     def sync(self) -> None:
         """Notice a change of state that happened in a storage shared with others."""
         if self.breaker.current_state != self.era.name:
@@ -281,6 +331,7 @@ class Circuit:
                         events.publish(change)
                     else:
                         change.policy = told.policy
+                        change.circuit_breaker = change.circuit_breaker or told.policy
                         told.tell(change)
             finally:
                 self._telling.release()
@@ -292,18 +343,24 @@ class Circuit:
 
     def after_fork(self) -> None:
         """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
-        self._lock = threading.RLock()
+        vars(self.breaker)["_lock"] = self._lock = threading.RLock()
         self._telling = threading.Lock()
-        vars(self.breaker)["_lock"] = threading.RLock()  # pybreaker offers no way to renew it
         if isinstance(self.era, HalfOpen):
             self.era.permits.clear()
+
+
+def _lock_of(breaker: pybreaker.CircuitBreaker) -> threading.RLock:
+    """pybreaker's own lock, so that there is one: a native object may also be used past the policy. It has no public
+    name; without it ours would be a second one."""
+    lock: threading.RLock = vars(breaker).get("_lock") or threading.RLock()
+    return lock
 
 
 class _Failure(Exception):
     """Stands for a failure that has no error object: a result, an expired time limit."""
 
 
-class _Listener(pybreaker.CircuitBreakerListener):
+class Listener(pybreaker.CircuitBreakerListener):
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
 

@@ -13,17 +13,29 @@ from typing import Any, NoReturn
 import pybreaker
 
 from resilient_agents import events
-from resilient_agents.adapters.circuit import Circuit, Era, HalfOpen, Open, Refused, Trip, Verdict
+from resilient_agents.adapters.circuit import (
+    Circuit,
+    Era,
+    HalfOpen,
+    Listener,
+    Open,
+    Probing,
+    Refused,
+    Trip,
+    Verdict,
+    begin_probe,
+    end_probe,
+)
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
 from resilient_agents.classify import counts_against_dependency, verdict
 from resilient_agents.core import live
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import Lock, reset_after_fork
-from resilient_agents.core.match import Match, matcher, names
+from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
 from resilient_agents.deadline import expired
 from resilient_agents.durations import positive_int, seconds
-from resilient_agents.errors import CircuitOpenError, Rejected
+from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected
 
 __all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
 
@@ -37,12 +49,14 @@ class _Breaking:
     _circuit: Circuit
     _shadow = False
     _slow_call: float | None = None
-    _when: Callable[[Any], object] | None = None
+    _when: When | None = None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         era = self._circuit.era
+        probing: Probing | None = None
         if not era.closed:
             era = self._admit(call, era)
+            probing = begin_probe(era)
         started = waited = 0.0
         if self._slow_call is not None:
             started, waited = clock.monotonic(), call.waited
@@ -55,16 +69,21 @@ class _Breaking:
             self._failed(call, era, unboxed(error), slow=self._slow(call, started, waited))
             raise
         finally:
+            if probing is not None:
+                end_probe(probing)
             if not finished:
                 self._interrupted(call, era)
         if era.idle and call.closers is None and call.permits is None:
             return result
         if call.closers is not None:
-            slow = self._slow(call, started, waited)
-            call.closers.append(lambda end: self._closed(call, era, end, slow=slow))
+            call.closers.append(partial(self._closed, call, era, slow=self._slow(call, started, waited)))
         else:
-            failed = self._when is not None and bool(self._when(result))
-            self._record(call, era, "failure" if failed else "success", None, slow=self._slow(call, started, waited))
+            slow = self._slow(call, started, waited)
+            verdict: Verdict = "neutral"
+            try:
+                verdict = "failure" if self._when is not None and ask(self._when, result) else "success"
+            finally:
+                self._record(call, era, verdict, None, slow=slow)
         return result
 
     def recheck(self, call: Call) -> None:
@@ -99,7 +118,11 @@ class _Breaking:
         )
 
     def _failed(self, call: Call, era: Era, error: Exception, *, slow: bool) -> None:
-        self._record(call, era, self._verdict(error), error, slow=slow)
+        verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
+        try:
+            verdict = self._verdict(error)
+        finally:
+            self._record(call, era, verdict, error, slow=slow)
 
     def _record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool) -> None:
         self._circuit.record(call, era, verdict, error, slow=slow)
@@ -115,8 +138,10 @@ class _Breaking:
 
     def _interrupted(self, call: Call, era: Era) -> None:
         """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
-        timed_out = not call.cut_short and any(limit.own for limit in expired())
-        self._record(call, era, "failure" if timed_out else "neutral", None, slow=False)
+        if call.cut_short or not any(limit.own for limit in expired()):
+            self._record(call, era, "neutral", None, slow=False)
+        else:
+            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), slow=False)
 
     def _slow(self, call: Call, started: float, waited: float) -> bool:
         return self._slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= self._slow_call
@@ -165,7 +190,7 @@ class CircuitBreaker(_Breaking):
         half_open_calls: int = 1,
         successes: int = 1,
         on: Match = counts_against_dependency,
-        when: Callable[[Any], object] | None = None,
+        when: When | None = None,
         shadow: bool = False,
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
@@ -174,8 +199,8 @@ class CircuitBreaker(_Breaking):
             raise ValueError(
                 "one of failures, failure_rate and slow_call must be given, or the circuit would never open"
             )
-        if when is not None and not callable(when):
-            raise TypeError(f"when must be a predicate on results or None, got {type(when).__name__}")
+        if not isinstance(shadow, bool):
+            raise TypeError(f"shadow must be True or False, got {shadow!r}")
         self.failures = None if failures is None else positive_int(failures, "failures")
         self.failure_rate = None if failure_rate is None else _rate(failure_rate, "failure_rate")
         self.window = seconds(window, "window", zero=False)
@@ -197,8 +222,8 @@ class CircuitBreaker(_Breaking):
         self.successes = positive_int(successes, "successes")
         self._on = on
         self._matches = None if on is counts_against_dependency else matcher(on)
-        self._when = when
-        self._shadow = bool(shadow)
+        self._when = result_predicate(when)
+        self._shadow = shadow
         self._circuit = Circuit(
             pybreaker.CircuitBreaker(
                 fail_max=self.failures or sys.maxsize,
@@ -232,7 +257,7 @@ class CircuitBreaker(_Breaking):
     def _verdict(self, error: Exception) -> Verdict:
         if self._matches is None:
             return verdict(error)
-        if not isinstance(error, Rejected) and self._matches(error):
+        if not isinstance(error, Rejected) and ask(self._matches, error, error):
             return "failure"
         return "success" if verdict(error) == "success" else "neutral"
 
@@ -329,7 +354,6 @@ class NativeBreaker(_Breaking):
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self._native = breaker
-        _shield(breaker)
         self._circuit = Circuit(
             breaker,
             name=breaker.name,
@@ -339,7 +363,8 @@ class NativeBreaker(_Breaking):
         reset_after_fork(self._circuit)
 
     def execute(self, proceed: Proceed, call: Call) -> Any:
-        _shield(self._native)
+        if not all(_cannot_break(listener) for listener in self._native.listeners):
+            self._circuit.shield(_cannot_break, _Shield)
         self._circuit.sync()
         return super().execute(proceed, call)
 
@@ -359,6 +384,10 @@ class NativeBreaker(_Breaking):
 
     def __repr__(self) -> str:
         return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
+
+
+def _cannot_break(listener: object) -> bool:
+    return isinstance(listener, _Shield | Listener)
 
 
 class _Shield(pybreaker.CircuitBreakerListener):
@@ -396,21 +425,6 @@ class _Shield(pybreaker.CircuitBreakerListener):
                 events.logger.exception(
                     "listener %r failed in %s; further failures of it are not logged", self._listener, what
                 )
-
-
-def _shield(breaker: pybreaker.CircuitBreaker) -> None:
-    """Put a shield around listeners that have none yet, in their order."""
-    listeners = breaker.listeners
-    if all(isinstance(listener, _Shield) or _ours(listener) for listener in listeners):
-        return
-    for listener in listeners:
-        breaker.remove_listener(listener)
-    for listener in listeners:
-        breaker.add_listener(listener if isinstance(listener, _Shield) or _ours(listener) else _Shield(listener))
-
-
-def _ours(listener: object) -> bool:
-    return type(listener).__module__ == Circuit.__module__
 
 
 def shared_breaker(name: str) -> CircuitBreaker:

@@ -14,11 +14,11 @@ from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
 from resilient_agents.backoff import exponential
 from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import Failure, classify, classify_result, is_transient
+from resilient_agents.classify import classify, is_transient
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
-from resilient_agents.core.match import matcher
+from resilient_agents.core.match import ask, matcher
 from resilient_agents.core.runtime import is_awaitable
 from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import Rejected
@@ -128,12 +128,17 @@ class Retry(RetryLoop):
             }
         )
 
-    def accepts(self, result: Any) -> bool:
-        return not self._result_natives and self._when is not None and not self._when(result)
+    def accepts(self, call: Call, result: Any) -> bool:
+        if self._result_natives or self._when is None:
+            return False
+        judged = None if call.audience is None else call.audience.judged
+        if judged is not None and judged[0] is result:  # asked when the attempt ended, for those who count failures
+            return not judged[1]
+        return not ask(self._when, result)
 
-    def failed(self, result: Any) -> Failure | None:
-        """What `when` sees in a result, for those who count attempts. A tenacity object is asked by the loop only."""
-        return classify_result(result) if self._when is not None and self._when(result) else None
+    def failed(self, result: Any) -> bool | None:
+        """What `when` says of a result, for those who count attempts; None where the loop alone asks."""
+        return ask(self._when, result) if self._when is not None and not self._result_natives else None
 
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
         error = state.error
@@ -146,7 +151,7 @@ class Retry(RetryLoop):
             if self._types and self._matches(error, since):
                 return True
             for predicate in self._predicates:
-                if predicate(error):
+                if ask(predicate, error):
                     return True
             return _any(self._natives, state)
         finally:
@@ -155,7 +160,7 @@ class Retry(RetryLoop):
     def _judge_result(self, state: State) -> Any:
         if not self._result_natives:
             return True  # `accepts` has asked
-        if self._when is not None and self._when(state.result):
+        if self._when is not None and ask(self._when, state.result):
             return True
         return _any(self._result_natives, state)
 
@@ -168,7 +173,7 @@ class Retry(RetryLoop):
             marks.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
 
     def _matches(self, error: Exception, since: marks.Moment) -> bool:
-        if isinstance(error, self._meant if isinstance(error, Rejected) else self._types):
+        if isinstance(error, self._meant if isinstance(error, Rejected | ExceptionGroup) else self._types):
             return True
         if isinstance(error, ExceptionGroup):
             return all(

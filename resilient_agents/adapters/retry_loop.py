@@ -12,8 +12,8 @@ freed by the garbage collector.
 from __future__ import annotations
 
 import inspect
+import math
 import random
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Literal
@@ -28,7 +28,8 @@ from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import ASYNC, SWITCH, discard, is_awaitable, on_event_loop, settle
+from resilient_agents.core.runtime import discard, is_awaitable, on_event_loop, settle
+from resilient_agents.core.warn import warn_once
 from resilient_agents.deadline import Deadline, current
 from resilient_agents.events import GaveUp, RetryScheduled
 
@@ -82,7 +83,7 @@ class RetryLoop(ABC):
         """Is the outcome in `state` to be retried? May answer with an awaitable. `since`: when the present attempt
         began."""
 
-    def accepts(self, result: Any) -> bool:
+    def accepts(self, call: Call, result: Any) -> bool:
         """Is this result good beyond doubt, so that nothing need be built to judge it?"""
         return False
 
@@ -121,7 +122,7 @@ class RetryLoop(ABC):
                             raise
                         return ending
                 else:
-                    if not self.judges_results or call.closers is not None or self.accepts(result):
+                    if not self.judges_results or call.closers is not None or self.accepts(call, result):
                         return result
                     if state is None:
                         state = State(self._shown, call, began)
@@ -184,15 +185,17 @@ class RetryLoop(ABC):
             delay = 0.0
             if self._wait is not None:
                 delay = self._wait(state)
-                if type(delay) is not float and is_awaitable(delay):
-                    delay = await _answer("wait", call, delay)
-            hint = None
+                if type(delay) is not float:
+                    delay = _seconds(await _answer("wait", call, delay) if is_awaitable(delay) else delay)
+                if not 0 <= delay < math.inf:
+                    delay = _finite(delay)
+            asked = hint = None
             if self.minds_retry_after:
                 if state.failure is None:
                     state.failure = classify_result(state.result)
-                hint = state.failure.retry_after
-                if hint is not None:
-                    hint = hint if hint > delay else None
+                asked = hint = state.failure.retry_after
+                if hint is not None and hint <= delay:
+                    hint = None
             if hint is not None:
                 delay = hint * (1 + RETRY_AFTER_JITTER * random.random())
             state.upcoming_sleep = delay
@@ -201,7 +204,7 @@ class RetryLoop(ABC):
                 stop = self._stop(state)
                 if stop is not True and stop is not False and is_awaitable(stop):
                     stop = await _answer("stop", call, stop)
-            reason = "stop" if stop else self._obstacle(state, hint, limit)
+            reason = "stop" if stop else self._obstacle(state, asked, limit)
             if reason is not None:
                 _give_up(reason, call, state)
                 return None
@@ -214,13 +217,13 @@ class RetryLoop(ABC):
                 call.audience.tell(
                     RetryScheduled(call.audience.policy, state.attempt_number, delay, source, _failure(state))
                 )
-            return float(delay)
+            return delay
         finally:
             del error, state
 
-    def _obstacle(self, state: State, hint: float | None, limit: Deadline | None) -> Reason | None:
+    def _obstacle(self, state: State, asked: float | None, limit: Deadline | None) -> Reason | None:
         """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
-        if hint is not None and self.max_retry_after is not None and hint > self.max_retry_after:
+        if asked is not None and self.max_retry_after is not None and asked > self.max_retry_after:
             return "retry_after"
         if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
             return "deadline"
@@ -235,11 +238,7 @@ class RetryLoop(ABC):
                 await _answer("sleep", call, slept)
             return
         if call.runtime.blocking and on_event_loop():
-            if call.may_await:
-                await SWITCH
-                call.runtime = ASYNC
-            else:
-                _warn_of_blocking(call)
+            _warn_of_blocking(call)
         # In async code even no delay at all is a checkpoint: a cancellation gets through between attempts.
         await call.runtime.sleep(delay)
 
@@ -295,19 +294,26 @@ def _needs_async(name: str, call: Call) -> str:
     )
 
 
-_warned: set[str] = set()
+def _seconds(delay: Any) -> float:
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        raise TypeError(f"wait must return seconds as a number, got {delay!r}")
+    return float(delay)
+
+
+def _finite(delay: float) -> float:
+    """A wait below zero is none; one without end is a mistake."""
+    if delay < 0:
+        return 0.0
+    raise ValueError(f"wait must return finite seconds, got {delay}")
 
 
 def _warn_of_blocking(call: Call) -> None:
     name = call.name
-    if name not in _warned:
-        _warned.add(name)
-        warnings.warn(
-            f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
-            f"use `await policy.acall(...)` with an async function, or call it from a worker thread",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    warn_once(
+        f"retry {name}",
+        f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
+        f"use `await policy.acall(...)` with an async function, or call it from a worker thread",
+    )
 
 
 def _forget_earlier_attempts(error: Exception) -> None:

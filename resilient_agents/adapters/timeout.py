@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import EXPIRED
 from resilient_agents.core.threads import Workers
+from resilient_agents.core.warn import warn_once
 from resilient_agents.deadline import Deadline, current, enter, leave
 from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import PolicyTimeoutError
@@ -23,6 +23,9 @@ __all__ = ["Timeout"]
 
 MAX_THREADS = 256
 """Calls that one `Timeout(thread=True)` runs at a time."""
+
+WHOLE = 0.9
+"""The share of an outer limit with which it counts as whole."""
 
 MAX_ABANDONED = 32
 """Calls that outran their limit and still run; at this many, new ones are rejected."""
@@ -76,12 +79,15 @@ class Timeout:
 
     def _limit(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         outer = current()
-        at = clock.monotonic() + self.seconds
-        if outer is not None and outer.at <= at:
-            call.cut_short = True  # running into the outer limit tells nothing about the callee
+        now = clock.monotonic()
+        if outer is not None and outer.at <= now + self.seconds:
+            # Running into the outer limit tells nothing about the callee, unless it is this call's own and still whole.
+            call.cut_short = outer.call != id(call) or outer.at - now < WHOLE * outer.seconds
             return proceed(call)
         call.cut_short = False
-        return self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
+        limit = Deadline(now + self.seconds, self.seconds, outer, own=True)
+        limit.call = id(call)
+        return self._limited(limit, proceed, call)
 
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         before = call.error
@@ -95,7 +101,7 @@ class Timeout:
             if not call.runtime.blocking or clock.monotonic() < limit.at:
                 raise
             if self.thread is None:
-                _warn(call.fn)
+                _warn(call)
             timed_out = self._expired(call)
             marks.exhausted(timed_out)
             try:
@@ -111,7 +117,7 @@ class Timeout:
             finally:
                 last = None
         if self.thread is None and call.runtime.blocking:
-            _warn(call.fn)
+            _warn(call)
         if call.audience is not None:
             late = clock.monotonic() - limit.at
             if late > 0:
@@ -143,25 +149,14 @@ def _rebuild(seconds: float, thread: bool | None) -> Timeout:
     return Timeout(seconds, thread=thread)
 
 
-_warned: dict[str, None] = {}
-_MAX_WARNED = 1000
-
-
-def _warn(fn: Callable[..., Any]) -> None:
+def _warn(call: Call) -> None:
     """Say once for each function that its limit cannot interrupt it. Only afterwards is it known to be a plain one."""
-    name = name_of(fn)
-    if name in _warned:
-        return
-    if len(_warned) >= _MAX_WARNED:  # functions made on the fly: forget the oldest, and maybe warn of it again
-        _warned.pop(next(iter(_warned)), None)
-    _warned[name] = None
-    message = (
-        f"{name} is a plain function, which a Timeout cannot interrupt: its limit is looked at between attempts only. "
+    name = name_of(call.fn)
+    what = "opens a plain stream" if call.closers is not None else "is a plain function"
+    warn_once(
+        f"timeout {name}",
+        f"{name} {what}, which a Timeout cannot interrupt: its limit is looked at between attempts only. "
         f"Choose Timeout(..., thread=True) to run it in a thread that is left behind when time is up, "
-        f"or thread=False to accept this"
+        f"or thread=False to accept this",
+        call.fn,
     )
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-    else:  # shown where the function is defined: the stack between here and the caller is ours
-        warnings.warn_explicit(message, RuntimeWarning, code.co_filename, code.co_firstlineno, module=fn.__module__)

@@ -112,7 +112,7 @@ class Plan:
 class Audience:
     """Those who watch one call. Absent on the call, not merely silent, when nobody does."""
 
-    __slots__ = ("attempts", "fell_back", "observers", "policy", "recorder", "started")
+    __slots__ = ("attempts", "fell_back", "judged", "observers", "policy", "recorder", "started")
 
     def __init__(self, policy: str, observers: tuple[events.Observer, ...], recorder: events.Recorder | None) -> None:
         self.policy = policy
@@ -120,6 +120,7 @@ class Audience:
         self.recorder = recorder
         self.attempts = 0
         self.fell_back = False
+        self.judged: tuple[Any, bool] | None = None
         self.started = clock.monotonic()
 
     def tell(self, event: events.Event) -> None:

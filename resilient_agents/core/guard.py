@@ -2,16 +2,17 @@
 itself.
 
 A callable that declares nothing is decided when it is called: its chain begins blocking, and goes on as an awaitable if
-one comes out. Where that is to be expected on an event loop (an async function is under its wrappers, or it has returned
-an awaitable before), the call is a coroutine from the beginning, so that nothing is held before it is awaited (`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry
-an async function's metadata).
+one comes out. Where that is to be expected on an event loop (an async function is under its wrappers, or it has
+returned an awaitable before), the call is a coroutine from the beginning, so that nothing is held before it is awaited
+(`AsyncOpenAI().chat.completions.create` declares nothing; a plain wrapper around `asyncio.run` may carry an async
+function's metadata).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import CodeType
 from typing import Any, Protocol, cast
 
@@ -117,7 +118,7 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
     async def later(call: Call) -> Any:
         call.runtime = ASYNC
-        return await go_on(enter(call)(call))
+        return await go_on(cast(Coroutine[Any, Any, Any], enter(call)(call)))
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, BLOCKING, fn, args, kwargs)

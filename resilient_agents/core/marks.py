@@ -51,6 +51,13 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
     `__context__` is not looked at: it also names errors that were merely being handled when an unrelated one was
     raised.
     """
+    try:
+        return _exhausted_since(error, start)
+    except Exception:  # an exotic exception, whose attributes raise
+        return False
+
+
+def _exhausted_since(error: BaseException, start: Moment) -> bool:
     if error.__cause__ is None and _ATTRIBUTE not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
         return False  # nearly always
     seen: set[int] = set()

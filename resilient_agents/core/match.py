@@ -1,4 +1,4 @@
-"""What `on=` means everywhere: which errors a strategy acts on."""
+"""What `on=` and `when=` mean everywhere: which errors and which results a strategy acts on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["Match", "Matcher", "matcher", "names"]
+from resilient_agents.core.call import Boxed
 
+__all__ = ["Match", "Matcher", "When", "ask", "matcher", "names", "result_predicate"]
+
+When = Callable[[Any], object]
 Matcher = Callable[[Exception], bool]
 Match = type[Exception] | Matcher | tuple[Any, ...]
 
@@ -80,9 +83,38 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
     elif not callable(on):
         hint = " (a tuple, not a list)" if isinstance(on, list | set | frozenset) else ""
         raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}")
-    elif inspect.iscoroutinefunction(on) or inspect.iscoroutinefunction(getattr(on, "__call__", None)):  # noqa: B004
+    elif _is_async(on):
         raise TypeError(
             f"{name} must be a plain predicate: nothing awaits it, so its coroutine would always count as true"
         )
     else:
         predicates.append(cast(Matcher, on))
+
+
+def result_predicate(when: When | None, name: str = "when") -> When | None:
+    """`when`, if it can judge results. Raises TypeError otherwise."""
+    if when is None:
+        return None
+    if not callable(when) or isinstance(when, type):
+        raise TypeError(f"{name} must be a predicate on results or None, got {type(when).__name__}")
+    if _is_async(when):
+        raise TypeError(f"{name} must be a plain predicate: nothing awaits it, so a coroutine always counts as true")
+    return when
+
+
+def ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None = None) -> bool:
+    """What a user's predicate says. What it raises comes out, from the failure (`failed`) that it was asked about."""
+    try:
+        return bool(predicate(about))
+    except Exception as error:
+        if failed is not None and error is not failed:
+            error.__cause__ = failed
+        if isinstance(error, StopIteration):
+            raise Boxed(error) from None
+        raise
+    finally:
+        del about, failed  # no cycle where the predicate raises what it was asked about
+
+
+def _is_async(thing: Any) -> bool:
+    return inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(getattr(thing, "__call__", None))  # noqa: B004

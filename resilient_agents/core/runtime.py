@@ -203,6 +203,9 @@ class _TaskWaiter:
         return self._alive()
 
     async def wait(self, seconds: float | None) -> bool:
+        if seconds is None:
+            await self._event.wait()
+            return True
         with anyio.move_on_after(seconds):
             await self._event.wait()
         return self._event.is_set()

@@ -8,8 +8,7 @@ nothing else. What strategies hold until the end of the stream stands in `call.c
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, Proceed
 from resilient_agents.core.invoke import plainly
@@ -18,16 +17,21 @@ from resilient_agents.core.threads import run_in_worker
 
 __all__ = ["Stream", "async_driver", "blocking_driver", "invoke_stream"]
 
+T = TypeVar("T")
 Enter = Callable[[Call], Proceed]
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], Call]
 
 
 class _Opened:
-    """A source with its first item. When it ended before one, `over` is set and `first` is what it returned."""
+    """A source with its first item. When it ended before one, `over` is set and `first` is what it returned.
 
-    __slots__ = ("first", "iterator", "over")
+    `source`: what was iterated, which often has a connection to close that its iterator knows nothing of.
+    """
 
-    def __init__(self, iterator: Any, first: Any, *, over: bool = False) -> None:
+    __slots__ = ("first", "iterator", "over", "source")
+
+    def __init__(self, source: Any, iterator: Any, first: Any, *, over: bool = False) -> None:
+        self.source = source
         self.iterator = iterator
         self.first = first
         self.over = over
@@ -49,7 +53,7 @@ async def _open(call: Call, source: Any) -> _Opened:
     if is_awaitable(source) and not hasattr(source, "__aiter__"):
         await _leave_blocking(call, source)
         source = await source
-    if hasattr(source, "__aiter__"):
+    if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
         await _leave_blocking(call, source)
         return await _first_async(source)
     return _first(source)
@@ -65,36 +69,57 @@ async def _leave_blocking(call: Call, source: Any) -> None:
 
 def _first(source: Any) -> _Opened:
     if not hasattr(source, "__iter__") or isinstance(source, str | bytes | dict):
-        return _Opened(iter(()), source)
+        return _Opened(None, iter(()), source)
     iterator = iter(source)
     try:
-        return _Opened(iterator, next(iterator))
+        return _Opened(source, iterator, next(iterator))
     except StopIteration as stop:
-        return _Opened(iterator, stop.value, over=True)
+        return _Opened(source, iterator, stop.value, over=True)
     except BaseException:
-        _close(iterator)
+        _close(iterator, source)
         raise
 
 
 async def _first_async(source: AsyncIterator[Any]) -> _Opened:
     iterator = aiter(source)
     try:
-        return _Opened(iterator, await anext(iterator))
+        return _Opened(source, iterator, await anext(iterator))
     except StopAsyncIteration:
-        return _Opened(iterator, None, over=True)
+        return _Opened(source, iterator, None, over=True)
     except BaseException:
-        await _close_async(iterator)
+        await _close_async(iterator, source)
         raise
 
 
-def _close(iterator: Any) -> None:
-    close = getattr(iterator, "close", None)
+def _close(iterator: Any, source: Any = None) -> None:
+    """Close both, if they are two."""
+    try:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+    finally:
+        if source is not iterator:
+            _close_source(source)
+
+
+def _close_source(source: Any) -> None:
+    close = None if isinstance(source, list | tuple) else getattr(source, "close", None)
     if close is not None:
-        close()
+        closing = close()
+        if is_awaitable(closing):
+            discard(closing)
 
 
-async def _close_async(iterator: Any) -> None:
-    close = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
+async def _close_async(iterator: Any, source: Any = None) -> None:
+    try:
+        await _close_one(iterator)
+    finally:
+        if source is not iterator:
+            await _close_one(source)
+
+
+async def _close_one(thing: Any) -> None:
+    close = getattr(thing, "aclose", None) or getattr(thing, "close", None)
     if close is not None:
         closing = close()
         if is_awaitable(closing):
@@ -114,11 +139,12 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
         call = begin(args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
+        source: Any = None
         iterator: Any = None
         try:
             result = drive(enter(call)(call), _not_blocking)
             opened = result if isinstance(result, _Opened) else _first(result)
-            iterator, item, over = opened.iterator, opened.first, opened.over
+            source, iterator, item, over = opened.source, opened.iterator, opened.first, opened.over
             recorder = call.audience.recorder if call.audience is not None else None
             while not over:
                 if recorder is not None:
@@ -150,7 +176,10 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
             raise
         finally:
             try:
-                _close(iterator)
+                _close(iterator, source)
+            except Exception as error:
+                outcome = outcome if isinstance(outcome, Exception) else error
+                raise
             finally:
                 call.close(outcome)
                 outcome = None
@@ -173,13 +202,14 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
         call = begin(args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
+        source: Any = None
         iterator: Any = None
         try:
             try:
                 opened = await _open(call, await enter(call)(call))
             except Boxed as boxed:
                 raise RuntimeError("the function raised StopIteration") from boxed.error
-            iterator, item, over = opened.iterator, opened.first, opened.over
+            source, iterator, item, over = opened.source, opened.iterator, opened.first, opened.over
             asynchronous = hasattr(iterator, "__anext__")
             recorder = call.audience.recorder if call.audience is not None else None
             while not over:
@@ -215,7 +245,10 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
             raise
         finally:
             try:
-                await _close_async(iterator)
+                await _close_async(iterator, source)
+            except Exception as error:
+                outcome = outcome if isinstance(outcome, Exception) else error
+                raise
             finally:
                 call.close(outcome)
                 outcome = None
@@ -223,51 +256,71 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
     return guarded
 
 
-class Stream:
-    """What `Policy.stream` returns: iterate it once, with `for` or `async for`, optionally inside `with` or `async
-    with`.
+class Stream(Generic[T]):
+    """What `Policy.stream` returns: one iterator, for `for` or `async for`, optionally inside `with` or `async with`.
 
-    Nothing runs before the first item is asked for. Leaving the block closes the source and gives back what the policy
-    holds for it; without a block that happens when the iteration ends, or when the iterator is closed or collected.
+    Nothing runs before the first item is asked for. Leaving the block, `close()` or `aclose()`, closes the source and
+    gives back what the policy holds for it; without them that happens when the iteration ends, or when the stream is
+    collected. What is left after `break` can be iterated further.
     """
 
-    __slots__ = ("_call", "_enter", "_iterator")
+    __slots__ = ("_call", "_enter", "_generator", "_name")
 
     def __init__(self, enter: Enter, call: Call) -> None:
         self._enter = enter
-        self._call = call
-        self._iterator: Any = None
+        self._call: Call | None = call
+        self._name = call.name
+        self._generator: Any = None
 
-    def __iter__(self) -> Generator[Any, Any, Any]:
+    def __iter__(self) -> Self:
         self._begin(BLOCKING)
-        self._iterator = iterator = blocking_driver(self._enter, self._the_call)()
-        return iterator
+        return self
 
-    def __aiter__(self) -> AsyncGenerator[Any, Any]:
+    def __next__(self) -> T:
+        self._begin(BLOCKING)
+        item: T = next(self._generator)
+        return item
+
+    def __aiter__(self) -> Self:
         self._begin(ASYNC)
-        self._iterator = iterator = async_driver(self._enter, self._the_call)()
-        return iterator
+        return self
 
-    def _the_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return self._call
+    async def __anext__(self) -> T:
+        self._begin(ASYNC)
+        item: T = await anext(self._generator)
+        return item
 
     def _begin(self, runtime: Runtime) -> None:
-        if self._iterator is not None:
-            raise RuntimeError("a stream can be iterated once; call policy.stream again for another")
-        self._call.runtime = runtime
+        if self._call is not None:
+            call, self._call = self._call, None
+            call.runtime = runtime
+            driver = blocking_driver if runtime.blocking else async_driver
+            self._generator = driver(self._enter, lambda args, kwargs: call)()
+        elif self._generator is None:
+            raise RuntimeError(f"the stream of {self._name!r} was closed before it began")
+        elif runtime.blocking is not isinstance(self._generator, Generator):
+            raise TypeError(f"the stream of {self._name!r} is iterated both with `for` and with `async for`")
+
+    def close(self) -> None:
+        """Close a blocking stream. Raises TypeError for one that was begun with `async for`."""
+        self._call = None
+        if isinstance(self._generator, AsyncGenerator):
+            raise TypeError(f"the stream of {self._name!r} is asynchronous: close it with `async with` or `aclose()`")
+        _close(self._generator)
+
+    async def aclose(self) -> None:
+        """Close a stream of either kind."""
+        self._call = None
+        await _close_async(self._generator)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _close(self._iterator)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await _close_async(self._iterator)
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from resilient_agents.classify import Failure, classify
+from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.deadline import expired
@@ -16,7 +16,7 @@ from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, Cal
 
 __all__ = ["Judge", "attempt", "operation", "unrecorded"]
 
-Judge = Callable[[Any], Failure | None]
+Judge = Callable[[Any], bool | None]
 
 _TIMED_OUT = classify(PolicyTimeoutError())
 """What became of an attempt that a time limit around it cancelled."""
@@ -43,6 +43,16 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
     audience.tell(CallEnded(audience.policy, outcome, audience.attempts, clock.monotonic() - audience.started, failure))
 
 
+def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
+    """Is this result a failed attempt? The answer is kept for the retry, which would ask again."""
+    try:
+        failed = judge(result)
+    except Exception:  # the retry, asking again, lets it out
+        return False
+    audience.judged = None if failed is None else (result, failed)
+    return bool(failed)
+
+
 async def attempt(proceed: Proceed, judge: Judge | None, call: Call) -> Any:
     """One pass through what is inside the innermost Retry, whose `judge` may see a failure in a result."""
     audience = call.audience
@@ -56,8 +66,8 @@ async def attempt(proceed: Proceed, judge: Judge | None, call: Call) -> Any:
     try:
         result = await proceed(call)
         ended = None
-        if call.closers is None and judge is not None:
-            failure = judge(result)
+        if call.closers is None and judge is not None and _fails(judge, result, audience):
+            failure = classify_result(result)
     except Exception as error:
         ended = error
         failure = call.failure(error)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from resilient_agents import events
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
-from resilient_agents.core.match import Match, matcher, names
-from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
+from resilient_agents.core.runtime import discard, is_awaitable
 from resilient_agents.errors import ResilienceError
 
 __all__ = ["Fallback"]
@@ -35,7 +35,7 @@ class Fallback:
     The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it
     raises comes out as itself, with the failure as its `__context__`. On a stream it stands in only before the first
     item, and may return an iterable, an async iterable for an async stream, or a plain value, which is then the only
-    item. `value` is handed out as it is, not copied.
+    item. `value` is handed out as it is, not copied; on a stream it is the only item, whatever it is.
 
     `on` chooses errors: a type, a predicate, or a tuple of these; by default transient errors and those that a policy
     raises of its own, so that a bug still shows. `when(result)` chooses results that count as failures, first items of
@@ -50,19 +50,17 @@ class Fallback:
         *,
         value: Any = _MISSING,
         on: Match = (is_transient, ResilienceError),
-        when: Callable[[Any], object] | None = None,
+        when: When | None = None,
     ) -> None:
         if (handler is _MISSING) == (value is _MISSING):
             given = "neither" if handler is _MISSING else "both"
             raise TypeError(f"Fallback takes a handler or value=, got {given}")
         if handler is not _MISSING and not callable(handler):
             raise TypeError(f"handler must be callable (a plain value is value=), got {type(handler).__name__}")
-        if when is not None and not callable(when):
-            raise TypeError(f"when must be a predicate on results or None, got {type(when).__name__}")
         self._handler = handler
         self._value = value
         self._on = on
-        self._when = when
+        self._when = result_predicate(when)
         self._matches = matcher(on)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
@@ -71,7 +69,7 @@ class Fallback:
         except Exception as error:
             failed = unboxed(error)
             try:
-                if not _ask(self._matches, failed, failed):
+                if not ask(self._matches, failed, failed):
                     raise
                 return await self._answer(call, failed)
             except Exception as raised:
@@ -80,7 +78,7 @@ class Fallback:
                 raise
             finally:
                 del failed  # no cycle through the traceback
-        if self._when is None or call.closers is not None or not _ask(self._when, result, None):
+        if self._when is None or call.closers is not None or not ask(self._when, result):
             return result
         return await self._answer(call, None)
 
@@ -90,12 +88,20 @@ class Fallback:
             failure = None if failed is None else call.failure(failed)
             call.audience.tell(events.FallbackUsed(call.audience.policy, failure))
         if not callable(self._handler):
-            return self._value
+            return self._value if call.closers is None else iter((self._value,))
         try:
             answer = self._handler(failed, *call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
-        return await settle(call, answer) if is_awaitable(answer) else answer
+        if not is_awaitable(answer):
+            return answer
+        if call.runtime.blocking:
+            discard(answer)
+            raise TypeError(
+                f"the handler of the fallback around {call.name!r} is async, which a blocking call cannot await: "
+                f"use `await policy.acall(...)`, or a plain handler"
+            )
+        return await answer
 
     def describe(self) -> dict[str, Any]:
         """What is chosen, by name; neither the value nor what the handler holds."""
@@ -115,18 +121,6 @@ class Fallback:
 
     def __reduce__(self) -> Any:
         return partial(Fallback, self._handler, value=self._value, on=self._on, when=self._when), ()
-
-
-def _ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None) -> bool:
-    """What the user's predicate says. What it raises comes out, from the failure it was asked about."""
-    try:
-        return bool(predicate(about))
-    except Exception as error:
-        if failed is not None and error is not failed:
-            error.__cause__ = failed
-        if isinstance(error, StopIteration):
-            raise Boxed(error) from None
-        raise
 
 
 def _unbox_context(raised: Exception, box: Exception, failed: Exception) -> None:

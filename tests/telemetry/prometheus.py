@@ -13,7 +13,7 @@ import socket
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Prometheus:
 
     @classmethod
     @contextlib.contextmanager
-    def over(cls, series: list[Series], directory: Path) -> Iterator[Prometheus]:
+    def over(cls, series: list[Series], directory: Path) -> Generator[Prometheus, None, None]:
         """Run one whose storage, in `directory`, holds `series`."""
         text, storage, config = directory / "series.txt", directory / "data", directory / "prometheus.yml"
         text.write_text(_openmetrics(series), encoding="utf-8")

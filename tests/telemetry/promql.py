@@ -19,8 +19,7 @@ TARGET = {"job", "instance"}  # labels that Prometheus adds to what it scrapes
 GROUPINGS = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 KEYWORDS = {"and", "or", "unless", "offset", "bool"}
 FUNCTIONS = {
-    *("abs", "avg", "avg_over_time", "changes", "clamp_min", "count", "histogram_quantile", "increase", "label_replace"),
-    *("max", "max_over_time", "min", "rate", "round", "sum", "topk", "vector"),
+    *("avg", "avg_over_time", "count", "histogram_quantile", "increase", "max", "max_over_time", "min", "rate", "sum"),
 }
 
 _TOKEN = re.compile(
@@ -78,9 +77,7 @@ def parse(expression: str) -> Query:
                 end = tokens.index(("sign", ")"), position)
                 query.labels |= {word for kind, word in tokens[position:end] if kind == "word"}
                 position = end + 1
-        elif text in FUNCTIONS and (after == "(" or after in GROUPINGS):
-            pass
-        elif text in KEYWORDS:
+        elif text in KEYWORDS or (text in FUNCTIONS and (after == "(" or after in GROUPINGS)):
             pass
         elif after == "(":
             raise ValueError(f"unknown function {text} in {expression}")

@@ -6,6 +6,7 @@ them all.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import re
@@ -41,6 +42,11 @@ EVERYTHING = {
     **{f"docs {number}": expression for number, expression in enumerate(FIGURES, 1)},
 }
 
+# Earlier ones write the values of one label under the name of another where not all points of a metric have the same
+# labels.
+if tuple(map(int, re.findall(r"\d+", importlib.metadata.version("opentelemetry-exporter-prometheus"))[:2])) < (0, 52):
+    pytest.skip("opentelemetry-exporter-prometheus before 0.52b0 mixes up labels", allow_module_level=True)
+
 with_prometheus = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
@@ -62,7 +68,7 @@ def plain(expression: str) -> str:
     return expression.replace("$__rate_interval", "1m").replace("$__range", "8m")
 
 
-# --------------------------------------------------------------------------------------- against what was scraped, always
+# ------------------------------------------------------------------------------------- against what was scraped, always
 
 
 def test_the_traffic_touches_every_metric(scraped: list[Series]) -> None:
@@ -77,7 +83,7 @@ def test_the_traffic_touches_every_metric(scraped: list[Series]) -> None:
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_each_query_asks_for_what_there_is(name: str, scraped: list[Series]) -> None:
-    """Metrics, labels and values that a query names are in the scraped data, and each of its selectors finds something."""
+    """Metrics, labels and values that a query names are in the scraped data, and each selector finds something."""
     query = parse(EVERYTHING[name])
     assert query.selectors
     assert list(problems(query, scraped)) == []
@@ -101,10 +107,8 @@ def test_shadow_breakers_are_told_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_each_panel_follows_the_variables(name: str) -> None:
-    """What is chosen at the top of the dashboard holds for every query: the instance, and the policy where there is one."""
-    policies = {
-        metric.name.replace(".", "_").removesuffix("_seconds") for metric in names.METRICS if names.POLICY in metric.attributes
-    }
+    """What is chosen at the top of the dashboard holds for every query: the instance, and the policy if it has one."""
+    policies = {metric.name.replace(".", "_") for metric in names.METRICS if names.POLICY in metric.attributes}
     for selector in parse(QUERIES[name]).selectors:
         wanted = {"job", "instance"}
         if re.sub(r"_seconds.*|_total", "", selector.metric) in policies:
@@ -171,8 +175,7 @@ def test_the_docs_have_the_three_figures() -> None:
         ),
         (
             'resilient_agents_attempts_total{resilient_agents_outcome="success", error_type="timeout"}',
-            "nothing matches "
-            'resilient_agents_attempts_total{resilient_agents_outcome="success", error_type="timeout"}',
+            'nothing matches resilient_agents_attempts_total{resilient_agents_outcome="success", error_type="timeout"}',
         ),
     ],
 )
@@ -188,7 +191,7 @@ def test_what_cannot_be_read_is_no_query(expression: str) -> None:
         parse(expression)
 
 
-# ---------------------------------------------------------------------------------------- by Prometheus, where there is one
+# ---------------------------------------------------------------------------------- by Prometheus, where there is one
 
 
 @with_prometheus

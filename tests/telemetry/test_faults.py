@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeter
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from resilient_agents import telemetry
@@ -181,6 +181,25 @@ async def test_an_sdk_that_is_shut_down_in_mid_call(h: Harness, caplog: pytest.L
     undo()
     assert get_current_span() is INVALID_SPAN
     caplog.clear()  # the SDK itself may complain
+
+
+@pytest.mark.parametrize("processor", [SimpleSpanProcessor, BatchSpanProcessor])
+def test_an_exporter_that_raises(processor: Callable[[SpanExporter], Any], caplog: pytest.LogCaptureFixture) -> None:
+    """An exporter that raises, in the caller's thread or behind a batch processor, changes nothing; the SDK logs it."""
+
+    class Raising(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            raise Broken
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor(Raising()))
+    undo = telemetry.configure(tracer_provider=provider)
+    assert Policy(Retry(2), name="p").call(int) == 0
+    undo()
+    provider.shutdown()
+    assert "Exception while exporting" in caplog.text
+    assert faults(caplog) == []
+    caplog.clear()
 
 
 def test_an_exporter_that_hangs_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:

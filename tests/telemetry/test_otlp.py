@@ -208,13 +208,9 @@ def test_views_bring_boundaries_to_any_sdk() -> None:
     undo()
     data = reader.get_metrics_data()
     assert data is not None
-    (point,) = (
-        point
-        for metric in data.resource_metrics[0].scope_metrics[0].metrics
-        if metric.name == names.POLICY_DURATION.name
-        for point in metric.data.data_points
-    )
-    assert tuple(point.explicit_bounds) == names.SECONDS
+    metrics = {metric.name: metric.data for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    found: Any = metrics[names.POLICY_DURATION.name]
+    assert [tuple(point.explicit_bounds) for point in found.data_points] == [names.SECONDS]
     meters.shutdown()
     exporter.shutdown()
 

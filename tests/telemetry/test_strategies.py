@@ -59,7 +59,7 @@ def alone() -> None:
     assert live.each("bulkhead") == []
 
 
-# -------------------------------------------------------------------------------------------------------------- bulkhead
+# ------------------------------------------------------------------------------------------------------------- bulkhead
 
 
 async def test_a_bulkheads_gauges(h: Harness, sdk: Sdk, alone: None) -> None:
@@ -76,12 +76,15 @@ async def test_a_bulkheads_gauges(h: Harness, sdk: Sdk, alone: None) -> None:
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_a_bulkheads_queue(runtime: str, sdk: Sdk, alone: None) -> None:
     """Calls that wait for a slot are counted apart; what they waited is on their attempt and their operation."""
-    policy = Policy(Bulkhead(1), name="p")
+
+    @Policy(Bulkhead(1), name="p")
+    async def slow() -> None:
+        await anyio.sleep(2)
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(3):
-                group.start_soon(policy.acall, anyio.sleep, 2)
+                group.start_soon(slow)
             await anyio.sleep(1)
             assert slots(sdk) == {"in_use": 1, "queued": 2, "limit": 1}
             await anyio.sleep(2)
@@ -141,11 +144,11 @@ def test_a_stream_holds_its_slot_until_it_closes(sdk: Sdk, alone: None) -> None:
     assert slots(sdk)["in_use"] == 0
 
 
-# ------------------------------------------------------------------------------------------------------------ rate limit
+# ----------------------------------------------------------------------------------------------------------- rate limit
 
 
 async def test_waits_for_a_rate_limit(h: Harness, sdk: Sdk) -> None:
-    """A call that waits for its turn is measured, and its attempt and operation say how long; one that does not is not."""
+    """A call that waits for its turn is measured, and its attempt and operation say how long it did."""
     policy = Policy(RateLimit(1, per=4, burst=1), name="p")
     await h.call(policy, ok)
     await h.call(policy, ok)
@@ -171,11 +174,11 @@ async def test_a_rate_limit_that_refuses(h: Harness, sdk: Sdk) -> None:
     assert sdk.points("resilient_agents.rejections") == [({"resilient_agents.policy": "p", STRATEGY: "rate_limit"}, 1)]
 
 
-# ----------------------------------------------------------------------------------------------------------------- retry
+# ---------------------------------------------------------------------------------------------------------------- retry
 
 
 async def test_a_servers_wait(h: Harness, sdk: Sdk) -> None:
-    """A longer Retry-After replaces the backoff: the event says so, and the measured delay is the one that was waited."""
+    """A longer Retry-After replaces the backoff: the event says so, and the measured delay is what was waited."""
 
     class Limited(HTTPError):
         retry_after = 7.0
@@ -236,7 +239,7 @@ async def test_a_result_that_is_retried(h: Harness, sdk: Sdk) -> None:
     assert outcomes == {"failure": 1, "success": 1}
 
 
-# --------------------------------------------------------------------------------------------------------------- timeout
+# -------------------------------------------------------------------------------------------------------------- timeout
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -275,7 +278,7 @@ def test_a_late_value(sdk: Sdk) -> None:
     assert attributes(sdk.operation)[OUTCOME] == "success"
 
 
-# ------------------------------------------------------------------------------------------------------- circuit breaker
+# ------------------------------------------------------------------------------------------------------ circuit breaker
 
 
 async def test_the_life_of_a_circuit(h: Harness, sdk: Sdk) -> None:
@@ -302,7 +305,7 @@ async def test_the_life_of_a_circuit(h: Harness, sdk: Sdk) -> None:
     ] == [("closed", "open", 1), ("open", "half-open", 1), ("half-open", "closed", 1)]
 
 
-# --------------------------------------------------------------------------------------------------------- all of them
+# -------------------------------------------------------------------------------------------------------- all of them
 
 
 async def test_all_strategies_at_once(h: Harness, sdk: Sdk) -> None:

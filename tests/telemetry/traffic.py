@@ -1,7 +1,7 @@
 """Twenty-five minutes in the life of a service, in virtual time, as Prometheus would have scraped them.
 
-Real policies and real strategies, measured by the SDK, exported by OpenTelemetry's exporter for Prometheus and asked for
-over HTTP every fifteen seconds. Everything is deterministic:
+Real policies and real strategies, measured by the SDK, exported by OpenTelemetry's exporter for Prometheus and asked
+for over HTTP every fifteen seconds. Everything is deterministic:
 
 - from 0 to 500 s all is well: of 1,000 operations of `chat` one fails, 136 of its 1,135 attempts do, and one wait in
   twenty lasts 340 ms;

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, assert_type
 
 from resilient_agents import Policy
@@ -44,11 +44,27 @@ async def use_acall() -> None:
 async def use_stream() -> None:
     with policy.stream(range, 3) as stream:
         for item in stream:
-            assert_type(item, Any)
-    async with policy.stream(undeclared, 3) as pieces:
+            assert_type(item, int)
+    async with policy.stream(tokens, 3) as pieces:
         async for piece in pieces:
-            assert_type(piece, Any)
-    policy.stream(3)  # type: ignore[arg-type]
+            assert_type(piece, str)
+    async for piece in policy.stream(opening, 3):
+        assert_type(piece, str)
+    async for anything in policy.stream(untyped):
+        assert_type(anything, Any)
+    policy.stream(3)  # type: ignore[call-overload]
+    policy.stream(tokens, "3")  # type: ignore[call-overload]
+
+
+async def tokens(count: int) -> AsyncIterator[str]:
+    yield "token" * count
+
+
+async def opening(count: int) -> AsyncIterator[str]:
+    return tokens(count)
+
+
+def untyped() -> Any: ...
 
 
 def observer(event: Event) -> None:

@@ -1,0 +1,142 @@
+"""What a class of errors tells, learned once per class, because each failed attempt asks three times.
+
+The tables are keyed by identity and hold the class weakly: a metaclass may define `__eq__` or `__hash__`, and a class
+made at run time must be able to go. No lock: every step is one dict operation, and learning a class twice gives the
+same answer. What `register` teaches makes all that was learned before stale: it puts an empty table in its place.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from resilient_agents import _classify_tables as tables
+from resilient_agents._classify_facts import mro_of, name_of, namespace_of, package_of
+from resilient_agents._classify_failure import Failure, failure_of
+from resilient_agents._classify_readers import READERS, Reader
+from resilient_agents._classify_tables import CANCELLED, UNKNOWN, Kind, Rule
+
+__all__ = ["TELLING", "Traits", "learn", "register", "traits_of"]
+
+# Attributes that can change the answer. An error without any is what its class is.
+TELLING: Final = frozenset(
+    (
+        *("transient", "status_code", "status", "code", "error_code", "type", "error"),
+        *("response", "headers", "litellm_response_headers", "retry_after", "body", "details"),
+        *("provider_error_code", "provider_error_type", "sqlstate", "pgcode", "sqlite_errorname"),
+    )
+)
+# A class that defines one of these has no plain answer: its instances must be asked.
+_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__"}
+_STANDARD: Final = frozenset(
+    ("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3")
+)
+_OURS: Final = frozenset(("resilient_agents", "pybreaker"))
+
+
+class Traits(NamedTuple):
+    """What is known about an error by its class alone."""
+
+    cls: Callable[[], type | None]
+    name: str
+    rule: Rule | None
+    source: str
+    """Who named the class: "registered", "ours", "builtin", "library", or "" if nobody did."""
+    packages: frozenset[str]
+    reader: Reader | None
+    plain: Failure | None
+    """The answer, unless the instance carries something of `TELLING`."""
+    final: bool
+    """Whether `plain` holds whatever the error's cause is."""
+    group: bool
+    """Whether it is what its leaves are."""
+
+
+class _Registered(NamedTuple):
+    cls: Callable[[], type | None]
+    rule: Rule
+
+
+known: dict[int, Traits] = {}
+"""What was learned since the last `register`. Read it late-bound, and check that `.cls()` is the class meant."""
+_registered: dict[int, _Registered] = {}
+
+
+def register(error_type: type[Exception], *, kind: Kind, transient: bool | None = None) -> None:
+    """Teach the classifier that `error_type` and its subclasses are of `kind`.
+
+    The most specific class wins, over the built-in tables too; a later call for the same class replaces the earlier
+    one. `transient` overrides what the kind implies. Safe from any thread, and does not keep the class alive.
+
+    Raises:
+        TypeError: `error_type` is not a subclass of Exception, or `transient` is neither a bool nor None.
+        ValueError: `kind` is not one of the known kinds.
+    """
+    global known
+    if not (isinstance(error_type, type) and issubclass(error_type, Exception)):
+        raise TypeError(f"error_type must be a subclass of Exception, got {error_type!r}")
+    if kind not in tables.KINDS:
+        raise ValueError(f"kind must be one of {', '.join(tables.KINDS)}, got {kind!r}")
+    if transient is not None and not isinstance(transient, bool):
+        raise TypeError(f"transient must be True, False or None, got {transient!r}")
+    key = id(error_type)
+    _registered[key] = _Registered(weakref.ref(error_type, _forget(_registered, key)), Rule(kind, transient))
+    # After the rule is in: whoever learned a class without it wrote that into the old table.
+    known = {}
+
+
+def traits_of(error: BaseException) -> Traits:
+    """What the class of `error` tells."""
+    cls = type(error)
+    traits = known.get(id(cls))
+    return traits if traits is not None and traits.cls() is cls else learn(cls)
+
+
+def learn(cls: type) -> Traits:
+    """Find out what a class tells, and keep it."""
+    memory = known  # before the registrations are read
+    name = name_of(cls)
+    mro = mro_of(cls)
+    rule, source, reader = _rule_of(mro)
+    error = any(c is Exception for c in mro)  # `in` would ask a metaclass
+    group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
+    plain = None
+    final = source in ("registered", "ours", "builtin")
+    if not error:
+        rule, final = CANCELLED, True
+        plain = failure_of(CANCELLED, name)
+    elif group:
+        final = False
+    elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
+        plain = failure_of(rule or UNKNOWN, name)
+        final = final or (rule is not None and rule.kind not in ("connection", "unknown"))
+    key = id(cls)
+    ref = weakref.ref(cls, _forget(memory, key))
+    traits = Traits(ref, name, rule, source, frozenset(map(package_of, mro)), reader, plain, final, group)
+    memory[key] = traits
+    return traits
+
+
+def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
+    """The rule of the most specific class that has one, who said so, and the reader of a class before that."""
+    reader = None
+    for cls in mro:
+        taught = _registered.get(id(cls))
+        if taught is not None and taught.cls() is cls:
+            return taught.rule, "registered", reader
+        package = package_of(cls)
+        rule = tables.CLASSES.get((package, name_of(cls)))
+        if rule is not None:
+            return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
+        reader = reader or READERS.get((package, name_of(cls)))
+    return None, "", reader
+
+
+def _forget(table: dict[int, Any], key: int) -> Callable[[object], None]:
+    def forget(dead: object) -> None:
+        entry = table.get(key)
+        if entry is not None and entry.cls is dead:
+            table.pop(key, None)
+
+    return forget
