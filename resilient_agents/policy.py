@@ -8,7 +8,6 @@ import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from resilient_agents import telemetry
 from resilient_agents.adapters import adapt
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, name_of
@@ -21,6 +20,8 @@ from resilient_agents.core.streams import Stream, invoke_stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
+from resilient_agents.telemetry import active as recording
+from resilient_agents.telemetry import recorder as record
 
 __all__ = ["Policy"]
 
@@ -183,16 +184,18 @@ class _Composed:
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
-        watchers = self._policy.watchers
-        recording = telemetry.active()
-        if not recording and not watchers and in_force() is None:
+        if not recording() and not self._policy.watchers and in_force() is None:
             return self.quiet
+        return self._enter(call)
+
+    def _enter(self, call: Call) -> Proceed:
         limit = current()
         chain = self.quiet
+        watchers = self._policy.watchers
         dropped: Recorder | None = None
-        if watchers or recording:
+        if watchers or recording():
             name = call.name
-            recorder = telemetry.recorder(name) if recording else None
+            recorder = record(name) if recording() else None
             if recorder is not None and not watchers and call.closers is None and not recorder.begin():
                 dropped = recorder
             elif watchers or recorder is not None:

@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 
@@ -64,7 +64,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def misbehaving() -> Iterator[str]:
+def misbehaving() -> Generator[str, None, None]:
     """The base URL of a server: `/reset`, `/garbage`, or `/<status>[-<error code>]` with `retry-after: 7`."""
     server = _Server(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

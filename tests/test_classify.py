@@ -860,7 +860,7 @@ def test_a_group_nested_a_thousand_times_ends() -> None:
     """A group that is nested too deeply is unknown."""
     nested: Exception = ConnectionError()
     for _ in range(1000):
-        nested = ExceptionGroup("g", [nested])
+        nested = group(nested)
     assert of(nested) == UNKNOWN
 
 

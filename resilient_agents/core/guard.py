@@ -54,11 +54,12 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         wrapper = _generator(policy, fn)
     else:
         wrapper = _plain(policy, fn)
-    functools.update_wrapper(wrapper, fn)
-    if type(getattr(fn, "__qualname__", None)) is not str:  # a partial, an object, a proxy
-        wrapper.__module__, _, wrapper.__name__ = name_of(fn).rpartition(".")
-        wrapper.__qualname__ = wrapper.__name__
-    return wrapper
+    if type(getattr(fn, "__qualname__", None)) is str:
+        return functools.update_wrapper(wrapper, fn)
+    wrapper.__module__, _, wrapper.__name__ = name_of(fn).rpartition(".")  # of a partial, an object, a proxy
+    wrapper.__qualname__ = wrapper.__name__
+    wrapper.__doc__ = getattr(type(fn), "__doc__", None) if not isinstance(fn, functools.partial) else None
+    return functools.update_wrapper(wrapper, fn, assigned=(), updated=())
 
 
 def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
