@@ -66,9 +66,8 @@ def get(thing: Any, name: str) -> Any:
     """`thing.name`, or None if it has none, reading it fails, or what is there will not say of which class it is."""
     try:
         value = getattr(thing, name, None)
-        _ = (
-            value.__class__
-        )  # `isinstance` asks for it and lets through what it raises: a proxy that is bound to nothing
+        # `isinstance` asks for this and lets through what it raises: a proxy that is bound to nothing.
+        _ = value.__class__
     except Exception:
         return None
     return value

@@ -28,7 +28,7 @@ TELLING: Final = frozenset(
     )
 )
 # A class that defines one of these has no plain answer: its instances must be asked.
-_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__"}
+_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
 _STANDARD: Final = frozenset(
     ("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3")
 )

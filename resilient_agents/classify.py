@@ -72,7 +72,7 @@ def classify(error: BaseException) -> Failure:
             and (not (own := error.__dict__) or TELLING.isdisjoint(own))
         ):
             return plain
-    except Exception:  # a class may define even these; `_explain` goes around them
+    except Exception:  # a KeyboardInterrupt's heir may define even `__dict__`; `_explain` does not ask
         pass
     return _explain(error, traits, 0, {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
@@ -211,6 +212,8 @@ class _Composed:
         layers = self._policy.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         judge: watch.Judge | None = getattr(layers[split - 1], "failed", None) if split else None
+        if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
+            split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
         attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)
         self._watched = watched = _chain(layers[:split], attempt)
         return watched

@@ -1063,6 +1063,21 @@ def test_classes_are_not_kept_alive() -> None:
     assert (len(classes.known), len(classes._registered)) == (learned - 1, before)
 
 
+def test_a_class_learned_while_it_was_taught_is_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer found before `register` and kept after it does not outlive it."""
+    find = classes._rule_of
+
+    def late(mro: tuple[type, ...]) -> Any:
+        found = find(mro)
+        register(MyError, kind="server")
+        return found
+
+    monkeypatch.setattr(classes, "_rule_of", late)
+    classify(MyError())
+    monkeypatch.undo()
+    assert of(MyError()) == SERVER
+
+
 def test_teaching_while_classifying_is_seen_by_all() -> None:
     """After `register` returns, no thread gets the old answer from a memory of the class."""
     classes = [type(f"E{i}", (Exception,), {}) for i in range(200)]
@@ -1193,6 +1208,15 @@ def test_a_hostile_cause_spoils_nobody_elses_facts(hostile: Callable[[], Any]) -
     """What one error hides leaves the answer of those around it as it is."""
     assert of(caused(StatusError(429, retry_after=2), hostile())) == RATE_LIMIT
     assert classify(group(StatusError(429, retry_after=2), hostile())).retry_after == 2.0
+
+
+@pytest.mark.parametrize("name", ["__cause__", "__context__"])
+def test_a_hidden_cause_is_heard_all_the_same(name: str) -> None:
+    """A class that says it has no cause, or will not say, does not keep the cause from speaking."""
+    for hide in (refuse, lambda self: None):
+        error = foreign("own.Hiding", **{name: property(hide)})()
+        BaseException.__dict__[name].__set__(error, TimeoutError())
+        assert of(error) == TIMEOUT
 
 
 def test_a_cancellation_is_one_whatever_its_instance_says() -> None:

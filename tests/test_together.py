@@ -22,7 +22,7 @@ from resilient_agents import (
     fixed,
 )
 from resilient_agents.errors import BulkheadFullError, CircuitOpenError, DeadlineExceeded, PolicyTimeoutError
-from resilient_agents.events import AttemptEnded, CallEnded, CircuitChanged
+from resilient_agents.events import AttemptEnded, CallEnded, CallRejected, CircuitChanged
 from tests.conftest import Events, Harness, run_on
 
 
@@ -349,3 +349,32 @@ def test_an_attempt_that_the_total_limit_ends_timed_out(runtime: str) -> None:
         "cancelled",
     ]
     assert seen.of(AttemptEnded)[0].failure.kind == "timeout"
+
+
+async def test_an_attempt_behind_a_fallback_tells_the_truth(h: Harness) -> None:
+    """Without a retry the attempt is what the fallback stands in for: it failed, though the caller saw an answer."""
+    policy, seen = Policy(Fallback(value=1), Timeout(5, thread=False)), Events()
+    policy.observe(seen)
+
+    async def fails() -> None:
+        raise ConnectionError
+
+    assert await h.call(policy, fails) == 1
+    assert [event.outcome for event in seen.of(AttemptEnded, CallEnded)] == ["failure", "fallback"]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_shadow_breaker_tells_of_each_call_once(runtime: str) -> None:
+    """Also of one that waited further inside."""
+    breaker = CircuitBreaker(shadow=True)
+    policy, seen = Policy(breaker, Bulkhead(1)), Events()
+    policy.observe(seen)
+
+    async def scenario() -> None:
+        breaker.open()
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(policy.acall, anyio.sleep, 1)
+
+    run_on(runtime, scenario)
+    assert [event.shadow for event in seen.of(CallRejected)] == [True] * 3

@@ -89,7 +89,7 @@ class _Breaking:
     def recheck(self, call: Call) -> None:
         """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
         era = self._circuit.era
-        if not era.closed:
+        if not era.closed and not self._shadow:
             self._admit(call, era)
 
     def _admit(self, call: Call, seen: Era) -> Era:
@@ -361,6 +361,17 @@ class NativeBreaker(_Breaking):
             tells_all=True,
         )
         reset_after_fork(self._circuit)
+        live.add("native_circuit_breaker", self)
+
+    shadow = False
+
+    @property
+    def name(self) -> str | None:
+        return self._native.name
+
+    @property
+    def state(self) -> str:
+        return self._native.current_state
 
     def execute(self, proceed: Proceed, call: Call) -> Any:
         if not all(_cannot_break(listener) for listener in self._native.listeners):

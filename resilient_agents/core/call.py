@@ -37,9 +37,12 @@ class Strategy(Protocol):
     """One layer of a policy.
 
     `execute` may also be a plain function that returns `proceed(call)` when there is nothing to do afterwards. It
-    catches `Exception` only, releases in `finally`, and waits only through `call.runtime`. Optional: `owns_attempts =
-    True` (the layer repeats what is inside it), `recheck(call)` (refuse a call that waited inside),
-    `describe()` (plain data for `Policy.describe`).
+    catches `Exception` only, releases in `finally`, and waits only through `call.runtime`. Optional attributes:
+
+    - `owns_attempts = True`: the layer repeats what is inside it
+    - `stands_in = True`: it answers for what is inside it when that fails
+    - `recheck(call)`: refuse a call that waited inside
+    - `describe()`: plain data for `Policy.describe`
     """
 
     def execute(self, proceed: Proceed, call: Call, /) -> Awaitable[Any]: ...

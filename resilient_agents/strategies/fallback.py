@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from resilient_agents import events
 from resilient_agents.classify import is_transient
@@ -43,6 +43,8 @@ class Fallback:
 
     Raises TypeError or ValueError, when built, for anything else.
     """
+
+    stands_in: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def transition(event: CircuitChanged) -> dict[str, str | bool | int | float]:
 def _states() -> Iterable[Observation]:
     """Breakers of one name are one series: a state is 1 if any of them is in it."""
     states: dict[tuple[str, bool], set[str]] = {}
-    for breaker in live.each("circuit_breaker"):
+    for breaker in [*live.each("circuit_breaker"), *live.each("native_circuit_breaker")]:
         key = (breaker.name or UNNAMED, bool(getattr(breaker, "shadow", False)))
         states.setdefault(key, set()).add(breaker.state)
     for (name, shadow), found in states.items():

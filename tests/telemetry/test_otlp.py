@@ -82,15 +82,17 @@ def exported(receiver: str) -> dict[str, Any]:
             return "ok"
 
     time = ManualClock()
-    with swapped_clock(time, time.sleep):
-        with tracers.get_tracer("app").start_as_current_span("request"):
-            policy.call(work)
-        left[0] = 3
-        with pytest.raises(HTTPError):
-            policy.call(work)
-        with pytest.raises(CircuitOpenError):
-            policy.call(work)
-    undo()
+    try:
+        with swapped_clock(time, time.sleep):
+            with tracers.get_tracer("app").start_as_current_span("request"):
+                policy.call(work)
+            left[0] = 3
+            with pytest.raises(HTTPError):
+                policy.call(work)
+            with pytest.raises(CircuitOpenError):
+                policy.call(work)
+    finally:
+        undo()
     tracers.shutdown()
     meters.shutdown()
     with urllib.request.urlopen(receiver) as answer:
@@ -204,8 +206,10 @@ def test_views_bring_boundaries_to_any_sdk() -> None:
     ]
     meters = MeterProvider([reader], views=views, shutdown_on_exit=False)
     undo = telemetry.configure(meter_provider=meters)
-    Policy(name="p").call(int)
-    undo()
+    try:
+        Policy(name="p").call(int)
+    finally:
+        undo()
     data = reader.get_metrics_data()
     assert data is not None
     metrics = {metric.name: metric.data for metric in data.resource_metrics[0].scope_metrics[0].metrics}
