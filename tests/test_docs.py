@@ -377,7 +377,17 @@ def test_kinds() -> None:
 def test_libraries() -> None:
     """The table of libraries names every package that the classifier knows classes of, the standard library's aside."""
     documented = " ".join(row[0] for row in rows(section("classification.md", "libraries")))
-    standard = {"resilient_agents", "builtins", "socket", "ssl", "asyncio", "concurrent", "subprocess", "http"}
+    standard = {
+        "resilient_agents",
+        "builtins",
+        "socket",
+        "ssl",
+        "asyncio",
+        "concurrent",
+        "multiprocessing",
+        "subprocess",
+        "http",
+    }
     known = {package for package, _ in classifier_tables.CLASSES} - standard - {"urllib", "sqlite3"}
     assert known <= set(re.findall(r"`(\w+)`", documented))
 

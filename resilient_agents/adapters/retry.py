@@ -14,7 +14,7 @@ from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
 from resilient_agents.backoff import exponential
 from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import classify, is_transient
+from resilient_agents.classify import is_transient, transient_by_itself
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
@@ -257,13 +257,4 @@ def _already_retried(error: Exception, since: marks.Moment) -> bool:
         return False
     # `except APIError: raise ToolError()` is told by its context, an error of its own that a fallback raised is not.
     # Which of the two it is shows when the classifier may not look at the context.
-    try:
-        error.__suppress_context__ = True
-        return not classify(error).transient
-    except Exception:  # takes no attributes
-        return False
-    finally:
-        try:
-            error.__suppress_context__ = False
-        except Exception:
-            pass
+    return not transient_by_itself(error)

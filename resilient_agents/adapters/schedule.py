@@ -1,27 +1,26 @@
 """When may the next call start? The generic cell rate algorithm, as decisions that take `now` and return a value.
 
 aiolimiter lets up to twice the rate through in one window, small requests overtake waiting ones, and it cannot say how
-long a caller would wait. One number can: the *theoretical arrival time*, the moment at which all that was admitted so
-far would be paid for at the steady rate. A call may start as long as that moment, the call included, lies at most
-`burst / rate` ahead. (Source: the virtual scheduling form of the GCRA in ITU-T I.371.)
+long a caller would wait. One number can: the *theoretical arrival time*, the moment at which all that has started would
+be paid for at the steady rate. A call may start as long as that moment, the call included, lies at most `burst / rate`
+ahead. (Source: the virtual scheduling form of the GCRA in ITU-T I.371.)
 
-Reservations alone do not keep the promise: callers of a loop that was blocked wake late, and together. So there are two
-such moments, and a list:
+Those who have to wait stand in line. Each is told when it is due: after everything that started and everybody before
+it. That is a plan, and two things cross it:
 
-- `planned`: after the last reservation. New arrivals line up here, and learn their waiting time before they wait.
-- `started`: after what has really started. Nothing starts against it, however late it wakes.
-- the latecomers: those who are back and about to ask (an event loop wakes its tasks in any order it likes), and those
-  who asked, found that it was not their turn, and were told a later one. They go in the order in which they first came.
+- Someone leaves. The line then moves up: the first in it is told its new, earlier time (`moved_up`), the next one when
+  that one has started, and so on. Newcomers count only those who still stand there.
+- Someone comes late, because its event loop was blocked, or never, because that was closed. Its turn passes, little by
+  little, and it holds up nobody. When it does come, it goes first among those that are there, as the rate allows.
 
-A caller that does not come, because its loop is blocked or was closed, thus holds up nobody: its turn passes, and
-nothing was started for it.
+Whatever was told, nothing starts against `spent`, what has really started.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect, insort
+from typing import Any
 
 __all__ = ["ROUNDING", "Reservation", "Schedule"]
 
@@ -30,118 +29,150 @@ ROUNDING = 1e-9
 
 
 class Reservation:
-    """A place in the plan: `due` is when its holder should come to start (monotonic seconds)."""
+    """A place in line: `due` is when its holder should come to start (monotonic seconds).
 
-    __slots__ = ("before", "due", "here", "number", "price", "shift", "tat", "told")
+    `here`: the holder is back and about to ask. `reachable`: it will come when it is due, though that was changed; a
+    thread that sleeps until the time it was told first is not. `waiter` is the holder's own, to be woken by.
+    """
 
-    def __init__(self, number: int, price: float, due: float, tat: float, before: float, shift: float) -> None:
+    __slots__ = ("due", "here", "number", "price", "reachable", "waiter")
+
+    def __init__(self, number: int, price: float, due: float, waiter: Any) -> None:
         self.number = number
         self.price = price
         self.due = due
-        self.tat = tat
-        self.before = before
-        self.shift = shift
         self.here = False
-        self.told = False
+        self.reachable = waiter is not None
+        self.waiter = waiter
 
 
 class Schedule:
     """In any window of T seconds, starts that cost at most `burst + rate * T` in all.
 
     Costs are at most `burst`. Not thread-safe: whoever shares a schedule locks it, and reads the clock under the lock.
-
-    While nobody waits, `planned` says all and `started` is stale; the first reservation brings it up to date. From then
-    on `started <= planned`.
+    But the garbage collector may run `cancel` and `moved_up` for a stranded waiter in the midst of any other method, on
+    the same thread: so each change to the line is one step, and none relies on the step before it.
     """
 
-    __slots__ = ("_interval", "_latecomers", "_numbers", "_planned", "_shift", "_started", "_tolerance", "waiting")
+    __slots__ = ("_numbers", "_priced", "interval", "line", "spent", "tolerance", "waiting")
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._interval = 1.0 / rate
-        self._tolerance = burst / rate
-        self._planned = self._started = -math.inf
-        self._latecomers: list[Reservation] = []  # by number
+        self.interval = 1.0 / rate
+        self.tolerance = burst / rate
+        self.spent = -math.inf
+        self.line: list[Reservation] = []  # by number, without those who let their turn pass
+        self._priced = 0.0  # what the line costs in all
         self._numbers = itertools.count()
-        self._shift = 0.0
         self.waiting = 0
 
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
-        tat = self._planned
-        if tat < now:
-            tat = now
-        tat += cost * self._interval
-        if tat - self._tolerance > now + ROUNDING:
+        price = cost * self.interval
+        if self._planned(now) + price - self.tolerance > now + ROUNDING:
             return False
-        self._planned = tat
-        if self.waiting:
-            self._started = max(self._started, now) + cost * self._interval
+        self.spent = max(self.spent, now) + price
         return True
 
     def delay(self, now: float, cost: float) -> float:
         """Seconds until a caller that came now would start."""
-        return max(0.0, max(self._planned, now) + cost * self._interval - self._tolerance - now)
+        return max(0.0, self._planned(now) + cost * self.interval - self.tolerance - now)
 
     def available(self, now: float) -> float:
         """What could start at once, in units of cost."""
-        return max(0.0, (now + self._tolerance - max(self._planned, now)) / self._interval)
+        return max(0.0, (now + self.tolerance - self._planned(now)) / self.interval)
 
-    def reserve(self, now: float, cost: float) -> Reservation:
-        """Line up behind everyone else. The holder comes back when it is due, to `start`, or else to `cancel`."""
-        before = self._planned
-        if not self.waiting:
-            self._started = before
+    def reserve(self, now: float, cost: float, waiter: Any = None) -> Reservation:
+        """Line up behind everyone else. The holder comes back when it is due, to `start`, or else to `cancel`.
+
+        With a `waiter` it can be told that the line moved up.
+        """
+        price = cost * self.interval
+        due = max(now, self._planned(now) + price - self.tolerance)
+        reservation = Reservation(next(self._numbers), price, due, waiter)
         self.waiting += 1
-        price = cost * self._interval
-        self._planned = tat = max(before, now) + price
-        return Reservation(next(self._numbers), price, max(now, tat - self._tolerance), tat, before, self._shift)
+        self._priced += price
+        self.line.append(reservation)
+        return reservation
 
     def come_back(self, reservation: Reservation) -> None:
         """The holder is back and about to ask: those who came after it and ask first are put behind it."""
-        self._leave(reservation)
-        reservation.here = True
-        insort(self._latecomers, reservation, key=_number)
+        reservation.here = reservation.reachable = True
+        if reservation not in self.line:
+            place = 0
+            for other in self.line:
+                if other.number > reservation.number:
+                    break
+                place += 1
+            self._priced += reservation.price
+            self.line.insert(place, reservation)
 
     def start(self, reservation: Reservation, now: float) -> bool:
         """True if the holder starts now, False if it has to come back when it is due, which is later now."""
-        self._leave(reservation)
-        place = bisect(self._latecomers, reservation.number, key=_number)
-        # One that was told a time and let it pass does not count: its loop may be blocked for long.
-        ahead = sum(other.price for other in self._latecomers[:place] if other.here or other.due >= now)
-        price = reservation.price
-        tat = max(self._started, now) + ahead + price
-        if tat - self._tolerance <= now + ROUNDING:
-            self._started = max(self._started, now) + price
-            self._planned = max(self._planned, self._started)
+        ahead = 0.0
+        for other in self.line:
+            if other.number >= reservation.number:
+                break
+            # One that let its time pass does not count: its loop may be blocked for long.
+            if other.here or (other.reachable and other.due >= now):
+                ahead += other.price
+        spent = max(self.spent, now)
+        due = spent + ahead + reservation.price - self.tolerance
+        if due <= now + ROUNDING:
+            self._leave(reservation)
             self.waiting -= 1
+            self.spent = spent + reservation.price
             return True
-        # Those who reserved after it come after it still, so the plan moves: by as much as this one was put back, but
-        # by no more than its own price, for one that missed its turn only squeezes in. `_shift` keeps what was moved
-        # since each of them reserved.
-        moved = min(price, max(0.0, tat - (reservation.tat + self._shift - reservation.shift)))
-        self._shift += moved
-        self._planned = max(self._planned + moved, tat)
-        reservation.tat, reservation.shift, reservation.told = tat, self._shift, True
-        reservation.due = tat - self._tolerance
-        insort(self._latecomers, reservation, key=_number)
+        self.come_back(reservation)
+        reservation.here = False
+        reservation.due = due
         return False
 
     def cancel(self, reservation: Reservation) -> None:
-        """The holder will not come. Only the newest reservation is handed back: those after any other have their times
-        already, and a newcomer planned into the gap would meet the last of them."""
+        """The holder will not come. What it would have taken is there for the others."""
         self._leave(reservation)
         self.waiting -= 1
-        if not reservation.told and reservation.tat + (self._shift - reservation.shift) == self._planned:
-            self._planned = max(reservation.before + (self._shift - reservation.shift), self._started)
+
+    def moved_up(self, now: float) -> Reservation | None:
+        """The first in line that can be told, if its time has come nearer: wake it. To be asked when one has started,
+        was put back or has left."""
+        self._drop_passed(now, 0.0)
+        for first in self.line:
+            if first.here:
+                return None
+            if first.waiter is not None and first.due >= now:
+                due = max(now, self.spent + first.price - self.tolerance)
+                if first.due - due <= ROUNDING:
+                    return None
+                first.due = due
+                return first
+        return None
+
+    def lost(self, reservation: Reservation) -> None:
+        """The holder could not be woken, for its loop was closed: it will hardly come."""
+        self._leave(reservation)
+
+    def _planned(self, now: float) -> float:
+        """The moment at which all would be paid for that has started or stands in line."""
+        spent = max(self.spent, now)
+        if not self.line:
+            return spent
+        self._drop_passed(now, 1.0)
+        for first in self.line:
+            unused = 0.0 if first.here else max(0.0, now - first.due)  # its turn is passing
+            return spent + self._priced - unused
+        return spent
+
+    def _drop_passed(self, now: float, share: float) -> None:
+        """Take those out of the head of the line whose turn, or such a share of it, has passed."""
+        for first in list(self.line):
+            if first.here or first.due + share * first.price >= now:
+                return
+            self._leave(first)
 
     def _leave(self, reservation: Reservation) -> None:
-        if reservation.here or reservation.told:
-            reservation.here = False
-            try:
-                self._latecomers.remove(reservation)
-            except ValueError:  # it has asked, and gone
-                pass
-
-
-def _number(reservation: Reservation) -> int:
-    return reservation.number
+        reservation.here = False
+        try:
+            self.line.remove(reservation)
+        except ValueError:  # it let its turn pass
+            return
+        self._priced = self._priced - reservation.price if self.line else 0.0
