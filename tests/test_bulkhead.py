@@ -167,7 +167,7 @@ async def test_queue_0_rejects_at_once(h: Harness) -> None:
     policy = Policy(bulkhead, name="agent")
     events = Events()
     policy.observe(events)
-    held = bulkhead._pool.take(None, -1)
+    held = bulkhead._pool.take(-1)
     assert held is not None
     before = h.now()
     with pytest.raises(BulkheadFullError, match=r"'agent' is full: all of its 1 slots.*queue=0") as caught:
@@ -180,7 +180,7 @@ async def test_queue_0_rejects_at_once(h: Harness) -> None:
 async def test_max_wait_0_rejects_at_once(h: Harness) -> None:
     """With max_wait=0 nobody waits either."""
     bulkhead = Bulkhead(1, max_wait=0)
-    bulkhead._pool.take(None, -1)
+    bulkhead._pool.take(-1)
     with pytest.raises(BulkheadFullError, match="max_wait=0"):
         await h.call(Policy(bulkhead), value)
     assert bulkhead.queued == 0
@@ -263,7 +263,7 @@ def test_max_wait_bounds_the_wait(runtime: str, max_wait: Any) -> None:
 def test_max_wait_bounds_the_wait_of_a_thread() -> None:
     """A blocking caller gives up as well."""
     bulkhead = Bulkhead(1, max_wait=0.01)
-    bulkhead._pool.take(None, -1)
+    bulkhead._pool.take(-1)
     with pytest.raises(BulkheadFullError, match="came free within 0.01 s"):
         Policy(bulkhead).call(lambda: None)
     assert bulkhead.queued == 0
@@ -292,7 +292,7 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
 def test_a_timeout_that_ends_the_wait_of_a_thread_raises_its_own_error() -> None:
     """The same in blocking code."""
     bulkhead = Bulkhead(1)
-    bulkhead._pool.take(None, -1)
+    bulkhead._pool.take(-1)
     with pytest.raises(PolicyTimeoutError):
         Policy(Timeout(0.01), bulkhead).call(lambda: None)
     with deadline(0.01), pytest.raises(DeadlineExceeded):
@@ -351,7 +351,7 @@ def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> N
         ran.append(name)
 
     async def scenario() -> None:
-        held = bulkhead._pool.take(None, -1)
+        held = bulkhead._pool.take(-1)
         assert held is not None
         scope = anyio.CancelScope()
 
@@ -588,7 +588,7 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     loop.close()
     assert policy.call(lambda: "free") == "free"
     assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
-    held = bulkhead._pool.take(None, -1)
+    held = bulkhead._pool.take(-1)
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
     assert held is not None
@@ -645,7 +645,7 @@ def test_a_call_that_runs_across_a_fork_ends_harmlessly_in_the_child() -> None:
     child = policy.call(os.fork)
     if child == 0:
         ok = bulkhead.in_use == 0 and policy.call(lambda: bulkhead.in_use) == 1
-        held = bulkhead._pool.take(None, -1)
+        held = bulkhead._pool.take(-1)
         ok = ok and held is not None and bulkhead._pool.claim(None, 1) is None
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -722,7 +722,7 @@ def test_the_names_of_warned_functions_are_bounded() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number in range(warn._REMEMBERED + 5):
-            warn.warn_once(f"made {number}", "a warning")
+            warn.warn_once(number, lambda: "a warning", int)
     assert len(warn._warned) == warn._REMEMBERED
 
 

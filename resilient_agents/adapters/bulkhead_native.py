@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import anyio
 
 from resilient_agents import events
-from resilient_agents.adapters.permit_pool import running_loop
+from resilient_agents.adapters.permit_pool import running_loop, running_trio
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.clock import clock
-from resilient_agents.core.runtime import ASYNC, SWITCH
 from resilient_agents.core.threads import Worker
 
 __all__ = ["adapt_native"]
@@ -84,14 +83,11 @@ class _Native:
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
-        loop = running_loop() or _running_trio()
-        if call.runtime.blocking:
-            if loop is None or not call.may_await:
-                raise TypeError(
-                    f"an anyio {self._kind} works in async code only: use Bulkhead, which works in blocking code too"
-                )
-            await SWITCH
-            call.runtime = ASYNC
+        loop = None if call.runtime.blocking else _loop_or_token()
+        if loop is None:
+            raise TypeError(
+                f"an anyio {self._kind} works in async code only: use Bulkhead, which works in blocking code too"
+            )
         self._enter(loop)
         holder = object()
         held = kept = False
@@ -173,12 +169,12 @@ class _Native:
         return f"{self._kind}(...)"
 
 
-def _running_trio() -> Any:
-    trio = sys.modules.get("trio")
-    try:
-        return None if trio is None else trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return None
+def _loop_or_token() -> Any:
+    """What stands for the event loop of this thread: the asyncio loop, or the token of trio."""
+    loop = running_loop()
+    if loop is None and (trio := running_trio()) is not None:
+        return trio.lowlevel.current_trio_token()
+    return loop
 
 
 def _backend(loop: Any) -> str:

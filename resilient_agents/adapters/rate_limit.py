@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 from aiolimiter import AsyncLimiter
 
 from resilient_agents import events
-from resilient_agents.adapters.schedule import ROUNDING, Schedule
+from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import ASYNC, SWITCH, on_event_loop
+from resilient_agents.core.runtime import on_event_loop
 from resilient_agents.deadline import current
 from resilient_agents.durations import number
 from resilient_agents.durations import seconds as check_seconds
@@ -47,46 +47,47 @@ class RateLimit:
     served.
 
     One RateLimit is one rate for the whole process: threads and tasks of any number of event loops share it, asyncio
-    and trio, one after another or at once. It may serve any number of policies. What a call waits is known when it
-    comes: one that cannot start in time is rejected at once. A call that wakes late, because its event loop was
-    blocked, starts as soon as the rate allows, and holds up no one.
+    and trio, one after another or at once. It may serve any number of policies. What a call will wait is known when it
+    comes. Where one before it is cancelled, it starts earlier (a thread, which sleeps, at the time it knows). A call
+    that wakes late, because its event loop was blocked, starts as soon as the rate allows, and holds up no one.
 
     Args:
         rate: Calls (or units of `cost`) per `per`; or both in one, as a string: "10/s", "60/min", "1000/h", "5 / 30 s".
-        per: Seconds (float or timedelta), default 1. burst: How much may start at once after idling, default `rate`, at
-        least 1. max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in
-        force allows; 0 rejects
-            whatever cannot start at once.
+        per: Seconds (float or timedelta), default 1. A string says it itself: any other `per` is refused then.
+        burst: How much may start at once after idling, default `rate`, at least 1.
+        max_wait: Longest wait in seconds (float or timedelta). None (default) waits as long as the deadline in force
+            allows; 0 rejects whatever cannot start at once.
         cost: What a call takes of the rate, default 1: a number, or a function of the call's arguments that returns
             one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
-            it is.
+            it is. What costs 0 never waits.
 
-    Raises RateLimitedError with `.retry_after` for a call that would wait longer than it may, and for a blocking one
-    that would wait on an event loop's own thread; ValueError or TypeError for a cost that is no number from 0 to
-    `burst`; and both, when built, for options of a wrong type or value. A cancelled call hands its turn back if it came
-    last: later ones have their times already.
+    Raises RateLimitedError with `.retry_after` at once for a call that would wait longer than it may, and for a
+    blocking one that would wait on an event loop's own thread; later for one that was put off beyond what it may wait,
+    because it woke late, or those before it did. Raises ValueError or TypeError for a cost that is no number from 0 to
+    `burst`, and both, when built, for options of a wrong type or value.
 
-    Locking: `_schedule` is read and changed under `_lock` only, as is the clock. The lock is reentrant because the
-    garbage collector may run the `finally` of a waiter whose loop was closed at any point.
+    Locking: `_schedule` is read and changed under `_lock` only, as is the clock, and nobody is woken under it. The lock
+    is reentrant because the garbage collector may run the `finally` of a waiter whose loop was closed at any point.
     """
 
     def __init__(
         self,
         rate: float | str,
-        per: float | timedelta | None = None,
+        per: float | timedelta = 1.0,
         *,
         burst: float | None = None,
         max_wait: float | timedelta | None = None,
         cost: float | Callable[..., float] = 1,
     ) -> None:
         if isinstance(rate, str):
-            if per is not None:
+            rate, spelled = _spelled(rate)
+            if per not in (1.0, spelled, timedelta(seconds=spelled)):
                 raise TypeError(f"per must be left out when rate is a string, got {per!r}")
-            rate, per = _spelled(rate)
+            per = spelled
         self.rate = number(rate, "rate")
         if self.rate == 0:
             raise ValueError(f"rate must be more than 0, got {rate:g}")
-        self.per = check_seconds(1.0 if per is None else per, "per", zero=False)
+        self.per = check_seconds(per, "per", zero=False)
         self.burst = max(1.0, self.rate) if burst is None else number(burst, "burst")
         if self.burst == 0:
             raise ValueError("burst must be more than 0, got 0")
@@ -98,6 +99,8 @@ class RateLimit:
         if self._cost == 0:
             raise ValueError("cost must be more than 0, got 0")
         self.after_fork()
+        self._price = 0.0 if self._cost is None else self._cost * self._schedule.interval
+        self._room = self._schedule.tolerance - self._price + ROUNDING
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -121,38 +124,54 @@ class RateLimit:
         cost = self._cost
         if cost is None:
             return self._priced(proceed, call)
-        with self._lock:
-            starts = self._schedule.take(clock.monotonic(), cost)
+        lock, schedule = self._lock, self._schedule
+        lock.acquire()  # `with` costs twice as much
+        try:
+            now = clock.monotonic()
+            if schedule.waiting:
+                starts = schedule.take(now, cost)
+            else:  # the same, spelled out: it is the path of every call
+                spent = schedule.spent
+                starts = spent <= now + self._room
+                if starts:
+                    if spent < now:
+                        spent = now
+                    schedule.spent = spent + self._price
+        finally:
+            lock.release()
         return proceed(call) if starts else self._later(proceed, call, cost)
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
-        cost = self._price(call)
-        with self._lock:
-            starts = self._schedule.take(clock.monotonic(), cost)
-        return await (proceed(call) if starts else self._later(proceed, call, cost))
+        cost = self._cost_of(call)
+        if cost:
+            with self._lock:
+                starts = self._schedule.take(clock.monotonic(), cost)
+            if not starts:
+                return await self._later(proceed, call, cost)
+        return await proceed(call)
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
         if call.runtime.blocking and on_event_loop():
-            if not call.may_await:
-                reason = (
-                    "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
-                    "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
-                )
-                raise self._limited(call, self._schedule.delay(clock.monotonic(), cost), reason)
-            await SWITCH
-            call.runtime = ASYNC
+            reason = (
+                "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
+                "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
+            )
+            with self._lock:
+                delay = self._schedule.delay(clock.monotonic(), cost)
+            raise self._limited(call, delay, reason)
         await self._turn(call, cost)
         return await proceed(call)
 
     async def _turn(self, call: Call, cost: float) -> None:
         """Wait until it is this call's turn."""
         limit = current()
+        waiter = None if call.runtime.blocking else call.runtime.waiter()
         with self._lock:
             schedule = self._schedule
             began = now = clock.monotonic()
             give_up, reason = self._give_up(now, None if limit is None else limit.at)
             delay = schedule.delay(now, cost)
-            turn = schedule.reserve(now, cost) if now + delay <= give_up + ROUNDING else None
+            turn = schedule.reserve(now, cost, waiter) if now + delay <= give_up + ROUNDING else None
         if turn is None:
             raise self._limited(call, delay, reason)
         started = False
@@ -161,7 +180,9 @@ class RateLimit:
                 if turn.due > give_up + ROUNDING:
                     raise self._limited(call, turn.due - now, reason)
                 asleep = now
-                await call.runtime.sleep(max(0.0, turn.due - now))
+                cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
+                await self._sleep(call, turn, now)
+                call.cut_short = cut_short
                 with self._lock:
                     schedule.come_back(turn)
                 if not call.runtime.blocking:
@@ -170,12 +191,35 @@ class RateLimit:
                 with self._lock:
                     now = clock.monotonic()
                     started = schedule.start(turn, now)
+                self._tell_next(schedule)
         finally:
             if not started:
                 with self._lock:
                     schedule.cancel(turn)
+                self._tell_next(schedule)
         if call.audience is not None:
             call.audience.tell(events.Waited(call.audience.policy, "rate_limit", now - began))
+
+    async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
+        """Sleep until `turn` is due, which others may change to an earlier time."""
+        if turn.waiter is None:
+            await call.runtime.sleep(max(0.0, turn.due - now))
+            return
+        while await turn.waiter.wait(max(0.0, turn.due - now)):
+            turn.waiter = call.runtime.waiter()
+            now = clock.monotonic()
+            if turn.due <= now:
+                return
+
+    def _tell_next(self, schedule: Schedule) -> None:
+        """Wake the first in line, if its time has come nearer."""
+        while schedule.waiting:
+            with self._lock:
+                turn = schedule.moved_up(clock.monotonic())
+            if turn is None or turn.waiter.wake():
+                return
+            with self._lock:
+                schedule.lost(turn)
 
     def _give_up(self, now: float, deadline: float | None) -> tuple[float, str]:
         """Until when a call that comes now may wait, and why no longer."""
@@ -184,7 +228,7 @@ class RateLimit:
             return deadline, f"the deadline leaves {max(0.0, deadline - now):.3g} s"
         return patience, f"max_wait={self.max_wait} lets no call wait longer"
 
-    def _price(self, call: Call) -> float:
+    def _cost_of(self, call: Call) -> float:
         assert callable(self.cost)
         try:
             cost = self.cost(*call.args, **call.kwargs)
@@ -270,14 +314,11 @@ class _Native:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             loop = None
-        if loop is None or (call.runtime.blocking and not call.may_await):
+        if loop is None or call.runtime.blocking:
             raise TypeError(
                 "an aiolimiter AsyncLimiter works in async code on asyncio only: use RateLimit, which works in "
                 "blocking code and on trio as well"
             )
-        if call.runtime.blocking:
-            await SWITCH
-            call.runtime = ASYNC
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise TypeError(

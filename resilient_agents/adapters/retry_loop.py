@@ -310,9 +310,12 @@ def _finite(delay: float) -> float:
 def _warn_of_blocking(call: Call) -> None:
     name = call.name
     warn_once(
-        f"retry {name}",
-        f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
-        f"use `await policy.acall(...)` with an async function, or call it from a worker thread",
+        ("retry", name),
+        lambda: (
+            f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
+            f"use `await policy.acall(...)` with an async function, or call it from a worker thread"
+        ),
+        call.fn,
     )
 
 

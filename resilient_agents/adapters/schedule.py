@@ -31,19 +31,20 @@ ROUNDING = 1e-9
 class Reservation:
     """A place in line: `due` is when its holder should come to start (monotonic seconds).
 
-    `here`: the holder is back and about to ask. `reachable`: it will come when it is due, though that was changed; a
-    thread that sleeps until the time it was told first is not. `waiter` is the holder's own, to be woken by.
+    `standing`: it is in line, and has not let its turn pass. `here`: the holder is back and about to ask. `told`: it
+    came and was given another time. `waiter`: how to tell it of an earlier one; a thread sleeps until the time it knows
+    and has none.
     """
 
-    __slots__ = ("due", "here", "number", "price", "reachable", "waiter")
+    __slots__ = ("due", "here", "number", "price", "standing", "told", "waiter")
 
     def __init__(self, number: int, price: float, due: float, waiter: Any) -> None:
         self.number = number
         self.price = price
         self.due = due
-        self.here = False
-        self.reachable = waiter is not None
         self.waiter = waiter
+        self.standing = True
+        self.here = self.told = False
 
 
 class Schedule:
@@ -51,19 +52,21 @@ class Schedule:
 
     Costs are at most `burst`. Not thread-safe: whoever shares a schedule locks it, and reads the clock under the lock.
     But the garbage collector may run `cancel` and `moved_up` for a stranded waiter in the midst of any other method, on
-    the same thread: so each change to the line is one step, and none relies on the step before it.
+    the same thread. So who leaves the line is marked, and taken out of the list only where it is at the head, or where
+    most of the list is such.
     """
 
-    __slots__ = ("_numbers", "_priced", "interval", "line", "spent", "tolerance", "waiting")
+    __slots__ = ("_line", "_numbers", "_priced", "_standing", "interval", "spent", "tolerance", "waiting")
 
     def __init__(self, rate: float, burst: float) -> None:
         self.interval = 1.0 / rate
         self.tolerance = burst / rate
         self.spent = -math.inf
-        self.line: list[Reservation] = []  # by number, without those who let their turn pass
-        self._priced = 0.0  # what the line costs in all
-        self._numbers = itertools.count()
         self.waiting = 0
+        self._line: list[Reservation] = []  # by number
+        self._standing = 0
+        self._priced = 0.0  # what those that stand in line cost in all
+        self._numbers = itertools.count()
 
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
@@ -90,89 +93,116 @@ class Schedule:
         due = max(now, self._planned(now) + price - self.tolerance)
         reservation = Reservation(next(self._numbers), price, due, waiter)
         self.waiting += 1
+        self._standing += 1
         self._priced += price
-        self.line.append(reservation)
+        self._line.append(reservation)
         return reservation
 
     def come_back(self, reservation: Reservation) -> None:
         """The holder is back and about to ask: those who came after it and ask first are put behind it."""
-        reservation.here = reservation.reachable = True
-        if reservation not in self.line:
-            place = 0
-            for other in self.line:
-                if other.number > reservation.number:
-                    break
-                place += 1
-            self._priced += reservation.price
-            self.line.insert(place, reservation)
+        reservation.here = True
+        if reservation.standing:
+            return
+        reservation.standing = True
+        self._standing += 1
+        self._priced += reservation.price
+        place = 0
+        for other in self._line:
+            if other.number >= reservation.number:
+                if other is reservation:
+                    return
+                break
+            place += 1
+        self._line.insert(place, reservation)
 
     def start(self, reservation: Reservation, now: float) -> bool:
         """True if the holder starts now, False if it has to come back when it is due, which is later now."""
         ahead = 0.0
-        for other in self.line:
+        for other in self._line:
             if other.number >= reservation.number:
                 break
             # One that let its time pass does not count: its loop may be blocked for long.
-            if other.here or (other.reachable and other.due >= now):
+            if other.standing and (other.here or (other.due >= now and _comes(other))):
                 ahead += other.price
         spent = max(self.spent, now)
         due = spent + ahead + reservation.price - self.tolerance
         if due <= now + ROUNDING:
-            self._leave(reservation)
-            self.waiting -= 1
+            self.cancel(reservation)
             self.spent = spent + reservation.price
             return True
         self.come_back(reservation)
-        reservation.here = False
+        reservation.here, reservation.told = False, True
         reservation.due = due
         return False
 
     def cancel(self, reservation: Reservation) -> None:
         """The holder will not come. What it would have taken is there for the others."""
-        self._leave(reservation)
         self.waiting -= 1
-
-    def moved_up(self, now: float) -> Reservation | None:
-        """The first in line that can be told, if its time has come nearer: wake it. To be asked when one has started,
-        was put back or has left."""
-        self._drop_passed(now, 0.0)
-        for first in self.line:
-            if first.here:
-                return None
-            if first.waiter is not None and first.due >= now:
-                due = max(now, self.spent + first.price - self.tolerance)
-                if first.due - due <= ROUNDING:
-                    return None
-                first.due = due
-                return first
-        return None
+        self.lost(reservation)
+        if len(self._line) > 2 * self._standing + 8:
+            self._line = [other for other in self._line if other.standing]
 
     def lost(self, reservation: Reservation) -> None:
-        """The holder could not be woken, for its loop was closed: it will hardly come."""
-        self._leave(reservation)
+        """The holder is not to be counted on: its turn has passed, or its loop was closed."""
+        reservation.here = False
+        if reservation.standing:
+            reservation.standing = False
+            self._standing -= 1
+            self._priced = self._priced - reservation.price if self._standing else 0.0
+
+    def moved_up(self, now: float) -> Reservation | None:
+        """The first in line that can be told, if its time has come nearer: wake it. To be asked whenever one has
+        started, was put back or has left."""
+        self._drop_passed(now)
+        ahead = 0.0
+        for other in self._line:
+            if not other.standing:
+                continue
+            if other.here:
+                return None  # it asks first, and then this is asked again
+            if other.due < now:
+                ahead += _unused(other, now)
+            elif other.waiter is not None:
+                due = max(now, self.spent + ahead + other.price - self.tolerance)
+                if other.due - due <= ROUNDING:
+                    return None
+                other.due = due
+                return other
+            elif other.told:
+                ahead += other.price
+        return None
 
     def _planned(self, now: float) -> float:
         """The moment at which all would be paid for that has started or stands in line."""
         spent = max(self.spent, now)
-        if not self.line:
+        if not self._standing:
             return spent
-        self._drop_passed(now, 1.0)
-        for first in self.line:
-            unused = 0.0 if first.here else max(0.0, now - first.due)  # its turn is passing
-            return spent + self._priced - unused
-        return spent
+        self._drop_passed(now)
+        if not self._standing:
+            return spent
+        first = self._line[0]
+        return spent + self._priced - first.price + _unused(first, now)
 
-    def _drop_passed(self, now: float, share: float) -> None:
-        """Take those out of the head of the line whose turn, or such a share of it, has passed."""
-        for first in list(self.line):
-            if first.here or first.due + share * first.price >= now:
-                return
-            self._leave(first)
+    def _drop_passed(self, now: float) -> None:
+        """Take those out of the head of the line who left, or whose turn has passed."""
+        line = self._line
+        while line:
+            first = line[0]
+            if first.standing:
+                if _unused(first, now) > 0.0:
+                    return
+                self.lost(first)
+            del line[0]
 
-    def _leave(self, reservation: Reservation) -> None:
-        reservation.here = False
-        try:
-            self.line.remove(reservation)
-        except ValueError:  # it let its turn pass
-            return
-        self._priced = self._priced - reservation.price if self.line else 0.0
+
+def _unused(reservation: Reservation, now: float) -> float:
+    """How much is left of its turn: less and less from the time it is due until it comes."""
+    if reservation.here or reservation.due >= now:
+        return reservation.price
+    return max(0.0, reservation.price - (now - reservation.due))
+
+
+def _comes(reservation: Reservation) -> bool:
+    """Will it come when it is due, though others before it have left? Not a thread that sleeps for as long as it was
+    told at first."""
+    return reservation.told or reservation.waiter is not None

@@ -151,12 +151,13 @@ def _rebuild(seconds: float, thread: bool | None) -> Timeout:
 
 def _warn(call: Call) -> None:
     """Say once for each function that its limit cannot interrupt it. Only afterwards is it known to be a plain one."""
-    name = name_of(call.fn)
+    warn_once(("timeout", getattr(call.fn, "__code__", None) or type(call.fn)), lambda: _warning(call), call.fn)
+
+
+def _warning(call: Call) -> str:
     what = "opens a plain stream" if call.closers is not None else "is a plain function"
-    warn_once(
-        f"timeout {name}",
-        f"{name} {what}, which a Timeout cannot interrupt: its limit is looked at between attempts only. "
+    return (
+        f"{name_of(call.fn)} {what}, which a Timeout cannot interrupt: its limit is looked at between attempts only. "
         f"Choose Timeout(..., thread=True) to run it in a thread that is left behind when time is up, "
-        f"or thread=False to accept this",
-        call.fn,
+        f"or thread=False to accept this"
     )

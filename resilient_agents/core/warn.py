@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 __all__ = ["warn_once"]
 
 _REMEMBERED: Final = 1000
-_warned: dict[str, None] = {}
+_warned: dict[Hashable, None] = {}
 
 
-def warn_once(key: str, message: str, fn: Callable[..., Any] | None = None) -> None:
-    """A RuntimeWarning, once for each `key`. Shown where `fn` is defined, if it is given: the stack is ours."""
+def warn_once(key: Hashable, message: Callable[[], str], fn: Callable[..., Any]) -> None:
+    """A RuntimeWarning, once for each `key`. It is shown where `fn` is defined: the stack is ours."""
     if key in _warned:
         return
     if len(_warned) >= _REMEMBERED:  # functions made on the fly: forget the oldest, and maybe warn of it again
@@ -21,8 +21,7 @@ def warn_once(key: str, message: str, fn: Callable[..., Any] | None = None) -> N
     _warned[key] = None
     code = getattr(fn, "__code__", None)
     if code is None:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warnings.warn(message(), RuntimeWarning, stacklevel=3)
     else:
-        warnings.warn_explicit(
-            message, RuntimeWarning, code.co_filename, code.co_firstlineno, module=getattr(fn, "__module__", None)
-        )
+        module = getattr(fn, "__module__", None)
+        warnings.warn_explicit(message(), RuntimeWarning, code.co_filename, code.co_firstlineno, module=module)
