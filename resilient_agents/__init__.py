@@ -22,6 +22,7 @@ from resilient_agents.errors import (
 )
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.strategies.hedge import Hedge
 
 __all__ = [
     "Bulkhead",
@@ -31,6 +32,7 @@ __all__ = [
     "DeadlineExceeded",
     "Failure",
     "Fallback",
+    "Hedge",
     "Policy",
     "PolicyTimeoutError",
     "RateLimit",

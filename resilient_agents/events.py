@@ -32,6 +32,7 @@ __all__ = [
     "Event",
     "FallbackUsed",
     "GaveUp",
+    "HedgeStarted",
     "LateResult",
     "Observer",
     "Outcome",
@@ -150,6 +151,15 @@ class FallbackUsed(Event):
     """A fallback stands in for an error, or for a result if `failure` is None."""
 
     failure: Failure | None
+
+
+@dataclass(slots=True)
+class HedgeStarted(Event):
+    """A further request for the same call, the `hedge`th (from 1), began `after` seconds after the one before it: that
+    one is slow, or has failed."""
+
+    hedge: int
+    after: float
 
 
 @dataclass(slots=True)

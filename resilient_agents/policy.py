@@ -211,7 +211,8 @@ class _Composed:
     def _watch(self) -> Proceed:
         layers = self._policy.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
-        judge: watch.Judge | None = getattr(layers[split - 1], "failed", None) if split else None
+        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+        judge: watch.Judge | None = getattr(last, "failed", None)
         if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
             split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
         attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)

@@ -18,6 +18,8 @@ import pytest
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.bulkhead_native import adapt_native
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.permit_pool import Kept
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import deadline
@@ -153,8 +155,10 @@ def test_a_stream_that_outlived_its_task_belongs_to_nobody(runtime: str) -> None
         async with anyio.create_task_group() as group:
             group.start_soon(opener)
         gc.collect()
-        permit = next(iter(bulkhead._pool._held))
-        assert not bulkhead._pool.held_by(permit.owner)
+        (kept,) = bulkhead._pool.held.values()
+        assert isinstance(kept, Kept)
+        assert kept.owner is not None
+        assert kept.owner() is None
         await opened[0].aclose()
 
     run_on(runtime, scenario)
@@ -167,7 +171,7 @@ async def test_queue_0_rejects_at_once(h: Harness) -> None:
     policy = Policy(bulkhead, name="agent")
     events = Events()
     policy.observe(events)
-    held = bulkhead._pool.take(-1)
+    held = bulkhead._pool.claim(None)
     assert held is not None
     before = h.now()
     with pytest.raises(BulkheadFullError, match=r"'agent' is full: all of its 1 slots.*queue=0") as caught:
@@ -180,7 +184,7 @@ async def test_queue_0_rejects_at_once(h: Harness) -> None:
 async def test_max_wait_0_rejects_at_once(h: Harness) -> None:
     """With max_wait=0 nobody waits either."""
     bulkhead = Bulkhead(1, max_wait=0)
-    bulkhead._pool.take(-1)
+    bulkhead._pool.claim(None)
     with pytest.raises(BulkheadFullError, match="max_wait=0"):
         await h.call(Policy(bulkhead), value)
     assert bulkhead.queued == 0
@@ -263,7 +267,7 @@ def test_max_wait_bounds_the_wait(runtime: str, max_wait: Any) -> None:
 def test_max_wait_bounds_the_wait_of_a_thread() -> None:
     """A blocking caller gives up as well."""
     bulkhead = Bulkhead(1, max_wait=0.01)
-    bulkhead._pool.take(-1)
+    bulkhead._pool.claim(None)
     with pytest.raises(BulkheadFullError, match="came free within 0.01 s"):
         Policy(bulkhead).call(lambda: None)
     assert bulkhead.queued == 0
@@ -292,7 +296,7 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
 def test_a_timeout_that_ends_the_wait_of_a_thread_raises_its_own_error() -> None:
     """The same in blocking code."""
     bulkhead = Bulkhead(1)
-    bulkhead._pool.take(-1)
+    bulkhead._pool.claim(None)
     with pytest.raises(PolicyTimeoutError):
         Policy(Timeout(0.01), bulkhead).call(lambda: None)
     with deadline(0.01), pytest.raises(DeadlineExceeded):
@@ -351,7 +355,7 @@ def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> N
         ran.append(name)
 
     async def scenario() -> None:
-        held = bulkhead._pool.take(-1)
+        held = bulkhead._pool.claim(None)
         assert held is not None
         scope = anyio.CancelScope()
 
@@ -407,6 +411,146 @@ def test_an_undeclared_async_function_waits_as_an_awaitable(runtime: str) -> Non
 
     run_on(runtime, scenario)
     assert bulkhead.in_use == 0
+
+
+@LOOPS
+@pytest.mark.parametrize("known", [False, True])
+def test_many_undeclared_async_calls_at_once(runtime: str, known: bool) -> None:
+    """Calls that are begun one after another and awaited together do not wait for themselves, the very first one, which
+    began in blocking code, included."""
+    bulkhead = Bulkhead(3)
+    inside, peak = 0, 0
+
+    async def work() -> None:
+        nonlocal inside, peak
+        inside += 1
+        peak = max(peak, inside)
+        await anyio.sleep(1)
+        inside -= 1
+
+    @Policy(bulkhead)
+    def undeclared() -> Awaitable[None]:
+        return work()
+
+    async def call(awaitable: Awaitable[None]) -> None:
+        await awaitable
+
+    async def scenario() -> None:
+        if known:
+            await undeclared()
+        async with anyio.create_task_group() as group:
+            for awaitable in [undeclared() for _ in range(6)]:
+                group.start_soon(call, awaitable)
+
+    run_on(runtime, scenario)
+    assert peak == 3
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+
+def test_blocking_calls_beside_an_undeclared_one_get_slots_of_their_own() -> None:
+    """On a loop's own thread a call that began blocking goes on as an awaitable: it is not the thread that holds its
+    slot."""
+    bulkhead = Bulkhead(2)
+    policy = Policy(bulkhead)
+
+    async def scenario() -> None:
+        pending: Any = policy(lambda: value())()
+        assert bulkhead.in_use == 1
+        assert policy.call(lambda: bulkhead.in_use) == 2
+        held = bulkhead._pool.claim(None)
+        with pytest.raises(BulkheadFullError, match="event loop's own thread"):
+            policy.call(lambda: None)
+        assert await pending == "value"
+        assert held is not None
+        bulkhead._pool.give_back(held)
+
+    run_on("asyncio", scenario)
+    run_on("trio", scenario)
+    assert bulkhead.in_use == 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_closed_loop_does_not_strand_the_slot_of_an_undeclared_call(known: bool) -> None:
+    """Nor of its very first call, which began in blocking code; though somebody still holds the task."""
+    bulkhead = Bulkhead(1, queue=0)
+
+    def undeclared(seconds: float) -> Awaitable[None]:
+        return asyncio.sleep(seconds)
+
+    guarded = Policy(bulkhead)(undeclared)
+    if known:
+        run_on("asyncio", lambda: guarded(0))
+    loop = asyncio.new_event_loop()
+
+    async def call() -> None:
+        await guarded(100)
+
+    task = loop.create_task(call())
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert bulkhead.in_use == 1
+    loop.close()
+    assert Policy(bulkhead).call(lambda: "free") == "free"
+    assert not task.done()
+
+
+def test_a_loop_inside_a_blocking_call_is_inside_too() -> None:
+    """`asyncio.run` ends only when its tasks have: one that asks for a slot of the full bulkhead waits for itself."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    with pytest.raises(BulkheadFullError, match="itself"):
+        policy.call(lambda: asyncio.run(policy.acall(value)))
+    assert bulkhead.in_use == 0
+
+
+@LOOPS
+def test_another_task_does_not_wait_for_itself(runtime: str) -> None:
+    """Only who is called from inside does: a task beside the holder waits in line."""
+    policy = Policy(Bulkhead(1))
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy(anyio.sleep), 1)
+            await anyio.sleep(0.5)
+            assert await policy.acall(value) == "value"
+
+    run_on(runtime, scenario)
+
+
+class Sees:
+    """Notes what the call says of its limits when it is over."""
+
+    cut_short: bool | None = None
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        try:
+            return await proceed(call)
+        finally:
+            self.cut_short = call.cut_short
+
+
+@LOOPS
+def test_a_limit_that_ends_the_wait_tells_nothing_of_the_callee(runtime: str) -> None:
+    """A breaker outside counts a call that was cut off inside, and none that only queued."""
+    bulkhead, breaker, sees = Bulkhead(1), CircuitBreaker(failures=1), Sees()
+    guarded = Policy(Timeout(2), breaker, sees, bulkhead)
+    seen: list[tuple[bool | None, str]] = []
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(bulkhead)(anyio.sleep), 4)
+            await anyio.sleep(1)
+            with pytest.raises(PolicyTimeoutError):
+                await guarded.acall(value)
+            seen.append((sees.cut_short, breaker.state))
+            await anyio.sleep(0.5)
+            with pytest.raises(PolicyTimeoutError):
+                await guarded.acall(anyio.sleep, 10)  # is admitted after half a second
+            seen.append((sees.cut_short, breaker.state))
+
+    run_on(runtime, scenario)
+    assert seen == [(True, "closed"), (False, "open")]
 
 
 async def test_a_stream_holds_its_slot_until_it_closes(h: Harness) -> None:
@@ -561,6 +705,38 @@ def test_a_thread_left_behind_by_an_earlier_attempt_does_not_hold_a_later_slot(i
     wait_until(lambda: bulkhead.in_use == 0)
 
 
+def test_a_caller_that_left_its_thread_behind_holds_nothing() -> None:
+    """It is told that the bulkhead is full, not that it would wait for itself, and waits where it may."""
+    bulkhead = Bulkhead(1, max_wait=0.01)
+    policy = Policy(bulkhead, Timeout(0.02, thread=True))
+    work = InThread()
+    with pytest.raises(PolicyTimeoutError):
+        policy.call(work)
+    with pytest.raises(BulkheadFullError, match="came free within 0.01 s"):
+        policy.call(lambda: None)
+    work.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
+
+
+def test_a_slot_waits_for_the_last_thread_that_was_left_behind() -> None:
+    """Where each of two attempts inside leaves one, whichever ends first."""
+    bulkhead = Bulkhead(1)
+    first, second = InThread(), InThread()
+    calls = [first, second]
+    with pytest.raises(PolicyTimeoutError):
+        Policy(bulkhead, Again(), Timeout(0.02, thread=True)).call(lambda: calls.pop(0)())
+    second.go_on.set()
+    assert second.thread is not None
+    ended: list[bool] = []
+    first.begun.wait(10)
+    for _ in range(100):
+        ended.append(bulkhead.in_use == 0)
+        threading.Event().wait(0.0005)
+    assert not any(ended)
+    first.go_on.set()
+    wait_until(lambda: bulkhead.in_use == 0)
+
+
 def test_a_worker_that_asks_for_a_second_slot_would_wait_for_itself() -> None:
     """With isolation="thread" the holder is the worker, and it is refused as such."""
     bulkhead = Bulkhead(1, isolation="thread")
@@ -588,7 +764,7 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     loop.close()
     assert policy.call(lambda: "free") == "free"
     assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
-    held = bulkhead._pool.take(-1)
+    held = bulkhead._pool.claim(None)
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
     assert held is not None
@@ -607,7 +783,9 @@ def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> N
     with pytest.raises(BulkheadFullError):
         policy.call(lambda: None)
     work.go_on.set()
-    wait_until(lambda: next(iter(bulkhead._pool._held)).loop is not None)  # the thread has ended
+    wait_until(
+        lambda: any(isinstance(kept, Kept) and kept.loop for kept in bulkhead._pool.held.values())
+    )  # the thread has ended
     assert policy.call(lambda: "free") == "free"
 
 
@@ -645,8 +823,8 @@ def test_a_call_that_runs_across_a_fork_ends_harmlessly_in_the_child() -> None:
     child = policy.call(os.fork)
     if child == 0:
         ok = bulkhead.in_use == 0 and policy.call(lambda: bulkhead.in_use) == 1
-        held = bulkhead._pool.take(-1)
-        ok = ok and held is not None and bulkhead._pool.claim(None, 1) is None
+        held = bulkhead._pool.claim(None)
+        ok = ok and held is not None and bulkhead._pool.claim(None) is None
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert bulkhead.in_use == 0
@@ -775,7 +953,7 @@ def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make:
         assert await policy.acall(value) == "value"
 
     run_on(runtime, scenario)
-    assert strategy._inside == 0
+    assert not strategy._inside
 
 
 @NATIVE
@@ -823,8 +1001,8 @@ def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callab
 
     async def scenario() -> None:
         async with Policy(strategy).stream(source) as stream:
-            assert [strategy._inside async for _ in stream] == [1, 1]
-        assert strategy._inside == 0
+            assert [len(strategy._inside) async for _ in stream] == [1, 1]
+        assert not strategy._inside
 
     run_on(runtime, scenario)
 
@@ -838,12 +1016,12 @@ def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[
     async def main() -> None:
         with pytest.raises(PolicyTimeoutError):
             await Policy(strategy, Timeout(0.02, thread=True)).acall(work)
-        assert strategy._inside == 1
+        assert len(strategy._inside) == 1
         work.go_on.set()
         assert await Policy(strategy).acall(value) == "value"
 
     asyncio.run(main())
-    assert strategy._inside == 0
+    assert not strategy._inside
 
 
 @NATIVE
@@ -860,7 +1038,7 @@ def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Ca
                 await Policy(Refuses(), strategy).acall(value)
 
     run_on(runtime, scenario)
-    assert strategy._inside == 0
+    assert not strategy._inside
 
 
 @NATIVE
@@ -869,3 +1047,64 @@ def test_a_native_limiter_describes_itself(make: Callable[[int], Any]) -> None:
     strategy = native_of(make, 1)
     assert json.loads(json.dumps(strategy.describe()))["native"] == f"anyio.{make.__name__}"
     assert make.__name__ in repr(strategy)
+
+
+@NATIVE
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)  # anyio's own waiters
+def test_what_a_closed_loop_holds_of_a_native_limiter_is_free_again(make: Callable[[int], Any]) -> None:
+    """A loop closed under a holder and two waiters: the next loop finds the limiter whole."""
+    strategy = native_of(make, 1)
+    policy = Policy(strategy)
+    loop = asyncio.new_event_loop()
+    strand(loop, lambda: policy.acall(asyncio.sleep, 100), 3)
+    for _ in range(4):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def scenario() -> None:
+        assert await policy.acall(value) == "value"
+        assert await policy.acall(value) == "value"
+        assert strategy._native.statistics().tasks_waiting == 0
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy(anyio.sleep), 1)
+            await anyio.sleep(0.5)
+            with pytest.raises(anyio.WouldBlock):
+                strategy._slots.take(object())
+
+    run_on("asyncio", scenario)
+    gc.collect()
+    assert not strategy._inside
+
+
+@NATIVE
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_native_limiter_works_in_a_forked_child(make: Callable[[int], Any]) -> None:
+    """Whatever the parent's calls held is free there."""
+    policy = Policy(native_of(make, 1))
+
+    def forked() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if asyncio.run(policy.acall(value)) == "value" else 1)
+            except BaseException:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    async def main() -> int:
+        begun = asyncio.Event()
+
+        async def hold() -> None:
+            begun.set()
+            await asyncio.sleep(100)
+
+        holder = asyncio.create_task(policy.acall(hold))
+        await begun.wait()
+        code = await asyncio.to_thread(forked)
+        holder.cancel()
+        return code
+
+    assert asyncio.run(main()) == 0

@@ -333,6 +333,7 @@ DEFAULTS = [
     ("rate-limit.md", "RateLimit"),
     ("timeout.md", "Timeout"),
     ("fallback.md", "Fallback"),
+    ("hedge.md", "Hedge"),
     ("backoff.md", "exponential"),
     ("backoff.md", "linear"),
     ("backoff.md", "fibonacci"),

@@ -22,8 +22,10 @@ import pytest
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.adapters.schedule import Schedule
 from resilient_agents.errors import BulkheadFullError
 from resilient_agents.policy import Policy
+from tests.conftest import swapped_clock
 from tests.test_schedule import worst_excess
 
 PATIENCE = 30.0
@@ -291,38 +293,48 @@ def test_100_times_one_loop_after_another() -> None:
     assert (bulkhead.in_use, bulkhead.queued, limit.queued) == (0, 0, 0)
 
 
-class Witnessed(RateLimit):
-    """Notes when it let a call through, under its own lock: what happens to a thread after that is beyond any limit."""
+class Starts:
+    """Notes when a rate limit of calls that cost 1 let each of them through, by the clock that was read under its lock:
+    what happens to a thread after that is beyond any limit."""
 
-    def after_fork(self) -> None:
-        super().after_fork()
-        self.starts: list[tuple[float, float]] = []
-        schedule, starts = self._schedule, self.starts
-        take, start = schedule.take, schedule.start
+    def __init__(self, limit: RateLimit) -> None:
+        self.noted: list[tuple[float, float]] = []
+        here = threading.local()
+        noted = self.noted
 
-        class Noting:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(schedule, name)
+        def monotonic() -> float:
+            here.now = time.monotonic()
+            now: float = here.now
+            return now
 
-            def take(self, now: float, cost: float) -> bool:
-                passed = take(now, cost)
-                if passed:
-                    starts.append((now, cost))
-                return passed
+        class Noting(Schedule):
+            """Whoever starts moves `spent`, and nothing else does."""
 
-            def start(self, reservation: Any, now: float) -> bool:
-                passed = start(reservation, now)
-                if passed:
-                    starts.append((now, 1.0))
-                return passed
+            @property
+            def spent(self) -> float:
+                return self.at
 
-        self._schedule = Noting()  # type: ignore[assignment]
+            @spent.setter
+            def spent(self, at: float) -> None:
+                if hasattr(self, "at"):
+                    noted.append((here.now, 1.0))
+                self.at = at
+
+        limit._schedule = Noting(limit.rate / limit.per, limit.burst)
+        self._clock = swapped_clock(monotonic, time.sleep)
+
+    def __enter__(self) -> list[tuple[float, float]]:
+        self._clock.__enter__()
+        return self.noted
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("burst", [1, 20])
 def test_one_rate_for_two_asyncio_loops_a_trio_loop_and_four_threads(burst: int) -> None:
     """In every window at most burst + rate * T start, while waiters are cancelled and loops are blocked at random."""
-    limit = Witnessed(1000, burst=burst)
+    limit = RateLimit(1000, burst=burst)
     policy = Policy(limit)
     inside = Inside()
 
@@ -338,14 +350,15 @@ def test_one_rate_for_two_asyncio_loops_a_trio_loop_and_four_threads(burst: int)
                     if chance.random() < 0.05:
                         time.sleep(0.005)  # noqa: ASYNC251 - blocks the loop, so that its waiters wake late, together
 
-    together(
-        tasks("asyncio", 20, call),
-        tasks("asyncio", 20, call),
-        tasks("trio", 20, call),
-        *(repeatedly(40, lambda: policy.call(inside.blocking)) for _ in range(4)),
-    )
-    assert len(limit.starts) >= inside.total >= 160
-    assert worst_excess(limit.starts, 1000, burst) < 1e-4
+    with Starts(limit) as starts:
+        together(
+            tasks("asyncio", 20, call),
+            tasks("asyncio", 20, call),
+            tasks("trio", 20, call),
+            *(repeatedly(40, lambda: policy.call(inside.blocking)) for _ in range(4)),
+        )
+    assert len(starts) >= inside.total >= 160
+    assert worst_excess(starts, 1000, burst) < 1e-4
     assert limit.queued == 0
 
 
@@ -378,7 +391,7 @@ def test_a_blocked_loop_does_not_stall_the_others() -> None:
 
 def test_loops_that_are_closed_under_waiters_of_a_rate_limit() -> None:
     """Turns of the dead pass by: the living go on, and nobody is counted as waiting in the end."""
-    limit = Witnessed(5000, burst=1)
+    limit = RateLimit(5000, burst=1)
     policy = Policy(limit)
     inside = Inside()
 
@@ -386,8 +399,35 @@ def test_loops_that_are_closed_under_waiters_of_a_rate_limit() -> None:
         for turns in range(1, 8):
             abandon(functools.partial(policy.acall, inside.awaiting), 5, turns % 4)
 
-    together(die, *(repeatedly(50, lambda: policy.call(inside.blocking)) for _ in range(4)))
+    with Starts(limit) as starts:
+        together(die, *(repeatedly(50, lambda: policy.call(inside.blocking)) for _ in range(4)))
     gc.collect()
-    assert inside.total >= 200
-    assert worst_excess(limit.starts, 5000, 1) < 1e-3
+    assert len(starts) >= inside.total >= 200
+    assert worst_excess(starts, 5000, 1) < 1e-3
+    assert limit.queued == 0
+
+
+def test_cancelling_at_random_costs_no_throughput() -> None:
+    """Calls that are cancelled while they wait leave their turns to the others: the rate is used up, and kept."""
+    rate, burst, seconds = 400, 20, 1.0
+    limit = RateLimit(rate, burst=burst)
+    policy = Policy(limit)
+    end = time.monotonic() + seconds
+
+    async def call(number: int) -> None:
+        chance = random.Random(number)
+        while time.monotonic() < end:
+            with anyio.move_on_after(chance.random() * 0.15):
+                await policy.acall(anyio.lowlevel.checkpoint)
+
+    def block() -> None:
+        while time.monotonic() < end:
+            policy.call(lambda: None)
+
+    with Starts(limit) as starts:
+        together(tasks("asyncio", 20, call), tasks("asyncio", 20, call), tasks("trio", 20, call), block, block)
+    began = starts[0][0]
+    used = sum(1 for at, _ in starts if at < end)
+    assert used >= 0.8 * (burst + rate * (end - began))
+    assert worst_excess(starts, rate, burst) < 1e-4
     assert limit.queued == 0

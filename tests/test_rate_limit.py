@@ -26,6 +26,7 @@ from resilient_agents.errors import RateLimitedError, Rejected
 from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
 from tests.conftest import Events, Harness, ManualClock, run_on
+from tests.test_schedule import worst_excess
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -153,6 +154,23 @@ async def test_a_cost_of_nothing_never_waits(h: Harness) -> None:
     assert h.now() == before
 
 
+@LOOPS
+def test_a_cost_of_nothing_does_not_wait_behind_others_either(runtime: str) -> None:
+    """It takes nothing that those in line wait for."""
+    policy = Policy(RateLimit(1, cost=lambda price: price))
+
+    async def scenario() -> None:
+        await policy.acall(value, 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy(value), 1)
+            await anyio.sleep(0.5)
+            before = anyio.current_time()
+            await policy.acall(value, 0)
+            assert anyio.current_time() == before
+
+    run_on(runtime, scenario)
+
+
 @pytest.mark.parametrize("error", [KeyError("mine"), StopIteration("mine")])
 def test_what_a_cost_function_raises_comes_out_as_it_is(error: Exception) -> None:
     """An error of the user's is not dressed up; nothing was taken."""
@@ -245,6 +263,7 @@ def test_waiters_start_in_order(runtime: str) -> None:
     """First come, first served."""
     policy = Policy(RateLimit(1))
     order: list[tuple[int, float]] = []
+    began = 0.0
 
     async def work(number: int) -> None:
         order.append((number, round(anyio.current_time() - began)))
@@ -258,43 +277,121 @@ def test_waiters_start_in_order(runtime: str) -> None:
                 await anyio.lowlevel.checkpoint()
                 await anyio.lowlevel.checkpoint()
 
-    began = 0.0
     run_on(runtime, scenario)
     assert order == [(number, number) for number in range(5)]
 
 
 @LOOPS
-@pytest.mark.parametrize(("cancelled", "next_start"), [(2, 2), (1, 3)])
-def test_only_the_newest_turn_comes_back_when_it_is_cancelled(runtime: str, cancelled: int, next_start: int) -> None:
-    """The turn of any other waiter stays spent: a newcomer in its place would meet the last one."""
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_when_one_leaves_the_line_the_others_move_up(runtime: str, cancelled: int) -> None:
+    """Whichever of three waiters is cancelled: the others and a newcomer start one second apart, in order."""
     limit = RateLimit(1)
     policy = Policy(limit)
-    started: dict[str, float] = {}
+    started: list[tuple[str, float]] = []
 
     async def scenario() -> None:
         began = anyio.current_time()
         scopes = {number: anyio.CancelScope() for number in range(3)}
 
         async def work(name: str) -> None:
-            started[name] = round(anyio.current_time() - began)
+            started.append((name, round(anyio.current_time() - began, 3)))
 
         async def caller(number: int) -> None:
             with scopes[number]:
                 await policy.acall(work, str(number))
 
+        await policy.acall(value)
         async with anyio.create_task_group() as group:
             for number in range(3):
                 group.start_soon(caller, number)
                 await anyio.lowlevel.checkpoint()
                 await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.5)
             scopes[cancelled].cancel()
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
             group.start_soon(policy(work), "newcomer")
 
     run_on(runtime, scenario)
-    assert started["newcomer"] == next_start
+    names = [str(number) for number in range(3) if number != cancelled]
+    assert started == list(zip([*names, "newcomer"], [1.0, 2.0, 3.0], strict=True))
     assert limit.queued == 0
+
+
+@LOOPS
+def test_a_thousand_calls_that_are_cancelled_together_leave_no_trace(runtime: str) -> None:
+    """The next call starts as if they had never come, whatever the order they were cancelled in."""
+    limit = RateLimit(10)
+    policy = Policy(limit)
+
+    async def scenario() -> float:
+        async with anyio.create_task_group() as group:
+            for _ in range(1000):
+                group.start_soon(policy(value))
+            await anyio.sleep(0.05)
+            group.cancel_scope.cancel()
+        before = anyio.current_time()
+        await policy.acall(value)
+        return float(anyio.current_time() - before)
+
+    assert run_on(runtime, scenario) <= 0.1
+    assert limit.queued == 0
+
+
+@LOOPS
+def test_impatient_callers_use_the_rate_up(runtime: str) -> None:
+    """Calls that each give up after a while, and come again, get all that the rate allows between them."""
+    limit = RateLimit(10, burst=1)
+    policy = Policy(limit)
+    started: list[float] = []
+
+    async def scenario() -> None:
+        began = anyio.current_time()
+
+        async def work() -> None:
+            started.append(anyio.current_time() - began)
+
+        async def caller(patience: float) -> None:
+            while anyio.current_time() - began < 100:
+                with anyio.move_on_after(patience):
+                    await policy.acall(work)
+
+        async with anyio.create_task_group() as group:
+            for number in range(30):
+                group.start_soon(caller, 0.37 + 0.13 * number)
+
+    run_on(runtime, scenario)
+    assert sum(1 for at in started if at <= 100) >= 990
+    assert worst_excess([(at, 1.0) for at in started], 10, 1) < 1e-6
+    assert limit.queued == 0
+
+
+class Sees:
+    """Notes what the call says of its limits when it is over."""
+
+    cut_short: bool | None = None
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        try:
+            return await proceed(call)
+        finally:
+            self.cut_short = call.cut_short
+
+
+@LOOPS
+def test_a_limit_that_ends_the_wait_tells_nothing_of_the_callee(runtime: str) -> None:
+    """A call that is cancelled while it waits says so to the layers outside; one that came through does not."""
+    waits, starts = Sees(), Sees()
+    limit = RateLimit(1)
+
+    async def scenario() -> None:
+        await Policy(limit).acall(value)
+        with anyio.move_on_after(0.5):
+            await Policy(waits, limit).acall(value)
+        await Policy(starts, limit).acall(value)
+
+    run_on(runtime, scenario)
+    assert (waits.cut_short, starts.cut_short) == (True, False)
 
 
 def stand_still(seconds: float) -> None:
@@ -478,6 +575,7 @@ async def async_cost() -> float:
         ((True,), {}, "rate must be a number, got True"),
         ((1, 0), {}, "per must be more than 0 seconds, got 0"),
         (("1/s", 5), {}, "per must be left out when rate is a string, got 5"),
+        (("60/min", 30), {}, "per must be left out when rate is a string, got 30"),
         ((1,), {"burst": 0}, "burst must be more than 0, got 0"),
         ((10,), {"burst": 2, "cost": 3}, r"cost must be at most burst \(2\), or the call could never start, got 3"),
         ((1,), {"cost": 0}, "cost must be more than 0, got 0"),
@@ -587,3 +685,26 @@ def test_a_native_limiter_describes_itself() -> None:
         "per": 2,
     }
     assert repr(strategy) == "AsyncLimiter(5, 2)"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This AsyncLimiter:RuntimeWarning")
+def test_a_native_limiter_works_in_a_forked_child() -> None:
+    """The parent's loop does not run there."""
+    policy = Policy(native(AsyncLimiter(5, 1)))
+
+    async def main() -> int:
+        await policy.acall(value)
+        return await asyncio.to_thread(forked)
+
+    def forked() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if asyncio.run(policy.acall(value)) == "value" else 1)
+            except BaseException:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert asyncio.run(main()) == 0

@@ -81,14 +81,14 @@ def test_delay_tells_when_a_newcomer_would_start() -> None:
         assert schedule.reserve(0.0, 1.0).due == pytest.approx(told)
 
 
-def test_the_newest_reservation_comes_back() -> None:
-    """When the last in line leaves, the next newcomer gets its place."""
+def test_what_one_that_leaves_would_have_taken_is_there_for_newcomers() -> None:
+    """Whoever leaves the line, a newcomer counts those who still stand there."""
     schedule = Schedule(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
-    first, last = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0)
-    schedule.cancel(last)
-    assert schedule.delay(0.0, 1.0) == pytest.approx(2.0)
-    schedule.cancel(first)
+    line = [schedule.reserve(0.0, 1.0) for _ in range(3)]
+    for left, leaving in enumerate([line[2], line[0], line[1]]):
+        assert schedule.delay(0.0, 1.0) == pytest.approx(4.0 - left)
+        schedule.cancel(leaving)
     assert schedule.delay(0.0, 1.0) == pytest.approx(1.0)
     assert schedule.waiting == 0
 
@@ -104,13 +104,60 @@ def test_a_place_that_is_handed_back_hands_back_no_more_than_is_left() -> None:
     assert schedule.delay(2.0, 1.0) == pytest.approx(0.9)
 
 
-def test_any_other_reservation_stays_spent() -> None:
-    """When one in the middle leaves, a newcomer does not meet the last one at its time."""
+SOMEONE = object()
+"""A waiter, by which its holder can be woken."""
+
+
+def test_the_line_moves_up_when_one_leaves() -> None:
+    """The first in line is told its new time, the next one when that one has started, each once."""
     schedule = Schedule(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
-    first, last = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0)
-    schedule.cancel(first)
-    assert schedule.reserve(0.0, 1.0).due == pytest.approx(last.due + 1.0)
+    line = [schedule.reserve(0.0, 1.0, SOMEONE) for _ in range(4)]
+    assert schedule.moved_up(0.0) is None
+    schedule.cancel(line[0])
+    schedule.cancel(line[1])
+    assert schedule.moved_up(0.1) is line[2]
+    assert line[2].due == pytest.approx(1.0)
+    assert schedule.moved_up(0.1) is None
+    assert schedule.start(line[2], 1.0)
+    assert schedule.moved_up(1.0) is line[3]
+    assert line[3].due == pytest.approx(2.0)
+
+
+def test_the_next_in_line_does_not_pass_one_that_is_just_about_to_come() -> None:
+    """Between the time it is due and the moment it is back, its turn is its own."""
+    schedule = Schedule(rate=1.0, burst=2.0)
+    schedule.take(0.0, 2.0)
+    first, _ = schedule.reserve(0.0, 1.0, SOMEONE), schedule.reserve(0.0, 1.0, SOMEONE)
+    assert schedule.moved_up(first.due + 0.001) is None
+    assert not schedule.take(first.due + 0.001, 1.0)
+    assert schedule.start(first, first.due + 0.002)
+
+
+def test_one_that_cannot_be_told_keeps_its_time_and_holds_up_nobody() -> None:
+    """A thread sleeps until the time it knows: those after it, which can be told, move up past it."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    gone = schedule.reserve(0.0, 1.0, SOMEONE)
+    thread = schedule.reserve(0.0, 1.0)
+    task = schedule.reserve(0.0, 1.0, SOMEONE)
+    schedule.cancel(gone)
+    assert schedule.moved_up(0.0) is task
+    assert schedule.start(task, 1.0)
+    assert thread.due == pytest.approx(2.0)
+    assert schedule.start(thread, 2.0)
+
+
+def test_one_that_could_not_be_woken_is_passed_over() -> None:
+    """Its loop was closed: the next one is told instead."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    gone, dead, alive = (schedule.reserve(0.0, 1.0, SOMEONE) for _ in range(3))
+    schedule.cancel(gone)
+    assert schedule.moved_up(0.0) is dead
+    schedule.lost(dead)
+    assert schedule.moved_up(0.0) is alive
+    assert alive.due == pytest.approx(1.0)
 
 
 def test_those_who_wake_late_together_do_not_start_together() -> None:
@@ -195,10 +242,11 @@ def test_newcomers_are_told_the_truth_after_a_loop_came_late() -> None:
     on_time = [schedule.reserve(3.5, 1.0) for _ in range(2)]  # due at 4 and 5
     for each in late:
         schedule.start(each, 3.5)  # 3.5, and put back to 4.5 and 5.5
-    assert schedule.delay(3.5, 1.0) == pytest.approx(4.5)  # two more than were planned
+    assert schedule.delay(3.5, 1.0) == pytest.approx(5.0)  # 5.5, four more, itself
     for each in on_time:
         schedule.start(each, each.due)  # put back to 6.5 and 7.5
-    assert schedule.delay(5.0, 1.0) == pytest.approx(3.5)
+    assert schedule.start(late[1], 4.5)
+    assert schedule.delay(4.5, 1.0) == pytest.approx(4.0)
 
 
 def test_a_timer_that_fires_a_nanosecond_early_is_not_sent_back() -> None:
@@ -260,12 +308,12 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(cost=costs)
-    def someone_comes(self, cost: float) -> None:
+    @rule(cost=costs, waiter=st.sampled_from([None, SOMEONE]))
+    def someone_comes(self, cost: float, waiter: object) -> None:
         if self.schedule.take(self.now, cost):
             self.starts.append((self.now, cost))
         else:
-            self.waiting.append(self.schedule.reserve(self.now, cost))
+            self.waiting.append(self.schedule.reserve(self.now, cost, waiter))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -294,6 +342,16 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         leaving = data.draw(st.sampled_from(self.waiting))
         self.waiting.remove(leaving)
         self.schedule.cancel(leaving)
+
+    @rule(lost=st.booleans())
+    def the_line_moves_up(self, lost: bool) -> None:
+        dues = {id(each): each.due for each in self.waiting}
+        first = self.schedule.moved_up(self.now)
+        if first is not None:
+            assert first.waiter is not None
+            assert self.now <= first.due < dues[id(first)]
+            if lost:
+                self.schedule.lost(first)
 
     def wake(self, reservation: Reservation) -> None:
         before = reservation.due

@@ -31,7 +31,7 @@ def adapt(thing: Any) -> Strategy:
             return strategy
     described = f"the class {thing.__name__}, not an instance" if isinstance(thing, type) else f"{type(thing).__name__}"
     raise TypeError(
-        f"a strategy must be one of ours (Retry, CircuitBreaker, Bulkhead, RateLimit, Timeout, Fallback, Policy), "
-        f"a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, an anyio CapacityLimiter, "
+        f"a strategy must be one of ours (Retry, CircuitBreaker, Bulkhead, RateLimit, Timeout, Fallback, Hedge, "
+        f"Policy), a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, an anyio CapacityLimiter, "
         f"an aiolimiter AsyncLimiter, or an object with `execute(proceed, call)`; got {described}"
     )

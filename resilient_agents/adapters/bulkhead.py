@@ -7,22 +7,21 @@ import asyncio
 import functools
 import inspect
 import threading
-from asyncio import current_task
 from collections.abc import Callable
 from datetime import timedelta
-from threading import get_ident
 from typing import Any, Literal, NoReturn, cast
 from weakref import ref
 
 from resilient_agents import events
 from resilient_agents.adapters.permit_pool import (
+    GONE,
+    Kept,
     Owner,
-    Permit,
     PermitPool,
-    Slot,
     Ticket,
     running_loop,
     running_trio,
+    when_all_done,
 )
 from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
@@ -60,11 +59,11 @@ class Bulkhead:
             leaves some behind: such a slot comes back only when its thread ends. Coroutine functions run where they are
             called in either case.
 
-    A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because its thread or
-    task holds a slot of the full bulkhead already, or because it would block an event loop's own thread. That is known
-    of the thread or task that came in (with isolation="thread": of the worker), not of what it hands work to and waits
-    for: a `Timeout(thread=True)`, `asyncio.to_thread` or a nested `asyncio.run` inside a slot needs `max_wait`, or a
-    bulkhead of its own. A deadline that ends the wait raises its own error.
+    A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because it is made from
+    inside a call that holds a slot of the full bulkhead (or while iterating a stream that does), or because it would
+    block an event loop's own thread. What such a call hands to another thread or task and waits for is not known to be
+    inside: under `Timeout(thread=True)`, `asyncio.to_thread` or a task group, give it `max_wait` or a bulkhead of its
+    own. A deadline that ends the wait raises its own error.
 
     What a loop holds that was closed under its tasks is taken back when the slots run out; a loop that was stopped and
     not closed may go on, and keeps them.
@@ -109,52 +108,42 @@ class Bulkhead:
         """Run the rest of the call while holding a slot."""
         pool = self._pool
         held, free = pool.held, pool.free
-        owner: Owner
-        if not call.runtime.blocking:
-            try:
-                owner = ref(current_task())
-            except (RuntimeError, TypeError):  # on trio, or outside of any task
-                owner = _on_trio()
-        else:  # on a loop's own thread it is nobody's: many may begin there, and go on as awaitables together
-            owner = get_ident() if running_loop() is None else None
-        if owner is None or pool.queue or owner in held or not free:
-            slot = await self._slot(call, owner)
+        # `pool.claim` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
+        if pool.queue or not free:
+            slot = await self._slot(call)
         else:
             try:
                 free.pop()
             except IndexError:  # another thread was faster
-                slot = await self._slot(call, owner)
+                slot = await self._slot(call)
             else:
-                held[owner] = True
-                slot = owner
+                slot = next(pool.numbers)
+                held[slot] = running_loop()
         if self._workers is not None or call.closers is not None:
-            return await self._hold(proceed, call, slot, owner)
+            return await self._hold(proceed, call, slot)
         left_before = call.abandoned
         try:
             return await proceed(call)
         finally:
             if call.abandoned is not left_before:
                 self._give_back(call, slot, left_before)
-            elif held.pop(slot, False):  # `pool.give_back(slot)`, spelled out
-                free.append(True)
-                if pool.queue or type(slot) is Permit:
-                    pool.gave_back(slot)
+            elif held.pop(slot, GONE) is not GONE:
+                free.append(None)
+                if pool.queue:
+                    pool.serve()
 
-    async def _hold(self, proceed: Proceed, call: Call, slot: Slot, owner: Owner) -> Any:
+    async def _hold(self, proceed: Proceed, call: Call, slot: int) -> Any:
         """The same for streams, which hold the slot until they close, and for functions that run in threads of ours."""
         workers_before, left_before = call.workers, call.abandoned
-        loop = running_loop()
         kept = False
         try:
             if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                slot = self._pool.exchange(slot, Permit(None, loop))
-                call.workers = cast(Workers, _Crew(self._workers, self._pool, slot))
+                crew = _Crew(self._workers, self._pool, Kept(running_loop()))
+                slot = self._pool.keep(slot, crew.kept)
+                call.workers = cast(Workers, crew)
             result = await proceed(call)
             if call.closers is not None:
-                permit = Permit(owner, loop)
-                if isinstance(owner, int):
-                    permit.thread = ref(threading.current_thread())
-                slot = self._pool.exchange(slot, permit)
+                slot = self._pool.keep(slot, Kept(running_loop(), _this_task_or_thread()))
                 call.closers.append(lambda _: self._give_back(call, slot, left_before))
                 kept = True
             return result
@@ -163,26 +152,20 @@ class Bulkhead:
             if not kept:
                 self._give_back(call, slot, left_before)
 
-    def _give_back(self, call: Call, slot: Slot, left_before: tuple[Worker, ...]) -> None:
+    def _give_back(self, call: Call, slot: int, left_before: tuple[Worker, ...]) -> None:
         """Give the slot back when the last of the workers that were left behind inside has ended."""
         left = call.abandoned[len(left_before) :]
-        if not left:
-            self._pool.give_back(slot)
-            return
-        if not isinstance(slot, Permit):  # it is no longer the caller's
-            slot = self._pool.exchange(slot, Permit(None, None))
-        _when_all_done(left, functools.partial(self._pool.give_back, slot))
+        if left:
+            slot = self._pool.keep(slot, Kept(None))
+        when_all_done(left, functools.partial(self._pool.give_back, slot))
 
-    async def _slot(self, call: Call, owner: Owner) -> Slot:
+    async def _slot(self, call: Call) -> int:
         """A slot for a call that did not get one at first glance."""
-        blocks_loop = call.runtime.blocking and on_event_loop()
-        if blocks_loop:
-            owner = None  # as it is there; trio is not asked for each call
         loop = running_loop()
-        slot = self._pool.claim(owner, loop)
+        slot = self._pool.claim(loop)
         if slot is not None:
             return slot
-        if self._pool.held_by(owner):
+        if self._pool.keeps(_this_task_or_thread()) or _called_from_inside(self._pool):
             raise self._full(
                 call,
                 f"this task or thread holds one of its {self.limit} slots, all of which are taken, and would wait for "
@@ -191,16 +174,16 @@ class Bulkhead:
         if self.queue == 0 or self.max_wait == 0:
             nobody_waits = "queue=0" if self.queue == 0 else "max_wait=0"
             raise self._full(call, f"all of its {self.limit} slots are taken, and with {nobody_waits} nobody waits")
-        if blocks_loop:
+        if call.runtime.blocking and on_event_loop():
             raise self._full(
                 call,
                 f"all of its {self.limit} slots are taken, and a blocking call that waited for one on an event "
                 "loop's own thread would stop the loop; use `await policy.acall(...)`, an async function, or a "
                 "worker thread (`anyio.to_thread.run_sync`)",
             )
-        return await self._wait(call, loop, owner)
+        return await self._wait(call, loop)
 
-    async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None, owner: Owner) -> Slot:
+    async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
         pool = self._pool
         began = clock.monotonic()
         seconds = self.max_wait
@@ -209,7 +192,7 @@ class Bulkhead:
             seconds = max(0.0, limit.at - began) + (0.0 if call.runtime.blocking else _BEHIND)
         else:
             limit = None
-        ticket = Ticket(call.runtime.waiter(), loop, owner)
+        ticket = Ticket(call.runtime.waiter(), loop)
         if not pool.enqueue(ticket, self.queue):
             raise self._full(call, f"all of its {self.limit} slots are taken, and {self.queue} calls wait already")
         admitted = False
@@ -271,46 +254,57 @@ class Bulkhead:
 
 
 class _Crew:
-    """The bulkhead's workers for one call: whoever of them runs it holds its slot, and would wait for itself asking for
-    another."""
+    """The bulkhead's workers for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
 
-    __slots__ = ("_loop", "_permit", "_pool", "_running", "_workers", "abandon", "strategy")
+    __slots__ = ("_loop", "_pool", "_running", "_workers", "abandon", "kept", "strategy")
 
-    def __init__(self, workers: Workers, pool: PermitPool, permit: Permit) -> None:
+    def __init__(self, workers: Workers, pool: PermitPool, kept: Kept) -> None:
         self._workers = workers
         self._pool = pool
-        self._permit = permit
-        self._loop = permit.loop
+        self._loop = kept.loop
         self._running = 0
+        self.kept = kept
         self.abandon = workers.abandon
         self.strategy = workers.strategy
 
     def start(self, work: Callable[[], Any], policy: str) -> Worker:
-        def owning() -> Any:
-            self._pool.assign(self._permit, get_ident())
-            return work()
-
-        worker = self._workers.start(owning, policy)
-        self._permit.loop = None  # as long as a thread runs, a loop that is closed frees nothing
+        worker = self._workers.start(functools.partial(self.run, work), policy)
+        self.kept.loop = None  # as long as a thread runs, a loop that is closed frees nothing
         self._running += 1
         worker.on_done(self._done)
         return worker
 
+    def run(self, work: Callable[[], Any]) -> Any:
+        """On the worker's thread."""
+        return work()
+
     def _done(self) -> None:
-        self._pool.assign(self._permit, None)
         self._running -= 1
         if not self._running:
-            self._permit.loop = self._loop
+            self.kept.loop = self._loop
 
 
-def _on_trio() -> Owner:
+_INSIDE = (Bulkhead.execute.__code__, _Crew.run.__code__)
+
+
+def _called_from_inside(pool: PermitPool) -> bool:
+    """Is the call that asks made, in this thread or task, by one that is inside already?
+
+    Whoever would wait for itself stands further down the stack. To look there costs only a call that has to wait;
+    asking for the task that runs would cost each call more than all else here.
+    """
+    frame = inspect.currentframe()
+    found = 0  # the one that asks is among them
+    while frame is not None and found < 2:
+        if frame.f_code in _INSIDE and frame.f_locals["self"]._pool is pool:  # noqa: SLF001 - classes of this module
+            found += 1
+        frame = frame.f_back
+    return found > 1
+
+
+def _this_task_or_thread() -> Owner:
     trio = running_trio()
-    return None if trio is None else ref(trio.lowlevel.current_task())
-
-
-def _when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:
-    """Call `then` when the last of them has ended."""
-    if workers:
-        workers[0].on_done(lambda: _when_all_done(workers[1:], then))
-    else:
-        then()
+    task = trio.lowlevel.current_task() if trio is not None else None
+    if task is None and running_loop() is not None:
+        task = asyncio.current_task()
+    return ref(task or threading.current_thread())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,9 +9,10 @@ from typing import Any, Protocol
 import anyio
 
 from resilient_agents import events
-from resilient_agents.adapters.permit_pool import running_loop, running_trio
+from resilient_agents.adapters.permit_pool import running_loop, running_trio, when_all_done
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.clock import clock
+from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.threads import Worker
 
 __all__ = ["adapt_native"]
@@ -71,46 +71,52 @@ class _Semaphore:
 
 
 class _Native:
-    """The strategy. Locking: `_loop` and `_inside` are changed under `_lock`, so that two loops cannot both think it
-    theirs."""
+    """The strategy. Locking: what is known of the loop and of those inside is changed under `_lock`, so that two loops
+    cannot both think it theirs."""
 
     def __init__(self, native: anyio.CapacityLimiter | anyio.Semaphore, slots: _Slots) -> None:
         self._native = native
         self._slots = slots
-        self._lock = threading.RLock()
         self._loop: Any = None
-        self._inside = 0
+        self._inside: dict[object, bool] = {}  # and whether they hold a slot already
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's loop does not run, and what its calls hold is to be given back."""
+        self._lock = threading.RLock()
+        self._over = bool(self._inside)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
         loop = None if call.runtime.blocking else _loop_or_token()
         if loop is None:
             raise TypeError(
-                f"an anyio {self._kind} works in async code only: use Bulkhead, which works in blocking code too"
+                f"an anyio {self._kind} works in async code only: use Bulkhead, which works in blocking code too "
+                "(or `await policy.acall(...)`, if the function is async)"
             )
-        self._enter(loop)
         holder = object()
-        held = kept = False
+        self._enter(loop, holder)
+        kept = False
         left_before = call.abandoned
         try:
             if not self._take(holder):
                 began = clock.monotonic()
+                cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
                 await self._slots.wait(holder)
-                held = True
+                call.cut_short = cut_short
+                self._hold(holder)
                 waited = clock.monotonic() - began
                 if call.audience is not None:
                     call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
                 call.recheck(self, waited)
-            held = True
             result = await proceed(call)
             if call.closers is not None:
                 call.closers.append(lambda _: self._leave(call, loop, holder, left_before))
                 kept = True
             return result
         finally:
-            if not held:
-                self._exit()
-            elif not kept:
+            if not kept:
                 self._leave(call, loop, holder, left_before)
 
     def _take(self, holder: object) -> bool:
@@ -120,11 +126,19 @@ class _Native:
             if type(error).__name__ != "WouldBlock":  # anyio's, or trio's own, which anyio 4.0 lets through
                 raise
             return False
+        self._hold(holder)
         return True
 
-    def _enter(self, loop: Any) -> None:
+    def _hold(self, holder: object) -> None:
         with self._lock:
-            if loop is not self._loop:
+            if holder in self._inside:
+                self._inside[holder] = True
+
+    def _enter(self, loop: Any, holder: object) -> None:
+        with self._lock:
+            if loop is not self._loop or self._over:
+                if self._over or (_backend(self._loop) == "asyncio" and self._loop.is_closed()):
+                    self._take_back()
                 if self._inside:
                     raise TypeError(
                         f"this anyio {self._kind} is in use on another event loop, and works on one at a time: "
@@ -136,26 +150,36 @@ class _Native:
                         f"{_backend(loop)}: use Bulkhead, which works on both"
                     )
                 self._loop = loop
-            self._inside += 1
+            self._inside[holder] = False
 
-    def _exit(self) -> None:
-        with self._lock:
-            self._inside -= 1
+    def _take_back(self) -> None:
+        """The loop was closed under those inside, or this is a forked child: what they hold is free.
 
-    def _leave(self, call: Call, loop: Any, holder: object, left_before: Worker | None) -> None:
-        """Give the slot back: now, or when the worker thread that was left behind ends, but always on the loop."""
-
-        def leave() -> None:
+        One that waited is handed the slot of another that is given back, and can do nothing with it: so a slot is given
+        back for each of them.
+        """
+        self._over = False
+        inside, self._inside = self._inside, {}
+        for holder in inside:
             try:
                 self._slots.give_back(holder)
-            finally:
-                self._exit()
+            except (RuntimeError, AttributeError):  # what anyio and trio raise when they wake one without its loop
+                pass
 
-        left = call.abandoned
-        if left is None or left is left_before:
-            leave()
+    def _leave(self, call: Call, loop: Any, holder: object, left_before: tuple[Worker, ...]) -> None:
+        """Give the slot back: now, or when the last worker thread that was left behind ends, but always on the loop."""
+
+        def leave() -> None:
+            with self._lock:
+                holds = self._inside.pop(holder, False)
+            if holds:
+                self._slots.give_back(holder)
+
+        left = call.abandoned[len(left_before) :]
+        if left:
+            when_all_done(left, lambda: _post(loop, leave))
         else:
-            left.on_done(lambda: _post(loop, leave))
+            leave()
 
     @property
     def _kind(self) -> str:

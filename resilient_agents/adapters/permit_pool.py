@@ -8,17 +8,20 @@ anyio still does the waiting.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 import weakref
 from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.runtime import Waiter
+from resilient_agents.core.threads import Worker
 
-__all__ = ["Owner", "Permit", "PermitPool", "Slot", "Ticket", "running_loop", "running_trio"]
+__all__ = ["GONE", "Kept", "Owner", "PermitPool", "Ticket", "running_loop", "running_trio", "when_all_done"]
 
 running_loop = _get_running_loop
 """The asyncio loop that runs in this thread, or None. The public function raises instead, which is dear."""
@@ -36,52 +39,53 @@ def running_trio() -> Any:
     return trio
 
 
-Owner: TypeAlias = "int | weakref.ref[Any] | None"
-"""Who would wait for itself if it asked again: a thread by its identity, a task by a weak reference (which is never
-equal to one to a later task), or nobody."""
+Loop: TypeAlias = asyncio.AbstractEventLoop
+
+Owner: TypeAlias = "weakref.ref[Any]"
+"""A task or thread, by a weak reference: never equal to one to a later task or thread."""
 
 
-class Permit:
-    """A slot that is held in some other way than "by this thread or task, for as long as it is in this call".
+class Kept:
+    """What is known of a slot that is not held by a call that runs.
 
-    `loop`: the asyncio loop whose end would strand it, None where nothing can. `thread`: set when it may outlive the
-    thread that owns it, whose identity is then free for another.
+    `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: who would wait for itself if it
+    asked again, None for nobody.
     """
 
-    __slots__ = ("loop", "owner", "thread")
+    __slots__ = ("loop", "owner")
 
-    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.owner: Owner = owner
+    def __init__(self, loop: Loop | None, owner: Owner | None = None) -> None:
         self.loop = loop
-        self.thread: weakref.ref[threading.Thread] | None = None
-
-
-Slot: TypeAlias = "int | weakref.ref[Any] | Permit"
-"""What a holder gives back: its owner itself, which holds one slot in this way, or else a Permit."""
+        self.owner = owner
 
 
 class Ticket:
     """A place in the queue, and the slot once it is granted."""
 
-    __slots__ = ("loop", "owner", "slot", "waiter")
+    __slots__ = ("loop", "slot", "waiter")
 
-    def __init__(self, waiter: Waiter, loop: asyncio.AbstractEventLoop | None, owner: Owner) -> None:
+    def __init__(self, waiter: Waiter, loop: Loop | None) -> None:
         self.waiter = waiter
         self.loop = loop
-        self.owner = owner
-        self.slot: Slot | None = None
+        self.slot: int | None = None
 
+
+GONE = Kept(None)
+"""`held.pop(slot, GONE)` for a slot that was given back before."""
 
 _STOCK = 64
 
 
 class PermitPool:
-    """`limit` slots, handed out first come first served.
+    """`limit` slots, handed out first come first served. One that is handed out has a new number each time, so that
+    giving it back twice, or late, is harmless.
 
-    Locking: taking one from the stock and giving one back are single steps on `free` and `held`, atomic by themselves
-    (an owner is put into `held` by its own thread, or while it waits). The rest is changed under `_lock` only. Whoever
-    queues does so first and then looks at the stock; whoever gives back does so first and then looks at the queue; so
-    one of the two sees the other, and no wake-up is lost. Nobody is woken under the lock.
+    `held` tells of each slot the asyncio loop on which its holder runs, whose end would strand it, or more.
+
+    Locking: taking a slot from the stock (`free`) and giving one back are single steps on `free` and `held`, atomic by
+    themselves. The rest is changed under `_lock` only. Whoever queues does so first and then looks at the stock;
+    whoever gives back does so first and then looks at the queue; so one of the two sees the other, and no wake-up is
+    lost. Nobody is woken under the lock.
 
     The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So
     giving back and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step
@@ -91,33 +95,35 @@ class PermitPool:
     __slots__ = (
         "__weakref__",
         "_lock",
-        "_looks",
         "_loops",
         "_owned",
+        "_skip",
         "_unused",
         "_waiting",
         "free",
         "held",
         "limit",
+        "numbers",
         "queue",
     )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.numbers = itertools.count()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         """Start with full capacity and nobody waiting. Giving back a slot of before changes nothing."""
         self._lock = threading.RLock()
-        self.free: list[bool] = [True] * min(self.limit, _STOCK)
+        self.free: list[None] = [None] * min(self.limit, _STOCK)
         self._unused = self.limit - len(self.free)  # the rest of a large limit goes into stock when it is needed
-        self.held: dict[Slot, bool] = {}
-        self._owned: dict[Owner, list[Permit]] = {}
+        self.held: dict[int, Loop | Kept | None] = {}
+        self._owned: dict[Owner, int] = {}
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
-        self._waiting: dict[asyncio.AbstractEventLoop, int] = {}  # how many of the queue wait on each loop
-        self._loops: tuple[asyncio.AbstractEventLoop, ...] = ()
-        self._looks = 0
+        self._waiting: dict[Loop, int] = {}  # how many of the queue wait on each loop
+        self._loops: tuple[Loop, ...] = ()
+        self._skip = 0
 
     @property
     def in_use(self) -> int:
@@ -129,58 +135,48 @@ class PermitPool:
         """Callers that wait."""
         return len(self.queue)
 
-    def claim(self, owner: Owner, loop: asyncio.AbstractEventLoop | None) -> Slot | None:
+    def claim(self, loop: Loop | None) -> int | None:
         """A slot, unless all are held on living loops or somebody waits."""
         if not (self.free or self._unused):
             self._take_back_stranded()
         self._stock_up()
-        self._serve()
+        self.serve()
         if self.queue:
             return None
         try:
             self.free.pop()
         except IndexError:
             return None
-        return self._enter(owner, loop)
+        slot = next(self.numbers)
+        self.held[slot] = loop
+        return slot
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: int) -> None:
         """Return a slot, from any thread. Does nothing for one that was taken back or that the parent of this process
         took."""
-        if self.held.pop(slot, False):
-            self.free.append(True)
-            self.gave_back(slot)
+        holder = self.held.pop(slot, GONE)
+        if holder is not GONE:
+            self.free.append(None)
+            self._disown(holder)
+            if self.queue:
+                self.serve()
 
-    def gave_back(self, slot: Slot) -> None:
-        """What is left to do when it is back in stock."""
-        if type(slot) is Permit:
-            self._disown(slot)
-        if self.queue:
-            self._serve()
+    def keep(self, slot: int, kept: Kept) -> int:
+        """Another number for a slot that outlives its call."""
+        holder = self.held.pop(slot, GONE)
+        if holder is GONE:
+            return slot
+        self._disown(holder)
+        if kept.owner is not None:
+            with self._lock:
+                self._owned[kept.owner] = self._owned.get(kept.owner, 0) + 1
+        slot = next(self.numbers)
+        self.held[slot] = kept
+        return slot
 
-    def exchange(self, slot: Slot, permit: Permit) -> Permit:
-        """Hold a slot as `permit` from now on."""
-        if self.held.pop(slot, False):
-            if type(slot) is Permit:
-                self._disown(slot)
-            self._own(permit)
-            self.held[permit] = True
-        return permit
-
-    def assign(self, permit: Permit, owner: Owner) -> None:
-        """Somebody else works under this permit now."""
-        with self._lock:
-            self._disown(permit)
-            permit.owner = owner
-            if permit in self.held:
-                self._own(permit)
-
-    def held_by(self, owner: Owner) -> bool:
-        """Does this thread or task hold a slot?"""
-        if owner is None:
-            return False
-        return owner in self.held or any(
-            permit.thread is None or permit.thread() is not None for permit in self._owned.get(owner, ())
-        )
+    def keeps(self, owner: Owner) -> bool:
+        """Has this thread or task kept a slot?"""
+        return owner in self._owned
 
     def enqueue(self, ticket: Ticket, at_most: int | None) -> bool:
         """Wait in line, or be served at once where possible. False if `at_most` others wait already."""
@@ -192,24 +188,22 @@ class PermitPool:
             self.queue[ticket] = None
             if ticket.loop is not None:
                 self._waiting[ticket.loop] = self._waiting.get(ticket.loop, 0) + 1
-        self._serve()
+        self.serve()
         return True
 
-    def withdraw(self, ticket: Ticket) -> Slot | None:
+    def withdraw(self, ticket: Ticket) -> int | None:
         """Stop waiting. If the grant was faster, here is the slot: use it or give it back."""
         with self._lock:
             self._leave_queue(ticket)
             return ticket.slot
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Hand out what is in stock to those in line, and wake them."""
         while (ticket := self._grant()) is not None:
             if not ticket.waiter.wake():  # its loop was closed: the next one then
-                slot = ticket.slot
-                assert slot is not None
-                if self.held.pop(slot, False):  # else what is left of the waiter was collected, and gave it back
-                    if type(slot) is Permit:
-                        self._disown(slot)
-                    self.free.append(True)
+                assert ticket.slot is not None
+                if self.held.pop(ticket.slot, GONE) is not GONE:  # else what is left of it was collected, and gave back
+                    self.free.append(None)
 
     def _grant(self) -> Ticket | None:
         """Turn a slot of the stock over to the first in line, who is to be woken."""
@@ -223,33 +217,19 @@ class PermitPool:
                     return None
                 ticket = next(iter(self.queue), None)
                 if ticket is None or not self._leave_queue(ticket):  # collected between these lines
-                    self.free.append(True)
+                    self.free.append(None)
                     continue
-                ticket.slot = self._enter(ticket.owner, ticket.loop)
+                ticket.slot = slot = next(self.numbers)
+                self.held[slot] = ticket.loop
                 return ticket
             return None
 
-    def _enter(self, owner: Owner, loop: asyncio.AbstractEventLoop | None) -> Slot:
-        if owner is None or owner in self.held:
-            permit = Permit(owner, loop)
-            self._own(permit)
-            self.held[permit] = True
-            return permit
-        self.held[owner] = True
-        return owner
-
-    def _own(self, permit: Permit) -> None:
-        if permit.owner is not None:
+    def _disown(self, holder: Loop | Kept | None) -> None:
+        if type(holder) is Kept and holder.owner is not None:
             with self._lock:
-                self._owned.setdefault(permit.owner, []).append(permit)
-
-    def _disown(self, permit: Permit) -> None:
-        with self._lock:
-            owned = self._owned.get(permit.owner)
-            if owned is not None and permit in owned:
-                owned.remove(permit)
-                if not owned:
-                    del self._owned[permit.owner]
+                others = self._owned.pop(holder.owner, 0) - 1
+                if others > 0:
+                    self._owned[holder.owner] = others
 
     def _leave_queue(self, ticket: Ticket) -> bool:
         try:
@@ -269,7 +249,7 @@ class PermitPool:
             if self._unused and not self.free:
                 some = min(self._unused, _STOCK)
                 self._unused -= some
-                self.free.extend([True] * some)
+                self.free.extend([None] * some)
 
     def _take_back_stranded(self) -> None:
         """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
@@ -279,34 +259,29 @@ class PermitPool:
         So they are looked at when a loop was closed that was seen there, and apart from that only after so many calls
         that it does not matter.
         """
-        with self._lock:
-            self._looks -= 1
-            if self._looks > 0 and not any(loop.is_closed() for loop in self._loops):
-                return
-            slots = list(self.held)
-            self._looks = len(slots) // 4
-            loops: set[asyncio.AbstractEventLoop] = set()
-            stranded: list[Slot] = []
-            for slot in slots:
-                if isinstance(slot, int):
-                    continue
-                holder = slot if isinstance(slot, Permit) else slot()
-                loop = holder.loop if isinstance(holder, Permit) else _loop_of(holder)
-                if holder is None or (loop is not None and loop.is_closed()):
-                    stranded.append(slot)
-                elif loop is not None:
-                    loops.add(loop)
-            self._loops = tuple(loops)
-        for slot in stranded:
-            self.give_back(slot)
+        self._skip -= 1
+        if self._skip > 0 and not any(loop.is_closed() for loop in self._loops):
+            return
+        holders = list(self.held.items())
+        self._skip = len(holders) // 4
+        loops = {slot: holder.loop if isinstance(holder, Kept) else holder for slot, holder in holders}
+        closed = {loop for loop in set(loops.values()) if loop is not None and loop.is_closed()}
+        self._loops = tuple(loop for loop in set(loops.values()) - closed if loop is not None)
+        for slot, loop in loops.items():
+            if loop in closed:
+                self.give_back(slot)
 
     def _drop_stranded(self) -> None:
-        closed = [loop for loop in list(self._waiting) if loop.is_closed()]
+        closed = {loop for loop in list(self._waiting) if loop.is_closed()}
         if closed:
             for ticket in list(self.queue):
                 if ticket.loop in closed:
                     self._leave_queue(ticket)
 
 
-def _loop_of(task: Any) -> asyncio.AbstractEventLoop | None:
-    return task.get_loop() if isinstance(task, asyncio.Future) else None
+def when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:
+    """Call `then` when the last of these workers has ended."""
+    if workers:
+        workers[0].on_done(lambda: when_all_done(workers[1:], then))
+    else:
+        then()

@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from aiolimiter import AsyncLimiter
 
 from resilient_agents import events
+from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import on_event_loop
+from resilient_agents.core.runtime import Waiter, on_event_loop
 from resilient_agents.deadline import current
 from resilient_agents.durations import number
 from resilient_agents.durations import seconds as check_seconds
@@ -205,11 +206,10 @@ class RateLimit:
         if turn.waiter is None:
             await call.runtime.sleep(max(0.0, turn.due - now))
             return
-        while await turn.waiter.wait(max(0.0, turn.due - now)):
-            turn.waiter = call.runtime.waiter()
+        while turn.due > now + ROUNDING:
+            await _wait(turn.waiter, turn.due - now)
+            turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()
-            if turn.due <= now:
-                return
 
     def _tell_next(self, schedule: Schedule) -> None:
         """Wake the first in line, if its time has come nearer."""
@@ -287,6 +287,20 @@ class RateLimit:
         )
 
 
+async def _wait(waiter: Waiter, seconds: float) -> None:
+    """Wait to be woken, at most `seconds`. On asyncio without a cancel scope: in a loop that was closed, anyio would
+    keep the task that is in one for ever."""
+    loop = running_loop()
+    if loop is None:
+        await waiter.wait(seconds)
+        return
+    timer = loop.call_later(seconds, waiter.wake)
+    try:
+        await waiter.wait(None)
+    finally:
+        timer.cancel()
+
+
 def _spelled(rate: str) -> tuple[float, float]:
     """`rate` and `per` in seconds of a rate like "60/min"."""
     found = _SPELLED.fullmatch(rate)
@@ -306,18 +320,20 @@ class _Native:
 
     def __init__(self, limiter: AsyncLimiter) -> None:
         self._limiter = limiter
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child the parent's loop does not run."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call once the limiter lets it through."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
+        loop = running_loop()
         if loop is None or call.runtime.blocking:
             raise TypeError(
                 "an aiolimiter AsyncLimiter works in async code on asyncio only: use RateLimit, which works in "
-                "blocking code and on trio as well"
+                "blocking code and on trio as well (or `await policy.acall(...)`, if the function is async)"
             )
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():

@@ -10,8 +10,8 @@ it. That is a plan, and two things cross it:
 
 - Someone leaves. The line then moves up: the first in it is told its new, earlier time (`moved_up`), the next one when
   that one has started, and so on. Newcomers count only those who still stand there.
-- Someone comes late, because its event loop was blocked, or never, because that was closed. Its turn passes, little by
-  little, and it holds up nobody. When it does come, it goes first among those that are there, as the rate allows.
+- Someone comes late, because its event loop was blocked, or never, because that was closed. Its turn passes, and it
+  holds up nobody. When it does come, it goes first among those that are there, as the rate allows.
 
 Whatever was told, nothing starts against `spent`, what has really started.
 """
@@ -160,8 +160,9 @@ class Schedule:
                 continue
             if other.here:
                 return None  # it asks first, and then this is asked again
-            if other.due < now:
-                ahead += _unused(other, now)
+            if other.due < now:  # it is about to come, or dead
+                if not _passed(other, now):
+                    ahead += other.price
             elif other.waiter is not None:
                 due = max(now, self.spent + ahead + other.price - self.tolerance)
                 if other.due - due <= ROUNDING:
@@ -178,10 +179,7 @@ class Schedule:
         if not self._standing:
             return spent
         self._drop_passed(now)
-        if not self._standing:
-            return spent
-        first = self._line[0]
-        return spent + self._priced - first.price + _unused(first, now)
+        return spent + self._priced
 
     def _drop_passed(self, now: float) -> None:
         """Take those out of the head of the line who left, or whose turn has passed."""
@@ -189,17 +187,15 @@ class Schedule:
         while line:
             first = line[0]
             if first.standing:
-                if _unused(first, now) > 0.0:
+                if not _passed(first, now):
                     return
                 self.lost(first)
             del line[0]
 
 
-def _unused(reservation: Reservation, now: float) -> float:
-    """How much is left of its turn: less and less from the time it is due until it comes."""
-    if reservation.here or reservation.due >= now:
-        return reservation.price
-    return max(0.0, reservation.price - (now - reservation.due))
+def _passed(reservation: Reservation, now: float) -> bool:
+    """Has it let its turn pass, so that the next one is due?"""
+    return not reservation.here and reservation.due + reservation.price <= now
 
 
 def _comes(reservation: Reservation) -> bool:

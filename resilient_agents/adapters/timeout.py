@@ -82,11 +82,11 @@ class Timeout:
         now = clock.monotonic()
         if outer is not None and outer.at <= now + self.seconds:
             # Running into the outer limit tells nothing about the callee, unless it is this call's own and still whole.
-            call.cut_short = outer.call != id(call) or outer.at - now < WHOLE * outer.seconds
+            call.cut_short = outer.call != call.origin or outer.at - now < WHOLE * outer.seconds
             return proceed(call)
         call.cut_short = False
         limit = Deadline(now + self.seconds, self.seconds, outer, own=True)
-        limit.call = id(call)
+        limit.call = call.origin
         return self._limited(limit, proceed, call)
 
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resilient_agents import events
 from resilient_agents.classify import Failure, classify
 from resilient_agents.core.clock import clock
+from resilient_agents.core.fork import Lock
+from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
     from resilient_agents.core.runtime import Runtime
@@ -22,6 +24,7 @@ __all__ = [
     "NEUTRAL",
     "Audience",
     "Boxed",
+    "Branch",
     "Call",
     "Closer",
     "Neutral",
@@ -112,6 +115,10 @@ class Plan:
         return plan
 
 
+_counting = Lock()
+"""Held while an attempt takes its number: those of a hedged call begin in several threads."""
+
+
 class Audience:
     """Those who watch one call. Absent on the call, not merely silent, when nobody does."""
 
@@ -125,6 +132,12 @@ class Audience:
         self.fell_back = False
         self.judged: tuple[Any, bool] | None = None
         self.started = clock.monotonic()
+
+    def next_attempt(self) -> int:
+        """The number of an attempt that begins now, counted from 1."""
+        with _counting:
+            self.attempts += 1
+            return self.attempts
 
     def tell(self, event: events.Event) -> None:
         if self.recorder is not None:
@@ -184,6 +197,15 @@ class Call:
         """The policy's own name, else that of the function."""
         return self.plan.name or name_of(self.fn)
 
+    @property
+    def origin(self) -> int:
+        """Identity of the call, the same for all that was forked from it."""
+        return id(self)
+
+    def branch(self, strategy: Strategy) -> Branch:
+        """One of several passes through what is inside `strategy`, at the same time as others."""
+        return Branch(self, len(self.plan.rechecks.get(id(strategy), ())))
+
     def recheck(self, strategy: Strategy, waited: float) -> None:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
         `Rejected`."""
@@ -209,3 +231,56 @@ class Call:
                 raise broken
             finally:
                 broken = None
+
+
+class Branch(Call):
+    """One of several passes of a call that run at the same time, and how it ended.
+
+    Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
+    layers that want a second look are asked about it. `ended`: `result` stands, or `outcome`, which is an error;
+    `lost`: nobody wants it any more.
+    """
+
+    __slots__ = ("ended", "lost", "outcome", "outside", "parent", "result")
+
+    def __init__(self, parent: Call, outside: int) -> None:
+        super().__init__(parent.plan, parent.runtime, parent.fn, parent.args, parent.kwargs)
+        self.audience = parent.audience
+        self.waited = parent.waited
+        self.cut_short = parent.cut_short
+        self.workers = parent.workers
+        self.parent = parent
+        self.outside = outside
+        self.ended = False
+        self.lost = False
+        self.result: Any = None
+        self.outcome: BaseException | None = None
+
+    @property
+    def origin(self) -> int:
+        return self.parent.origin
+
+    def recheck(self, strategy: Strategy, waited: float) -> None:
+        self.waited += waited
+        if self.lost:  # in a thread of its own, where nothing else can stop it
+            raise Rejected(f"{self.name!r} was answered while this hedge waited", policy=self.name, strategy="hedge")
+        for position, recheck in enumerate(self.plan.rechecks.get(id(strategy), ())):
+            recheck(self._known_at(position))
+
+    def _known_at(self, position: int) -> Call:
+        """The call as the layer there knows it."""
+        call: Call = self
+        while isinstance(call, Branch) and position < call.outside:
+            call = call.parent
+        return call
+
+    def take(self) -> Any:
+        """The result or the error, once: the branch keeps neither."""
+        result, error = self.result, self.outcome
+        self.result = self.outcome = None
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # no cycle through the traceback

@@ -1,5 +1,5 @@
 """The two layers that exist only while somebody watches: the operation around everything, and the attempt inside the
-innermost Retry."""
+innermost Retry or Hedge."""
 
 from __future__ import annotations
 
@@ -54,11 +54,12 @@ def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
 
 
 async def attempt(proceed: Proceed, judge: Judge | None, call: Call) -> Any:
-    """One pass through what is inside the innermost Retry, whose `judge` may see a failure in a result."""
+    """One pass through what is inside the innermost Retry or Hedge. A `judge`, the retry, may see a failure in a
+    result."""
     audience = call.audience
     if audience is None:
         return await proceed(call)
-    audience.attempts = number = audience.attempts + 1
+    number = audience.next_attempt()
     started = clock.monotonic()
     audience.tell(AttemptStarted(audience.policy, number))
     ended: Exception | Neutral | None = NEUTRAL

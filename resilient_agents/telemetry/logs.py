@@ -1,9 +1,10 @@
 """The same story for those who have no OpenTelemetry: every event as a record of the standard `logging`.
 
-Severities: an attempt is info; what was handled or is only one attempt's end (a retry, a fallback, a limit, a refusal)
-a warning; an error that the caller sees an error; a circuit that opens an error, one that lets probes through a
-warning, one that closes info; the rest debug. The facts stand in `extra`, under the names that spans and metrics use
-(`%(resilient_agents.policy)s` in a format string). No message of an error, argument or result is ever in it.
+Severities: an attempt and a hedge are info; what was handled or is only one attempt's end (a retry, a fallback, a
+limit, a refusal) a warning; an error that the caller sees an error; a circuit that opens an error, one that lets probes
+through a warning, one that closes info; the rest debug. The facts stand in `extra`, under the names that spans and
+metrics use (`%(resilient_agents.policy)s` in a format string). No message of an error, argument or result is ever in
+it.
 """
 
 from __future__ import annotations
@@ -136,6 +137,10 @@ def _fell_back(event: events.FallbackUsed) -> Line:
     return WARNING, f"fallback used{_why(event.failure)}", _facts(event.failure)
 
 
+def _hedged(event: events.HedgeStarted) -> Line:
+    return INFO, f"hedge {event.hedge} started after {event.after:.3g} s", {names.DELAY: event.after}
+
+
 def _circuit_changed(event: events.CircuitChanged) -> Line:
     level = {"open": ERROR, "half-open": WARNING, "closed": INFO}[event.to_state]
     if event.shadow and level == ERROR:
@@ -177,6 +182,7 @@ _LINES: dict[type[events.Event], Callable[[Any], Line]] = {
     events.TimeoutExpired: _timed_out,
     events.LateResult: _late,
     events.FallbackUsed: _fell_back,
+    events.HedgeStarted: _hedged,
     events.CircuitOpened: _circuit_changed,
     events.CircuitHalfOpened: _circuit_changed,
     events.CircuitClosed: _circuit_changed,

@@ -215,7 +215,7 @@ EVENTS: Final = (
         (STRATEGY, LIMIT, LATE),
     ),
     SpanEvent(FALLBACK, "A fallback stands in for an error or a result.", (ERROR_TYPE,)),
-    SpanEvent(HEDGE, "A further attempt was started because the first was slow.", (DELAY, ATTEMPT)),
+    SpanEvent(HEDGE, "A further attempt was started because the one before is slow or has failed.", (DELAY, ATTEMPT)),
     SpanEvent(
         ATTEMPT_EVENT,
         "An attempt ended. Only with `configure(attempt_spans=False)`, in place of its span.",

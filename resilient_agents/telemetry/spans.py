@@ -34,6 +34,7 @@ from resilient_agents.events import (
     Event,
     FallbackUsed,
     GaveUp,
+    HedgeStarted,
     LateResult,
     RetryScheduled,
     TimeoutExpired,
@@ -134,6 +135,7 @@ class CallRecorder:
         "_gave_up",
         "_held",
         "_inner",
+        "_last",
         "_outer",
         "_recording",
         "_sink",
@@ -154,6 +156,7 @@ class CallRecorder:
         self._held: Context | None = None
         self._extra: Attributes | None = None
         self._attempts: dict[int, _Attempt] = {}
+        self._last = 0
         self._gave_up: str | None = None
         self._waited = 0.0
 
@@ -238,14 +241,18 @@ class CallRecorder:
                 if self._waited:
                     attributes[names.WAITED] = self._waited
                 _say_failure(span, attributes, event.failure)
-                for number in list(self._attempts):  # one that nobody ended: its task was lost
-                    self._attempts.pop(number).span.end()
+                for number in list(self._attempts):  # one that nobody ended: its task was lost, or its race in a thread
+                    attempt = self._attempts.pop(number, None)
+                    if attempt is not None:
+                        attempt.span.set_attribute(names.OUTCOME, "cancelled")
+                        attempt.span.end()
         finally:
             span.end()
 
     # --------------------------------------------------------------------------------------------------------- attempts
 
     def attempt_started(self, event: AttemptStarted) -> None:
+        self._last = event.attempt
         if not self._recording or not self._sink.attempt_spans or self._tracer is None:
             return
         outer = get_current()
@@ -320,10 +327,20 @@ class CallRecorder:
 
     def waited_for(self, event: Waited) -> None:
         self._waited += event.seconds
-        if self._attempts:
-            self._attempts[max(self._attempts)].waited += event.seconds
+        attempt = self._attempt()
+        if attempt is not None:
+            attempt.waited += event.seconds
         if event.strategy == "rate_limit" and self._sink.instruments is not None:
             self._sink.instruments.rate_limit_wait.record(event.seconds, self._with_extra(self._sink.start))
+
+    def _attempt(self) -> _Attempt | None:
+        """The attempt that is current here, else the newest: those of a hedged call run at the same time."""
+        attempts = dict(self._attempts)
+        inner = get_current()
+        for attempt in attempts.values():
+            if attempt.inner is inner:
+                return attempt
+        return attempts[max(attempts)] if attempts else None
 
     def timed_out(self, event: TimeoutExpired) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: event.strategy, names.LIMIT: event.limit})
@@ -334,6 +351,9 @@ class CallRecorder:
     def fell_back(self, event: FallbackUsed) -> None:
         self._add_event(names.FALLBACK, _kind(event.failure))
 
+    def hedged(self, event: HedgeStarted) -> None:
+        self._add_event(names.HEDGE, {names.DELAY: event.after, names.ATTEMPT: self._last + 1})
+
     def circuit_changed(self, event: CircuitChanged) -> None:
         attributes = transition(event)
         try:
@@ -343,8 +363,9 @@ class CallRecorder:
                 self._sink.instruments.transitions.add(1, attributes)
 
     def _add_event(self, name: str, attributes: Attributes) -> None:
-        if self._recording and self._span is not None:
-            self._span.add_event(name, attributes)
+        span = self._span
+        if self._recording and span is not None:
+            span.add_event(name, attributes)
 
     def _with_extra(self, attributes: Attributes) -> Attributes:
         return attributes if self._extra is None else {**self._extra, **attributes}
@@ -407,6 +428,7 @@ _HANDLERS: dict[type[Event], Callable[[CallRecorder, Any], None]] = {
     TimeoutExpired: CallRecorder.timed_out,
     LateResult: CallRecorder.came_late,
     FallbackUsed: CallRecorder.fell_back,
+    HedgeStarted: CallRecorder.hedged,
     CircuitOpened: CallRecorder.circuit_changed,
     CircuitHalfOpened: CallRecorder.circuit_changed,
     CircuitClosed: CallRecorder.circuit_changed,

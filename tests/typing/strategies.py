@@ -21,6 +21,7 @@ from resilient_agents import (
     DeadlineExceeded,
     Failure,
     Fallback,
+    Hedge,
     Policy,
     PolicyTimeoutError,
     RateLimit,
@@ -122,6 +123,11 @@ Timeout(1, thread="yes")  # type: ignore[arg-type]
 Fallback(lambda error, prompt: "sorry")
 Fallback(value=None, on=(is_transient, ResilienceError), when=lambda result: result is None)
 Fallback("sorry")  # type: ignore[arg-type]
+
+Hedge(0.5)
+Hedge(timedelta(milliseconds=500), extra=2, on=(is_transient, KeyError))
+Hedge("1")  # type: ignore[arg-type]
+Hedge(1, extra="2")  # type: ignore[arg-type]
 
 Policy(
     tenacity.Retrying(),

@@ -1,0 +1,277 @@
+"""Several passes of one call at the same time, and the one that decides it.
+
+In async code a branch is a task: once the race is decided, the others are cancelled and awaited. In blocking code it is
+a daemon thread, which cannot be stopped: the others are left behind (`call.abandoned`), and whoever holds a slot for
+them gives it back when they end. What decides comes out as itself, never in an ExceptionGroup. Results that nobody
+wants are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from resilient_agents.core.call import Branch, Call, Proceed, name_of
+from resilient_agents.core.clock import clock
+from resilient_agents.core.runtime import Expired, Waiter, discard, is_awaitable, unfinished
+from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.deadline import current
+from resilient_agents.errors import Rejected
+
+__all__ = ["Race", "race"]
+
+CLOSING_SECONDS = 5.0
+"""How long closing what nobody wants may hold up an async call."""
+
+Referee = Callable[["Race"], Awaitable[Branch | None]]
+
+
+class _Lanes(Protocol):
+    """Where branches run, in one colour."""
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool: ...
+
+
+class Race:
+    """The branches of one call, and those of them that have ended, in that order.
+
+    Locking: `_lock` makes one step of the end of a branch and the look whether anybody still wants to know; nothing of
+    the user's runs under it.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.branches: list[Branch] = []
+        self.lanes: _Lanes
+        self.over = False
+        self.kept: Any = None
+        self._call = call
+        self._lock = threading.Lock()
+        self._ended: deque[Branch] = deque()
+        self._waiter: Waiter | None = None
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool:
+        """Let `proceed(branch)` run. False when there is no thread for it."""
+        self.branches.append(branch)
+        if self.lanes.start(branch, proceed):
+            return True
+        self.branches.remove(branch)
+        return False
+
+    async def next(self, seconds: float | None) -> Branch | None:
+        """The next branch that ended, None when none does within `seconds`.
+
+        Raises Expired in blocking code when the limit in force passes first.
+        """
+        runtime = self._call.runtime
+        self._waiter = waiter = runtime.waiter()  # before the look, so that no end goes unheard
+        limit = current() if runtime.blocking else None
+        left = None if limit is None else limit.at - clock.monotonic()
+        first = left is not None and (seconds is None or left < seconds)
+        if not self._ended:
+            await waiter.wait(left if first else seconds)
+        if self._ended:
+            return self._ended.popleft()
+        if first and limit is not None:
+            limit.fired = _fired
+            raise Expired(limit)
+        return None
+
+    def end(self, branch: Branch) -> bool:
+        """`branch` has ended. False when nobody wants to know any more."""
+        with self._lock:
+            branch.ended = True
+            if self.over:
+                return False
+            self._ended.append(branch)
+        if self._waiter is not None:
+            self._waiter.wake()
+        return True
+
+    def decide(self, winner: Branch | None) -> list[Branch]:
+        """From now on nobody wants to know. Returns the branches that still run."""
+        with self._lock:
+            self.over = True
+            for branch in self.branches:
+                branch.lost = branch is not winner
+            return [branch for branch in self.branches if not branch.ended]
+
+
+def _fired() -> bool:
+    return True
+
+
+async def race(call: Call, proceed: Proceed, workers: Workers, referee: Referee) -> Any:
+    """What comes of the branch that `referee(race)` returns, having started some and waited for them; without one, in
+    blocking code for want of a thread, `proceed(call)` here."""
+    contest = Race(call)
+    winner: Branch | None = None
+    failed: BaseException | None = None
+    threads: _Threads | None = None
+    try:
+        if call.runtime.blocking:
+            contest.lanes = threads = _Threads(contest, workers)
+            winner = await referee(contest)
+        else:
+            async with anyio.create_task_group() as group:
+                contest.lanes = _Tasks(contest, group)
+                try:
+                    winner = await referee(contest)
+                except BaseException as error:
+                    if isinstance(error, anyio.get_cancelled_exc_class()):
+                        raise
+                    failed = error  # raised outside of the group, which would wrap it
+                contest.decide(winner)
+                group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        if winner is None:
+            return await proceed(call)
+        contest.kept = winner.take()
+        return contest.kept
+    finally:
+        failed = None
+        running = contest.decide(winner)
+        if threads is not None:
+            threads.leave(call, running)
+        _hand_back(call, contest, winner)
+        unwanted = _unwanted(contest)
+        if unwanted:
+            if threads is not None:
+                _close_all(unwanted)
+            else:
+                await _aclose_all(unwanted)
+        del contest.lanes, winner, unwanted, running  # the two refer to each other
+
+
+def _hand_back(call: Call, contest: Race, winner: Branch | None) -> None:
+    """What the layers outside want to know of the branches."""
+    for branch in contest.branches:
+        call.abandoned += branch.abandoned
+        if branch.error is not None:
+            call.error = branch.error
+    tells = winner or next(iter(contest.branches), None)
+    if tells is not None:
+        call.waited = tells.waited
+        call.cut_short = tells.cut_short
+
+
+def _unwanted(contest: Race) -> list[Any]:
+    """The results of the branches that ended and were not chosen. No branch keeps anything of the user's."""
+    results: list[Any] = []
+    for branch in contest.branches:
+        if branch.ended:
+            _add_unwanted(branch, contest.kept, results)
+    contest.branches.clear()
+    return results
+
+
+def _add_unwanted(branch: Branch, kept: Any, results: list[Any]) -> None:
+    result, branch.result = branch.result, None
+    branch.outcome = branch.error = None
+    if result is not None and result is not kept:
+        results.append(result)
+
+
+class _Tasks:
+    def __init__(self, contest: Race, group: TaskGroup) -> None:
+        self._contest = contest
+        self._group = group
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool:
+        self._group.start_soon(self._run, branch, proceed)
+        return True
+
+    async def _run(self, branch: Branch, proceed: Proceed) -> None:
+        try:
+            branch.result = await proceed(branch)
+        except anyio.get_cancelled_exc_class() as error:
+            # asyncio lets anybody raise it, and then it is an answer like any other. trio does not.
+            if self._contest.over or not isinstance(error, asyncio.CancelledError):
+                raise
+            branch.outcome = error
+        except BaseException as error:  # carried to the task that called
+            branch.outcome = error
+        self._contest.end(branch)
+
+
+class _Threads:
+    def __init__(self, contest: Race, workers: Workers) -> None:
+        self._contest = contest
+        self._workers = workers
+        self._started: dict[int, Worker] = {}
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool:
+        try:
+            worker = self._workers.start(partial(self._run, branch, proceed), branch.name)
+        except Rejected:
+            return False
+        self._started[id(branch)] = worker
+        worker.on_done(partial(self._done, branch))
+        return True
+
+    def leave(self, call: Call, running: list[Branch]) -> None:
+        """Nobody waits for these any more."""
+        for branch in running:
+            worker = self._started[id(branch)]
+            self._workers.abandon(worker)
+            call.abandoned += (worker,)
+
+    def _run(self, branch: Branch, proceed: Proceed) -> None:
+        try:
+            chain: Coroutine[Any, Any, Any] = proceed(branch)  # type: ignore[assignment]  # chains are coroutines
+            try:
+                signal = chain.send(None)
+            except StopIteration as done:
+                branch.result = done.value
+            else:
+                unfinished(chain, signal, partial(_refuse_awaitable, branch))
+        except BaseException as error:  # carried to the thread that waits
+            branch.outcome = error
+        if branch.lost:  # here rather than when done: by then the thread counts as free
+            self._drop(branch)
+
+    def _done(self, branch: Branch) -> None:
+        if not self._contest.end(branch):
+            self._drop(branch)
+
+    def _drop(self, branch: Branch) -> None:
+        unwanted: list[Any] = []
+        _add_unwanted(branch, self._contest.kept, unwanted)
+        _close_all(unwanted)
+
+
+def _refuse_awaitable(call: Call, chain: Any) -> Any:
+    discard(chain)
+    raise TypeError(
+        f"{name_of(call.fn)} returned an awaitable, and what is hedged in a blocking call runs in threads: "
+        f"use `await policy.acall(...)`, or decorate an async function"
+    )
+
+
+def _close_all(unwanted: list[Any]) -> None:
+    for result in unwanted:
+        with suppress(Exception):
+            close = getattr(result, "close", None)
+            if callable(close):
+                closing = close()
+                if is_awaitable(closing):
+                    discard(closing)
+
+
+async def _aclose_all(unwanted: list[Any]) -> None:
+    with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+        for result in unwanted:
+            with suppress(Exception):
+                close = getattr(result, "aclose", None) or getattr(result, "close", None)
+                if callable(close):
+                    closing: Any = close()
+                    if is_awaitable(closing):
+                        await closing

@@ -1,0 +1,138 @@
+"""`Hedge`: a second request when the first is slow, and the answer of whichever is first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+from resilient_agents.classify import is_transient
+from resilient_agents.core.call import Branch, Call, Proceed, unboxed
+from resilient_agents.core.clock import clock
+from resilient_agents.core.match import Match, ask, matcher, names
+from resilient_agents.core.race import Race, race
+from resilient_agents.core.threads import Workers
+from resilient_agents.deadline import current
+from resilient_agents.durations import positive_int, seconds
+from resilient_agents.errors import Rejected
+from resilient_agents.events import HedgeStarted
+
+__all__ = ["Hedge"]
+
+MAX_THREADS = 256
+"""Blocking requests that one Hedge runs at a time."""
+
+MAX_ABANDONED = 32
+"""Blocking requests that lost and still run; at this many, calls are made without a hedge."""
+
+
+class Hedge:
+    """When no answer has come `after` seconds (float or timedelta), ask again without giving up on the first request.
+
+    At most `extra` further requests (hedges; default 1) start, one each `after` seconds, and one at once when a request
+    fails with an error that `on` chooses (a type, a predicate or a tuple of these; default: transient ones). The first
+    result is the result of the call; the other requests are cancelled and awaited, and results that come all the same
+    are closed (`aclose` or `close`). When all fail, the error of the first request comes out. An error outside of `on`
+    ends the call at once. A hedge that a layer inside refuses (no slot, no token, open circuit) changes nothing for
+    the other requests, but no further ones start. `after=0` starts all of them at once.
+
+    The function must bear being called twice at the same time with the same arguments. In async code each request is a
+    task. In blocking code each is a daemon thread with the caller's context variables; a thread cannot be stopped, so a
+    request that lost runs to its end behind the caller's back, and what is held for it comes back then. With 32 of
+    those, or 256 running ones, calls are made without a hedge, in the caller's own thread.
+
+    A stream cannot be hedged: TypeError. So is a plain function that returns an awaitable in a blocking call. Raises
+    TypeError or ValueError, when built, for options of a wrong type or value.
+    """
+
+    owns_attempts: ClassVar[bool] = True
+    races: ClassVar[bool] = True
+
+    def __init__(self, after: float | timedelta, *, extra: int = 1, on: Match = is_transient) -> None:
+        self.after = seconds(after, "after")
+        self.extra = positive_int(extra, "extra")
+        self._on = on
+        self._matches = matcher(on)
+        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "hedge")
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        if call.closers is not None:
+            raise TypeError(
+                f"the stream of {call.name!r} cannot be hedged, since it belongs to the task that opened it: "
+                f"put the Hedge around a function that returns a whole answer, and give the stream a policy without one"
+            )
+        return await race(call, proceed, self._workers, partial(self._referee, proceed, call))
+
+    async def _referee(self, proceed: Proceed, call: Call, contest: Race) -> Branch | None:
+        """Start one after the other and return the branch that decides; None when not even the first found a thread."""
+        primary = call.branch(self)
+        if not contest.start(primary, proceed):
+            return None
+        began = clock.monotonic()
+        started = failed = 0
+        left = self.extra
+        while True:
+            ended = await contest.next(max(0.0, began + self.after - clock.monotonic()) if left else None)
+            if ended is not None:
+                if self._decides(call, ended, first=ended is primary):
+                    return ended
+                failed += 1
+                if isinstance(ended.outcome, Rejected) and ended is not primary:
+                    left = 0
+            if left:
+                now = clock.monotonic()
+                if contest.start(call.branch(self), partial(_tell, proceed, started + 1, now - began)):
+                    began = now
+                    started += 1
+                    left -= 1
+                else:
+                    left = 0
+            if failed > started:
+                return primary
+
+    def _decides(self, call: Call, ended: Branch, *, first: bool) -> bool:
+        """Does the end of this branch settle the call?"""
+        error = ended.outcome
+        try:
+            if not isinstance(error, Exception):
+                return True
+            error = unboxed(error)
+            if isinstance(error, Rejected) and not first:
+                return False
+            if not ask(self._matches, error, error):
+                return True
+            if current() is not None:
+                call.error = error
+            return False
+        finally:
+            error = None
+
+    def describe(self) -> dict[str, Any]:
+        """The options as plain data, and how many blocking requests that lost still run."""
+        return {
+            "strategy": "hedge",
+            "after": self.after,
+            "extra": self.extra,
+            "on": names(self._on),
+            "abandoned": self._workers.abandoned,
+        }
+
+    def __repr__(self) -> str:
+        parts = [f"{self.after:g}"]
+        if self.extra != 1:
+            parts.append(f"extra={self.extra}")
+        if self._on is not is_transient:
+            found = names(self._on)
+            parts.append(f"on=({', '.join(found)})" if len(found) > 1 else f"on={found[0]}")
+        return f"Hedge({', '.join(parts)})"
+
+    def __reduce__(self) -> Any:
+        return partial(Hedge, self.after, extra=self.extra, on=self._on), ()  # its threads belong to this process
+
+
+def _tell(proceed: Proceed, number: int, after: float, branch: Call) -> Awaitable[Any]:
+    """The beginning of a hedge, told where it runs, so that what it does comes after."""
+    if branch.audience is not None:
+        branch.audience.tell(HedgeStarted(branch.audience.policy, number, after))
+    return proceed(branch)
