@@ -279,8 +279,12 @@ def test_a_stop_iteration_of_the_users() -> None:
     def work() -> None:
         raise StopIteration(7)
 
+    def predicate(error: Exception) -> bool:
+        seen.append(error)
+        return False
+
     with pytest.raises(StopIteration) as caught:
-        Policy(Hedge(LONG, on=lambda error: bool(seen.append(error)))).call(work)
+        Policy(Hedge(LONG, on=predicate)).call(work)
     assert caught.value.value == 7
     assert [type(error) for error in seen] == [StopIteration]
 
@@ -429,9 +433,9 @@ def test_a_breaker_outside_gets_its_probe_back(runtime: str) -> None:
         outer, slots = CircuitBreaker(half_open_calls=1, reset_timeout=1000), Bulkhead(1)
         policy = Policy(outer, Hedge(1), slots)
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(slots).acall, anyio.sleep, 5)
+            group.start_soon(Policy(slots)(anyio.sleep), 5)
             await anyio.lowlevel.checkpoint()
-            group.start_soon(policy.acall, Server(h, (3, 1), (3, 1)))
+            group.start_soon(policy(Server(h, (3, 1), (3, 1)).__call__))
             await anyio.sleep(3)
             outer.half_open()
         assert outer.state == "closed"
@@ -755,12 +759,14 @@ def test_an_awaitable_in_a_blocking_call_is_refused() -> None:
     async def later() -> int:
         return 1
 
-    guarded = Policy(Hedge(LONG))(lambda: later())
-    with pytest.raises(TypeError, match=r"acall"):
-        guarded()
-    with pytest.raises(TypeError, match=r"acall"):
-        Policy(Hedge(LONG)).call(later)
-    assert asyncio.run(Policy(Hedge(LONG)).acall(lambda: later())) == 1
+    def undeclared() -> Any:
+        return later()
+
+    policy = Policy(Hedge(LONG))
+    for call in (policy(undeclared), lambda: policy.call(undeclared)):
+        with pytest.raises(TypeError, match=r"await policy\.acall"):
+            call()
+    assert asyncio.run(policy.acall(undeclared)) == 1
 
 
 def test_many_blocking_races_leak_nothing() -> None:
@@ -828,8 +834,9 @@ def test_the_events_of_a_hedged_call(runtime: str) -> None:
         assert [event.attempt for event in seen.of(AttemptStarted)] == [1, 2, 3]
         ended = sorted((event.attempt, event.outcome) for event in seen.of(AttemptEnded))
         assert ended == [(1, "failure"), (2, "cancelled"), (3, "success")]
-        assert seen[-1] is seen.of(CallEnded)[0]
-        assert (seen[-1].attempts, seen[-1].outcome) == (3, "success")
+        (end,) = seen.of(CallEnded)
+        assert seen[-1] is end
+        assert (end.attempts, end.outcome) == (3, "success")
 
     on(runtime, scenario)
 
