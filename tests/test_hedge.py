@@ -32,8 +32,9 @@ from resilient_agents import (
     deadline,
     fixed,
 )
-from resilient_agents.core.call import Call, Plan
-from resilient_agents.core.runtime import BLOCKING
+from resilient_agents.core.call import Branch, Call, Plan
+from resilient_agents.core.race import Race, race
+from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, HedgeStarted
 from resilient_agents.strategies import hedge as module
@@ -79,6 +80,10 @@ class Server:
 
 def on(runtime: str, scenario: Callable[[Harness], Any]) -> Any:
     return run_on(runtime, lambda: scenario(Harness(runtime)))
+
+
+def guarded(policy: Policy, work: Callable[..., Any]) -> Callable[..., Any]:
+    return policy(work)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -291,13 +296,15 @@ def test_a_stop_iteration_of_the_users() -> None:
 
 def test_a_cancelled_error_of_the_functions_own() -> None:
     """On asyncio a function may raise CancelledError without being cancelled; it comes out."""
+    error = asyncio.CancelledError("own")
 
     async def work() -> None:
-        raise asyncio.CancelledError("own")
+        raise error
 
     async def scenario() -> None:
-        with pytest.raises(asyncio.CancelledError, match="own"):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await Policy(Hedge(LONG)).acall(work)
+        assert caught.value is error
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
@@ -373,9 +380,53 @@ def test_a_total_limit_outside(runtime: str) -> None:
         assert breaker.state == "open"
 
         breaker = CircuitBreaker(failures=1)
-        with pytest.raises(PolicyTimeoutError):  # both limits the same: it is still this call's own
-            await Policy(Timeout(10), Hedge(20), breaker, Timeout(10)).acall(anyio.sleep, 100)
-        assert breaker.state == "open"
+        for policy in (
+            Policy(Timeout(10), Hedge(20), breaker, Timeout(10)),
+            Policy(Hedge(20, on=KeyError), Timeout(10), breaker, Timeout(10)),
+        ):  # both limits the same: it is still this call's own
+            breaker.close()
+            with pytest.raises(PolicyTimeoutError):
+                await policy.acall(anyio.sleep, 100)
+            assert breaker.state == "open"
+
+    on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_the_last_error_of_a_retry_inside(runtime: str) -> None:
+    """A Timeout around tells of the last real error that a Retry inside has seen."""
+
+    async def scenario(h: Harness) -> None:
+        error = ConnectionError()
+        with pytest.raises(PolicyTimeoutError) as caught:
+            await Policy(Timeout(10), Hedge(50), Retry(2, wait=fixed(0))).acall(Server(h, error, (100, 0)))
+        assert caught.value.__cause__ is error
+
+    on(runtime, scenario)
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_what_a_breaker_outside_knows(runtime: str, hedged: bool) -> None:
+    """A breaker outside judges as it does without a Hedge: queueing is not slow, an attempt cut short is neutral."""
+    between = (Hedge(500),) if hedged else ()
+
+    class Pause:
+        async def execute(self, proceed: Any, call: Call) -> Any:
+            await call.runtime.sleep(5)
+            return await proceed(call)
+
+    async def scenario(h: Harness) -> None:
+        breaker, slots = CircuitBreaker(failures=None, slow_call=2, minimum_calls=1), Bulkhead(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(guarded(Policy(slots), anyio.sleep), 5)
+            await anyio.lowlevel.checkpoint()
+            assert await Policy(breaker, *between, slots).acall(Server(h, (1, "answer"))) == "answer"
+        assert breaker.state == "closed"
+        breaker = CircuitBreaker(failures=1)
+        with pytest.raises(PolicyTimeoutError):
+            await Policy(Timeout(10), breaker, *between, Pause(), Timeout(20)).acall(anyio.sleep, 100)
+        assert breaker.state == "closed"
 
     on(runtime, scenario)
 
@@ -433,9 +484,9 @@ def test_a_breaker_outside_gets_its_probe_back(runtime: str) -> None:
         outer, slots = CircuitBreaker(half_open_calls=1, reset_timeout=1000), Bulkhead(1)
         policy = Policy(outer, Hedge(1), slots)
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(slots)(anyio.sleep), 5)
+            group.start_soon(guarded(Policy(slots), anyio.sleep), 5)
             await anyio.lowlevel.checkpoint()
-            group.start_soon(policy(Server(h, (3, 1), (3, 1)).__call__))
+            group.start_soon(guarded(policy, Server(h, (3, 1), (3, 1)).__call__))
             await anyio.sleep(3)
             outer.half_open()
         assert outer.state == "closed"
@@ -727,6 +778,59 @@ def test_a_lost_branch_is_refused_after_waiting() -> None:
     with pytest.raises(Exception, match="answered while this hedge waited"):
         branch.recheck(hedge, 1.0)
     assert (branch.waited, call.waited) == (2.0, 0.0)
+
+
+def test_a_result_is_closed_while_its_thread_is_still_busy(slow: Slow) -> None:
+    """Nothing else is given to a thread that closes what nobody wants."""
+    hedge, busy = Hedge(TINY), []
+
+    class Watching(Answer):
+        def close(self) -> None:
+            busy.append(hedge._workers._busy)
+            super().close()
+
+    slow.answer = Watching()
+    assert Policy(hedge).call(slow) == "quick"
+    eventually(lambda: hedge._workers._busy == 1)
+    slow.let_go.set()
+    eventually(lambda: slow.answer.closed == 1)
+    assert busy == [1]
+
+
+def test_a_slot_outside_for_what_a_limit_inside_left_behind(slow: Slow) -> None:
+    """A slot outside comes back when the thread ends that a Timeout inside left behind."""
+    outside = Bulkhead(1)
+    assert Policy(outside, Hedge(LONG), Timeout(TINY, thread=True)).call(slow) == "quick"
+    assert outside.in_use == 1
+    slow.let_go.set()
+    eventually(lambda: outside.in_use == 0)
+
+
+async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
+    """A result that is there already when the other one is chosen is closed, and what closing raises is dropped."""
+
+    class Broken(Answer):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError
+
+    hedge, answers = Hedge(LONG), [Broken(), Broken()]
+    call = Call(Plan("p"), BLOCKING if h.blocking else ASYNC, len, (), {})
+    queue = iter(answers)
+
+    async def proceed(_: Call) -> Broken:
+        return next(queue)
+
+    async def referee(contest: Race) -> Branch | None:
+        first = call.branch(hedge)
+        contest.start(first, proceed)
+        await contest.next(PATIENCE)
+        contest.start(call.branch(hedge), proceed)
+        await contest.next(PATIENCE)
+        return first
+
+    assert await race(call, proceed, hedge._workers, referee) is answers[0]
+    assert [answer.closed for answer in answers] == [0, 1]
 
 
 @pytest.mark.parametrize(("threads", "behind"), [(1, 32), (256, 0)])

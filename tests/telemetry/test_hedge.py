@@ -63,7 +63,7 @@ def test_a_wait_belongs_to_the_attempt_that_waited(runtime: str, sdk: Sdk) -> No
     slots = Bulkhead(2)
 
     async def scenario() -> None:
-        other = Policy(slots, name="other")(anyio.sleep)
+        other: Any = Policy(slots, name="other")(anyio.sleep)
         async with anyio.create_task_group() as group:
             group.start_soon(other, 3.5)
             group.start_soon(other, 4.0)

@@ -38,6 +38,7 @@ from resilient_agents import (
     fixed,
     telemetry,
 )
+from resilient_agents.core import live
 from tests.conftest import Harness, run_on
 from tests.telemetry.test_spans import HTTPError
 
@@ -63,9 +64,11 @@ def scrape_traffic() -> list[Series]:
     server, thread = start_http_server(0, addr="127.0.0.1")
     undo = telemetry.configure(meter_provider=meters)
     found: dict[tuple[str, Labels], Series] = {}
+    others, live._live = live._live, {}  # what other tests keep alive is out of sight
     try:
         run_on("asyncio", lambda: _live(functools.partial(_scrape, f"http://127.0.0.1:{server.server_port}", found)))
     finally:
+        live._live = others
         undo()
         meters.shutdown()
         server.shutdown()
