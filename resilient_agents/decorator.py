@@ -77,7 +77,8 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
         return strategies[0]
     for strategy in strategies:
         if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
-            raise TypeError(f"resilient cannot guard with {strategy!r}: {_FORMS}")
+            bare = " (was it used without parentheses?)" if inspect.isroutine(strategy) else ""
+            raise TypeError(f"resilient cannot guard with {strategy!r}{bare}: {_FORMS}")
     if not strategies:
         given = {option: value for option, value in options.items() if value is not None}
         strategies = tuple(build(given[option]) for option, build in _BUILD.items() if option in given)

@@ -73,6 +73,7 @@ class Policy:
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await
         policy.acall(...)` then."""
+        _check_callable(fn, "call")
         call = Call(self._plan, BLOCKING, fn, args, kwargs)
         result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
         _refuse_generators(fn, result)
@@ -84,6 +85,7 @@ class Policy:
     async def acall(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, any callable that returns an awaitable, or a plain one, under this policy."""
+        _check_callable(fn, "acall")
         call = Call(self._plan, ASYNC, fn, args, kwargs)
         try:
             result = await self.composed(invoke_any).enter(call)(call)
@@ -265,6 +267,15 @@ def _describe(strategy: Strategy) -> dict[str, Any]:
 
 def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
     return Policy(*strategies, name=name)
+
+
+def _check_callable(fn: object, method: str) -> None:
+    if not callable(fn):
+        discard(fn)  # a coroutine that would never be awaited
+        raise TypeError(
+            f"policy.{method} takes a function and its arguments, `policy.{method}(fn, 1, 2)`, "
+            f"got {type(fn).__name__}: was the function called already?"
+        )
 
 
 def _refuse_generators(fn: Callable[..., Any], result: object) -> None:

@@ -20,7 +20,7 @@ from resilient_agents.events import (
     CircuitOpened,
     Event,
 )
-from tests.conftest import Events, Harness
+from tests.conftest import Events, Harness, run_on
 
 
 class Tracing:
@@ -215,3 +215,15 @@ async def test_a_strategy_may_settle_an_awaitable(h: Harness) -> None:
             Policy(Instead()).call(print)
     else:
         assert await Policy(Instead()).acall(print) == "fine"
+
+
+def test_what_was_called_already_is_refused_with_the_remedy() -> None:
+    """A coroutine in place of the function is closed, and the error says what to pass."""
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match=r"policy.acall takes a function.*got coroutine: was the function called"):
+            await Policy().acall(Flaky(0)())  # type: ignore[arg-type,call-overload]
+
+    with pytest.raises(TypeError, match=r"policy.call takes a function.*got int"):
+        Policy().call(3)  # type: ignore[arg-type]
+    run_on("asyncio", main)

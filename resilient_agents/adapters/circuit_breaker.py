@@ -194,10 +194,15 @@ class CircuitBreaker(_Breaking):
         shadow: bool = False,
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
-            raise ValueError(f"name must be a non-empty string or None, got {name!r}")
+            hint = f"; failures={name}, perhaps?" if isinstance(name, int) else ""
+            raise ValueError(f"name must be a non-empty string or None, got {name!r}{hint}")
         if failures is None and failure_rate is None and slow_call is None:
             raise ValueError(
                 "one of failures, failure_rate and slow_call must be given, or the circuit would never open"
+            )
+        if slow_call is None and slow_rate != 1.0:
+            raise ValueError(
+                f"slow_rate needs slow_call, the seconds from which a call is slow; got slow_rate={slow_rate}"
             )
         if not isinstance(shadow, bool):
             raise TypeError(f"shadow must be True or False, got {shadow!r}")

@@ -12,7 +12,7 @@ from tenacity import RetryCallState, retry_base
 from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
-from resilient_agents.backoff import exponential
+from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_transient, transient_by_itself
 from resilient_agents.core import marks
@@ -88,6 +88,8 @@ class Retry(RetryLoop):
             raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
         if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
             raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
+        if wait in (exponential, fibonacci, fixed, linear):
+            raise TypeError(f"wait must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
         if not callable(wait) or isinstance(wait, type):
             raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
         if budget is not None and not isinstance(budget, RetryBudget):
