@@ -1000,3 +1000,10 @@ def test_a_retry_survives_pickle_and_copy(copied: Callable[[Retry], Retry], manu
     assert Policy(retry).call(work) == "ok"
     with pytest.raises(TypeError, match="RetryBudget holds live state"):
         pickle.dumps(Retry(budget=RetryBudget()))
+
+
+@pytest.mark.parametrize("builder", [exponential, fixed])
+def test_a_wait_that_was_not_called_is_refused(builder: Any) -> None:
+    """`wait=exponential` for `wait=exponential()` would only fail at the first failure, in place of the user's error."""
+    with pytest.raises(TypeError, match=rf"wait must be called: {builder.__name__}\(...\)"):
+        Retry(3, wait=builder)

@@ -31,6 +31,7 @@ Wait: TypeAlias = Callable[[RetryCallState], float]
 Stop: TypeAlias = Callable[[RetryCallState], bool]
 
 _DEFAULT_WAIT = exponential()
+_BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
 class Retry(RetryLoop):
@@ -88,7 +89,7 @@ class Retry(RetryLoop):
             raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
         if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
             raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
-        if wait in (exponential, fibonacci, fixed, linear):
+        if any(wait is builder for builder in _BUILDERS):
             raise TypeError(f"wait must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
         if not callable(wait) or isinstance(wait, type):
             raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
