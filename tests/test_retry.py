@@ -1004,6 +1004,6 @@ def test_a_retry_survives_pickle_and_copy(copied: Callable[[Retry], Retry], manu
 
 @pytest.mark.parametrize("builder", [exponential, fixed])
 def test_a_wait_that_was_not_called_is_refused(builder: Any) -> None:
-    """`wait=exponential` for `wait=exponential()` would only fail at the first failure, in place of the user's error."""
+    """`wait=exponential` for `wait=exponential()` would only fail at the first failure, in the place of that error."""
     with pytest.raises(TypeError, match=rf"wait must be called: {builder.__name__}\(...\)"):
         Retry(3, wait=builder)
