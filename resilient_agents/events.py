@@ -30,6 +30,8 @@ __all__ = [
     "Event",
     "FallbackUsed",
     "GaveUp",
+    "HealthChecked",
+    "HealthState",
     "LateResult",
     "Observer",
     "Outcome",
@@ -44,6 +46,7 @@ __all__ = [
 
 Outcome = Literal["success", "failure", "rejected", "fallback", "cancelled"]
 CircuitState = Literal["closed", "open", "half-open"]
+HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 
 logger = logging.getLogger("resilient_agents")
 
@@ -173,6 +176,17 @@ class CircuitHalfOpened(CircuitChanged):
 @dataclass(slots=True)
 class CircuitClosed(CircuitChanged):
     """The circuit closed: calls flow again."""
+
+
+@dataclass(slots=True)
+class HealthChecked(Event):
+    """A health check ran, `duration` in seconds; `previous` is the status it had before."""
+
+    health_check: str
+    status: HealthState
+    previous: HealthState
+    duration: float
+    critical: bool
 
 
 Observer = Callable[[Event], object]

@@ -21,10 +21,9 @@ LEVELS: list[set[str]] = [
     {"core"},
     {"adapters", "strategies"},
     {"policy"},
-    {"decorator"},
-    {"", "registry", "config", "health", "testing"},
+    {"", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace"},
-    {"cli", "__main__"},
+    {"cli", "cli_config", "cli_health", "__main__"},
 ]
 LIBRARIES = {
     "tenacity": {"backoff", "adapters.retry", "adapters.retry_loop", "adapters.retry_native", "adapters.retry_state", "decorator"},

@@ -77,6 +77,10 @@ def virtual_uvloop() -> asyncio.AbstractEventLoop:
             self._activity += 1
             return super().call_soon(callback, *args, context=context)
 
+        def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+            self._activity += 1
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
         def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
             return self.call_at(self._now + delay, callback, *args, context=context)
 

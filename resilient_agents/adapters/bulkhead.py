@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn, cast
 
 from resilient_agents import events
 from resilient_agents.adapters.permit_pool import Permit, PermitPool, Ticket, running_loop
+from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
@@ -73,6 +74,8 @@ class Bulkhead:
         self.isolation = isolation
         self._pool = PermitPool(limit)
         self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
+        self.name: str | None = None
+        live.add("bulkhead", self)
 
     @property
     def limit(self) -> int:
@@ -88,6 +91,17 @@ class Bulkhead:
     def queued(self) -> int:
         """Calls that wait for a slot now."""
         return self._pool.queued
+
+    def reconfigure(self, new: Bulkhead) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise. Slots in use and the queue
+        stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
+        wait are let in at once. Who waits already waits as long as it was told."""
+        self.queue, self.max_wait, self.isolation = new.queue, new.max_wait, new.isolation
+        if self._workers is not None and new.isolation == "thread":
+            self._workers.limit = self._workers.max_abandoned = new.limit
+        else:
+            self._workers = new._workers
+        self._pool.resize(new.limit)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
@@ -118,9 +132,10 @@ class Bulkhead:
         workers_before, left_before, owner = call.workers, call.abandoned, permit.owner
         kept = False
         try:
-            if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
+            workers = self._workers
+            if workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
                 permit.loop = None  # a loop that is closed leaves the thread running
-                call.workers = cast(Workers, _Crew(self._workers, permit))
+                call.workers = cast(Workers, _Crew(workers, permit))
             result = await proceed(call)
             if call.closers is not None:
                 permit.owner, permit.witness = owner, weakref.ref(_this_task_or_thread())

@@ -27,6 +27,24 @@ from resilient_agents.errors import CircuitOpenError, Rejected
 
 __all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
 
+_OPTIONS = (
+    "failures",
+    "failure_rate",
+    "window",
+    "window_calls",
+    "minimum_calls",
+    "_slow_call",
+    "slow_rate",
+    "reset_timeout",
+    "max_reset_timeout",
+    "half_open_calls",
+    "successes",
+    "_on",
+    "_matches",
+    "_when",
+    "_shadow",
+)
+
 _making = Lock()
 """Held while a breaker is looked up by name, or on a native object, and made if there is none."""
 
@@ -43,24 +61,27 @@ class _Breaking:
         era = self._circuit.era
         if not era.closed:
             era = self._admit(call, era)
-        started, waited = (clock.monotonic(), call.waited) if self._slow_call is not None else (0.0, 0.0)
+        slow_call = self._slow_call  # as it is now: it may change meanwhile
+        started, waited = (clock.monotonic(), call.waited) if slow_call is not None else (0.0, 0.0)
         finished = False
         try:
             result = await proceed(call)
             finished = True
         except Exception as error:
             finished = True
-            self._failed(call, era, unboxed(error), slow=self._slow(call, started, waited))
+            self._failed(call, era, unboxed(error), slow=_slow(slow_call, call, started, waited))
             raise
         finally:
             if not finished:
                 self._interrupted(call, era)
         if call.closers is not None:
-            slow = self._slow(call, started, waited)
+            slow = _slow(slow_call, call, started, waited)
             call.closers.append(lambda end: self._closed(call, era, end, slow=slow))
         elif not era.idle or call.permits is not None:
-            failed = self._when is not None and bool(self._when(result))
-            self._record(call, era, "failure" if failed else "success", None, slow=self._slow(call, started, waited))
+            when = self._when
+            failed = when is not None and bool(when(result))
+            slow = _slow(slow_call, call, started, waited)
+            self._record(call, era, "failure" if failed else "success", None, slow=slow)
         return result
 
     def recheck(self, call: Call) -> None:
@@ -115,9 +136,6 @@ class _Breaking:
         while limit is not None and not (limit.own and limit.fired()):
             limit = limit.outer
         self._record(call, era, "neutral" if limit is None else "failure", None, slow=False)
-
-    def _slow(self, call: Call, started: float, waited: float) -> bool:
-        return self._slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= self._slow_call
 
     def _verdict(self, error: Exception) -> Verdict:
         raise NotImplementedError
@@ -238,6 +256,11 @@ class CircuitBreaker(_Breaking):
         return self._circuit.name
 
     @property
+    def shadow(self) -> bool:
+        """Does it only watch?"""
+        return self._shadow
+
+    @property
     def state(self) -> events.CircuitState:
         """ "closed", "open" or "half-open". Ages by itself: an open circuit whose time is up reads "half-open"."""
         era = self._circuit.era
@@ -263,6 +286,15 @@ class CircuitBreaker(_Breaking):
     def half_open(self) -> None:
         """Let probes through now."""
         self._by_hand(self._circuit.half_open)
+
+    def reconfigure(self, new: CircuitBreaker) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise; the name and the state stay:
+        the circuit, its window (as far as the new one reaches, if both are of time or both of calls), consecutive
+        failures and probes. Nothing trips before the next outcome; an open circuit stays open for the new
+        `reset_timeout` from now at most."""
+        for option in _OPTIONS:
+            setattr(self, option, getattr(new, option))
+        self._circuit.reconfigure(new._circuit)
 
     def _by_hand(self, change: Callable[[], None]) -> None:
         change()
@@ -404,10 +436,19 @@ def _ours(listener: object) -> bool:
     return type(listener).__module__ == Circuit.__module__
 
 
-def shared_breaker(name: str) -> CircuitBreaker:
-    """The live breaker of that name, or a new one with the default options."""
+def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = None) -> CircuitBreaker:
+    """The live breaker of that name (`among`: for which this holds), or a new one with the default options."""
     with _making:
-        return _named(name) or CircuitBreaker(name)
+        if among is None:
+            return _named(name) or CircuitBreaker(name)
+        for breaker in live.each("circuit_breaker"):
+            if breaker.name == name and among(breaker):
+                found: CircuitBreaker = breaker
+                return found
+        breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
+        circuit: Circuit = vars(breaker)["_circuit"]
+        circuit.name = circuit.breaker.name = name
+        return breaker
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:
@@ -431,6 +472,10 @@ def _has_twin(name: str) -> bool:
     if _named(name) is not None:
         gc.collect()
     return _named(name) is not None
+
+
+def _slow(slow_call: float | None, call: Call, started: float, waited: float) -> bool:
+    return slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= slow_call
 
 
 def _rate(value: float, name: str) -> float:

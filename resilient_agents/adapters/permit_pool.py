@@ -64,9 +64,13 @@ class PermitPool:
     The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So
     giving back and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step
     leaves the pool whole.
+
+    A pool may shrink while more permits are held than are left. What is held too much stands in `_owed`, written before
+    the stock is emptied: whoever has taken a permit looks there afterwards and gives it back if anything is owed, and
+    what is given back pays first. So the number in use cannot rise before it is below the new limit.
     """
 
-    __slots__ = ("__weakref__", "_free", "_held", "_lock", "_queue", "_unused", "limit")
+    __slots__ = ("__weakref__", "_free", "_held", "_lock", "_owed", "_queue", "_unused", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -78,6 +82,7 @@ class PermitPool:
         self._lock = threading.RLock()
         self._free: list[None] = [None] * min(self.limit, _STOCK)
         self._unused = self.limit - len(self._free)  # the rest of a large limit goes into stock when it is needed
+        self._owed: list[None] = []
         self._held: set[Permit] = set()
         self._queue: OrderedDict[Ticket, None] = OrderedDict()
 
@@ -104,6 +109,9 @@ class PermitPool:
         permit.owner = owner
         permit.witness = None
         self._held.add(permit)
+        if self._owed:  # it shrank: not this one
+            self.give_back(permit)
+            return None
         return permit
 
     def give_back(self, permit: Permit) -> None:
@@ -114,8 +122,39 @@ class PermitPool:
         except KeyError:
             return
         self._free.append(None)
+        if self._owed:
+            self._pay()
         if self._queue:
             self._serve()
+
+    def resize(self, limit: int) -> None:
+        """From now on there are `limit` permits. All that are held stay held; after a shrink none is handed out until
+        fewer than `limit` are. After growing, those who wait are served."""
+        with self._lock:
+            more = limit - self.limit
+            self.limit = limit
+            if more > 0:
+                paid = min(more, len(self._owed))
+                del self._owed[:paid]
+                self._unused += more - paid
+            else:
+                spare = min(-more, self._unused)
+                self._unused -= spare
+                self._owed.extend([None] * (-more - spare))
+                self._pay()
+        self._serve()
+
+    def _pay(self) -> None:
+        with self._lock:
+            while self._owed:
+                try:
+                    self._free.pop()
+                except IndexError:
+                    return
+                try:
+                    self._owed.pop()
+                except IndexError:  # collected between these lines
+                    self._free.append(None)
 
     def claim(self, loop: asyncio.AbstractEventLoop | None, owner: int) -> Permit | None:
         """A permit, unless all are held on living loops or somebody waits."""
@@ -163,6 +202,10 @@ class PermitPool:
         """Turn a permit of the stock over to the first in line, who is to be woken."""
         with self._lock:
             while self._queue:
+                if self._owed:
+                    self._pay()
+                    if self._owed:
+                        return None
                 if not self._free:
                     self._stock_up()
                 try:

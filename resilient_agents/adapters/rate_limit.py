@@ -105,6 +105,15 @@ class RateLimit:
         self._lock = threading.RLock()
         self._schedule = Schedule(self.rate / self.per, self.burst)
 
+    def reconfigure(self, new: RateLimit) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
+        counted, so there is no second burst. Those who wait already come at the time that they were told, and a slower
+        rate puts them off further then."""
+        with self._lock:
+            self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
+            self.cost, self._cost = new.cost, new._cost
+            self._schedule.change(clock.monotonic(), self.rate / self.per, self.burst)
+
     @property
     def available(self) -> float:
         """What could start at once now, in units of cost."""
@@ -149,6 +158,7 @@ class RateLimit:
         limit = current()
         with self._lock:
             schedule = self._schedule
+            cost = min(cost, self.burst)  # which may have changed since it was priced
             began = now = clock.monotonic()
             give_up, reason = self._give_up(now, None if limit is None else limit.at)
             delay = schedule.delay(now, cost)
@@ -165,7 +175,7 @@ class RateLimit:
                 call.recheck(self, clock.monotonic() - asleep)
                 with self._lock:
                     now = clock.monotonic()
-                    started = schedule.start(turn, now)
+                    started = now + ROUNDING >= turn.due and schedule.start(turn, now)
         finally:
             if not started:
                 with self._lock:
@@ -181,9 +191,11 @@ class RateLimit:
         return patience, f"max_wait={self.max_wait} lets no call wait longer"
 
     def _price(self, call: Call) -> float:
-        assert callable(self.cost)
+        price = self.cost
+        if not callable(price):  # it was when the call came
+            return price
         try:
-            cost = self.cost(*call.args, **call.kwargs)
+            cost = price(*call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
         return self._checked(cost)

@@ -30,12 +30,13 @@ class Reservation:
 
     __slots__ = ("before", "cost", "due", "shift", "tat", "told")
 
-    def __init__(self, cost: float, due: float, tat: float, before: float, shift: float) -> None:
+    due: float
+    tat: float
+    before: float
+    shift: float
+
+    def __init__(self, cost: float) -> None:
         self.cost = cost
-        self.due = due
-        self.tat = tat
-        self.before = before
-        self.shift = shift
         self.told = False
 
 
@@ -48,14 +49,34 @@ class Schedule:
     From then on `started <= planned` and `promised <= planned`.
     """
 
-    __slots__ = ("_interval", "_planned", "_promised", "_shift", "_started", "_tolerance", "waiting")
+    __slots__ = ("_interval", "_line", "_planned", "_promised", "_shift", "_started", "_tolerance")
 
     def __init__(self, rate: float, burst: float) -> None:
         self._interval = 1.0 / rate
         self._tolerance = burst / rate
         self._planned = self._promised = self._started = float("-inf")
         self._shift = 0.0
-        self.waiting = 0
+        self._line: dict[Reservation, None] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Holders of reservations."""
+        return len(self._line)
+
+    def change(self, now: float, rate: float, burst: float) -> None:
+        """Another rate and burst from now on. What has started stays counted, in units of cost, so there is no second
+        burst; those who wait keep their order and get new times, on the reservations that they have. One that costs
+        more than the new burst takes all of it."""
+        used = max(0.0, (self._started if self._line else self._planned) - now) / self._interval
+        self._interval = 1.0 / rate
+        self._tolerance = burst / rate
+        self._planned = self._promised = self._started = now + used * self._interval
+        self._shift = 0.0
+        for reservation in list(self._line):
+            if reservation in self._line:  # or it was cancelled by the garbage collector just now
+                reservation.cost = min(reservation.cost, burst)
+                reservation.told = False
+                self._place(reservation, now)
 
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
@@ -66,7 +87,7 @@ class Schedule:
         if tat - self._tolerance > now + ROUNDING:
             return False
         self._planned = tat
-        if self.waiting:
+        if self._line:
             self._started = max(self._started, now) + cost * self._interval
         return True
 
@@ -80,12 +101,19 @@ class Schedule:
 
     def reserve(self, now: float, cost: float) -> Reservation:
         """Line up behind everyone else. The holder comes back with `start` when it is due, or with `cancel`."""
-        before = self._planned
-        if not self.waiting:
-            self._started = self._promised = before
-        self.waiting += 1
-        self._planned = tat = max(before, now) + cost * self._interval
-        return Reservation(cost, max(now, tat - self._tolerance), tat, before, self._shift)
+        if not self._line:
+            self._started = self._promised = self._planned
+        reservation = Reservation(cost)
+        self._place(reservation, now)
+        self._line[reservation] = None
+        return reservation
+
+    def _place(self, reservation: Reservation, now: float) -> None:
+        """Behind all that is planned."""
+        reservation.before = before = self._planned
+        reservation.tat = self._planned = tat = max(before, now) + reservation.cost * self._interval
+        reservation.due = max(now, tat - self._tolerance)
+        reservation.shift = self._shift
 
     def start(self, reservation: Reservation, now: float) -> bool:
         """The holder came: True if it starts now, False if it has to come again when it is due, which is later now."""
@@ -94,7 +122,7 @@ class Schedule:
         if max(gate, now) + price - self._tolerance <= now + ROUNDING:
             self._started = max(self._started, now) + price
             self._planned = max(self._planned, self._started)
-            self.waiting -= 1
+            self._line.pop(reservation, None)
             return True
         self._promised = tat = max(self._promised, self._started) + price
         # Those who reserved after it come after it still, so the plan moves: by as much as this one was put back, but
@@ -111,6 +139,6 @@ class Schedule:
     def cancel(self, reservation: Reservation) -> None:
         """The holder will not come. Only the newest reservation is handed back: those after any other have their times
         already, and a newcomer planned into the gap would meet the last of them."""
-        self.waiting -= 1
+        self._line.pop(reservation, None)
         if not reservation.told and reservation.tat + (self._shift - reservation.shift) == self._planned:
             self._planned = max(reservation.before + (self._shift - reservation.shift), self._started, self._promised)

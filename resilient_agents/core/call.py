@@ -27,6 +27,7 @@ __all__ = [
     "Neutral",
     "Plan",
     "Proceed",
+    "Rechecks",
     "Strategy",
     "name_of",
     "unboxed",
@@ -46,6 +47,8 @@ class Strategy(Protocol):
 
 
 Proceed = Callable[["Call"], Awaitable[Any]]
+Rechecks = dict[int, tuple[Callable[["Call"], None], ...]]
+"""By the identity of a layer that may make calls wait: the layers around it that want a second look afterwards."""
 
 
 class Neutral:
@@ -91,7 +94,7 @@ class Plan:
 
     def __init__(self, name: str | None, strategies: tuple[Strategy, ...] = ()) -> None:
         self.name = name
-        self.rechecks: dict[int, tuple[Callable[[Call], None], ...]] = {}
+        self.rechecks: Rechecks = {}
         outer: tuple[Callable[[Call], None], ...] = ()
         for strategy in strategies:
             self.rechecks[id(strategy)] = outer
@@ -140,6 +143,7 @@ class Call:
     after an expiry.
     `may_await`: a blocking chain may have to end as an awaitable.
     `permits`: the probe permits that half-open breakers gave this call.
+    `rechecks`: set, in place of the plan's, by the chain of a policy that was changed after the plan was made.
     """
 
     __slots__ = (
@@ -154,10 +158,13 @@ class Call:
         "may_await",
         "permits",
         "plan",
+        "rechecks",
         "runtime",
         "waited",
         "workers",
     )
+
+    rechecks: Rechecks
 
     def __init__(
         self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -186,7 +193,11 @@ class Call:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
         `Rejected`."""
         self.waited += waited
-        for recheck in self.plan.rechecks.get(id(strategy), ()):
+        try:
+            rechecks = self.rechecks
+        except AttributeError:  # nearly always: leaving it unset costs nothing
+            rechecks = self.plan.rechecks
+        for recheck in rechecks.get(id(strategy), ()):
             recheck(self)
 
     def failure(self, error: BaseException) -> Failure:

@@ -14,6 +14,7 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.core import live
+from resilient_agents.health import HealthMonitor
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.telemetry import names
@@ -205,7 +206,9 @@ async def exercise(h: Harness) -> list[Any]:
     policy = Policy(Fallback(value=None), Retry(2, wait=fixed(1)), breaker, told, name="p")
     await h.call(policy, flaky(1))
     await h.call(policy, flaky(1))
-    return [breaker, pool]
+    monitor = HealthMonitor()
+    events.publish(events.HealthChecked("", "db", "healthy", "unknown", 0.5, critical=True))
+    return [breaker, pool, monitor]
 
 
 async def test_each_metric_is_as_the_table_says(h: Harness, sdk: Sdk) -> None:
@@ -227,7 +230,7 @@ async def test_histograms_have_boundaries_in_seconds(h: Harness, sdk: Sdk) -> No
     """The buckets of all histograms reach from milliseconds to minutes, not those of the SDK's default."""
     alive = await exercise(h)
     histograms = [metric for metric in names.METRICS if metric.kind == "histogram"]
-    assert len(histograms) == 3
+    assert len(histograms) == 4
     for metric in histograms:
         for point in sdk.metrics()[metric.name].data.data_points:
             assert tuple(point.explicit_bounds) == names.SECONDS
