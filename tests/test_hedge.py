@@ -264,9 +264,11 @@ async def test_a_predicate_that_raises_shows_its_own_error(h: Harness) -> None:
 async def test_an_exit_ends_the_call_as_itself(h: Harness, kind: type[BaseException]) -> None:
     """What is no Exception comes out as itself, the same object."""
     error = kind()
+    server = Server(None, error, (0, "never"))
     with pytest.raises(kind) as caught:
-        await h.call(Policy(Hedge(LONG, on=Exception)), server_of(h, Server(None, error)))
+        await h.call(Policy(Hedge(LONG, on=Exception)), server_of(h, server))
     assert caught.value is error
+    assert server.started == 1
 
 
 async def test_a_group_of_the_users_comes_out_as_itself(h: Harness) -> None:
@@ -431,6 +433,12 @@ def test_what_a_breaker_outside_knows(runtime: str, hedged: bool) -> None:
     on(runtime, scenario)
 
 
+async def test_a_refused_primary_is_hedged_on_demand(h: Harness) -> None:
+    """Who counts refusals among the errors to hedge gets a hedge for a first request that was refused."""
+    server = Server(None, BulkheadFullError(), (0, "second"))
+    assert await h.call(Policy(Hedge(LONG, on=BulkheadFullError)), server_of(h, server)) == "second"
+
+
 async def test_a_circuit_that_opens_meanwhile(h: Harness) -> None:
     """When the first request's failure opens the circuit, its hedge is refused and that failure comes out."""
     error = ConnectionError()
@@ -589,6 +597,28 @@ def test_cancelling_the_call_cancels_and_awaits_all(runtime: str) -> None:
             await Policy(Hedge(2)).acall(server)
         assert scope.cancelled_caught
         assert (server.started, server.cancelled, server.running) == (2, 2, 0)
+
+    on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_a_result_of_a_cancelled_call_is_closed(runtime: str) -> None:
+    """What comes all the same after the call was cancelled is closed, however long its closing suspends."""
+
+    async def scenario(h: Harness) -> None:
+        late = AsyncAnswer()
+
+        async def work() -> Answer:
+            try:
+                await anyio.sleep(100)
+            except anyio.get_cancelled_exc_class():
+                return late
+            raise AssertionError
+
+        with anyio.move_on_after(5) as scope:
+            await Policy(Hedge(LONG)).acall(work)
+        assert scope.cancelled_caught
+        assert late.closed == 1
 
     on(runtime, scenario)
 
@@ -804,6 +834,18 @@ def test_a_slot_outside_for_what_a_limit_inside_left_behind(slow: Slow) -> None:
     assert outside.in_use == 1
     slow.let_go.set()
     eventually(lambda: outside.in_use == 0)
+
+
+def test_an_end_that_nobody_waits_for() -> None:
+    """A branch that ends after the decision is told so, and is never handed out."""
+    call, hedge = Call(Plan("p"), BLOCKING, len, (), {}), Hedge(1)
+    contest = Race(call)
+    first, second = call.branch(hedge), call.branch(hedge)
+    contest.branches += [first, second]
+    assert contest.end(first)
+    assert contest.decide(first) == [second]
+    assert (first.lost, second.lost) == (False, True)
+    assert not contest.end(second)
 
 
 async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:

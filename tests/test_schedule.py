@@ -148,6 +148,20 @@ def test_one_that_cannot_be_told_keeps_its_time_and_holds_up_nobody() -> None:
     assert schedule.start(thread, 2.0)
 
 
+def test_the_line_does_not_move_up_past_one_that_was_put_back() -> None:
+    """A thread that came late was promised its new time."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    threads = [schedule.reserve(0.0, 1.0) for _ in range(2)]
+    gone = [schedule.reserve(0.0, 1.0, SOMEONE) for _ in range(2)]
+    task = schedule.reserve(0.0, 1.0, SOMEONE)  # due at 5
+    assert [schedule.start(each, 2.5) for each in threads] == [True, False]  # put back to 3.5
+    for each in gone:
+        schedule.cancel(each)
+    assert schedule.moved_up(2.5) is task
+    assert task.due == pytest.approx(4.5)
+
+
 def test_one_that_could_not_be_woken_is_passed_over() -> None:
     """Its loop was closed: the next one is told instead."""
     schedule = Schedule(rate=1.0, burst=1.0)

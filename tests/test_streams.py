@@ -25,6 +25,7 @@ class Holding:
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         self.held += 1
         kept = False
+        result: Any = None
         try:
             for attempt in range(2):
                 try:

@@ -275,7 +275,7 @@ class _Crew:
         self._workers = workers
         self._pool = pool
         self._loop = kept.loop
-        self._running = 0
+        self._running: list[None] = []  # one for each thread: its steps are atomic
         self.kept = kept
         self.abandon = workers.abandon
         self.strategy = workers.strategy
@@ -283,7 +283,7 @@ class _Crew:
     def start(self, work: Callable[[], Any], policy: str) -> Worker:
         worker = self._workers.start(functools.partial(self.run, work), policy)
         self.kept.loop = None  # as long as a thread runs, a loop that is closed frees nothing
-        self._running += 1
+        self._running.append(None)
         worker.on_done(self._done)
         return worker
 
@@ -292,7 +292,7 @@ class _Crew:
         return work()
 
     def _done(self) -> None:
-        self._running -= 1
+        self._running.pop()
         if not self._running:
             self.kept.loop = self._loop
 

@@ -8,7 +8,6 @@ wants are closed.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -192,11 +191,8 @@ class _Tasks:
     async def _run(self, branch: Branch, proceed: Proceed) -> None:
         try:
             branch.result = await proceed(branch)
-        except anyio.get_cancelled_exc_class() as error:
-            # asyncio lets anybody raise it, and then it is an answer like any other. trio does not.
-            if self._contest.over or not isinstance(error, asyncio.CancelledError):
-                raise
-            branch.outcome = error
+        except anyio.get_cancelled_exc_class():
+            raise  # the group's affair, also where the function raised it of its own accord, as asyncio allows
         except BaseException as error:  # carried to the task that called
             branch.outcome = error
         self._contest.end(branch)

@@ -60,10 +60,6 @@ class Waiter(Protocol):
         """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
         ...
 
-    def alive(self) -> bool:
-        """False when its event loop is closed."""
-        ...
-
     async def wait(self, seconds: float | None) -> bool:
         """Wait to be woken, at most `seconds`; False when the time ran out."""
         ...
@@ -132,9 +128,6 @@ class _ThreadWaiter:
             pass
         return True
 
-    def alive(self) -> bool:
-        return True
-
     async def wait(self, seconds: float | None) -> bool:
         if seconds is None:
             return self._lock.acquire()
@@ -175,52 +168,44 @@ class Blocking:
 
 
 class _TaskWaiter:
-    __slots__ = ("_alive", "_event", "_post")
+    __slots__ = ("_event", "_loop", "_post", "_woken")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
-        self._post: Callable[[Callable[[], Any]], object]
-        self._alive: Callable[[], bool]
-        if _asyncio_task() is not None:
-            loop = asyncio.get_running_loop()
-            self._post = loop.call_soon_threadsafe
-            self._alive = lambda: not loop.is_closed()
+        self._woken = False
+        self._loop = None if _asyncio_task() is None else asyncio.get_running_loop()
+        self._post: Callable[[Callable[[], None]], object]
+        if self._loop is not None:
+            self._post = self._loop.call_soon_threadsafe
         else:
             import trio
 
-            token = trio.lowlevel.current_trio_token()
-            self._post = token.run_sync_soon
-            self._alive = lambda: _trio_runs(token)
+            self._post = trio.lowlevel.current_trio_token().run_sync_soon
 
     def wake(self) -> bool:
         try:
-            self._post(self._event.set)
+            self._post(self._wake)
         except RuntimeError:  # "Event loop is closed", trio.RunFinishedError
             return False
         return True
 
-    def alive(self) -> bool:
-        return self._alive()
+    def _wake(self) -> None:
+        self._woken = True
+        self._event.set()
 
     async def wait(self, seconds: float | None) -> bool:
         if seconds is None:
             await self._event.wait()
-            return True
-        with anyio.move_on_after(seconds):
-            await self._event.wait()
-        return self._event.is_set()
-
-
-def _trio_runs(token: Any) -> bool:
-    try:
-        token.run_sync_soon(_nothing)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _nothing() -> None:
-    pass
+        elif self._loop is None:
+            with anyio.move_on_after(seconds):
+                await self._event.wait()
+        else:  # a timer alone: a scope would keep what waits in it alive after its loop was closed
+            timer = self._loop.call_later(max(0.0, seconds), self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                timer.cancel()
+        return self._woken
 
 
 class _Alarm:
