@@ -9,7 +9,7 @@ from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, counts_against_dependency, http_failure, is_transient, register
 from resilient_agents.deadline import deadline, remaining
-from resilient_agents.decorator import resilient
+from resilient_agents.decorator import bulkhead, circuit_breaker, rate_limit, resilient, retry, timeout
 from resilient_agents.errors import (
     BulkheadFullError,
     CircuitOpenError,
@@ -21,6 +21,14 @@ from resilient_agents.errors import (
     StreamTruncatedError,
 )
 from resilient_agents.policy import Policy
+from resilient_agents.registry import (
+    Registry,
+    get_bulkhead,
+    get_circuit_breaker,
+    get_policy,
+    get_rate_limit,
+    registry,
+)
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.hedge import Hedge
 
@@ -37,22 +45,33 @@ __all__ = [
     "PolicyTimeoutError",
     "RateLimit",
     "RateLimitedError",
+    "Registry",
     "Rejected",
     "ResilienceError",
     "Retry",
     "RetryBudget",
     "StreamTruncatedError",
     "Timeout",
+    "bulkhead",
+    "circuit_breaker",
     "classify",
     "counts_against_dependency",
     "deadline",
     "exponential",
     "fibonacci",
     "fixed",
+    "get_bulkhead",
+    "get_circuit_breaker",
+    "get_policy",
+    "get_rate_limit",
     "http_failure",
     "is_transient",
     "linear",
+    "rate_limit",
     "register",
+    "registry",
     "remaining",
     "resilient",
+    "retry",
+    "timeout",
 ]

@@ -108,6 +108,14 @@ class RetryBudget:
             self._expire()
             return max(0, math.floor(self._allowance(self._calls_total)) - self._retries_total)
 
+    def reconfigure(self, new: RetryBudget) -> None:
+        """Take over the numbers of `new`, which is made for this and not used otherwise. Calls and retries stay
+        counted; in a window of another length each keeps its relative age."""
+        with self._lock:
+            self._expire()
+            self.ratio, self.per_second, self.window = new.ratio, new.per_second, new.window
+            self._newest = self._slice_now()
+
     def describe(self) -> dict[str, Any]:
         """Return options and live state as plain data that `json.dumps` takes."""
         return {

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from resilient_agents import cli_config, cli_health
+
 if TYPE_CHECKING:
     from resilient_agents.trace import Operation, Reading
 
@@ -55,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _describe_demo(commands.add_parser("demo", help="the same traffic to a bad server, without and with policies"))
     _describe_trace(commands.add_parser("trace", help="draw operations from a file of spans"))
+    cli_config.add_to(commands)
+    cli_health.add_to(commands)
     return parser
 
 

@@ -1,11 +1,13 @@
-"""`@resilient`: sugar that finds or builds a `Policy` and guards a function with it."""
+"""`@resilient`, and a decorator for each strategy: sugar that finds or builds a `Policy` and guards with it."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 import aiolimiter
 import anyio
@@ -17,22 +19,26 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_bre
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
+from resilient_agents.registry import Keyed, registry
 from resilient_agents.strategies.fallback import Fallback
 
-__all__ = ["resilient"]
+__all__ = ["bulkhead", "circuit_breaker", "rate_limit", "resilient", "retry", "timeout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 
 _FORMS = """resilient takes one of
     @resilient(policy)                                  a Policy
+    @resilient("openai")                                one from the registry, looked up at first call
     @resilient(Retry(3), Timeout(10))                   strategies, outermost first
     @resilient(retry=3, timeout=30, attempt_timeout=10, breaker="openai", bulkhead=8, rate_limit="60/min",
     fallback=handler)"""
 
 
 @overload
-def resilient(policy: Policy, /) -> Callable[[F], F]: ...
+def resilient(policy: Policy | Keyed | str, /) -> Callable[[F], F]: ...
 @overload
 def resilient(strategy: Any, /, *strategies: Any, name: str | None = None) -> Callable[[F], F]: ...
 @overload
@@ -50,8 +56,9 @@ def resilient(
 def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Callable[[F], F]:
     """Guard the decorated function, whatever kind it is.
 
-    With a Policy: by that policy. With strategies: by a new policy of them, outermost first. With options: by a new
-    policy in canonical order, whatever order they are written in:
+    With a Policy: by that policy. With a name: by the registry's policy of that name, looked up at the first call. With
+    strategies: by a new policy of them, outermost first. With options: by a new policy in canonical order, whatever
+    order they are written in:
 
     - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
@@ -65,6 +72,10 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     Each option also takes the strategy itself, ours or native (`retry=Retry(5, wait=fixed(1))`). None leaves a strategy
     out.
     `name` is the policy's name in errors and telemetry; by default the function's `module.qualname`.
+
+    Stacked on a function, new policies without a name are one policy, the topmost outermost: one operation in traces.
+    A Policy, and one with a name, stays an operation of its own.
+
     Raises TypeError that lists these forms for anything else, and what the strategies raise for bad values.
     """
     if not strategies and not options:
@@ -73,8 +84,10 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     if unknown or (strategies and options):
         reason = f"does not know {', '.join(unknown)}" if unknown else "takes strategies or options, not both"
         raise TypeError(f"resilient {reason}: {_FORMS}")
-    if len(strategies) == 1 and isinstance(strategies[0], Policy) and name is None:
+    if len(strategies) == 1 and isinstance(strategies[0], Policy | Keyed) and name is None:
         return strategies[0]
+    if len(strategies) == 1 and isinstance(strategies[0], str) and strategies[0] and name is None:
+        return registry.late(strategies[0])
     for strategy in strategies:
         if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
             bare = " (was it used without parentheses?)" if inspect.isroutine(strategy) else ""
@@ -82,7 +95,48 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     if not strategies:
         given = {option: value for option, value in options.items() if value is not None}
         strategies = tuple(build(given[option]) for option, build in _BUILD.items() if option in given)
-    return Policy(*strategies, name=name)
+    return _Layers(*strategies, name=name)
+
+
+class _Layers(Policy):
+    """What the sugar makes. Around a function that is guarded by another such policy it becomes one policy with it."""
+
+    def __init__(self, *strategies: Any, name: str | None = None) -> None:
+        super().__init__(*strategies, name=name)
+        self.parts: tuple[_Layers, ...] = (self,)
+
+    def __call__(self, fn: F) -> F:
+        if isinstance(fn, staticmethod | classmethod):
+            descriptor: Any = type(fn)
+            return cast(F, descriptor(self(fn.__func__)))
+        policy = self
+        inside: Callable[..., Any] = fn
+        inner = _guarding(fn)
+        if inner is not None and self.name is None:
+            policy, inside = _Layers(self, *inner.policy.parts), inner.fn
+            policy.parts = (self, *inner.policy.parts)
+        wrapper = guard(policy, inside)
+        if policy.name is None:
+            wrapper.__dict__[_MARK] = _Guarded(policy, inside, weakref.ref(wrapper))
+        else:
+            wrapper.__dict__.pop(_MARK, None)
+        return cast(F, wrapper)
+
+
+class _Guarded(NamedTuple):
+    """What a wrapper carries. `wrapper` tells it from one that `functools.wraps` copied to another wrapper around."""
+
+    policy: _Layers
+    fn: Callable[..., Any]
+    wrapper: weakref.ref[Callable[..., Any]]
+
+
+_MARK = "__resilient__"
+
+
+def _guarding(fn: object) -> _Guarded | None:
+    mark = getattr(fn, _MARK, None)
+    return mark if isinstance(mark, _Guarded) and mark.wrapper() is fn else None
 
 
 def _fallback(value: Any) -> Any:
@@ -106,7 +160,7 @@ def _breaker(value: Any) -> Any:
         return CircuitBreaker()
     if not isinstance(value, str):
         raise TypeError(f"breaker must be a name, a CircuitBreaker, True or None, got {value!r}")
-    return shared_breaker(value)
+    return registry.circuit_breaker(value) if registry.has("circuit_breaker", value) else shared_breaker(value)
 
 
 def _rate_limit(value: Any) -> Any:
@@ -127,3 +181,74 @@ _BUILD: dict[str, Callable[[Any], Any]] = {
     "bulkhead": _bulkhead,
     "attempt_timeout": _timeout,
 }
+
+
+def _means(strategy: Callable[P, Any]) -> Callable[[Callable[..., Any]], Callable[P, Policy]]:
+    """Makes a decorator that takes what `strategy` takes, and means `@resilient(strategy(...))`."""
+
+    def typed(make: Callable[..., Any]) -> Callable[P, Policy]:
+        @functools.wraps(make)
+        def decorator(*args: P.args, **kwargs: P.kwargs) -> Policy:
+            if len(args) == 1 and not kwargs and inspect.isroutine(args[0]):
+                raise TypeError(f"write @{make.__name__}(...), with parentheses, got the function itself")
+            return cast(Policy, resilient(make(*args, **kwargs)))
+
+        return decorator
+
+    return typed
+
+
+@_means(CircuitBreaker)
+def circuit_breaker(name: str | None = None, **options: Any) -> Any:
+    """`@resilient(CircuitBreaker(...))`. With a name: the registry's breaker of that name, one circuit for all
+    functions."""
+    return CircuitBreaker(**options) if name is None else registry.circuit_breaker(name, **options)
+
+
+@_means(Retry)
+def retry(*args: Any, **options: Any) -> Any:
+    """`@resilient(Retry(...))`."""
+    return Retry(*args, **options)
+
+
+@_means(Timeout)
+def timeout(*args: Any, **options: Any) -> Any:
+    """`@resilient(Timeout(...))`."""
+    return Timeout(*args, **options)
+
+
+def _bulkhead_of(
+    limit: int | None = None,
+    *,
+    name: str | None = None,
+    queue: int | None = None,
+    max_wait: float | timedelta | None = None,
+    isolation: Literal["caller", "thread"] = "caller",
+) -> Any: ...
+
+
+@_means(_bulkhead_of)
+def bulkhead(limit: int | None = None, *, name: str | None = None, **options: Any) -> Any:
+    """`@resilient(Bulkhead(...))`. With a name: the registry's bulkhead of that name, one limit for all functions."""
+    return Bulkhead(cast(int, limit), **options) if name is None else registry.bulkhead(name, limit, **options)
+
+
+def _rate_limit_of(
+    rate: float | str | None = None,
+    per: float | timedelta | None = None,
+    *,
+    name: str | None = None,
+    burst: float | None = None,
+    max_wait: float | timedelta | None = None,
+    cost: float | Callable[..., float] = 1,
+) -> Any: ...
+
+
+@_means(_rate_limit_of)
+def rate_limit(
+    rate: float | str | None = None, per: float | timedelta | None = None, *, name: str | None = None, **options: Any
+) -> Any:
+    """`@resilient(RateLimit(...))`. With a name: the registry's rate limit of that name, one rate for all functions."""
+    if per is not None:
+        options["per"] = per
+    return RateLimit(cast(float, rate), **options) if name is None else registry.rate_limit(name, rate, **options)

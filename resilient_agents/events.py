@@ -32,6 +32,8 @@ __all__ = [
     "Event",
     "FallbackUsed",
     "GaveUp",
+    "HealthChecked",
+    "HealthState",
     "HedgeStarted",
     "LateResult",
     "Observer",
@@ -47,6 +49,7 @@ __all__ = [
 
 Outcome = Literal["success", "failure", "rejected", "fallback", "cancelled"]
 CircuitState = Literal["closed", "open", "half-open"]
+HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 
 logger = logging.getLogger("resilient_agents")
 
@@ -185,6 +188,17 @@ class CircuitHalfOpened(CircuitChanged):
 @dataclass(slots=True)
 class CircuitClosed(CircuitChanged):
     """The circuit closed: calls flow again."""
+
+
+@dataclass(slots=True)
+class HealthChecked(Event):
+    """A health check ran, `duration` in seconds; `previous` is the status it had before."""
+
+    health_check: str
+    status: HealthState
+    previous: HealthState
+    duration: float
+    critical: bool
 
 
 Observer = Callable[[Event], object]

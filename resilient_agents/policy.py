@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
 import weakref
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
 from resilient_agents.core import watch
-from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, name_of
+from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Rechecks, Strategy, name_of
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import Lock
 from resilient_agents.core.guard import declares, guard
@@ -20,18 +21,27 @@ from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, dri
 from resilient_agents.core.streams import Stream, invoke_stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
-from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
+from resilient_agents.events import Event, Observer, Recorder, Subscription, TimeoutExpired
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
 
 __all__ = ["Policy"]
 
-_watching = Lock()
-"""Held while somebody begins or ceases to watch a policy: a change reaches the policies around it as one step."""
-
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 P = ParamSpec("P")
+
+_changing = Lock()
+"""Held while chains are built and exchanged, never while one runs or is entered."""
+
+
+def _ignore(event: Event) -> None:
+    """Nobody listens; there is something to do before the call."""
+
+
+_UNBOUND = Subscription(_ignore)
+"""Among the watchers while a policy, or one inside it, is still to be found: a watched call looks twice, so that an
+ordinary one need not."""
 
 
 class Policy:
@@ -49,18 +59,29 @@ class Policy:
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         self.name = name
-        self.strategies: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
-        self.layers = tuple(_flatten(self.strategies))
-        self._plan = Plan(name, self.layers)
+        self._find: Callable[[], Policy] | None = None
+        self._own: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
+        self._stand_ins: tuple[Policy, ...] = ()
         self._composed: dict[Proceed, _Composed] = {}
         self._observers: tuple[Subscription, ...] = ()
         self._parents: weakref.WeakSet[Policy] = weakref.WeakSet()
         self.watchers: tuple[Subscription, ...] = ()
-        with _watching:
-            for strategy in self.strategies:
-                if isinstance(strategy, Policy):
-                    strategy._parents.add(self)  # noqa: SLF001  # the same class
-            self._gather_watchers()
+        self.strategies: tuple[Strategy, ...] = ()
+        self.layers: tuple[Strategy, ...] = ()
+        self._plan = Plan(name)
+        self.revised = False
+        with _changing:
+            self._consist_of(self._own)
+
+    @classmethod
+    def late(cls, find: Callable[[], Policy], *, name: str) -> Policy:
+        """A policy that is `find()`, asked for at its first call. Raises then what `find` raises, and asks again at the
+        next."""
+        policy = cls(name=name)
+        with _changing:
+            policy._find = find
+            policy._gather_watchers()
+        return policy
 
     def __call__(self, fn: F) -> F:
         """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
@@ -122,6 +143,7 @@ class Policy:
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run as a strategy inside another composition."""
+        self.bind()
         return _chain(self.layers, proceed)(call)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -131,16 +153,49 @@ class Policy:
         nothing.
         """
         subscription = Subscription(observer)
-        with _watching:
+        with _changing:
             self._observers = (*self._observers, subscription)
             self._gather_watchers()
 
         def undo() -> None:
-            with _watching:
+            with _changing:
                 self._observers = tuple(s for s in self._observers if s is not subscription)
                 self._gather_watchers()
 
         return undo
+
+    def become(self, other: Policy) -> None:
+        """New calls run the strategies of `other`, also through functions that are guarded already; calls in flight
+        finish under the old ones.
+
+        What is in both policies stays as it is. A circuit breaker (of the same name), a bulkhead or a rate limit of
+        this policy stays too and takes over the numbers of its counterpart in `other`, the first of a kind for the
+        first; a retry's budget likewise. So circuits, windows, slots and spent budgets are kept. `other` is made for
+        this and not used otherwise. Name and observers of this policy do not change. Raises ValueError if `other`
+        contains this policy.
+        """
+        self._refuse_itself(other)
+        with _changing:
+            self._own = _successors(self._own, other.strategies)
+            if not self._stand_ins:
+                self._consist_of(self._own)
+
+    @contextlib.contextmanager
+    def replaced(self, other: Policy) -> Generator[None, None, None]:
+        """Until the block ends, new calls everywhere in the process run `other` as it is, also through functions that
+        are guarded already: for tests. Blocks may overlap; the one entered last counts. Raises ValueError if `other`
+        contains this policy."""
+        self._refuse_itself(other)
+        nested = Policy(other)  # an object of its own: the same policy may replace this one twice
+        with _changing:
+            self._stand_ins = (*self._stand_ins, nested)
+            self._consist_of((nested,))
+        try:
+            yield
+        finally:
+            with _changing:
+                self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
+                self._consist_of(self._stand_ins[-1:] or self._own)
 
     def describe(self) -> dict[str, Any]:
         """The policy as plain data that `json.dumps` takes: name, strategies in order, their options and live state."""
@@ -157,21 +212,75 @@ class Policy:
         return f"Policy({', '.join(parts)})"
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.strategies, self.name)
+        self.bind()
+        return _rebuild, (self._own, self.name)
 
     def composed(self, innermost: Proceed) -> _Composed:
         """The composition around one innermost step, made once."""
         found = self._composed.get(innermost)
         if found is None:
-            found = self._composed[innermost] = _Composed(self, innermost)
+            with _changing:
+                found = self._composed.setdefault(innermost, _Composed(self, innermost))
         return found
 
     def plan_for(self, fn: Callable[..., Any]) -> Plan:
         return self._plan.named(name_of(fn))
 
+    @property
+    def rechecks(self) -> Rechecks:
+        """Which layers want a second look at a call that waited in which, as of now."""
+        return self._plan.rechecks
+
+    def bind(self) -> None:
+        """Find what is still to be found, in this policy and those inside. Does nothing after the first time."""
+        find = self._find
+        if find is not None:
+            found = find()  # with no lock held: it may take others
+            with _changing:
+                if self._find is not None:
+                    self._own = (found,)
+                    self._find = None
+                    if not self._stand_ins:
+                        self._consist_of(self._own)
+                    else:
+                        self._gather_watchers()
+        for strategy in self.strategies:
+            if isinstance(strategy, Policy):
+                strategy.bind()
+
+    def _refuse_itself(self, other: Policy) -> None:
+        if other is self or any(self is inner for inner in _nested(other)):
+            raise ValueError(f"a policy cannot stand inside itself, got {other!r}")
+
+    def _consist_of(self, strategies: tuple[Strategy, ...]) -> None:
+        for strategy in self.strategies:
+            if isinstance(strategy, Policy) and strategy not in strategies:
+                strategy._parents.discard(self)  # noqa: SLF001  # the same class
+        self.strategies = strategies
+        for strategy in strategies:
+            if isinstance(strategy, Policy):
+                strategy._parents.add(self)  # noqa: SLF001  # the same class
+        self._compose()
+        self._gather_watchers()
+
+    def _compose(self) -> None:
+        """Build all chains anew. One read of one attribute decides which chain a call takes, the old or the new one."""
+        layers, self.layers = self.layers, tuple(_flatten(self.strategies))
+        plan = Plan(self.name, self.layers)
+        if not layers and not self.revised:  # no call of before can have waited: its plan serves on
+            self._plan.rechecks.update(plan.rechecks)
+        else:
+            self._plan = plan
+            self.revised = True
+        for composed in list(self._composed.values()):
+            composed.compose()
+        for parent in list(self._parents):
+            parent._compose()  # noqa: SLF001  # the same class
+
     def _gather_watchers(self) -> None:
         inner = (strategy.watchers for strategy in self.strategies if isinstance(strategy, Policy))
-        self.watchers = tuple(dict.fromkeys((*self._observers, *(s for watchers in inner for s in watchers))))
+        unbound = () if self._find is None else (_UNBOUND,)
+        self.watchers = tuple(dict.fromkeys((*self._observers, *(s for watchers in inner for s in watchers), *unbound)))
         for parent in list(self._parents):
             parent._gather_watchers()  # noqa: SLF001  # the same class
 
@@ -182,7 +291,11 @@ class _Composed:
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         self._policy = policy
         self._innermost = innermost
-        self.quiet = _chain(policy.layers, innermost)
+        self.compose()
+
+    def compose(self) -> None:
+        """The chains for calls from now on."""
+        self.quiet = self._current(_chain(self._policy.layers, self._innermost))
         self._watched: Proceed | None = None
 
     def enter(self, call: Call) -> Proceed:
@@ -192,9 +305,12 @@ class _Composed:
         return self._enter(call)
 
     def _enter(self, call: Call) -> Proceed:
+        watchers = self._policy.watchers
+        if watchers and _UNBOUND in watchers:
+            self._policy.bind()
+            return self.enter(call)
         limit = current()
         chain = self.quiet
-        watchers = self._policy.watchers
         dropped: Recorder | None = None
         if watchers or recording():
             name = call.name
@@ -211,15 +327,25 @@ class _Composed:
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
     def _watch(self) -> Proceed:
-        layers = self._policy.layers
-        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
-        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judge: watch.Judge | None = getattr(last, "failed", None)
-        if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
-            split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
-        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)
-        self._watched = watched = _chain(layers[:split], attempt)
-        return watched
+        with _changing:
+            layers = self._policy.layers
+            split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
+            last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+            judge: watch.Judge | None = getattr(last, "failed", None)
+            if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
+                split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
+            attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)
+            self._watched = watched = self._current(_chain(layers[:split], attempt))
+            return watched
+
+    def _current(self, chain: Proceed) -> Proceed:
+        """`chain`, which brings its own rechecks along once the policy is not what it was when calls were planned."""
+        return functools.partial(_under, self._policy.rechecks, chain) if self._policy.revised else chain
+
+
+def _under(rechecks: Rechecks, proceed: Proceed, call: Call) -> Awaitable[Any]:
+    call.rechecks = rechecks
+    return proceed(call)
 
 
 async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
@@ -258,6 +384,41 @@ def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
             yield from cast(Policy, strategy).layers
         else:
             yield strategy
+
+
+def _nested(policy: Policy) -> Iterator[Policy]:
+    for strategy in policy.strategies:
+        if isinstance(strategy, Policy):
+            yield strategy
+            yield from _nested(strategy)
+
+
+def _successors(old: Iterable[Strategy], new: Iterable[Strategy]) -> tuple[Strategy, ...]:
+    """The strategies `new`, with state and all from those of `old` that they follow."""
+    wanted = tuple(new)
+    left = [strategy for strategy in old if not any(strategy is kept for kept in wanted)]
+    kept = [strategy for strategy in old if any(strategy is same for same in wanted)]
+    return tuple(strategy if any(strategy is k for k in kept) else _successor(left, strategy) for strategy in wanted)
+
+
+def _successor(left: list[Strategy], new: Strategy) -> Strategy:
+    name = getattr(new, "name", None)
+    for old in left:
+        if type(old) is type(new) and (name is None or getattr(old, "name", None) == name):
+            break
+    else:
+        return new
+    left.remove(old)
+    if isinstance(old, Policy) and isinstance(new, Policy):
+        return Policy(*_successors(old.strategies, new.strategies), name=new.name)
+    reconfigure: Callable[[Strategy], None] | None = getattr(old, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(new)
+        return old
+    take_over: Callable[[Strategy], None] | None = getattr(new, "take_over", None)
+    if take_over is not None:
+        take_over(old)
+    return new
 
 
 def _describe(strategy: Strategy) -> dict[str, Any]:

@@ -30,10 +30,9 @@ LEVELS: list[set[str]] = [
     {"core"},
     {"adapters", "strategies"},
     {"policy"},
-    {"decorator"},
-    {"", "registry", "config", "health", "testing"},
+    {"", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace"},
-    {"cli", "__main__"},
+    {"cli", "cli_config", "cli_health", "__main__"},
 ]
 LIBRARIES = {
     "tenacity": {

@@ -31,7 +31,7 @@ from opentelemetry.util._once import Once
 
 import resilient_agents
 from resilient_agents import _classify_tables as classifier_tables
-from resilient_agents import cli, errors, events
+from resilient_agents import cli, errors, events, health
 from resilient_agents.telemetry import names
 from tests.conftest import swapped_clock
 
@@ -165,7 +165,8 @@ def otlp(collector: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> l
 
 @pytest.fixture
 def globals_restored(otlp: list[str]) -> Generator[None, None, None]:
-    """The providers and loggers that a block sets for the whole process are put back, and what it set is shut down."""
+    """What a block does to the whole process is undone: providers are put back and its own shut down, loggers, names in
+    the registry."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     providers: tuple[Any, Any] = trace._TRACER_PROVIDER, metrics_internal._METER_PROVIDER
@@ -177,6 +178,7 @@ def globals_restored(otlp: list[str]) -> Generator[None, None, None]:
             provider.shutdown()  # type: ignore[attr-defined]
     trace._TRACER_PROVIDER, metrics_internal._METER_PROVIDER = providers
     root.handlers[:], root.level = handlers, level
+    vars(resilient_agents.registry).update(vars(resilient_agents.Registry()))
     gc.collect()  # a breaker of a block must not be the twin of the next one's
 
 
@@ -338,13 +340,16 @@ DEFAULTS = [
     ("backoff.md", "linear"),
     ("backoff.md", "fibonacci"),
     ("backoff.md", "fixed"),
+    ("health.md", "HealthCheck"),
+    ("health.md", "HealthMonitor"),
 ]
 
 
 @pytest.mark.parametrize(("page", "name"), DEFAULTS)
 def test_defaults(page: str, name: str) -> None:
     """A table of defaults names every argument in order, and the default that it has."""
-    parameters = inspect.signature(getattr(resilient_agents, name)).parameters.values()
+    home = resilient_agents if hasattr(resilient_agents, name) else health
+    parameters = inspect.signature(getattr(home, name)).parameters.values()
     assert [row[:2] for row in rows(section(page, f"defaults: {name}"))] == [
         [code(parameter.name), _default(parameter.default)] for parameter in parameters
     ]

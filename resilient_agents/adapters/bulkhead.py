@@ -87,6 +87,7 @@ class Bulkhead:
         self.isolation = isolation
         self._pool = PermitPool(limit)
         self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
+        self.name: str | None = None
         live.add("bulkhead", self)
 
     @property
@@ -104,6 +105,17 @@ class Bulkhead:
         """Calls that wait for a slot now."""
         return self._pool.queued
 
+    def reconfigure(self, new: Bulkhead) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise. Slots in use and the queue
+        stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
+        wait are let in at once. Who waits already waits as long as it was told."""
+        self.queue, self.max_wait, self.isolation = new.queue, new.max_wait, new.isolation
+        if self._workers is not None and new.isolation == "thread":
+            self._workers.limit = self._workers.max_abandoned = new.limit
+        else:
+            self._workers = new._workers
+        self._pool.resize(new.limit)
+
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
         pool = self._pool
@@ -114,10 +126,10 @@ class Bulkhead:
         else:
             try:
                 free.pop()
-            except IndexError:  # another thread was faster
+                slot = next(pool.numbers)
+            except IndexError:  # another thread was faster, or the pool has shrunk
                 slot = await self._slot(call)
             else:
-                slot = next(pool.numbers)
                 held[slot] = running_loop()
         if self._workers is not None or call.closers is not None:
             return await self._hold(proceed, call, slot)
@@ -137,8 +149,9 @@ class Bulkhead:
         workers_before, left_before = call.workers, call.abandoned
         kept = False
         try:
-            if self._workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                crew = _Crew(self._workers, self._pool, Kept(running_loop()))
+            workers = self._workers
+            if workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
+                crew = _Crew(workers, self._pool, Kept(running_loop()))
                 slot = self._pool.keep(slot, crew.kept)
                 call.workers = cast(Workers, crew)
             result = await proceed(call)

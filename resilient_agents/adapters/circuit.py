@@ -297,6 +297,26 @@ class Circuit:
                     self.breaker.remove_listener(listener)
                     self.breaker.add_listener(shield(listener))
 
+    def reconfigure(self, new: Circuit) -> None:
+        """Take over the numbers of `new`; state, window and counts stay. Nothing trips before the next outcome. An open
+        circuit does not stay open longer than the new reset timeout from now on."""
+        with self._lock:
+            for number in ("fail_max", "reset_timeout", "success_threshold"):
+                setattr(self.breaker, number, getattr(new.breaker, number))
+            self.half_open_calls = new.half_open_calls
+            self._reset_after = new._reset_after
+            self._new_window = new._new_window
+            self._trip = new._trip
+            self._idle = new._idle
+            self._shadow = new._shadow
+            era = self.era
+            if isinstance(era, Closed):
+                fresh = self._new_window() if self._new_window is not None else None
+                era.window = fresh if fresh is None else fresh.following(era.window)
+                era.idle = self._idle and not era.failing
+            elif isinstance(era, Open):
+                era.until = min(era.until, clock.monotonic() + self._reset_after(max(1, self._openings)))
+
     def sync(self) -> None:
         """Notice a change of state that happened in a storage shared with others."""
         if self.breaker.current_state != self.era.name:

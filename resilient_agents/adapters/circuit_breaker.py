@@ -39,6 +39,24 @@ from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Reject
 
 __all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
 
+_OPTIONS = (
+    "failures",
+    "failure_rate",
+    "window",
+    "window_calls",
+    "minimum_calls",
+    "_slow_call",
+    "slow_rate",
+    "reset_timeout",
+    "max_reset_timeout",
+    "half_open_calls",
+    "successes",
+    "_on",
+    "_matches",
+    "_when",
+    "_shadow",
+)
+
 _making = Lock()
 """Held while a breaker is looked up by name, or on a native object, and made if there is none."""
 
@@ -57,8 +75,9 @@ class _Breaking:
         if not era.closed:
             era = self._admit(call, era)
             probing = begin_probe(era)
+        slow_call = self._slow_call  # as it is now: it may change meanwhile
         started = waited = 0.0
-        if self._slow_call is not None:
+        if slow_call is not None:
             started, waited = clock.monotonic(), call.waited
         finished = False
         try:
@@ -66,7 +85,7 @@ class _Breaking:
             finished = True
         except Exception as error:
             finished = True
-            self._failed(call, era, unboxed(error), slow=self._slow(call, started, waited))
+            self._failed(call, era, unboxed(error), slow=_slow(slow_call, call, started, waited))
             raise
         finally:
             if probing is not None:
@@ -76,12 +95,13 @@ class _Breaking:
         if era.idle and call.closers is None and call.permits is None:
             return result
         if call.closers is not None:
-            call.closers.append(partial(self._closed, call, era, slow=self._slow(call, started, waited)))
+            call.closers.append(partial(self._closed, call, era, slow=_slow(slow_call, call, started, waited)))
         else:
-            slow = self._slow(call, started, waited)
+            slow = _slow(slow_call, call, started, waited)
+            when = self._when
             verdict: Verdict = "neutral"
             try:
-                verdict = "failure" if self._when is not None and ask(self._when, result) else "success"
+                verdict = "failure" if when is not None and ask(when, result) else "success"
             finally:
                 self._record(call, era, verdict, None, slow=slow)
         return result
@@ -142,9 +162,6 @@ class _Breaking:
             self._record(call, era, "neutral", None, slow=False)
         else:
             self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), slow=False)
-
-    def _slow(self, call: Call, started: float, waited: float) -> bool:
-        return self._slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= self._slow_call
 
     def _verdict(self, error: Exception) -> Verdict:
         raise NotImplementedError
@@ -260,9 +277,10 @@ class CircuitBreaker(_Breaking):
         )
 
     def _verdict(self, error: Exception) -> Verdict:
-        if self._matches is None:
+        matches = self._matches
+        if matches is None:
             return verdict(error)
-        if not isinstance(error, Rejected) and ask(self._matches, error, error):
+        if not isinstance(error, Rejected) and ask(matches, error, error):
             return "failure"
         return "success" if verdict(error) == "success" else "neutral"
 
@@ -301,6 +319,15 @@ class CircuitBreaker(_Breaking):
     def half_open(self) -> None:
         """Let probes through now."""
         self._by_hand(self._circuit.half_open)
+
+    def reconfigure(self, new: CircuitBreaker) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise; the name and the state stay:
+        the circuit, its window (as far as the new one reaches, if both are of time or both of calls), consecutive
+        failures and probes. Nothing trips before the next outcome; an open circuit stays open for the new
+        `reset_timeout` from now at most."""
+        for option in _OPTIONS:
+            setattr(self, option, getattr(new, option))
+        self._circuit.reconfigure(new._circuit)
 
     def _by_hand(self, change: Callable[[], None]) -> None:
         change()
@@ -443,10 +470,19 @@ class _Shield(pybreaker.CircuitBreakerListener):
                 )
 
 
-def shared_breaker(name: str) -> CircuitBreaker:
-    """The live breaker of that name, or a new one with the default options."""
+def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = None) -> CircuitBreaker:
+    """The live breaker of that name (`among`: for which this holds), or a new one with the default options."""
     with _making:
-        return _named(name) or CircuitBreaker(name)
+        if among is None:
+            return _named(name) or CircuitBreaker(name)
+        for breaker in live.each("circuit_breaker"):
+            if breaker.name == name and among(breaker):
+                found: CircuitBreaker = breaker
+                return found
+        breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
+        circuit: Circuit = vars(breaker)["_circuit"]
+        circuit.name = circuit.breaker.name = name
+        return breaker
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:
@@ -471,6 +507,10 @@ def _has_twin(name: str) -> bool:
     if _named(name) is not None:
         gc.collect()
     return _named(name) is not None
+
+
+def _slow(slow_call: float | None, call: Call, started: float, waited: float) -> bool:
+    return slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= slow_call
 
 
 def _rate(value: float, name: str) -> float:

@@ -14,7 +14,7 @@ import threading
 import weakref
 from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from resilient_agents.core.fork import reset_after_fork
@@ -90,12 +90,19 @@ class PermitPool:
     The garbage collector may run the `finally` of a stranded coroutine at any point, this class's own code included. So
     giving back and withdrawing must work in the midst of a locked section: the lock is reentrant, and each single step
     leaves the pool whole.
+
+    A pool may shrink while more slots are held than are left. What is held too much stands in `_owed`; what is given
+    back pays first. Until all is paid `numbers` numbers nothing: whoever takes something from the stock asks it
+    afterwards, and leaves what it took. So the number in use cannot rise before it is below the new limit, and to look
+    costs nothing where no pool shrinks.
     """
 
     __slots__ = (
         "__weakref__",
+        "_all_numbers",
         "_lock",
         "_loops",
+        "_owed",
         "_owned",
         "_skip",
         "_unused",
@@ -109,7 +116,7 @@ class PermitPool:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.numbers = itertools.count()
+        self._all_numbers = itertools.count()
         self.after_fork()
         reset_after_fork(self)
 
@@ -118,6 +125,8 @@ class PermitPool:
         self._lock = threading.RLock()
         self.free: list[None] = [None] * min(self.limit, _STOCK)
         self._unused = self.limit - len(self.free)  # the rest of a large limit goes into stock when it is needed
+        self._owed: list[None] = []
+        self.numbers: Iterator[int] = self._all_numbers
         self.held: dict[int, Loop | Kept | None] = {}
         self._owned: dict[Owner, int] = {}
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
@@ -141,15 +150,15 @@ class PermitPool:
             self._take_back_stranded()
         self._stock_up()
         self.serve()
-        if self.queue:
-            return None
-        try:
-            self.free.pop()
-        except IndexError:
-            return None
-        slot = next(self.numbers)
-        self.held[slot] = loop
-        return slot
+        while self.free and not self.queue:
+            try:
+                self.free.pop()
+                slot = next(self.numbers)
+            except IndexError:  # another thread was faster, or the pool has shrunk
+                continue
+            self.held[slot] = loop
+            return slot
+        return None
 
     def give_back(self, slot: int) -> None:
         """Return a slot, from any thread. Does nothing for one that was taken back or that the parent of this process
@@ -161,6 +170,24 @@ class PermitPool:
             if self.queue:
                 self.serve()
 
+    def resize(self, limit: int) -> None:
+        """From now on there are `limit` slots. All that are held stay held; after a shrink none is handed out until
+        fewer than `limit` are. After growing, those who wait are served."""
+        with self._lock:
+            more = limit - self.limit
+            self.limit = limit
+            if more > 0:
+                paid = min(more, len(self._owed))
+                del self._owed[:paid]
+                self._unused += more - paid
+            else:
+                spare = min(-more, self._unused)
+                self._unused -= spare
+                self._owed.extend([None] * (-more - spare))
+                self.numbers = _NoNumbers(self)
+            self._pay()
+        self.serve()
+
     def keep(self, slot: int, kept: Kept) -> int:
         """Another number for a slot that outlives its call."""
         holder = self.held.pop(slot, GONE)
@@ -170,7 +197,7 @@ class PermitPool:
         if kept.owner is not None:
             with self._lock:
                 self._owned[kept.owner] = self._owned.get(kept.owner, 0) + 1
-        slot = next(self.numbers)
+        slot = next(self._all_numbers)
         self.held[slot] = kept
         return slot
 
@@ -198,7 +225,9 @@ class PermitPool:
             return ticket.slot
 
     def serve(self) -> None:
-        """Hand out what is in stock to those in line, and wake them."""
+        """Hand out what is in stock to those in line, and wake them; what is owed is paid first."""
+        if self._owed:
+            self._pay()
         while (ticket := self._grant()) is not None:
             if not ticket.waiter.wake():  # its loop was closed: the next one then
                 assert ticket.slot is not None
@@ -209,6 +238,10 @@ class PermitPool:
         """Turn a slot of the stock over to the first in line, who is to be woken."""
         with self._lock:
             while self.queue:
+                if self._owed:
+                    self._pay()
+                    if self._owed:
+                        return None
                 if not self.free:
                     self._stock_up()
                 try:
@@ -219,10 +252,23 @@ class PermitPool:
                 if ticket is None or not self._leave_queue(ticket):  # collected between these lines
                     self.free.append(None)
                     continue
-                ticket.slot = slot = next(self.numbers)
+                ticket.slot = slot = next(self._all_numbers)
                 self.held[slot] = ticket.loop
                 return ticket
             return None
+
+    def _pay(self) -> None:
+        with self._lock:
+            while self._owed:
+                try:
+                    self.free.pop()
+                except IndexError:
+                    return
+                try:
+                    self._owed.pop()
+                except IndexError:  # collected between these lines
+                    self.free.append(None)
+            self.numbers = self._all_numbers
 
     def _disown(self, holder: Loop | Kept | None) -> None:
         if type(holder) is Kept and holder.owner is not None:
@@ -277,6 +323,23 @@ class PermitPool:
             for ticket in list(self.queue):
                 if ticket.loop in closed:
                     self._leave_queue(ticket)
+
+
+class _NoNumbers:
+    """In place of the numbers while more slots are held than there are: puts back what the asker took."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: PermitPool) -> None:
+        self._pool = pool
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self._pool.free.append(None)
+        self._pool.serve()
+        raise IndexError
 
 
 def when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:

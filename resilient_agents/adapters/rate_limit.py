@@ -100,14 +100,30 @@ class RateLimit:
         if self._cost == 0:
             raise ValueError("cost must be more than 0, got 0")
         self.after_fork()
-        self._price = 0.0 if self._cost is None else self._cost * self._schedule.interval
-        self._room = self._schedule.tolerance - self._price + ROUNDING
+        self._set_price()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         """Start with the whole burst, a fresh lock, and nobody waiting."""
         self._lock = threading.RLock()
         self._schedule = Schedule(self.rate / self.per, self.burst)
+
+    def _set_price(self) -> None:
+        """What each call takes, in seconds of the schedule; one whose cost was a number a moment ago takes 1."""
+        self._price = (1.0 if self._cost is None else self._cost) * self._schedule.interval
+        self._room = self._schedule.tolerance - self._price + ROUNDING
+
+    def reconfigure(self, new: RateLimit) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
+        counted, so there is no second burst. Those who wait start earlier under a faster rate (a thread, which sleeps,
+        at the time it knows), and under a slower one come at the time that they were told and are put off further
+        then."""
+        with self._lock:
+            self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
+            self.cost, self._cost = new.cost, new._cost
+            self._schedule.change(clock.monotonic(), self.rate / self.per, self.burst)
+            self._set_price()
+        self._tell_next(self._schedule)
 
     @property
     def available(self) -> float:
@@ -169,6 +185,7 @@ class RateLimit:
         waiter = None if call.runtime.blocking else call.runtime.waiter()
         with self._lock:
             schedule = self._schedule
+            cost = min(cost, self.burst)  # which may have changed since it was priced
             began = now = clock.monotonic()
             give_up, reason = self._give_up(now, None if limit is None else limit.at)
             delay = schedule.delay(now, cost)
@@ -229,9 +246,11 @@ class RateLimit:
         return patience, f"max_wait={self.max_wait} lets no call wait longer"
 
     def _cost_of(self, call: Call) -> float:
-        assert callable(self.cost)
+        price = self.cost
+        if not callable(price):  # it was when the call came
+            return price
         try:
-            cost = self.cost(*call.args, **call.kwargs)
+            cost = price(*call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
         return self._checked(cost)

@@ -186,6 +186,12 @@ class Retry(RetryLoop):
             )
         return False
 
+    def take_over(self, old: Retry) -> None:
+        """Go on with the budget of the retry whose place this one takes, under the numbers of its own budget."""
+        if self.budget is not None and old.budget is not None and self.budget is not old.budget:
+            old.budget.reconfigure(self.budget)
+            self.budget = old.budget
+
     def describe(self) -> dict[str, Any]:
         """The options as plain data; functions and tenacity objects by name."""
         return {

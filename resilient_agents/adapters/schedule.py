@@ -36,10 +36,11 @@ class Reservation:
     and has none.
     """
 
-    __slots__ = ("due", "here", "number", "price", "standing", "told", "waiter")
+    __slots__ = ("cost", "due", "here", "number", "price", "standing", "told", "waiter")
 
-    def __init__(self, number: int, price: float, due: float, waiter: Any) -> None:
+    def __init__(self, number: int, cost: float, price: float, due: float, waiter: Any) -> None:
         self.number = number
+        self.cost = cost
         self.price = price
         self.due = due
         self.waiter = waiter
@@ -68,6 +69,21 @@ class Schedule:
         self._priced = 0.0  # what those that stand in line cost in all
         self._numbers = itertools.count()
 
+    def change(self, now: float, rate: float, burst: float) -> None:
+        """Another rate and burst from now on. What has started stays counted, in units of cost, so there is no second
+        burst; those who wait keep their order. What costs more than the new burst takes all of it."""
+        interval, tolerance = 1.0 / rate, burst / rate
+        used = max(0.0, self.spent - now) / self.interval
+        self.interval, self.tolerance, self.spent = interval, tolerance, now + used * interval
+        for other in list(self._line):
+            price = other.cost * interval
+            if price > tolerance:
+                price = tolerance
+            # Without a call from here on, during which the garbage collector might run `cancel`.
+            if other.standing:
+                self._priced += price - other.price
+                other.price = price
+
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
         price = cost * self.interval
@@ -91,7 +107,7 @@ class Schedule:
         """
         price = cost * self.interval
         due = max(now, self._planned(now) + price - self.tolerance)
-        reservation = Reservation(next(self._numbers), price, due, waiter)
+        reservation = Reservation(next(self._numbers), cost, price, due, waiter)
         self.waiting += 1
         self._standing += 1
         self._priced += price
@@ -103,6 +119,7 @@ class Schedule:
         reservation.here = True
         if reservation.standing:
             return
+        reservation.price = min(reservation.cost * self.interval, self.tolerance)  # of now: nothing told it of a change
         reservation.standing = True
         self._standing += 1
         self._priced += reservation.price
@@ -117,6 +134,8 @@ class Schedule:
 
     def start(self, reservation: Reservation, now: float) -> bool:
         """True if the holder starts now, False if it has to come back when it is due, which is later now."""
+        if not reservation.standing:
+            reservation.price = min(reservation.cost * self.interval, self.tolerance)
         ahead = 0.0
         for other in self._line:
             if other.number >= reservation.number:

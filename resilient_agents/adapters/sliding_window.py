@@ -29,6 +29,10 @@ class Window(Protocol):
         """Forget what is older than the window."""
         ...
 
+    def following(self, old: Window | None) -> Window:
+        """This new window with what the old one knows: as far as it reaches, and if it is of the same kind."""
+        ...
+
 
 class CountWindow:
     """The last `size` calls."""
@@ -53,6 +57,12 @@ class CountWindow:
 
     def age(self, now: float) -> None:
         """Calls do not age by time."""
+
+    def following(self, old: Window | None) -> Window:
+        if isinstance(old, CountWindow):
+            for failed, slow in old._outcomes:  # noqa: SLF001  # the same class
+                self.record(0.0, failed=failed, slow=slow)
+        return self
 
 
 class TimeWindow:
@@ -83,6 +93,23 @@ class TimeWindow:
 
     def age(self, now: float) -> None:
         self._forget(int(now / self._width))
+
+    def following(self, old: Window | None) -> Window:
+        if isinstance(old, TimeWindow):
+            if old._width == self._width:  # noqa: SLF001  # the same class
+                return old
+            for number, *counts in old._buckets:  # noqa: SLF001  # the same class
+                self._add(int(number * old._width / self._width), counts)  # noqa: SLF001  # the same class
+        return self
+
+    def _add(self, number: int, counts: list[int]) -> None:
+        if not self._buckets or self._buckets[-1][0] < number:
+            self._buckets.append([number, 0, 0, 0])
+        for position, count in enumerate(counts, 1):
+            self._buckets[-1][position] += count
+        self.calls += counts[0]
+        self.failures += counts[1]
+        self.slow += counts[2]
 
     def _forget(self, number: int) -> None:
         buckets = self._buckets

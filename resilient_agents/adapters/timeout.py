@@ -131,6 +131,12 @@ class Timeout:
         message = f"{name!r} took longer than its limit of {self.seconds:g} s"
         return PolicyTimeoutError(message, policy=name, strategy="timeout", limit=self.seconds)
 
+    def take_over(self, old: Timeout) -> None:
+        """Go on with the threads of the timeout whose place this one takes, so that the calls left behind stay
+        counted."""
+        if self._workers is not None and old._workers is not None:
+            self._workers = old._workers
+
     def describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {"strategy": "timeout", "seconds": self.seconds, "thread": self.thread}
         if self._workers is not None:

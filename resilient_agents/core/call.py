@@ -30,6 +30,7 @@ __all__ = [
     "Neutral",
     "Plan",
     "Proceed",
+    "Rechecks",
     "Strategy",
     "name_of",
     "unboxed",
@@ -52,6 +53,8 @@ class Strategy(Protocol):
 
 
 Proceed = Callable[["Call"], Awaitable[Any]]
+Rechecks = dict[int, tuple[Callable[["Call"], None], ...]]
+"""By the identity of a layer that may make calls wait: the layers around it that want a second look afterwards."""
 
 
 class Neutral:
@@ -98,7 +101,7 @@ class Plan:
 
     def __init__(self, name: str | None, strategies: tuple[Strategy, ...] = ()) -> None:
         self.name = name
-        self.rechecks: dict[int, tuple[Callable[[Call], None], ...]] = {}
+        self.rechecks: Rechecks = {}
         outer: tuple[Callable[[Call], None], ...] = ()
         for strategy in strategies:
             self.rechecks[id(strategy)] = outer
@@ -157,6 +160,7 @@ class Call:
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
     `permits`: the probe permits that half-open breakers gave this call.
+    `rechecks`: set, in place of the plan's, by the chain of a policy that was changed after the plan was made.
     """
 
     __slots__ = (
@@ -170,10 +174,13 @@ class Call:
         "kwargs",
         "permits",
         "plan",
+        "rechecks",
         "runtime",
         "waited",
         "workers",
     )
+
+    rechecks: Rechecks
 
     def __init__(
         self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -204,13 +211,21 @@ class Call:
 
     def branch(self, strategy: Strategy) -> Branch:
         """One of several passes through what is inside `strategy`, at the same time as others."""
-        return Branch(self, len(self.plan.rechecks.get(id(strategy), ())))
+        return Branch(self, len(self.outer_rechecks(strategy)))
+
+    def outer_rechecks(self, strategy: Strategy) -> tuple[Callable[[Call], None], ...]:
+        """What the layers around `strategy` have to say about a call that waited in it."""
+        try:
+            rechecks = self.rechecks
+        except AttributeError:  # nearly always: leaving it unset costs nothing
+            rechecks = self.plan.rechecks
+        return rechecks.get(id(strategy), ())
 
     def recheck(self, strategy: Strategy, waited: float) -> None:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
         `Rejected`."""
         self.waited += waited
-        for recheck in self.plan.rechecks.get(id(strategy), ()):
+        for recheck in self.outer_rechecks(strategy):
             recheck(self)
 
     def failure(self, error: BaseException) -> Failure:
@@ -249,6 +264,8 @@ class Branch(Call):
         self.waited = parent.waited
         self.cut_short = parent.cut_short
         self.workers = parent.workers
+        if hasattr(parent, "rechecks"):
+            self.rechecks = parent.rechecks
         self.parent = parent
         self.outside = outside
         self.ended = False
@@ -264,7 +281,7 @@ class Branch(Call):
         self.waited += waited
         if self.lost:  # in a thread of its own, where nothing else can stop it
             raise Rejected(f"{self.name!r} was answered while this hedge waited", policy=self.name, strategy="hedge")
-        for position, recheck in enumerate(self.plan.rechecks.get(id(strategy), ())):
+        for position, recheck in enumerate(self.outer_rechecks(strategy)):
             recheck(self._known_at(position))
 
     def _known_at(self, position: int) -> Call:

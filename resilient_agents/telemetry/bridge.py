@@ -239,12 +239,20 @@ def _version() -> str:
 
 
 def _outside_a_call(event: events.Event) -> None:
-    """A manual `breaker.open()`, a probe whose lease ran out: nobody's call, so only the metric hears of it."""
-    if isinstance(event, events.CircuitChanged) and active() and _bridge.instruments is not None:
-        try:
+    """A manual `breaker.open()`, a probe whose lease ran out, a health check: nobody's call, so only metrics hear of
+    it."""
+    if not active() or _bridge.instruments is None:
+        return
+    try:
+        if isinstance(event, events.CircuitChanged):
             _bridge.instruments.transitions.add(1, transition(event))
-        except Exception:
-            _bridge.faults.log("recording a state change", "it is missing in the metrics")
+        elif isinstance(event, events.HealthChecked):
+            _bridge.instruments.health_checks.record(
+                event.duration,
+                {names.HEALTH_CHECK: event.health_check, names.STATUS: event.status, names.CRITICAL: event.critical},
+            )
+    except Exception:
+        _bridge.faults.log("recording a state change or a health check", "it is missing in the metrics")
 
 
 def _after_fork() -> None:

@@ -2,9 +2,10 @@
 
 Severities: an attempt and a hedge are info; what was handled or is only one attempt's end (a retry, a fallback, a
 limit, a refusal) a warning; an error that the caller sees an error; a circuit that opens an error, one that lets probes
-through a warning, one that closes info; the rest debug. The facts stand in `extra`, under the names that spans and
-metrics use (`%(resilient_agents.policy)s` in a format string). No message of an error, argument or result is ever in
-it.
+through a warning, one that closes info; a health check, when its status changes, error if it is critical and fails,
+warning if it is worse than healthy, else info; the rest debug. The facts stand in `extra`, under the names that spans
+and metrics use (`%(resilient_agents.policy)s` in a format string). No message of an error, argument or result is ever
+in it.
 """
 
 from __future__ import annotations
@@ -151,6 +152,23 @@ def _circuit_changed(event: events.CircuitChanged) -> Line:
     return level, text, dict(transition(event))
 
 
+def _health_checked(event: events.HealthChecked) -> Line:
+    facts: Facts = {
+        names.HEALTH_CHECK: event.health_check,
+        names.STATUS: event.status,
+        names.CRITICAL: event.critical,
+        names.DURATION: event.duration,
+    }
+    if event.status == event.previous:
+        level = DEBUG  # every interval, as long as it lasts
+    elif event.status == "unhealthy" and event.critical:
+        level = ERROR
+    else:
+        level = INFO if event.status == "healthy" else WARNING
+    text = f"health check {event.health_check!r} {event.previous} -> {event.status} in {event.duration:.3g} s"
+    return level, text, facts
+
+
 def _count(attempts: int) -> str:
     return f"{attempts} attempt{'' if attempts == 1 else 's'}"
 
@@ -186,4 +204,5 @@ _LINES: dict[type[events.Event], Callable[[Any], Line]] = {
     events.CircuitOpened: _circuit_changed,
     events.CircuitHalfOpened: _circuit_changed,
     events.CircuitClosed: _circuit_changed,
+    events.HealthChecked: _health_checked,
 }

@@ -27,7 +27,16 @@ _noop = NoOpMeter(names.SCOPE)
 class Instruments:
     """All instruments of one meter. Gauges look at live components when they are collected, and keep none alive."""
 
-    __slots__ = ("attempts", "duration", "faults", "rate_limit_wait", "rejections", "retry_delay", "transitions")
+    __slots__ = (
+        "attempts",
+        "duration",
+        "faults",
+        "health_checks",
+        "rate_limit_wait",
+        "rejections",
+        "retry_delay",
+        "transitions",
+    )
 
     def __init__(self, meter: Meter, faults: Faults) -> None:
         self.faults = faults
@@ -37,10 +46,12 @@ class Instruments:
         self.retry_delay = self._histogram(meter, names.RETRY_DELAY)
         self.transitions = self._counter(meter, names.CIRCUIT_BREAKER_TRANSITIONS)
         self.rate_limit_wait = self._histogram(meter, names.RATE_LIMIT_WAIT)
+        self.health_checks = self._histogram(meter, names.HEALTH_CHECK_DURATION)
         self._gauge(meter, names.CIRCUIT_BREAKER_STATE, _states)
         self._gauge(meter, names.BULKHEAD_IN_USE, _total("in_use"))
         self._gauge(meter, names.BULKHEAD_QUEUED, _total("queued"))
         self._gauge(meter, names.BULKHEAD_LIMIT, _total("limit"))
+        self._gauge(meter, names.HEALTH_CHECK_STATUS, _statuses)
 
     def _counter(self, meter: Meter, metric: names.Metric) -> Counter:
         try:
@@ -99,6 +110,17 @@ def _states() -> Iterable[Observation]:
             if shadow:
                 attributes[names.SHADOW] = True
             yield Observation(int(state in found), attributes)
+
+
+def _statuses() -> Iterable[Observation]:
+    """Checks of one name in several monitors are one series: a status is 1 if any of them has it."""
+    found: dict[str, set[str]] = {}
+    for monitor in live.each("health_monitor"):
+        for name, status in monitor.statuses().items():
+            found.setdefault(name, set()).add(status.value)
+    for name, statuses in found.items():
+        for status in names.STATUSES:
+            yield Observation(int(status in statuses), {names.HEALTH_CHECK: name, names.STATUS: status})
 
 
 def _total(field: str) -> Callable[[], Iterable[Observation]]:

@@ -21,6 +21,8 @@ __all__ = [
     "CIRCUIT_BREAKER_TRANSITIONS",
     "DELAYS",
     "EVENTS",
+    "HEALTH_CHECK_DURATION",
+    "HEALTH_CHECK_STATUS",
     "METRICS",
     "POLICY_DURATION",
     "RATE_LIMIT_WAIT",
@@ -107,6 +109,9 @@ STATE: Final = "resilient_agents.state"
 BULKHEAD: Final = "resilient_agents.bulkhead"
 RATE_LIMIT: Final = "resilient_agents.rate_limit"
 SHADOW: Final = "resilient_agents.shadow"
+HEALTH_CHECK: Final = "resilient_agents.health_check"
+STATUS: Final = "resilient_agents.status"
+CRITICAL: Final = "resilient_agents.critical"
 ERROR_TYPE: Final = "error.type"
 STATUS_CODE: Final = "http.response.status_code"
 
@@ -117,6 +122,7 @@ NAMED_STRATEGIES: Final = {
 }  # whose name it carries
 
 STATES: Final = ("closed", "open", "half-open")
+STATUSES: Final = ("healthy", "degraded", "unhealthy", "unknown")
 KINDS: Final = (
     "timeout",
     "connection",
@@ -133,7 +139,15 @@ KINDS: Final = (
     "unknown",
     "rejected",
 )
-STRATEGIES: Final = ("circuit_breaker", "rate_limit", "bulkhead", "timeout", "deadline", "retry_budget")
+STRATEGIES: Final = (
+    "circuit_breaker",
+    "rate_limit",
+    "bulkhead",
+    "timeout",
+    "deadline",
+    "retry_budget",
+    "require_healthy",
+)
 
 ATTRIBUTES: Final = (
     Attribute(POLICY, "string", "Name of the policy, by default the guarded function's `module.qualname`."),
@@ -169,6 +183,9 @@ ATTRIBUTES: Final = (
     Attribute(BULKHEAD, "string", "Name of the bulkhead; `unnamed` for all that have none."),
     Attribute(RATE_LIMIT, "string", "Name of the rate limit, if it has one."),
     Attribute(SHADOW, "boolean", "Present and true where a circuit breaker only watches: nothing was really refused."),
+    Attribute(HEALTH_CHECK, "string", "Name of the health check."),
+    Attribute(STATUS, "string", "What the health check found, or the status that the value is about.", STATUSES),
+    Attribute(CRITICAL, "boolean", "Does the failure of this health check make the service unhealthy?"),
     Attribute(ERROR_TYPE, "string", "Kind of the failure.", KINDS),
     Attribute(STATUS_CODE, "int", "HTTP status of the failure, where it has one."),
 )
@@ -281,6 +298,22 @@ RATE_LIMIT_WAIT: Final = Metric(
     SECONDS,
 )
 
+HEALTH_CHECK_DURATION: Final = Metric(
+    "resilient_agents.health_check.duration",
+    "histogram",
+    "s",
+    "How long health checks took, by what they found.",
+    (HEALTH_CHECK, STATUS, CRITICAL),
+    SECONDS,
+)
+HEALTH_CHECK_STATUS: Final = Metric(
+    "resilient_agents.health_check.status",
+    "gauge",
+    "",
+    "1 for the status that a health check has, 0 for the others.",
+    (HEALTH_CHECK, STATUS),
+)
+
 METRICS: Final = (
     POLICY_DURATION,
     ATTEMPTS,
@@ -292,4 +325,6 @@ METRICS: Final = (
     BULKHEAD_QUEUED,
     BULKHEAD_LIMIT,
     RATE_LIMIT_WAIT,
+    HEALTH_CHECK_DURATION,
+    HEALTH_CHECK_STATUS,
 )

@@ -16,6 +16,7 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.core import live
+from resilient_agents.health import HealthMonitor
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.telemetry import names
@@ -209,7 +210,9 @@ async def exercise(h: Harness) -> list[Any]:
     await h.call(policy, fail)
     await h.call(policy, ok)
     assert breaker.state == "open"
-    return [breaker, bulkhead]
+    monitor = HealthMonitor()
+    events.publish(events.HealthChecked("", "db", "healthy", "unknown", 0.5, critical=True))
+    return [breaker, bulkhead, monitor]
 
 
 async def test_each_metric_is_as_the_table_says(h: Harness, sdk: Sdk) -> None:
@@ -231,7 +234,7 @@ async def test_histograms_have_boundaries_in_seconds(h: Harness, sdk: Sdk) -> No
     """The buckets of all histograms reach from milliseconds to minutes, not those of the SDK's default."""
     alive = await exercise(h)
     histograms = [metric for metric in names.METRICS if metric.kind == "histogram"]
-    assert len(histograms) == 3
+    assert len(histograms) == 4
     for metric in histograms:
         for point in sdk.metrics()[metric.name].data.data_points:
             assert tuple(point.explicit_bounds) == metric.boundaries

@@ -28,6 +28,7 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.errors import CircuitOpenError
+from resilient_agents.health import HealthCheck, HealthMonitor
 from resilient_agents.policy import Policy
 from resilient_agents.telemetry import names
 from tests.conftest import ManualClock, swapped_clock
@@ -81,8 +82,10 @@ def exported(receiver: str) -> dict[str, Any]:
                 raise HTTPError(503)
             return "ok"
 
+    monitor = HealthMonitor([HealthCheck("db", lambda: True)], builtin=False)
     time = ManualClock()
     try:
+        monitor.refresh()
         with swapped_clock(time, time.sleep):
             with tracers.get_tracer("app").start_as_current_span("request"):
                 policy.call(work)
@@ -97,7 +100,7 @@ def exported(receiver: str) -> dict[str, Any]:
     meters.shutdown()
     with urllib.request.urlopen(receiver) as answer:
         found: dict[str, Any] = json.load(answer)
-    del breaker, bulkhead
+    del breaker, bulkhead, monitor
     return found
 
 

@@ -39,6 +39,7 @@ from resilient_agents import (
     telemetry,
 )
 from resilient_agents.core import live
+from resilient_agents.health import HealthCheck, HealthMonitor
 from tests.conftest import Harness, run_on
 from tests.telemetry.test_spans import HTTPError
 
@@ -105,6 +106,7 @@ class Service:
         self.report = Policy(
             Retry(3, wait=fixed(0.2)), CircuitBreaker("reports", shadow=True), Timeout(1), name="report"
         )
+        self.health = HealthMonitor([HealthCheck("dependency", self.healthy)], builtin=False)
 
     @property
     def elapsed(self) -> float:
@@ -129,6 +131,9 @@ class Service:
             raise HTTPError(503)
         return "ok"
 
+    async def healthy(self) -> bool:
+        return not self.down
+
     async def slow_answer(self) -> str:
         await anyio.sleep(2.0 if self.down else 0.2)
         return "ok"
@@ -151,6 +156,7 @@ async def _live(scrape: Callable[[float], None]) -> None:
     service = Service()
     # A counter has no rate before its second sample, so what is to be counted later happens once before the first.
     await service.call(service.chat, service.failing(3))
+    await service.health.arefresh()
     service.began = service.h.now()
     jobs = [_scraping(service, scrape), _chatting(service), _bursting(service), _searching(service)]
     await asyncio.gather(*jobs)

@@ -1,0 +1,219 @@
+"""What a source says once its layers lie on each other: the base, then a profile, then environment variables; and
+below all of them what a policy extends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS, long_form, merged
+from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
+from resilient_agents.config.values import nearest
+from resilient_agents.presets import PRESETS
+
+__all__ = ["PREFIX", "Draft", "Layers", "inherited", "layered"]
+
+PREFIX = "RESILIENT_AGENTS__"
+
+_TABLES = ("policies", *SECTIONS)
+
+
+@dataclass
+class Draft:
+    """A policy before it is read: its strategies in long form."""
+
+    node: Node
+    extends: Node | None = None
+    slots: dict[str, Node] = field(default_factory=dict[str, Node])
+    strategies: Node | None = None
+    """A list, which stands instead of slots."""
+    partial: bool = False
+    """What it extends could not be found."""
+
+    def over(self, base: Draft | None) -> Draft:
+        """This one laid over `base`. A list of strategies replaces everything below it."""
+        if base is None:
+            return self
+        extends = self.extends or base.extends
+        if self.strategies is not None:
+            return Draft(self.node, extends, self.slots, self.strategies)
+        slots = dict(base.slots)
+        for slot, node in self.slots.items():
+            slots[slot] = merged(slots.get(slot), node)
+        return Draft(self.node, extends, slots, base.strategies)
+
+
+@dataclass
+class Layers:
+    """Policies and shared components with all layers applied, before `extends`."""
+
+    policies: dict[str, Draft] = field(default_factory=dict[str, Draft])
+    components: dict[str, dict[str, Node]] = field(default_factory=dict[str, dict[str, Node]])
+    """By kind, then by name."""
+
+
+def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: Problems) -> Layers:
+    """The base of a source, the profile over it, and the variables of the environment over both."""
+    layers = Layers(components={kind: {} for kind in SECTIONS.values()})
+    table = _table(root, problems)
+    for key in table:
+        if key not in (*_TABLES, "profiles"):
+            problems.add(table[key], f"is not known; {nearest(key, (*_TABLES, 'profiles'))}", shown=False)
+    _apply(table, env, layers, problems)
+    chosen = _chosen(table, profile, problems)
+    for key, node in chosen.items():
+        if key not in _TABLES:
+            problems.add(node, f"is not known in a profile; {nearest(key, _TABLES)}", shown=False)
+    _apply(chosen, env, layers, problems)
+    for layer in _variables(env, layers, problems):
+        _apply(layer, {}, layers, problems)
+    return layers
+
+
+def inherited(name: str, policies: Mapping[str, Draft], problems: Problems) -> Draft:
+    """A policy with all that it extends below it; `partial` after having said what is wrong with that.
+
+    A name stands for a policy of the source, else for a preset; a policy that extends its own name means the preset.
+    """
+    chain = [policies[name]]
+    seen = [name]
+    partial = False
+    while (extends := chain[-1].extends) is not None:
+        wanted: Any = extends.value
+        problem = extends.broken
+        if problem is not None:
+            pass
+        elif not isinstance(wanted, str):
+            problem = "must be the name of a policy or of a preset"
+        elif wanted in PRESETS and (wanted == seen[-1] or wanted not in policies):
+            chain.append(_preset(wanted))
+            break
+        elif wanted in seen:
+            problem = f"goes round in a circle: {' -> '.join([*seen[seen.index(wanted) :], wanted])}"
+        elif wanted not in policies:
+            known = dict.fromkeys([*(key for key in policies if key != name), *PRESETS])
+            problem = f"is not known; {nearest(wanted, known)}"
+        if problem is not None:
+            problems.add(extends, problem)
+            partial = True
+            break
+        chain.append(policies[wanted])
+        seen.append(wanted)
+    draft = chain[-1]
+    for link in reversed(chain[:-1]):
+        draft = link.over(draft)
+    return replace(draft, partial=partial)
+
+
+def _preset(name: str) -> Draft:
+    problems = Problems()
+    node = nodes(PRESETS[name], f"preset {name!r}", {}, problems, ("policies", name))
+    return _draft(node, problems)
+
+
+def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> dict[str, Node]:
+    """The table of the profile. A source without any profiles has none to choose from, which is no mistake."""
+    if "profiles" not in table:
+        return {}
+    profiles = _table(table["profiles"], problems)
+    if profile is None:
+        return {}
+    if profile not in profiles:
+        hint = (
+            f"the profile {profile!r} is not here; {nearest(profile, profiles)}. An empty [profiles.{profile}] will do"
+        )
+        problems.add(table["profiles"], hint, shown=False)
+        return {}
+    return _table(profiles[profile], problems)
+
+
+def _apply(table: dict[str, Node], env: Mapping[str, str], layers: Layers, problems: Problems) -> None:
+    for section in (key for key in _TABLES if key in table):
+        for name, node in _table(table[section], problems).items():
+            expanded = expand(node, env, problems)
+            if not name:
+                problems.add(node, "must have a name", shown=False)
+            elif section == "policies":
+                if isinstance(expanded.value, dict):
+                    layers.policies[name] = _draft(expanded, problems).over(layers.policies.get(name))
+                else:
+                    problems.add(expanded, expanded.broken or "must be a table")
+            else:
+                kind = SECTIONS[section]
+                found = layers.components[kind]
+                found[name] = merged(found.get(name), long_form(kind, expanded, shared=True))
+
+
+def _draft(node: Node, problems: Problems) -> Draft:
+    draft = Draft(node)
+    for key, item in node.value.items():
+        if key == "extends":
+            draft.extends = item
+        elif key == "strategies":
+            draft.strategies = _list(item, problems)
+        elif key in SLOTS:
+            draft.slots[key] = long_form(SLOTS[key], item)
+        else:
+            problems.add(
+                item, f"is not known in a policy; {nearest(key, (*SLOTS, 'strategies', 'extends'))}", shown=False
+            )
+    return draft
+
+
+def _list(node: Node, problems: Problems) -> Node:
+    """A list of strategies, each a table with its kind, in long form. Those that cannot be read are left out."""
+    if not isinstance(node.value, list):
+        problems.add(node, node.broken or "must be a list of tables, each with its kind")
+        return replace(node, value=[])
+    items: list[Node] = []
+    for item in node.value:
+        options: Any = item.value
+        kind: Any = options.get("kind") if isinstance(options, dict) else None
+        if kind is None:
+            problems.add(item, f"must be a table with a kind; {nearest('', KINDS)}")
+        elif not isinstance(kind.value, str) or kind.value not in KINDS:
+            problems.add(kind, kind.broken or f"is no kind of strategy; {nearest(str(kind.value), KINDS)}")
+        else:
+            table = replace(item, value={key: option for key, option in options.items() if key != "kind"})
+            items.append(replace(item, value={"kind": kind, "table": long_form(kind.value, table)}))
+    return replace(node, value=items)
+
+
+def _table(node: Node, problems: Problems) -> dict[str, Node]:
+    if isinstance(node.value, dict):
+        table: dict[str, Node] = node.value
+        return table
+    problems.add(node, node.broken or "must be a table")
+    return {}
+
+
+def _variables(env: Mapping[str, str], layers: Layers, problems: Problems) -> Iterator[dict[str, Node]]:
+    """Each variable as a layer of its own, the shorter names first: `..__RETRY=5` comes before `..__RETRY__WAIT=1`."""
+    names = [name for name in env if name.startswith(PREFIX)]
+    for variable in sorted(names, key=lambda name: (name.count("__"), name)):
+        section, *path = variable.removeprefix(PREFIX).lower().split("__")
+        place = Place(f"environment variable {variable}", None, ())
+        if section not in _TABLES or not path or not all(path):
+            sections = ", ".join(key.upper() for key in _TABLES)
+            problems.say(
+                place,
+                f"is not known; it must be like {PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {sections}",
+            )
+            continue
+        existing: Iterable[str] = layers.policies if section == "policies" else layers.components[SECTIONS[section]]
+        alike = [name for name in existing if _plain(name) == path[0]]
+        if len(alike) > 1:
+            problems.say(place, f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
+            continue
+        keys = (section, *(alike or path[:1]), *path[1:])
+        data: Any = typed(env[variable])
+        for key in reversed(keys):
+            data = {key: data}
+        yield nodes(data, place.source, {}, problems).value
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name.lower())

@@ -1,0 +1,139 @@
+"""`load` and `loads`: a source becomes a `Config`, or one error that lists all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from resilient_agents.config.check import misfits
+from resilient_agents.config.kinds import SECTIONS, SLOTS, build, read_strategy
+from resilient_agents.config.layers import Draft, Layers, inherited, layered
+from resilient_agents.config.lines import KeyPath, key_lines
+from resilient_agents.config.model import Config, ConfigError, ConfigWarning, PolicySpec, Problem, StrategySpec
+from resilient_agents.config.tree import Node, Problems, nodes
+
+__all__ = ["PROFILE", "load", "loads"]
+
+PROFILE = "RESILIENT_AGENTS_PROFILE"
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """Read policies and shared components from a TOML file or from a dict of the same shape.
+
+    Args:
+        source: The path of a TOML file in UTF-8, or a mapping. `load({})` reads the environment alone.
+        profile: Which `[profiles.NAME]` lies over the base; by default the one that RESILIENT_AGENTS_PROFILE names, if
+            any.
+        env: The environment, for `${NAME}`, for variables that begin with RESILIENT_AGENTS__, and for the profile; by
+            default `os.environ`.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or says what is not allowed. It lists all problems.
+    """
+    if isinstance(source, Mapping):
+        return _config(source, "<dict>", {}, profile, env)
+    name = os.fspath(source)
+    try:
+        with open(name, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or ("is not text in UTF-8" if isinstance(error, UnicodeError) else error)
+        raise ConfigError([Problem(str(name), None, "", None, f"cannot be read: {why}")]) from error
+    return loads(text, source=name, profile=profile, env=env)
+
+
+def loads(
+    text: str, *, source: str = "<string>", profile: str | None = None, env: Mapping[str, str] | None = None
+) -> Config:
+    """The same for TOML text. `source` is what errors call it."""
+    try:
+        data = tomllib.loads(text)
+        lines = key_lines(text)
+    except (ValueError, RecursionError) as error:
+        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        line = None if place is None else int(place[1] or text.count("\n") + 1)
+        why = (
+            "nested too deeply"
+            if isinstance(error, RecursionError)
+            else str(error).replace(place[0] if place else "", "")
+        )
+        raise ConfigError([Problem(source, line, "", None, f"is not TOML: {why}")]) from None
+    return _config(data, source, lines, profile, env)
+
+
+def _config(
+    data: Mapping[str, Any],
+    source: str,
+    lines: Mapping[KeyPath, int],
+    profile: str | None,
+    env: Mapping[str, str] | None,
+) -> Config:
+    env = os.environ if env is None else env
+    profile = profile or env.get(PROFILE) or None
+    problems = Problems()
+    layers = layered(nodes(data, source, lines, problems), profile, env, problems)
+    shared = {kind: _components(kind, tables, problems) for kind, tables in layers.components.items()}
+    policies: dict[str, PolicySpec] = {}
+    warnings: list[ConfigWarning] = []
+    for name in layers.policies:
+        strategies = _strategies(name, layers, problems)
+        if strategies is not None:
+            policies[name] = PolicySpec(name, strategies)
+            warnings += _warnings(policies[name], shared, source)
+    problems.raise_if_any()
+    sections = {section: shared[kind] for section, kind in SECTIONS.items()}
+    return Config(policies, **sections, source=source, profile=profile, warnings=tuple(warnings))
+
+
+def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:
+    found: dict[str, StrategySpec] = {}
+    for name, table in tables.items():
+        if table.value is False:  # a profile may take away what the base has
+            continue
+        spec = read_strategy(kind, table, problems)
+        if spec is not None:
+            found[name] = spec.but(name=spec.options.get("name") or name) if kind == "circuit_breaker" else spec
+    return found
+
+
+def _strategies(name: str, layers: Layers, problems: Problems) -> tuple[StrategySpec, ...] | None:
+    draft = inherited(name, layers.policies, problems)
+    read = [
+        read_strategy(kind, table, problems, layers.components.get(kind), partial=draft.partial)
+        for kind, table in _tables(draft, problems)
+    ]
+    return None if draft.partial or None in read else tuple(spec for spec in read if spec is not None)
+
+
+def _tables(draft: Draft, problems: Problems) -> list[tuple[str, Node]]:
+    """(kind, options in long form) of each strategy that is not switched off, outermost first."""
+    if draft.strategies is None:
+        slots = [(SLOTS[slot], draft.slots[slot]) for slot in SLOTS if slot in draft.slots]
+        return [(kind, node) for kind, node in slots if node.value is not False]
+    for node in draft.slots.values():
+        problems.add(
+            node,
+            f"stands beside the list of strategies at {draft.strategies.place}: a policy has either a list, which is "
+            f"taken as it is, or keys, which may change what it extends",
+            shown=False,
+        )
+    return [(item.value["kind"].value, item.value["table"]) for item in draft.strategies.value]
+
+
+def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], source: str) -> list[ConfigWarning]:
+    specs = [spec if spec.use is None else shared[spec.kind].get(spec.use) for spec in policy.strategies]
+    # Without its name the trial is no second breaker of a name that is in use.
+    layers = [
+        (spec, build(spec.but(name=None) if spec.kind == "circuit_breaker" else spec))
+        for spec in specs
+        if spec is not None
+    ]
+    return [
+        ConfigWarning(policy.name, f"policies.{policy.name}: {message}", spec.places.get(option, source))
+        for spec, option, message in misfits(layers)
+    ]

@@ -1,0 +1,96 @@
+"""Names for code in a configuration: `on = ["transient", "stale"]`.
+
+A file chooses among what the program offers; it never imports anything. Whoever may write a configuration file or set
+an environment variable could otherwise run any code on the process's path.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from resilient_agents._classify_tables import KINDS
+from resilient_agents.classify import classify, counts_against_dependency, http_failure, is_transient
+from resilient_agents.core.match import Match, matcher
+
+__all__ = ["NAMED", "define", "known", "look_up"]
+
+NAMED = ("on", "when", "cost")
+"""The options of strategies that are code, and that a configuration may choose by name."""
+
+_defined: dict[str, dict[str, Any]] = {
+    "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
+    "when": {"http_failure": http_failure},
+    "cost": {},
+}
+
+
+def define(
+    name: str,
+    *,
+    on: Match | None = None,
+    when: Callable[[Any], object] | None = None,
+    cost: Callable[..., float] | None = None,
+) -> None:
+    """Give code of the program a name that configurations may use, for the whole process.
+
+    Call it before `load`. A name that is defined again has its last meaning; the ones that are built in stay.
+
+    Args:
+        name: What a configuration writes.
+        on: What `on = ["name"]` chooses: an exception type, a predicate on errors, or a tuple of these.
+        when: What `when = "name"` chooses: a predicate on results.
+        cost: What `cost = "name"` of a rate limit means: a function of the call's arguments.
+
+    Raises:
+        TypeError, ValueError: there is nothing to name, it is no such code, or the name is empty or built in.
+    """
+    given = {option: thing for option, thing in {"on": on, "when": when, "cost": cost}.items() if thing is not None}
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name must be a non-empty string, got {name!r}")
+    if not given:
+        raise TypeError(f"define({name!r}) needs on=, when= or cost=")
+    if on is not None:
+        matcher(on)
+    for option in ("when", "cost"):
+        if option in given and not callable(given[option]):
+            raise TypeError(f"{option} must be a function, got {given[option]!r}")
+    for option, thing in given.items():
+        if _built_in(option, name) is not None:
+            raise ValueError(f"{name!r} is built in: choose another name")
+        _defined[option][name] = thing
+
+
+def look_up(option: str, name: str) -> Any:
+    """The code behind a name, None if there is none."""
+    found = _built_in(option, name)
+    return _defined[option].get(name) if found is None else found
+
+
+def known(option: str) -> Iterable[str]:
+    """The names that `option` may have, apart from Python's own exceptions."""
+    return [*_defined[option], *(KINDS if option == "on" else ())]
+
+
+_BUILT_IN = {option: dict(things) for option, things in _defined.items()}
+
+
+def _built_in(option: str, name: str) -> Any:
+    if option == "on":
+        if name in KINDS:
+            return _of_kind(name)
+        python = getattr(builtins, name, None)
+        if isinstance(python, type) and issubclass(python, Exception):
+            return python
+    return _BUILT_IN[option].get(name)
+
+
+@functools.cache
+def _of_kind(kind: str) -> Callable[[Exception], bool]:
+    def is_of_kind(error: Exception) -> bool:
+        return classify(error).kind == kind
+
+    is_of_kind.__name__ = is_of_kind.__qualname__ = kind
+    return is_of_kind

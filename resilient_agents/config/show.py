@@ -1,0 +1,98 @@
+"""The effective policy as TOML that `load` reads again: every option, with where its value comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+from resilient_agents.backoff import Backoff
+from resilient_agents.budget import RetryBudget
+from resilient_agents.classify import counts_against_dependency, is_transient
+from resilient_agents.config.factory import WAITS, Factory
+from resilient_agents.config.kinds import KINDS
+from resilient_agents.config.model import Config, PolicySpec, StrategySpec, thawed
+from resilient_agents.config.redact import HIDDEN, redacted
+
+__all__ = ["show"]
+
+_NAMES: dict[Any, str] = {is_transient: "transient", counts_against_dependency: "counts_against_dependency"}
+
+
+def show(config: Config, name: str) -> str:
+    """One policy as text, outermost strategy first, with the defaults written out.
+
+    Values that came from environment variables with secret-looking names, and the users and passwords of URLs, are
+    hidden. Raises KeyError for a policy that is not in `config`.
+    """
+    policy: PolicySpec = config.policies[name]
+    profile = "" if config.profile is None else f", profile {config.profile!r}"
+    parts = [f"# {redacted(config.source)}{profile}; outermost first"]
+    used = dict.fromkeys((spec.kind, spec.use) for spec in policy.strategies if spec.use is not None)
+    parts += [_table(f"[{kind}s.{_key(use)}]", config.component(kind, use)) for kind, use in used]
+    parts += [_table(f"[[policies.{_key(name)}.strategies]]", spec, kind=True) for spec in policy.strategies]
+    if not policy.strategies:
+        parts.append(f"[policies.{_key(name)}]")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
+    rows = [("kind", _toml(spec.kind), "")] if kind else []
+    if spec.use is not None:
+        rows.append(("use", _toml(spec.use), spec.places.get("use", "")))
+    else:
+        rows += [(option, *_value(spec, option)) for option in Factory.of(KINDS[spec.kind]).readers]
+    written = [(f"{option} = {text}", place) for option, text, place in rows]
+    width = max(len(left) for left, _ in written)
+    lines = [f"{left:<{width}}  # {redacted(place)}" if place else left for left, place in written]
+    return "\n".join([heading, *lines])
+
+
+def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
+    if option in spec.options:
+        place = spec.places.get(option, "")
+        value = HIDDEN if option in spec.secrets else redacted(_complete(option, thawed(spec.options[option])))
+        return _toml(value), place
+    return _toml(_default(Factory.of(KINDS[spec.kind]).parameters[option].default)), "default"
+
+
+def _default(value: Any) -> Any:
+    """A constructor's default as a file would say it."""
+    if isinstance(value, Backoff):
+        return _complete("wait", {"kind": "exponential"})  # which is what Retry's default is
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return _NAMES.get(value, value) if callable(value) else value
+
+
+def _complete(option: str, value: Any) -> Any:
+    """A wait or a budget with its defaults."""
+    if not isinstance(value, dict) or option not in ("wait", "budget"):
+        return value
+    kind = {"kind": value["kind"]} if option == "wait" else {}
+    factory = Factory.of(WAITS[value["kind"]] if option == "wait" else RetryBudget)
+    return {**kind, **{name: part.default for name, part in factory.parameters.items()}, **value}
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return _quoted(value).replace("${", "$${")  # or it would be a reference when it is loaded again
+    return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,178 @@
+"""Sources as trees in which every value knows its place, and `${NAME}` in them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, time
+from typing import Any
+
+from resilient_agents.config.lines import KeyPath
+from resilient_agents.config.model import ConfigError, Problem
+from resilient_agents.config.redact import HIDDEN, looks_secret, redacted
+
+__all__ = ["Node", "Place", "Problems", "expand", "nodes", "typed"]
+
+DEEPEST = 12
+"""Levels of nesting; no valid configuration has as many, and a dict may contain itself."""
+
+_REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    source: str
+    line: int | None
+    key: KeyPath
+
+    def dotted(self) -> str:
+        text = ""
+        for part in self.key:
+            text += f"[{part}]" if isinstance(part, int) else f".{_spelled(part)}"
+        return text.removeprefix(".")
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value of a source: a scalar, a `dict[str, Node]` or a `list[Node]`, where it stands, and what is special."""
+
+    value: Any
+    place: Place
+    secret: bool = False
+    broken: str | None = None
+    """Why there is no value, such as an environment variable that is not set. It is a problem only if it is needed."""
+
+    def plain(self) -> Any:
+        """The value without places, secrets hidden: fit to be shown."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return HIDDEN if self.secret else self.value
+
+    def leaves(self) -> Iterator[Node]:
+        """Every scalar below, or this one."""
+        below: Iterable[Any] = self.value.values() if isinstance(self.value, dict) else self.value
+        if isinstance(self.value, dict | list):
+            for node in below:
+                yield from node.leaves()
+        else:
+            yield self
+
+
+class Problems:
+    """All that is wrong so far."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, node: Node, allowed: str, *, shown: bool = True) -> None:
+        """`allowed` may quote the value; where it is a secret the quotation is hidden, too."""
+        for leaf in node.leaves():
+            if leaf.secret and leaf.value not in (None, ""):
+                for text in (repr(leaf.value), str(leaf.value)):
+                    allowed = allowed.replace(text, HIDDEN)
+        self.say(node.place, allowed, _shown(node) if shown else None)
+
+    def say(self, place: Place, allowed: str, value: str | None = None) -> None:
+        problem = Problem(place.source, place.line, redacted(place.dotted()), value, redacted(allowed))
+        if problem not in self.found:
+            self.found.append(problem)
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            ordered = sorted(self.found, key=lambda problem: (problem.source, problem.line or 0))
+            raise ConfigError(ordered)
+
+
+def nodes(value: Any, source: str, lines: Mapping[KeyPath, int], problems: Problems, path: KeyPath = ()) -> Node:
+    """Plain data as a tree. A value that has no line of its own has that of the nearest key above it."""
+    line = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
+    place = Place(source, line, path)
+    if isinstance(value, Mapping | list | tuple) and len(path) > DEEPEST:
+        problems.say(place, f"is nested more than {DEEPEST} levels deep")
+        return Node(None, place, broken="is nested too deeply")
+    if isinstance(value, Mapping):
+        table: dict[str, Node] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                problems.say(place, f"keys must be strings, got {type(key).__name__}")
+            else:
+                table[key] = nodes(item, source, lines, problems, (*path, key))
+        return Node(table, place)
+    if isinstance(value, list | tuple):
+        items = [nodes(item, source, lines, problems, (*path, number)) for number, item in enumerate(value)]
+        return Node(items, place)
+    return Node(value, place)
+
+
+def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
+    """The tree with `${NAME}` and `${NAME:-default}` in its strings replaced. Keys stay as they are.
+
+    A string that is nothing but one reference becomes a number, a boolean, an array or a table if its text spells one.
+    """
+    if isinstance(node.value, dict):
+        return replace(node, value={key: expand(item, env, problems) for key, item in node.value.items()})
+    if isinstance(node.value, list):
+        return replace(node, value=[expand(item, env, problems) for item in node.value])
+    if not isinstance(node.value, str) or "${" not in node.value:
+        return node
+    parts: list[str] = []
+    broken, secret, at = None, False, 0
+    for found in _REFERENCE.finditer(node.value):
+        parts.append(node.value[at : found.start()])
+        at = found.end()
+        name = found["name"]
+        if found[0] == "$$":
+            parts.append("$")
+        elif name is None:
+            broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
+        else:
+            text = env.get(name) or (found["default"] if found["default"] is not None else env.get(name))
+            secret = secret or looks_secret(name)
+            if text is None:
+                broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+            parts.append(text or "")
+    if broken is not None:
+        return replace(node, broken=broken)
+    text = "".join([*parts, node.value[at:]])
+    alone = _REFERENCE.fullmatch(node.value) is not None
+    value = nodes(typed(text) if alone else text, node.place.source, {}, problems, node.place.key)
+    return _at(value, node.place, secret=secret)
+
+
+def typed(text: str) -> Any:
+    """The text of an environment variable as the TOML value that it spells, and as itself if it spells none."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    value = parsed.get("value")
+    return text if len(parsed) != 1 or isinstance(value, str | date | time) else value
+
+
+def _at(node: Node, place: Place, *, secret: bool) -> Node:
+    value: Any = node.value
+    if isinstance(value, dict):
+        value = {key: _at(item, replace(place, key=item.place.key), secret=secret) for key, item in value.items()}
+    elif isinstance(value, list):
+        value = [_at(item, replace(place, key=item.place.key), secret=secret) for item in value]
+    return replace(node, value=value, place=place, secret=secret)
+
+
+def _shown(node: Node) -> str:
+    try:
+        text = repr(redacted(node.plain()))
+    except Exception:  # a value of a plain dict may be anything
+        text = f"<{type(node.value).__name__}>"
+    text = {"True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _spelled(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key) else repr(key)

@@ -1,0 +1,158 @@
+"""One check of a monitor: when it is due, who runs it now, and what came of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import anyio
+
+from resilient_agents import events
+from resilient_agents.core.clock import clock
+from resilient_agents.core.guard import declares
+from resilient_agents.core.runtime import ASYNC, Waiter, discard, is_awaitable
+from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus, Verdict, failed, judge
+from resilient_agents.health.report import CheckReport
+
+__all__ = ["Entry", "Room"]
+
+PATIENCE: Final = 2.0  # intervals without a result, after which the last one says nothing any more
+
+
+class Room:
+    """Where one session runs its sync checks: `slots` (of the session's own event loop) bounds how many do so within
+    their time limit; one that outran it has given its slot back, and keeps no more than the one thread it hangs in."""
+
+    __slots__ = ("show_errors", "slots", "workers")
+
+    def __init__(self, workers: Workers, limit: int, *, show_errors: bool) -> None:
+        self.workers = workers
+        self.slots = anyio.Semaphore(limit)
+        self.show_errors = show_errors
+
+
+class Entry:
+    """The state of one check. `session` is whoever runs it now: it is claimed and released under the monitor's lock.
+
+    `due` and `known_at`: moments of the monotonic clock. `hung`: the thread of an earlier run that has not ended.
+    """
+
+    __slots__ = ("check", "due", "hung", "known_at", "results", "session", "waiting")
+
+    def __init__(self, check: HealthCheck, history: int) -> None:
+        self.check = check
+        self.results: deque[CheckResult] = deque(maxlen=history)
+        self.due = clock.monotonic()
+        self.known_at = 0.0
+        self.session: object | None = None
+        self.waiting: list[Waiter] = []
+        self.hung: tuple[Worker, float] | None = None
+
+    @property
+    def last(self) -> CheckResult | None:
+        """The last result, unless it is too old to mean anything."""
+        age = clock.monotonic() - self.known_at
+        return self.newest if age <= PATIENCE * self.check.interval + self.check.timeout else None
+
+    @property
+    def newest(self) -> CheckResult | None:
+        """The last result, however old."""
+        try:
+            return self.results[-1]
+        except IndexError:
+            return None
+
+    @property
+    def status(self) -> HealthStatus:
+        last = self.last
+        return HealthStatus.UNKNOWN if last is None else last.status
+
+    def report(self) -> CheckReport:
+        """What is known of the check, as plain data."""
+        last, newest = self.last, self.newest
+        if newest is None:
+            return _report(HealthStatus.UNKNOWN, None, "has not run yet", None, self.check)
+        if last is None:
+            return _report(HealthStatus.UNKNOWN, newest.at, "has not run for too long", newest.duration, self.check)
+        return _report(last.status, last.at, last.message, last.duration, self.check)
+
+    async def perform(self, room: Room) -> None:
+        """Run the check once and keep what came of it. Raises nothing but cancellation, and then keeps nothing."""
+        check = self.check
+        if self.hung is not None and not self.hung[0].done:
+            at, began = datetime.now(UTC), clock.monotonic()
+            seconds = began - self.hung[1]
+            verdict: Verdict = (HealthStatus.UNHEALTHY, f"has been running for {seconds:.0f} s and does not end")
+            self._keep(verdict, at, seconds)
+            return
+        self.hung = None
+        if declares(inspect.iscoroutinefunction, check.check):
+            await self._timed(check.check, room)
+        else:
+            async with room.slots:  # waiting for it is not the check's own time
+                await self._timed(partial(self._in_thread, room), room)
+
+    async def _timed(self, run: Callable[[], Any], room: Room) -> None:
+        at, began = datetime.now(UTC), clock.monotonic()
+        verdict: Verdict = (HealthStatus.UNHEALTHY, f"no answer within {self.check.timeout:g} s")
+        try:
+            with anyio.move_on_after(self.check.timeout):
+                verdict = judge(await run())
+        except Exception as error:  # the check's own
+            verdict = failed(error, show=room.show_errors)
+        self._keep(verdict, at, clock.monotonic() - began)
+
+    async def _in_thread(self, room: Room) -> Any:
+        worker = room.workers.start(partial(_answer, self.check, room.show_errors), "health")
+        began = clock.monotonic()
+        waiter = ASYNC.waiter()
+        worker.on_done(waiter.wake)
+        try:
+            await waiter.wait(None)
+        finally:
+            if not worker.done:
+                self.hung = (worker, began)
+                worker.on_done(partial(_drop, worker))
+        answer = worker.take()
+        return await answer if is_awaitable(answer) else answer
+
+    def _keep(self, verdict: Verdict, at: datetime, duration: float) -> None:
+        status, message = verdict
+        previous = self.status
+        self.results.append(CheckResult(status, message, at, duration))
+        self.known_at = clock.monotonic()
+        events.publish(
+            events.HealthChecked("", self.check.name, status.value, previous.value, duration, self.check.critical)
+        )
+
+
+def _answer(check: HealthCheck, show_errors: bool) -> Any:
+    """The answer of a sync check, on its thread. What it raises is judged here, and kept nowhere."""
+    try:
+        return check.check()
+    except BaseException as error:  # a SystemExit too: it would only end this thread
+        return failed(error, show=show_errors)
+
+
+def _drop(worker: Worker) -> None:
+    """Nobody waits for the answer of this worker any more."""
+    answer = worker.take()
+    if is_awaitable(answer):
+        discard(answer)
+
+
+def _report(
+    status: HealthStatus, at: datetime | None, message: str, duration: float | None, check: HealthCheck
+) -> CheckReport:
+    return {
+        "status": status.value,
+        "last_check": None if at is None else at.isoformat(timespec="milliseconds"),
+        "message": message,
+        "duration": duration,
+        "critical": check.critical,
+    }

@@ -1,0 +1,128 @@
+"""Policies that embody good practice, as the tables that a configuration file would hold.
+
+    [policies.openai]
+    extends = "llm"
+
+    policy = preset("llm")
+
+The reason for every number stands on the page "Presets" of the documentation; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from resilient_agents.policy import Policy
+
+__all__ = ["PRESETS", "preset"]
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "llm": {
+            "timeout": "3m",
+            "retry": {
+                "attempts": 4,
+                "wait": {"kind": "exponential", "base": "1s", "max": "20s", "jitter": "full"},
+                "budget": {"ratio": 0.2, "per_second": 1},
+                "max_retry_after": "1m",
+            },
+            "circuit_breaker": {
+                "failures": "none",
+                "failure_rate": 0.5,
+                "window": "2m",
+                "minimum_calls": 10,
+                "reset_timeout": "30s",
+            },
+            "bulkhead": {"limit": 32, "max_wait": "30s"},
+            "attempt_timeout": "1m",
+        },
+        "http": {
+            "timeout": "30s",
+            "retry": {
+                "attempts": 3,
+                "wait": {"kind": "exponential", "base": "500ms", "max": "5s", "jitter": "full"},
+                "budget": {"ratio": 0.2, "per_second": 1},
+                "max_retry_after": "10s",
+            },
+            "circuit_breaker": {
+                "failures": "none",
+                "failure_rate": 0.5,
+                "window": "30s",
+                "minimum_calls": 20,
+                "reset_timeout": "15s",
+            },
+            "bulkhead": {"limit": 100, "max_wait": "5s"},
+            "attempt_timeout": "10s",
+        },
+        "database": {
+            "timeout": "10s",
+            "retry": {
+                "attempts": 3,
+                "on": ["connection", "conflict"],
+                "wait": {"kind": "exponential", "base": "50ms", "max": "1s", "jitter": "full"},
+            },
+            "circuit_breaker": {"failures": 5, "reset_timeout": "5s"},
+            "bulkhead": {"limit": 15, "max_wait": "2s"},
+            "attempt_timeout": "4s",
+        },
+        "tool": {
+            "timeout": "45s",
+            "retry": {
+                "attempts": 2,
+                "on": ["rate_limit", "overload"],
+                "wait": {"kind": "exponential", "base": "1s", "max": "5s", "jitter": "equal"},
+                "max_retry_after": "10s",
+            },
+            "circuit_breaker": {"failures": 3, "reset_timeout": "1m"},
+            "bulkhead": {"limit": 8, "max_wait": "10s"},
+            "attempt_timeout": "20s",
+        },
+        "background": {
+            "timeout": "15m",
+            "retry": {
+                "attempts": 8,
+                "wait": {"kind": "exponential", "base": "2s", "max": "2m", "jitter": "full"},
+                "budget": {"ratio": 0.1, "per_second": 1},
+                "max_retry_after": "5m",
+            },
+            "bulkhead": {"limit": 4},
+            "attempt_timeout": "1m",
+        },
+        "critical": {
+            "timeout": "20s",
+            "retry": {
+                "attempts": 4,
+                "wait": {"kind": "exponential", "base": "200ms", "max": "2s", "jitter": "equal"},
+                "max_retry_after": "5s",
+            },
+            "circuit_breaker": {
+                "failures": "none",
+                "failure_rate": 0.8,
+                "window": "30s",
+                "minimum_calls": 20,
+                "reset_timeout": "5s",
+                "half_open_calls": 3,
+                "successes": 2,
+            },
+            "attempt_timeout": "4s",
+        },
+    }
+)
+"""By name, in canonical order; durations as a file would spell them."""
+
+
+def preset(name: str) -> Policy:
+    """A new policy made of a preset, with a circuit, slots and a budget of its own: make it once and share it.
+
+    Raises ValueError for a name that is none of `PRESETS`.
+    """
+    from resilient_agents.config import load  # which knows the presets
+
+    if name not in PRESETS:
+        close = difflib.get_close_matches(str(name), PRESETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"there is no preset {name!r}; {hint}Presets: {', '.join(PRESETS)}")
+    return load({"policies": {name: {"extends": name}}}, env={}).policies[name].build()

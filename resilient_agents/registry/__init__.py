@@ -1,0 +1,29 @@
+"""Policies and shared strategies by name, for a service that has dozens of them.
+
+    registry.configure("resilience.toml")
+    policy = registry.policy("openai")          # the same object ever after, from any thread
+
+The rooms: wanted (what a configuration asks for, every stateful strategy under a name) and keyed (one policy per host,
+tenant or model) -> draft (a change before it happens) -> store (the registry itself) -> shorthand.
+"""
+
+from resilient_agents.registry.keyed import Keyed
+from resilient_agents.registry.shorthand import (
+    get_bulkhead,
+    get_circuit_breaker,
+    get_policy,
+    get_rate_limit,
+    registry,
+)
+from resilient_agents.registry.store import Changes, Registry
+
+__all__ = [
+    "Changes",
+    "Keyed",
+    "Registry",
+    "get_bulkhead",
+    "get_circuit_breaker",
+    "get_policy",
+    "get_rate_limit",
+    "registry",
+]

@@ -1,0 +1,105 @@
+"""A change of the registry before it happens: what is new, and which numbers change.
+
+All that may fail happens while the draft is written. `commit` cannot fail: a change happens as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_breaker
+from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.core import live
+from resilient_agents.core.call import Strategy
+from resilient_agents.registry.wanted import Key, Wanted
+
+if TYPE_CHECKING:
+    from resilient_agents.config import PolicySpec, StrategySpec
+
+__all__ = ["Draft"]
+
+_NONE: Mapping[str, Any] = {}
+_OWNER = "_registry"
+_BULKHEAD: dict[str, Any] = {"limit": 25}
+
+
+class Draft:
+    """`owner`: the registry, whose `components` are those that exist. To be used under its lock."""
+
+    def __init__(self, owner: object, components: dict[Key, Any], wanted: Wanted) -> None:
+        self.wanted = wanted
+        self._owner = weakref.ref(owner)
+        self._components = components
+        self._new: dict[Key, Any] = {}
+        self._twins: list[tuple[Any, Any]] = []
+
+    def strategies(self, spec: PolicySpec) -> list[Strategy]:
+        """Those of a policy: shared ones by name, the others new."""
+        return [_built(each) if each.use is None else self.component((each.kind, each.use)) for each in spec.strategies]
+
+    def component(self, key: Key, options: Mapping[str, Any] = _NONE) -> Any:
+        """The one that exists, or a new one: as configured, else with `options`, else the default."""
+        found: Any = self._components.get(key) or self._new.get(key)
+        if found is None:
+            kind, name = key
+            spec = self.wanted.components.get(key)
+            if kind == "circuit_breaker":
+                found = self._breaker(name, spec, options)
+            elif spec is not None:
+                found = _built(spec)
+            elif kind == "bulkhead":
+                found = Bulkhead(**_BULKHEAD | dict(options))
+            elif "rate" in options:
+                found = RateLimit(**options)
+            else:
+                raise LookupError(f"no configuration has a rate limit named {name!r}: give its rate at first use")
+            if kind == "bulkhead":
+                found.name = name
+            self._new[key] = found
+        return found
+
+    def renumber(self, key: Key) -> None:
+        """Let the component that exists have the numbers that are wanted."""
+        self._twins.append((self._components[key], _built(self.wanted.components[key])))
+
+    def commit(self) -> None:
+        """Do it."""
+        for component, twin in self._twins:
+            component.reconfigure(twin)
+        self._components.update(self._new)
+
+    def _breaker(self, name: str, spec: StrategySpec | None, options: Mapping[str, Any]) -> CircuitBreaker:
+        """One of that name that lives, or a new one; its numbers come with `commit` in either case."""
+        twin: Any = None
+        if spec is not None:
+            name = spec.options.get("name") or name
+            twin = _built(spec)
+        elif options:
+            twin = CircuitBreaker(**options)
+        if any(breaker.name == name for breaker in live.each("circuit_breaker")):
+            gc.collect()  # it may only wait to be collected
+        found = shared_breaker(name, self._may_have)
+        vars(found)[_OWNER] = self._owner
+        if twin is not None:
+            self._twins.append((found, twin))
+        return found
+
+    def _may_have(self, breaker: CircuitBreaker) -> bool:
+        """Not if it is another registry's: two registries share nothing."""
+        owner = vars(breaker).get(_OWNER, _nobody)()
+        return owner is None or owner is self._owner()
+
+
+def _built(spec: StrategySpec) -> Any:
+    """What the spec describes, without its name: no second breaker of a name that is in use."""
+    from resilient_agents.config import build
+
+    return build(spec.but(name=None) if spec.kind == "circuit_breaker" else spec)
+
+
+def _nobody() -> None:
+    """What a reference to a registry says when there is none."""

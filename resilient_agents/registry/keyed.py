@@ -1,0 +1,178 @@
+"""`Keyed`: one policy per host, tenant or model, as many as are in use."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable
+from typing import Any, TypeVar, cast
+
+from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.core.call import Call, Plan, Proceed, name_of
+from resilient_agents.core.fork import Lock
+from resilient_agents.core.guard import Composed, declares, guard
+from resilient_agents.core.streams import Stream
+from resilient_agents.durations import positive_int
+from resilient_agents.policy import Policy
+
+__all__ = ["Keyed"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LOOKS = 16
+"""How many policies are looked at for one that may go, so that a newcomer costs the same in a big outage."""
+
+
+class Keyed:
+    """Guards like a `Policy`, by another one for each key: `key(*args, **kwargs)` of the call's arguments.
+
+    Made by `registry.keyed(...)`. At most `at_most` policies are kept; beyond that the least recently used one goes,
+    but never one in use: while a call of that key is in flight, a slot is held, a call waits, a circuit is open, or a
+    rate limit has not recovered its burst. Those in use stay on top of `at_most`.
+
+    Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret.
+
+    Locking: the two collections are read and changed under `_lock`; neither `key` nor `make` runs under it.
+    """
+
+    def __init__(
+        self, make: Callable[[Any], Any], key: Callable[..., Hashable], *, at_most: int = 1000, name: str | None = None
+    ) -> None:
+        if not callable(key) or declares(inspect.iscoroutinefunction, key):
+            raise TypeError(f"key must be a plain function of the call's arguments, got {key!r}")
+        if not callable(make):
+            raise TypeError(f"a keyed policy is made by a name or a function of the key, got {make!r}")
+        self.key = key
+        self.at_most = positive_int(at_most, "at_most")
+        self.name = name
+        self._make = make
+        self._lock = Lock()
+        self._recent: OrderedDict[Hashable, Policy] = OrderedDict()
+        self._let_go: weakref.WeakValueDictionary[Hashable, Policy] = weakref.WeakValueDictionary()
+        self._stand_ins: tuple[Policy, ...] = ()
+        self._edition = 0
+
+    def __call__(self, fn: F) -> F:
+        """Guard `fn`, whatever kind it is."""
+        return cast(F, guard(self, fn))
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a blocking function under the policy of these arguments."""
+        return self.policy(self.key(*args, **kwargs)).call(fn, *args, **kwargs)
+
+    async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a coroutine function, or any other, under the policy of these arguments."""
+        return await self.policy(self.key(*args, **kwargs)).acall(fn, *args, **kwargs)
+
+    def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """Iterate what `fn` yields under the policy of these arguments."""
+        return self.policy(self.key(*args, **kwargs)).stream(fn, *args, **kwargs)
+
+    def policy(self, key: Hashable) -> Policy:
+        """The policy of `key`: made when there is none, the same one while it is kept or in use."""
+        while True:
+            with self._lock:
+                if self._stand_ins:
+                    return self._stand_ins[-1]
+                found = self._recent.get(key)
+                if found is not None:
+                    self._recent.move_to_end(key)
+                    return found
+                edition = self._edition
+            made = self._make(key)
+            policy = made if isinstance(made, Policy) else Policy(made, name=self.name)
+            with self._lock:
+                if edition != self._edition:
+                    continue  # the configuration changed meanwhile
+                policy = self._recent.get(key) or self._let_go.get(key) or policy
+                self._recent[key] = policy
+                self._make_room(key)
+                return policy
+
+    def __len__(self) -> int:
+        """How many policies are kept."""
+        return len(self._recent)
+
+    def renew(self) -> None:
+        """Make all policies anew, in place: after a reload."""
+        with self._lock:
+            self._edition += 1
+            alive = dict(self._let_go) | dict(self._recent)
+        for key, policy in alive.items():
+            policy.become(self._make(key))
+
+    @contextlib.contextmanager
+    def replaced(self, other: Policy) -> Generator[None, None, None]:
+        """Until the block ends, `other` stands in for the policies of all keys."""
+        nested = Policy(other, name=self.name)
+        with self._lock:
+            self._stand_ins = (*self._stand_ins, nested)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
+
+    def composed(self, innermost: Proceed) -> Composed:
+        """What a guarded function enters."""
+        return _Composed(self, innermost)
+
+    def plan_for(self, fn: Callable[..., Any]) -> Plan:
+        return Plan(self.name or name_of(fn))
+
+    def _make_room(self, newest: Hashable) -> None:
+        looks = _LOOKS
+        while len(self._recent) > self.at_most and looks:
+            key, policy = next(iter(self._recent.items()))
+            if key == newest:
+                break
+            if _busy(policy):
+                self._recent.move_to_end(key)
+                looks -= 1
+            else:
+                del self._recent[key]
+                self._let_go[key] = policy  # found again for as long as a call in flight holds it
+
+    def __repr__(self) -> str:
+        return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
+
+
+class _Composed:
+    """Enters the policy of each call's key."""
+
+    def __init__(self, keyed: Keyed, innermost: Proceed) -> None:
+        self._keyed = keyed
+        self._innermost = innermost
+        self.quiet: Proceed = lambda call: self.enter(call)(call)
+
+    def enter(self, call: Call) -> Proceed:
+        policy = self._keyed.policy(self._keyed.key(*call.args, **call.kwargs))
+        call.plan = _Plan(policy.name or call.name, policy)
+        return policy.composed(self._innermost).enter(call)
+
+
+class _Plan(Plan):
+    """Holds the policy for as long as the call is in flight."""
+
+    __slots__ = ("policy",)
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name = name
+        self.rechecks = policy.rechecks
+        self.policy = policy
+
+
+def _busy(policy: Policy) -> bool:
+    """Would a new policy in its place forget something that still matters?"""
+    for layer in policy.layers:
+        if isinstance(layer, CircuitBreaker) and layer.state == "open":
+            return True
+        if isinstance(layer, Bulkhead) and (layer.in_use or layer.queued):
+            return True
+        if isinstance(layer, RateLimit) and layer.available < layer.burst:
+            return True
+    return False

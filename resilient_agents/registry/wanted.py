@@ -1,0 +1,55 @@
+"""What a configuration asks for, with a name for everything that has state.
+
+A breaker, bulkhead or rate limit that stands inside a policy is the component of the policy's name, unless the
+configuration has a shared one of that name already (then `name#2`). So `registry.bulkhead("openai")` is the bulkhead of
+the policy "openai", and a reload finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # at run time only once there is a configuration: reading one costs `import resilient_agents` 10 ms
+    from resilient_agents.config import Config, PolicySpec, StrategySpec
+
+__all__ = ["Key", "Wanted"]
+
+Key: TypeAlias = tuple[str, str]
+"""Kind and name of a component: ("circuit_breaker", "openai")."""
+
+_SHARED = ("circuit_breaker", "bulkhead", "rate_limit")
+
+
+class Wanted:
+    """`policies`: by name, with every stateful strategy as a `use`. `components`: what is used. `written`: the policies
+    as the configuration has them."""
+
+    __slots__ = ("components", "policies", "source", "written")
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.source = ""
+        self.written: Mapping[str, PolicySpec] = {}
+        self.components: dict[Key, StrategySpec] = {}
+        self.policies: dict[str, PolicySpec] = {}
+        if config is not None:
+            self.source = config.source
+            self.written = config.policies
+            for kind in _SHARED:
+                self.components.update({(kind, name): spec for name, spec in getattr(config, f"{kind}s").items()})
+            self.policies = {name: self._named(spec) for name, spec in config.policies.items()}
+
+    def _named(self, policy: PolicySpec) -> PolicySpec:
+        return replace(policy, strategies=tuple(self._name(policy, spec) for spec in policy.strategies))
+
+    def _name(self, policy: PolicySpec, spec: StrategySpec) -> StrategySpec:
+        if spec.kind not in _SHARED or spec.use is not None:
+            return spec
+        first = name = spec.options.get("name") or policy.name
+        number = 1
+        while (spec.kind, name) in self.components:
+            number += 1
+            name = f"{first}#{number}"
+        self.components[spec.kind, name] = spec
+        return replace(spec, options={}, use=name)

@@ -1,0 +1,1 @@
+"""Applications that tests/test_servers.py runs under real servers."""

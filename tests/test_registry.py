@@ -1,0 +1,731 @@
+"""Names: one object for each, made at first use, from any thread; keyed policies; overrides; stacked decorators."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+import resilient_agents
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpenError,
+    Fallback,
+    Policy,
+    RateLimit,
+    RateLimitedError,
+    Registry,
+    Retry,
+    Timeout,
+    bulkhead,
+    circuit_breaker,
+    events,
+    get_bulkhead,
+    get_circuit_breaker,
+    get_policy,
+    get_rate_limit,
+    rate_limit,
+    resilient,
+    retry,
+    timeout,
+)
+from resilient_agents.config import loads
+from resilient_agents.core import live
+from tests.conftest import Events, Harness, ManualClock
+
+SOURCE = {
+    "policies": {
+        "openai": {"retry": 3, "circuit_breaker": {"failures": 2}, "bulkhead": 4},
+        "search": {"circuit_breaker": "shared", "rate_limit": {"rate": 5, "max_wait": 0}},
+    },
+    "circuit_breakers": {"shared": {"failures": 1}},
+}
+
+
+class Failing:
+    """Fails the first `times` calls."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise ConnectionError
+        return "done"
+
+
+_numbers = iter(range(10**9))
+
+
+@pytest.fixture
+def named() -> Callable[[str], str]:
+    """Names in the process-wide registry that no other test uses."""
+    return lambda name: f"{name}-{next(_numbers)}"
+
+
+# by name
+
+
+def test_a_name_is_one_object_from_any_thread() -> None:
+    """Sixteen threads that ask first at the same moment get the same one, of every kind."""
+    registry = Registry(SOURCE)
+    for ask in (
+        lambda: registry.policy("openai"),
+        lambda: registry.circuit_breaker("a"),
+        lambda: registry.bulkhead("b"),
+        lambda: registry.rate_limit("c", 5),
+    ):
+        barrier = threading.Barrier(16)
+        found: list[Any] = []
+
+        def look(ask: Callable[[], Any] = ask, barrier: threading.Barrier = barrier, found: list[Any] = found) -> None:
+            barrier.wait()
+            found.append(ask())
+
+        threads = [threading.Thread(target=look) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 16
+        assert all(thing is found[0] for thing in found)
+
+
+def test_policies_come_from_the_configuration() -> None:
+    """Strategies in order, under the policy's name."""
+    policy = Registry(SOURCE).policy("openai")
+    assert policy.name == "openai"
+    assert [type(layer) for layer in policy.layers] == [Retry, CircuitBreaker, Bulkhead]
+
+
+def test_what_stands_in_a_policy_is_found_under_its_name() -> None:
+    """The breaker of the policy "openai" is the breaker "openai", whichever is asked for first."""
+    registry = Registry(SOURCE)
+    breaker = registry.circuit_breaker("openai")
+    policy = registry.policy("openai")
+    assert policy.layers[1] is breaker
+    assert breaker.name == "openai"
+    assert breaker.failures == 2
+    assert policy.layers[2] is registry.bulkhead("openai")
+    assert registry.bulkhead("openai").name == "openai"
+
+
+def test_shared_components_are_one_object() -> None:
+    """What `use` names stands in every policy that uses it."""
+    uses = {"circuit_breaker": "shared"}
+    registry = Registry({**SOURCE, "policies": {"a": uses, "b": uses}})
+    assert registry.policy("a").layers == registry.policy("b").layers == (registry.circuit_breaker("shared"),)
+
+
+def test_a_shared_component_of_the_policys_name_stays_another_one() -> None:
+    """The one that stands in the policy gets a number."""
+    registry = Registry({"policies": {"x": {"bulkhead": {"limit": 3}}}, "bulkheads": {"x": {"limit": 7}}})
+    assert registry.bulkhead("x").limit == 7
+    assert registry.policy("x").layers == (registry.bulkhead("x#2"),)
+    assert registry.bulkhead("x#2").limit == 3
+
+
+def test_a_breaker_of_that_name_made_elsewhere_is_the_same_circuit() -> None:
+    """It gets the numbers of the configuration."""
+    breaker = CircuitBreaker("elsewhere", failures=9)
+    registry = Registry({"circuit_breakers": {"elsewhere": {"failures": 2}}})
+    assert registry.circuit_breaker("elsewhere") is breaker
+    assert breaker.failures == 2
+
+
+def test_without_a_configuration_there_are_defaults() -> None:
+    """A policy retries and breaks; a bulkhead has 25 slots; a rate has to be given."""
+    registry = Registry()
+    policy = registry.policy("anything")
+    assert [type(layer) for layer in policy.layers] == [Retry, CircuitBreaker]
+    assert policy.layers[1] is registry.circuit_breaker("anything")
+    assert registry.bulkhead("anything").limit == 25
+    with pytest.raises(LookupError, match=r"rate limit named 'anything': give its rate"):
+        registry.rate_limit("anything")
+    assert registry.rate_limit("anything", "60/min").rate == 60
+
+
+def test_with_a_configuration_an_unknown_policy_is_an_error() -> None:
+    """It names the near miss and what there is."""
+    with pytest.raises(LookupError, match=r"no policy named 'opnai': did you mean 'openai'\? it has openai, search"):
+        Registry(SOURCE).policy("opnai")
+
+
+def test_a_policy_called_default_serves_all_other_names() -> None:
+    """Each with components of its own."""
+    registry = Registry({"policies": {"default": {"bulkhead": 3}}})
+    one, two = registry.policy("one"), registry.policy("two")
+    assert one.name == "one"
+    assert one.layers[0] is not two.layers[0]
+    assert isinstance(one.layers[0], Bulkhead)
+
+
+def test_options_are_for_the_first_use() -> None:
+    """The same options again are fine, others warn and change nothing."""
+    registry = Registry()
+    slots = registry.bulkhead("db", 8, queue=2)
+    assert registry.bulkhead("db", 8, queue=2) is slots
+    with pytest.warns(RuntimeWarning, match="bulkhead 'db' is in use with other options"):
+        assert registry.bulkhead("db", 9) is slots
+    assert slots.limit == 8
+
+
+def test_the_configuration_wins_over_options_in_code() -> None:
+    """Without a warning: the file is where the numbers are."""
+    registry = Registry({"bulkheads": {"db": {"limit": 3}}})
+    assert registry.bulkhead("db", 8).limit == 3
+    assert registry.bulkhead("db", 9).limit == 3
+
+
+def test_configuring_changes_what_is_in_use_already() -> None:
+    """Modules may ask for policies before the program has read its configuration."""
+    registry = Registry()
+    early = registry.policy("openai")
+    guarded = early(Failing(1))
+    assert guarded() == "done"
+    registry.configure(SOURCE)
+    assert registry.policy("openai") is early
+    assert [type(layer) for layer in early.layers] == [Retry, CircuitBreaker, Bulkhead]
+
+
+def test_policies_made_in_code_have_names_too() -> None:
+    """A name is given once."""
+    registry = Registry()
+    policy = Policy(Retry(2))
+    assert registry.add("mine", policy) is policy
+    assert registry.policy("mine") is policy
+    with pytest.raises(ValueError, match="policy named 'mine' already"):
+        registry.add("mine", Policy())
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_names_are_strings(name: Any) -> None:
+    """And not empty."""
+    registry = Registry()
+    for ask in (registry.policy, registry.bulkhead, registry.late, registry.circuit_breaker):
+        with pytest.raises(ValueError, match="name must be a non-empty string"):
+            ask(name)
+
+
+def test_what_is_in_use_can_be_looked_at() -> None:
+    """Policies by name, components by kind and name."""
+    registry = Registry(SOURCE)
+    policy = registry.policy("openai")
+    assert list(registry.policies()) == [("openai", policy)]
+    assert [(kind, name) for kind, name, _ in registry.components()] == [
+        ("circuit_breaker", "openai"),
+        ("bulkhead", "openai"),
+    ]
+    assert registry.has("circuit_breaker", "shared")
+    assert not registry.has("bulkhead", "shared")
+
+
+def test_the_shorthands_are_of_the_process(named: Callable[[str], str]) -> None:
+    """`get_policy` and its sisters ask `resilient_agents.registry`."""
+    name = named("short")
+    assert get_policy(name) is resilient_agents.registry.policy(name)
+    assert get_circuit_breaker(name) is resilient_agents.registry.circuit_breaker(name)
+    assert get_bulkhead(name, 3) is resilient_agents.registry.bulkhead(name)
+    assert get_rate_limit(name, 3) is resilient_agents.registry.rate_limit(name)
+
+
+# @resilient("name")
+
+
+async def test_a_name_binds_at_first_call(h: Harness, named: Callable[[str], str]) -> None:
+    """The policy may come after the decorator."""
+    name = named("late")
+    calls = 0
+
+    async def work() -> str:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ConnectionError
+        return "done"
+
+    guarded = resilient(name)(h.fn(work))
+    resilient_agents.registry.add(name, Policy(Retry(3), name=name))
+    result = guarded()
+    assert (result if h.blocking else await result) == "done"
+    assert calls == 3
+
+
+def test_a_name_keeps_the_kind_of_the_function(named: Callable[[str], str]) -> None:
+    """Generators too."""
+
+    @resilient(named("generator"))
+    def numbers() -> Iterator[int]:
+        yield from range(3)
+
+    assert list(numbers()) == [0, 1, 2]
+
+
+def test_the_first_call_is_watched_like_all_others() -> None:
+    """Observers of the policy hear of it, under its name, as one operation."""
+    registry = Registry()
+    seen = Events()
+    registry.policy("openai").observe(seen)
+    guarded = registry.late("openai")(Failing(0))
+    guarded()
+    guarded()
+    assert [type(event) for event in seen].count(events.CallStarted) == 2
+    assert {event.policy for event in seen} == {"openai"}
+
+
+def test_a_name_that_is_unknown_says_so_at_every_call() -> None:
+    """And works as soon as it is known."""
+    registry = Registry(SOURCE)
+    guarded = registry.late("later")(Failing(0))
+    for _ in range(2):
+        with pytest.raises(LookupError, match="'later'"):
+            guarded()
+    registry.add("later", Policy())
+    assert guarded() == "done"
+
+
+def test_names_that_the_configuration_lacks_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """When it is loaded, not at the first call."""
+    registry = Registry()
+    registry.late("opnai")
+    registry.configure(SOURCE)
+    assert registry.missing() == ("opnai",)
+    assert "no policy named opnai" in caplog.text
+
+
+def test_a_late_policy_inside_another_one_binds_too() -> None:
+    """Its strategies are part of the chain from the first call on."""
+    registry = Registry()
+    registry.add("inner", Policy(Retry(2)))
+    assert Policy(Timeout(5, thread=False), registry.late("inner")).call(Failing(1)) == "done"
+
+
+# override
+
+
+async def test_an_override_reaches_guarded_functions(h: Harness) -> None:
+    """Until its block ends; the state of the policy is not touched."""
+    registry = Registry(SOURCE)
+
+    async def work() -> str:
+        raise ConnectionError
+
+    guarded = registry.late("search")(h.fn(work))
+
+    async def call() -> Any:
+        result = guarded()
+        return result if h.blocking else await result
+
+    for _ in range(3):
+        with registry.override("search", Policy(Fallback(value="stand-in"))):
+            assert await call() == "stand-in"
+    assert registry.circuit_breaker("shared").state == "closed"
+    with pytest.raises(ConnectionError):
+        await call()
+    with pytest.raises(CircuitOpenError):
+        await call()
+
+
+def test_overrides_may_overlap() -> None:
+    """The one entered last counts, whichever ends first."""
+    registry = Registry()
+    guarded: Any = registry.policy("x")(Failing(99))
+    one = registry.override("x", Fallback(value=1))
+    two = registry.override("x", Fallback(value=2))
+    one.__enter__()
+    two.__enter__()
+    assert guarded() == 2
+    one.__exit__(None, None, None)
+    assert guarded() == 2
+    two.__exit__(None, None, None)
+    assert [type(layer) for layer in registry.policy("x").layers] == [Retry, CircuitBreaker]
+
+
+def test_a_policy_cannot_override_itself() -> None:
+    """It would call itself for ever."""
+    registry = Registry()
+    policy = registry.policy("x")
+    with pytest.raises(ValueError, match="cannot stand inside itself"), registry.override("x", Policy(policy)):
+        pass
+
+
+# keyed
+
+
+def host(url: str) -> str:
+    return url.split("/")[2]
+
+
+async def test_each_key_has_a_policy_of_its_own(h: Harness) -> None:
+    """One host that is down says nothing about another."""
+    registry = Registry({"policies": {"http": {"circuit_breaker": {"failures": 1}}}})
+    per_host = registry.keyed("http", key=host)
+
+    async def get(url: str) -> str:
+        if "bad" in url:
+            raise ConnectionError
+        return url
+
+    guarded = per_host(h.fn(get))
+
+    async def call(url: str) -> Any:
+        result = guarded(url)
+        return result if h.blocking else await result
+
+    with pytest.raises(ConnectionError):
+        await call("http://bad/")
+    with pytest.raises(CircuitOpenError, match="'http' is open"):
+        await call("http://bad/other")
+    assert await call("http://good/") == "http://good/"
+    assert len(per_host) == 2
+    assert await h.call(per_host, get, "http://good/") == "http://good/"
+
+
+def test_keys_stay_out_of_telemetry() -> None:
+    """They may be many, or secret: the policy's name is the only one."""
+    registry = Registry()
+    keyed = registry.keyed("http", key=lambda tenant: tenant)
+    seen = Events()
+    keyed.policy("acme").observe(seen)
+    guarded: Callable[[str], str] = keyed(lambda tenant: tenant)
+    guarded("acme")
+    assert {event.policy for event in seen} == {"http"}
+    assert keyed.policy("acme").layers[1].name is None  # type: ignore[attr-defined]
+
+
+def test_streams_are_keyed_by_their_arguments() -> None:
+    """The slot of that key is held until the stream closes."""
+    registry = Registry({"policies": {"http": {"bulkhead": 1}}})
+    keyed = registry.keyed("http", key=lambda tenant: tenant)
+
+    @keyed
+    def items(tenant: str) -> Generator[str, None, None]:
+        yield tenant
+        yield tenant
+
+    stream = items("a")
+    assert next(stream) == "a"
+    assert keyed.policy("a").layers[0].in_use == 1  # type: ignore[attr-defined]
+    assert list(items("b")) == ["b", "b"]
+    stream.close()
+    assert keyed.policy("a").layers[0].in_use == 0  # type: ignore[attr-defined]
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    """`at_most` are kept."""
+    made: list[str] = []
+
+    def make(key: str) -> Retry:
+        made.append(key)
+        return Retry()
+
+    keyed = Registry().keyed(make, key=str, at_most=2)
+    for key in ("a", "b", "a", "c", "a", "b"):
+        keyed.policy(key)
+        gc.collect()
+    assert made == ["a", "b", "c", "b"]
+    assert len(keyed) == 2
+
+
+def test_a_policy_with_a_call_in_flight_is_found_again() -> None:
+    """However many others came meanwhile."""
+    keyed = Registry().keyed(lambda key: Retry(), key=lambda key: key, at_most=1)
+
+    @keyed
+    def work(key: object) -> bool:
+        inside = id(keyed.policy(key))
+        for other in range(50):
+            keyed.policy(other)
+        gc.collect()
+        return id(keyed.policy(key)) == inside
+
+    assert work("a")
+
+
+@pytest.mark.parametrize("kind", ["open circuit", "slot", "rate"])
+def test_state_that_matters_is_not_dropped(kind: str, manual_clock: ManualClock) -> None:
+    """An open circuit, a slot held and a rate not yet recovered keep a policy; afterwards it may go."""
+    strategy: dict[str, Callable[[], Any]] = {
+        "open circuit": lambda: CircuitBreaker(failures=1, reset_timeout=10),
+        "slot": lambda: Bulkhead(1),
+        "rate": lambda: RateLimit(1, max_wait=0),
+    }
+    keyed = Registry().keyed(lambda key: strategy[kind](), key=lambda key: key, at_most=1)
+
+    @keyed
+    def items(key: str) -> Generator[int, None, None]:
+        if kind == "open circuit":
+            raise ConnectionError
+        yield 1
+        yield 2
+
+    stream = items("a")
+    if kind == "open circuit":
+        with pytest.raises(ConnectionError):
+            next(stream)
+    else:
+        next(stream)
+    before = id(keyed.policy("a"))
+    for other in range(40):
+        keyed.policy(other)
+    gc.collect()
+    assert len(keyed) == 2
+    assert id(keyed.policy("a")) == before
+    stream.close()
+    manual_clock.now += 60
+    keyed.policy("last")
+    assert len(keyed) == 1
+
+
+def test_a_rate_limit_cannot_be_escaped_through_other_keys(manual_clock: ManualClock) -> None:
+    """A tenant gets no second burst because others came between."""
+    keyed = Registry().keyed(lambda tenant: RateLimit(1, per=60, max_wait=0), key=lambda tenant: tenant, at_most=1)
+    call: Callable[[object], None] = keyed(lambda tenant: None)
+    call("a")
+    for other in range(30):
+        call(other)
+    with pytest.raises(RateLimitedError):
+        call("a")
+
+
+def test_threads_that_ask_for_a_key_get_one_policy() -> None:
+    """Only one of those made at the same moment is used."""
+    keyed = Registry().keyed(lambda key: Bulkhead(1), key=str)
+    barrier = threading.Barrier(8)
+    found: list[Policy] = []
+
+    def look() -> None:
+        barrier.wait()
+        found.extend(keyed.policy(key) for key in range(50))
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(policy) for policy in found}) == 50
+
+
+def test_a_key_error_reaches_the_caller() -> None:
+    """Nothing was called then."""
+    guarded: Callable[[str], str] = Registry().keyed("x", key=host)(lambda url: url)
+    with pytest.raises(IndexError):
+        guarded("nonsense")
+
+
+def test_overrides_reach_keyed_policies() -> None:
+    """All keys of that name, while the block lasts."""
+    registry = Registry()
+    guarded = registry.keyed("http", key=lambda key: key)(Failing(99).__call__.__func__)  # type: ignore[attr-defined]
+    failing = Failing(99)
+    with registry.override("http", Fallback(value="stand-in")):
+        assert guarded(failing) == "stand-in"
+    with registry.override("http", Retry(1)), pytest.raises(ConnectionError):
+        guarded(failing)
+
+
+def test_keyed_needs_a_way_to_make_policies() -> None:
+    """A name, or a function of the key; and a plain key function."""
+    registry = Registry()
+    registry.add("mine", Policy(CircuitBreaker()))
+    with pytest.raises(ValueError, match="made in code: give keyed"):
+        registry.keyed("mine", key=str).policy(1)
+
+    async def key(value: str) -> str:
+        return value
+
+    with pytest.raises(TypeError, match="key must be a plain function"):
+        registry.keyed("x", key=key)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at_most"):
+        registry.keyed("x", key=str, at_most=0)
+
+
+# stacked decorators
+
+
+def layers_of(guarded: Any) -> list[type]:
+    return [type(layer) for layer in guarded.__resilient__.policy.layers]
+
+
+def test_stacked_decorators_are_one_policy() -> None:
+    """The topmost is the outermost, and a trace shows one operation."""
+
+    @circuit_breaker(failures=9)
+    @retry(3)
+    @bulkhead(2)
+    @rate_limit("100/s")
+    @timeout(5, thread=False)
+    def work() -> str:
+        return failing()
+
+    failing = Failing(2)
+    seen = Events()
+    work.__resilient__.policy.observe(seen)  # type: ignore[attr-defined]
+    assert work() == "done"
+    assert layers_of(work) == [CircuitBreaker, Retry, Bulkhead, RateLimit, Timeout]
+    assert len(seen.of(events.CallStarted)) == 1
+    assert [event.attempt for event in seen.of(events.AttemptStarted)] == [1, 2, 3]
+
+
+def test_stacked_decorators_do_what_nesting_does(manual_clock: ManualClock) -> None:
+    """A breaker outside of a retry counts operations, one inside counts attempts."""
+    outside, inside = CircuitBreaker(failures=1), CircuitBreaker(failures=9)
+    guarded = resilient(outside)(retry(3)(resilient(inside)(Failing(99))))
+    with pytest.raises(ConnectionError):
+        guarded()
+    assert outside.state == "open"
+    assert inside.metrics()["consecutive_failures"] == 3
+
+
+async def test_stacks_keep_the_kind(h: Harness) -> None:
+    """Sync and async alike."""
+    calls = 0
+
+    async def work() -> str:
+        nonlocal calls
+        calls += 1
+        await h.sleep(1)
+        if calls < 2:
+            raise ConnectionError
+        return "done"
+
+    guarded = timeout(60, thread=False)(retry(2)(h.fn(work)))
+    result = guarded()
+    assert (result if h.blocking else await result) == "done"
+
+
+def test_observers_of_a_part_hear_of_the_whole() -> None:
+    """What `retry(...)` returns is a policy that can be observed, also under others."""
+    seen = Events()
+    part = retry(2)
+    part.observe(seen)
+    timeout(5, thread=False)(part(Failing(1)))()
+    assert len(seen.of(events.RetryScheduled)) == 1
+
+
+def test_policies_with_a_name_stay_operations_of_their_own() -> None:
+    """As do Policy objects: only nameless sugar merges."""
+    inner = resilient(Retry(2), name="inner")(Failing(0))
+    assert layers_of(timeout(5, thread=False)(inner)) == [Timeout]
+    assert not hasattr(inner, "__resilient__")
+    assert layers_of(timeout(5, thread=False)(Policy(Retry(2))(Failing(0)))) == [Timeout]
+
+
+def test_a_decorator_of_others_between_is_not_skipped() -> None:
+    """`functools.wraps` copies our mark: that does not make its wrapper ours."""
+
+    def shouting(fn: Callable[[], str]) -> Callable[[], str]:
+        @functools.wraps(fn)
+        def wrapper() -> str:
+            return fn().upper()
+
+        return wrapper
+
+    guarded = timeout(5, thread=False)(shouting(retry(2)(Failing(1))))
+    assert guarded() == "DONE"
+    assert layers_of(guarded) == [Timeout]
+
+
+def test_methods_of_all_kinds_can_be_stacked() -> None:
+    """Also class and static methods, above or below their descriptor."""
+
+    class Client:
+        @retry(2)
+        @bulkhead(2)
+        def plain(self) -> str:
+            return "plain"
+
+        @retry(2)
+        @bulkhead(2)
+        @staticmethod
+        def static() -> str:
+            return "static"
+
+        @retry(2)
+        @bulkhead(2)
+        @classmethod
+        def of_class(cls) -> str:
+            return cls.__name__
+
+    assert (Client().plain(), Client.static(), Client.of_class()) == ("plain", "static", "Client")
+
+
+def test_a_name_shares_state_across_functions(named: Callable[[str], str]) -> None:
+    """One circuit, one limit, one rate for the process: the registry's of that name."""
+    name = named("shared")
+    one = circuit_breaker(name=name, failures=1)(Failing(9))
+    two = circuit_breaker(name=name)(Failing(0))
+    with pytest.raises(ConnectionError):
+        one()
+    with pytest.raises(CircuitOpenError):
+        two()
+    for decorator, kind in ((bulkhead(3, name=name), "bulkhead"), (rate_limit(3, name=name), "rate_limit")):
+        assert decorator.layers == (getattr(resilient_agents.registry, kind)(name),)
+
+
+def test_the_sugar_finds_the_breaker_of_the_registry(named: Callable[[str], str]) -> None:
+    """`breaker="name"` and `circuit_breaker(name=...)` are the same circuit, in either order."""
+    first, second = named("first"), named("second")
+    sugar = resilient(breaker=first)
+    assert circuit_breaker(name=first).layers == sugar.layers  # type: ignore[attr-defined]
+    plain = circuit_breaker(name=second, failures=2)
+    assert resilient(breaker=second).layers == plain.layers  # type: ignore[attr-defined]
+
+
+def test_without_parentheses_it_says_so() -> None:
+    """`@retry` on a function is a mistake that is seen at once."""
+    with pytest.raises(TypeError, match=r"write @retry\(\.\.\.\), with parentheses"):
+        retry(lambda: None)  # type: ignore[arg-type]
+
+
+def test_a_registry_keeps_no_policy_of_a_dropped_one_alive() -> None:
+    """A registry of a test takes its breakers with it."""
+    registry = Registry(SOURCE)
+    registry.policy("openai")
+    del registry
+    gc.collect()
+    assert not [breaker for breaker in live.each("circuit_breaker") if breaker.name == "openai"]
+
+
+def test_clearing_forgets_all_names() -> None:
+    """What has been bound goes on; a breaker of the name is another one then."""
+    registry = Registry(SOURCE)
+    guarded = registry.late("openai")(Failing(0))
+    before = registry.policy("openai")
+    guarded()
+    registry.clear()
+    assert guarded() == "done"
+    assert registry.policy("openai") is not before
+    assert [type(layer) for layer in registry.policy("openai").layers] == [Retry, CircuitBreaker]
+
+
+def test_a_config_object_will_do() -> None:
+    """It just cannot be read again."""
+    registry = Registry(loads("[policies.x]\nretry = 2\n"))
+    assert isinstance(registry.policy("x").layers[0], Retry)
+    with pytest.raises(RuntimeError, match="nothing to reload"):
+        registry.reload()
+
+
+def test_one_policy_for_threads_and_loops() -> None:
+    """A named policy is one object however it is called."""
+    registry = Registry({"policies": {"x": {"bulkhead": 1}}})
+    guarded = registry.late("x")(Failing(0))
+
+    async def work() -> str:
+        return "async"
+
+    assert guarded() == "done"
+    assert asyncio.run(registry.late("x")(work)()) == "async"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.policy("x")

@@ -1,0 +1,903 @@
+"""Numbers change while policies are in use: state stays, calls in flight finish, a bad file changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from resilient_agents import (
+    Bulkhead,
+    BulkheadFullError,
+    CircuitBreaker,
+    CircuitOpenError,
+    Policy,
+    RateLimit,
+    RateLimitedError,
+    Registry,
+    Retry,
+    RetryBudget,
+    Timeout,
+    events,
+    fixed,
+)
+from resilient_agents.adapters.permit_pool import PermitPool, Ticket
+from resilient_agents.adapters.schedule import Schedule
+from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow
+from resilient_agents.config import ConfigError
+from resilient_agents.core.runtime import BLOCKING
+from tests.conftest import Events, Harness, ManualClock
+
+
+def fail() -> None:
+    raise ConnectionError
+
+
+def ok() -> str:
+    return "ok"
+
+
+def state(breaker: CircuitBreaker) -> str:
+    return breaker.state
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if true():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+# Policy.become
+
+
+async def test_guarded_functions_run_the_new_strategies(h: Harness) -> None:
+    """From the next call on, also watched ones."""
+    policy = Policy(Retry(2, wait=fixed(0)))
+    calls = 0
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        raise ConnectionError
+
+    guarded = policy(h.fn(work))
+
+    async def count() -> int:
+        nonlocal calls
+        calls = 0
+        with pytest.raises(ConnectionError):
+            result = guarded()
+            await result  # never reached when blocking
+        return calls
+
+    assert await count() == 2
+    policy.become(Policy(Retry(4, wait=fixed(0))))
+    assert await count() == 4
+    policy.observe(Events())
+    policy.become(Policy(Retry(3, wait=fixed(0))))
+    assert await count() == 3
+
+
+def test_calls_in_flight_finish_under_the_old_strategies() -> None:
+    """A retry that has begun makes the attempts that it began with."""
+    policy = Policy(Retry(3, wait=fixed(0)), CircuitBreaker(failures=9))
+    calls = 0
+
+    @policy
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            policy.become(Policy(Retry(1), CircuitBreaker(failures=9)))
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 3
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 4
+
+
+def test_stateful_strategies_stay_and_take_the_new_numbers() -> None:
+    """The first of a kind follows the first of that kind, in whatever order they stand."""
+    breaker, slots, rate = CircuitBreaker(failures=5), Bulkhead(4), RateLimit(10)
+    policy = Policy(breaker, rate, slots)
+    policy.become(Policy(Timeout(5), Bulkhead(2, queue=1), CircuitBreaker(failures=2), RateLimit(3)))
+    assert policy.layers[1:] == (slots, breaker, rate)
+    assert (slots.limit, slots.queue, breaker.failures, rate.rate) == (2, 1, 2, 3)
+
+
+def test_breakers_of_different_names_do_not_follow_each_other() -> None:
+    """Another name is another circuit."""
+    old, new = CircuitBreaker("become-a"), CircuitBreaker("become-b")
+    policy = Policy(old)
+    policy.become(Policy(new))
+    assert policy.layers == (new,)
+
+
+def test_the_same_object_stays_as_it_is() -> None:
+    """A shared strategy that is in both is not touched."""
+    shared = Bulkhead(3)
+    policy = Policy(Bulkhead(9), shared)
+    policy.become(Policy(Retry(2), shared, Bulkhead(1)))
+    assert policy.layers[1] is shared
+    assert shared.limit == 3
+    assert policy.layers[2].limit == 1  # type: ignore[attr-defined]
+
+
+def test_policies_around_follow() -> None:
+    """A policy that stands in another one changes there too."""
+    inner = Policy(Retry(2, wait=fixed(0)))
+    outer = Policy(Timeout(60, thread=False), inner)
+    calls = 0
+
+    @outer
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        raise ConnectionError
+
+    inner.become(Policy(Retry(5, wait=fixed(0))))
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 5
+
+
+def test_a_policy_cannot_become_what_contains_it() -> None:
+    """The error says so."""
+    policy = Policy()
+    with pytest.raises(ValueError, match="cannot stand inside itself"):
+        policy.become(Policy(policy))
+
+
+def test_a_stream_opened_later_runs_the_new_strategies() -> None:
+    """What counts is when its first item is asked for."""
+    policy = Policy(Bulkhead(1))
+    stream = policy.stream(lambda: iter([1, 2]))
+    slots = policy.layers[0]
+    policy.become(Policy())
+    for _ in stream:
+        assert slots.in_use == 0  # type: ignore[attr-defined]
+
+
+async def test_rechecks_are_those_of_the_chain_that_runs(h: Harness) -> None:
+    """A breaker that was taken out refuses nobody; one that was put in refuses a call that waited."""
+    if h.blocking:
+        return
+    import anyio
+
+    limit = RateLimit(1, burst=1)
+    old, new = CircuitBreaker(failures=1, reset_timeout=999), CircuitBreaker(failures=1, reset_timeout=999)
+    policy = Policy(old, limit)
+
+    async def work() -> str:
+        return "ok"
+
+    guarded = policy(work)
+    await guarded()
+    policy.become(Policy(limit))
+    outcomes: list[str] = []
+
+    async def call() -> None:
+        try:
+            outcomes.append(await guarded())
+        except CircuitOpenError:
+            outcomes.append("refused")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await h.sleep(0.5)
+        old.open()
+    assert outcomes == ["ok"]
+    policy.become(Policy(new, limit))
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await h.sleep(0.5)
+        new.open()
+    assert outcomes == ["ok", "refused"]
+
+
+# circuit breaker
+
+
+def test_an_open_circuit_stays_open(manual_clock: ManualClock) -> None:
+    """Until its time is up, or the new reset timeout from now, whichever comes first."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=30)
+    policy = Policy(breaker)
+    with pytest.raises(ConnectionError):
+        policy.call(fail)
+    breaker.reconfigure(CircuitBreaker(failures=3, reset_timeout=600))
+    assert state(breaker) == "open"
+    assert breaker.retry_after == pytest.approx(30)
+    breaker.reconfigure(CircuitBreaker(failures=3, reset_timeout=5))
+    assert breaker.retry_after == pytest.approx(5)
+    manual_clock.now += 5
+    assert policy.call(ok) == "ok"
+    assert state(breaker) == "closed"
+
+
+def test_consecutive_failures_stay_counted() -> None:
+    """Nothing trips by reconfiguring; the next failure does."""
+    breaker = CircuitBreaker(failures=10)
+    policy = Policy(breaker)
+    for _ in range(4):
+        with pytest.raises(ConnectionError):
+            policy.call(fail)
+    breaker.reconfigure(CircuitBreaker(failures=3))
+    assert state(breaker) == "closed"
+    with pytest.raises(ConnectionError):
+        policy.call(fail)
+    assert state(breaker) == "open"
+
+
+def test_the_window_stays(manual_clock: ManualClock) -> None:
+    """Under another rate the same calls count."""
+    breaker = CircuitBreaker(failures=None, failure_rate=0.9, minimum_calls=4)
+    policy = Policy(breaker)
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            policy.call(fail)
+        policy.call(ok)
+    breaker.reconfigure(CircuitBreaker(failures=None, failure_rate=0.5, minimum_calls=5, window=60))
+    assert breaker.metrics()["window"] == {"calls": 4, "failures": 2, "slow": 0}
+    with pytest.raises(ConnectionError):
+        policy.call(fail)
+    assert state(breaker) == "open"
+
+
+def test_a_window_may_come_and_go() -> None:
+    """It begins empty where there was none, and a success is recorded from then on."""
+    breaker = CircuitBreaker()
+    policy = Policy(breaker)
+    policy.call(ok)
+    breaker.reconfigure(CircuitBreaker(failure_rate=0.5))
+    policy.call(ok)
+    assert breaker.metrics()["window"]["calls"] == 1
+    breaker.reconfigure(CircuitBreaker())
+    assert breaker.metrics()["window"] is None
+    assert policy.call(ok) == "ok"
+
+
+@pytest.mark.parametrize(("size", "calls", "failures"), [(10, 6, 3), (4, 4, 2), (1, 1, 1)])
+def test_a_window_of_calls_keeps_the_newest(size: int, calls: int, failures: int) -> None:
+    """As many as it holds."""
+    old = CountWindow(6)
+    for number in range(6):
+        old.record(0.0, failed=number % 2 == 1, slow=False)
+    new = CountWindow(size).following(old)
+    assert (new.calls, new.failures) == (calls, failures)
+
+
+@pytest.mark.parametrize("seconds", [5.0, 20.0, 40.0])
+def test_a_window_of_time_keeps_what_it_reaches(seconds: float) -> None:
+    """Within a tenth of either window."""
+    old = TimeWindow(20)
+    for second in range(20):
+        old.record(100.0 + second, failed=True, slow=False)
+    new = TimeWindow(seconds).following(old)
+    new.age(119.9)
+    assert abs(new.calls - min(20, seconds)) <= 3
+    assert new.failures == new.calls
+
+
+def test_windows_of_different_kinds_begin_empty() -> None:
+    """Calls have no age, and time has no order of calls."""
+    old = CountWindow(6)
+    old.record(0.0, failed=True, slow=False)
+    assert TimeWindow(10).following(old).calls == 0
+    assert CountWindow(10).following(TimeWindow(3)).calls == 0
+
+
+def test_a_call_that_began_without_a_slow_limit_is_not_slow(manual_clock: ManualClock) -> None:
+    """It finishes under the numbers that it began with."""
+    breaker = CircuitBreaker()
+    policy = Policy(breaker)
+
+    def work() -> None:
+        breaker.reconfigure(CircuitBreaker(failures=None, slow_call=1, slow_rate=0.1, minimum_calls=1))
+
+    policy.call(work)
+    assert state(breaker) == "closed"
+    assert breaker.metrics()["window"]["slow"] == 0
+    policy.call(manual_clock.sleep, 2)
+    assert state(breaker) == "open"
+
+
+def test_probes_stay_counted(manual_clock: ManualClock) -> None:
+    """Half-open with more probes out than the new number: none is added."""
+    breaker = CircuitBreaker(failures=1, reset_timeout=10, half_open_calls=2, successes=2)
+    policy = Policy(breaker)
+    breaker.open()
+    manual_clock.now += 10
+    probes = [policy.stream(lambda: iter([1, 2])) for _ in range(3)]
+    opened = [iter(probe) for probe in probes]
+    next(opened[0])
+    next(opened[1])
+    breaker.reconfigure(CircuitBreaker(failures=1, reset_timeout=10, half_open_calls=1))
+    with pytest.raises(CircuitOpenError):
+        next(opened[2])
+    assert state(breaker) == "half-open"
+
+
+# bulkhead
+
+
+def test_after_a_shrink_the_number_in_use_does_not_rise() -> None:
+    """Before it is below the new limit."""
+    slots = Bulkhead(4, queue=0)
+    policy = Policy(slots)
+    held = [iter(policy.stream(lambda: iter([1, 2]))) for _ in range(5)]
+    for stream in held[:3]:
+        next(stream)
+    slots.reconfigure(Bulkhead(2, queue=0))
+    for expected in (3, 2):
+        assert slots.in_use == expected
+        with pytest.raises(BulkheadFullError, match="2 slots"):
+            policy.call(ok)
+        held[3 - expected].close()
+    assert slots.in_use == 1
+    assert policy.call(ok) == "ok"
+
+
+def test_growing_lets_in_those_who_wait() -> None:
+    """At once, without anybody leaving."""
+
+    async def scenario() -> None:
+        slots = Bulkhead(1)
+        policy = Policy(slots)
+        gate = asyncio.Event()
+        tasks = [asyncio.create_task(policy.acall(gate.wait)) for _ in range(4)]
+        await until(lambda: slots.queued == 3)
+        slots.reconfigure(Bulkhead(3))
+        await until(lambda: slots.in_use == 3)
+        assert slots.queued == 1
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert slots.in_use == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("limits", [(3, 1, 3), (3, 1, 2, 5), (100, 1, 200, 70), (1, 200, 1)])
+def test_a_pool_has_as_many_permits_as_its_limit(limits: tuple[int, ...]) -> None:
+    """Whatever it was before, and however many were held meanwhile."""
+    for held in (0, 1, limits[0]):
+        pool = PermitPool(limits[0])
+        permits = [pool.claim(None) for _ in range(held)]
+        for limit in limits[1:]:
+            pool.resize(limit)
+        for permit in permits:
+            assert permit is not None
+            pool.give_back(permit)
+        free = 0
+        while pool.claim(None) is not None:
+            free += 1
+        assert free == limits[-1] == pool.in_use
+
+
+def test_a_resized_pool_under_threads_keeps_its_limit() -> None:
+    """Takers and givers in eight threads while the limit goes up and down: who gets in after a shrink finds room."""
+    pool = PermitPool(8)
+    stop = threading.Event()
+    wrong: list[str] = []
+    lock = threading.Lock()
+    inside: set[object] = set()
+    shrunk_to: int | None = None
+
+    def work() -> None:
+        while not stop.is_set():
+            began = shrunk_to
+            permit = pool.claim(None)
+            if permit is None:
+                continue
+            with lock:
+                inside.add(permit)
+                if began is not None and began is shrunk_to and len(inside) > began:
+                    wrong.append(f"{len(inside)} of {began}")
+                inside.discard(permit)
+            pool.give_back(permit)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    limit = 8
+    for turn in range(400):
+        limit = turn % 5 + 1
+        shrunk_to = None
+        pool.resize(limit)
+        shrunk_to = limit
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert pool.in_use == 0
+    free = 0
+    while pool.claim(None) is not None:
+        free += 1
+    assert free == limit
+
+
+def test_a_permit_taken_during_a_shrink_goes_back() -> None:
+    """A thread that has a hand on it while the pool shrinks leaves it there."""
+    pool = PermitPool(2)
+    assert pool.claim(None) is not None
+
+    class Shrinking(list[None]):
+        def pop(self, *_: Any) -> None:
+            super().pop()
+            if pool.limit == 2:
+                pool.resize(1)
+
+    pool.free = Shrinking([None])
+    assert pool.claim(None) is None
+    assert pool.in_use == 1
+
+
+def test_a_call_that_lost_its_slot_to_a_shrink_is_refused() -> None:
+    """It had looked, and taken one, when the limit fell; the slot of another that ends pays what is owed."""
+    slots = Bulkhead(2, queue=0)
+    policy = Policy(slots)
+    pool = slots._pool
+    other = pool.claim(None)
+    assert other is not None
+
+    class Shrinking(list[None]):
+        def pop(self, *_: Any) -> None:
+            super().pop()
+            if pool.limit == 2:
+                pool.resize(1)
+
+    pool.free = Shrinking([None])
+    with pytest.raises(BulkheadFullError):
+        policy.call(ok)
+    assert slots.in_use == 1
+    pool.give_back(other)
+    assert policy.call(ok) == "ok"
+    assert slots.in_use == 0
+
+
+def test_a_call_that_meets_a_shrink_is_not_refused_where_there_is_room() -> None:
+    """What it took pays, and it takes another one."""
+    slots = Bulkhead(5, queue=0)
+    pool = slots._pool
+
+    class Shrinking(list[None]):
+        def pop(self, *_: Any) -> None:
+            super().pop()
+            if pool.limit == 5:
+                pool.resize(4)
+
+    pool.free = Shrinking([None] * 5)
+    pool.resize(5)
+    assert Policy(slots).call(ok) == "ok"
+    assert [pool.claim(None) is None for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_a_permit_given_back_after_a_shrink_serves_nobody() -> None:
+    """Also if those who wait are looked at before it has paid."""
+    pool = PermitPool(3)
+    held = [pool.claim(None) for _ in range(3)]
+    pool.resize(1)
+
+    class Served(list[None]):
+        def append(self, item: None) -> None:
+            super().append(item)
+            pool.serve()
+
+    pool.free = Served()
+    ticket = Ticket(BLOCKING.waiter(), None)
+    assert pool.enqueue(ticket, None)
+    for number, permit in enumerate(held):
+        assert ticket.slot is None
+        assert permit is not None
+        pool.give_back(permit)
+        assert pool.in_use == max(1, 2 - number)
+    assert ticket.slot is not None
+
+
+def test_isolation_can_change() -> None:
+    """Plain functions then run in threads, or no longer."""
+    slots = Bulkhead(2)
+    policy = Policy(slots)
+    slots.reconfigure(Bulkhead(2, isolation="thread"))
+    assert policy.call(threading.current_thread) is not threading.current_thread()
+    slots.reconfigure(Bulkhead(1, isolation="thread"))
+    assert policy.call(threading.current_thread) is not threading.current_thread()
+    slots.reconfigure(Bulkhead(2))
+    assert policy.call(threading.current_thread) is threading.current_thread()
+
+
+# Policy.late under Policy.replaced
+
+
+def test_a_policy_that_is_not_found_yet_can_be_replaced() -> None:
+    """Calls run the other one; afterwards those of the policy that was found."""
+    found = Policy(Retry(2, wait=fixed(0)))
+    late = Policy.late(lambda: found, name="late")
+    guarded = late(ok)
+    with late.replaced(Policy(Timeout(1, thread=False))):
+        assert guarded() == "ok"
+        assert [type(layer) for layer in late.layers] == [Timeout]
+    assert guarded() == "ok"
+    assert late.layers == found.layers
+
+
+# rate limit
+
+
+def test_what_has_started_stays_counted(manual_clock: ManualClock) -> None:
+    """A reload is no second burst, and a larger burst is larger by the difference."""
+    limit = RateLimit(1, per=10, burst=5, max_wait=0)
+    policy = Policy(limit)
+    for _ in range(4):
+        policy.call(ok)
+    limit.reconfigure(RateLimit(1, per=5, burst=7, max_wait=0))
+    assert limit.available == pytest.approx(3)
+    limit.reconfigure(RateLimit(1, per=5, burst=2, max_wait=0))
+    with pytest.raises(RateLimitedError) as caught:
+        policy.call(ok)
+    assert caught.value.retry_after == pytest.approx(15)  # 4 taken, 2 allowed: 3 to pay off at 5 s each
+    manual_clock.now += 15
+    assert policy.call(ok) == "ok"
+
+
+def test_those_who_wait_are_put_off_by_a_slower_rate() -> None:
+    """In their order, and rejected when that takes longer than they may wait."""
+    schedule = Schedule(1.0, 1.0)
+    assert schedule.take(0.0, 1)
+    first, second = schedule.reserve(0.0, 1), schedule.reserve(0.0, 1)
+    assert (first.due, second.due) == (1.0, 2.0)
+    schedule.change(0.5, 0.1, 1.0)
+    assert schedule.delay(0.5, 1) == pytest.approx(25)  # half of the first call is paid for already
+    assert not schedule.start(first, 1.0)
+    assert first.due == pytest.approx(5.5)
+    assert not schedule.start(second, 2.0)
+    assert second.due == pytest.approx(15.5)
+    schedule.change(2.0, 10.0, 1.0)
+    assert schedule.start(first, 2.1)
+    assert not schedule.start(second, 2.1)
+    assert schedule.start(second, 2.2)
+    assert schedule.waiting == 0
+
+
+def test_those_who_wait_are_told_of_a_faster_rate() -> None:
+    """The first of them at once, the next ones as it starts."""
+    schedule = Schedule(0.1, 1.0)
+    assert schedule.take(0.0, 1)
+    first, second = (schedule.reserve(0.0, 1, waiter="someone") for _ in range(2))
+    schedule.change(1.0, 1.0, 1.0)
+    assert schedule.moved_up(1.0) is first
+    assert first.due == pytest.approx(1.9)
+    assert schedule.start(first, 1.9)
+    assert schedule.moved_up(1.9) is second
+    assert second.due == pytest.approx(2.9)
+
+
+def test_one_that_let_its_turn_pass_pays_the_new_price() -> None:
+    """It stands in no line when the rate changes, and is priced when it comes back."""
+    schedule = Schedule(1.0, 1.0)
+    assert schedule.take(0.0, 1)
+    late = schedule.reserve(0.0, 1)
+    assert schedule.take(5.0, 1)  # its turn has passed
+    schedule.change(5.0, 0.1, 1.0)
+    schedule.come_back(late)
+    assert not schedule.start(late, 6.0)
+    assert late.due == pytest.approx(15)
+    assert schedule.start(late, 15.0)
+    assert schedule.available(15.0) == pytest.approx(0)
+
+
+def test_a_reservation_beyond_the_new_burst_takes_all_of_it() -> None:
+    """Or it could never start."""
+    schedule = Schedule(1.0, 5.0)
+    assert schedule.take(0.0, 5)
+    waiting = schedule.reserve(0.0, 5)
+    schedule.change(0.0, 1.0, 2.0)
+    assert not schedule.start(waiting, 2.0)
+    assert waiting.due == pytest.approx(5)
+    assert schedule.start(waiting, 5.0)
+
+
+async def test_a_waiting_call_is_rejected_when_its_new_time_is_too_late(h: Harness) -> None:
+    """It learns so when it wakes."""
+    limit = RateLimit(1, max_wait=2)
+    policy = Policy(limit)
+    woken = False
+
+    async def work() -> str:
+        return "ok"
+
+    await h.call(policy, work)
+
+    if h.blocking:
+        from resilient_agents.core.clock import clock
+
+        sleep = clock.sleep
+
+        def sleeping(seconds: float) -> None:
+            nonlocal woken
+            if not woken:
+                woken = True
+                limit.reconfigure(RateLimit(1, per=100, max_wait=2))
+            sleep(seconds)
+
+        clock.sleep = sleeping
+        with pytest.raises(RateLimitedError):
+            await h.call(policy, work)
+        return
+    import anyio
+
+    async def change() -> None:
+        await h.sleep(0.5)
+        limit.reconfigure(RateLimit(1, per=100, max_wait=2))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(change)
+        with pytest.raises(RateLimitedError):
+            await h.call(policy, work)
+
+
+async def test_a_slower_rate_keeps_the_order_of_those_who_wait(h: Harness) -> None:
+    """Each sleeps again, until its new time."""
+    if h.blocking:
+        return
+    import anyio
+
+    limit = RateLimit(1, burst=1)
+    policy = Policy(limit)
+    began = h.now()
+    started: list[tuple[int, float]] = []
+
+    async def work(number: int) -> None:
+        started.append((number, round(h.now() - began, 3)))
+
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(h.call, policy, work, number)
+            await h.sleep(0.001)
+        await h.sleep(0.497)
+        limit.reconfigure(RateLimit(1, per=10, burst=1))
+        await h.sleep(1)  # the first has been put off by now, the second still sleeps as it was told
+        limit.reconfigure(RateLimit(1, per=20, burst=1))
+    assert started == [(0, 0.0), (1, 9.5), (2, 29.5)]
+
+
+def test_a_price_of_before_fits_the_new_burst(manual_clock: ManualClock) -> None:
+    """`cost` may change from a function to a number and back while calls come."""
+    limit = RateLimit(10, cost=lambda: 5)
+    policy = Policy(limit)
+    policy.call(ok)
+    limit.reconfigure(RateLimit(10, burst=2, cost=1))
+    assert policy.call(ok) == "ok"
+    limit.reconfigure(RateLimit(10, burst=4, cost=lambda: 4))
+    assert policy.call(ok) == "ok"
+
+
+# retry budget, timeout threads
+
+
+def test_a_spent_budget_stays_spent(manual_clock: ManualClock) -> None:
+    """Under new numbers."""
+    policy = Policy(Retry(3, wait=fixed(0), budget=RetryBudget(0, per_second=0.2)))
+    calls = 0
+
+    @policy
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 3
+    policy.become(Policy(Retry(3, wait=fixed(0), budget=RetryBudget(0, per_second=0.3))))
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 5  # three a window are allowed now, two are spent
+    manual_clock.now += 60
+    with pytest.raises(ConnectionError):
+        work()
+    assert calls == 8
+
+
+def test_a_budget_in_a_window_of_another_length_stays_spent(manual_clock: ManualClock) -> None:
+    """What was taken keeps its relative age."""
+    budget = RetryBudget(0, per_second=1, window=10)
+    while budget.withdraw():
+        pass
+    budget.reconfigure(RetryBudget(0, per_second=1, window=20))
+    assert budget.remaining == 10
+    manual_clock.now += 60
+    assert budget.remaining == 20
+
+
+def test_the_threads_of_a_timeout_go_on() -> None:
+    """Calls left behind stay counted."""
+    old, new = Timeout(1, thread=True), Timeout(2, thread=True)
+    policy = Policy(old)
+    workers = old._workers
+    policy.become(Policy(new))
+    assert new._workers is workers
+
+
+# registry.reload
+
+FILE = """
+[policies.openai]
+timeout = {{ seconds = "30s", thread = false }}
+retry = {{ attempts = {attempts}, wait = 0 }}
+circuit_breaker = {{ failures = {failures} }}
+bulkhead = {limit}
+
+[policies.search]
+circuit_breaker = "shared"
+
+[circuit_breakers.shared]
+failures = {shared}
+"""
+
+
+class File:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write()
+
+    def write(self, attempts: int = 3, failures: int = 5, limit: int = 4, shared: int = 5) -> None:
+        self.path.write_text(FILE.format(attempts=attempts, failures=failures, limit=limit, shared=shared))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "resilience.toml")
+
+
+@pytest.fixture
+def registry(file: File) -> Registry:
+    return Registry(file.path)
+
+
+def test_a_reload_changes_policies_in_use(file: File, registry: Registry) -> None:
+    """And tells what it changed."""
+    policy = registry.policy("openai")
+    search = registry.policy("search")
+    breaker = registry.circuit_breaker("shared")
+    file.write(attempts=5, limit=2, shared=1)
+    changes = registry.reload()
+    assert changes.policies == ("openai",)
+    assert changes.components == ("circuit_breaker.shared", "bulkhead.openai")
+    assert registry.policy("openai") is policy
+    assert search.layers == (breaker,)
+    assert breaker.failures == 1
+    assert policy.layers[1].attempts == 5  # type: ignore[attr-defined]
+    assert registry.bulkhead("openai").limit == 2
+
+
+def test_a_reload_of_the_same_file_changes_nothing(file: File, registry: Registry) -> None:
+    """Not even the objects."""
+    policy = registry.policy("openai")
+    layers = policy.layers
+    changes = registry.reload()
+    assert (changes.policies, changes.components, changes.removed) == ((), (), ())
+    assert all(old is new for old, new in zip(layers, policy.layers, strict=True))
+
+
+def test_a_reload_keeps_circuits_open(file: File, registry: Registry) -> None:
+    """And slots taken."""
+    policy = registry.policy("openai")
+    registry.circuit_breaker("openai").open()
+    file.write(attempts=1, failures=9)
+    registry.reload()
+    assert registry.circuit_breaker("openai").state == "open"
+    with pytest.raises(CircuitOpenError):
+        policy.call(ok)
+
+
+@pytest.mark.parametrize(
+    "text", ["not toml", "[policies.openai]\nretry = -1\n", "[policies.openai]\nbulkhead = 1\ncircuit_breaker = 'x'\n"]
+)
+def test_a_bad_file_changes_nothing(file: File, registry: Registry, text: str) -> None:
+    """It is reported with ConfigError, and the good one applies again afterwards."""
+    policy = registry.policy("openai")
+    layers, limit = policy.layers, registry.bulkhead("openai").limit
+    file.path.write_text(text)
+    with pytest.raises(ConfigError):
+        registry.reload()
+    assert policy.layers == layers
+    assert registry.bulkhead("openai").limit == limit
+    file.write(limit=9)
+    registry.reload()
+    assert registry.bulkhead("openai").limit == 9
+
+
+def test_a_file_that_is_gone_changes_nothing(file: File, registry: Registry) -> None:
+    """As during a deployment."""
+    policy = registry.policy("openai")
+    file.path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        registry.reload()
+    assert registry.policy("openai") is policy
+
+
+def test_policies_that_are_gone_stay_as_they_were(
+    file: File, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are in use: what should they become?"""
+    search = registry.policy("search")
+    file.path.write_text("[policies.openai]\nretry = 3\n")
+    changes = registry.reload()
+    assert changes.removed == ("search",)
+    assert search.layers == (registry.circuit_breaker("shared"),)
+    assert "no longer has search" in caplog.text
+
+
+def test_new_policies_come_with_a_reload(file: File, registry: Registry) -> None:
+    """Their components too, also into policies in use."""
+    policy = registry.policy("openai")
+    file.path.write_text("[policies.openai]\nrate_limit = '5/s'\n[policies.more]\nretry = 3\n")
+    registry.reload()
+    assert policy.layers == (registry.rate_limit("openai"),)
+    assert registry.policy("more").layers[0].attempts == 3  # type: ignore[attr-defined]
+
+
+def test_a_reload_reaches_late_and_keyed_policies(file: File, registry: Registry) -> None:
+    """Each key keeps its state."""
+    late = registry.late("openai")
+    keyed = registry.keyed("openai", key=lambda key: key)
+    late(ok)()
+    one = keyed.policy("one")
+    breaker = cast(CircuitBreaker, one.layers[2])
+    breaker.open()
+    file.write(attempts=7, failures=8)
+    registry.reload()
+    assert late.layers[1].attempts == 7  # type: ignore[attr-defined]
+    assert keyed.policy("one") is one
+    assert one.layers[2] is breaker
+    assert (breaker.state, breaker.failures) == ("open", 8)
+    assert keyed.policy("two").layers[1].attempts == 7  # type: ignore[attr-defined]
+
+
+def test_a_reload_during_an_override_counts_afterwards(file: File, registry: Registry) -> None:
+    """The override goes on until its block ends."""
+    guarded = registry.late("openai")(ok)
+    with registry.override("openai", Policy()):
+        file.write(limit=1, attempts=2)
+        registry.reload()
+        assert guarded() == "ok"
+        assert registry.policy("openai").layers == ()
+    assert registry.policy("openai").layers[3].limit == 1  # type: ignore[attr-defined]
+
+
+def test_observers_stay(file: File, registry: Registry) -> None:
+    """They belong to the policy, not to its strategies."""
+    seen = Events()
+    registry.policy("openai").observe(seen)
+    file.write(attempts=2)
+    registry.reload()
+    with pytest.raises(ConnectionError):
+        registry.policy("openai").call(fail)
+    assert len(seen.of(events.AttemptStarted)) == 2
+
+
+def test_the_profile_stays(tmp_path: Path) -> None:
+    """A reload reads the same source in the same way."""
+    path = tmp_path / "resilience.toml"
+    path.write_text("[policies.x]\nbulkhead = 1\n[profiles.production.policies.x]\nbulkhead = 8\n")
+    registry = Registry(path, profile="production")
+    assert registry.policy("x").layers == (registry.bulkhead("x"),)
+    assert registry.bulkhead("x").limit == 8
+    path.write_text("[policies.x]\nbulkhead = 1\n[profiles.production.policies.x]\nbulkhead = 9\n")
+    registry.reload()
+    assert registry.bulkhead("x").limit == 9
+
+
+def test_without_a_configuration_there_is_nothing_to_reload() -> None:
+    """The error says what to do."""
+    with pytest.raises(RuntimeError, match="call configure"):
+        Registry().reload()
