@@ -22,7 +22,13 @@ from tests.servers import service
 ROOT = Path(__file__).resolve().parents[1]
 WAIT = 20.0  # seconds for anything; nothing takes nearly as long
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers fork"),
+    pytest.mark.skipif(
+        not os.environ.get("RESILIENT_AGENTS_TEST_SERVERS"),
+        reason="half a minute of real servers: set RESILIENT_AGENTS_TEST_SERVERS=1 to run them",
+    ),
+]
 
 
 @contextlib.contextmanager
