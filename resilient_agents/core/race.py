@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
 from resilient_agents.core.clock import clock
@@ -24,6 +23,9 @@ from resilient_agents.core.runtime import Expired, Waiter, discard, is_awaitable
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 __all__ = ["Race", "race"]
 
