@@ -43,7 +43,13 @@ LIBRARIES = {
         "adapters.retry_state",
         "decorator",
     },
-    "pybreaker": {"errors", "adapters.circuit", "adapters.circuit_breaker", "decorator"},
+    "pybreaker": {
+        "errors",
+        "adapters.circuit",
+        "adapters.circuit_breaker",
+        "adapters.circuit_breaker_native",
+        "decorator",
+    },
     "aiolimiter": {"adapters.rate_limit", "decorator"},
 }
 

@@ -8,36 +8,23 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import pybreaker
 
 from resilient_agents import events
-from resilient_agents.adapters.circuit import (
-    Circuit,
-    Era,
-    HalfOpen,
-    Listener,
-    Open,
-    Probing,
-    Refused,
-    Trip,
-    Verdict,
-    begin_probe,
-    end_probe,
-)
+from resilient_agents.adapters.breaking import Breaking
+from resilient_agents.adapters.circuit import Circuit, HalfOpen, Open, Trip, Verdict
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
 from resilient_agents.classify import counts_against_dependency, verdict
 from resilient_agents.core import live
-from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
-from resilient_agents.deadline import expired
 from resilient_agents.durations import positive_int, seconds
-from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected
+from resilient_agents.errors import Rejected
 
-__all__ = ["CircuitBreaker", "adapt_native", "shared_breaker"]
+__all__ = ["CircuitBreaker", "shared_breaker"]
 
 _OPTIONS = (
     "failures",
@@ -58,119 +45,10 @@ _OPTIONS = (
 )
 
 _making = Lock()
-"""Held while a breaker is looked up by name, or on a native object, and made if there is none."""
+"""Held while a breaker is looked up by name, and made if there is none."""
 
 
-class _Breaking:
-    """The path of a call through a circuit, the same for our breaker and a native one."""
-
-    _circuit: Circuit
-    _shadow = False
-    _slow_call: float | None = None
-    _when: When | None = None
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        era = self._circuit.era
-        probing: Probing | None = None
-        if not era.closed:
-            era = self._admit(call, era)
-            probing = begin_probe(era)
-        slow_call = self._slow_call  # as it is now: it may change meanwhile
-        started = waited = 0.0
-        if slow_call is not None:
-            started, waited = clock.monotonic(), call.waited
-        finished = False
-        try:
-            result = await proceed(call)
-            finished = True
-        except Exception as error:
-            finished = True
-            self._failed(call, era, unboxed(error), slow=_slow(slow_call, call, started, waited))
-            raise
-        finally:
-            if probing is not None:
-                end_probe(probing)
-            if not finished:
-                self._interrupted(call, era)
-        if era.idle and call.closers is None and call.permits is None:
-            return result
-        if call.closers is not None:
-            call.closers.append(partial(self._closed, call, era, slow=_slow(slow_call, call, started, waited)))
-        else:
-            slow = _slow(slow_call, call, started, waited)
-            when = self._when
-            verdict: Verdict = "neutral"
-            try:
-                verdict = "failure" if when is not None and ask(when, result) else "success"
-            finally:
-                self._record(call, era, verdict, None, slow=slow)
-        return result
-
-    def recheck(self, call: Call) -> None:
-        """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
-        era = self._circuit.era
-        if not era.closed and not self._shadow:
-            self._admit(call, era)
-
-    def _admit(self, call: Call, seen: Era) -> Era:
-        circuit = self._circuit
-        try:
-            return circuit.admit(call)
-        except Refused as refused:
-            name = circuit.name or call.name
-            if call.audience is not None:
-                call.audience.tell(
-                    events.CallRejected(
-                        call.audience.policy, "circuit_breaker", refused.retry_after, circuit.name, self._shadow
-                    )
-                )
-            if self._shadow:
-                return seen
-            reason, wait = refused.reason, max(0.0, refused.retry_after)
-        finally:
-            if circuit.untold:
-                circuit.deliver(call.audience)
-        raise CircuitOpenError(
-            f"{name!r} is {reason}; next probe in {wait:.1f} s",
-            policy=call.name,
-            strategy="circuit_breaker",
-            retry_after=wait,
-        )
-
-    def _failed(self, call: Call, era: Era, error: Exception, *, slow: bool) -> None:
-        verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
-        try:
-            verdict = self._verdict(error)
-        finally:
-            self._record(call, era, verdict, error, slow=slow)
-
-    def _record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool) -> None:
-        self._circuit.record(call, era, verdict, error, slow=slow)
-        if self._circuit.untold:
-            self._circuit.deliver(call.audience)
-
-    def _closed(self, call: Call, era: Era, end: Exception | Neutral | None, *, slow: bool) -> None:
-        """A stream ended."""
-        if isinstance(end, Exception):
-            self._failed(call, era, unboxed(end), slow=slow)
-        else:
-            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, slow=slow)
-
-    def _interrupted(self, call: Call, era: Era) -> None:
-        """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
-        if call.cut_short or not any(limit.own for limit in expired()):
-            self._record(call, era, "neutral", None, slow=False)
-        else:
-            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), slow=False)
-
-    def _verdict(self, error: Exception) -> Verdict:
-        raise NotImplementedError
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
-
-
-class CircuitBreaker(_Breaking):
+class CircuitBreaker(Breaking):
     """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
 
     It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in
@@ -376,100 +254,6 @@ class CircuitBreaker(_Breaking):
         return f"CircuitBreaker({options}) <{self.state}>"
 
 
-class NativeBreaker(_Breaking):
-    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and
-    recording of circuit.py.
-
-    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
-    They hear of a call when its outcome is recorded.
-    """
-
-    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
-        self._native = breaker
-        self._circuit = Circuit(
-            breaker,
-            name=breaker.name,
-            reset_after=lambda openings: breaker.reset_timeout,
-            tells_all=True,
-        )
-        reset_after_fork(self._circuit)
-        live.add("native_circuit_breaker", self)
-
-    shadow = False
-
-    @property
-    def name(self) -> str | None:
-        return self._native.name
-
-    @property
-    def state(self) -> str:
-        return self._native.current_state
-
-    def execute(self, proceed: Proceed, call: Call) -> Any:
-        if not all(_cannot_break(listener) for listener in self._native.listeners):
-            self._circuit.shield(_cannot_break, _Shield)
-        self._circuit.sync()
-        return super().execute(proceed, call)
-
-    def _verdict(self, error: Exception) -> Verdict:
-        return "neutral" if isinstance(error, Rejected) or not self._native.is_system_error(error) else "failure"
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "strategy": "circuit_breaker",
-            "native": "pybreaker.CircuitBreaker",
-            "name": self._native.name,
-            "failures": self._native.fail_max,
-            "reset_timeout": self._native.reset_timeout,
-            "successes": self._native.success_threshold,
-            "state": self._native.current_state,
-        }
-
-    def __repr__(self) -> str:
-        return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
-
-
-def _cannot_break(listener: object) -> bool:
-    return isinstance(listener, _Shield | Listener)
-
-
-class _Shield(pybreaker.CircuitBreakerListener):
-    """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it
-    shields, so that
-    `remove_listener` still finds it."""
-
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
-        self._failed = False
-
-    def __eq__(self, other: object) -> bool:
-        return other is self or other is self._listener
-
-    __hash__ = None  # type: ignore[assignment]  # equal to an object with a hash of its own
-
-    def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
-        self._tell("before_call", cb, func, *args, **kwargs)
-
-    def failure(self, cb: Any, exc: BaseException) -> None:
-        self._tell("failure", cb, exc)
-
-    def success(self, cb: Any) -> None:
-        self._tell("success", cb)
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._tell("state_change", cb, old_state, new_state)
-
-    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
-        try:
-            getattr(self._listener, what)(*args, **kwargs)
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                events.logger.exception(
-                    "listener %r failed in %s; further failures of it are not logged", self._listener, what
-                )
-
-
 def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = None) -> CircuitBreaker:
     """The live breaker of that name (`among`: for which this holds), or a new one with the default options."""
     with _making:
@@ -485,18 +269,6 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
         return breaker
 
 
-def adapt_native(thing: Any) -> NativeBreaker | None:
-    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one
-    circuit."""
-    if not isinstance(thing, pybreaker.CircuitBreaker):
-        return None
-    with _making:
-        adapter: NativeBreaker | None = thing.__dict__.get("_resilient_agents")
-        if adapter is None:
-            adapter = thing.__dict__["_resilient_agents"] = NativeBreaker(thing)
-        return adapter
-
-
 def _named(name: str) -> CircuitBreaker | None:
     return next((breaker for breaker in live.each("circuit_breaker") if breaker.name == name), None)
 
@@ -507,10 +279,6 @@ def _has_twin(name: str) -> bool:
     if _named(name) is not None:
         gc.collect()
     return _named(name) is not None
-
-
-def _slow(slow_call: float | None, call: Call, started: float, waited: float) -> bool:
-    return slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= slow_call
 
 
 def _rate(value: float, name: str) -> float:

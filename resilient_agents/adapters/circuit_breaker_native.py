@@ -1,0 +1,126 @@
+"""pybreaker's own `CircuitBreaker` as a strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pybreaker
+
+from resilient_agents import events
+from resilient_agents.adapters.breaking import Breaking
+from resilient_agents.adapters.circuit import Circuit, Listener, Verdict
+from resilient_agents.core import live
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.fork import Lock, reset_after_fork
+from resilient_agents.errors import Rejected
+
+__all__ = ["adapt_native"]
+
+_making = Lock()
+"""Held while the adapter is looked for on a native object, and made if there is none."""
+
+
+class NativeBreaker(Breaking):
+    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and
+    recording of circuit.py.
+
+    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
+    They hear of a call when its outcome is recorded.
+    """
+
+    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self._native = breaker
+        self._circuit = Circuit(
+            breaker,
+            name=breaker.name,
+            reset_after=lambda openings: breaker.reset_timeout,
+            tells_all=True,
+        )
+        reset_after_fork(self._circuit)
+        live.add("native_circuit_breaker", self)
+
+    shadow = False
+
+    @property
+    def name(self) -> str | None:
+        return self._native.name
+
+    @property
+    def state(self) -> str:
+        return self._native.current_state
+
+    def execute(self, proceed: Proceed, call: Call) -> Any:
+        if not all(_cannot_break(listener) for listener in self._native.listeners):
+            self._circuit.shield(_cannot_break, _Shield)
+        self._circuit.sync()
+        return super().execute(proceed, call)
+
+    def _verdict(self, error: Exception) -> Verdict:
+        return "neutral" if isinstance(error, Rejected) or not self._native.is_system_error(error) else "failure"
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "strategy": "circuit_breaker",
+            "native": "pybreaker.CircuitBreaker",
+            "name": self._native.name,
+            "failures": self._native.fail_max,
+            "reset_timeout": self._native.reset_timeout,
+            "successes": self._native.success_threshold,
+            "state": self._native.current_state,
+        }
+
+    def __repr__(self) -> str:
+        return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
+
+
+def _cannot_break(listener: object) -> bool:
+    return isinstance(listener, _Shield | Listener)
+
+
+class _Shield(pybreaker.CircuitBreakerListener):
+    """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it
+    shields, so that
+    `remove_listener` still finds it."""
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        self._failed = False
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._listener
+
+    __hash__ = None  # type: ignore[assignment]  # equal to an object with a hash of its own
+
+    def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
+        self._tell("before_call", cb, func, *args, **kwargs)
+
+    def failure(self, cb: Any, exc: BaseException) -> None:
+        self._tell("failure", cb, exc)
+
+    def success(self, cb: Any) -> None:
+        self._tell("success", cb)
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        self._tell("state_change", cb, old_state, new_state)
+
+    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            getattr(self._listener, what)(*args, **kwargs)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                events.logger.exception(
+                    "listener %r failed in %s; further failures of it are not logged", self._listener, what
+                )
+
+
+def adapt_native(thing: Any) -> NativeBreaker | None:
+    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one
+    circuit."""
+    if not isinstance(thing, pybreaker.CircuitBreaker):
+        return None
+    with _making:
+        adapter: NativeBreaker | None = thing.__dict__.get("_resilient_agents")
+        if adapter is None:
+            adapter = thing.__dict__["_resilient_agents"] = NativeBreaker(thing)
+        return adapter
