@@ -8,8 +8,7 @@ word of a closed set, or a number. No message, argument, result or URL is ever a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 __all__ = [
     "ATTEMPTS",
@@ -46,8 +45,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 DELAYS: Final = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One attribute. `values`: the closed set its values come from; empty for numbers and given names."""
 
     name: str
@@ -56,8 +54,7 @@ class Attribute:
     values: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One kind of span. `attributes`: what it may carry."""
 
     name: str
@@ -65,8 +62,7 @@ class Span:
     attributes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SpanEvent:
+class SpanEvent(NamedTuple):
     """One event on an operation span."""
 
     name: str
@@ -74,8 +70,7 @@ class SpanEvent:
     attributes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One instrument. `boundaries`: upper bounds of a histogram's buckets, in its unit."""
 
     name: str
