@@ -1,4 +1,4 @@
-"""Checks for the numbers that options are made of: durations, shares and counts.
+"""Checks for the numbers that options are made of, durations, shares and counts, and for flags.
 
 They run when an object is built, not when it is used, and every error names the argument, the rule and the value.
 A bool is an int to Python but never a number here: `Timeout(True)` is a mistake.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-__all__ = ["number", "positive_int", "seconds"]
+__all__ = ["flag", "number", "positive_int", "seconds"]
 
 
 def seconds(value: float | timedelta, name: str, *, zero: bool = True) -> float:
@@ -65,6 +65,17 @@ def positive_int(value: int, name: str, *, minimum: int = 1) -> int:
         raise TypeError(f"{name} must be an int, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return value
+
+
+def flag(value: bool, name: str) -> bool:
+    """Return `value`, which must be True or False.
+
+    Raises:
+        TypeError: it is neither; 1 and "yes" are not.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
 
 

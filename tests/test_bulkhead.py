@@ -863,6 +863,7 @@ def test_it_describes_itself_as_plain_data() -> None:
         "queue": 5,
         "max_wait": 1.0,
         "isolation": "thread",
+        "shadow": False,
         "in_use": 0,
         "queued": 0,
     }

@@ -413,6 +413,7 @@ class LikeANaivePool(RuleBasedStateMachine):
         self.holders: list[int] = []
         self.line: list[Ticket] = []
         self.dead: list[Ticket] = []
+        self.peak = 0
 
     def settle(self) -> None:
         """What the model says: as long as a slot is free, the first in line gets it, unless it is gone."""
@@ -463,8 +464,26 @@ class LikeANaivePool(RuleBasedStateMachine):
         ticket.waiter.gone = loop.closed = True
         self.dead.append(ticket)
 
+    @rule()
+    def one_comes_in_beyond_the_limit(self) -> None:
+        if len(self.holders) >= self.limit:
+            self.holders.append(self.pool.lend(None))
+
+    @rule(limit=st.integers(1, 4))
+    def the_limit_changes(self, limit: int) -> None:
+        self.limit = limit
+        self.pool.resize(limit)
+        self.settle()
+
+    @rule()
+    def the_peak_is_reset(self) -> None:
+        self.pool.reset_peak()
+        self.peak = 0
+
     @invariant()
     def they_agree(self) -> None:
+        self.peak = max(self.peak, len(self.holders))
+        assert self.pool.peak == self.peak
         assert self.pool.in_use == len(self.holders)
         assert self.pool.queued == len(self.line)
         assert all(ticket.slot is None for ticket in self.line)

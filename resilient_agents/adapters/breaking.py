@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any, NoReturn
 
@@ -11,10 +12,11 @@ from resilient_agents.adapters.circuit import (
     Era,
     Probing,
     Refused,
-    Verdict,
     begin_probe,
     end_probe,
 )
+from resilient_agents.adapters.tally import Verdict
+from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.match import When, ask
@@ -24,8 +26,11 @@ from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError
 __all__ = ["Breaking"]
 
 
-class Breaking:
+class Breaking(ABC):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
+
+    window: float = 30.0
+    window_calls: int | None = None
 
     _circuit: Circuit
     _shadow = False
@@ -33,14 +38,15 @@ class Breaking:
     _when: When | None = None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        era = self._circuit.era
+        circuit = self._circuit
+        era, tally = circuit.era, circuit.tally
         probing: Probing | None = None
-        if not era.closed:
-            era = self._admit(call, era)
-            probing = begin_probe(era)
-        slow_call = self._slow_call  # as it is now: it may change meanwhile
-        started = waited = 0.0
-        if slow_call is not None:
+        started: float | None = None
+        waited = 0.0
+        if tally.measures or not era.idle:
+            if not era.closed:
+                era = self._admit(call, era)
+                probing = begin_probe(era)
             started, waited = clock.monotonic(), call.waited
         finished = False
         try:
@@ -48,25 +54,19 @@ class Breaking:
             finished = True
         except Exception as error:
             finished = True
-            self._failed(call, era, unboxed(error), slow=_slow(slow_call, call, started, waited))
+            self._failed(call, era, unboxed(error), started, waited)
             raise
         finally:
             if probing is not None:
                 end_probe(probing)
             if not finished:
-                self._interrupted(call, era)
-        if era.idle and call.closers is None and call.permits is None:
-            return result
-        if call.closers is not None:
-            call.closers.append(partial(self._closed, call, era, slow=_slow(slow_call, call, started, waited)))
+                self._interrupted(call, era, started, waited)
+        if started is None and era.idle and call.closers is None and call.permits is None:
+            # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
+            if not next(tally.ticks) & tally.skips:
+                tally.measures = True
         else:
-            slow = _slow(slow_call, call, started, waited)
-            when = self._when
-            verdict: Verdict = "neutral"
-            try:
-                verdict = "failure" if when is not None and ask(when, result) else "success"
-            finally:
-                self._record(call, era, verdict, None, slow=slow)
+            self._succeeded(call, era, result, started, waited)
         return result
 
     def recheck(self, call: Call) -> None:
@@ -100,38 +100,93 @@ class Breaking:
             retry_after=wait,
         )
 
-    def _failed(self, call: Call, era: Era, error: Exception, *, slow: bool) -> None:
+    def _succeeded(self, call: Call, era: Era, result: Any, started: float | None, waited: float) -> None:
+        if call.closers is not None:
+            call.closers.append(partial(self._closed, call, era, started, waited))
+            return
+        if era.idle and call.permits is None:
+            tally = self._circuit.tally
+            if started is not None:
+                ended = clock.monotonic()
+                tally.measured(ended, ended - started - (call.waited - waited), failed=False)
+            next(tally.ticks)
+            return
+        when = self._when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
+        failure: Failure | None = None
         try:
-            verdict = self._verdict(error)
+            verdict = "failure" if when is not None and ask(when, result) else "success"
+            if verdict == "failure":
+                failure = classify_result(result)
         finally:
-            self._record(call, era, verdict, error, slow=slow)
+            self._record(call, era, verdict, None, failure, started, waited)
 
-    def _record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool) -> None:
-        self._circuit.record(call, era, verdict, error, slow=slow)
-        if self._circuit.untold:
-            self._circuit.deliver(call.audience)
+    def _failed(self, call: Call, era: Era, error: Exception, started: float | None, waited: float) -> None:
+        verdict: Verdict = "neutral"
+        failure = classify(error)
+        try:
+            verdict = self._verdict(error, failure)
+        finally:
+            self._record(call, era, verdict, error, failure, started, waited)
 
-    def _closed(self, call: Call, era: Era, end: Exception | Neutral | None, *, slow: bool) -> None:
+    def _record(
+        self,
+        call: Call,
+        era: Era,
+        verdict: Verdict,
+        error: Exception | None,
+        failure: Failure | None,
+        started: float | None,
+        waited: float,
+    ) -> None:
+        ended = clock.monotonic()
+        seconds = None if started is None else ended - started - (call.waited - waited)
+        slow = self._slow_call is not None and seconds is not None and seconds >= self._slow_call
+        circuit = self._circuit
+        circuit.record(call, era, verdict, error, failure, ended=ended, seconds=seconds, slow=slow)
+        if circuit.untold:
+            circuit.deliver(call.audience)
+
+    def _closed(
+        self, call: Call, era: Era, started: float | None, waited: float, end: Exception | Neutral | None
+    ) -> None:
         """A stream ended."""
         if isinstance(end, Exception):
-            self._failed(call, era, unboxed(end), slow=slow)
+            self._failed(call, era, unboxed(end), started, waited)
         else:
-            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, slow=slow)
+            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, None, started, waited)
 
-    def _interrupted(self, call: Call, era: Era) -> None:
+    def _interrupted(self, call: Call, era: Era, started: float | None, waited: float) -> None:
         """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
         if call.cut_short or not any(limit.own for limit in expired()):
-            self._record(call, era, "neutral", None, slow=False)
+            self._record(call, era, "neutral", None, None, started, waited)
         else:
-            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), slow=False)
+            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), started, waited)
 
-    def _verdict(self, error: Exception) -> Verdict:
-        raise NotImplementedError
+    @abstractmethod
+    def _verdict(self, error: Exception, failure: Failure) -> Verdict:
+        """What an error says about the dependency; `failure` is what it was classified as."""
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, in one snapshot of plain data.
+
+        - `state`, and `retry_after`, the seconds until an open circuit is half-open (None when it is not open).
+        - Since the breaker was made or `reset_metrics` called: the `calls` that ended, which are `successes`,
+          `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`.
+        - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
+          `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
+          tell them from. They look at the newest 1,000 calls that were timed and were not neutral; where there are more
+          than 1,000 a second, one in eight is timed. A breaker that decides by a rate times all, and its own
+          `failure_rate` looks at all.
+        - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
+          `probes` are out.
+        - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.
+        """
+        return self._circuit.metrics(self.window, self.window_calls, self._slow_call)
+
+    def reset_metrics(self) -> None:
+        """Count from zero again. State and window, by which the breaker decides, stay."""
+        self._circuit.reset_metrics()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
-
-
-def _slow(slow_call: float | None, call: Call, started: float, waited: float) -> bool:
-    return slow_call is not None and clock.monotonic() - started - (call.waited - waited) >= slow_call

@@ -15,6 +15,7 @@ from weakref import ref
 from resilient_agents import events
 from resilient_agents.adapters.permit_pool import (
     GONE,
+    USED,
     Kept,
     Owner,
     PermitPool,
@@ -23,6 +24,7 @@ from resilient_agents.adapters.permit_pool import (
     running_trio,
     when_all_done,
 )
+from resilient_agents.adapters.tally import LimitTally
 from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
@@ -30,7 +32,7 @@ from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import Expired, on_event_loop
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.deadline import current
-from resilient_agents.durations import positive_int
+from resilient_agents.durations import flag, positive_int
 from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import BulkheadFullError
 
@@ -58,6 +60,9 @@ class Bulkhead:
             threads of the bulkhead's own, at most `limit` of them, so that `limit` bounds them even where a time limit
             leaves some behind: such a slot comes back only when its thread ends. Coroutine functions run where they are
             called in either case.
+        shadow: True lets every call in at once and reports those that would have been rejected. Who would have waited
+            is counted; how long nobody knows, so those who would have come to the end of `max_wait` are not told apart.
+            Only with isolation="caller".
 
     A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because it is made from
     inside a call that holds a slot of the full bulkhead (or while iterating a stream that does), or because it would
@@ -78,6 +83,7 @@ class Bulkhead:
         queue: int | None = None,
         max_wait: float | timedelta | None = None,
         isolation: Literal["caller", "thread"] = "caller",
+        shadow: bool = False,
     ) -> None:
         positive_int(limit, "limit")
         if isolation not in ("caller", "thread"):
@@ -85,7 +91,13 @@ class Bulkhead:
         self.queue = queue if queue is None else positive_int(queue, "queue", minimum=0)
         self.max_wait = max_wait if max_wait is None else check_seconds(max_wait, "max_wait")
         self.isolation = isolation
+        self.shadow = flag(shadow, "shadow")
+        if shadow and isolation == "thread":
+            raise ValueError(
+                'shadow=True needs isolation="caller": threads of its own would bound the calls all the same'
+            )
         self._pool = PermitPool(limit)
+        self._tally = LimitTally(self._pool.ticks)
         self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
         self.name: str | None = None
         live.add("bulkhead", self)
@@ -109,7 +121,7 @@ class Bulkhead:
         """Take over the options of `new`, which is made for this and not used otherwise. Slots in use and the queue
         stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
         wait are let in at once. Who waits already waits as long as it was told."""
-        self.queue, self.max_wait, self.isolation = new.queue, new.max_wait, new.isolation
+        self.queue, self.max_wait, self.isolation, self.shadow = new.queue, new.max_wait, new.isolation, new.shadow
         if self._workers is not None and new.isolation == "thread":
             self._workers.limit = self._workers.max_abandoned = new.limit
         else:
@@ -140,7 +152,7 @@ class Bulkhead:
             if call.abandoned is not left_before:
                 self._give_back(call, slot, left_before)
             elif held.pop(slot, GONE) is not GONE:
-                free.append(None)
+                free.append(USED)
                 if pool.queue:
                     pool.serve()
 
@@ -178,6 +190,8 @@ class Bulkhead:
         slot = self._pool.claim(loop)
         if slot is not None:
             return slot
+        if self.shadow:
+            return self._lend(call, loop)
         if self._pool.keeps(_this_task_or_thread()) or _called_from_inside(self._pool):
             raise self._full(
                 call,
@@ -195,6 +209,17 @@ class Bulkhead:
                 "worker thread (`anyio.to_thread.run_sync`)",
             )
         return await self._wait(call, loop)
+
+    def _lend(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
+        """A slot beyond the limit. Count, and tell, what the limit would do if it acted."""
+        would_wait = max(0, self.in_use - self.limit)
+        slot = self._pool.lend(loop)
+        if self.max_wait == 0 or (self.queue is not None and would_wait >= self.queue):
+            self._rejected(call)
+            self._tally.let_in()
+        else:
+            self._tally.made_wait(None)
+        return slot
 
     async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
         pool = self._pool
@@ -219,6 +244,7 @@ class Bulkhead:
                 if call.audience is not None:
                     call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
                 call.recheck(self, waited)
+                self._tally.made_wait(waited)
                 admitted = True
                 return slot
         finally:
@@ -233,10 +259,33 @@ class Bulkhead:
         raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
 
     def _full(self, call: Call, reason: str) -> BulkheadFullError:
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead"))
+        self._rejected(call)
         name = call.name
         return BulkheadFullError(f"the bulkhead of {name!r} is full: {reason}", policy=name, strategy="bulkhead")
+
+    def _rejected(self, call: Call) -> None:
+        self._tally.reject()
+        if call.audience is not None:
+            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead", shadow=self.shadow))
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, as plain data: slots `in_use` and calls `queued` now; since it was made or
+        `reset_metrics` called, how many were in use at a time at most (`peak`), the `calls` that it let in, how many of
+        them waited (`waits`) and the `average_wait` of these in seconds (None if there were none), and `rejections`. In
+        shadow, waits and rejections are those that would have been, and slots in use may be more than `limit`."""
+        in_use = self.in_use
+        return {
+            "limit": self.limit,
+            "in_use": in_use,
+            "queued": self.queued,
+            "peak": max(in_use, self._pool.peak),
+            **self._tally.metrics(),
+        }
+
+    def reset_metrics(self) -> None:
+        """Count from zero again, and take the slots in use now for the peak."""
+        self._pool.reset_peak()
+        self._tally.reset()
 
     def describe(self) -> dict[str, Any]:
         """Options and live state, as plain data."""
@@ -246,6 +295,7 @@ class Bulkhead:
             "queue": self.queue,
             "max_wait": self.max_wait,
             "isolation": self.isolation,
+            "shadow": self.shadow,
             "in_use": self.in_use,
             "queued": self.queued,
         }
@@ -258,6 +308,8 @@ class Bulkhead:
             parts.append(f"max_wait={self.max_wait!r}")
         if self.isolation != "caller":
             parts.append(f"isolation={self.isolation!r}")
+        if self.shadow:
+            parts.append("shadow=True")
         return f"Bulkhead({', '.join(parts)})"
 
     def __reduce__(self) -> NoReturn:

@@ -17,12 +17,14 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.sliding_window import Window
+from resilient_agents.adapters.tally import BreakerTally, Verdict, rates_and_durations
+from resilient_agents.classify import Failure
 from resilient_agents.core.call import Audience, Call
 from resilient_agents.core.clock import clock
 
@@ -36,12 +38,9 @@ __all__ = [
     "Probing",
     "Refused",
     "Trip",
-    "Verdict",
     "begin_probe",
     "end_probe",
 ]
-
-Verdict = Literal["failure", "success", "neutral"]
 
 
 class Closed:
@@ -166,8 +165,7 @@ class Circuit:
         self.breaker = breaker
         self.name = name
         self.half_open_calls = half_open_calls
-        self.rejections = 0
-        self.transitions = 0
+        self.tally = BreakerTally()
         self._reset_after = reset_after
         self._new_window = new_window
         self._trip = trip
@@ -204,7 +202,7 @@ class Circuit:
             self._openings += 1
         self.era = self._new_era(new)
         if old != new:
-            self.transitions += 1
+            self.tally.transitions += 1
             change = _CHANGES[new]("", self.name or "", old, new, self._shadow)  # type: ignore[arg-type]  # its names
             self._changes.append(change)
 
@@ -216,14 +214,14 @@ class Circuit:
                 self.breaker.half_open()
             era = self.era
             if isinstance(era, Open):
-                self.rejections += 1
+                self.tally.rejections += 1
                 raise Refused(f"open after {era.reason}", era.until - now)
             if isinstance(era, HalfOpen):
                 if id(call) not in era.permits and era in _probing.get():
                     return era  # without a permit of its own: the outcome of the call around it decides
                 era.expire(now)
                 if id(call) not in era.permits and len(era.permits) >= self.half_open_calls:
-                    self.rejections += 1
+                    self.tally.rejections += 1
                     raise Refused("half-open and all its probes are taken", min(era.permits.values()) - now)
                 era.permits[id(call)] = now + self._reset_after(max(1, self._openings))
                 if call.permits is None:
@@ -231,10 +229,24 @@ class Circuit:
                 call.permits[id(self)] = era
             return era
 
-    def record(self, call: Call, era: Era, verdict: Verdict, error: Exception | None, *, slow: bool = False) -> None:
-        """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era means
-        nothing."""
+    def record(
+        self,
+        call: Call,
+        era: Era,
+        verdict: Verdict,
+        error: Exception | None,
+        failure: Failure | None,
+        *,
+        ended: float,
+        seconds: float | None,
+        slow: bool,
+    ) -> None:
+        """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era is only
+        counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
+            self.tally.record(verdict, failure)
+            if seconds is not None and verdict != "neutral":
+                self.tally.measured(ended, seconds, failed=verdict == "failure")
             if call.permits is not None:
                 era = call.permits.pop(id(self), era)
             held = isinstance(era, HalfOpen) and era.permits.pop(id(call), None) is not None
@@ -246,7 +258,7 @@ class Circuit:
                 return
             failed = verdict == "failure"
             if era.window is not None:
-                era.window.record(clock.monotonic(), failed=failed, slow=slow)
+                era.window.record(ended, failed=failed, slow=slow)
             if failed:
                 era.failing, era.idle = True, False
             if failed or era.failing or self._tells_all:
@@ -325,13 +337,34 @@ class Circuit:
                 if state != self.era.name:
                     self.changed(self.era.name, state)
 
-    def window(self) -> Window | None:
-        """The present window, aged. Read it at once: it goes on changing."""
+    def metrics(self, reach: float, calls: int | None, slow_call: float | None) -> dict[str, Any]:
+        """One snapshot. Rates and durations are those of the last `reach` seconds, or of the last `calls`."""
         with self._lock:
-            window = self.era.window if isinstance(self.era, Closed) else None
+            now = clock.monotonic()
+            era = self.era
+            aged = isinstance(era, Open) and now >= era.until
+            figures = rates_and_durations(self.tally.within(now - reach, calls), slow_call)
+            window = era.window if isinstance(era, Closed) else None
             if window is not None:
-                window.age(clock.monotonic())
-            return window
+                window.age(now)
+                if window.calls:  # what it decides by, which may be more than the tally keeps
+                    figures["failure_rate"] = window.failures / window.calls
+            return {
+                "state": "half-open" if aged else era.name,
+                **self.tally.counts(),
+                "consecutive_failures": self.breaker.fail_counter if era.closed else 0,
+                "window": None
+                if window is None
+                else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
+                **figures,
+                "probes": len(era.permits) if isinstance(era, HalfOpen) else 0,
+                "retry_after": era.until - now if isinstance(era, Open) and not aged else None,
+                "recent_failures": list(self.tally.recent),
+            }
+
+    def reset_metrics(self) -> None:
+        with self._lock:
+            self.tally = BreakerTally()
 
     def deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far, each once and in order; called after every step that may have changed the state.
@@ -365,6 +398,7 @@ class Circuit:
         """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
         vars(self.breaker)["_lock"] = self._lock = threading.RLock()
         self._telling = threading.Lock()
+        self.tally = BreakerTally()
         if isinstance(self.era, HalfOpen):
             self.era.permits.clear()
 

@@ -14,14 +14,15 @@ import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.breaking import Breaking
-from resilient_agents.adapters.circuit import Circuit, HalfOpen, Open, Trip, Verdict
+from resilient_agents.adapters.circuit import Circuit, Open, Trip
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
-from resilient_agents.classify import counts_against_dependency, verdict
+from resilient_agents.adapters.tally import Verdict
+from resilient_agents.classify import Failure, counts_against_dependency
 from resilient_agents.core import live
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
-from resilient_agents.durations import positive_int, seconds
+from resilient_agents.durations import flag, positive_int, seconds
 from resilient_agents.errors import Rejected
 
 __all__ = ["CircuitBreaker", "shared_breaker"]
@@ -99,8 +100,6 @@ class CircuitBreaker(Breaking):
             raise ValueError(
                 f"slow_rate needs slow_call, the seconds from which a call is slow; got slow_rate={slow_rate}"
             )
-        if not isinstance(shadow, bool):
-            raise TypeError(f"shadow must be True or False, got {shadow!r}")
         self.failures = None if failures is None else positive_int(failures, "failures")
         self.failure_rate = None if failure_rate is None else _rate(failure_rate, "failure_rate")
         self.window = seconds(window, "window", zero=False)
@@ -123,7 +122,7 @@ class CircuitBreaker(Breaking):
         self._on = on
         self._matches = None if on is counts_against_dependency else matcher(on)
         self._when = result_predicate(when)
-        self._shadow = shadow
+        self._shadow = flag(shadow, "shadow")
         self._circuit = Circuit(
             pybreaker.CircuitBreaker(
                 fail_max=self.failures or sys.maxsize,
@@ -154,13 +153,13 @@ class CircuitBreaker(Breaking):
             partial(TimeWindow, self.window) if self.window_calls is None else partial(CountWindow, self.window_calls)
         )
 
-    def _verdict(self, error: Exception) -> Verdict:
+    def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         matches = self._matches
         if matches is None:
-            return verdict(error)
+            return failure.verdict
         if not isinstance(error, Rejected) and ask(matches, error, error):
             return "failure"
-        return "success" if verdict(error) == "success" else "neutral"
+        return "success" if failure.verdict == "success" else "neutral"
 
     @property
     def name(self) -> str | None:
@@ -210,23 +209,6 @@ class CircuitBreaker(Breaking):
     def _by_hand(self, change: Callable[[], None]) -> None:
         change()
         self._circuit.deliver(None)
-
-    def metrics(self) -> dict[str, Any]:
-        """The live state as plain data: state, counts of the present era, rejections and transitions so far."""
-        circuit = self._circuit
-        window = circuit.window()
-        era = circuit.era
-        return {
-            "state": self.state,
-            "consecutive_failures": circuit.breaker.fail_counter if era.closed else 0,
-            "window": None
-            if window is None
-            else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
-            "probes": len(era.permits) if isinstance(era, HalfOpen) else 0,
-            "rejections": circuit.rejections,
-            "transitions": circuit.transitions,
-            "retry_after": self.retry_after,
-        }
 
     def describe(self) -> dict[str, Any]:
         """Options and live state as plain data."""

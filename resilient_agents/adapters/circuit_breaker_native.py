@@ -8,7 +8,9 @@ import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.breaking import Breaking
-from resilient_agents.adapters.circuit import Circuit, Listener, Verdict
+from resilient_agents.adapters.circuit import Circuit, Listener
+from resilient_agents.adapters.tally import Verdict
+from resilient_agents.classify import Failure
 from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.fork import Lock, reset_after_fork
@@ -55,7 +57,7 @@ class NativeBreaker(Breaking):
         self._circuit.sync()
         return super().execute(proceed, call)
 
-    def _verdict(self, error: Exception) -> Verdict:
+    def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         return "neutral" if isinstance(error, Rejected) or not self._native.is_system_error(error) else "failure"
 
     def describe(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class NativeBreaker(Breaking):
             "reset_timeout": self._native.reset_timeout,
             "successes": self._native.success_threshold,
             "state": self._native.current_state,
+            "metrics": self.metrics(),
         }
 
     def __repr__(self) -> str:

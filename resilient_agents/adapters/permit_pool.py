@@ -15,13 +15,14 @@ import weakref
 from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from resilient_agents.adapters.tally import Ticks
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.runtime import Waiter
 from resilient_agents.core.threads import Worker
 
-__all__ = ["GONE", "Kept", "Owner", "PermitPool", "Ticket", "running_loop", "running_trio", "when_all_done"]
+__all__ = ["GONE", "USED", "Kept", "Owner", "PermitPool", "Ticket", "running_loop", "running_trio", "when_all_done"]
 
 running_loop = _get_running_loop
 """The asyncio loop that runs in this thread, or None. The public function raises instead, which is dear."""
@@ -73,6 +74,11 @@ class Ticket:
 GONE = Kept(None)
 """`held.pop(slot, GONE)` for a slot that was given back before."""
 
+USED: Final = False
+FRESH: Final = True
+"""A slot in stock that was handed out before, and one that never was. The stock is a stack with the fresh ones at the
+bottom, so a fresh one goes out only when more slots are in use than ever: what is left of them tells the peak."""
+
 _STOCK = 64
 
 
@@ -99,11 +105,12 @@ class PermitPool:
 
     __slots__ = (
         "__weakref__",
-        "_all_numbers",
         "_lock",
         "_loops",
+        "_other_numbers",
         "_owed",
         "_owned",
+        "_peak",
         "_skip",
         "_unused",
         "_waiting",
@@ -112,21 +119,24 @@ class PermitPool:
         "limit",
         "numbers",
         "queue",
+        "ticks",
     )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._all_numbers = itertools.count()
+        self.ticks = Ticks()  # one for each slot taken straight from the stock, which is its number
+        self._other_numbers = itertools.count(-1, -1)
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         """Start with full capacity and nobody waiting. Giving back a slot of before changes nothing."""
         self._lock = threading.RLock()
-        self.free: list[None] = [None] * min(self.limit, _STOCK)
+        self.free = [FRESH] * min(self.limit, _STOCK)
         self._unused = self.limit - len(self.free)  # the rest of a large limit goes into stock when it is needed
         self._owed: list[None] = []
-        self.numbers: Iterator[int] = self._all_numbers
+        self._peak = 0  # apart from what the stock tells
+        self.numbers: Iterator[int] = self.ticks
         self.held: dict[int, Loop | Kept | None] = {}
         self._owned: dict[Owner, int] = {}
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
@@ -138,6 +148,21 @@ class PermitPool:
     def in_use(self) -> int:
         """Slots that are held."""
         return len(self.held)
+
+    @property
+    def peak(self) -> int:
+        """How many slots were in use at a time, at most, since the start or the last `reset_peak`."""
+        with self._lock:
+            return max(self._peak, self.limit - self.free.count(FRESH) - self._unused)
+
+    def reset_peak(self) -> None:
+        with self._lock:
+            for place in range(len(self.free)):
+                try:
+                    self.free[place] = FRESH
+                except IndexError:  # taken meanwhile
+                    break
+            self._peak = len(self.held)
 
     @property
     def queued(self) -> int:
@@ -160,12 +185,22 @@ class PermitPool:
             return slot
         return None
 
+    def lend(self, loop: Loop | None) -> int:
+        """A slot beyond the limit. Until fewer than `limit` are in use again, none is handed out in another way."""
+        with self._lock:
+            slot = next(self._other_numbers)
+            self.held[slot] = loop
+            self._owed.append(None)
+            self.numbers = _NoNumbers(self)
+            self._peak = max(self._peak, len(self.held))
+            return slot
+
     def give_back(self, slot: int) -> None:
         """Return a slot, from any thread. Does nothing for one that was taken back or that the parent of this process
         took."""
         holder = self.held.pop(slot, GONE)
         if holder is not GONE:
-            self.free.append(None)
+            self.free.append(USED)
             self._disown(holder)
             if self.queue:
                 self.serve()
@@ -174,6 +209,7 @@ class PermitPool:
         """From now on there are `limit` slots. All that are held stay held; after a shrink none is handed out until
         fewer than `limit` are. After growing, those who wait are served."""
         with self._lock:
+            self._peak = self.peak
             more = limit - self.limit
             self.limit = limit
             if more > 0:
@@ -197,7 +233,7 @@ class PermitPool:
         if kept.owner is not None:
             with self._lock:
                 self._owned[kept.owner] = self._owned.get(kept.owner, 0) + 1
-        slot = next(self._all_numbers)
+        slot = next(self._other_numbers)
         self.held[slot] = kept
         return slot
 
@@ -232,7 +268,7 @@ class PermitPool:
             if not ticket.waiter.wake():  # its loop was closed: the next one then
                 assert ticket.slot is not None
                 if self.held.pop(ticket.slot, GONE) is not GONE:  # else what is left of it was collected, and gave back
-                    self.free.append(None)
+                    self.free.append(USED)
 
     def _grant(self) -> Ticket | None:
         """Turn a slot of the stock over to the first in line, who is to be woken."""
@@ -245,14 +281,14 @@ class PermitPool:
                 if not self.free:
                     self._stock_up()
                 try:
-                    self.free.pop()
+                    taken = self.free.pop()
                 except IndexError:  # also if a newcomer that saw no queue was faster: giving back, it will look again
                     return None
                 ticket = next(iter(self.queue), None)
                 if ticket is None or not self._leave_queue(ticket):  # collected between these lines
-                    self.free.append(None)
+                    self.free.append(taken)
                     continue
-                ticket.slot = slot = next(self._all_numbers)
+                ticket.slot = slot = next(self._other_numbers)
                 self.held[slot] = ticket.loop
                 return ticket
             return None
@@ -261,14 +297,14 @@ class PermitPool:
         with self._lock:
             while self._owed:
                 try:
-                    self.free.pop()
+                    taken = self.free.pop()
                 except IndexError:
                     return
                 try:
                     self._owed.pop()
                 except IndexError:  # collected between these lines
-                    self.free.append(None)
-            self.numbers = self._all_numbers
+                    self.free.append(taken)
+            self.numbers = self.ticks
 
     def _disown(self, holder: Loop | Kept | None) -> None:
         if type(holder) is Kept and holder.owner is not None:
@@ -295,7 +331,7 @@ class PermitPool:
             if self._unused and not self.free:
                 some = min(self._unused, _STOCK)
                 self._unused -= some
-                self.free.extend([None] * some)
+                self.free[:0] = [FRESH] * some  # at the bottom: something may have been given back meanwhile
 
     def _take_back_stranded(self) -> None:
         """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
@@ -337,7 +373,7 @@ class _NoNumbers:
         return self
 
     def __next__(self) -> int:
-        self._pool.free.append(None)
+        self._pool.free.append(USED)
         self._pool.serve()
         raise IndexError
 

@@ -16,13 +16,14 @@ from aiolimiter import AsyncLimiter
 from resilient_agents import events
 from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
+from resilient_agents.adapters.tally import LimitTally, Ticks
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.clock import clock
 from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import Waiter, on_event_loop
 from resilient_agents.deadline import current
-from resilient_agents.durations import number
+from resilient_agents.durations import flag, number
 from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import RateLimitedError
 
@@ -41,6 +42,11 @@ _SECONDS = {
     "day": 86400,
 }
 _SPELLED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*", re.IGNORECASE)
+
+_ON_LOOP = (
+    "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
+    "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
+)
 
 
 class RateLimit:
@@ -61,6 +67,8 @@ class RateLimit:
         cost: What a call takes of the rate, default 1: a number, or a function of the call's arguments that returns
             one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
             it is. What costs 0 never waits.
+        shadow: True lets every call start at once. What would have waited is counted as if it had, and what would have
+            been rejected is reported and counted.
 
     Raises RateLimitedError with `.retry_after` at once for a call that would wait longer than it may, and for a
     blocking one that would wait on an event loop's own thread; later for one that was put off beyond what it may wait,
@@ -79,6 +87,7 @@ class RateLimit:
         burst: float | None = None,
         max_wait: float | timedelta | None = None,
         cost: float | Callable[..., float] = 1,
+        shadow: bool = False,
     ) -> None:
         if isinstance(rate, str):
             rate, spelled = _spelled(rate)
@@ -99,6 +108,8 @@ class RateLimit:
         self._cost = None if callable(cost) else self._checked(cost)
         if self._cost == 0:
             raise ValueError("cost must be more than 0, got 0")
+        self.shadow = flag(shadow, "shadow")
+        self._tally = LimitTally(Ticks())
         self.after_fork()
         self._set_price()
         reset_after_fork(self)
@@ -117,8 +128,11 @@ class RateLimit:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
         counted, so there is no second burst. Those who wait start earlier under a faster rate (a thread, which sleeps,
         at the time it knows), and under a slower one come at the time that they were told and are put off further
-        then."""
+        then. What started in shadow beyond the rate is forgiven when that ends."""
         with self._lock:
+            if self.shadow and not new.shadow:
+                self._schedule.forgive(clock.monotonic())
+            self.shadow = new.shadow
             self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
             self.cost, self._cost = new.cost, new._cost
             self._schedule.change(clock.monotonic(), self.rate / self.per, self.burst)
@@ -156,7 +170,10 @@ class RateLimit:
                     schedule.spent = spent + self._price
         finally:
             lock.release()
-        return proceed(call) if starts else self._later(proceed, call, cost)
+        if starts:
+            next(self._tally.ticks)
+            return proceed(call)
+        return self._later(proceed, call, cost)
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
         cost = self._cost_of(call)
@@ -165,19 +182,37 @@ class RateLimit:
                 starts = self._schedule.take(clock.monotonic(), cost)
             if not starts:
                 return await self._later(proceed, call, cost)
+        next(self._tally.ticks)
         return await proceed(call)
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
-        if call.runtime.blocking and on_event_loop():
-            reason = (
-                "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
-                "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
-            )
+        if self.shadow:
+            self._pretend(call, cost)
+        elif call.runtime.blocking and on_event_loop():
             with self._lock:
                 delay = self._schedule.delay(clock.monotonic(), cost)
-            raise self._limited(call, delay, reason)
-        await self._turn(call, cost)
+            raise self._limited(call, delay, _ON_LOOP)
+        else:
+            await self._turn(call, cost)
         return await proceed(call)
+
+    def _pretend(self, call: Call, cost: float) -> None:
+        """Count, and tell, what the limit would do if it acted."""
+        limit = current()
+        with self._lock:
+            schedule = self._schedule
+            cost = min(cost, self.burst)
+            now = clock.monotonic()
+            give_up, _ = self._give_up(now, None if limit is None else limit.at)
+            delay = schedule.delay(now, cost)
+            rejects = now + delay > give_up + ROUNDING or (call.runtime.blocking and on_event_loop())
+            if not rejects:
+                schedule.charge(now, cost)
+        if rejects:
+            self._rejected(call, delay)
+            self._tally.let_in()
+        else:
+            self._tally.made_wait(delay)
 
     async def _turn(self, call: Call, cost: float) -> None:
         """Wait until it is this call's turn."""
@@ -215,6 +250,7 @@ class RateLimit:
                 with self._lock:
                     schedule.cancel(turn)
                 self._tell_next(schedule)
+        self._tally.made_wait(now - began)
         if call.audience is not None:
             call.audience.tell(events.Waited(call.audience.policy, "rate_limit", now - began))
 
@@ -264,8 +300,7 @@ class RateLimit:
         return cost
 
     def _limited(self, call: Call, delay: float, reason: str) -> RateLimitedError:
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay))
+        self._rejected(call, delay)
         name = call.name
         return RateLimitedError(
             f"the rate limit of {name!r} ({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}",
@@ -273,6 +308,22 @@ class RateLimit:
             strategy="rate_limit",
             retry_after=delay,
         )
+
+    def _rejected(self, call: Call, delay: float) -> None:
+        self._tally.reject()
+        if call.audience is not None:
+            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay, shadow=self.shadow))
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, as plain data: `available` and `queued` now; since it was made or `reset_metrics`
+        called, the `calls` that it let start, how many of them it made wait (`waits`) and the `average_wait` of these
+        in seconds (None if there were none), and `rejections`. In shadow, waits and rejections are those that would
+        have been, and whoever would have been rejected is among the calls too."""
+        return {"available": self.available, "queued": self.queued, **self._tally.metrics()}
+
+    def reset_metrics(self) -> None:
+        """Count from zero again. What has started stays charged."""
+        self._tally.reset()
 
     def describe(self) -> dict[str, Any]:
         """Options and live state, as plain data."""
@@ -283,6 +334,7 @@ class RateLimit:
             "burst": self.burst,
             "max_wait": self.max_wait,
             "cost": "callable" if self._cost is None else self._cost,
+            "shadow": self.shadow,
             "available": self.available,
             "queued": self.queued,
         }
@@ -297,6 +349,8 @@ class RateLimit:
             parts.append(f"max_wait={self.max_wait!r}")
         if self._cost != 1:
             parts.append("cost=<function>" if self._cost is None else f"cost={self._cost:g}")
+        if self.shadow:
+            parts.append("shadow=True")
         return f"RateLimit({', '.join(parts)})"
 
     def __reduce__(self) -> NoReturn:

@@ -187,7 +187,9 @@ class Retry(RetryLoop):
         return False
 
     def take_over(self, old: Retry) -> None:
-        """Go on with the budget of the retry whose place this one takes, under the numbers of its own budget."""
+        """Go on counting for the retry whose place this one takes, and with its budget, under the numbers of its
+        own."""
+        self._tally = old._tally
         if self.budget is not None and old.budget is not None and self.budget is not old.budget:
             old.budget.reconfigure(self.budget)
             self.budget = old.budget

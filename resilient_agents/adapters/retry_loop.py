@@ -22,6 +22,7 @@ import tenacity
 from tenacity import RetryCallState, TryAgain
 
 from resilient_agents.adapters.retry_state import State
+from resilient_agents.adapters.tally import Ending, RetryTally
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core import marks
@@ -54,8 +55,8 @@ _IDLE: Final = (tenacity.before_nothing, tenacity.after_nothing, tenacity.before
 
 
 class RetryLoop(ABC):
-    """What `Retry` and an adapted native object have in common. It holds options only; what a call needs lives in the
-    call's frames."""
+    """What `Retry` and an adapted native object have in common. It holds options, and a tally that decides nothing;
+    what a call needs lives in the call's frames."""
 
     owns_attempts: ClassVar[bool] = True
 
@@ -76,6 +77,7 @@ class RetryLoop(ABC):
         self._sleep: Callable[[float], Any] | None = parts.get("sleep")
         self._shown = self if shown is None else shown
         self._asynchronous = next((name for name, part in parts.items() if callable(part) and _is_async(part)), None)
+        self._tally = RetryTally()
         self._prepares = bool(self._asynchronous or self.budget is not None or self._before is not None)
 
     @abstractmethod
@@ -101,6 +103,7 @@ class RetryLoop(ABC):
         state: State | None = None
         raised: Exception | None = None
         result: Any = None
+        ending: Ending | None = "neutral"
         try:
             if self._prepares:
                 state = await self._prepare(call, began)
@@ -118,11 +121,17 @@ class RetryLoop(ABC):
                     delay = await self._step(call, state, (now, marked))
                     if delay is None:
                         state.blame()
-                        if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
+                        ending = "failure"
+                        if not state.given_up or (answer := await self.end(call, state)) is RERAISE:
                             raise
-                        return ending
+                        return answer
                 else:
                     if not self.judges_results or call.closers is not None or self.accepts(call, result):
+                        if state is None:
+                            next(self._tally.ticks)
+                            ending = None
+                        else:
+                            ending = "success"
                         return result
                     if state is None:
                         state = State(self._shown, call, began)
@@ -130,16 +139,18 @@ class RetryLoop(ABC):
                     state.ended(result, None)
                     delay = await self._step(call, state, (now, marked))
                     if delay is None:
-                        if not state.given_up or (ending := await self.end(call, state)) is RERAISE:
+                        ending = "failure" if state.given_up else "success"
+                        if not state.given_up or (answer := await self.end(call, state)) is RERAISE:
                             return result
-                        return ending
+                        return answer
                 if delay > 0 or self._sleep is not None or not call.runtime.blocking:
                     await self._pause(call, delay)
                     limit = current()
                     if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
                         _give_up("deadline", call, state)
-                        if (ending := await self.end(call, state)) is not RERAISE:
-                            return ending
+                        ending = "failure"
+                        if (answer := await self.end(call, state)) is not RERAISE:
+                            return answer
                         if raised is None:
                             return result
                         raise raised
@@ -149,7 +160,26 @@ class RetryLoop(ABC):
                     await _tell("before", self._before, call, state)
                 now, marked = marks.moment()
         finally:
+            if ending is not None:
+                self._tally.record(ending, 1 if state is None else state.attempt_number)
             state = raised = result = None
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, since it was made or `reset_metrics` called, in one snapshot of plain data.
+
+        `calls` that ended, which are `successes`, `failures` (an error came out, or a result that was to be retried)
+        and `neutral` ones (cancelled, or a predicate or hook raised); the `attempts` that they took, of which `retries`
+        were not the first; how many calls a retry `saved`, and the `saved_rate`, their share of all calls (None where
+        there was none). A stream ends here with its first item.
+        """
+        return self._tally.metrics()
+
+    def reset_metrics(self) -> None:
+        """Count from zero again."""
+        self._tally.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_tally": RetryTally()}  # a copy counts for itself
 
     async def _prepare(self, call: Call, began: float) -> State | None:
         """What comes before the first attempt, where anything does."""

@@ -92,6 +92,14 @@ class Schedule:
         self.spent = max(self.spent, now) + price
         return True
 
+    def charge(self, now: float, cost: float) -> None:
+        """Somebody starts at whatever time: what it takes is missing for the others."""
+        self.spent = max(self.spent, now) + cost * self.interval
+
+    def forgive(self, now: float) -> None:
+        """Nothing has started that the burst would not have allowed."""
+        self.spent = min(self.spent, now + self.tolerance)
+
     def delay(self, now: float, cost: float) -> float:
         """Seconds until a caller that came now would start."""
         return max(0.0, self._planned(now) + cost * self.interval - self.tolerance - now)

@@ -1,0 +1,247 @@
+"""What components count, for whoever wants to look at it. Nothing is decided by it.
+
+Every number is exact under threads. A call on the happy path counts itself by taking a tick, which the interpreter does
+in one step and without a lock; what is rarer is counted under one. Sums are made when somebody looks, so that in each
+snapshot they are sums of what stands beside them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from resilient_agents.classify import Failure
+from resilient_agents.core.fork import Lock, reset_after_fork
+
+__all__ = ["BreakerTally", "Ending", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
+
+Verdict: TypeAlias = Literal["failure", "success", "neutral"]
+Ending: TypeAlias = Literal["success", "failure", "neutral"]
+
+RECENT_FAILURES = 50
+DURATIONS = 1_000
+SKIPS = 7
+"""How many calls go untimed after one that was timed, in a busy circuit: one less than a power of two."""
+
+
+if TYPE_CHECKING:
+
+    class _Count(Iterator[int]):  # in typeshed, what a subclass makes is a plain `count` again
+        def __next__(self) -> int: ...
+
+else:
+    _Count = itertools.count
+
+
+class Ticks(_Count):
+    """`next(ticks)` counts one. Any number of threads may do so at once; the rest is for the holder of a lock."""
+
+    __slots__ = ("_apart",)
+
+    def __init__(self) -> None:
+        self._apart = 0
+
+    def taken(self) -> int:
+        """How many were taken since the last reset. To look takes one, which is not counted."""
+        taken = next(self) - self._apart
+        self._apart += 1
+        return taken
+
+    def reset(self) -> None:
+        self._apart = next(self) + 1
+
+
+class BreakerTally:
+    """Outcomes of the calls through one circuit, under the lock of that circuit.
+
+    Without it, a call that succeeds in a healthy circuit takes a tick, and `measured` may be called.
+
+    `measures`: is the next call to be timed? Timing costs more than all the rest of a happy path, so beyond 1,000 calls
+    a second only every eighth is.
+    `durations`: of the newest outcomes that were timed, the neutral ones apart: when it ended, how long it took
+    (monotonic seconds), and whether it failed. `recent`: of the newest failures, when (Unix time), kind and status.
+    """
+
+    __slots__ = (
+        "_failures",
+        "_neutral",
+        "_successes",
+        "durations",
+        "measures",
+        "recent",
+        "rejections",
+        "skips",
+        "ticks",
+        "transitions",
+    )
+
+    def __init__(self) -> None:
+        self.ticks = Ticks()
+        self.skips = 0
+        self.measures = True
+        self.durations: deque[tuple[float, float, bool]] = deque(maxlen=DURATIONS)
+        self.recent: deque[tuple[float, str, int | None]] = deque(maxlen=RECENT_FAILURES)
+        self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
+
+    def measured(self, ended: float, seconds: float, *, failed: bool) -> None:
+        durations = self.durations
+        durations.append((ended, seconds, failed))
+        busy = len(durations) == DURATIONS and ended - durations[0][0] < (1 + self.skips)
+        self.skips = SKIPS if busy else 0
+        self.measures = not busy
+
+    def record(self, verdict: Verdict, failure: Failure | None) -> None:
+        """One more outcome; `failure` says what kind of failure it was."""
+        if verdict == "neutral":
+            self._neutral += 1
+        elif verdict == "success":
+            self._successes += 1
+        else:
+            self._failures += 1
+            kind, status = ("unknown", None) if failure is None else (failure.kind, failure.status)
+            self.recent.append((time.time(), kind, status))
+
+    def within(self, since: float, at_most: int | None) -> list[tuple[float, bool]]:
+        """How long outcomes took and whether they failed: the last `at_most`, or all that ended after `since`."""
+        newest = list(self.durations)
+        if at_most is not None:
+            newest = newest[-at_most:]
+        else:
+            newest = [entry for entry in newest if entry[0] > since]
+        return [(seconds, failed) for _, seconds, failed in newest]
+
+    def counts(self) -> dict[str, int]:
+        successes = self._successes + self.ticks.taken()
+        return {
+            "calls": successes + self._failures + self._neutral,
+            "successes": successes,
+            "failures": self._failures,
+            "neutral": self._neutral,
+            "rejections": self.rejections,
+            "transitions": self.transitions,
+        }
+
+
+class RetryTally:
+    """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
+    was good."""
+
+    __slots__ = ("__weakref__", "_failures", "_lock", "_neutral", "_retries", "_saved", "_successes", "ticks")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.ticks = Ticks()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child nothing has happened yet."""
+        self.reset()
+
+    def reset(self) -> None:
+        with self._lock:
+            self.ticks.reset()
+            self._successes = self._failures = self._neutral = self._retries = self._saved = 0
+
+    def record(self, ending: Ending, attempts: int) -> None:
+        with self._lock:
+            self._retries += attempts - 1
+            if ending == "success":
+                self._successes += 1
+                self._saved += attempts > 1
+            elif ending == "failure":
+                self._failures += 1
+            else:
+                self._neutral += 1
+
+    def metrics(self) -> dict[str, Any]:
+        with self._lock:
+            successes = self._successes + self.ticks.taken()
+            calls = successes + self._failures + self._neutral
+            return {
+                "calls": calls,
+                "successes": successes,
+                "failures": self._failures,
+                "neutral": self._neutral,
+                "attempts": calls + self._retries,
+                "retries": self._retries,
+                "saved": self._saved,
+                "saved_rate": _share(self._saved, calls),
+            }
+
+    def __reduce__(self) -> Any:
+        return RetryTally, ()
+
+
+class LimitTally:
+    """How calls fared at a limit. `ticks`: those that it let through at once."""
+
+    __slots__ = ("__weakref__", "_let_in", "_lock", "_rejections", "_seconds", "_timed", "_waits", "ticks")
+
+    def __init__(self, ticks: Ticks) -> None:
+        self._lock = Lock()
+        self.ticks = ticks
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child nothing has happened yet."""
+        self.reset()
+
+    def reset(self) -> None:
+        with self._lock:
+            self.ticks.reset()
+            self._let_in = self._rejections = self._waits = self._timed = 0
+            self._seconds = 0.0
+
+    def let_in(self) -> None:
+        """A call was let through, in shadow: it would have been rejected."""
+        with self._lock:
+            self._let_in += 1
+
+    def made_wait(self, seconds: float | None) -> None:
+        """A call was let through after waiting, or would have waited; None if nobody knows how long."""
+        with self._lock:
+            self._let_in += 1
+            self._waits += 1
+            if seconds is not None:
+                self._timed += 1
+                self._seconds += seconds
+
+    def reject(self) -> None:
+        with self._lock:
+            self._rejections += 1
+
+    def metrics(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "calls": self._let_in + self.ticks.taken(),
+                "rejections": self._rejections,
+                "waits": self._waits,
+                "average_wait": _share(self._seconds, self._timed),
+            }
+
+
+def rates_and_durations(outcomes: Iterable[tuple[float, bool]], slow_call: float | None) -> dict[str, float | None]:
+    """Share of failures and of slow ones, average and 99th percentile (nearest rank) of seconds; None of nothing."""
+    durations, failures = [], 0
+    for seconds, failed in outcomes:
+        durations.append(seconds)
+        failures += failed
+    durations.sort()
+    total = len(durations)
+    slow = sum(seconds >= slow_call for seconds in durations) if slow_call is not None else 0
+    return {
+        "failure_rate": _share(failures, total),
+        "slow_rate": None if slow_call is None else _share(slow, total),
+        "average_duration": _share(sum(durations), total),
+        "p99_duration": durations[math.ceil(0.99 * total) - 1] if durations else None,
+    }
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
