@@ -107,11 +107,16 @@ CircuitBreaker("openai", 5)  # type: ignore[call-arg]
 
 bulkhead = Bulkhead(8, queue=100, max_wait=timedelta(seconds=1), isolation="thread")
 assert_type(bulkhead.in_use, int)
+assert_type(bulkhead.metrics(), dict[str, Any])
+assert_type(Retry(3).metrics(), dict[str, Any])
+Bulkhead(8, shadow=True).reset_metrics()
+Bulkhead(8, shadow="yes")  # type: ignore[arg-type]
 Bulkhead(8, isolation="process")  # type: ignore[arg-type]
 Bulkhead()  # type: ignore[call-arg]
 
 limit = RateLimit(60, per=60, burst=5, max_wait=1, cost=lambda prompt: len(prompt))
-RateLimit("60/min")
+RateLimit("60/min", shadow=True)
+assert_type(limit.metrics(), dict[str, Any])
 assert_type(limit.available, float)
 RateLimit(None)  # type: ignore[arg-type]
 
