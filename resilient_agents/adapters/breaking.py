@@ -15,7 +15,7 @@ from resilient_agents.adapters.circuit import (
     begin_probe,
     end_probe,
 )
-from resilient_agents.adapters.tally import Verdict
+from resilient_agents.adapters.tally import SKIPS, Verdict
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
@@ -63,7 +63,7 @@ class Breaking(ABC):
                 self._interrupted(call, era, started, waited)
         if started is None and era.idle and call.closers is None and call.permits is None:
             # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
-            if not next(tally.ticks) & tally.skips:
+            if not next(tally.ticks) & SKIPS:
                 tally.measures = True
         else:
             self._succeeded(call, era, result, started, waited)
@@ -176,7 +176,7 @@ class Breaking(ABC):
         - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
           `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
           tell them from. They look at the newest 1,000 calls that were timed and were not neutral; where there are more
-          than 1,000 a second, one in eight is timed. A breaker that decides by a rate times all, and its own
+          than 1,000 a second, one in 32 is timed. A breaker that decides by a rate times all, and its own
           `failure_rate` looks at all.
         - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
           `probes` are out.

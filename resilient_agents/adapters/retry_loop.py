@@ -22,7 +22,7 @@ import tenacity
 from tenacity import RetryCallState, TryAgain
 
 from resilient_agents.adapters.retry_state import State
-from resilient_agents.adapters.tally import Ending, RetryTally
+from resilient_agents.adapters.tally import RetryTally, Verdict
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core import marks
@@ -103,7 +103,7 @@ class RetryLoop(ABC):
         state: State | None = None
         raised: Exception | None = None
         result: Any = None
-        ending: Ending | None = "neutral"
+        ending: Verdict | None = "neutral"
         try:
             if self._prepares:
                 state = await self._prepare(call, began)

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from resilient_agents.classify import Failure
 from resilient_agents.core.fork import Lock, reset_after_fork
 
-__all__ = ["BreakerTally", "Ending", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
+__all__ = ["SKIPS", "BreakerTally", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
 
 Verdict: TypeAlias = Literal["failure", "success", "neutral"]
-Ending: TypeAlias = Literal["success", "failure", "neutral"]
 
 RECENT_FAILURES = 50
 DURATIONS = 1_000
-SKIPS = 7
+SKIPS = 31
 """How many calls go untimed after one that was timed, in a busy circuit: one less than a power of two."""
 
 
@@ -60,13 +59,14 @@ class BreakerTally:
 
     Without it, a call that succeeds in a healthy circuit takes a tick, and `measured` may be called.
 
-    `measures`: is the next call to be timed? Timing costs more than all the rest of a happy path, so beyond 1,000 calls
-    a second only every eighth is.
+    `measures`: is the next call to be timed? Reading the clock costs more than all else here, so beyond 1,000 calls a
+    second only one in 32 is.
     `durations`: of the newest outcomes that were timed, the neutral ones apart: when it ended, how long it took
     (monotonic seconds), and whether it failed. `recent`: of the newest failures, when (Unix time), kind and status.
     """
 
     __slots__ = (
+        "_busy",
         "_failures",
         "_neutral",
         "_successes",
@@ -74,15 +74,14 @@ class BreakerTally:
         "measures",
         "recent",
         "rejections",
-        "skips",
         "ticks",
         "transitions",
     )
 
     def __init__(self) -> None:
         self.ticks = Ticks()
-        self.skips = 0
         self.measures = True
+        self._busy = False
         self.durations: deque[tuple[float, float, bool]] = deque(maxlen=DURATIONS)
         self.recent: deque[tuple[float, str, int | None]] = deque(maxlen=RECENT_FAILURES)
         self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
@@ -90,9 +89,9 @@ class BreakerTally:
     def measured(self, ended: float, seconds: float, *, failed: bool) -> None:
         durations = self.durations
         durations.append((ended, seconds, failed))
-        busy = len(durations) == DURATIONS and ended - durations[0][0] < (1 + self.skips)
-        self.skips = SKIPS if busy else 0
-        self.measures = not busy
+        sparse = 1 + SKIPS if self._busy else 1
+        self._busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
+        self.measures = not self._busy
 
     def record(self, verdict: Verdict, failure: Failure | None) -> None:
         """One more outcome; `failure` says what kind of failure it was."""
@@ -128,14 +127,20 @@ class BreakerTally:
 
 class RetryTally:
     """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
-    was good."""
+    was good.
 
-    __slots__ = ("__weakref__", "_failures", "_lock", "_neutral", "_retries", "_saved", "_successes", "ticks")
+    Locking: counting needs none, as all of it is ticks; looking does.
+    """
+
+    __slots__ = ("__weakref__", "_failures", "_lock", "_neutral", "_retries", "_saved", "ticks")
 
     def __init__(self) -> None:
         self._lock = Lock()
         self.ticks = Ticks()
-        self.after_fork()
+        self._saved = Ticks()
+        self._failures = Ticks()
+        self._neutral = Ticks()
+        self._retries = Ticks()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -144,34 +149,36 @@ class RetryTally:
 
     def reset(self) -> None:
         with self._lock:
-            self.ticks.reset()
-            self._successes = self._failures = self._neutral = self._retries = self._saved = 0
+            for ticks in (self.ticks, self._saved, self._failures, self._neutral, self._retries):
+                ticks.reset()
 
-    def record(self, ending: Ending, attempts: int) -> None:
-        with self._lock:
-            self._retries += attempts - 1
-            if ending == "success":
-                self._successes += 1
-                self._saved += attempts > 1
-            elif ending == "failure":
-                self._failures += 1
-            else:
-                self._neutral += 1
+    def record(self, ending: Verdict, attempts: int) -> None:
+        if ending == "failure":
+            next(self._failures)
+        elif ending == "neutral":
+            next(self._neutral)
+        else:
+            next(self._saved if attempts > 1 else self.ticks)
+        for _ in range(attempts - 1):
+            next(self._retries)
 
     def metrics(self) -> dict[str, Any]:
         with self._lock:
-            successes = self._successes + self.ticks.taken()
-            calls = successes + self._failures + self._neutral
-            return {
-                "calls": calls,
-                "successes": successes,
-                "failures": self._failures,
-                "neutral": self._neutral,
-                "attempts": calls + self._retries,
-                "retries": self._retries,
-                "saved": self._saved,
-                "saved_rate": _share(self._saved, calls),
-            }
+            saved, failures, neutral, retries = (
+                ticks.taken() for ticks in (self._saved, self._failures, self._neutral, self._retries)
+            )
+            successes = self.ticks.taken() + saved
+        calls = successes + failures + neutral
+        return {
+            "calls": calls,
+            "successes": successes,
+            "failures": failures,
+            "neutral": neutral,
+            "attempts": calls + retries,
+            "retries": retries,
+            "saved": saved,
+            "saved_rate": _share(saved, calls),
+        }
 
     def __reduce__(self) -> Any:
         return RetryTally, ()

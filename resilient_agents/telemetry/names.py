@@ -177,7 +177,11 @@ ATTRIBUTES: Final = (
     Attribute(STATE, "string", "The state that the value is about.", STATES),
     Attribute(BULKHEAD, "string", "Name of the bulkhead; `unnamed` for all that have none."),
     Attribute(RATE_LIMIT, "string", "Name of the rate limit, if it has one."),
-    Attribute(SHADOW, "boolean", "Present and true where the strategy only watches (`shadow=True`): nothing was really refused."),
+    Attribute(
+        SHADOW,
+        "boolean",
+        "Present and true where the strategy is in shadow: nothing was really refused.",
+    ),
     Attribute(HEALTH_CHECK, "string", "Name of the health check."),
     Attribute(STATUS, "string", "What the health check found, or the status that the value is about.", STATUSES),
     Attribute(CRITICAL, "boolean", "Does the failure of this health check make the service unhealthy?"),
