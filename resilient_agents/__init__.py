@@ -1,5 +1,9 @@
 """Policies for calls that fail: tenacity, pybreaker, anyio and aiolimiter as one `Policy`, visible in OpenTelemetry."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
@@ -32,6 +36,15 @@ from resilient_agents.registry import (
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.hedge import Hedge
 
+if TYPE_CHECKING:
+    from resilient_agents.health import (
+        HealthCheck,
+        HealthMonitor,
+        HealthStatus,
+        get_health_monitor,
+        require_healthy,
+    )
+
 __all__ = [
     "Bulkhead",
     "BulkheadFullError",
@@ -40,6 +53,9 @@ __all__ = [
     "DeadlineExceeded",
     "Failure",
     "Fallback",
+    "HealthCheck",
+    "HealthMonitor",
+    "HealthStatus",
     "Hedge",
     "Policy",
     "PolicyTimeoutError",
@@ -62,6 +78,7 @@ __all__ = [
     "fixed",
     "get_bulkhead",
     "get_circuit_breaker",
+    "get_health_monitor",
     "get_policy",
     "get_rate_limit",
     "http_failure",
@@ -71,7 +88,23 @@ __all__ = [
     "register",
     "registry",
     "remaining",
+    "require_healthy",
     "resilient",
     "retry",
     "timeout",
 ]
+
+_HEALTH = frozenset({"HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"})
+
+
+def __getattr__(name: str) -> Any:
+    """What belongs to `health` is imported when it is asked for: it would be half as much again to import."""
+    if name not in _HEALTH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from resilient_agents import health
+
+    return getattr(health, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -147,6 +147,19 @@ print([name for name in {extras} if sys.modules.get(name)])
     assert done.stdout.strip() == "[]"
 
 
+def test_health_is_imported_when_it_is_asked_for() -> None:
+    """Its names are public and in `dir`, but importing the package does not pay for them."""
+    code = """
+import sys
+import resilient_agents
+print("get_health_monitor" in dir(resilient_agents), "resilient_agents.health" in sys.modules)
+from resilient_agents import get_health_monitor
+print("resilient_agents.health" in sys.modules, hasattr(resilient_agents, "get_wealth_monitor"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "True", "False"]
+
+
 def test_the_public_names_are_sorted() -> None:
     """`__init__` holds the public names and nothing else."""
     assert sorted(resilient_agents.__all__) == resilient_agents.__all__

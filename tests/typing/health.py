@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from resilient_agents import Policy
+from resilient_agents import HealthCheck, HealthMonitor, HealthStatus, Policy, get_health_monitor, require_healthy
 from resilient_agents.health import (
     CheckReport,
     CheckResult,
-    HealthCheck,
-    HealthMonitor,
     HealthReport,
-    HealthStatus,
     HealthSummary,
     RequireHealthy,
-    get_health_monitor,
     open_circuits,
-    require_healthy,
     saturated_bulkheads,
 )
 from resilient_agents.integrations.asgi import ASGIApp, exception_handlers, health_app
