@@ -15,7 +15,7 @@ import pybreaker
 import tenacity
 
 from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_breaker
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
@@ -63,7 +63,7 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
     - `retry`: how many attempts
-    - `breaker`: the name of a circuit breaker; functions that use the same name share it, also with a
+    - `breaker`: the name of a circuit breaker of the registry; functions that use the same name share it, also with a
       `CircuitBreaker` of that name made elsewhere. True: one of its own
     - `rate_limit`: "60/min", or a number of calls a second
     - `bulkhead`: how many calls at a time
@@ -160,7 +160,7 @@ def _breaker(value: Any) -> Any:
         return CircuitBreaker()
     if not isinstance(value, str):
         raise TypeError(f"breaker must be a name, a CircuitBreaker, True or None, got {value!r}")
-    return registry.circuit_breaker(value) if registry.has("circuit_breaker", value) else shared_breaker(value)
+    return registry.circuit_breaker(value)
 
 
 def _rate_limit(value: Any) -> Any:

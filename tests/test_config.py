@@ -76,14 +76,16 @@ def test_keys_stand_for_strategies_in_canonical_order() -> None:
         bulkhead = 8
         rate_limit = "60/min"
         circuit_breaker = true
+        hedge = "500ms"
         retry = 4
         timeout = "1m"
     """
     described = policy(text)
-    kinds = ["timeout", "retry", "circuit_breaker", "rate_limit", "bulkhead", "timeout"]
+    kinds = ["timeout", "retry", "hedge", "circuit_breaker", "rate_limit", "bulkhead", "timeout"]
     assert [strategy["strategy"] for strategy in described] == kinds
-    assert (described[0]["seconds"], described[1]["attempts"], described[4]["limit"]) == (60, 4, 8)
-    assert (described[3]["rate"], described[3]["per"], described[5]["seconds"]) == (60, 60, 10)
+    assert (described[0]["seconds"], described[1]["attempts"], described[5]["limit"]) == (60, 4, 8)
+    assert (described[4]["rate"], described[4]["per"], described[6]["seconds"]) == (60, 60, 10)
+    assert (described[2]["after"], described[2]["extra"]) == (0.5, 1)
 
 
 def test_a_list_of_strategies_keeps_its_own_order() -> None:
@@ -367,6 +369,17 @@ def test_variables_alone_make_a_policy() -> None:
     assert config.bulkheads["pool"].options == {"limit": 3}
 
 
+def test_variables_may_refer_to_others() -> None:
+    """As any value may."""
+    env = {
+        "RESILIENT_AGENTS__POLICIES__P__RETRY": "${N}",
+        "RESILIENT_AGENTS__POLICIES__P__TIMEOUT": "${S:-2}s",
+        "N": "7",
+    }
+    timeout, retry = policy("policies.p.retry = 1", env=env)
+    assert (timeout["seconds"], retry["attempts"]) == (2, 7)
+
+
 def test_wrong_variables_are_named() -> None:
     """A variable that means nothing, or something wrong, or several things."""
     env = {
@@ -571,6 +584,7 @@ def test_what_is_missing_is_said() -> None:
     assert problems("policies.p.rate_limit.burst = 3") == [
         "resilience.toml:1: policies.p.rate_limit = {'burst': 3}: rate must be given"
     ]
+    assert problems("policies.p.timeout = true") == ["resilience.toml:1: policies.p.timeout: seconds must be given"]
 
 
 def test_broken_toml_has_a_line() -> None:
@@ -633,6 +647,15 @@ def test_a_dict_that_contains_itself_is_refused() -> None:
             4,
             "a retry of 4 attempts",
         ),
+        ("retry.on = ['overload', 'rate_limit']\nhedge = 1", 3, "the retry repeats only what was refused (overload, "),
+        ("extends = 'tool'\nhedge = 1", 3, "the retry repeats only what was refused (rate_limit, overload)"),
+        (
+            "strategies = [\n{ kind = 'hedge', after = 1 },\n{ kind = 'retry', on = 'overload' }]",
+            3,
+            "the retry repeats only what was refused (overload)",
+        ),
+        ("timeout = 5\nhedge = 5", 3, "the hedge waits 5 s for an answer, the timeout around it is over after 5 s"),
+        ("hedge = 5\nattempt_timeout = 4", 2, "the hedge waits 5 s for an answer, but the timeout inside ends each"),
     ],
 )
 def test_numbers_that_do_not_fit_together(text: str, line: int, why: str) -> None:
@@ -649,6 +672,8 @@ def test_numbers_that_do_not_fit_together(text: str, line: int, why: str) -> Non
         "attempt_timeout = 20\ncircuit_breaker = { failure_rate = 0.5, window_calls = 30 }",
         "strategies = [{ kind = 'retry', attempts = 1 }, { kind = 'retry' }]",
         "timeout = 5\nretry = { attempts = 100, wait = 0 }",
+        "extends = 'http'\nhedge = 1",
+        "extends = 'database'\nhedge = 1",
     ],
 )
 def test_numbers_that_fit(text: str) -> None:
@@ -730,6 +755,29 @@ def test_secrets_are_hidden_everywhere() -> None:
         assert secret not in found
     assert "postgres://***@db/x" in shown
     assert "postgres://***@db/x" in found
+
+
+def test_secrets_are_hidden_in_every_spelling() -> None:
+    """Also as the number that a text stands for, beside another option, and in a warning."""
+    env = {"A_TOKEN": "1h 31m", "B_TOKEN": "7s", "C_KEY": "-987654321.5"}
+    text = """
+        [policies.p]
+        timeout = "${C_KEY}"
+        circuit_breaker = { reset_timeout = "${A_TOKEN}", max_reset_timeout = "${B_TOKEN}" }
+        rate_limit = { rate = 5, burst = "${C_KEY}" }
+    """
+    found = problems(text, env=env)
+    assert found == [
+        "resilience.toml:3: policies.p.timeout = '***': seconds must be more than 0 seconds, got ***",
+        (
+            "resilience.toml:4: policies.p.circuit_breaker.max_reset_timeout = '***': "
+            "max_reset_timeout must be at least reset_timeout (***), got ***"
+        ),
+        "resilience.toml:5: policies.p.rate_limit.burst = '***': burst must be at least 0, got ***",
+    ]
+    config = read("[policies.p]\ntimeout = '${B_TOKEN}'\nattempt_timeout = '${A_TOKEN}'", env=env)
+    assert "of *** s stands inside one of *** s" in str(*config.warnings)
+    assert "5460" not in repr(config)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data

@@ -166,7 +166,35 @@ def test_a_policy_called_default_serves_all_other_names() -> None:
     one, two = registry.policy("one"), registry.policy("two")
     assert one.name == "one"
     assert one.layers[0] is not two.layers[0]
-    assert isinstance(one.layers[0], Bulkhead)
+    assert one.layers[0] is registry.bulkhead("one")
+
+
+def test_the_default_wins_over_what_was_asked_before() -> None:
+    """The bulkhead "one" is that of the policy "one", whichever is asked for first."""
+    registry = Registry({"policies": {"default": {"bulkhead": 3}}})
+    slots = registry.bulkhead("one", 9)
+    assert registry.policy("one").layers == (slots,)
+    assert slots.limit == 3
+
+
+def test_the_default_is_not_for_policies_made_in_code() -> None:
+    """Whether they are added before it is loaded or after."""
+    before, after = Registry(), Registry({"policies": {"default": {"retry": 2}}})
+    before.add("mine", Policy(Bulkhead(7)))
+    before.configure({"policies": {"default": {"retry": 2}}})
+    after.add("mine", Policy(Bulkhead(7)))
+    for registry in (before, after):
+        assert [type(layer) for layer in registry.policy("mine").layers] == [Bulkhead]
+
+
+def test_the_configuration_wins_over_policies_made_in_code() -> None:
+    """Whether they are added before it is loaded or after."""
+    before, after = Registry(), Registry({"policies": {"mine": {"retry": 2}}})
+    before.add("mine", Policy(Bulkhead(7)))
+    before.configure({"policies": {"mine": {"retry": 2}}})
+    after.add("mine", Policy(Bulkhead(7)))
+    for registry in (before, after):
+        assert [type(layer) for layer in registry.policy("mine").layers] == [Retry]
 
 
 def test_options_are_for_the_first_use() -> None:
@@ -174,9 +202,32 @@ def test_options_are_for_the_first_use() -> None:
     registry = Registry()
     slots = registry.bulkhead("db", 8, queue=2)
     assert registry.bulkhead("db", 8, queue=2) is slots
-    with pytest.warns(RuntimeWarning, match="bulkhead 'db' is in use with other options"):
+    with pytest.warns(RuntimeWarning, match="bulkhead 'db' is in use with other options") as warned:
         assert registry.bulkhead("db", 9) is slots
     assert slots.limit == 8
+    assert warned[0].filename == __file__
+
+
+def test_warnings_show_where_the_options_are(named: Callable[[str], str]) -> None:
+    """Also those of a decorator."""
+    name = named("where")
+    bulkhead(4, name=name)
+    with pytest.warns(RuntimeWarning, match="in use with other options") as warned:
+        bulkhead(5, name=name)
+    assert warned[0].filename == __file__
+
+
+def test_options_do_not_change_a_circuit_that_policies_use() -> None:
+    """Nor one that was made in code: that would be silent, and they are in use. The same options are fine."""
+    registry = Registry()
+    registry.policy("used")
+    mine = CircuitBreaker("options-mine", failures=2)
+    for name, failures in (("used", 5), ("options-mine", 2)):
+        with pytest.warns(RuntimeWarning, match="in use with other options"):
+            assert registry.circuit_breaker(name, failures=9).failures == failures
+    same = CircuitBreaker("options-same", failures=2)
+    assert registry.circuit_breaker("options-same", failures=2) is same
+    assert mine.failures == 2
 
 
 def test_the_configuration_wins_over_options_in_code() -> None:
@@ -363,6 +414,54 @@ def test_a_policy_cannot_override_itself() -> None:
 
 def host(url: str) -> str:
     return url.split("/")[2]
+
+
+@pytest.mark.parametrize("how", ["guarded", "call", "stream"])
+async def test_what_happens_in_flight_is_not_dropped(how: str, h: Harness) -> None:
+    """A circuit that opens after many other keys came and went stays open."""
+    keyed = Registry().keyed(lambda key: CircuitBreaker(failures=1), key=lambda key: key, at_most=2)
+
+    def others() -> None:
+        for other in range(50):
+            keyed.policy(other)
+        gc.collect()
+
+    async def work(key: str) -> None:
+        others()
+        raise ConnectionError
+
+    def items(key: str) -> Iterator[int]:
+        yield 1
+        others()
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        if how == "stream":
+            list(keyed.stream(items, "a"))
+        elif how == "call":
+            await h.call(keyed, work, "a")
+        else:
+            result = keyed(h.fn(work))("a")
+            assert h.blocking or await result
+    gc.collect()
+    assert keyed.policy("a").layers[0].state == "open"  # type: ignore[attr-defined]
+
+
+def test_a_shared_strategy_keeps_no_keys() -> None:
+    """It is not forgotten with them."""
+    source = {
+        "rate_limits": {"all": {"rate": 1000}},
+        "circuit_breakers": {"all": {"failures": 1}},
+        "policies": {"http": {"rate_limit": {"use": "all"}, "circuit_breaker": "all"}},
+    }
+    registry = Registry(source)
+    keyed = registry.keyed("http", key=lambda key: key, at_most=5)
+    guarded: Callable[[int], None] = keyed(lambda key: None)
+    for key in range(100):
+        guarded(key)
+    registry.circuit_breaker("all").open()
+    keyed.policy(100)
+    assert len(keyed) == 5
 
 
 async def test_each_key_has_a_policy_of_its_own(h: Harness) -> None:
@@ -687,6 +786,20 @@ def test_without_parentheses_it_says_so() -> None:
         retry(lambda: None)  # type: ignore[arg-type]
 
 
+def test_the_configuration_wins_over_the_sugar(named: Callable[[str], str]) -> None:
+    """`breaker="name"` is a circuit of the registry, so the file that comes later has the numbers."""
+    name = named("sugar")
+    guarded = resilient(breaker=name)(Failing(9))
+    try:
+        resilient_agents.registry.configure({"circuit_breakers": {name: {"failures": 1}}})
+        with pytest.raises(ConnectionError):
+            guarded()
+        with pytest.raises(CircuitOpenError):
+            guarded()
+    finally:
+        resilient_agents.registry.clear()
+
+
 def test_a_registry_keeps_no_policy_of_a_dropped_one_alive() -> None:
     """A registry of a test takes its breakers with it."""
     registry = Registry(SOURCE)
@@ -697,15 +810,65 @@ def test_a_registry_keeps_no_policy_of_a_dropped_one_alive() -> None:
 
 
 def test_clearing_forgets_all_names() -> None:
-    """What has been bound goes on; a breaker of the name is another one then."""
+    """And their state: functions look their policies up anew, and nobody hears of the old circuits any more."""
     registry = Registry(SOURCE)
     guarded = registry.late("openai")(Failing(0))
-    before = registry.policy("openai")
     guarded()
+    before = registry.circuit_breaker("openai")
+    before.open()
     registry.clear()
+    assert before.state == "closed"
     assert guarded() == "done"
-    assert registry.policy("openai") is not before
     assert [type(layer) for layer in registry.policy("openai").layers] == [Retry, CircuitBreaker]
+    assert registry.circuit_breaker("openai") is not before
+    assert registry.circuit_breaker("openai").failures == 5
+
+
+def test_functions_follow_their_name_through_clears() -> None:
+    """However many, and whether the policy is overridden or configured afterwards."""
+    registry = Registry()
+    registry.add("mine", mine := Policy(Fallback(value="mine")))
+    failing = Failing(10**9)
+    guarded, own = registry.late("openai")(failing), registry.late("mine")(Failing(10**9))
+    assert own() == "mine"
+    for _ in range(5):
+        with registry.override("openai", Fallback(value="stand-in")):
+            assert guarded() == "stand-in"
+        registry.clear()
+    registry.configure(SOURCE)
+    failing.calls = 0
+    with pytest.raises(CircuitOpenError):
+        guarded()
+    assert failing.calls == 2
+    assert registry.circuit_breaker("openai").state == "open"
+    assert own() == "mine" == mine.call(Failing(1))
+
+
+def test_clearing_keeps_what_code_has_made() -> None:
+    """Circuits of decorators and of CircuitBreaker(name): their functions go on with them."""
+    registry = Registry()
+    mine = CircuitBreaker("clear-mine", failures=1)
+    asked = registry.circuit_breaker("clear-asked", failures=1)
+    assert registry.policy("clear-mine").layers[1] is mine
+    for breaker in (mine, asked):
+        breaker.open()
+    registry.clear()
+    assert (mine.state, asked.state) == ("open", "open")
+    assert registry.circuit_breaker("clear-mine") is mine
+    assert registry.circuit_breaker("clear-asked") is asked
+
+
+def test_keyed_policies_survive_a_clear() -> None:
+    """They are made anew, and overrides and reloads reach them still."""
+    registry = Registry({"policies": {"http": {"bulkhead": 1}}})
+    keyed = registry.keyed("http", key=lambda key: key)
+    guarded: Callable[[str], str] = keyed(lambda key: key)
+    assert guarded("a") == "a"
+    registry.clear()
+    with registry.override("http", Fallback(value="x", on=Exception)):
+        assert [type(layer) for layer in keyed.policy("a").layers] == [Fallback]
+    registry.configure({"policies": {"http": {"bulkhead": 7}}})
+    assert keyed.policy("a").layers[0].limit == 7  # type: ignore[attr-defined]
 
 
 def test_a_config_object_will_do() -> None:

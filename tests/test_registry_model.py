@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from resilient_agents import BulkheadFullError, CircuitOpenError, Policy, RateLimitedError, Registry, Rejected
@@ -313,3 +313,64 @@ def test_a_late_policy_binds_once_under_threads() -> None:
         at_once(*[guarded] * 4)
         assert policy.strategies == (registry.policy("x"),)
         assert isinstance(policy.strategies[0], Policy)
+
+
+FIRST = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate"}
+SECTIONS = {kind: f"{kind}s" for kind in FIRST}
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    """Policies of strategies of their own and shared ones, in any order; names of both may be the same."""
+    number = st.integers(1, 9)
+    shared: dict[str, Any] = {
+        section: draw(st.dictionaries(st.sampled_from(["a", "x"]), st.fixed_dictionaries({FIRST[kind]: number})))
+        for kind, section in SECTIONS.items()
+    }
+    policies: dict[str, Any] = {}
+    for name in draw(st.lists(st.sampled_from([*NAMES, "default"]), min_size=1, unique=True)):
+        strategies: list[Any] = []
+        for kind in draw(st.lists(st.sampled_from(sorted(FIRST)), unique=True)):
+            use = draw(st.sampled_from([None, *shared[SECTIONS[kind]]]))
+            strategies.append({"kind": kind, FIRST[kind]: draw(number)} if use is None else {"kind": kind, "use": use})
+        policies[name] = {"strategies": strategies}
+    return {**shared, "policies": policies}
+
+
+@given(st.lists(st.tuples(configurations(), st.sets(st.sampled_from(NAMES)), st.sets(st.sampled_from(NAMES)))))
+@settings(max_examples=60, deadline=None)
+def test_after_any_reload_policies_share_what_they_are_told_to(steps: list[Any]) -> None:
+    """And nothing else: by name and keyed, with the numbers that were loaded last. A name stays one object."""
+    source: dict[str, Any] = {"policies": {"default": {}}}
+    registry = Registry(source)
+    keyed = {name: registry.keyed(name, key=lambda key: key) for name in NAMES}
+    used: dict[Any, Policy] = {}
+    for configuration, asked, keys in steps:
+        source.clear()
+        source.update(configuration)
+        registry.reload()
+        for name in asked | {name for name in NAMES if name in used}:
+            with contextlib.suppress(LookupError):
+                policy = registry.policy(name)
+                assert used.setdefault(name, policy) is policy
+        for name in keys:
+            with contextlib.suppress(LookupError):
+                for key in (1, 2):
+                    used[name, key] = keyed[name].policy(key)
+        own: set[int] = set()
+        components = {(kind, name): component for kind, name, component in registry.components()}
+        for name, policy in used.items():
+            written = configuration["policies"]
+            spec = written.get(name[0] if isinstance(name, tuple) else name) or written.get("default")
+            if spec is None:
+                continue  # gone from the configuration: it stays as it was
+            for layer, strategy in zip(policy.layers, spec["strategies"], strict=True):
+                kind, use = strategy["kind"], strategy.get("use")
+                shared = configuration[SECTIONS[kind]]
+                if use is not None:
+                    assert layer is components[kind, use]
+                else:
+                    assert id(layer) not in own
+                    assert not any(layer is components.get((kind, other)) for other in shared)
+                    own.add(id(layer))
+                assert getattr(layer, FIRST[kind]) == shared.get(use, strategy)[FIRST[kind]]

@@ -846,6 +846,92 @@ def test_new_policies_come_with_a_reload(file: File, registry: Registry) -> None
     assert registry.policy("more").layers[0].attempts == 3  # type: ignore[attr-defined]
 
 
+KINDS = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_may_change_between_a_strategy_of_its_own_and_a_shared_one(kind: str) -> None:
+    """What others use is never the policy's own, and the other way round."""
+    shared = {"pool": {KINDS[kind]: 5}}
+    source: dict[str, Any] = {f"{kind}s": shared, "policies": {"one": {kind: {"use": "pool"}}}}
+    registry = Registry(source)
+    one, pool = registry.policy("one"), registry.rate_limit if kind == "rate_limit" else getattr(registry, kind)
+    assert one.layers == (pool("pool"),)
+    source["policies"] = {"one": {kind: {KINDS[kind]: 3}}}
+    registry.reload()
+    assert one.layers == (pool("one"),)
+    assert one.layers != (pool("pool"),)
+    assert getattr(pool("pool"), KINDS[kind]) == 5
+    source["policies"] = {"one": {kind: {"use": "pool"}}}
+    registry.reload()
+    assert one.layers == (pool("pool"),)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keyed_policies_may_change_so_too(kind: str) -> None:
+    """Each key has one of its own then."""
+    shared = {"pool": {KINDS[kind]: 5}}
+    source: dict[str, Any] = {f"{kind}s": shared, "policies": {"http": {kind: {"use": "pool"}}}}
+    registry = Registry(source)
+    keyed = registry.keyed("http", key=lambda key: key)
+    one, two = keyed.policy("one"), keyed.policy("two")
+    (pool,) = one.layers
+    assert two.layers == (pool,)
+    source["policies"] = {"http": {kind: {KINDS[kind]: 3}}}
+    registry.reload()
+    assert len({one.layers, two.layers, (pool,)}) == 3
+    assert getattr(pool, KINDS[kind]) == 5
+    source["policies"] = {"http": {kind: {"use": "pool"}}}
+    registry.reload()
+    assert one.layers == two.layers == (pool,)
+
+
+def test_a_policy_keeps_its_state_when_the_default_serves_it_no_longer() -> None:
+    """And when it serves it again: slots and circuits have its name all the time."""
+    source: dict[str, Any] = {"policies": {"default": {"circuit_breaker": {"failures": 1}, "bulkhead": 2}}}
+    registry = Registry(source)
+    policy = registry.policy("openai")
+    layers = policy.layers
+    registry.circuit_breaker("openai").open()
+    own = {"circuit_breaker": {"failures": 7}, "bulkhead": 4}
+    for written, limit in (({"default": {}, "openai": own}, 4), (dict(source["policies"]), 2)):
+        source["policies"] = written
+        registry.reload()
+        assert policy.layers == layers
+        assert (registry.bulkhead("openai").limit, registry.circuit_breaker("openai").state) == (limit, "open")
+    source["policies"] = {"other": {"retry": 1}}
+    assert registry.reload().removed == ("openai",)
+
+
+def test_a_circuit_that_no_policy_uses_any_more_is_closed(manual_clock: ManualClock) -> None:
+    """Or its health check would be degraded for ever. One that began in code stays as it is."""
+    source: dict[str, Any] = {}
+    registry = Registry(source)
+    code, asked = CircuitBreaker("in-code"), registry.circuit_breaker("asked")
+    names = ("gone", "kept", "in-code", "asked")
+    gone, kept, *others = (cast(CircuitBreaker, registry.policy(name).layers[1]) for name in names)
+    assert others == [code, asked]
+    for breaker in (gone, kept, code, asked):
+        breaker.open()
+    source["policies"] = {"gone": {"retry": 1}, "in-code": {"retry": 1}, "asked": {"retry": 1}}
+    registry.reload()
+    assert [state(breaker) for breaker in (gone, kept, code, asked)] == ["closed", "open", "open", "open"]
+    source["policies"]["gone"] = {"circuit_breaker": {"failures": 1}}
+    registry.reload()
+    assert registry.policy("gone").layers == (gone,)
+
+
+def test_a_circuit_with_a_given_name_is_one_where_the_numbers_are_the_same() -> None:
+    """With other numbers it is another one: no policy silently has the numbers of another."""
+    breaker = {"name": "openai", "failures": 2}
+    other = {"name": "openai", "failures": 9}
+    written = {"a": breaker, "b": breaker, "c": other}
+    registry = Registry({"policies": {name: {"circuit_breaker": table} for name, table in written.items()}})
+    one, two, three = (cast(CircuitBreaker, registry.policy(name).layers[0]) for name in "abc")
+    assert one is two
+    assert [(each.name, each.failures) for each in (one, three)] == [("openai", 2), ("openai#2", 9)]
+
+
 def test_a_reload_reaches_late_and_keyed_policies(file: File, registry: Registry) -> None:
     """Each key keeps its state."""
     late = registry.late("openai")
@@ -885,6 +971,18 @@ def test_observers_stay(file: File, registry: Registry) -> None:
     assert len(seen.of(events.AttemptStarted)) == 2
 
 
+def test_a_reload_follows_the_profile_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody chose one in code."""
+    monkeypatch.setenv("RESILIENT_AGENTS_PROFILE", "small")
+    profiles = {"small": {"bulkheads": {"x": 1}}, "large": {"bulkheads": {"x": 9}}}
+    registry = Registry({"profiles": profiles})
+    slots = registry.bulkhead("x")
+    assert slots.limit == 1
+    monkeypatch.setenv("RESILIENT_AGENTS_PROFILE", "large")
+    assert registry.reload().components == ("bulkhead.x",)
+    assert slots.limit == 9
+
+
 def test_the_profile_stays(tmp_path: Path) -> None:
     """A reload reads the same source in the same way."""
     path = tmp_path / "resilience.toml"
@@ -895,6 +993,24 @@ def test_the_profile_stays(tmp_path: Path) -> None:
     path.write_text("[policies.x]\nbulkhead = 1\n[profiles.production.policies.x]\nbulkhead = 9\n")
     registry.reload()
     assert registry.bulkhead("x").limit == 9
+
+
+def test_a_reload_does_not_bring_back_an_old_source() -> None:
+    """One that begins while another source is being configured reads that one."""
+    registry = Registry({"bulkheads": {"x": 1}})
+    slots = registry.bulkhead("x")
+    reloading = threading.Thread(target=registry.reload)
+
+    class Source(dict[str, Any]):
+        def items(self) -> Any:
+            if reloading.ident is None:
+                reloading.start()
+                reloading.join(0.05)  # it waits for this one to be done
+            return super().items()
+
+    registry.configure(Source({"bulkheads": {"x": 2}}))
+    reloading.join()
+    assert slots.limit == 2
 
 
 def test_without_a_configuration_there_is_nothing_to_reload() -> None:

@@ -12,6 +12,7 @@ from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import Backoff
 from resilient_agents.config.model import StrategySpec
+from resilient_agents.strategies.hedge import Hedge
 
 __all__ = ["average_waits", "misfits"]
 
@@ -23,6 +24,9 @@ Misfit: TypeAlias = tuple[StrategySpec, str, str]
 
 _MANY = 1000
 """Waits to add up at most: more do not change the verdict."""
+
+_REFUSED = frozenset(["rate_limit", "overload", "conflict"])
+"""Failures after which nothing has been done. Who retries no others says that a call may not be made twice."""
 
 
 def misfits(layers: Sequence[Layer]) -> Iterator[Misfit]:
@@ -64,6 +68,12 @@ def _inside_timeout(outer: Layer, inner: Layer) -> Iterator[Misfit]:
             f"never ends an attempt, so one that hangs uses up all the time and leaves none to try again"
         )
         yield spec, "seconds", message
+    if isinstance(strategy, Hedge) and strategy.after >= total.seconds:
+        message = (
+            f"the hedge waits {strategy.after:g} s for an answer, the timeout around it is over after "
+            f"{total.seconds:g} s: no second request is ever made because the first is slow"
+        )
+        yield spec, "after", message
     if isinstance(strategy, Retry):
         waits = average_waits(strategy)
         if waits is not None and waits >= total.seconds:
@@ -84,6 +94,32 @@ def _inside_retry(outer: Layer, inner: Layer) -> Iterator[Misfit]:
             f"that fails is multiplied"
         )
         yield spec, "attempts", message
+    if isinstance(strategy, Hedge):
+        yield from _hedged_once(spec, outer[0])
+
+
+def _inside_hedge(outer: Layer, inner: Layer) -> Iterator[Misfit]:
+    hedge: Hedge = outer[1]
+    spec, strategy = inner
+    if isinstance(strategy, Retry):
+        yield from _hedged_once(outer[0], spec)
+    if isinstance(strategy, Timeout) and strategy.seconds <= hedge.after:
+        message = (
+            f"the hedge waits {hedge.after:g} s for an answer, but the timeout inside ends each request after "
+            f"{strategy.seconds:g} s: the second one never runs beside the first, only after it"
+        )
+        yield outer[0], "after", message
+
+
+def _hedged_once(hedge: StrategySpec, retry: StrategySpec) -> Iterator[Misfit]:
+    chosen = retry.options.get("on", ())
+    if chosen and _REFUSED.issuperset(chosen):
+        message = (
+            f"the retry repeats only what was refused ({', '.join(chosen)}), as is right for a call that must not be "
+            f"made twice; the hedge makes it twice: leave the hedge out, or let the retry's on have timeouts and lost "
+            f"connections too if the call is idempotent"
+        )
+        yield hedge, "after", message
 
 
 def _inside_breaker(outer: Layer, inner: Layer) -> Iterator[Misfit]:
@@ -111,5 +147,6 @@ def _inside_breaker(outer: Layer, inner: Layer) -> Iterator[Misfit]:
 _CHECKS: dict[type, Callable[[Layer, Layer], Iterator[Misfit]]] = {
     Timeout: _inside_timeout,
     Retry: _inside_retry,
+    Hedge: _inside_hedge,
     CircuitBreaker: _inside_breaker,
 }

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from resilient_agents import backoff
 from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
+from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING, Choice, Duration, Named, Plain, Reader, is_none, nearest
 
@@ -112,7 +113,7 @@ class Factory:
                 read[name] = value
         lacking = [name for name in self.required if name not in options]
         if lacking and not partial:
-            problems.add(table, f"{' and '.join(lacking)} must be given")
+            problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name not in untried}
         fits = self._try(tried, options, table, problems)
         return read if fits and len(read) == len(options) and not lacking else MISSING
@@ -135,6 +136,7 @@ class Factory:
 
     def _try(self, values: dict[str, Any], options: dict[str, Node], table: Node, problems: Problems) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one."""
+        secret = any(leaf.secret for node in options.values() for leaf in node.leaves())
         filled = dict.fromkeys(self.required, 1)  # all of them are numbers, and 1 is in range
         left = dict(values)
         refused: set[str] = set()
@@ -142,11 +144,11 @@ class Factory:
             culprit = error.split(" ", 1)[0]
             if culprit not in left:
                 if not refused:
-                    problems.add(table, error, shown=False)
+                    problems.add(table, without_values(error) if secret else error, shown=False)
                 return False
             # Once an option is left out, what is compared with it may only seem wrong.
             if refused.isdisjoint(re.findall(r"\w+", error)):
-                problems.add(options[culprit], error)
+                problems.add(options[culprit], without_values(error) if secret else error)
             refused.add(culprit)
             del left[culprit]
         return not refused

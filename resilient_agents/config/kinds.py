@@ -16,12 +16,14 @@ from resilient_agents.config.model import StrategySpec
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING, nearest, parse_duration
 from resilient_agents.core.call import Strategy
+from resilient_agents.strategies.hedge import Hedge
 
 __all__ = ["KINDS", "SECTIONS", "SLOTS", "build", "long_form", "merged", "read_strategy"]
 
 KINDS: dict[str, type] = {
     "timeout": Timeout,
     "retry": Retry,
+    "hedge": Hedge,
     "circuit_breaker": CircuitBreaker,
     "rate_limit": RateLimit,
     "bulkhead": Bulkhead,
@@ -29,6 +31,7 @@ KINDS: dict[str, type] = {
 SLOTS: dict[str, str] = {
     "timeout": "timeout",
     "retry": "retry",
+    "hedge": "hedge",
     "circuit_breaker": "circuit_breaker",
     "rate_limit": "rate_limit",
     "bulkhead": "bulkhead",

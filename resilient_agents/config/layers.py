@@ -69,7 +69,7 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
             problems.add(node, f"is not known in a profile; {nearest(key, _TABLES)}", shown=False)
     _apply(chosen, env, layers, problems)
     for layer in _variables(env, layers, problems):
-        _apply(layer, {}, layers, problems)
+        _apply(layer, env, layers, problems)
     return layers
 
 

@@ -13,6 +13,7 @@ from resilient_agents.config.kinds import SECTIONS, SLOTS, build, read_strategy
 from resilient_agents.config.layers import Draft, Layers, inherited, layered
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.model import Config, ConfigError, ConfigWarning, PolicySpec, Problem, StrategySpec
+from resilient_agents.config.redact import without_numbers
 from resilient_agents.config.tree import Node, Problems, nodes
 
 __all__ = ["PROFILE", "load", "loads"]
@@ -133,7 +134,12 @@ def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec
         for spec in specs
         if spec is not None
     ]
+    secret = any(not isinstance(spec.options[option], str) for spec, _ in layers for option in spec.secrets)
     return [
-        ConfigWarning(policy.name, f"policies.{policy.name}: {message}", spec.places.get(option, source))
+        ConfigWarning(
+            policy.name,
+            f"policies.{policy.name}: {without_numbers(message) if secret else message}",
+            spec.places.get(option, source),
+        )
         for spec, option, message in misfits(layers)
     ]

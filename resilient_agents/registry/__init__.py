@@ -3,8 +3,8 @@
     registry.configure("resilience.toml")
     policy = registry.policy("openai")          # the same object ever after, from any thread
 
-The rooms: wanted (what a configuration asks for, every stateful strategy under a name) and keyed (one policy per host,
-tenant or model) -> draft (a change before it happens) -> store (the registry itself) -> shorthand.
+The rooms: wanted (what a configuration asks for, every stateful strategy under a name) -> draft (a change before it
+happens) -> keyed (one policy per host, tenant or model) -> store (the registry itself) -> shorthand.
 """
 
 from resilient_agents.registry.keyed import Keyed

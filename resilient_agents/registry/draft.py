@@ -15,12 +15,13 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_bre
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.core import live
 from resilient_agents.core.call import Strategy
+from resilient_agents.policy import Policy
 from resilient_agents.registry.wanted import Key, Wanted
 
 if TYPE_CHECKING:
     from resilient_agents.config import PolicySpec, StrategySpec
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "disown", "is_shared"]
 
 _NONE: Mapping[str, Any] = {}
 _OWNER = "_registry"
@@ -35,11 +36,23 @@ class Draft:
         self._owner = weakref.ref(owner)
         self._components = components
         self._new: dict[Key, Any] = {}
+        self.adopted: set[Key] = set()
+        """Circuit breakers that live already, made in code."""
+        self.overruled = False
+        """Were options given for one of them, which has others?"""
         self._twins: list[tuple[Any, Any]] = []
 
     def strategies(self, spec: PolicySpec) -> list[Strategy]:
-        """Those of a policy: shared ones by name, the others new."""
+        """Those of a policy: the ones with a name by it, the others new."""
         return [_built(each) if each.use is None else self.component((each.kind, each.use)) for each in spec.strategies]
+
+    def copy(self, spec: PolicySpec) -> list[Strategy]:
+        """The same for one key: what is not shared is new, and what is shared stands in a policy of its own. So after a
+        reload nothing of the key's own takes the place of what others use."""
+        return [
+            _built(each) if each.use is None else Policy(self.component((each.kind, each.use)))
+            for each in spec.strategies
+        ]
 
     def component(self, key: Key, options: Mapping[str, Any] = _NONE) -> Any:
         """The one that exists, or a new one: as configured, else with `options`, else the default."""
@@ -48,7 +61,7 @@ class Draft:
             kind, name = key
             spec = self.wanted.components.get(key)
             if kind == "circuit_breaker":
-                found = self._breaker(name, spec, options)
+                found = self._breaker(key, spec, options)
             elif spec is not None:
                 found = _built(spec)
             elif kind == "bulkhead":
@@ -57,8 +70,9 @@ class Draft:
                 found = RateLimit(**options)
             else:
                 raise LookupError(f"no configuration has a rate limit named {name!r}: give its rate at first use")
-            if kind == "bulkhead":
-                found.name = name
+            if kind != "circuit_breaker":
+                found.name = name  # by which `Policy.become` tells it from others
+            vars(found)[_OWNER] = self._owner
             self._new[key] = found
         return found
 
@@ -72,20 +86,27 @@ class Draft:
             component.reconfigure(twin)
         self._components.update(self._new)
 
-    def _breaker(self, name: str, spec: StrategySpec | None, options: Mapping[str, Any]) -> CircuitBreaker:
-        """One of that name that lives, or a new one; its numbers come with `commit` in either case."""
+    def _breaker(self, key: Key, spec: StrategySpec | None, options: Mapping[str, Any]) -> CircuitBreaker:
+        """One of that name that lives, or a new one. The configuration's numbers come with `commit` in either case,
+        those of `options` are for a new one."""
+        name = key[1]
         twin: Any = None
         if spec is not None:
             name = spec.options.get("name") or name
             twin = _built(spec)
         elif options:
             twin = CircuitBreaker(**options)
-        if any(breaker.name == name for breaker in live.each("circuit_breaker")):
+        if _living(name):
             gc.collect()  # it may only wait to be collected
+        living = _living(name)
         found = shared_breaker(name, self._may_have)
-        vars(found)[_OWNER] = self._owner
-        if twin is not None:
+        lives = id(found) in living
+        if lives:
+            self.adopted.add(key)
+        if twin is not None and (spec is not None or not lives):
             self._twins.append((found, twin))
+        elif twin is not None:
+            self.overruled = _options(found) != _options(twin)
         return found
 
     def _may_have(self, breaker: CircuitBreaker) -> bool:
@@ -99,6 +120,26 @@ def _built(spec: StrategySpec) -> Any:
     from resilient_agents.config import build
 
     return build(spec.but(name=None) if spec.kind == "circuit_breaker" else spec)
+
+
+def _living(name: str) -> set[int]:
+    """The breakers of that name, by identity: nothing here may keep one alive."""
+    return {id(breaker) for breaker in live.each("circuit_breaker") if breaker.name == name}
+
+
+def _options(breaker: CircuitBreaker) -> dict[str, Any]:
+    described = breaker.describe()
+    return {option: value for option, value in described.items() if option not in ("name", "metrics")}
+
+
+def is_shared(component: Any) -> bool:
+    """Is it a registry's, so that it outlives the policies that use it?"""
+    return _OWNER in vars(component)
+
+
+def disown(breaker: CircuitBreaker) -> None:
+    """Let no registry find it any more."""
+    vars(breaker)[_OWNER] = object
 
 
 def _nobody() -> None:

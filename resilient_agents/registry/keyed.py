@@ -15,9 +15,11 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
 from resilient_agents.core.fork import Lock
 from resilient_agents.core.guard import Composed, declares, guard
-from resilient_agents.core.streams import Stream
+from resilient_agents.core.runtime import BLOCKING
+from resilient_agents.core.streams import Stream, invoke_stream
 from resilient_agents.durations import positive_int
 from resilient_agents.policy import Policy
+from resilient_agents.registry.draft import is_shared
 
 __all__ = ["Keyed"]
 
@@ -32,7 +34,8 @@ class Keyed:
 
     Made by `registry.keyed(...)`. At most `at_most` policies are kept; beyond that the least recently used one goes,
     but never one in use: while a call of that key is in flight, a slot is held, a call waits, a circuit is open, or a
-    rate limit has not recovered its burst. Those in use stay on top of `at_most`.
+    rate limit has not recovered its burst. Those in use stay on top of `at_most`. (Of native objects only the calls in
+    flight are known.)
 
     Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret.
 
@@ -51,7 +54,7 @@ class Keyed:
         self.name = name
         self._make = make
         self._lock = Lock()
-        self._recent: OrderedDict[Hashable, Policy] = OrderedDict()
+        self._recent: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._let_go: weakref.WeakValueDictionary[Hashable, Policy] = weakref.WeakValueDictionary()
         self._stand_ins: tuple[Policy, ...] = ()
         self._edition = 0
@@ -62,36 +65,43 @@ class Keyed:
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a blocking function under the policy of these arguments."""
-        return self.policy(self.key(*args, **kwargs)).call(fn, *args, **kwargs)
+        policy, _flight = self.board(self.key(*args, **kwargs))
+        return policy.call(fn, *args, **kwargs)
 
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, or any other, under the policy of these arguments."""
-        return await self.policy(self.key(*args, **kwargs)).acall(fn, *args, **kwargs)
+        policy, _flight = self.board(self.key(*args, **kwargs))
+        return await policy.acall(fn, *args, **kwargs)
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
-        """Iterate what `fn` yields under the policy of these arguments."""
-        return self.policy(self.key(*args, **kwargs)).stream(fn, *args, **kwargs)
+        """Iterate what `fn` yields under the policy of these arguments, which is looked up with the first item."""
+        return Stream(self.composed(invoke_stream).enter, Call(self.plan_for(fn), BLOCKING, fn, args, kwargs))
 
     def policy(self, key: Hashable) -> Policy:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""
+        return self.board(key)[0]
+
+    def board(self, key: Hashable) -> tuple[Policy, _Flight | None]:
+        """The policy for a call of `key`, and what the call holds for as long as it is in flight."""
         while True:
             with self._lock:
                 if self._stand_ins:
-                    return self._stand_ins[-1]
-                found = self._recent.get(key)
-                if found is not None:
+                    return self._stand_ins[-1], None
+                entry = self._recent.get(key)
+                if entry is not None:
                     self._recent.move_to_end(key)
-                    return found
+                    return entry.policy, entry.board()
                 edition = self._edition
             made = self._make(key)
             policy = made if isinstance(made, Policy) else Policy(made, name=self.name)
             with self._lock:
                 if edition != self._edition:
                     continue  # the configuration changed meanwhile
-                policy = self._recent.get(key) or self._let_go.get(key) or policy
-                self._recent[key] = policy
+                entry = self._recent.get(key)
+                if entry is None:
+                    entry = self._recent[key] = _Entry(self._let_go.get(key) or policy)
                 self._make_room(key)
-                return policy
+                return entry.policy, entry.board()
 
     def __len__(self) -> int:
         """How many policies are kept."""
@@ -101,9 +111,16 @@ class Keyed:
         """Make all policies anew, in place: after a reload."""
         with self._lock:
             self._edition += 1
-            alive = dict(self._let_go) | dict(self._recent)
+            alive = dict(self._let_go.items()) | {key: entry.policy for key, entry in self._recent.items()}
         for key, policy in alive.items():
             policy.become(self._make(key))
+
+    def forget(self) -> None:
+        """Keep no policy. The next call of a key makes a new one."""
+        with self._lock:
+            self._edition += 1
+            self._recent.clear()
+            self._let_go.clear()
 
     @contextlib.contextmanager
     def replaced(self, other: Policy) -> Generator[None, None, None]:
@@ -127,18 +144,41 @@ class Keyed:
     def _make_room(self, newest: Hashable) -> None:
         looks = _LOOKS
         while len(self._recent) > self.at_most and looks:
-            key, policy = next(iter(self._recent.items()))
+            key, entry = next(iter(self._recent.items()))
             if key == newest:
                 break
-            if _busy(policy):
+            if entry.in_flight() is not None or _busy(entry.policy):
                 self._recent.move_to_end(key)
                 looks -= 1
             else:
                 del self._recent[key]
-                self._let_go[key] = policy  # found again for as long as a call in flight holds it
+                self._let_go[key] = entry.policy  # found again for as long as somebody holds it
 
     def __repr__(self) -> str:
         return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
+
+
+class _Flight:
+    """Held by the calls of a key that are in flight, and by nothing else."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Entry:
+    """A policy that is kept. `in_flight()`: what its calls hold, None when there is none."""
+
+    __slots__ = ("in_flight", "policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.in_flight: Callable[[], _Flight | None] = lambda: None
+
+    def board(self) -> _Flight:
+        flight = self.in_flight()
+        if flight is None:
+            flight = _Flight()
+            self.in_flight = weakref.ref(flight)
+        return flight
 
 
 class _Composed:
@@ -150,25 +190,29 @@ class _Composed:
         self.quiet: Proceed = lambda call: self.enter(call)(call)
 
     def enter(self, call: Call) -> Proceed:
-        policy = self._keyed.policy(self._keyed.key(*call.args, **call.kwargs))
-        call.plan = _Plan(policy.name or call.name, policy)
+        keyed = self._keyed
+        policy, flight = keyed.board(keyed.key(*call.args, **call.kwargs))
+        call.plan = _Plan(policy.name or call.name, policy, flight)
         return policy.composed(self._innermost).enter(call)
 
 
 class _Plan(Plan):
     """Holds the policy for as long as the call is in flight."""
 
-    __slots__ = ("policy",)
+    __slots__ = ("flight", "policy")
 
-    def __init__(self, name: str, policy: Policy) -> None:
+    def __init__(self, name: str, policy: Policy, flight: _Flight | None) -> None:
         self.name = name
         self.rechecks = policy.rechecks
         self.policy = policy
+        self.flight = flight
 
 
 def _busy(policy: Policy) -> bool:
     """Would a new policy in its place forget something that still matters?"""
     for layer in policy.layers:
+        if not isinstance(layer, CircuitBreaker | Bulkhead | RateLimit) or is_shared(layer):
+            continue
         if isinstance(layer, CircuitBreaker) and layer.state == "open":
             return True
         if isinstance(layer, Bulkhead) and (layer.in_use or layer.queued):

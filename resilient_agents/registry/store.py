@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -18,7 +20,7 @@ from resilient_agents.core.call import Strategy
 from resilient_agents.core.fork import Lock
 from resilient_agents.events import logger
 from resilient_agents.policy import Policy
-from resilient_agents.registry.draft import Draft
+from resilient_agents.registry.draft import Draft, disown
 from resilient_agents.registry.keyed import Keyed
 from resilient_agents.registry.wanted import Key, Wanted
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from resilient_agents.config import Config, PolicySpec
 
 __all__ = ["Changes", "Registry"]
+
+_PACKAGE = __name__.partition(".")[0]
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Config"
 
@@ -58,6 +62,7 @@ class Registry:
     def __init__(self, config: Source | None = None, *, profile: str | None = None) -> None:
         self._lock = Lock()
         self._policies: dict[str, Policy] = {}
+        self._former: weakref.WeakValueDictionary[str, Policy] = weakref.WeakValueDictionary()
         self._components: dict[Key, Any] = {}
         self._options: dict[Key, Any] = {}
         self._keyed: weakref.WeakSet[Keyed] = weakref.WeakSet()
@@ -82,8 +87,11 @@ class Registry:
             found = self._policies.get(name)
             if found is None:
                 draft = self._draft()
-                found = Policy(*self._strategies(name, draft), name=name)
-                draft.commit()
+                made = Policy(*self._strategies(name, draft), name=name)
+                self._commit(draft)
+                found = self._former.pop(name, made)
+                if found is not made:
+                    found.become(made)
                 self._policies[name] = found
             return found
 
@@ -110,13 +118,21 @@ class Registry:
         return cast(RateLimit, self._component("rate_limit", name, options))
 
     def add(self, name: str, policy: Policy) -> Policy:
-        """Give a policy made in code a name. Raises ValueError if another one has that name already."""
+        """Give a policy made in code a name. If the configuration has a policy of that name, this one becomes that.
+        Raises ValueError if another one has the name already."""
         _check(name)
         with self._lock:
-            found = self._policies.setdefault(name, policy)
+            found = self._policies.get(name)
+            if found is not None and found is not policy:
+                raise ValueError(f"there is a policy named {name!r} already")
+            spec = self._wanted.policies.get(name)
+            if spec is not None and found is None:
+                draft = self._draft()
+                configured = Policy(*draft.strategies(spec), name=name)
+                self._commit(draft)
+                policy.become(configured)
+            self._policies[name] = policy
             self._added.add(name)
-        if found is not policy:
-            raise ValueError(f"there is a policy named {name!r} already")
         return policy
 
     def late(self, name: str) -> Policy:
@@ -162,17 +178,29 @@ class Registry:
             yield other
 
     def clear(self) -> None:
-        """Forget all names and the configuration. Functions that have been called go on with the policy that they
-        have, the others look it up anew: for the end of a test that used the registry of the process."""
+        """Forget all names, their state and the configuration: for the end of a test that used the registry of the
+        process. Functions that are guarded by name look their policies up anew at their next call. What was made in
+        code stays as it is, as do circuits, slots and rates of decorators."""
         with self._loading, self._lock:
+            for name, policy in self._policies.items():
+                if name not in self._added:
+                    policy.become(Policy(Policy.late(partial(self.policy, name), name=name)))
+                    self._former[name] = policy
+            for keyed in self._keyed:
+                keyed.forget()
+            made = [self._components[key] for key in self._components.keys() - self._options.keys()]
+            breakers = [component for component in made if isinstance(component, CircuitBreaker)]
+            for breaker in breakers:
+                disown(breaker)
             self._policies = {}
             self._components = {}
             self._options = {}
-            self._keyed = weakref.WeakSet()
             self._added = set()
             self._asked = {}
             self._source = self._profile = None
             self._wanted = Wanted()
+        for breaker in breakers:
+            breaker.close()
 
     # configuration
 
@@ -184,8 +212,10 @@ class Registry:
         with self._loading:
             config = source if isinstance(source, Config) else load(source, profile=profile)
             with self._lock:
-                changes = self._apply(Wanted(config))
+                changes, unused = self._apply(Wanted(config))
                 self._source, self._profile = source, profile
+        for breaker in unused:  # or whoever looks at open circuits would see it for ever
+            breaker.close()
         for warning in config.warnings:
             logger.warning("%s", warning)
         if missing := self.missing():
@@ -201,9 +231,10 @@ class Registry:
         """
         from resilient_agents.config import Config
 
-        if self._source is None or isinstance(self._source, Config):
-            raise RuntimeError("there is nothing to reload: call configure() with a file or a mapping")
-        return self.configure(self._source, profile=self._profile)
+        with self._loading:  # or it might bring back what another thread is about to replace
+            if self._source is None or isinstance(self._source, Config):
+                raise RuntimeError("there is nothing to reload: call configure() with a file or a mapping")
+            return self.configure(self._source, profile=self._profile)
 
     def missing(self) -> tuple[str, ...]:
         """Names that `@resilient(name)` or `keyed(name)` asked for and that the configuration does not have."""
@@ -240,23 +271,33 @@ class Registry:
             if found is None:
                 draft = self._draft()
                 found = draft.component(key, options)
-                draft.commit()
-                self._options[key] = options
-                return found
-            before = self._options.setdefault(key, options)
+                self._commit(draft)
+                self._options[key] = {} if draft.overruled else options
+            before = self._options.setdefault(key, {})  # a policy made it
             configured = key in self._wanted.components
         if options and before != options and not configured:
             warnings.warn(
                 f"the {kind} {name!r} is in use with other options: the first ones stay, as one name is one {kind}",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=_levels_of_ours(),
             )
         return found
 
     def _strategies(self, name: str, draft: Draft) -> list[Strategy]:
-        if not draft.wanted.policies:
+        wanted = draft.wanted
+        if not wanted.policies:
             return [Retry(3), draft.component(("circuit_breaker", name))]
-        return draft.strategies(draft.wanted.policies.get(name) or _written(name, draft.wanted))
+        known = set(wanted.components)
+        spec = wanted.policy(name) or _written(name, wanted)
+        for key in wanted.components.keys() - known:  # the default's, which are in use under this name already
+            if key in self._components:
+                draft.renumber(key)
+        return draft.strategies(spec)
+
+    def _commit(self, draft: Draft) -> None:
+        draft.commit()
+        for key in draft.adopted:  # the code that made it has asked for it
+            self._options.setdefault(key, {})
 
     def _draft(self) -> Draft:
         return Draft(self, self._components, self._wanted)
@@ -270,37 +311,72 @@ class Registry:
                     raise ValueError(f"{name!r} was made in code: give keyed() a function that makes a policy per key")
                 return Policy(Retry(3), CircuitBreaker(), name=name)
             draft = self._draft()
-            policy = Policy(*draft.strategies(_written(name, wanted)), name=name)
-            draft.commit()
+            policy = Policy(*draft.copy(_written(name, wanted)), name=name)
+            self._commit(draft)
             return policy
 
-    def _apply(self, wanted: Wanted) -> Changes:
+    def _apply(self, wanted: Wanted) -> tuple[Changes, list[CircuitBreaker]]:
+        """What changed, and the circuit breakers that no call goes through any more."""
         before = self._wanted
         draft = Draft(self, self._components, wanted)
+        specs = {name: self._spec(name, wanted) for name in self._policies}  # first: the default's get names by it
         changed: list[str] = []
         for key, spec in wanted.components.items():
             if key in self._components and before.components.get(key) != spec:
                 draft.renumber(key)
                 changed.append(".".join(key))
         policies: dict[str, Policy] = {}
-        for name in self._policies:
-            new = _spec_or_none(name, wanted)
-            if new is not None and new != _spec_or_none(name, before):
+        for name, new in specs.items():
+            if new is not None and new != self._spec(name, before):
                 policies[name] = Policy(*draft.strategies(new), name=name)
-        removed = [name for name in self._policies if name in before.policies and _spec_or_none(name, wanted) is None]
+        removed = [name for name, new in specs.items() if new is None and name in before.policies]
         # From here on nothing can fail.
-        draft.commit()
+        unused = self._unused(before, wanted)
+        self._commit(draft)
         for name, policy in policies.items():
             self._policies[name].become(policy)
         self._wanted = wanted
         for keyed in list(self._keyed):
             name = keyed.name or ""
-            new = wanted.written.get(name) or wanted.written.get("default")
-            if new is not None and new != (before.written.get(name) or before.written.get("default")):
+            new = wanted.serving(name)
+            if new is not None and new != before.serving(name):
                 keyed.renew()
         if removed:
             logger.warning("%s no longer has %s: kept as they were", wanted.source, ", ".join(removed))
-        return Changes(tuple(policies), tuple(changed), tuple(removed))
+        return Changes(tuple(policies), tuple(changed), tuple(removed)), unused
+
+    def _unused(self, before: Wanted, wanted: Wanted) -> list[CircuitBreaker]:
+        """The circuit breakers that policies in use had and do not have any more, and that code does not know."""
+        had: set[Key] = set()
+        have = set(self._options)
+        for name in self._policies:
+            old, new = self._spec(name, before), self._spec(name, wanted)
+            (had if new is not None else have).update(_uses(old), [("circuit_breaker", name)])
+            have |= _uses(new)
+        for name in {keyed.name or "" for keyed in self._keyed}:
+            old, new = before.serving(name), wanted.serving(name)
+            had |= _uses(old)
+            have |= _uses(new or old)
+        return [self._components[key] for key in had - have if key[0] == "circuit_breaker" and key in self._components]
+
+    def _spec(self, name: str, wanted: Wanted) -> PolicySpec | None:
+        """What a policy in use is to be, None if the configuration does not say: the default is not for policies that
+        were made in code."""
+        return wanted.policies.get(name) if name in self._added else wanted.policy(name)
+
+
+def _uses(spec: PolicySpec | None) -> set[Key]:
+    return set() if spec is None else {(each.kind, each.use) for each in spec.strategies if each.use is not None}
+
+
+def _levels_of_ours() -> int:
+    """How far up the stack of whoever asks the first line stands that is not this package's."""
+    frame = inspect.currentframe()
+    level = 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(f"{_PACKAGE}."):
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def _check(name: object) -> None:
@@ -308,12 +384,8 @@ def _check(name: object) -> None:
         raise ValueError(f"name must be a non-empty string, got {name!r}")
 
 
-def _spec_or_none(name: str, wanted: Wanted) -> PolicySpec | None:
-    return wanted.policies.get(name) or wanted.written.get("default")
-
-
 def _written(name: str, wanted: Wanted) -> PolicySpec:
-    spec = wanted.written.get(name) or wanted.written.get("default")
+    spec = wanted.serving(name)
     if spec is None:
         known = sorted(wanted.written)
         import difflib
