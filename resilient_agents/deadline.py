@@ -26,10 +26,10 @@ class Deadline:
     `owner`: the task or thread in which something cuts the call off when it expires, 0 for nobody; other tasks that
     inherit the limit see it, but are not cut off by it. `own`: a `Timeout` set it, so that running into it tells
     something about the callee; an expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what
-    runs inside?
+    runs inside? `in_thread`: what is inside ran in a thread, which can be left behind.
     """
 
-    __slots__ = ("active", "at", "call", "fired", "outer", "own", "owner", "seconds")
+    __slots__ = ("active", "at", "call", "fired", "in_thread", "outer", "own", "owner", "seconds")
 
     def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool) -> None:
         self.at = at
@@ -40,6 +40,7 @@ class Deadline:
         self.call = 0
         self.owner = 0
         self.fired: Callable[[], bool] = _not_fired
+        self.in_thread = False
 
 
 def _not_fired() -> bool:

@@ -398,7 +398,8 @@ def _successors(old: Iterable[Strategy], new: Iterable[Strategy]) -> tuple[Strat
     wanted = tuple(new)
     left = [strategy for strategy in old if not any(strategy is kept for kept in wanted)]
     kept = [strategy for strategy in old if any(strategy is same for same in wanted)]
-    return tuple(strategy if any(strategy is k for k in kept) else _successor(left, strategy) for strategy in wanted)
+    # A list first: while a tuple is filled from a generator, code that looks at all objects can make that fail.
+    return tuple([strategy if any(strategy is k for k in kept) else _successor(left, strategy) for strategy in wanted])
 
 
 def _successor(left: list[Strategy], new: Strategy) -> Strategy:

@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient_agents import Policy
+from resilient_agents import Bulkhead, Hedge, Policy, Retry
 from resilient_agents.adapters import timeout as timeout_module
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core import marks, warn
@@ -730,6 +730,14 @@ def test_the_names_of_warned_functions_are_bounded() -> None:
 def test_a_choice_is_not_warned_of(thread: bool) -> None:
     """`thread=True` and `thread=False` are choices: no warning."""
     assert Policy(Timeout(60, thread=thread)).call(lambda: 1) == 1
+
+
+@pytest.mark.parametrize("inside", [Timeout(60, thread=True), Bulkhead(1, isolation="thread"), Hedge(60)])
+def test_a_function_in_a_thread_is_not_warned_of(inside: Any, stuck: Stuck) -> None:
+    """Where something inside runs the function in a thread, the limit around it cuts it off as well."""
+    assert Policy(Timeout(60), Retry(2), inside).call(lambda: 1) == 1
+    with pytest.raises(PolicyTimeoutError):
+        Policy(Timeout(TINY), Retry(2), inside).call(stuck)
 
 
 def test_async_functions_are_not_warned_of() -> None:

@@ -109,6 +109,7 @@ class RateLimit:
         if self._cost == 0:
             raise ValueError("cost must be more than 0, got 0")
         self.shadow = flag(shadow, "shadow")
+        self.name: str | None = None
         self._tally = LimitTally(Ticks())
         self.after_fork()
         self._set_price()

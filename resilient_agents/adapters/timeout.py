@@ -100,8 +100,7 @@ class Timeout:
         except Exception as error:
             if not call.runtime.blocking or clock.monotonic() < limit.at:
                 raise
-            if self.thread is None:
-                _warn(call)
+            self._cannot_interrupt(limit, call)
             timed_out = self._expired(call)
             marks.exhausted(timed_out)
             try:
@@ -116,13 +115,18 @@ class Timeout:
                 raise self._expired(call) from last
             finally:
                 last = None
-        if self.thread is None and call.runtime.blocking:
-            _warn(call)
+        if call.runtime.blocking:
+            self._cannot_interrupt(limit, call)
         if call.audience is not None:
             late = clock.monotonic() - limit.at
             if late > 0:
                 call.audience.tell(events.LateResult(call.audience.policy, self.seconds, late))
         return result
+
+    def _cannot_interrupt(self, limit: Deadline, call: Call) -> None:
+        """Say so once for each function. Only afterwards is it known to be a plain one, and in no thread."""
+        if self.thread is None and not limit.in_thread:
+            warn_once(("timeout", getattr(call.fn, "__code__", None) or type(call.fn)), lambda: _warning(call), call.fn)
 
     def _expired(self, call: Call) -> PolicyTimeoutError:
         if call.audience is not None:
@@ -153,11 +157,6 @@ class Timeout:
 
 def _rebuild(seconds: float, thread: bool | None) -> Timeout:
     return Timeout(seconds, thread=thread)
-
-
-def _warn(call: Call) -> None:
-    """Say once for each function that its limit cannot interrupt it. Only afterwards is it known to be a plain one."""
-    warn_once(("timeout", getattr(call.fn, "__code__", None) or type(call.fn)), lambda: _warning(call), call.fn)
 
 
 def _warning(call: Call) -> str:

@@ -105,6 +105,10 @@ class Workers:
     def start(self, work: Callable[[], Any], policy: str) -> Worker:
         """Run `work` on a thread with a copy of the caller's context. Raises Rejected at the caps."""
         worker = Worker(work)
+        limit = current()
+        while limit is not None:
+            limit.in_thread = True
+            limit = limit.outer
         with self._lock:
             if self._abandoned >= self.max_abandoned or self._busy >= self.limit:
                 raise Rejected(
