@@ -24,6 +24,7 @@ from resilient_agents import (
     BulkheadFullError,
     CircuitBreaker,
     CircuitOpenError,
+    Fallback,
     Hedge,
     Policy,
     PolicyTimeoutError,
@@ -720,6 +721,18 @@ def test_a_slow_plain_function_is_hedged(slow: Slow) -> None:
     eventually(lambda: policy.describe()["strategies"][0]["abandoned"] == 0)
 
 
+def test_a_request_left_behind_stays_counted_when_the_policy_changes(slow: Slow) -> None:
+    """The hedge that takes the place of another one, by a reload, goes on with its threads."""
+    policy = Policy(Hedge(TINY))
+    assert policy.call(slow) == "quick"
+    for extra in (2, 3):
+        policy.become(Policy(Hedge(TINY, extra=extra)))
+    (described,) = policy.describe()["strategies"]
+    assert (described["extra"], described["abandoned"]) == (3, 1)
+    slow.let_go.set()
+    eventually(lambda: policy.describe()["strategies"][0]["abandoned"] == 0)
+
+
 def test_blocking_requests_run_at_the_same_time() -> None:
     """Requests run in threads of their own."""
     barrier = threading.Barrier(3)
@@ -993,6 +1006,34 @@ async def test_a_result_that_a_retry_outside_rejects_is_a_failed_attempt(h: Harn
     policy.observe(seen)
     assert await h.call(policy, server_of(h, Server(None, (0, "bad"), (0, "good")))) == "good"
     assert [event.outcome for event in seen.of(AttemptEnded)] == ["failure", "success"]
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_an_answer_beside_a_fallback_that_failed_is_no_fallback(runtime: str) -> None:
+    """The outcome of a call says where its result came from: what was tried in vain inside does not count."""
+
+    def broken(error: Exception) -> Any:
+        raise error
+
+    async def scenario(h: Harness) -> None:
+        seen, policy = Events(), Policy(Hedge(2), Fallback(broken))
+        policy.observe(seen)
+        assert await policy.acall(Server(h, (3, ConnectionError()), (3, "answer"))) == "answer"
+        assert [event.outcome for event in seen.of(CallEnded)] == ["success"]
+
+    on(runtime, scenario)
+
+
+async def test_a_retry_after_a_fallback_that_failed_is_no_fallback(h: Harness) -> None:
+    """The answer of the second attempt is the server's own."""
+
+    def broken(error: Exception) -> Any:
+        raise error
+
+    seen, policy = Events(), Policy(Retry(2, wait=fixed(0)), Fallback(broken))
+    policy.observe(seen)
+    assert await h.call(policy, server_of(h, Server(None, ConnectionError(), (0, "answer")))) == "answer"
+    assert [event.outcome for event in seen.of(CallEnded)] == ["success"]
 
 
 # --- streams, options, descriptions -----------------------------------------------------------------------------------

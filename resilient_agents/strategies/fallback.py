@@ -86,9 +86,14 @@ class Fallback:
 
     async def _answer(self, call: Call, failed: Exception | None) -> Any:
         if call.audience is not None:
-            call.audience.fell_back = True
             failure = None if failed is None else call.failure(failed)
             call.audience.tell(events.FallbackUsed(call.audience.policy, failure))
+        answer = await self._stand_in(call, failed)
+        if call.audience is not None:
+            call.audience.fell_back = True  # only now: where the handler fails too, the call may still be repeated
+        return answer
+
+    async def _stand_in(self, call: Call, failed: Exception | None) -> Any:
         if not callable(self._handler):
             return self._value if call.closers is None else iter((self._value,))
         try:

@@ -108,6 +108,11 @@ class Hedge:
         finally:
             error = None
 
+    def take_over(self, old: Hedge) -> None:
+        """Go on with the threads of the hedge whose place this one takes, so that the requests left behind stay
+        counted."""
+        self._workers = old._workers
+
     def describe(self) -> dict[str, Any]:
         """The options as plain data, and how many blocking requests that lost still run."""
         return {
