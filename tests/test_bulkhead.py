@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import anyio
 import pytest
 
+from resilient_agents.adapters import bulkhead as module
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.bulkhead_native import adapt_native
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
@@ -769,6 +771,29 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
     assert held is not None
+
+
+def test_who_waits_already_finds_out_that_a_loop_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wakes it, and the tasks of the dead loop are kept by somebody, so it looks itself now and then."""
+    monkeypatch.setattr(module, "_LOOK", 0.001)
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    loop = asyncio.new_event_loop()
+    held = loop.create_task(policy.acall(asyncio.Event().wait))
+    loop.run_until_complete(asyncio.sleep(0))
+    waiting = [
+        threading.Thread(target=policy.call, args=(int,)),
+        threading.Thread(target=anyio.run, args=(policy(value),)),
+    ]
+    for number, thread in enumerate(waiting, 1):
+        thread.start()
+        while bulkhead.queued < number:
+            time.sleep(0)
+    loop.close()
+    for thread in waiting:
+        thread.join(30)
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+    held._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> None:

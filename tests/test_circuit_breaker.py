@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import random
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -251,6 +252,28 @@ async def test_a_success_can_be_what_fills_the_window(h: Harness) -> None:
     await fail(h, policy, 3)
     await h.call(policy, fine)
     assert breaker.state == "open"
+
+
+async def test_a_stream_is_not_slow_because_its_consumer_is(h: Harness) -> None:
+    """What counts is when its first item came."""
+    breaker = CircuitBreaker(failures=None, slow_call=2.0, minimum_calls=1)
+    policy = Policy(breaker)
+
+    def numbers() -> Iterator[int]:
+        yield from range(3)
+
+    async def later() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    if h.blocking:
+        for _ in policy.stream(numbers):
+            await h.sleep(1)
+    else:
+        async for _ in policy.stream(later):
+            await h.sleep(1)
+    assert breaker.state == "closed"
+    assert breaker.metrics()["window"] == {"calls": 1, "failures": 0, "slow": 0}
 
 
 async def test_slow_calls_open_it(h: Harness) -> None:
@@ -533,20 +556,34 @@ def test_a_hung_probe_forfeits_its_permit(runtime: str) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
-def test_a_forfeited_probe_has_no_say_in_its_era(runtime: str) -> None:
-    """A probe whose permit went to another neither closes nor opens the half-open circuit when it ends at last."""
+@pytest.mark.parametrize(("error", "state"), [(None, "closed"), (ConnectionError, "open")])
+def test_a_probe_that_lost_its_permit_still_tells_what_it_found(
+    runtime: str, error: type[Exception] | None, state: str
+) -> None:
+    """Else a dependency slower than `reset_timeout` would never close its circuit while others come to probe."""
     breaker = CircuitBreaker(failures=1, reset_timeout=10)
     policy = Policy(breaker)
+
+    async def slow() -> None:
+        await anyio.sleep(12)
+        if error is not None:
+            raise error
+
+    async def probe() -> None:
+        with contextlib.suppress(ConnectionError):
+            await policy.acall(slow)
 
     async def scenario() -> None:
         breaker.half_open()
         async with anyio.create_task_group() as group:
-            group.start_soon(policy.acall, anyio.sleep, 12)
+            group.start_soon(probe)
             await anyio.sleep(11)
             group.start_soon(policy.acall, anyio.sleep, 5)
-            await anyio.sleep(2)
+            await anyio.sleep(0.5)
             assert breaker.state == "half-open"
-        assert breaker.state == "closed"
+            await anyio.sleep(1)
+            assert breaker.state == state
+        assert breaker.state == state
 
     run_on(runtime, scenario)
 

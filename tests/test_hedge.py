@@ -301,18 +301,49 @@ def test_a_cancelled_error_of_the_functions_own() -> None:
     """On asyncio a function may raise CancelledError without being cancelled; it comes out."""
     error = asyncio.CancelledError("own")
 
+    calls = 0
+
     async def work() -> None:
+        nonlocal calls
+        calls += 1
         raise error
 
     async def scenario() -> None:
         with pytest.raises(asyncio.CancelledError) as caught:
             await Policy(Hedge(LONG)).acall(work)
         assert caught.value is error
+        assert calls == 1, "nobody asked again"
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
 
     run_on("asyncio", scenario)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_the_interpreters_exit_is_not_lost_in_a_request_that_lost(runtime: str, error: BaseException) -> None:
+    """It comes out in place of the answer, which is closed."""
+    answer = Answer()
+
+    async def scenario(h: Harness) -> None:
+        calls: list[None] = []
+
+        async def work() -> Answer:
+            calls.append(None)
+            if len(calls) == 2:
+                return answer
+            try:
+                await anyio.sleep(LONG)
+            finally:
+                raise error
+
+        with pytest.raises(type(error)) as caught:
+            await Policy(Hedge(2)).acall(work)
+        assert caught.value is error
+        assert answer.closed == 1
+
+    on(runtime, scenario)
 
 
 # --- layers inside ----------------------------------------------------------------------------------------------------
@@ -636,6 +667,37 @@ def test_a_task_that_is_cancelled() -> None:
             await task
         assert task.cancelled()
         assert (server.cancelled, server.running) == (2, 0)
+
+    run_on("asyncio", scenario)
+
+
+def test_a_task_that_is_cancelled_while_a_result_is_closed() -> None:
+    """Nobody gets the winner's result then, so it is closed too."""
+
+    class Slow(AsyncAnswer):
+        async def aclose(self) -> None:
+            await asyncio.sleep(1)
+            await super().aclose()
+
+    async def scenario() -> None:
+        late, winner, calls = Slow(), Slow(), []
+
+        async def work() -> Answer:
+            calls.append(1)
+            if len(calls) == 2:
+                return winner
+            try:
+                await anyio.sleep(LONG)
+            except asyncio.CancelledError:
+                return late
+            raise AssertionError
+
+        task = asyncio.create_task(Policy(Hedge(2)).acall(work))
+        await asyncio.sleep(2.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert winner.closed == 1
 
     run_on("asyncio", scenario)
 

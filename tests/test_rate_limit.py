@@ -17,12 +17,14 @@ import anyio
 import pytest
 from aiolimiter import AsyncLimiter
 
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.rate_limit import RateLimit, adapt_native
+from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.deadline import deadline
-from resilient_agents.errors import RateLimitedError, Rejected
+from resilient_agents.errors import PolicyTimeoutError, RateLimitedError, Rejected
 from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -648,6 +650,20 @@ def test_a_native_limiter_checks_a_call_that_waited_again() -> None:
         await Policy(strategy).acall(value)
         with pytest.raises(Rejected, match="changed my mind"):
             await Policy(Refuses(), strategy).acall(value)
+
+    run_on("asyncio", scenario)
+
+
+def test_a_limit_that_ends_the_wait_for_a_native_limiter_tells_nothing_of_the_callee() -> None:
+    """A breaker between the two stays closed: nothing was called."""
+    breaker = CircuitBreaker(failures=1)
+    policy = Policy(Timeout(0.5), breaker, native(AsyncLimiter(1, 10)))
+
+    async def scenario() -> None:
+        await policy.acall(value)
+        with pytest.raises(PolicyTimeoutError):
+            await policy.acall(value)
+        assert breaker.state == "closed"
 
     run_on("asyncio", scenario)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from resilient_agents import (
@@ -30,7 +32,7 @@ from resilient_agents.adapters.schedule import Schedule
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow
 from resilient_agents.config import ConfigError
 from resilient_agents.core.runtime import BLOCKING
-from tests.conftest import Events, Harness, ManualClock
+from tests.conftest import Events, Harness, ManualClock, run_on
 
 
 def fail() -> None:
@@ -287,6 +289,17 @@ def test_a_window_of_time_keeps_what_it_reaches(seconds: float) -> None:
     assert new.failures == new.calls
 
 
+def test_a_shorter_window_forgets_at_once_what_it_does_not_reach() -> None:
+    """Also when the next outcome falls into the last bucket that was kept."""
+    old = TimeWindow(100)
+    for second in range(0, 100, 10):
+        old.record(100.0 + second, failed=True, slow=False)
+    new = TimeWindow(10).following(old)
+    assert new.calls == 1
+    new.record(190.5, failed=False, slow=False)
+    assert (new.calls, new.failures) == (2, 1)
+
+
 def test_windows_of_different_kinds_begin_empty() -> None:
     """Calls have no age, and time has no order of calls."""
     old = CountWindow(6)
@@ -502,6 +515,53 @@ def test_a_permit_given_back_after_a_shrink_serves_nobody() -> None:
     assert ticket.slot is not None
 
 
+@pytest.mark.parametrize("new", [Bulkhead(1), Bulkhead(1, max_wait=99, queue=0)])
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_who_waits_already_is_refused_by_the_numbers_it_came_under(runtime: str, new: Bulkhead) -> None:
+    """The error names them, too."""
+    slots = Bulkhead(1, max_wait=5)
+    policy = Policy(slots)
+
+    async def change() -> None:
+        await anyio.sleep(1)
+        slots.reconfigure(new)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 100)
+            await anyio.sleep(1)
+            group.start_soon(change)
+            with pytest.raises(BulkheadFullError, match="within 5 s"):
+                await policy.acall(anyio.sleep, 0)
+            group.cancel_scope.cancel()
+
+    run_on(runtime, scenario)
+
+
+def test_after_a_shrink_the_calls_inside_keep_their_threads() -> None:
+    """Those that are admitted go on, and begin further attempts."""
+    slots = Bulkhead(3, isolation="thread")
+    policy = Policy(slots, Retry(2, wait=fixed(0)))
+    inside, shrunk, both = threading.Barrier(4), threading.Event(), threading.Barrier(3)
+
+    def work(seen: list[int]) -> int:
+        seen.append(1)
+        if len(seen) == 1:
+            inside.wait(30)
+            assert shrunk.wait(30)
+            raise ConnectionError
+        both.wait(30)  # all three at the same time
+        return len(seen)
+
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(policy.call, work, []) for _ in range(3)]
+        inside.wait(30)
+        slots.reconfigure(Bulkhead(1, isolation="thread"))
+        shrunk.set()
+        assert [call.result(30) for call in calls] == [2, 2, 2]
+    assert slots.in_use == 0
+
+
 def test_isolation_can_change() -> None:
     """Plain functions then run in threads, or no longer."""
     slots = Bulkhead(2)
@@ -587,7 +647,7 @@ def test_one_that_let_its_turn_pass_pays_the_new_price() -> None:
     late = schedule.reserve(0.0, 1)
     assert schedule.take(5.0, 1)  # its turn has passed
     schedule.change(5.0, 0.1, 1.0)
-    schedule.come_back(late)
+    schedule.come_back(late, 6.0)
     assert not schedule.start(late, 6.0)
     assert late.due == pytest.approx(15)
     assert schedule.start(late, 15.0)

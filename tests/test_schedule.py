@@ -234,9 +234,27 @@ def test_latecomers_go_in_the_order_they_first_came_whatever_the_order_they_ask_
     schedule.take(0.0, 2.0)
     late = [schedule.reserve(0.0, 1.0) for _ in range(4)]
     for each in late:
-        schedule.come_back(each)
+        schedule.come_back(each, 10.0)
     assert [schedule.start(each, 10.0) for each in reversed(late)] == [False, False, True, True]
     assert [each.due for each in late[2:]] == pytest.approx([11.0, 12.0])
+
+
+@pytest.mark.parametrize("rate", [1.0, 1000.0])
+def test_one_that_came_back_and_does_not_ask_holds_up_nobody_for_long(rate: float) -> None:
+    """Its loop was blocked, or closed, between the two: its turn passes too."""
+    schedule = Schedule(rate=rate, burst=1.0)
+    schedule.take(0.0, 1.0)
+    first, second = schedule.reserve(0.0, 1.0), schedule.reserve(0.0, 1.0, object())
+    schedule.come_back(first, 2.0)
+    schedule.come_back(second, 2.0)
+    assert not schedule.start(second, 2.0)
+    assert schedule.moved_up(2.0) is None
+    assert schedule.start(second, 3.1)
+    assert schedule.available(4.2) == pytest.approx(1.0)
+    assert schedule.take(4.2, 1.0)
+    assert not schedule.start(first, 4.2)
+    assert schedule.start(first, 5.3)
+    assert schedule.waiting == 0
 
 
 def test_one_that_was_told_a_time_and_lets_it_pass_does_not_count() -> None:
@@ -341,7 +359,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
     def some_come_back_before_they_ask(self, data: Any) -> None:
         for each in data.draw(st.lists(st.sampled_from(self.waiting), unique=True)):
             if each.due <= self.now:
-                self.schedule.come_back(each)
+                self.schedule.come_back(each, self.now)
 
     @precondition(lambda self: self.waiting)
     @rule()

@@ -54,19 +54,19 @@ class Breaking(ABC):
             finished = True
         except Exception as error:
             finished = True
-            self._failed(call, era, unboxed(error), started, waited)
+            self._failed(call, era, unboxed(error), _taken(call, started, waited))
             raise
         finally:
             if probing is not None:
                 end_probe(probing)
             if not finished:
-                self._interrupted(call, era, started, waited)
+                self._interrupted(call, era, _taken(call, started, waited))
         if started is None and era.idle and call.closers is None and call.permits is None:
             # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
             if not next(tally.ticks) & SKIPS:
                 tally.measures = True
         else:
-            self._succeeded(call, era, result, started, waited)
+            self._succeeded(call, era, result, _taken(call, started, waited))
         return result
 
     def recheck(self, call: Call) -> None:
@@ -100,15 +100,14 @@ class Breaking(ABC):
             retry_after=wait,
         )
 
-    def _succeeded(self, call: Call, era: Era, result: Any, started: float | None, waited: float) -> None:
-        if call.closers is not None:
-            call.closers.append(partial(self._closed, call, era, started, waited))
+    def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
+        if call.closers is not None:  # how long its consumer takes is not the dependency's affair
+            call.closers.append(partial(self._closed, call, era, seconds))
             return
         if era.idle and call.permits is None:
             tally = self._circuit.tally
-            if started is not None:
-                ended = clock.monotonic()
-                tally.measured(ended, ended - started - (call.waited - waited), failed=False)
+            if seconds is not None:
+                tally.measured(clock.monotonic(), seconds, failed=False)
             next(tally.ticks)
             return
         when = self._when
@@ -119,15 +118,29 @@ class Breaking(ABC):
             if verdict == "failure":
                 failure = classify_result(result)
         finally:
-            self._record(call, era, verdict, None, failure, started, waited)
+            self._record(call, era, verdict, None, failure, seconds)
 
-    def _failed(self, call: Call, era: Era, error: Exception, started: float | None, waited: float) -> None:
+    def _failed(self, call: Call, era: Era, error: Exception, seconds: float | None) -> None:
         verdict: Verdict = "neutral"
         failure = classify(error)
         try:
             verdict = self._verdict(error, failure)
         finally:
-            self._record(call, era, verdict, error, failure, started, waited)
+            self._record(call, era, verdict, error, failure, seconds)
+
+    def _closed(self, call: Call, era: Era, seconds: float | None, end: Exception | Neutral | None) -> None:
+        """A stream ended, which took `seconds` until its first item."""
+        if isinstance(end, Exception):
+            self._failed(call, era, unboxed(end), seconds)
+        else:
+            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, None, seconds)
+
+    def _interrupted(self, call: Call, era: Era, seconds: float | None) -> None:
+        """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
+        if call.cut_short or not any(limit.own for limit in expired()):
+            self._record(call, era, "neutral", None, None, seconds)
+        else:
+            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), seconds)
 
     def _record(
         self,
@@ -136,32 +149,13 @@ class Breaking(ABC):
         verdict: Verdict,
         error: Exception | None,
         failure: Failure | None,
-        started: float | None,
-        waited: float,
+        seconds: float | None,
     ) -> None:
-        ended = clock.monotonic()
-        seconds = None if started is None else ended - started - (call.waited - waited)
-        slow = self._slow_call is not None and seconds is not None and seconds >= self._slow_call
         circuit = self._circuit
-        circuit.record(call, era, verdict, error, failure, ended=ended, seconds=seconds, slow=slow)
+        slow = self._slow_call is not None and seconds is not None and seconds >= self._slow_call
+        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=slow)
         if circuit.untold:
             circuit.deliver(call.audience)
-
-    def _closed(
-        self, call: Call, era: Era, started: float | None, waited: float, end: Exception | Neutral | None
-    ) -> None:
-        """A stream ended."""
-        if isinstance(end, Exception):
-            self._failed(call, era, unboxed(end), started, waited)
-        else:
-            self._record(call, era, "neutral" if isinstance(end, Neutral) else "success", None, None, started, waited)
-
-    def _interrupted(self, call: Call, era: Era, started: float | None, waited: float) -> None:
-        """Cancelled: neutral, unless a time limit of our own did it and the attempt had all the time it was due."""
-        if call.cut_short or not any(limit.own for limit in expired()):
-            self._record(call, era, "neutral", None, None, started, waited)
-        else:
-            self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), started, waited)
 
     @abstractmethod
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
@@ -175,9 +169,9 @@ class Breaking(ABC):
           `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`.
         - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
           `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
-          tell them from. They look at the newest 1,000 calls that were timed and were not neutral; where there are more
-          than 1,000 a second, one in 32 is timed. A breaker that decides by a rate times all, and its own
-          `failure_rate` looks at all.
+          tell them from. A stream takes as long as its first item. They look at the newest 1,000 calls that were timed
+          and were not neutral; where there are more than 1,000 a second, one in 32 is timed. A breaker that decides by
+          a rate times all, and its own `failure_rate` looks at all.
         - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
           `probes` are out.
         - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.
@@ -190,3 +184,8 @@ class Breaking(ABC):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
+
+
+def _taken(call: Call, started: float | None, waited: float) -> float | None:
+    """Seconds that it took so far, without queueing; None for a call that is not timed."""
+    return None if started is None else clock.monotonic() - started - (call.waited - waited)

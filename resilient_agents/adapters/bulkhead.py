@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +30,7 @@ from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import Expired, on_event_loop
+from resilient_agents.core.runtime import Expired, Waiter, on_event_loop
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.deadline import current
 from resilient_agents.durations import flag, positive_int
@@ -41,6 +42,9 @@ __all__ = ["Bulkhead"]
 _BEHIND = 0.001
 """Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
 it."""
+
+_LOOK = 10.0
+"""Seconds after which a call that waits looks whether an event loop was closed under those inside."""
 
 
 class Bulkhead:
@@ -70,7 +74,8 @@ class Bulkhead:
     inside: under `Timeout(thread=True)`, `asyncio.to_thread` or a task group, give it `max_wait` or a bulkhead of its
     own. A deadline that ends the wait raises its own error.
 
-    What a loop holds that was closed under its tasks is taken back when the slots run out; a loop that was stopped and
+    What a loop holds that was closed under its tasks is taken back by the next call that finds no slot, or after 10
+    seconds by those that wait already; a loop that was stopped and
     not closed may go on, and keeps them.
 
     Raises TypeError or ValueError for options of a wrong type or value.
@@ -98,7 +103,7 @@ class Bulkhead:
             )
         self._pool = PermitPool(limit)
         self._tally = LimitTally(self._pool.ticks)
-        self._workers = Workers(limit, limit, "bulkhead") if isolation == "thread" else None
+        self._workers = _Threads(self._pool) if isolation == "thread" else None
         self.name: str | None = None
         live.add("bulkhead", self)
 
@@ -122,10 +127,10 @@ class Bulkhead:
         stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
         wait are let in at once. Who waits already waits as long as it was told."""
         self.queue, self.max_wait, self.isolation, self.shadow = new.queue, new.max_wait, new.isolation, new.shadow
-        if self._workers is not None and new.isolation == "thread":
-            self._workers.limit = self._workers.max_abandoned = new.limit
-        else:
-            self._workers = new._workers
+        if new.isolation != "thread":
+            self._workers = None
+        elif self._workers is None:
+            self._workers = _Threads(self._pool)
         self._pool.resize(new.limit)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
@@ -224,19 +229,20 @@ class Bulkhead:
     async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
         pool = self._pool
         began = clock.monotonic()
-        seconds = self.max_wait
+        seconds = max_wait = self.max_wait  # as they are now: they may change meanwhile
+        queue = self.queue
         limit = current()
         if limit is not None and (seconds is None or limit.at - began < seconds):
             seconds = max(0.0, limit.at - began) + (0.0 if call.runtime.blocking else _BEHIND)
         else:
             limit = None
         ticket = Ticket(call.runtime.waiter(), loop)
-        if not pool.enqueue(ticket, self.queue):
-            raise self._full(call, f"all of its {self.limit} slots are taken, and {self.queue} calls wait already")
+        if not pool.enqueue(ticket, queue):
+            raise self._full(call, f"all of its {self.limit} slots are taken, and {queue} calls wait already")
         admitted = False
         try:
             cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
-            await ticket.waiter.wait(seconds)
+            await self._granted(ticket.waiter, seconds)
             call.cut_short = cut_short
             slot = pool.withdraw(ticket)
             if slot is not None:
@@ -253,10 +259,18 @@ class Bulkhead:
                 if slot is not None:
                     pool.give_back(slot)
         if limit is None:
-            raise self._full(call, f"none of its {self.limit} slots came free within {self.max_wait:g} s")
+            raise self._full(call, f"none of its {self.limit} slots came free within {max_wait:g} s")
         if call.runtime.blocking:
             raise Expired(limit)  # what a cancellation is in async code: whoever set the limit says what happened
         raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
+
+    async def _granted(self, waiter: Waiter, seconds: float | None) -> None:
+        """Wait for the grant, at most `seconds`. A loop that is closed under those inside wakes nobody: look at
+        times."""
+        left = math.inf if seconds is None else seconds
+        while not await waiter.wait(min(left, _LOOK)) and left > _LOOK:
+            left -= _LOOK
+            self._pool.take_back_stranded()
 
     def _full(self, call: Call, reason: str) -> BulkheadFullError:
         self._rejected(call)
@@ -316,6 +330,18 @@ class Bulkhead:
         raise TypeError(
             "a Bulkhead holds live state (its slots) and cannot be pickled or copied; build one in each process"
         )
+
+
+class _Threads(Workers):
+    """As many threads as slots: the limit, or those that are still held after it has shrunk, whose calls go on."""
+
+    def __init__(self, pool: PermitPool) -> None:
+        super().__init__(pool.limit, pool.limit, "bulkhead")
+        self._pool = pool
+
+    def caps(self) -> tuple[int, int]:
+        most = max(self._pool.limit, self._pool.in_use)
+        return most, most
 
 
 class _Crew:

@@ -237,23 +237,25 @@ class Circuit:
         error: Exception | None,
         failure: Failure | None,
         *,
-        ended: float,
         seconds: float | None,
         slow: bool,
     ) -> None:
         """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era is only
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
+            ended = clock.monotonic()
             self.tally.record(verdict, failure)
             if seconds is not None and verdict != "neutral":
                 self.tally.measured(ended, seconds, failed=verdict == "failure")
+            probed = call.permits is not None and id(self) in call.permits
             if call.permits is not None:
                 era = call.permits.pop(id(self), era)
-            held = isinstance(era, HalfOpen) and era.permits.pop(id(call), None) is not None
+            if isinstance(era, HalfOpen):
+                era.permits.pop(id(call), None)
             if era is not self.era or verdict == "neutral" or isinstance(era, Open):
                 return
             if isinstance(era, HalfOpen):
-                if held:
+                if probed:  # also a probe that took so long that it lost its permit: it is what is known
                     self._tell_breaker(failed=verdict == "failure" or slow, error=error)
                 return
             failed = verdict == "failure"

@@ -200,8 +200,8 @@ class CircuitBreaker(Breaking):
     def reconfigure(self, new: CircuitBreaker) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise; the name and the state stay:
         the circuit, its window (as far as the new one reaches, if both are of time or both of calls), consecutive
-        failures and probes. Nothing trips before the next outcome; an open circuit stays open for the new
-        `reset_timeout` from now at most."""
+        failures and probes. Nothing trips before the next outcome; an open circuit stays open from now on for as long
+        at most as it would if it opened now."""
         for option in _OPTIONS:
             setattr(self, option, getattr(new, option))
         self._circuit.reconfigure(new._circuit)

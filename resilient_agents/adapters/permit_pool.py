@@ -63,12 +63,13 @@ class Kept:
 class Ticket:
     """A place in the queue, and the slot once it is granted."""
 
-    __slots__ = ("loop", "slot", "waiter")
+    __slots__ = ("fresh", "loop", "slot", "waiter")
 
     def __init__(self, waiter: Waiter, loop: Loop | None) -> None:
         self.waiter = waiter
         self.loop = loop
         self.slot: int | None = None
+        self.fresh = False
 
 
 GONE = Kept(None)
@@ -172,7 +173,7 @@ class PermitPool:
     def claim(self, loop: Loop | None) -> int | None:
         """A slot, unless all are held on living loops or somebody waits."""
         if not (self.free or self._unused):
-            self._take_back_stranded()
+            self.take_back_stranded()
         self._stock_up()
         self.serve()
         while self.free and not self.queue:
@@ -188,6 +189,7 @@ class PermitPool:
     def lend(self, loop: Loop | None) -> int:
         """A slot beyond the limit. Until fewer than `limit` are in use again, none is handed out in another way."""
         with self._lock:
+            self._pay()
             slot = next(self._other_numbers)
             self.held[slot] = loop
             self._owed.append(None)
@@ -268,7 +270,7 @@ class PermitPool:
             if not ticket.waiter.wake():  # its loop was closed: the next one then
                 assert ticket.slot is not None
                 if self.held.pop(ticket.slot, GONE) is not GONE:  # else what is left of it was collected, and gave back
-                    self.free.append(USED)
+                    self._put_back(ticket.fresh)
 
     def _grant(self) -> Ticket | None:
         """Turn a slot of the stock over to the first in line, who is to be woken."""
@@ -288,10 +290,15 @@ class PermitPool:
                 if ticket is None or not self._leave_queue(ticket):  # collected between these lines
                     self.free.append(taken)
                     continue
+                ticket.fresh = taken
                 ticket.slot = slot = next(self._other_numbers)
                 self.held[slot] = ticket.loop
                 return ticket
             return None
+
+    def _put_back(self, taken: bool) -> None:
+        """Into the stock, as one that nobody has used."""
+        self.free.insert(0 if taken else len(self.free), taken)
 
     def _pay(self) -> None:
         with self._lock:
@@ -333,7 +340,7 @@ class PermitPool:
                 self._unused -= some
                 self.free[:0] = [FRESH] * some  # at the bottom: something may have been given back meanwhile
 
-    def _take_back_stranded(self) -> None:
+    def take_back_stranded(self) -> None:
         """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
         never.
 

@@ -238,7 +238,7 @@ class RateLimit:
                 await self._sleep(call, turn, now)
                 call.cut_short = cut_short
                 with self._lock:
-                    schedule.come_back(turn)
+                    schedule.come_back(turn, clock.monotonic())
                 if not call.runtime.blocking:
                     await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
                 call.recheck(self, clock.monotonic() - asleep)
@@ -420,7 +420,9 @@ class _Native:
             await self._limiter.acquire()  # does not suspend
         else:
             began = clock.monotonic()
+            cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
             await self._limiter.acquire()
+            call.cut_short = cut_short
             waited = clock.monotonic() - began
             if call.audience is not None:
                 call.audience.tell(events.Waited(call.audience.policy, "rate_limit", waited))

@@ -28,12 +28,17 @@ ROUNDING = 1e-9
 """Seconds by which a timer may be early: the resolution of event loops, and more than float arithmetic loses."""
 
 
+ASKING = 0.05
+"""Seconds for which one that is back may keep others from asking first: longer than the turn of an event loop takes,
+unless something blocks it."""
+
+
 class Reservation:
     """A place in line: `due` is when its holder should come to start (monotonic seconds).
 
-    `standing`: it is in line, and has not let its turn pass. `here`: the holder is back and about to ask. `told`: it
-    came and was given another time. `waiter`: how to tell it of an earlier one; a thread sleeps until the time it knows
-    and has none.
+    `standing`: it is in line, and has not let its turn pass. `here`: the holder is back (since `due`) and about to ask.
+    `told`: it came and was given another time. `waiter`: how to tell it of an earlier one; a thread sleeps until the
+    time it knows and has none.
     """
 
     __slots__ = ("cost", "due", "here", "number", "price", "standing", "told", "waiter")
@@ -122,9 +127,10 @@ class Schedule:
         self._line.append(reservation)
         return reservation
 
-    def come_back(self, reservation: Reservation) -> None:
+    def come_back(self, reservation: Reservation, now: float) -> None:
         """The holder is back and about to ask: those who came after it and ask first are put behind it."""
         reservation.here = True
+        reservation.due = max(reservation.due, now)
         if reservation.standing:
             return
         reservation.price = min(reservation.cost * self.interval, self.tolerance)  # of now: nothing told it of a change
@@ -149,7 +155,7 @@ class Schedule:
             if other.number >= reservation.number:
                 break
             # One that let its time pass does not count: its loop may be blocked for long.
-            if other.standing and (other.here or (other.due >= now and _comes(other))):
+            if other.standing and ((other.due >= now and _comes(other)) or (other.here and not _passed(other, now))):
                 ahead += other.price
         spent = max(self.spent, now)
         due = spent + ahead + reservation.price - self.tolerance
@@ -157,7 +163,7 @@ class Schedule:
             self.cancel(reservation)
             self.spent = spent + reservation.price
             return True
-        self.come_back(reservation)
+        self.come_back(reservation, now)
         reservation.here, reservation.told = False, True
         reservation.due = due
         return False
@@ -185,11 +191,13 @@ class Schedule:
         for other in self._line:
             if not other.standing:
                 continue
-            if other.here:
+            passed = _passed(other, now)
+            if other.here and not passed:
                 return None  # it asks first, and then this is asked again
+            if passed:
+                continue
             if other.due < now:  # it is about to come, or dead
-                if not _passed(other, now):
-                    ahead += other.price
+                ahead += other.price
             elif other.waiter is not None:
                 due = max(now, self.spent + ahead + other.price - self.tolerance)
                 if other.due - due <= ROUNDING:
@@ -222,7 +230,10 @@ class Schedule:
 
 def _passed(reservation: Reservation, now: float) -> bool:
     """Has it let its turn pass, so that the next one is due?"""
-    return not reservation.here and reservation.due + reservation.price <= now
+    patience = reservation.price
+    if reservation.here and patience < ASKING:
+        patience = ASKING
+    return reservation.due + patience <= now
 
 
 def _comes(reservation: Reservation) -> bool:

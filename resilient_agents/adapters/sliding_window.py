@@ -100,6 +100,8 @@ class TimeWindow:
                 return old
             for number, *counts in old._buckets:  # noqa: SLF001  # the same class
                 self._add(int(number * old._width / self._width), counts)  # noqa: SLF001  # the same class
+            if self._buckets:  # the next outcome may fall into the last bucket, and looks at none before it
+                self._forget(self._buckets[-1][0])
         return self
 
     def _add(self, number: int, counts: list[int]) -> None:

@@ -8,6 +8,7 @@ wants are closed.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -143,13 +144,26 @@ async def race(call: Call, proceed: Proceed, workers: Workers, referee: Referee)
         if threads is not None:
             threads.leave(call, running)
         _hand_back(call, contest, winner)
+        interrupt = None if threads is not None else _interrupt(contest, winner)
         unwanted = _unwanted(contest)
+        if interrupt is not None:
+            unwanted.append(contest.kept)
         if unwanted:
             if threads is not None:
                 _close_all(unwanted)
             else:
-                await _aclose_all(unwanted)
+                try:
+                    await _aclose_all(unwanted)
+                except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
+                    unwanted.append(contest.kept)
+                    await _aclose_all(unwanted)
+                    raise
         del contest.lanes, winner, unwanted, running  # the two refer to each other
+        if interrupt is not None:
+            try:
+                raise interrupt
+            finally:
+                del interrupt  # no cycle through the traceback
 
 
 def _hand_back(call: Call, contest: Race, winner: Branch | None) -> None:
@@ -174,6 +188,14 @@ def _unwanted(contest: Race) -> list[Any]:
     return results
 
 
+def _interrupt(contest: Race, winner: Branch | None) -> BaseException | None:
+    """The interpreter's exit, if a task that was not chosen was the one to hear of it."""
+    for branch in contest.branches:
+        if branch is not winner and isinstance(branch.outcome, KeyboardInterrupt | SystemExit):
+            return branch.outcome
+    return None
+
+
 def _add_unwanted(branch: Branch, kept: Any, results: list[Any]) -> None:
     result, branch.result = branch.result, None
     branch.outcome = branch.error = None
@@ -193,8 +215,10 @@ class _Tasks:
     async def _run(self, branch: Branch, proceed: Proceed) -> None:
         try:
             branch.result = await proceed(branch)
-        except anyio.get_cancelled_exc_class():
-            raise  # the group's affair, also where the function raised it of its own accord, as asyncio allows
+        except anyio.get_cancelled_exc_class() as error:
+            if self._group.cancel_scope.cancel_called or not isinstance(error, asyncio.CancelledError):
+                raise  # the group's affair
+            branch.outcome = error  # the function's own, as asyncio allows; the group would take it for one of its own
         except BaseException as error:  # carried to the task that called
             branch.outcome = error
         self._contest.end(branch)
@@ -266,7 +290,8 @@ def _close_all(unwanted: list[Any]) -> None:
 
 async def _aclose_all(unwanted: list[Any]) -> None:
     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-        for result in unwanted:
+        while unwanted:
+            result = unwanted.pop(0)
             with suppress(Exception):
                 close = getattr(result, "aclose", None) or getattr(result, "close", None)
                 if callable(close):

@@ -205,6 +205,8 @@ class _TaskWaiter:
                 await self._event.wait()
             finally:
                 timer.cancel()
+            if not self._woken:
+                self._event = anyio.Event()  # it may be waited for again
         return self._woken
 
 

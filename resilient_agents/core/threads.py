@@ -97,6 +97,10 @@ class Workers:
         self._busy = 0
         self._abandoned = 0
 
+    def caps(self) -> tuple[int, int]:
+        """How many threads may be busy now, and how many left behind. Called under the lock."""
+        return self.limit, self.max_abandoned
+
     @property
     def abandoned(self) -> int:
         """Workers that still run a call which nobody waits for."""
@@ -105,15 +109,16 @@ class Workers:
     def start(self, work: Callable[[], Any], policy: str) -> Worker:
         """Run `work` on a thread with a copy of the caller's context. Raises Rejected at the caps."""
         worker = Worker(work)
-        limit = current()
-        while limit is not None:
-            limit.in_thread = True
-            limit = limit.outer
+        until = current()
+        while until is not None:
+            until.in_thread = True
+            until = until.outer
         with self._lock:
-            if self._abandoned >= self.max_abandoned or self._busy >= self.limit:
+            limit, max_abandoned = self.caps()
+            if self._abandoned >= max_abandoned or self._busy >= limit:
                 raise Rejected(
                     f"{policy!r} has {self._busy} worker threads busy, {self._abandoned} of them with calls that "
-                    f"outran their time limit (at most {self.limit} and {self.max_abandoned}); wait for them to end",
+                    f"outran their time limit (at most {limit} and {max_abandoned}); wait for them to end",
                     policy=policy,
                     strategy=self.strategy,
                 )
