@@ -1,7 +1,7 @@
 """`resilient-agents health URL`: ask a service how it is, for containers without curl.
 
 Exit status, as Docker's HEALTHCHECK reads it: 0 it is well enough (degraded included), 1 it is not or does not answer;
-2 wrong use.
+2 wrong use. No redirect is followed.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import math
+import queue
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +22,7 @@ __all__ = ["add_to"]
 OK, UNHEALTHY, WRONG = 0, 1, 2
 
 LARGEST = 1_000_000  # bytes of a report that are read
+LONGEST = 86_400.0  # seconds to wait
 
 
 def add_to(commands: Any) -> None:
@@ -32,7 +34,7 @@ def add_to(commands: Any) -> None:
     )
     health.add_argument("url", metavar="URL", help="such as localhost:8000/readyz; without a path /health is asked")
     health.add_argument(
-        "--timeout", type=_seconds, default=5.0, metavar="S", help="seconds to wait for an answer (default 5)"
+        "--timeout", type=_seconds, default=5.0, metavar="S", help="seconds to wait for the whole answer (default 5)"
     )
     health.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     health.set_defaults(run=_health)
@@ -40,8 +42,8 @@ def add_to(commands: Any) -> None:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {LONGEST:.0f}, got {text}")
     return value
 
 
@@ -49,13 +51,16 @@ def _health(arguments: argparse.Namespace) -> int:
     url = _address(arguments.url)
     if url is None:
         return _complain(f"{arguments.url!r} is not an http or https URL", WRONG)
+    if "@" in urllib.parse.urlsplit(url).netloc:  # and it is not repeated: logs keep what a probe says
+        return _complain("the URL of a health endpoint takes no user name or password", WRONG)
     try:
         status, body = _ask(url, arguments.timeout)
     except (OSError, http.client.HTTPException) as error:  # URLError and time limits are OSErrors
         reason = getattr(error, "reason", None) or error
         return _complain(f"{url} does not answer: {reason or type(error).__name__}", UNHEALTHY)
     if not arguments.quiet:
-        print("\n".join(_lines(status, body)))
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print("\n".join(_lines(status, body)).encode(encoding, "replace").decode(encoding))
     return OK if status == 200 else UNHEALTHY
 
 
@@ -65,14 +70,45 @@ def _address(text: str) -> str | None:
         parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             return None
+        parts.hostname.encode("idna")  # as the lookup of its address will
     except ValueError:
+        return None
+    rest = parts.path + parts.query
+    if not (rest.isascii() and rest.isprintable()) or " " in parts.netloc + rest:
         return None
     return urllib.parse.urlunsplit(parts if parts.path not in ("", "/") else parts._replace(path="/health"))
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the answer: what stands elsewhere, a login page perhaps, is not how the service is."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
+        return None
+
+
 def _ask(url: str, timeout: float) -> tuple[int, bytes]:
-    """Status and body. Proxies are left aside: the question is about the service, not the way to it."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """Status and body, all of it within `timeout`: a socket's own limit begins anew with each byte, and a name's lookup
+    has none. Proxies are left aside: the question is about the service, not the way to it."""
+    answers: queue.SimpleQueue[tuple[int, bytes] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_exchange(url, timeout))
+        except Exception as error:  # for the thread that waits
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError("timed out") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _exchange(url: str, timeout: float) -> tuple[int, bytes]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
     request = urllib.request.Request(url, headers={"Accept": "application/health+json, application/json;q=0.9"})
     try:
         with opener.open(request, timeout=timeout) as response:
@@ -93,7 +129,7 @@ def _lines(status: int, body: bytes) -> list[str]:
             critical = " (critical)" if check.get("critical") else ""
             message = f": {check['message']}" if check.get("message") else ""
             lines.append(f"  {check.get('status', '?'):<10} {name}{critical}{message}")
-    except (ValueError, AttributeError, TypeError):  # not ours: only its status means something
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not ours: only its status means something
         return [f"HTTP {status}"]
     return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 

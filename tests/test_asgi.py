@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -17,7 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from resilient_agents import (
     Bulkhead,
@@ -190,10 +191,19 @@ async def test_other_paths_and_methods(h: Harness) -> None:
 
 @pytest.mark.parametrize(
     ("path", "root_path"),
-    [("/internal/health", "/internal"), ("/health", "/internal"), ("/health", ""), ("/a/b/health", "/a/b/")],
+    [
+        ("/internal/health", "/internal"),
+        ("/health", "/internal"),
+        ("/health", ""),
+        ("/a/b/health", "/a/b/"),
+        ("/internal/health", "/proxy/internal"),
+        ("/health/health", "/proxy/health"),
+        ("/health", "/proxy/health"),
+    ],
 )
 async def test_where_it_is_mounted(h: Harness, path: str, root_path: str) -> None:
-    """Frameworks differ in whether the path still holds what the app is mounted at."""
+    """Frameworks differ in whether the path still holds what the app is mounted at; a proxy may have cut off the rest
+    of the root path."""
     assert (await ask(health_app(Service().monitor), path, root_path=root_path)).status == 200
 
 
@@ -211,6 +221,13 @@ async def test_a_websocket_is_closed(h: Harness) -> None:
     assert sent == [{"type": "websocket.close", "code": 1000}]
     with pytest.raises(ValueError, match="got 'other'"):
         await health_app(Service().monitor)({"type": "other"}, receive, send)
+
+
+async def test_a_root_path_is_not_guessed(h: Harness) -> None:
+    """What stands before a path that is served must be where the app is mounted."""
+    app = health_app(Service().monitor)
+    for path, root_path in (("/internal/health", ""), ("/al/health", "/internal"), ("/internal/health", "/al")):
+        assert (await ask(app, path, root_path=root_path)).status == 404
 
 
 async def test_served_by_itself_it_runs_the_monitor(h: Harness) -> None:
@@ -267,7 +284,53 @@ def test_other_errors_are_not_ours() -> None:
         drive(rejected_handler(None, TimeoutError()))
 
 
-def failing_routes() -> tuple[Any, Any]:
+@pytest.mark.parametrize(
+    ("errors", "status", "retry_after"),
+    [
+        ([CircuitOpenError("shorter", retry_after=2), Rejected("m", retry_after=7)], 503, "7"),
+        ([PolicyTimeoutError("shorter"), Rejected("m")], 503, "1"),
+        ([ExceptionGroup("", [DeadlineExceeded("m")]), PolicyTimeoutError("other")], 504, None),
+    ],
+)
+def test_a_group_of_such_errors_is_one_problem(errors: list[Exception], status: int, retry_after: str | None) -> None:
+    """A task group wraps what its tasks raise. The longest wait counts, and a refusal before a time limit."""
+    answer = answers.problem(ExceptionGroup("", errors), messages=True)
+    assert answer is not None
+    assert (answer.status, dict(answer.headers).get("retry-after")) == (status, retry_after)
+    assert json.loads(answer.body)["detail"] == "m"
+
+
+def test_a_group_with_any_other_error_is_not_ours() -> None:
+    """Its handler lets it through as it is."""
+    group = ExceptionGroup("", [Rejected("m"), ExceptionGroup("", [ValueError()])])
+    assert answers.problem(group) is None
+    with pytest.raises(ExceptionGroup) as caught:
+        drive(exception_handlers()[ExceptionGroup](None, group))
+    assert caught.value is group
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(Rejected("m"), "Service Unavailable"), (DeadlineExceeded("m"), "Gateway Timeout")]
+)
+def test_a_websocket_is_told_to_come_again(error: Exception, reason: str) -> None:
+    """It cannot be given a response: it is closed, before or after it was accepted."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def failing(websocket: Any) -> None:
+        raise error
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    app = Starlette(routes=[WebSocketRoute("/ws", failing)], exception_handlers=exception_handlers())
+    asyncio.run(app({"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1013, "reason": reason}]
+
+
+def failing_routes() -> list[Any]:
     breaker = CircuitBreaker(reset_timeout=60)
     breaker.open()
     guarded, limited = Policy(breaker, name="secret-name"), Policy(Timeout(0.001))
@@ -280,32 +343,33 @@ def failing_routes() -> tuple[Any, Any]:
         await limited.acall(anyio.sleep, 60)
         raise AssertionError
 
-    return rejected, late
+    async def grouped(request: Request) -> JSONResponse:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rejected, request)
+            tasks.start_soon(anyio.sleep, 60)
+        raise AssertionError
+
+    return [Route("/rejected", rejected), Route("/late", late), Route("/grouped", grouped)]
 
 
 def starlette_app(monitor: HealthMonitor, **options: Any) -> Any:
-    rejected, late = failing_routes()
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[None]:
         async with monitor:
             yield
 
-    routes = [Route("/rejected", rejected), Route("/late", late), Mount("/internal", health_app(monitor))]
+    routes = [*failing_routes(), Mount("/internal", health_app(monitor))]
     return Starlette(routes=routes, exception_handlers=exception_handlers(**options), lifespan=lifespan)
 
 
 def fastapi_app(monitor: HealthMonitor, **options: Any) -> Any:
-    rejected, late = failing_routes()
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[None]:
         async with monitor:
             yield
 
     app = fastapi.FastAPI(exception_handlers=exception_handlers(**options), lifespan=lifespan)
-    app.add_route("/rejected", rejected)
-    app.add_route("/late", late)
+    app.router.routes.extend(failing_routes())
     app.mount("/internal", health_app(monitor))
     return app
 
@@ -338,10 +402,12 @@ def test_in_a_framework_behind_uvicorn(build: Any) -> None:
         assert service.monitor.running
         assert client.get("/internal/health").headers["content-type"] == "application/health+json"
         assert client.get("/internal/nothing").status_code == 404
-        rejected, late = client.get("/rejected"), client.get("/late")
-    assert (rejected.status_code, rejected.headers["content-type"]) == (503, "application/problem+json")
-    assert 55 <= int(rejected.headers["retry-after"]) <= 60
-    assert "secret" not in rejected.text
+        rejections = client.get("/rejected"), client.get("/grouped")
+        late = client.get("/late")
+    for rejected in rejections:
+        assert (rejected.status_code, rejected.headers["content-type"]) == (503, "application/problem+json")
+        assert 55 <= int(rejected.headers["retry-after"]) <= 60
+        assert "secret" not in rejected.text
     assert (late.status_code, late.headers["content-type"]) == (504, "application/problem+json")
     assert not service.monitor.running
 

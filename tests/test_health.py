@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import multiprocessing
 import os
 import pickle
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, Rejected, Retry, events
@@ -25,6 +28,9 @@ from resilient_agents.health import (
     open_circuits,
     require_healthy,
     saturated_bulkheads,
+)
+from resilient_agents.health import (
+    entry as entry_module,
 )
 from resilient_agents.health import (
     monitor as monitor_module,
@@ -233,6 +239,68 @@ async def test_a_timeout_error_of_the_check_is_its_own(h: Harness) -> None:
     assert only(monitor)["message"] == "TimeoutError"
 
 
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), asyncio.CancelledError(), BaseExceptionGroup("", [SystemExit(3)])], ids=repr
+)
+async def test_nothing_that_an_async_check_raises_ends_the_monitor(h: Harness, error: BaseException) -> None:
+    """A CancelledError of something that the check awaited is its failure, and so is any other."""
+    odd, fine = Counting(error), Counting()
+    monitor = bare(HealthCheck("odd", odd, interval=10), HealthCheck("fine", fine, interval=10))
+    async with monitor:
+        await anyio.sleep(25)
+        assert monitor.running
+    assert (len(odd.calls), len(fine.calls)) == (3, 3)
+    assert monitor.statuses() == {"odd": UNHEALTHY, "fine": HEALTHY}
+    assert monitor.report()["checks"]["odd"]["message"] == type(error).__name__
+
+
+def test_a_native_cancellation_is_no_answer(published: Events) -> None:
+    """A program that ends cancels what runs, as asyncio does: no check of it failed."""
+    slow = Counting(takes=1000)
+    monitor = bare(HealthCheck("db", slow))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(monitor.run()))
+        await anyio.wait_all_tasks_blocked()
+
+    asyncio.run(main())
+    assert slow.cancelled == 1
+    assert monitor.history("db") == ()
+    assert published == []
+    assert not monitor.running
+
+
+class Stubborn(Counting):
+    """A check that ignores its cancellation until it is through."""
+
+    async def __call__(self) -> Any:
+        with anyio.CancelScope(shield=True):
+            return await super().__call__()
+
+
+async def test_a_check_that_ignores_its_cancellation_is_unhealthy(h: Harness, published: Events) -> None:
+    """From its timeout on, while it still runs, and when it has answered: an answer that comes late is none."""
+    stubborn = Stubborn(takes=20)
+    monitor = bare(HealthCheck("db", stubborn, timeout=3, interval=10), HealthCheck("fine", Counting(), interval=5))
+    async with monitor:
+        await anyio.sleep(2)
+        assert monitor.statuses()["db"] is UNKNOWN
+        await anyio.sleep(2)
+        check = monitor.report()["checks"]["db"]
+        assert (check["status"], check["message"]) == ("unhealthy", "no answer within 3 s")
+        assert check["duration"] == pytest.approx(4)
+        assert check["last_check"] is not None
+        assert monitor.history("db") == ()
+        await anyio.sleep(17)
+        (result,) = monitor.history("db")
+        assert (result.status, result.duration) == (UNHEALTHY, pytest.approx(20))
+    changes = [
+        (event.previous, event.status) for event in published.of(events.HealthChecked) if event.health_check == "db"
+    ]
+    assert changes[0] == ("unknown", "unhealthy")
+
+
 async def test_a_result_grows_old(h: Harness) -> None:
     """A monitor that has stopped does not show yesterday's weather for ever."""
     monitor = bare(HealthCheck("db", Counting(), interval=10, timeout=5, critical=True))
@@ -313,6 +381,38 @@ async def test_stop_ends_run(h: Harness) -> None:
     assert not monitor.running
     assert await monitor.arefresh()
     assert only(monitor)["status"] == "healthy", "what was cut off runs again"
+
+
+async def test_it_starts_again_right_after_stop(h: Harness) -> None:
+    """Also while a check of before is still being cancelled: it goes on to its end, and is not run twice at a time."""
+    stubborn, fine = Stubborn(takes=20), Counting()
+    monitor = bare(HealthCheck("stubborn", stubborn, interval=10), HealthCheck("fine", fine, interval=10))
+    start = round(h.now())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitor.run)
+        await anyio.sleep(5)
+        monitor.stop()
+        assert not monitor.running
+        tasks.start_soon(monitor.run)
+        await anyio.sleep(10)
+        assert monitor.running
+        assert fine.calls == [start, start + 10]
+        assert stubborn.calls == [start]
+        await anyio.sleep(20)
+        assert stubborn.calls == [start, start + 30], "the next beat after its end"
+        monitor.stop()
+
+
+async def test_blocks_do_not_overlap(h: Harness) -> None:
+    """A block whose monitor was stopped has still to end before the next one."""
+    monitor = bare(HealthCheck("db", Counting()))
+    async with monitor:
+        monitor.stop()
+        with pytest.raises(RuntimeError, match="was stopped in an `async with` that goes on"):
+            async with monitor:
+                pass
+    async with monitor:
+        assert monitor.running
 
 
 async def test_it_runs_once_at_a_time(h: Harness) -> None:
@@ -399,6 +499,27 @@ async def test_a_refresh_that_is_cancelled_is_made_up_for(h: Harness) -> None:
     assert (await monitor.arefresh())["overall_status"] == "healthy"
 
 
+async def test_a_refresh_takes_over_what_was_cut_off(h: Harness) -> None:
+    """Who waited for the check of a probe that hung up gets an answer all the same, and still from one run."""
+    slow = Counting(takes=5)
+    monitor = bare(HealthCheck("db", slow, critical=True))
+    reports: list[str] = []
+
+    async def hang_up() -> None:
+        with anyio.move_on_after(2):
+            await monitor.arefresh()
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        reports.append((await monitor.arefresh())["overall_status"])
+
+    async with anyio.create_task_group() as tasks:
+        for caller in (hang_up, ask, ask):
+            tasks.start_soon(caller)
+    assert reports == ["healthy"] * 2
+    assert len(slow.calls) == 2
+
+
 # ---------------------------------------------------------------------------------------------------------- sync checks
 
 
@@ -435,6 +556,18 @@ async def test_refresh_is_refused_on_an_event_loop(h: Harness) -> None:
     """It would block the loop; the error names the remedy."""
     with pytest.raises(RuntimeError, match="await monitor.arefresh()"):
         bare(HealthCheck("db", Counting())).refresh()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_refresh_in_a_thread_of_an_event_loop(backend: str) -> None:
+    """A thread that was given the loop's context is no event loop: its `refresh` is not refused."""
+    context: list[contextvars.Context] = []
+
+    async def main() -> None:
+        context.append(contextvars.copy_context())
+
+    anyio.run(main, backend=backend)
+    assert context[0].run(bare(HealthCheck("db", Counting())).refresh)["overall_status"] == "healthy"
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(), asyncio.CancelledError()])
@@ -489,7 +622,7 @@ def test_hung_checks_starve_nobody(go: threading.Event) -> None:
         assert threading.active_count() - before <= 1 + 2 + 6
     assert statuses.pop("fine") is HEALTHY
     assert set(statuses.values()) == {UNHEALTHY}
-    assert messages == {"has been running for 0 s and does not end"}
+    assert all(re.fullmatch(r"has been running for \d+ s and does not end", message) for message in messages)
     assert hung == [1] * 6
 
 
@@ -534,8 +667,28 @@ def test_a_late_coroutine_is_dropped_quietly(go: threading.Event) -> None:
     returned.set()
 
 
-def test_no_more_than_workers_run_at_a_time(go: threading.Event) -> None:
+@pytest.mark.parametrize("place", [0.001, WAIT])
+def test_slow_checks_starve_nobody(go: threading.Event, monkeypatch: pytest.MonkeyPatch, place: float) -> None:
+    """A check keeps its place for a moment only, or for as long as its thread works: others need not wait until those
+    that hang have run out of time."""
+    monkeypatch.setattr(entry_module, "PLACE", place)
+
+    async def hanging() -> bool:
+        return await anyio.to_thread.run_sync(go.wait, WAIT)
+
+    hang: Any = (lambda: hanging()) if place == WAIT else (lambda: go.wait(WAIT))
+    slow = [HealthCheck(f"slow {n}", hang, timeout=WAIT) for n in range(6)]
+    monitor = bare(*slow, HealthCheck("fine", lambda: True, timeout=WAIT, interval=0.01), workers=2)
+    with monitor:
+        until(lambda: len(monitor.history("fine")) >= 3)
+        assert set(monitor.statuses().values()) == {HEALTHY, UNKNOWN}
+        go.set()
+        until(lambda: set(monitor.statuses().values()) == {HEALTHY})
+
+
+def test_no_more_than_workers_run_at_a_time(go: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sync checks wait for a place, and the wait is not their own time."""
+    monkeypatch.setattr(entry_module, "PLACE", WAIT)
     busy: list[int] = []
 
     async def when_all_others_began() -> bool:
@@ -586,8 +739,10 @@ def test_a_check_may_stop_its_monitor() -> None:
 
     monitor.add(HealthCheck("last", check))
     monitor.start()
-    until(lambda: not monitor.running)
+    until(lambda: bool(monitor.history("last")))
     assert [result.status for result in monitor.history("last")] == [HEALTHY]
+    until(lambda: not any(thread.name == "resilient-agents-health" for thread in threading.enumerate()))
+    assert not monitor.running
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -605,6 +760,28 @@ def test_a_thread_that_cannot_start_its_loop_is_not_waited_for(monkeypatch: pyte
         assert not monitor.running
     with monitor:
         until(lambda: monitor.statuses()["db"] is HEALTHY)
+
+
+def test_stop_while_another_thread_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the decision to start and the start of the thread, `stop` waits for both, and nothing runs on."""
+    monitor = bare(HealthCheck("db", lambda: True))
+    stopped: list[bool] = []
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            other.start()
+            until(lambda: not monitor.running or not other.is_alive())
+            super().start()
+
+    other = threading.Thread(target=lambda: (monitor.stop(), stopped.append(True)))
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor_module.threading, "Thread", Late)
+        patch.setattr(monitor_module, "STOPPING_TAKES", WAIT)
+        monitor.start()
+    other.join(WAIT)
+    assert stopped == [True]
+    assert not any(thread.name == "resilient-agents-health" for thread in threading.enumerate())
+    assert not monitor.running
 
 
 def test_many_threads_refresh() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import os
 import signal
 import socket
@@ -17,22 +19,22 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers import service
+from tests.servers import SLOTS
 
 ROOT = Path(__file__).resolve().parents[1]
-WAIT = 20.0  # seconds for anything; nothing takes nearly as long
+WAIT = 60.0  # seconds for anything; nothing takes nearly as long
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers fork"),
-    pytest.mark.skipif(
-        not os.environ.get("RESILIENT_AGENTS_TEST_SERVERS"),
-        reason="half a minute of real servers: set RESILIENT_AGENTS_TEST_SERVERS=1 to run them",
-    ),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers fork")
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed")
 
 
 @contextlib.contextmanager
-def process(*command: str, log: Path, pass_fds: tuple[int, ...] = (), **env: str) -> Generator[None, None, None]:
+def process(
+    *command: str, log: Path, pass_fds: tuple[int, ...] = (), stop: signal.Signals = signal.SIGTERM, **env: str
+) -> Generator[None, None, None]:
     """A server with all its workers, from start to stop. What it says is shown when the test fails."""
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -51,30 +53,29 @@ def process(*command: str, log: Path, pass_fds: tuple[int, ...] = (), **env: str
         print(log.read_text(errors="replace"))  # noqa: T201 - pytest shows it with the failure
         raise
     finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
+        server.send_signal(stop)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(WAIT)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
-        server.wait(20)
+        server.wait(WAIT)
 
 
 @contextlib.contextmanager
 def web(*command: str, tmp_path: Path, **env: str) -> Generator[Callable[[str], httpx.Response], None, None]:
     """A web server on a free port, and a way to ask it: each time over a new connection, so any worker may answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-        def ask(path: str) -> httpx.Response:
-            # The port listens before the server is there: the first answer waits for it.
-            return httpx.get(address + path, timeout=WAIT, trust_env=False)
-
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
         number = listener.fileno()
         full = [part.replace("FD", str(number)) for part in command]
-        with process(*full, log=tmp_path / "log", pass_fds=(number,), **env):
-            yield ask
+        stack.enter_context(process(*full, log=tmp_path / "log", pass_fds=(number,), **env))
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+            timeout=WAIT,  # the port listens before the server is there: the first answer waits for it
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+        yield stack.enter_context(client).get
 
 
 def from_each(ask: Callable[[], dict[str, Any]], workers: int) -> dict[int, dict[str, Any]]:
@@ -117,7 +118,7 @@ def holds_for_each_worker(
     assert sorted(said["circuit"] for said in states.values()) == ["closed", "open"]
 
 
-SERVERS = {
+SERVERS: dict[str, list[str]] = {
     "uvicorn": ["uvicorn", "tests.servers.asgi_app:application", "--fd", "FD", "--workers", "2"],
     "gunicorn-asgi": ["gunicorn", "tests.servers.asgi_app:application", "-b", "fd://FD", "-w", "2", "-k", "asgi"],
     "gunicorn-sync": ["gunicorn", "tests.servers.wsgi_app:application", "-b", "fd://FD", "-w", "2"],
@@ -128,7 +129,7 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(SERVERS[name][0])) for name in SERVERS])
 def test_several_workers(name: str, tmp_path: Path) -> None:
     """Under uvicorn (spawned), and gunicorn with preload (forked from a parent that holds every lock)."""
     forked = SERVERS[name][0] == "gunicorn"
@@ -146,6 +147,7 @@ def test_several_workers(name: str, tmp_path: Path) -> None:
         assert {ask("/livez").status_code for _ in range(8)} == {200}
 
 
+@needs("gunicorn")
 def test_a_threaded_sync_application(tmp_path: Path) -> None:
     """One worker with threads, as Django is often run: they share one limit, and refusals are 503."""
     command = ["gunicorn", "tests.servers.wsgi_app:application", "-b", "fd://FD", "-w", "1", "-k", "gthread"]
@@ -158,7 +160,7 @@ def test_a_threaded_sync_application(tmp_path: Path) -> None:
         for thread in threads:
             thread.join(WAIT)
         assert len(peaks) == 6
-        assert max(peaks) == service.SLOTS
+        assert max(peaks) == SLOTS
         ask("/trip")
         refused = ask("/work")
         assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
@@ -167,20 +169,19 @@ def test_a_threaded_sync_application(tmp_path: Path) -> None:
         assert (ask("/readyz").status_code, ask("/livez").status_code) == (503, 200)
 
 
-def test_celery_prefork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs("celery")
+def test_celery_prefork(tmp_path: Path) -> None:
     """Two pool processes, forked from a parent that holds every lock; each starts its own monitor."""
-    monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
-    monkeypatch.delitem(sys.modules, "tests.servers.celery_app", raising=False)
-    from tests.servers.celery_app import configured
-
-    celery = configured(tmp_path)
-
-    def run(task: str) -> Any:
-        return celery.send_task(task).get(timeout=WAIT, interval=0.02)
+    from tests.servers.broker import Client
 
     command = [
         *["celery", "-A", "tests.servers.celery_app", "worker", "-P", "prefork", "-c", "2", "--loglevel", "WARNING"],
         *["--without-gossip", "--without-mingle", "--without-heartbeat"],
     ]
-    with process(*command, log=tmp_path / "log", BUSY_PARENT="1", CELERY_FOLDER=str(tmp_path)):
+    # Killed in the end: its own orderly shutdown takes it five seconds, whatever runs in it.
+    with (
+        contextlib.closing(Client(tmp_path)) as client,
+        process(*command, log=tmp_path / "log", stop=signal.SIGKILL, BUSY_PARENT="1", CELERY_FOLDER=str(tmp_path)),
+    ):
+        run = functools.partial(client.run, seconds=WAIT)
         holds_for_each_worker(lambda: run("state"), lambda: run("work"), lambda: run("trip"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -22,11 +24,12 @@ from resilient_agents.health.report import CheckReport
 __all__ = ["Entry", "Room"]
 
 PATIENCE: Final = 2.0  # intervals without a result, after which the last one says nothing any more
+PLACE: Final = 0.25  # seconds that a sync check keeps its place: others do not wait for a slow one to be a hung one
 
 
 class Room:
-    """Where one session runs its sync checks: `slots` (of the session's own event loop) bounds how many do so within
-    their time limit; one that outran it has given its slot back, and keeps no more than the one thread it hangs in."""
+    """Where one session runs its sync checks: `slots` (of the session's own event loop) bounds how many do so; one that
+    takes longer than `PLACE` has given its slot back, and keeps no more than the one thread that it runs in."""
 
     __slots__ = ("show_errors", "slots", "workers")
 
@@ -39,10 +42,11 @@ class Room:
 class Entry:
     """The state of one check. `session` is whoever runs it now: it is claimed and released under the monitor's lock.
 
-    `due` and `known_at`: moments of the monotonic clock. `hung`: the thread of an earlier run that has not ended.
+    `due` and `known_at`: moments of the monotonic clock. `running`: when the run that goes on began, by both clocks.
+    `hung`: the thread of an earlier run that has not ended.
     """
 
-    __slots__ = ("check", "due", "hung", "known_at", "results", "session", "waiting")
+    __slots__ = ("check", "due", "hung", "known_at", "results", "running", "session", "waiting")
 
     def __init__(self, check: HealthCheck, history: int) -> None:
         self.check = check
@@ -51,12 +55,16 @@ class Entry:
         self.known_at = 0.0
         self.session: object | None = None
         self.waiting: list[Waiter] = []
+        self.running: tuple[datetime, float] | None = None
         self.hung: tuple[Worker, float] | None = None
 
     @property
     def last(self) -> CheckResult | None:
-        """The last result, unless it is too old to mean anything."""
-        age = clock.monotonic() - self.known_at
+        """The last result, unless it is too old to mean anything; that of a run which ignores that its time is up."""
+        now, running = clock.monotonic(), self.running
+        if running is not None and now - running[1] > self.check.timeout:
+            return CheckResult(*self._no_answer(), running[0], now - running[1])
+        age = now - self.known_at
         return self.newest if age <= PATIENCE * self.check.interval + self.check.timeout else None
 
     @property
@@ -75,14 +83,15 @@ class Entry:
     def report(self) -> CheckReport:
         """What is known of the check, as plain data."""
         last, newest = self.last, self.newest
-        if newest is None:
-            return _report(HealthStatus.UNKNOWN, None, "has not run yet", None, self.check)
-        if last is None:
+        if last is not None:
+            return _report(last.status, last.at, last.message, last.duration, self.check)
+        if newest is not None:
             return _report(HealthStatus.UNKNOWN, newest.at, "has not run for too long", newest.duration, self.check)
-        return _report(last.status, last.at, last.message, last.duration, self.check)
+        return _report(HealthStatus.UNKNOWN, None, "has not run yet", None, self.check)
 
     async def perform(self, room: Room) -> None:
-        """Run the check once and keep what came of it. Raises nothing but cancellation, and then keeps nothing."""
+        """Run the check once and keep what came of it. Raises nothing but cancellation and interrupts, and then keeps
+        nothing."""
         check = self.check
         if self.hung is not None and not self.hung[0].done:
             at, began = datetime.now(UTC), clock.monotonic()
@@ -94,32 +103,51 @@ class Entry:
         if declares(inspect.iscoroutinefunction, check.check):
             await self._timed(check.check, room)
         else:
-            async with room.slots:  # waiting for it is not the check's own time
-                await self._timed(partial(self._in_thread, room), room)
+            with ExitStack() as place:
+                await room.slots.acquire()  # waiting for it is not the check's own time
+                place.callback(room.slots.release)
+                await self._timed(partial(self._in_thread, room, place), room)
 
     async def _timed(self, run: Callable[[], Any], room: Room) -> None:
-        at, began = datetime.now(UTC), clock.monotonic()
-        verdict: Verdict = (HealthStatus.UNHEALTHY, f"no answer within {self.check.timeout:g} s")
+        at, began = self.running = datetime.now(UTC), clock.monotonic()
+        answer: Verdict | None = None
         try:
             with anyio.move_on_after(self.check.timeout):
-                verdict = judge(await run())
-        except Exception as error:  # the check's own
+                answer = judge(await run())
+        except BaseException as error:  # a SystemExit too: no check ends the monitor
+            if _from_outside(error):
+                raise
             verdict = failed(error, show=room.show_errors)
+        else:
+            late = clock.monotonic() - began > self.check.timeout  # the check may have ignored that it was cancelled
+            verdict = self._no_answer() if answer is None or late else answer
+        finally:
+            self.running = None
         self._keep(verdict, at, clock.monotonic() - began)
 
-    async def _in_thread(self, room: Room) -> Any:
+    async def _in_thread(self, room: Room, place: ExitStack) -> Any:
         worker = room.workers.start(partial(_answer, self.check, room.show_errors), "health")
         began = clock.monotonic()
-        waiter = ASYNC.waiter()
-        worker.on_done(waiter.wake)
         try:
-            await waiter.wait(None)
-        finally:
+            for patience in (PLACE, None):
+                waiter = ASYNC.waiter()
+                worker.on_done(waiter.wake)
+                if await waiter.wait(patience):
+                    break
+                place.close()
+        except BaseException:
             if not worker.done:
                 self.hung = (worker, began)
-                worker.on_done(partial(_drop, worker))
+            worker.on_done(partial(_drop, worker))
+            raise
         answer = worker.take()
-        return await answer if is_awaitable(answer) else answer
+        if not is_awaitable(answer):
+            return answer
+        place.close()  # the rest is done on the event loop
+        return await answer
+
+    def _no_answer(self) -> Verdict:
+        return HealthStatus.UNHEALTHY, f"no answer within {self.check.timeout:g} s"
 
     def _keep(self, verdict: Verdict, at: datetime, duration: float) -> None:
         status, message = verdict
@@ -137,6 +165,16 @@ def _answer(check: HealthCheck, show_errors: bool) -> Any:
         return check.check()
     except BaseException as error:  # a SystemExit too: it would only end this thread
         return failed(error, show=show_errors)
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Is it no doing of the check's own: an interrupt, or the cancellation of whoever runs it?"""
+    kinds: tuple[type[BaseException], ...] = (KeyboardInterrupt, GeneratorExit)
+    cancelled = anyio.get_cancelled_exc_class()
+    task = asyncio.current_task() if cancelled is asyncio.CancelledError else None
+    if task is None or task.cancelling():  # else the check awaited something that was cancelled
+        kinds += (cancelled,)
+    return isinstance(error, kinds) or (isinstance(error, BaseExceptionGroup) and error.subgroup(kinds) is not None)
 
 
 def _drop(worker: Worker) -> None:

@@ -6,6 +6,7 @@ its own for blocking programs. A monitor that is not running is refreshed when s
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
 import sys
@@ -55,9 +56,9 @@ class HealthMonitor:
     It is told of checks by `checks` and `add`. Unless `builtin=False`, it also looks at the circuit breakers and
     bulkheads of this process; what is wrong with them degrades, and only those named in `critical` can make the
     service unhealthy. `history`: results kept of each check (default 50). `workers`: sync checks that run at a time
-    (default 8), in daemon threads; a check that hangs keeps its one thread, and neither a place among these nor a
-    second thread. `show_errors=True` puts the messages of exceptions that checks raise into the report, which otherwise
-    names only their types.
+    (default 8), in daemon threads; one that takes longer than 0.25 s, or hangs, keeps its one thread, and neither a
+    place among these nor a second thread. `show_errors=True` puts the messages of exceptions that checks raise into
+    the report, which otherwise names only their types.
 
     Run it with `async with monitor`, `task_group.start_soon(monitor.run)`, or, in a blocking program, `with monitor`
     or `monitor.start()`. Where it does not run, `refresh` and `arefresh` run what is due. A forked child starts with a
@@ -194,6 +195,8 @@ class HealthMonitor:
         await self._run(self._begin())
 
     async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise RuntimeError("this health monitor runs already, or was stopped in an `async with` that goes on")
         session = self._begin()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -230,16 +233,20 @@ class HealthMonitor:
     def stop(self) -> None:
         """Stop running, from any thread and however it was started; does nothing if it does not run.
 
-        Waits for the monitor's own thread, if it has one, but not for sync checks that run: those are left behind.
+        Waits for the monitor's own thread, if it has one, at most 5 s: an async check may ignore its cancellation. Sync
+        checks that run are not waited for. The monitor may be started again at once.
         """
-        session = self._session
+        with self._lock:
+            session, self._session = self._session, None
         if session is None:
             return
         session.stopping = True
         session.wake()
         thread = session.thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(STOPPING_TAKES)
+            session.began.wait(STOPPING_TAKES)  # who started it may be about to start the thread
+            if session.thread is not None:
+                thread.join(STOPPING_TAKES)
 
     def _start(self, session: _Session) -> None:
         session.thread = threading.Thread(
@@ -248,6 +255,7 @@ class HealthMonitor:
         try:
             session.thread.start()
         except BaseException:
+            session.thread = None
             self._end(session)
             raise
         # The loop's first turn imports modules. A process that forked meanwhile would hand down their import locks.
@@ -306,9 +314,9 @@ class HealthMonitor:
                     for entry in claimed:
                         tasks.start_soon(self._perform, entry, room, session)
                     for entry in others:
-                        tasks.start_soon(self._wait_for, entry)
+                        tasks.start_soon(self._share, entry, room, session)
             finally:
-                self._release(session, claimed, again=True)
+                self._release(session, self._entries.values(), again=True)
         return self.report()
 
     def refresh(self) -> HealthReport:
@@ -317,26 +325,34 @@ class HealthMonitor:
             return self.report()
         if on_event_loop():
             raise RuntimeError("refresh() would block the event loop of this thread; use `await monitor.arefresh()`")
-        return anyio.run(self.arefresh)
+        # In a context of its own: one that was copied into this thread may say that an event loop runs here.
+        return contextvars.Context().run(anyio.run, self.arefresh)
 
-    async def _wait_for(self, entry: Entry) -> None:
-        waiter = ASYNC.waiter()
-        with self._lock:
-            if entry.session is None:
+    async def _share(self, entry: Entry, room: Room, session: _Session) -> None:
+        """Wait for whoever runs this check; run it here if that run was cut off."""
+        while True:
+            waiter = ASYNC.waiter()
+            with self._lock:
+                if self._claim(session, [entry]):
+                    break
+                if entry.session is None:
+                    return
+                entry.waiting.append(waiter)
+            if not await waiter.wait(entry.check.timeout):
                 return
-            entry.waiting.append(waiter)
-        await waiter.wait(entry.check.timeout)
+        await self._perform(entry, room, session)
 
     # -------------------------------------------------------------------------------------------------------- one check
 
     def _room(self) -> Room:
         return Room(self._workers, self._limit, show_errors=self._show_errors)
 
-    def _claim(self, session: _Session) -> list[Entry]:
-        """The checks that are due and that nobody runs: they are this session's now."""
+    def _claim(self, session: _Session, among: Iterable[Entry] | None = None) -> list[Entry]:
+        """The checks that are due and that nobody runs, of all or of those `among`: they are this session's now."""
         with self._lock:
             now = clock.monotonic()
-            due = [entry for entry in self._entries.values() if entry.session is None and entry.due <= now]
+            entries = self._entries.values() if among is None else among
+            due = [entry for entry in entries if entry.session is None and entry.due <= now]
             for entry in due:
                 entry.session = session
                 entry.due = now + entry.check.interval

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -43,9 +44,14 @@ class Answer:
     body: bytes
 
     @property
+    def phrase(self) -> str:
+        """What the status means."""
+        return HTTPStatus(self.status).phrase
+
+    @property
     def line(self) -> str:
         """The status with its phrase."""
-        return f"{self.status} {HTTPStatus(self.status).phrase}"
+        return f"{self.status} {self.phrase}"
 
 
 def live() -> Answer:
@@ -70,15 +76,32 @@ def problem(error: BaseException, *, messages: bool = False) -> Answer | None:
     """The answer to an error of a policy, None for any other: 503 with Retry-After where a call was rejected, 504 where
     a time limit or deadline ended it (RFC 9457).
 
+    An exception group is one of these if all its leaves are: 503 with the longest wait if any was rejected, else 504.
     `messages=True` puts the error's message, which names the policy and the reason, into `detail`.
     """
-    if isinstance(error, Rejected):
-        wait = error.retry_after
-        seconds = SOONEST if wait is None or not math.isfinite(wait) else min(max(SOONEST, math.ceil(wait)), LATEST)
-        return _problem(503, str(error) if messages else None, ("retry-after", str(seconds)))
-    if isinstance(error, PolicyTimeoutError):
-        return _problem(504, str(error) if messages else None)
-    return None
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, Rejected | PolicyTimeoutError) for leaf in leaves):
+        return None
+    rejected = [leaf for leaf in leaves if isinstance(leaf, Rejected)]
+    if not rejected:
+        return _problem(504, str(leaves[0]) if messages else None)
+    last = max(rejected, key=_wait)
+    return _problem(503, str(last) if messages else None, ("retry-after", str(_wait(last))))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _wait(rejected: Rejected) -> int:
+    seconds = rejected.retry_after
+    if seconds is None or not math.isfinite(seconds):
+        return SOONEST
+    return min(max(SOONEST, math.ceil(seconds)), LATEST)
 
 
 def not_found() -> Answer:

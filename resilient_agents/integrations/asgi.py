@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.health import HealthMonitor, get_health_monitor
 from resilient_agents.integrations import answers
 
-__all__ = ["Response", "exception_handlers", "health_app", "policy_timeout_handler", "rejected_handler"]
+__all__ = [
+    "Response",
+    "exception_handlers",
+    "group_handler",
+    "health_app",
+    "policy_timeout_handler",
+    "rejected_handler",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,14 +33,21 @@ Handler = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 """Starlette's types ask a handler for a response of its own class, its code for any ASGI app: hence Any."""
 
 
+TRY_AGAIN_LATER: Final = 1013  # of a websocket (IANA's registry of close codes)
+
+
 class Response:
-    """An answer as an ASGI app, which is what Starlette and FastAPI take from an exception handler."""
+    """An answer as an ASGI app, which is what Starlette and FastAPI take from an exception handler. A websocket, which
+    can be given none, is closed."""
 
     def __init__(self, answer: answers.Answer) -> None:
         self.answer = answer
         self.status_code = answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": self.answer.phrase})
+            return
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.answer.headers]
         await send({"type": "http.response.start", "status": self.answer.status, "headers": headers})
         body = b"" if scope.get("method") == "HEAD" else self.answer.body
@@ -77,10 +91,14 @@ async def _answer(monitor: HealthMonitor, scope: Scope, *, details: bool) -> ans
 
 
 def _path(scope: Scope) -> str:
-    """The path below the one at which the app is mounted; servers and frameworks differ in whether `path` holds it."""
+    """The path below the one at which the app is mounted. Servers and frameworks differ in whether `path` still holds
+    all of `root_path`, none of it, or only its end: where the app is mounted, without what a proxy has cut off."""
     path: str = scope["path"]
     root = str(scope.get("root_path", "")).rstrip("/")
-    return (path.removeprefix(root) if path.startswith(root + "/") else path).rstrip("/")
+    for start, character in enumerate(root):
+        if character == "/" and path.startswith(root[start:] + "/"):
+            return path[len(root) - start :].rstrip("/")
+    return path.rstrip("/")
 
 
 async def _lifespan(monitor: HealthMonitor, receive: Receive, send: Send) -> None:
@@ -103,22 +121,34 @@ async def policy_timeout_handler(request: Any, error: Any) -> Any:
     return _handled(error, messages=False)
 
 
-def exception_handlers(*, messages: bool = False) -> dict[Any, Handler]:
-    """The two handlers by the error each is for: `Starlette(exception_handlers=exception_handlers())`, or FastAPI.
+async def group_handler(request: Any, error: Any) -> Any:
+    """503 or 504 for an exception group of nothing but these errors, as a task group raises it; any other goes on."""
+    return _handled(error, messages=False)
 
-    `messages=True` puts the error's message into `detail`; it names the policy and the reason.
+
+def exception_handlers(*, messages: bool = False) -> dict[Any, Handler]:
+    """The handlers by the error each is for: `Starlette(exception_handlers=exception_handlers())`, or FastAPI.
+
+    They answer for what endpoints and dependencies raise; what a middleware raises, no handler of these frameworks
+    sees. `messages=True` puts the error's message into `detail`; it names the policy and the reason.
     """
 
     async def with_message(request: Any, error: Any) -> Any:
         return _handled(error, messages=True)
 
     if messages:
-        return {Rejected: with_message, PolicyTimeoutError: with_message}
-    return {Rejected: rejected_handler, PolicyTimeoutError: policy_timeout_handler}
+        return dict.fromkeys((Rejected, PolicyTimeoutError, ExceptionGroup), with_message)
+    return {
+        Rejected: rejected_handler,
+        PolicyTimeoutError: policy_timeout_handler,
+        ExceptionGroup: group_handler,
+    }
 
 
 def _handled(error: Any, *, messages: bool) -> Response:
     answer = answers.problem(error, messages=messages)
-    if answer is None:
-        raise TypeError(f"this handler is for Rejected and PolicyTimeoutError, got {type(error).__name__}") from error
-    return Response(answer)
+    if answer is not None:
+        return Response(answer)
+    if isinstance(error, ExceptionGroup):
+        raise error
+    raise TypeError(f"this handler is for Rejected and PolicyTimeoutError, got {type(error).__name__}") from error

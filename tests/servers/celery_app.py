@@ -1,4 +1,4 @@
-"""A Celery application with its broker and results in a folder."""
+"""A Celery application."""
 
 from __future__ import annotations
 
@@ -6,33 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from celery.signals import worker_process_init
 
-from tests.servers import service
+from tests.servers import broker, service
 
-
-def configured(folder: Path) -> Celery:
-    for name in ("queue", "processed", "control", "results"):
-        (folder / name).mkdir(exist_ok=True)
-    celery = Celery("tests", broker="filesystem://", backend=f"file://{folder / 'results'}")
-    celery.conf.update(
-        broker_transport_options={
-            "data_folder_in": str(folder / "queue"),
-            "data_folder_out": str(folder / "queue"),
-            "processed_folder": str(folder / "processed"),
-            "control_folder": str(folder / "control"),
-            "store_processed": False,
-            "polling_interval": 0.05,
-        },
-        worker_prefetch_multiplier=1,
-        broker_connection_retry_on_startup=False,
-        worker_hijack_root_logger=False,
-    )
-    return celery
-
-
-app = configured(Path(os.environ["CELERY_FOLDER"]))
+app = broker.worker(Path(os.environ["CELERY_FOLDER"]))
 
 if "BUSY_PARENT" in os.environ:
     service.be_a_busy_parent()

@@ -6,6 +6,7 @@ hang. The state of a process is told by `state`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from typing import Any
@@ -14,9 +15,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, Retry, Timeout, telemetry
-from resilient_agents.health import HealthCheck, HealthMonitor
-
-SLOTS = 2
+from resilient_agents.health import HealthCheck, HealthMonitor, open_circuits
+from tests.servers import SLOTS
 
 breaker = CircuitBreaker("upstream", reset_timeout=3600)
 bulkhead = Bulkhead(SLOTS)
@@ -29,7 +29,13 @@ def check() -> tuple[bool, str]:
     return True, f"pid {os.getpid()}"
 
 
-monitor = HealthMonitor([HealthCheck("db", check, interval=0.05, critical=True)], critical=["upstream"])
+monitor = HealthMonitor(
+    [
+        HealthCheck("db", check, interval=0.05, critical=True),
+        dataclasses.replace(open_circuits(critical=["upstream"]), interval=0.05),
+    ],
+    builtin=False,
+)
 
 _held = threading.Event()
 
@@ -52,7 +58,8 @@ def be_a_busy_parent() -> None:
     """Run the monitor, take a slot and hold all locks: none of it may reach a worker."""
     monitor.start()
     threading.Thread(target=_hold_all_locks, daemon=True).start()
-    _held.wait()
+    if not _held.wait(30):
+        raise RuntimeError("the locks are not held")
 
 
 _metrics: dict[int, InMemoryMetricReader] = {}

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from resilient_agents.integrations.wsgi import health_app, problem
-from tests.servers import service
+from tests.servers import SLOTS, service
 
 Reply = tuple[str, list[tuple[str, str]], bytes]
 
 if "BUSY_PARENT" in os.environ:
     service.be_a_busy_parent()
 
-both = threading.Barrier(service.SLOTS, timeout=30)
+both = threading.Barrier(SLOTS, timeout=30)
 peak = 0
 
 
