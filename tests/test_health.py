@@ -899,6 +899,15 @@ def test_a_shadow_circuit_says_nothing(alone: dict[str, list[Any]]) -> None:
     assert refreshed(HealthMonitor(critical=["only-watching"])).overall_status is HEALTHY
 
 
+def test_a_shadow_bulkhead_says_nothing(alone: dict[str, list[Any]]) -> None:
+    """It refuses nothing, however many are inside."""
+    bulkhead = Bulkhead(1, queue=0, shadow=True)
+    alone["bulkhead"].append(bulkhead)
+    monitor = HealthMonitor()
+    status = Policy(bulkhead).call(lambda: refreshed(monitor).overall_status)
+    assert status is HEALTHY
+
+
 def test_a_message_names_a_few(alone: dict[str, list[Any]]) -> None:
     """A breaker for each of a thousand hosts does not make a report of a thousand lines."""
     alone["circuit_breaker"] += [CircuitBreaker(f"host {n}") for n in range(8)]

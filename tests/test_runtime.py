@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import anyio
 import pytest
 
+from resilient_agents.adapters.permit_pool import running_trio
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed
 from resilient_agents.core.clock import clock
 from resilient_agents.core.runtime import (
@@ -28,6 +31,13 @@ from resilient_agents.deadline import Deadline, current, enter, leave
 from tests.conftest import Harness, run_on
 
 LOOPS = ["asyncio", "trio"]
+
+
+def test_a_trio_that_is_being_imported_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports trio, the module is there and its parts are not yet."""
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    assert not on_event_loop()
+    assert running_trio() is None
 
 
 def runtime_of(h: Harness) -> Runtime:

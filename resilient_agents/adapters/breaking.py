@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from resilient_agents import events
 from resilient_agents.adapters.circuit import (
     Circuit,
+    Closed,
     Era,
     Probing,
     Refused,
@@ -38,12 +39,11 @@ class Breaking(ABC):
     _when: When | None = None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        circuit = self._circuit
-        era, tally = circuit.era, circuit.tally
+        era = self._circuit.era
         probing: Probing | None = None
         started: float | None = None
         waited = 0.0
-        if tally.measures or not era.idle:
+        if era.timed:
             if not era.closed:
                 era = self._admit(call, era)
                 probing = begin_probe(era)
@@ -63,8 +63,8 @@ class Breaking(ABC):
                 self._interrupted(call, era, _taken(call, started, waited))
         if started is None and era.idle and call.closers is None and call.permits is None:
             # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
-            if not next(tally.ticks) & SKIPS:
-                tally.measures = True
+            if not next(era.ticks) & SKIPS:  # type: ignore[union-attr]  # only a closed era is idle
+                era.timed = True  # type: ignore[misc]
         else:
             self._succeeded(call, era, result, _taken(call, started, waited))
         return result
@@ -104,11 +104,10 @@ class Breaking(ABC):
         if call.closers is not None:  # how long its consumer takes is not the dependency's affair
             call.closers.append(partial(self._closed, call, era, seconds))
             return
-        if era.idle and call.permits is None:
-            tally = self._circuit.tally
+        if isinstance(era, Closed) and era.idle and call.permits is None:
             if seconds is not None:
-                tally.measured(clock.monotonic(), seconds, failed=False)
-            next(tally.ticks)
+                era.timed = self._circuit.tally.timed(clock.monotonic(), seconds, failed=False)
+            next(era.ticks)
             return
         when = self._when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out

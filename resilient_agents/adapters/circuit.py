@@ -23,7 +23,7 @@ import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.sliding_window import Window
-from resilient_agents.adapters.tally import BreakerTally, Verdict, rates_and_durations
+from resilient_agents.adapters.tally import BreakerTally, Ticks, Verdict, rates_and_durations
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Audience, Call
 from resilient_agents.core.clock import clock
@@ -44,15 +44,18 @@ __all__ = [
 
 
 class Closed:
-    """Calls flow. `idle`: a success changes nothing, so there is nothing to record."""
+    """Calls flow. `idle`: a success changes nothing, so all there is to record is a tick. `timed`: is the next call to
+    be timed?"""
 
-    __slots__ = ("failing", "idle", "window")
+    __slots__ = ("failing", "idle", "ticks", "timed", "window")
     closed: Final = True
     name: Final = "closed"
 
-    def __init__(self, window: Window | None, *, idle: bool) -> None:
+    def __init__(self, window: Window | None, ticks: Ticks, *, idle: bool) -> None:
         self.window = window
+        self.ticks = ticks
         self.idle = idle
+        self.timed = True
         self.failing = False
 
 
@@ -62,6 +65,7 @@ class Open:
     __slots__ = ("reason", "until")
     closed: Final = False
     idle: Final = False
+    timed: Final = True
     name: Final = "open"
 
     def __init__(self, until: float, reason: str) -> None:
@@ -76,6 +80,7 @@ class HalfOpen:
     __slots__ = ("permits",)
     closed: Final = False
     idle: Final = False
+    timed: Final = True
     name: Final = "half-open"
 
     def __init__(self) -> None:
@@ -186,7 +191,8 @@ class Circuit:
     def _new_era(self, state: str) -> Era:
         if state == "closed":
             self._openings = 0
-            return Closed(self._new_window() if self._new_window is not None else None, idle=self._idle)
+            window = self._new_window() if self._new_window is not None else None
+            return Closed(window, self.tally.ticks, idle=self._idle)
         if state == "half-open":
             return HalfOpen()
         reason, self._reason = self._reason, ""
@@ -246,7 +252,7 @@ class Circuit:
             ended = clock.monotonic()
             self.tally.record(verdict, failure)
             if seconds is not None and verdict != "neutral":
-                self.tally.measured(ended, seconds, failed=verdict == "failure")
+                self.tally.timed(ended, seconds, failed=verdict == "failure")
             probed = call.permits is not None and id(self) in call.permits
             if call.permits is not None:
                 era = call.permits.pop(id(self), era)
@@ -366,7 +372,7 @@ class Circuit:
 
     def reset_metrics(self) -> None:
         with self._lock:
-            self.tally = BreakerTally()
+            self.tally.reset()
 
     def deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far, each once and in order; called after every step that may have changed the state.
@@ -400,7 +406,7 @@ class Circuit:
         """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
         vars(self.breaker)["_lock"] = self._lock = threading.RLock()
         self._telling = threading.Lock()
-        self.tally = BreakerTally()
+        self.tally.reset()
         if isinstance(self.era, HalfOpen):
             self.era.permits.clear()
 

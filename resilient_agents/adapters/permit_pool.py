@@ -30,8 +30,8 @@ running_loop = _get_running_loop
 
 def running_trio() -> Any:
     """The module `trio` if it runs in this thread, or None."""
-    trio = sys.modules.get("trio")
-    if trio is None:
+    trio: Any = sys.modules.get("trio")
+    if not hasattr(trio, "lowlevel"):  # or not yet, while another thread is importing it
         return None
     try:
         trio.lowlevel.current_trio_token()

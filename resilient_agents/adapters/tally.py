@@ -57,10 +57,8 @@ class Ticks(_Count):
 class BreakerTally:
     """Outcomes of the calls through one circuit, under the lock of that circuit.
 
-    Without it, a call that succeeds in a healthy circuit takes a tick, and `measured` may be called.
+    Without it, a call that succeeds in a healthy circuit takes a tick, and `timed` may be called.
 
-    `measures`: is the next call to be timed? Reading the clock costs more than all else here, so beyond 1,000 calls a
-    second only one in 32 is.
     `durations`: of the newest outcomes that were timed, the neutral ones apart: when it ended, how long it took
     (monotonic seconds), and whether it failed. `recent`: of the newest failures, when (Unix time), kind and status.
     """
@@ -71,7 +69,6 @@ class BreakerTally:
         "_neutral",
         "_successes",
         "durations",
-        "measures",
         "recent",
         "rejections",
         "ticks",
@@ -80,18 +77,25 @@ class BreakerTally:
 
     def __init__(self) -> None:
         self.ticks = Ticks()
-        self.measures = True
-        self._busy = False
         self.durations: deque[tuple[float, float, bool]] = deque(maxlen=DURATIONS)
         self.recent: deque[tuple[float, str, int | None]] = deque(maxlen=RECENT_FAILURES)
-        self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
+        self.reset()
 
-    def measured(self, ended: float, seconds: float, *, failed: bool) -> None:
+    def reset(self) -> None:
+        self.ticks.reset()
+        self.durations.clear()
+        self.recent.clear()
+        self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
+        self._busy = False
+
+    def timed(self, ended: float, seconds: float, *, failed: bool) -> bool:
+        """Is the next call to be timed, too? Reading the clock costs more than all else here, so beyond 1,000 calls a
+        second only one in 32 is."""
         durations = self.durations
         durations.append((ended, seconds, failed))
         sparse = 1 + SKIPS if self._busy else 1
         self._busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
-        self.measures = not self._busy
+        return not self._busy
 
     def record(self, verdict: Verdict, failure: Failure | None) -> None:
         """One more outcome; `failure` says what kind of failure it was."""

@@ -105,10 +105,11 @@ def on_event_loop() -> bool:
 
 def _on_trio() -> bool:
     trio = sys.modules.get("trio")
-    if trio is None:
+    lowlevel = getattr(trio, "lowlevel", None)  # not there yet while another thread is importing it
+    if lowlevel is None:
         return False
     try:
-        trio.lowlevel.current_trio_token()
+        lowlevel.current_trio_token()
     except RuntimeError:
         return False
     return True

@@ -36,7 +36,7 @@ def open_circuits(*, critical: Iterable[str] = ()) -> HealthCheck:
 
 def saturated_bulkheads(*, critical: Iterable[str] = ()) -> HealthCheck:
     """Degraded while all slots of a bulkhead are taken and calls wait or are refused; unhealthy while one of a name in
-    `critical` refuses."""
+    `critical` refuses. Bulkheads that only watch (`shadow=True`) are left out."""
     return _check("bulkheads", "bulkhead", critical, _bulkhead, "slots are free where calls need them")
 
 
@@ -65,6 +65,8 @@ def _circuit(breaker: Any) -> tuple[str, HealthStatus] | None:
 
 
 def _bulkhead(bulkhead: Any) -> tuple[str, HealthStatus] | None:
+    if bulkhead.shadow:
+        return None
     queued: int = bulkhead.queued
     refuses = bulkhead.queue is not None and queued >= bulkhead.queue
     if bulkhead.in_use < bulkhead.limit or not (queued or refuses):
