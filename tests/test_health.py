@@ -921,6 +921,8 @@ def test_a_message_names_a_few(alone: dict[str, list[Any]]) -> None:
 class Slots:
     """What a bulkhead shows of itself."""
 
+    shadow = False
+
     def __init__(self, in_use: int, queued: int, queue: int | None, name: str | None = "pool") -> None:
         self.limit = 2
         self.in_use, self.queued, self.queue, self.name = in_use, queued, queue, name
