@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import types
+from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
@@ -35,6 +36,14 @@ OUTCOMES = {
     "neutral": Limited,
     "cancelled": asyncio.CancelledError,
 }
+VERDICTS = {
+    "success": "successes",
+    "alive": "successes",
+    "failure": "failures",
+    "neutral": "neutral",
+    "cancelled": "neutral",
+}
+COUNTS = (*VERDICTS.values(), "rejections", "transitions")
 
 
 @types.coroutine
@@ -66,12 +75,14 @@ class BreakerModel(RuleBasedStateMachine):
         self.state, self.era, self.failed, self.good, self.until = "closed", 0, 0, 0, 0.0
         self.leases: dict[int, float] = {}
         self.started = 0
+        self.counted: Counter[str] = Counter()
 
     def teardown(self) -> None:
         if hasattr(self, "before"):
             clock.monotonic, clock.sleep = self.before
 
     def enter(self, state: str) -> None:
+        self.counted["transitions"] += state != self.state
         self.state, self.era, self.failed, self.good = state, self.era + 1, 0, 0
         self.leases = {}
         if state == "open":
@@ -90,6 +101,7 @@ class BreakerModel(RuleBasedStateMachine):
         if not admitted:
             with pytest.raises(CircuitOpenError):
                 context.run(call.send, None)
+            self.counted["rejections"] += 1
             return None
         assert context.run(call.send, None) == "running"
         self.started += 1
@@ -108,14 +120,15 @@ class BreakerModel(RuleBasedStateMachine):
                 context.run(chain.throw, asyncio.CancelledError())
             else:
                 context.run(chain.send, None if error is None else error())
-        held = self.leases.pop(number, None) is not None
+        self.leases.pop(number, None)
+        self.counted[VERDICTS[outcome]] += 1
         if era != self.era or outcome in ("neutral", "cancelled"):
             return
         if self.state == "closed":
             self.failed = self.failed + 1 if outcome == "failure" else 0
             if self.failed >= self.failures:
                 self.enter("open")
-        elif self.state == "half-open" and held:
+        elif self.state == "half-open":
             self.good += outcome != "failure"
             if outcome == "failure":
                 self.enter("open")
@@ -131,11 +144,19 @@ class BreakerModel(RuleBasedStateMachine):
         {"open": self.breaker.open, "closed": self.breaker.close, "half-open": self.breaker.half_open}[state]()
         self.enter(state)
 
+    @rule()
+    def count_anew(self) -> None:
+        self.breaker.reset_metrics()
+        self.counted = Counter()
+
     @invariant()
     def agree(self) -> None:
         if hasattr(self, "breaker"):
             expected = "half-open" if self.state == "open" and self.time.now >= self.until else self.state
             assert self.breaker.state == expected
+            found = self.breaker.metrics()
+            assert {name: found[name] for name in COUNTS} == {name: self.counted[name] for name in COUNTS}
+            assert found["calls"] == sum(self.counted[name] for name in set(VERDICTS.values()))
 
 
 TestBreakerModel = BreakerModel.TestCase
