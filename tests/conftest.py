@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
@@ -149,6 +150,14 @@ def run_on(runtime: str, scenario: Callable[[], Any]) -> Any:
 @pytest.fixture(params=RUNTIMES)
 def h(request: pytest.FixtureRequest) -> Harness:
     return Harness(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_collections() -> None:
+    """What is there when a module's tests begin stays to the end, mostly: let no garbage collection, of which tests ask
+    for many, look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
