@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -212,6 +213,27 @@ async def test_a_busy_breaker_times_one_call_in_32_and_counts_all(h: Harness) ->
     for _ in range(101):
         await h.call(policy, h.sleep, 1)
     assert breaker.metrics()["average_duration"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("options", [{}, {"slow_call": 99}])
+async def test_a_sample_has_its_share_of_failures(h: Harness, options: dict[str, Any]) -> None:
+    """Whether a call is timed does not depend on how it ends, nor on how the one before it did."""
+    breaker = CircuitBreaker(failures=10**6, window_calls=500, minimum_calls=10**6, **options)
+    policy = Policy(breaker)
+    draw = random.Random(5)
+
+    async def work() -> None:
+        if draw.random() < 0.3:
+            raise ConnectionError
+
+    for _ in range(1_000):
+        await h.call(policy, fine)
+    for _ in range(600 * 32):
+        with contextlib.suppress(ConnectionError):
+            await h.call(policy, work)
+    sample = breaker._circuit.tally.within(0, 500)
+    assert sum(failed for _, failed in sample) / 500 == pytest.approx(0.3, abs=0.06)
+    assert breaker._circuit.tally.busy
 
 
 async def test_metrics_can_be_reset(h: Harness) -> None:

@@ -169,8 +169,8 @@ class Breaking(ABC):
         - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
           `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
           tell them from. A stream takes as long as its first item. They look at the newest 1,000 calls that were timed
-          and were not neutral; where there are more than 1,000 a second, one in 32 is timed. A breaker that decides by
-          a rate times all, and its own `failure_rate` looks at all.
+          and were not neutral; where there are more than 1,000 a second, one in 32 is timed. The `failure_rate` and the
+          `slow_rate` of a breaker with a window are those that it decides by, of all calls in it.
         - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
           `probes` are out.
         - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.

@@ -251,8 +251,8 @@ class Circuit:
         with self._lock:
             ended = clock.monotonic()
             self.tally.record(verdict, failure)
-            if seconds is not None and verdict != "neutral":
-                self.tally.timed(ended, seconds, failed=verdict == "failure")
+            if verdict != "neutral":
+                self._time(era, ended, seconds, failed=verdict == "failure")
             probed = call.permits is not None and id(self) in call.permits
             if call.permits is not None:
                 era = call.permits.pop(id(self), era)
@@ -278,6 +278,17 @@ class Circuit:
                 if reason is not None:
                     self._reason = reason
                     self.breaker.open()
+
+    def _time(self, era: Era, ended: float, seconds: float | None, *, failed: bool) -> None:
+        """Keep how long a call took; where the circuit is busy, of one in many."""
+        tally = self.tally
+        if not isinstance(era, Closed) or era.window is not None:  # all of its calls are timed
+            if seconds is not None and (not tally.busy or tally.one_in_many()):
+                tally.timed(ended, seconds, failed=failed)
+        elif seconds is not None:
+            era.timed = tally.timed(ended, seconds, failed=failed)
+        elif tally.one_in_many():
+            era.timed = True
 
     def _tell_breaker(self, *, failed: bool, error: Exception | None) -> None:
         if not failed:
@@ -357,6 +368,8 @@ class Circuit:
                 window.age(now)
                 if window.calls:  # what it decides by, which may be more than the tally keeps
                     figures["failure_rate"] = window.failures / window.calls
+                    if slow_call is not None:
+                        figures["slow_rate"] = window.slow / window.calls
             return {
                 "state": "half-open" if aged else era.name,
                 **self.tally.counts(),

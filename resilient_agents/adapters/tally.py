@@ -59,15 +59,17 @@ class BreakerTally:
 
     Without it, a call that succeeds in a healthy circuit takes a tick, and `timed` may be called.
 
+    `busy`: there are more than 1,000 calls a second, of which only one in 32 is to be timed, because reading the clock
+    costs more than all else here. Whether it is a call's turn must not depend on how that call ends.
     `durations`: of the newest outcomes that were timed, the neutral ones apart: when it ended, how long it took
     (monotonic seconds), and whether it failed. `recent`: of the newest failures, when (Unix time), kind and status.
     """
 
     __slots__ = (
-        "_busy",
         "_failures",
         "_neutral",
         "_successes",
+        "busy",
         "durations",
         "recent",
         "rejections",
@@ -86,16 +88,15 @@ class BreakerTally:
         self.durations.clear()
         self.recent.clear()
         self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
-        self._busy = False
+        self.busy = False
 
     def timed(self, ended: float, seconds: float, *, failed: bool) -> bool:
-        """Is the next call to be timed, too? Reading the clock costs more than all else here, so beyond 1,000 calls a
-        second only one in 32 is."""
+        """How long a call took. Is the next one to be timed, too?"""
         durations = self.durations
         durations.append((ended, seconds, failed))
-        sparse = 1 + SKIPS if self._busy else 1
-        self._busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
-        return not self._busy
+        sparse = 1 + SKIPS if self.busy else 1
+        self.busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
+        return not self.busy
 
     def record(self, verdict: Verdict, failure: Failure | None) -> None:
         """One more outcome; `failure` says what kind of failure it was."""
@@ -107,6 +108,10 @@ class BreakerTally:
             self._failures += 1
             kind, status = ("unknown", None) if failure is None else (failure.kind, failure.status)
             self.recent.append((time.time(), kind, status))
+
+    def one_in_many(self) -> bool:
+        """Of those recorded here, is it the turn of this one?"""
+        return not (self._successes + self._failures) & SKIPS
 
     def within(self, since: float, at_most: int | None) -> list[tuple[float, bool]]:
         """How long outcomes took and whether they failed: the last `at_most`, or all that ended after `since`."""
