@@ -30,33 +30,9 @@ from resilient_agents.errors import BulkheadFullError, DeadlineExceeded, PolicyT
 from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
 from tests.conftest import Events, Harness, run_on
+from tests.strategies import Again, Refuses, value
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
-
-
-class Again:
-    """Calls what is inside twice; a retry that does not care."""
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        try:
-            await proceed(call)
-        except Exception:
-            pass
-        return await proceed(call)
-
-
-class Refuses:
-    """Refuses calls that were made to wait inside it."""
-
-    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        return proceed(call)
-
-    def recheck(self, call: Call) -> None:
-        raise Rejected("changed my mind", policy=call.name, strategy="refuses")
-
-
-async def value(result: Any = "value") -> Any:
-    return result
 
 
 async def fails(error: BaseException) -> None:
