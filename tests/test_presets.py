@@ -27,7 +27,7 @@ def test_a_preset_builds_and_has_no_warnings(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_has_its_reason(name: str) -> None:
     """The page's table has each option of the preset with its value, and a reason."""
-    table = rows(section("presets.md", f"preset: {name}"))
+    table = rows(section(f"preset-{name}.md", f"preset: {name}"))
     assert [(option, value) for option, value, _ in table] == [
         (f"`{option}`", f"`{_spelled(value)}`") for option, value in flat(PRESETS[name])
     ]
