@@ -213,8 +213,7 @@ class TrafficModel(RuleBasedStateMachine):
             with pytest.raises(ConnectionError if outcome == "failure" else StopIteration):
                 stream.throw(ConnectionError() if outcome == "failure" else Finished())
         self.holding.discard(number)
-        held = self.probe is not None and self.probe[0] == number
-        if held:
+        if self.probe is not None and self.probe[0] == number:
             self.probe = None
         if era != self.era or outcome == "neutral":
             return
@@ -222,7 +221,7 @@ class TrafficModel(RuleBasedStateMachine):
             self.failed = self.failed + 1 if outcome == "failure" else 0
             if self.failed >= self.numbers["failures"]:
                 self.enter("open")
-        elif self.state == "half-open" and held:
+        elif self.state == "half-open":
             self.enter("open" if outcome == "failure" else "closed")
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 4.0, 5.0, 30.0]))
