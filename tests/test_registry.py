@@ -892,3 +892,10 @@ def test_one_policy_for_threads_and_loops() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         registry.policy("x")
+
+
+@pytest.mark.parametrize(("name", "policy", "error"), [("x", 5, TypeError), ("default", Policy(), ValueError)])
+def test_add_takes_a_policy_of_a_name_of_its_own(name: str, policy: Any, error: type[Exception]) -> None:
+    """`default` is the configuration's, for all other names."""
+    with pytest.raises(error):
+        Registry().add(name, policy)

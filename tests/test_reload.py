@@ -1077,3 +1077,48 @@ def test_without_a_configuration_there_is_nothing_to_reload() -> None:
     """The error says what to do."""
     with pytest.raises(RuntimeError, match="call configure"):
         Registry().reload()
+
+
+# ------------------------------------------------------------------------------------------ what a reload says it did
+
+
+def test_a_reload_tells_of_keyed_policies() -> None:
+    """Whoever reloads sees that the policies of all keys have changed."""
+    source: dict[str, Any] = {"policies": {"hosts": {"bulkhead": 20}}}
+    registry = Registry(source)
+    hosts = registry.keyed("hosts", key=lambda host: host)
+    hosts.call(len, "a")
+    source["policies"] = {"hosts": {"bulkhead": 2}}
+    assert registry.reload().policies == ("hosts",)
+    ((key, policy),) = hosts.items()
+    assert (key, [layer.limit for layer in policy.layers if isinstance(layer, Bulkhead)]) == ("a", [2])
+    assert registry.reload().policies == ()
+
+
+@pytest.mark.parametrize("left", [{"other": {"retry": 2}}, {}])
+def test_a_keyed_policy_that_is_gone_serves_new_keys_as_it_was(
+    left: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that lost a policy breaks no call, of no key, and says so once; coming back it counts again."""
+    source: dict[str, Any] = {"policies": {"hosts": {"bulkhead": 3}}}
+    registry = Registry(source)
+    hosts = registry.keyed("hosts", key=lambda host: host)
+    hosts.call(len, "a")
+    source["policies"] = left
+    assert registry.reload().removed == ("hosts",)
+    assert "no longer has hosts: kept as they were" in caplog.text
+    assert registry.missing() == ()
+    assert registry.reload().removed == ()
+    assert [layer.limit for layer in hosts.policy("b").layers if isinstance(layer, Bulkhead)] == [3]
+    source["policies"] = {"hosts": {"bulkhead": 4}}
+    assert registry.reload().policies == ("hosts",)
+    for key in ("a", "b", "c"):
+        assert [layer.limit for layer in hosts.policy(key).layers if isinstance(layer, Bulkhead)] == [4]
+
+
+def test_a_name_that_was_called_before_there_was_a_file_is_missed_all_the_same() -> None:
+    """It runs the default of no configuration, which nobody wanted."""
+    registry = Registry()
+    registry.late("serch")(len)("four")
+    registry.configure({"policies": {"search": {"retry": 2}}})
+    assert registry.missing() == ("serch",)

@@ -103,6 +103,12 @@ class Keyed:
                 self._make_room(key)
                 return entry.policy, entry.board()
 
+    def items(self) -> list[tuple[Hashable, Policy]]:
+        """The keys whose policies are kept, and these, for whoever wants to look at their numbers; the most recently
+        used one last."""
+        with self._lock:
+            return [(key, entry.policy) for key, entry in self._recent.items()]
+
     def __len__(self) -> int:
         """How many policies are kept."""
         return len(self._recent)

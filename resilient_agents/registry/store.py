@@ -36,7 +36,7 @@ Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Config"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a reload did to objects that exist: names of policies and "kind.name" of components.
+    """What a reload did to objects that exist: names of policies, keyed ones too, and "kind.name" of components.
 
     `removed`: policies that the configuration no longer has. They are in use, so they stay as they were.
     """
@@ -66,6 +66,8 @@ class Registry:
         self._components: dict[Key, Any] = {}
         self._options: dict[Key, Any] = {}
         self._keyed: weakref.WeakSet[Keyed] = weakref.WeakSet()
+        self._kept: dict[str, PolicySpec] = {}
+        """What the policies were that a configuration had and has no more."""
         self._added: set[str] = set()
         self._asked: dict[str, None] = {}
         self._loading = Lock()
@@ -121,6 +123,12 @@ class Registry:
         """Give a policy made in code a name. If the configuration has a policy of that name, this one becomes that.
         Raises ValueError if another one has the name already."""
         _check(name)
+        if not isinstance(policy, Policy):
+            raise TypeError(f"add takes a Policy, got {type(policy).__name__}")
+        if name == "default":
+            raise ValueError(
+                '"default" is the policy of a configuration that serves all other names: take another name'
+            )
         with self._lock:
             found = self._policies.get(name)
             if found is not None and found is not policy:
@@ -196,6 +204,7 @@ class Registry:
             self._components = {}
             self._options = {}
             self._added = set()
+            self._kept = {}
             self._asked = {}
             self._source = self._profile = None
             self._wanted = Wanted()
@@ -240,7 +249,7 @@ class Registry:
         """Names that `@resilient(name)` or `keyed(name)` asked for and that the configuration does not have."""
         if not self._wanted.policies or "default" in self._wanted.policies:
             return ()
-        known = self._wanted.policies.keys() | self._policies.keys()
+        known = self._wanted.policies.keys() | self._added | self._kept.keys()
         return tuple(sorted(name for name in list(self._asked) if name not in known))
 
     # looking around
@@ -306,12 +315,13 @@ class Registry:
         """A policy with stateful strategies of its own, for one key."""
         with self._lock:
             wanted = self._wanted
-            if not wanted.policies:
+            kept = self._kept.get(name)
+            if not wanted.policies and kept is None:
                 if name in self._added:
                     raise ValueError(f"{name!r} was made in code: give keyed() a function that makes a policy per key")
                 return Policy(Retry(3), CircuitBreaker(), name=name)
             draft = self._draft()
-            policy = Policy(*draft.copy(_written(name, wanted)), name=name)
+            policy = Policy(*draft.copy(kept or _written(name, wanted)), name=name)
             self._commit(draft)
             return policy
 
@@ -329,21 +339,28 @@ class Registry:
         for name, new in specs.items():
             if new is not None and new != self._spec(name, before):
                 policies[name] = Policy(*draft.strategies(new), name=name)
-        removed = [name for name, new in specs.items() if new is None and name in before.policies]
+        gone = [name for name, new in specs.items() if new is None and name in before.policies]
+        removed = {name: was for name in gone if (was := before.serving(name)) is not None}
         # From here on nothing can fail.
         unused = self._unused(before, wanted)
         self._commit(draft)
         for name, policy in policies.items():
             self._policies[name].become(policy)
         self._wanted = wanted
+        renewed: dict[str, None] = dict.fromkeys(policies)
         for keyed in list(self._keyed):
             name = keyed.name or ""
-            new = wanted.serving(name)
-            if new is not None and new != before.serving(name):
+            old, new = before.serving(name), wanted.serving(name)
+            if new is not None and new != old:
+                self._kept.pop(name, None)
                 keyed.renew()
+                renewed[name] = None
+            elif new is None and old is not None:
+                removed[name] = old
+        self._kept = {name: spec for name, spec in (self._kept | removed).items() if wanted.serving(name) is None}
         if removed:
             logger.warning("%s no longer has %s: kept as they were", wanted.source, ", ".join(removed))
-        return Changes(tuple(policies), tuple(changed), tuple(removed)), unused
+        return Changes(tuple(renewed), tuple(changed), tuple(removed)), unused
 
     def _unused(self, before: Wanted, wanted: Wanted) -> list[CircuitBreaker]:
         """The circuit breakers that policies in use had and do not have any more, and that code does not know."""
