@@ -83,6 +83,8 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     unknown = sorted(options.keys() - _BUILD.keys())
     if unknown or (strategies and options):
         reason = f"does not know {', '.join(unknown)}" if unknown else "takes strategies or options, not both"
+        if "circuit_breaker" in unknown:
+            reason += " (the circuit breaker is breaker=)"
         raise TypeError(f"resilient {reason}: {_FORMS}")
     if len(strategies) == 1 and isinstance(strategies[0], Policy | Keyed) and name is None:
         return strategies[0]

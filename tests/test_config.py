@@ -887,3 +887,21 @@ def test_toml_of_the_docs(block: Any) -> None:
     env = {"WORKERS": "4"}
     for profile in (None, *re.findall(r"^\[profiles\.(\w+)", block.source, re.MULTILINE)):
         assert loads(block.source, profile=profile, env=env).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs", "ours"),
+    [
+        ("circuit_breaker", "failure_threshold", "failures"),
+        ("circuit_breaker", "timeout_duration", "reset_timeout"),
+        ("circuit_breaker", "half_open_max_calls", "half_open_calls"),
+        ("retry", "max_attempts", "attempts"),
+        ("retry", "base_delay", "wait"),
+        ("bulkhead", "max_concurrent", "limit"),
+        ("bulkhead", "max_queue_size", "queue"),
+    ],
+)
+def test_the_names_of_others_lead_to_ours(kind: str, theirs: str, ours: str) -> None:
+    """Who comes from another library, or a pattern written by hand, is told what the option is called here."""
+    with pytest.raises(ConfigError, match=f"{theirs} .*did you mean '{ours}'"):
+        load({"policies": {"p": {kind: {theirs: 1}}}})

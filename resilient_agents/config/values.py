@@ -44,10 +44,37 @@ def parse_duration(text: str) -> float | None:
     return sum(amount / 1000 if unit == 0.001 else amount * unit for amount, unit in parts)
 
 
+_ELSEWHERE = {
+    "backoff": "wait",
+    "base_delay": "wait",
+    "breaker": "circuit_breaker",
+    "delay": "wait",
+    "failure_threshold": "failures",
+    "fail_max": "failures",
+    "half_open_max_calls": "half_open_calls",
+    "max_attempts": "attempts",
+    "max_calls": "limit",
+    "max_concurrent": "limit",
+    "max_concurrency": "limit",
+    "max_delay": "wait",
+    "max_queue_size": "queue",
+    "max_retries": "attempts",
+    "max_wait_duration": "max_wait",
+    "monitor_window": "window",
+    "recovery_timeout": "reset_timeout",
+    "stop_after_attempt": "attempts",
+    "success_threshold": "successes",
+    "timeout_duration": "reset_timeout",
+    "wait_duration": "reset_timeout",
+}
+"""What other libraries, and hand-written patterns, call the same thing."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """ "did you mean ...? Allowed: ..." for a word that is none of those allowed."""
     words = list(allowed)
-    close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    close = [known for known in words if known == _ELSEWHERE.get(word.lower())]
+    close = close or difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     close = close or [known for known in words if len(word) > 2 and known.startswith(word.lower())]
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Allowed: {', '.join(words) or 'nothing'}"
