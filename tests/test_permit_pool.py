@@ -469,6 +469,16 @@ class LikeANaivePool(RuleBasedStateMachine):
         if len(self.holders) >= self.limit:
             self.holders.append(self.pool.lend(None))
 
+    @rule()
+    def all_in_line_are_let_in(self) -> None:
+        self.pool.lend_to_all()
+        for ticket in self.line:
+            if ticket not in self.dead:
+                assert ticket.slot is not None
+                self.holders.append(ticket.slot)
+                self.peak = max(self.peak, len(self.holders))
+        self.line = []
+
     @rule(limit=st.integers(1, 4))
     def the_limit_changes(self, limit: int) -> None:
         self.limit = limit

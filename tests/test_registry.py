@@ -22,6 +22,7 @@ from resilient_agents import (
     RateLimit,
     RateLimitedError,
     Registry,
+    Rejected,
     Retry,
     Timeout,
     bulkhead,
@@ -38,6 +39,7 @@ from resilient_agents import (
 )
 from resilient_agents.config import loads
 from resilient_agents.core import live
+from resilient_agents.events import CallRejected
 from tests.conftest import Events, Harness, ManualClock
 
 SOURCE = {
@@ -899,3 +901,18 @@ def test_add_takes_a_policy_of_a_name_of_its_own(name: str, policy: Any, error: 
     """`default` is the configuration's, for all other names."""
     with pytest.raises(error):
         Registry().add(name, policy)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [({"bulkhead": {"limit": 1, "queue": 0}}, "bulkhead"), ({"rate_limit": {"rate": 1, "max_wait": 0}}, "rate_limit")],
+)
+def test_a_refusal_names_the_limit(options: dict[str, Any], kind: str) -> None:
+    """The event has the limit's own name, and so has the message."""
+    registry = Registry({"policies": {"search": options}})
+    policy, seen = registry.policy("search"), Events()
+    policy.observe(seen)
+    with pytest.raises(Rejected, match=f"the {kind.replace('_', ' ')} 'search'"):
+        policy.call(lambda: policy.call(int))
+    (event,) = seen.of(CallRejected)
+    assert (event.strategy, event.name) == (kind, "search")

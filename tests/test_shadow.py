@@ -4,11 +4,15 @@ tests/test_circuit_breaker.py."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resilient_agents import (
     Bulkhead,
@@ -20,8 +24,10 @@ from resilient_agents import (
     Timeout,
     deadline,
 )
+from resilient_agents.adapters.permit_pool import PermitPool
+from resilient_agents.core.clock import clock
 from resilient_agents.events import CallRejected, Waited
-from tests.conftest import Events, Harness, run_on
+from tests.conftest import Events, Harness, ManualClock, run_on
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -68,11 +74,88 @@ def test_a_shadow_bulkhead_lets_all_in_and_tells_whom_it_would_have_refused(
 
 
 def test_a_shadow_bulkhead_lets_a_call_in_that_would_wait_for_itself() -> None:
-    """What in earnest is refused because it would wait for itself runs, and counts as one that would have waited."""
+    """What in earnest is refused because it would wait for itself runs, and is reported as refused."""
     bulkhead = Bulkhead(1, shadow=True)
-    policy = Policy(bulkhead)
+    policy, events = watched(bulkhead)
     assert policy.call(lambda: policy.call(lambda: "inside")) == "inside"
-    assert (bulkhead.metrics()["waits"], bulkhead.in_use) == (1, 0)
+    found = bulkhead.metrics()
+    assert (found["calls"], found["rejections"], found["waits"], found["in_use"]) == (2, 1, 0, 0)
+    assert [event.shadow for event in events.of(CallRejected)] == [True]
+
+
+def test_a_shadow_bulkhead_tells_of_a_blocking_call_that_would_hold_up_an_event_loop() -> None:
+    """In earnest it is refused rather than wait on the loop's own thread."""
+    bulkhead = Bulkhead(1, shadow=True)
+    policy, events = watched(bulkhead)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, asyncio.sleep, 0)
+            await anyio.lowlevel.checkpoint()
+            assert bulkhead.in_use == 1
+            assert policy.call(lambda: "at once") == "at once"
+
+    asyncio.run(main())
+    assert [event.shadow for event in events.of(CallRejected)] == [True]
+    assert (bulkhead.metrics()["rejections"], bulkhead.metrics()["waits"]) == (1, 0)
+
+
+@LOOPS
+def test_those_in_line_are_let_in_when_a_bulkhead_goes_into_shadow(runtime: str) -> None:
+    """However many newcomers are let in beyond the limit meanwhile; and all slots come back."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    waited: list[float] = []
+
+    async def call() -> None:
+        began = anyio.current_time()
+        await policy.acall(fine)
+        waited.append(anyio.current_time() - began)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 100)
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(3):
+                group.start_soon(call)
+                await anyio.wait_all_tasks_blocked()
+            await anyio.sleep(7)
+            bulkhead.reconfigure(Bulkhead(1, shadow=True))
+            await anyio.wait_all_tasks_blocked()
+            assert waited == pytest.approx([7, 7, 7])
+            bulkhead.reconfigure(Bulkhead(1, queue=0))
+            with pytest.raises(BulkheadFullError):
+                await policy.acall(fine)
+
+    run_on(runtime, scenario)
+    found = bulkhead.metrics()
+    assert (found["in_use"], found["peak"], found["waits"], found["average_wait"]) == (0, 4, 3, pytest.approx(7))
+    with pytest.raises(BulkheadFullError):
+        policy.call(lambda: policy.call(int))
+
+
+def test_one_that_lines_up_while_its_bulkhead_goes_into_shadow_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had decided to wait before; nobody else would let it in."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    enqueue = PermitPool.enqueue
+
+    def late(pool: PermitPool, ticket: Any, at_most: int | None) -> bool:
+        bulkhead.reconfigure(Bulkhead(1, shadow=True))
+        return enqueue(pool, ticket, at_most)
+
+    monkeypatch.setattr(PermitPool, "enqueue", late)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, anyio.sleep, 100)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(1):
+                assert await policy.acall(fine) == "fine"
+            group.cancel_scope.cancel()
+
+    run_on("asyncio", scenario)
+    assert bulkhead.in_use == 0
 
 
 def test_slots_that_were_lent_come_back_under_threads() -> None:
@@ -92,6 +175,25 @@ def test_slots_that_were_lent_come_back_under_threads() -> None:
     assert inside == 3
     with pytest.raises(BulkheadFullError):
         policy.call(lambda: policy.call(lambda: policy.call(lambda: policy.call(int))))
+
+
+def test_no_slot_is_lost_or_won_while_shadow_goes_on_and_off() -> None:
+    """Threads go in and out, one toggles: afterwards there are as many slots as the limit says, and nobody waits."""
+    bulkhead = Bulkhead(2)
+    policy = Policy(bulkhead)
+    work = policy(lambda: None)
+    threads = [threading.Thread(target=lambda: [work() for _ in range(300)], daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    shadow = False
+    while any(thread.is_alive() for thread in threads):
+        shadow = not shadow
+        bulkhead.reconfigure(Bulkhead(2, shadow=shadow))
+    bulkhead.reconfigure(Bulkhead(2, queue=0))
+    assert (bulkhead.in_use, bulkhead.queued, bulkhead.metrics()["calls"]) == (0, 0, 1_800)
+    assert policy.call(lambda: policy.call(lambda: bulkhead.in_use)) == 2
+    with pytest.raises(BulkheadFullError):
+        policy.call(lambda: policy.call(lambda: policy.call(int)))
 
 
 @LOOPS
@@ -196,6 +298,119 @@ async def test_a_rate_limit_that_begins_to_act_forgives_what_it_let_through(h: H
     began = h.now()
     await h.call(policy, fine)
     assert h.now() - began == pytest.approx(1)
+
+
+async def test_what_is_forgiven_is_measured_by_the_limit_that_begins_to_act(h: Harness) -> None:
+    """Out of shadow and down to a smaller burst in one step, a call waits for one token of the new rate."""
+    limit = RateLimit(1_000, burst=1_000, shadow=True)
+    policy = Policy(limit)
+    for _ in range(3_000):
+        await h.call(policy, fine)
+    limit.reconfigure(RateLimit(1, burst=1))
+    began = h.now()
+    await h.call(policy, fine)
+    assert h.now() - began == pytest.approx(1)
+
+
+@LOOPS
+@pytest.mark.parametrize("max_wait", [None, 25])
+def test_those_in_line_start_when_a_rate_limit_goes_into_shadow(runtime: str, max_wait: float | None) -> None:
+    """At once, and whatever newcomers spend meanwhile; they count as calls that waited."""
+    limit = RateLimit(1, per=10, max_wait=max_wait)
+    policy = Policy(limit)
+    waited: list[float] = []
+
+    async def call() -> None:
+        began = anyio.current_time()
+        await policy.acall(fine)
+        waited.append(anyio.current_time() - began)
+
+    async def scenario() -> None:
+        await policy.acall(fine)
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(call)
+                await anyio.wait_all_tasks_blocked()
+            await anyio.sleep(3)
+            limit.reconfigure(RateLimit(1, per=10, max_wait=max_wait, shadow=True))
+            for _ in range(5):
+                await policy.acall(fine)
+            await anyio.wait_all_tasks_blocked()
+            assert waited == pytest.approx([3, 3])
+            assert limit.available == 0
+
+    run_on(runtime, scenario)
+    assert (limit.metrics()["calls"], limit.queued) == (8, 0)
+
+
+@pytest.mark.parametrize("max_wait", [None, 15])
+def test_a_thread_that_sleeps_for_its_turn_starts_when_it_wakes_in_shadow(
+    manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch, max_wait: float | None
+) -> None:
+    """It is not put off behind what others were let through meanwhile."""
+    limit = RateLimit(1, per=10, max_wait=max_wait)
+    policy = Policy(limit)
+    policy.call(int)
+
+    def sleep(seconds: float) -> None:
+        manual_clock.now += seconds
+        monkeypatch.undo()
+        limit.reconfigure(RateLimit(1, per=10, max_wait=max_wait, shadow=True))
+        for _ in range(5):
+            policy.call(int)
+
+    began = manual_clock.now
+    monkeypatch.setattr(clock, "sleep", sleep)
+    policy.call(int)
+    assert manual_clock.now - began == pytest.approx(10)
+    assert (limit.queued, limit.metrics()["calls"]) == (0, 7)
+
+
+@LOOPS
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_shadow_rate_limit_waits_and_refuses_on_paper_as_its_twin_does_in_earnest(
+    runtime: str, data: st.DataObject
+) -> None:
+    """Given the same arrivals they agree on each number and on each refusal."""
+    burst = data.draw(st.sampled_from([1, 2, 5.5]))
+    options: dict[str, Any] = {
+        "per": data.draw(st.sampled_from([1, 10])),
+        "burst": burst,
+        "max_wait": data.draw(st.sampled_from([None, 0, 3, 20])),
+        "cost": lambda cost: cost,
+    }
+    rate = data.draw(st.sampled_from([0.7, 1, 3]))
+    arrivals = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from([0, 0, 0.1, 1.7, 6]), st.sampled_from([0.5, 1, burst])), min_size=5, max_size=40
+        )
+    )
+    limits = RateLimit(rate, **options), RateLimit(rate, **options, shadow=True)
+    policies, seen = zip(*map(watched, limits), strict=True)
+
+    async def spend(cost: float) -> None:
+        pass
+
+    async def one(policy: Policy, cost: float) -> None:
+        with contextlib.suppress(RateLimitedError):
+            await policy.acall(spend, cost)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for pause, cost in arrivals:
+                await anyio.sleep(pause)
+                for policy in policies:
+                    group.start_soon(one, policy, cost)
+                await anyio.wait_all_tasks_blocked()
+
+    run_on(runtime, scenario)
+    earnest, shadow = (limit.metrics() for limit in limits)
+    assert shadow["calls"] == earnest["calls"] + earnest["rejections"] == len(arrivals)
+    assert (shadow["waits"], shadow["rejections"]) == (earnest["waits"], earnest["rejections"])
+    assert shadow["average_wait"] == pytest.approx(earnest["average_wait"])
+    told = [[event.retry_after for event in events.of(CallRejected)] for events in seen]
+    assert told[1] == pytest.approx(told[0])
 
 
 # ---------------------------------------------------------------------------------------------------------- all

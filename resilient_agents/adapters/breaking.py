@@ -16,7 +16,7 @@ from resilient_agents.adapters.circuit import (
     begin_probe,
     end_probe,
 )
-from resilient_agents.adapters.tally import SKIPS, Verdict
+from resilient_agents.adapters.tally import SPARSE, Verdict
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.clock import clock
@@ -63,7 +63,7 @@ class Breaking(ABC):
                 self._interrupted(call, era, _taken(call, started, waited))
         if started is None and era.idle and call.closers is None and call.permits is None:
             # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
-            if not next(era.ticks) & SKIPS:  # type: ignore[union-attr]  # only a closed era is idle
+            if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is idle
                 era.timed = True  # type: ignore[misc]
         else:
             self._succeeded(call, era, result, _taken(call, started, waited))
@@ -73,7 +73,11 @@ class Breaking(ABC):
         """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
         era = self._circuit.era
         if not era.closed and not self._shadow:
-            self._admit(call, era)
+            try:
+                self._admit(call, era)
+            except CircuitOpenError as refusal:
+                self._circuit.late.add(refusal)
+                raise
 
     def _admit(self, call: Call, seen: Era) -> Era:
         circuit = self._circuit
@@ -165,11 +169,12 @@ class Breaking(ABC):
 
         - `state`, and `retry_after`, the seconds until an open circuit is half-open (None when it is not open).
         - Since the breaker was made or `reset_metrics` called: the `calls` that ended, which are `successes`,
-          `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`.
+          `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`. A
+          call that queued inside and found the circuit open then is a rejection only.
         - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
           `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
           tell them from. A stream takes as long as its first item. They look at the newest 1,000 calls that were timed
-          and were not neutral; where there are more than 1,000 a second, one in 32 is timed. The `failure_rate` and the
+          and were not neutral; where there are more than 1,000 a second, one in 31 is timed. The `failure_rate` and the
           `slow_rate` of a breaker with a window are those that it decides by, of all calls in it.
         - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
           `probes` are out.

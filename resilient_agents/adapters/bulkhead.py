@@ -64,9 +64,9 @@ class Bulkhead:
             threads of the bulkhead's own, at most `limit` of them, so that `limit` bounds them even where a time limit
             leaves some behind: such a slot comes back only when its thread ends. Coroutine functions run where they are
             called in either case.
-        shadow: True lets every call in at once and reports those that would have been rejected. Who would have waited
-            is counted; how long nobody knows, so those who would have come to the end of `max_wait` are not told apart.
-            Only with isolation="caller".
+        shadow: True lets every call in at once, those that wait when it begins included, and reports those that would
+            have been rejected. Who would have waited is counted; how long nobody knows, so those who would have come to
+            the end of `max_wait` are not told apart. Only with isolation="caller".
 
     A call that finds no slot raises BulkheadFullError; so does one that would wait for itself, because it is made from
     inside a call that holds a slot of the full bulkhead (or while iterating a stream that does), or because it would
@@ -125,13 +125,15 @@ class Bulkhead:
     def reconfigure(self, new: Bulkhead) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise. Slots in use and the queue
         stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
-        wait are let in at once. Who waits already waits as long as it was told."""
+        wait are let in at once, as are all in shadow. Who waits already waits as long as it was told."""
         self.queue, self.max_wait, self.isolation, self.shadow = new.queue, new.max_wait, new.isolation, new.shadow
         if new.isolation != "thread":
             self._workers = None
         elif self._workers is None:
             self._workers = _Threads(self._pool)
         self._pool.resize(new.limit)
+        if self.shadow:
+            self._pool.lend_to_all()
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
@@ -195,31 +197,36 @@ class Bulkhead:
         slot = self._pool.claim(loop)
         if slot is not None:
             return slot
+        reason = self._must_not_wait(call)
         if self.shadow:
-            return self._lend(call, loop)
+            return self._lend(call, loop, rejects=reason is not None)
+        if reason is not None:
+            raise self._full(call, reason)
+        return await self._wait(call, loop)
+
+    def _must_not_wait(self, call: Call) -> str | None:
+        """Why a call that found no slot is refused at once, wherever the queue ends; None if it may wait."""
         if self._pool.keeps(_this_task_or_thread()) or _called_from_inside(self._pool):
-            raise self._full(
-                call,
+            return (
                 f"this task or thread holds one of its {self.limit} slots, all of which are taken, and would wait for "
-                "itself; give what is called inside another bulkhead, or none",
+                "itself; give what is called inside another bulkhead, or none"
             )
         if self.queue == 0 or self.max_wait == 0:
             nobody_waits = "queue=0" if self.queue == 0 else "max_wait=0"
-            raise self._full(call, f"all of its {self.limit} slots are taken, and with {nobody_waits} nobody waits")
+            return f"all of its {self.limit} slots are taken, and with {nobody_waits} nobody waits"
         if call.runtime.blocking and on_event_loop():
-            raise self._full(
-                call,
+            return (
                 f"all of its {self.limit} slots are taken, and a blocking call that waited for one on an event "
                 "loop's own thread would stop the loop; use `await policy.acall(...)`, an async function, or a "
-                "worker thread (`anyio.to_thread.run_sync`)",
+                "worker thread (`anyio.to_thread.run_sync`)"
             )
-        return await self._wait(call, loop)
+        return None
 
-    def _lend(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
+    def _lend(self, call: Call, loop: asyncio.AbstractEventLoop | None, *, rejects: bool) -> int:
         """A slot beyond the limit. Count, and tell, what the limit would do if it acted."""
         would_wait = max(0, self.in_use - self.limit)
         slot = self._pool.lend(loop)
-        if self.max_wait == 0 or (self.queue is not None and would_wait >= self.queue):
+        if rejects or (self.queue is not None and would_wait >= self.queue):
             self._rejected(call)
             self._tally.let_in()
         else:
@@ -239,6 +246,8 @@ class Bulkhead:
         ticket = Ticket(call.runtime.waiter(), loop)
         if not pool.enqueue(ticket, queue):
             raise self._full(call, f"all of its {self.limit} slots are taken, and {queue} calls wait already")
+        if self.shadow:  # since the last look
+            pool.lend_to_all()
         admitted = False
         try:
             cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
@@ -275,12 +284,13 @@ class Bulkhead:
     def _full(self, call: Call, reason: str) -> BulkheadFullError:
         self._rejected(call)
         name = call.name
-        return BulkheadFullError(f"the bulkhead of {name!r} is full: {reason}", policy=name, strategy="bulkhead")
+        whose = f"of {name!r}" if self.name is None else repr(self.name)
+        return BulkheadFullError(f"the bulkhead {whose} is full: {reason}", policy=name, strategy="bulkhead")
 
     def _rejected(self, call: Call) -> None:
         self._tally.reject()
         if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead", shadow=self.shadow))
+            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead", None, self.name, self.shadow))
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: slots `in_use` and calls `queued` now; since it was made or

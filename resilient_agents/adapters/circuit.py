@@ -13,6 +13,7 @@ the half-open era.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -171,6 +172,8 @@ class Circuit:
         self.name = name
         self.half_open_calls = half_open_calls
         self.tally = BreakerTally()
+        self.late: weakref.WeakSet[Exception] = weakref.WeakSet()
+        """Refusals of calls that had been admitted and queued inside: counted as rejections, and not as calls, too."""
         self._reset_after = reset_after
         self._new_window = new_window
         self._trip = trip
@@ -191,6 +194,7 @@ class Circuit:
     def _new_era(self, state: str) -> Era:
         if state == "closed":
             self._openings = 0
+            self.tally.forget_durations()  # so that they are those of the window
             window = self._new_window() if self._new_window is not None else None
             return Closed(window, self.tally.ticks, idle=self._idle)
         if state == "half-open":
@@ -250,7 +254,8 @@ class Circuit:
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
             ended = clock.monotonic()
-            self.tally.record(verdict, failure)
+            if verdict != "neutral" or error is None or error not in self.late:
+                self.tally.record(verdict, failure)
             if verdict != "neutral":
                 self._time(era, ended, seconds, failed=verdict == "failure")
             probed = call.permits is not None and id(self) in call.permits
@@ -282,13 +287,17 @@ class Circuit:
     def _time(self, era: Era, ended: float, seconds: float | None, *, failed: bool) -> None:
         """Keep how long a call took; where the circuit is busy, of one in many."""
         tally = self.tally
-        if not isinstance(era, Closed) or era.window is not None:  # all of its calls are timed
-            if seconds is not None and (not tally.busy or tally.one_in_many()):
-                tally.timed(ended, seconds, failed=failed)
-        elif seconds is not None:
-            era.timed = tally.timed(ended, seconds, failed=failed)
-        elif tally.one_in_many():
-            era.timed = True
+        if isinstance(era, Closed) and (self._trip is None or self._trip.slow_rate is None):
+            if seconds is not None:
+                era.timed = tally.timed(ended, seconds, failed=failed)
+            elif tally.one_in_many():
+                era.timed = True
+            return
+        # Here all calls are timed, to tell the slow ones.
+        if seconds is not None and (not tally.busy or tally.one_in_many()):
+            tally.timed(ended, seconds, failed=failed)
+        if isinstance(era, Closed):
+            era.timed = True  # a reload may have brought that rule to a busy circuit
 
     def _tell_breaker(self, *, failed: bool, error: Exception | None) -> None:
         if not failed:
@@ -345,6 +354,7 @@ class Circuit:
                 fresh = self._new_window() if self._new_window is not None else None
                 era.window = fresh if fresh is None else fresh.following(era.window)
                 era.idle = self._idle and not era.failing
+                era.timed = True  # the rules may look at that now
             elif isinstance(era, Open):
                 era.until = min(era.until, clock.monotonic() + self._reset_after(max(1, self._openings)))
 

@@ -197,6 +197,25 @@ class PermitPool:
             self._peak = max(self._peak, len(self.held))
             return slot
 
+    def lend_to_all(self) -> None:
+        """Let all in that wait, beyond the limit where there is no slot for them."""
+        self.serve()
+        with self._lock:
+            self._drop_stranded()
+        while (ticket := self._lend_to_first()) is not None:
+            if not ticket.waiter.wake():  # its loop was closed just now
+                assert ticket.slot is not None
+                self.give_back(ticket.slot)
+
+    def _lend_to_first(self) -> Ticket | None:
+        with self._lock:
+            while self.queue:
+                ticket = next(iter(self.queue), None)
+                if ticket is not None and self._leave_queue(ticket):
+                    ticket.slot = self.lend(ticket.loop)
+                    return ticket
+            return None
+
     def give_back(self, slot: int) -> None:
         """Return a slot, from any thread. Does nothing for one that was taken back or that the parent of this process
         took."""

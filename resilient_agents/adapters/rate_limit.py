@@ -67,8 +67,9 @@ class RateLimit:
         cost: What a call takes of the rate, default 1: a number, or a function of the call's arguments that returns
             one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
             it is. What costs 0 never waits.
-        shadow: True lets every call start at once. What would have waited is counted as if it had, and what would have
-            been rejected is reported and counted.
+        shadow: True lets every call start at once, those that wait when it begins included (a thread, which sleeps,
+            when it wakes). What would have waited is counted as if it had, and what would have been rejected is
+            reported and counted.
 
     Raises RateLimitedError with `.retry_after` at once for a call that would wait longer than it may, and for a
     blocking one that would wait on an event loop's own thread; later for one that was put off beyond what it may wait,
@@ -129,15 +130,21 @@ class RateLimit:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
         counted, so there is no second burst. Those who wait start earlier under a faster rate (a thread, which sleeps,
         at the time it knows), and under a slower one come at the time that they were told and are put off further
-        then. What started in shadow beyond the rate is forgiven when that ends."""
+        then. In shadow they all start (a thread when it wakes); what started in shadow beyond the rate is forgiven when
+        that ends."""
         with self._lock:
-            if self.shadow and not new.shadow:
-                self._schedule.forgive(clock.monotonic())
+            forgiven = self.shadow and not new.shadow
             self.shadow = new.shadow
             self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
             self.cost, self._cost = new.cost, new._cost
-            self._schedule.change(clock.monotonic(), self.rate / self.per, self.burst)
+            now = clock.monotonic()
+            self._schedule.change(now, self.rate / self.per, self.burst)
+            if forgiven:
+                self._schedule.forgive(now)
             self._set_price()
+            early = self._schedule.all_due(now) if self.shadow else []
+        for turn in early:
+            turn.waiter.wake()
         self._tell_next(self._schedule)
 
     @property
@@ -231,7 +238,7 @@ class RateLimit:
         started = False
         try:
             while not started:
-                if turn.due > give_up + ROUNDING:
+                if turn.due > give_up + ROUNDING and not self.shadow:
                     raise self._limited(call, turn.due - now, reason)
                 asleep = now
                 cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
@@ -244,7 +251,12 @@ class RateLimit:
                 call.recheck(self, clock.monotonic() - asleep)
                 with self._lock:
                     now = clock.monotonic()
-                    started = schedule.start(turn, now)
+                    if self.shadow:  # by now
+                        schedule.cancel(turn)
+                        schedule.charge(now, turn.cost)
+                        started = True
+                    else:
+                        started = schedule.start(turn, now)
                 self._tell_next(schedule)
         finally:
             if not started:
@@ -303,8 +315,9 @@ class RateLimit:
     def _limited(self, call: Call, delay: float, reason: str) -> RateLimitedError:
         self._rejected(call, delay)
         name = call.name
+        whose = f"of {name!r}" if self.name is None else repr(self.name)
         return RateLimitedError(
-            f"the rate limit of {name!r} ({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}",
+            f"the rate limit {whose} ({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}",
             policy=name,
             strategy="rate_limit",
             retry_after=delay,
@@ -313,7 +326,7 @@ class RateLimit:
     def _rejected(self, call: Call, delay: float) -> None:
         self._tally.reject()
         if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay, shadow=self.shadow))
+            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay, self.name, self.shadow))
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: `available` and `queued` now; since it was made or `reset_metrics`

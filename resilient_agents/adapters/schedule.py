@@ -105,6 +105,13 @@ class Schedule:
         """Nothing has started that the burst would not have allowed."""
         self.spent = min(self.spent, now + self.tolerance)
 
+    def all_due(self, now: float) -> list[Reservation]:
+        """Let all come at once that can be told: wake these."""
+        early = [other for other in self._line if other.waiter is not None and other.due > now]
+        for other in early:
+            other.due = now
+        return early
+
     def delay(self, now: float, cost: float) -> float:
         """Seconds until a caller that came now would start."""
         return max(0.0, self._planned(now) + cost * self.interval - self.tolerance - now)

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from resilient_agents.classify import Failure
 from resilient_agents.core.fork import Lock, reset_after_fork
 
-__all__ = ["SKIPS", "BreakerTally", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
+__all__ = ["SPARSE", "BreakerTally", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
 
 Verdict: TypeAlias = Literal["failure", "success", "neutral"]
 
 RECENT_FAILURES = 50
 DURATIONS = 1_000
-SKIPS = 31
-"""How many calls go untimed after one that was timed, in a busy circuit: one less than a power of two."""
+SPARSE = 31
+"""Of so many calls through a busy circuit one is timed. A prime: calls that come in turn, such as two that alternate,
+would else have their turn always or never."""
 
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class BreakerTally:
 
     Without it, a call that succeeds in a healthy circuit takes a tick, and `timed` may be called.
 
-    `busy`: there are more than 1,000 calls a second, of which only one in 32 is to be timed, because reading the clock
+    `busy`: there are more than 1,000 calls a second, of which only one in 31 is to be timed, because reading the clock
     costs more than all else here. Whether it is a call's turn must not depend on how that call ends.
     `durations`: of the newest outcomes that were timed, the neutral ones apart: when it ended, how long it took
     (monotonic seconds), and whether it failed. `recent`: of the newest failures, when (Unix time), kind and status.
@@ -79,22 +80,25 @@ class BreakerTally:
 
     def __init__(self) -> None:
         self.ticks = Ticks()
-        self.durations: deque[tuple[float, float, bool]] = deque(maxlen=DURATIONS)
         self.recent: deque[tuple[float, str, int | None]] = deque(maxlen=RECENT_FAILURES)
         self.reset()
 
     def reset(self) -> None:
         self.ticks.reset()
-        self.durations.clear()
+        self.forget_durations()
         self.recent.clear()
         self._successes = self._failures = self._neutral = self.rejections = self.transitions = 0
+
+    def forget_durations(self) -> None:
+        # Another one, as whoever is in `timed` meanwhile counts on what it found there.
+        self.durations: deque[tuple[float, float, bool]] = deque(maxlen=DURATIONS)
         self.busy = False
 
     def timed(self, ended: float, seconds: float, *, failed: bool) -> bool:
         """How long a call took. Is the next one to be timed, too?"""
         durations = self.durations
         durations.append((ended, seconds, failed))
-        sparse = 1 + SKIPS if self.busy else 1
+        sparse = SPARSE if self.busy else 1
         self.busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
         return not self.busy
 
@@ -111,7 +115,7 @@ class BreakerTally:
 
     def one_in_many(self) -> bool:
         """Of those recorded here, is it the turn of this one?"""
-        return not (self._successes + self._failures) & SKIPS
+        return not (self._successes + self._failures) % SPARSE
 
     def within(self, since: float, at_most: int | None) -> list[tuple[float, bool]]:
         """How long outcomes took and whether they failed: the last `at_most`, or all that ended after `since`."""
@@ -154,6 +158,7 @@ class RetryTally:
 
     def after_fork(self) -> None:
         """In a forked child nothing has happened yet."""
+        self._lock.after_fork()  # whichever of the two is told first
         self.reset()
 
     def reset(self) -> None:
@@ -162,14 +167,14 @@ class RetryTally:
                 ticks.reset()
 
     def record(self, ending: Verdict, attempts: int) -> None:
+        for _ in range(attempts - 1):  # before the ending, so that no snapshot has a call saved without a retry
+            next(self._retries)
         if ending == "failure":
             next(self._failures)
         elif ending == "neutral":
             next(self._neutral)
         else:
             next(self._saved if attempts > 1 else self.ticks)
-        for _ in range(attempts - 1):
-            next(self._retries)
 
     def metrics(self) -> dict[str, Any]:
         with self._lock:
@@ -206,6 +211,7 @@ class LimitTally:
 
     def after_fork(self) -> None:
         """In a forked child nothing has happened yet."""
+        self._lock.after_fork()  # whichever of the two is told first
         self.reset()
 
     def reset(self) -> None:
