@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import pickle
 import random
 import threading
@@ -16,7 +17,7 @@ import anyio
 import pybreaker
 import pytest
 
-from resilient_agents import CircuitBreaker, Policy, Timeout, deadline
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, Retry, Timeout, deadline, fixed
 from resilient_agents.errors import CircuitOpenError
 from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -181,6 +182,23 @@ async def test_verdicts_in_closed(h: Harness, error: type[Exception], state: str
     breaker = CircuitBreaker(failures=2)
     await fail(h, Policy(breaker), 2, error)
     assert breaker.state == state
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+async def test_an_error_without_a_hash_comes_out(h: Harness, status: int) -> None:
+    """Such as one that is a dataclass."""
+
+    @dataclasses.dataclass
+    class Unhashable(Exception):
+        status_code: int
+
+    async def work() -> None:
+        raise Unhashable(status)
+
+    breaker, retry = CircuitBreaker(), Retry(2, wait=fixed(1))
+    with pytest.raises(Unhashable):
+        await h.call(Policy(Fallback(value=None, on=KeyError), retry, breaker, Bulkhead(1)), work)
+    assert breaker.metrics()["calls"] == retry.metrics()["attempts"]
 
 
 async def test_an_error_that_proves_it_alive_closes_a_half_open_circuit(h: Harness) -> None:

@@ -28,6 +28,7 @@ from resilient_agents.adapters.tally import BreakerTally, Ticks, Verdict, rates_
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Audience, Call
 from resilient_agents.core.clock import clock
+from resilient_agents.errors import CircuitOpenError
 
 __all__ = [
     "Circuit",
@@ -172,7 +173,7 @@ class Circuit:
         self.name = name
         self.half_open_calls = half_open_calls
         self.tally = BreakerTally()
-        self.late: weakref.WeakSet[Exception] = weakref.WeakSet()
+        self.late: weakref.WeakSet[CircuitOpenError] = weakref.WeakSet()
         """Refusals of calls that had been admitted and queued inside: counted as rejections, and not as calls, too."""
         self._reset_after = reset_after
         self._new_window = new_window
@@ -254,7 +255,7 @@ class Circuit:
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
             ended = clock.monotonic()
-            if verdict != "neutral" or error is None or error not in self.late:
+            if type(error) is not CircuitOpenError or error not in self.late:  # others may have no hash
                 self.tally.record(verdict, failure)
             if verdict != "neutral":
                 self._time(era, ended, seconds, failed=verdict == "failure")
