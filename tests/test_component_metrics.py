@@ -28,6 +28,7 @@ from resilient_agents import (
     RateLimit,
     RateLimitedError,
     Retry,
+    deadline,
     fixed,
     http_failure,
 )
@@ -343,6 +344,38 @@ def test_a_reset_in_the_midst_of_a_call_breaks_nothing() -> None:
     assert resets > 10
 
 
+async def test_what_the_rules_look_at_is_that_of_the_moment(h: Harness) -> None:
+    """Failures in a row while it is closed, probes while they are out."""
+    breaker = CircuitBreaker(failures=3, reset_timeout=10)
+    policy = Policy(breaker)
+    await failing(h, policy, ConnectionError(), ConnectionError())
+    assert breaker.metrics()["consecutive_failures"] == 2
+    await failing(h, policy, ConnectionError())
+    assert breaker.metrics()["consecutive_failures"] == 0
+    await h.sleep(10)
+    probing: list[int] = []
+
+    async def probe() -> None:
+        probing.append(breaker.metrics()["probes"])
+
+    await h.call(policy, probe)
+    assert (probing, breaker.metrics()["probes"]) == ([1], 0)
+
+
+async def test_rates_that_a_rule_looks_at_are_of_all_calls_in_the_window(h: Harness) -> None:
+    """Though durations keep only the newest thousand."""
+    breaker = CircuitBreaker(failures=None, failure_rate=1, slow_call=5, window=10_000, minimum_calls=10**6)
+    policy = Policy(breaker)
+    await failing(h, policy, *[ConnectionError()] * 50)
+    for _ in range(150):
+        await h.call(policy, h.sleep, 5)
+    for _ in range(1_800):
+        await h.call(policy, fine)
+    found = breaker.metrics()
+    assert found["window"]["calls"] == 2_000
+    assert (found["failure_rate"], found["slow_rate"]) == (50 / 2_000, 150 / 2_000)
+
+
 async def test_closing_begins_the_window_anew(h: Harness) -> None:
     """The rate that is shown is the one that the rule looks at, whatever was before the circuit closed."""
     breaker = CircuitBreaker(failures=None, failure_rate=0.5, minimum_calls=10)
@@ -464,6 +497,31 @@ async def test_a_result_that_was_never_good_is_a_failure(h: Harness) -> None:
         await h.call(policy, work)
     found = retry.metrics()
     assert (found["failures"], found["successes"], found["saved"], found["attempts"]) == (1, 2, 1, 5)
+
+
+async def test_a_reset_forgets_every_count_of_a_retry(h: Harness) -> None:
+    """Also those of failures and of further attempts."""
+    retry = Retry(2, wait=fixed(1))
+    await failing(h, Policy(retry), ConnectionError())
+    assert (retry.metrics()["failures"], retry.metrics()["retries"]) == (1, 1)
+    retry.reset_metrics()
+    assert set(retry.metrics().values()) == {0, None}
+
+
+async def test_a_result_that_a_tenacity_object_takes_is_a_success(h: Harness) -> None:
+    """Where the result has to be judged first, too."""
+    retry = Retry(3, when=tenacity.retry_if_result(lambda result: result != "fine"), wait=fixed(1))
+    await h.call(Policy(retry), fine)
+    assert (retry.metrics()["successes"], retry.metrics()["failures"]) == (1, 0)
+
+
+async def test_an_operation_that_the_deadline_ends_is_a_failure(h: Harness) -> None:
+    """The attempt that it made counts, the one that there was no time for does not."""
+    retry = Retry(3, wait=fixed(10))
+    with deadline(5):
+        await failing(h, Policy(retry), ConnectionError())
+    found = retry.metrics()
+    assert (found["failures"], found["neutral"], found["attempts"]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])

@@ -416,3 +416,14 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
 
 AnyCourseOfEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_any_course_of_events = AnyCourseOfEvents.TestCase
+
+
+def test_a_charge_after_idling_is_of_now() -> None:
+    """What was not used before does not pay for it beyond the burst."""
+    schedule = Schedule(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    schedule.charge(100.0, 1.0)
+    assert schedule.delay(100.0, 1.0) == pytest.approx(1.0)
+    schedule.charge(100.0, 1.0)
+    schedule.forgive(100.0)
+    assert schedule.delay(100.0, 1.0) == pytest.approx(1.0)
