@@ -524,6 +524,18 @@ async def test_an_operation_that_the_deadline_ends_is_a_failure(h: Harness) -> N
     assert (found["failures"], found["neutral"], found["attempts"]) == (1, 0, 1)
 
 
+def test_an_operation_that_slept_past_its_deadline_is_a_failure(manual_clock: ManualClock) -> None:
+    """Whatever made it sleep for so long."""
+    retry = Retry(3, wait=fixed(1), before_sleep=lambda state: manual_clock.sleep(10))
+
+    def work() -> None:
+        raise ConnectionError
+
+    with deadline(5), pytest.raises(ConnectionError):
+        Policy(retry).call(work)
+    assert (retry.metrics()["failures"], retry.metrics()["neutral"]) == (1, 0)
+
+
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_a_cancelled_operation_is_neutral(runtime: str) -> None:
     """Cancelled between its attempts it is no failure; the attempt that it made counts."""
