@@ -45,7 +45,7 @@ from typing import Any, Literal, TypeAlias
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from resilient_agents.durations import number, seconds
+from resilient_agents.base.durations import number, seconds
 
 __all__ = ["Backoff", "Jitter", "exponential", "fibonacci", "fixed", "linear"]
 

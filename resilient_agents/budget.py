@@ -21,9 +21,9 @@ from collections import deque
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import reset_after_fork
-from resilient_agents.durations import number, seconds
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import number, seconds
+from resilient_agents.base.fork import reset_after_fork
 
 __all__ = ["RetryBudget"]
 

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
 
-from resilient_agents.core.clock import clock
-from resilient_agents.durations import seconds as check_seconds
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import seconds as check_seconds
 
 __all__ = ["Deadline", "current", "deadline", "enter", "expired", "in_force", "leave", "remaining", "resume", "suspend"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from resilient_agents.core.fork import Lock
+from resilient_agents.base.fork import Lock
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure

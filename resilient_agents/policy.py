@@ -11,10 +11,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Itera
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
+from resilient_agents.base.clock import clock
+from resilient_agents.base.fork import Lock
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Rechecks, Strategy, name_of
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import Lock
 from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.invoke import invoke_any
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive

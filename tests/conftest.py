@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from resilient_agents import events
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 from tests.virtual_time import CHOSEN, new_loop
 
 RUNTIMES = ["blocking", "asyncio", "trio"]

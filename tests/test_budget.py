@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget
-from resilient_agents.core.clock import clock
 
 
 class Hand:

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from resilient_agents import CircuitBreaker, Policy
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 from resilient_agents.errors import CircuitOpenError
 from tests.conftest import ManualClock
 

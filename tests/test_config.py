@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, Timeout, cli, is_transient
+from resilient_agents.base import instances
 from resilient_agents.config import (
     Config,
     ConfigError,
@@ -33,7 +34,6 @@ from resilient_agents.config.check import average_waits
 from resilient_agents.config.factory import Factory
 from resilient_agents.config.kinds import KINDS
 from resilient_agents.config.values import parse_duration
-from resilient_agents.core import live
 from tests.test_docs import PAGES, blocks
 
 NO_ENV: dict[str, str] = {}
@@ -337,13 +337,13 @@ def test_use_and_options_exclude_each_other() -> None:
 def test_loading_leaves_no_trace() -> None:
     """Trying numbers out makes no second breaker of a name that is in use, and none that anybody sees."""
     gc.collect()
-    before = live.each("circuit_breaker")
+    before = instances.each("circuit_breaker")
     mine = CircuitBreaker("openai")
     read(
         "circuit_breakers.openai.failures = 3\npolicies.p.circuit_breaker = 'openai'\n"
         "policies.q.circuit_breaker.name = 'openai'"
     )
-    assert live.each("circuit_breaker") == [*before, mine]
+    assert instances.each("circuit_breaker") == [*before, mine]
 
 
 # ------------------------------------------------------------------------------------------------------ the environment

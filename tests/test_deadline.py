@@ -14,8 +14,8 @@ import pytest
 
 from resilient_agents import Policy, deadline, remaining
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.core.clock import clock
 from resilient_agents.deadline import Deadline, current, enter, leave
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError
 from resilient_agents.events import TimeoutExpired

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_agents.durations import number, positive_int, seconds
+from resilient_agents.base.durations import number, positive_int, seconds
 
 
 @given(st.floats(min_value=0, allow_infinity=False))

@@ -37,8 +37,8 @@ from resilient_agents import (
     retry,
     timeout,
 )
+from resilient_agents.base import instances
 from resilient_agents.config import loads
-from resilient_agents.core import live
 from resilient_agents.events import CallRejected
 from tests.conftest import Events, Harness, ManualClock
 
@@ -808,7 +808,7 @@ def test_a_registry_keeps_no_policy_of_a_dropped_one_alive() -> None:
     registry.policy("openai")
     del registry
     gc.collect()
-    assert not [breaker for breaker in live.each("circuit_breaker") if breaker.name == "openai"]
+    assert not [breaker for breaker in instances.each("circuit_breaker") if breaker.name == "openai"]
 
 
 def test_clearing_forgets_all_names() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from resilient_agents import BulkheadFullError, CircuitOpenError, Policy, RateLimitedError, Registry, Rejected
+from resilient_agents.base.clock import clock
 from resilient_agents.config import ConfigError
-from resilient_agents.core.clock import clock
 from tests.conftest import ManualClock
 
 NAMES = ("a", "b", "c")

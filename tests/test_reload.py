@@ -677,7 +677,7 @@ async def test_a_waiting_call_is_rejected_when_its_new_time_is_too_late(h: Harne
     await h.call(policy, work)
 
     if h.blocking:
-        from resilient_agents.core.clock import clock
+        from resilient_agents.base.clock import clock
 
         sleep = clock.sleep
 

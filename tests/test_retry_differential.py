@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.adapters.retry import Retry, adapt_native
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 from resilient_agents.policy import Policy
 from tests.conftest import RUNTIMES, Harness, run_on
 

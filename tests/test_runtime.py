@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from resilient_agents.adapters.permit_pool import running_trio
+from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.runtime import (
     ASYNC,
     BLOCKING,

@@ -25,7 +25,7 @@ from resilient_agents import (
     deadline,
 )
 from resilient_agents.adapters.permit_pool import PermitPool
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 from resilient_agents.events import CallRejected, Waited
 from tests.conftest import Events, Harness, ManualClock, run_on
 

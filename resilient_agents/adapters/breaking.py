@@ -17,9 +17,9 @@ from resilient_agents.adapters.circuit import (
     end_probe,
 )
 from resilient_agents.adapters.tally import SPARSE, Verdict
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.match import When, ask
 from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError

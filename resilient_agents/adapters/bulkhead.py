@@ -26,15 +26,15 @@ from resilient_agents.adapters.permit_pool import (
     when_all_done,
 )
 from resilient_agents.adapters.tally import LimitTally
-from resilient_agents.core import live
+from resilient_agents.base import instances
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import flag, positive_int
+from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import Expired, Waiter, on_event_loop
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.deadline import current
-from resilient_agents.durations import flag, positive_int
-from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import BulkheadFullError
 
 __all__ = ["Bulkhead"]
@@ -105,7 +105,7 @@ class Bulkhead:
         self._tally = LimitTally(self._pool.ticks)
         self._workers = _Threads(self._pool) if isolation == "thread" else None
         self.name: str | None = None
-        live.add("bulkhead", self)
+        instances.add("bulkhead", self)
 
     @property
     def limit(self) -> int:

@@ -25,9 +25,9 @@ import pybreaker
 from resilient_agents import events
 from resilient_agents.adapters.sliding_window import Window
 from resilient_agents.adapters.tally import BreakerTally, Ticks, Verdict, rates_and_durations
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Audience, Call
-from resilient_agents.core.clock import clock
 from resilient_agents.errors import CircuitOpenError
 
 __all__ = [

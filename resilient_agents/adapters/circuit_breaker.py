@@ -17,12 +17,12 @@ from resilient_agents.adapters.breaking import Breaking
 from resilient_agents.adapters.circuit import Circuit, Open, Trip
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow, Window
 from resilient_agents.adapters.tally import Verdict
+from resilient_agents.base import instances
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import flag, positive_int, seconds
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.classify import Failure, counts_against_dependency
-from resilient_agents.core import live
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
-from resilient_agents.durations import flag, positive_int, seconds
 from resilient_agents.errors import Rejected
 
 __all__ = ["CircuitBreaker", "shared_breaker"]
@@ -146,7 +146,7 @@ class CircuitBreaker(Breaking):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        live.add("circuit_breaker", self)
+        instances.add("circuit_breaker", self)
 
     def _new_window(self) -> Callable[[], Window]:
         return (
@@ -241,7 +241,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
     with _making:
         if among is None:
             return _named(name) or CircuitBreaker(name)
-        for breaker in live.each("circuit_breaker"):
+        for breaker in instances.each("circuit_breaker"):
             if breaker.name == name and among(breaker):
                 found: CircuitBreaker = breaker
                 return found
@@ -252,7 +252,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
 
 
 def _named(name: str) -> CircuitBreaker | None:
-    return next((breaker for breaker in live.each("circuit_breaker") if breaker.name == name), None)
+    return next((breaker for breaker in instances.each("circuit_breaker") if breaker.name == name), None)
 
 
 def _has_twin(name: str) -> bool:

@@ -10,10 +10,10 @@ from resilient_agents import events
 from resilient_agents.adapters.breaking import Breaking
 from resilient_agents.adapters.circuit import Circuit, Listener
 from resilient_agents.adapters.tally import Verdict
+from resilient_agents.base import instances
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.classify import Failure
-from resilient_agents.core import live
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.core.fork import Lock, reset_after_fork
 from resilient_agents.errors import Rejected
 
 __all__ = ["adapt_native"]
@@ -39,7 +39,7 @@ class NativeBreaker(Breaking):
             tells_all=True,
         )
         reset_after_fork(self._circuit)
-        live.add("native_circuit_breaker", self)
+        instances.add("native_circuit_breaker", self)
 
     shadow = False
 

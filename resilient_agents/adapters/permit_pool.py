@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from resilient_agents.adapters.tally import Ticks
-from resilient_agents.core.fork import reset_after_fork
+from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.core.runtime import Waiter
 from resilient_agents.core.threads import Worker
 

@@ -17,14 +17,14 @@ from resilient_agents import events
 from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
 from resilient_agents.adapters.tally import LimitTally, Ticks
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import flag, number
+from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import Waiter, on_event_loop
 from resilient_agents.deadline import current
-from resilient_agents.durations import flag, number
-from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import RateLimitedError
 
 __all__ = ["RateLimit", "adapt_native"]

@@ -13,6 +13,7 @@ from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
 from resilient_agents.backoff import exponential, fibonacci, fixed, linear
+from resilient_agents.base.durations import positive_int, seconds
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_transient, transient_by_itself
 from resilient_agents.core import marks
@@ -20,7 +21,6 @@ from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
 from resilient_agents.core.match import ask, matcher
 from resilient_agents.core.runtime import is_awaitable
-from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import Rejected
 
 __all__ = ["Retry", "adapt_native"]

@@ -23,14 +23,14 @@ from tenacity import RetryCallState, TryAgain
 
 from resilient_agents.adapters.retry_state import State
 from resilient_agents.adapters.tally import RetryTally, Verdict
+from resilient_agents.base.clock import clock
+from resilient_agents.base.warn import warn_once
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, unboxed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import discard, is_awaitable, on_event_loop, settle
-from resilient_agents.core.warn import warn_once
 from resilient_agents.deadline import Deadline, current
 from resilient_agents.events import GaveUp, RetryScheduled
 

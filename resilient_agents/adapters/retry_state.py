@@ -9,9 +9,9 @@ import tenacity
 from tenacity import RetryCallState
 
 from resilient_agents.backoff import Backoff
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call
-from resilient_agents.core.clock import clock
 from resilient_agents.errors import ResilienceError
 
 __all__ = ["Outcome", "State", "hooks", "ignores_results", "named"]

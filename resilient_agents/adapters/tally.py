@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.classify import Failure
-from resilient_agents.core.fork import Lock, reset_after_fork
 
 __all__ = ["SPARSE", "BreakerTally", "LimitTally", "RetryTally", "Ticks", "Verdict", "rates_and_durations"]
 
@@ -158,7 +158,6 @@ class RetryTally:
 
     def after_fork(self) -> None:
         """In a forked child nothing has happened yet."""
-        self._lock.after_fork()  # whichever of the two is told first
         self.reset()
 
     def reset(self) -> None:
@@ -211,7 +210,6 @@ class LimitTally:
 
     def after_fork(self) -> None:
         """In a forked child nothing has happened yet."""
-        self._lock.after_fork()  # whichever of the two is told first
         self.reset()
 
     def reset(self) -> None:

@@ -8,15 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 from resilient_agents import events
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.warn import warn_once
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, name_of, unboxed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import EXPIRED
 from resilient_agents.core.threads import Workers
-from resilient_agents.core.warn import warn_once
 from resilient_agents.deadline import Deadline, current, enter, leave
-from resilient_agents.durations import seconds as check_seconds
 from resilient_agents.errors import PolicyTimeoutError
 
 __all__ = ["Timeout"]

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resilient_agents import events
+from resilient_agents.base.clock import clock
+from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure, classify
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import Lock
 from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 
 __all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note"]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
-from resilient_agents.core.clock import clock
 from resilient_agents.core.runtime import Expired, Waiter, discard, is_awaitable, unfinished
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.deadline import current

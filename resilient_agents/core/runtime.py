@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 import anyio
 
+from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Proceed
-from resilient_agents.core.clock import clock
 from resilient_agents.deadline import Deadline, resume, suspend
 
 __all__ = [

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.base.clock import clock
+from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.core.call import Call
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import reset_after_fork
 from resilient_agents.core.runtime import Expired
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected

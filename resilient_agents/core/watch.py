@@ -7,9 +7,9 @@ import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
-from resilient_agents.core.clock import clock
 from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.health.check import HealthCheck, HealthStatus, Verdict
 
 __all__ = ["names_of", "open_circuits", "saturated_bulkheads"]
@@ -52,7 +52,7 @@ def _check(name: str, kind: str, critical: Iterable[str], severity: Severity, de
     matters = names_of(critical)
 
     async def look() -> Verdict:  # async, so that it needs no thread: it waits for nothing
-        return _worst(live.each(kind), matters, severity)
+        return _worst(instances.each(kind), matters, severity)
 
     return HealthCheck(name, look, timeout=INTERVAL, interval=INTERVAL, critical=bool(matters), description=description)
 

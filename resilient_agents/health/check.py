@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from resilient_agents.durations import seconds
+from resilient_agents.base.durations import seconds
 
 __all__ = ["Answer", "CheckResult", "HealthCheck", "HealthStatus", "Verdict", "failed", "judge"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 
 from resilient_agents import events
-from resilient_agents.core.clock import clock
+from resilient_agents.base.clock import clock
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import ASYNC, Waiter, discard, is_awaitable
 from resilient_agents.core.threads import Worker, Workers

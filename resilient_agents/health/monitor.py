@@ -18,12 +18,12 @@ from typing import Any, Final, NoReturn, Self
 import anyio
 import anyio.abc
 
-from resilient_agents.core import live
-from resilient_agents.core.clock import clock
-from resilient_agents.core.fork import Lock, reset_after_fork
+from resilient_agents.base import instances
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import positive_int
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.runtime import ASYNC, Waiter, on_event_loop
 from resilient_agents.core.threads import Workers
-from resilient_agents.durations import positive_int
 from resilient_agents.health.builtin import names_of, open_circuits, saturated_bulkheads
 from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus
 from resilient_agents.health.entry import Entry, Room
@@ -92,7 +92,7 @@ class HealthMonitor:
         looks = (open_circuits(critical=names), saturated_bulkheads(critical=names)) if builtin else ()
         for check in (*checks, *looks):
             self.add(check)
-        live.add("health_monitor", self)
+        instances.add("health_monitor", self)
         reset_after_fork(self)
 
     def after_fork(self) -> None:

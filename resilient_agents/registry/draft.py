@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker, shared_breaker
 from resilient_agents.adapters.rate_limit import RateLimit
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
 from resilient_agents.registry.wanted import Key, Wanted
@@ -124,7 +124,7 @@ def _built(spec: StrategySpec) -> Any:
 
 def _living(name: str) -> set[int]:
     """The breakers of that name, by identity: nothing here may keep one alive."""
-    return {id(breaker) for breaker in live.each("circuit_breaker") if breaker.name == name}
+    return {id(breaker) for breaker in instances.each("circuit_breaker") if breaker.name == name}
 
 
 def _options(breaker: CircuitBreaker) -> dict[str, Any]:

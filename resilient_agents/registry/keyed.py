@@ -12,12 +12,12 @@ from typing import Any, TypeVar, cast
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.base.durations import positive_int
+from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
-from resilient_agents.core.fork import Lock
 from resilient_agents.core.guard import Composed, declares, guard
 from resilient_agents.core.runtime import BLOCKING
 from resilient_agents.core.streams import Stream, invoke_stream
-from resilient_agents.durations import positive_int
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared
 

@@ -16,8 +16,8 @@ from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
+from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Strategy
-from resilient_agents.core.fork import Lock
 from resilient_agents.events import logger
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import Draft, disown

@@ -7,14 +7,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar
 
+from resilient_agents.base.clock import clock
+from resilient_agents.base.durations import positive_int, seconds
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Branch, Call, Proceed, unboxed
-from resilient_agents.core.clock import clock
 from resilient_agents.core.match import Match, ask, matcher, names
 from resilient_agents.core.race import Race, race
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import current
-from resilient_agents.durations import positive_int, seconds
 from resilient_agents.errors import Rejected
 from resilient_agents.events import HedgeStarted
 

@@ -16,8 +16,8 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from resilient_agents import events
+from resilient_agents.base import instances
 from resilient_agents.classify import Failure
-from resilient_agents.core import live
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.metrics import transition
 
@@ -39,7 +39,7 @@ class LogObserver:
         if logger is not None and not isinstance(logger, logging.Logger):
             raise TypeError(f"logger must be a logging.Logger or None, got {type(logger).__name__}")
         self.logger = logger or logging.getLogger("resilient_agents.events")
-        live.add("log_observer", self)
+        instances.add("log_observer", self)
 
     def __call__(self, event: events.Event) -> None:
         line = _LINES.get(type(event))
@@ -55,7 +55,7 @@ class LogObserver:
 
 
 def _outside_a_call(event: events.Event) -> None:
-    for observer in {id(observer.logger): observer for observer in live.each("log_observer")}.values():
+    for observer in {id(observer.logger): observer for observer in instances.each("log_observer")}.values():
         observer(event)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, NoOpMeter, Observation
 
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.events import CircuitChanged
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.faults import Faults
@@ -101,7 +101,7 @@ def transition(event: CircuitChanged) -> dict[str, str | bool | int | float]:
 def _states() -> Iterable[Observation]:
     """Breakers of one name are one series: a state is 1 if any of them is in it."""
     states: dict[tuple[str, bool], set[str]] = {}
-    for breaker in [*live.each("circuit_breaker"), *live.each("native_circuit_breaker")]:
+    for breaker in [*instances.each("circuit_breaker"), *instances.each("native_circuit_breaker")]:
         key = (breaker.name or UNNAMED, bool(getattr(breaker, "shadow", False)))
         states.setdefault(key, set()).add(breaker.state)
     for (name, shadow), found in states.items():
@@ -115,7 +115,7 @@ def _states() -> Iterable[Observation]:
 def _statuses() -> Iterable[Observation]:
     """Checks of one name in several monitors are one series: a status is 1 if any of them has it."""
     found: dict[str, set[str]] = {}
-    for monitor in live.each("health_monitor"):
+    for monitor in instances.each("health_monitor"):
         for name, status in monitor.statuses().items():
             found.setdefault(name, set()).add(status.value)
     for name, statuses in found.items():
@@ -128,7 +128,7 @@ def _total(field: str) -> Callable[[], Iterable[Observation]]:
 
     def read() -> Iterable[Observation]:
         totals: dict[str, int] = {}
-        for bulkhead in live.each("bulkhead"):
+        for bulkhead in instances.each("bulkhead"):
             name = getattr(bulkhead, "name", None) or UNNAMED
             totals[name] = totals.get(name, 0) + getattr(bulkhead, field)
         return [Observation(total, {names.BULKHEAD: name}) for name, total in totals.items()]

@@ -16,7 +16,7 @@ from resilient_agents import telemetry
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.policy import Policy
 from tests.conftest import Harness
 from tests.telemetry.conftest import Sdk, faults
@@ -241,7 +241,7 @@ def test_a_gauge_that_cannot_be_read(sdk: Sdk, caplog: pytest.LogCaptureFixture)
             raise Broken
 
     sick = Sick()
-    live.add("bulkhead", sick)
+    instances.add("bulkhead", sick)
     Policy(name="p").call(int)
     found = sdk.metrics()
     assert "resilient_agents.bulkhead.in_use" not in found

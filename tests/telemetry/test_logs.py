@@ -111,7 +111,7 @@ async def test_a_circuit_that_opens_is_an_error(h: Harness, caplog: pytest.LogCa
 def test_changes_outside_a_call_are_logged_once_a_logger(caplog: pytest.LogCaptureFixture) -> None:
     """A manual `open()` is logged once by each logger, however many observers use it, and not after they are gone."""
     gc.collect()
-    before = logs.live.each("log_observer")
+    before = logs.instances.each("log_observer")
     caplog.set_level(logging.INFO, OWN)
     other = logging.getLogger("other")
     observers = [LogObserver(), LogObserver(), LogObserver(other)]
@@ -122,7 +122,7 @@ def test_changes_outside_a_call_are_logged_once_a_logger(caplog: pytest.LogCaptu
     caplog.clear()
     del observers
     gc.collect()
-    assert logs.live.each("log_observer") == before
+    assert logs.instances.each("log_observer") == before
     breaker.close()
     assert not before or circuits(caplog)
     assert bool(circuits(caplog)) == bool(before)

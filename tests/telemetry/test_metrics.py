@@ -15,7 +15,7 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.health import HealthMonitor
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
@@ -154,7 +154,7 @@ class Pool:
         self.in_use = in_use
         self.queued = queued
         self.limit = limit
-        live.add("bulkhead", self)
+        instances.add("bulkhead", self)
 
 
 def pool_values(sdk: Sdk, name: str) -> list[int]:
@@ -180,7 +180,7 @@ def test_bulkheads_without_a_name_are_one_series(sdk: Sdk) -> None:
     pools = [Pool(None, 1, 0, 4), Pool(None, 2, 0, 4), Pool("db", 1, 0, 1), Pool("db", 1, 0, 1)]
     Policy(name="p").call(int)
     in_use, _, limit = pool_values(sdk, "unnamed")
-    others = [pool for pool in live.each("bulkhead") if pool not in pools and getattr(pool, "name", None) is None]
+    others = [pool for pool in instances.each("bulkhead") if pool not in pools and getattr(pool, "name", None) is None]
     assert in_use - sum(pool.in_use for pool in others) == 3
     assert limit - sum(pool.limit for pool in others) == 8
     assert pool_values(sdk, "db") == [2, 0, 2]

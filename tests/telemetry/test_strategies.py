@@ -25,7 +25,7 @@ from resilient_agents import (
     fixed,
     http_failure,
 )
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from tests.conftest import Harness, run_on
 from tests.telemetry.conftest import Sdk
 from tests.telemetry.test_spans import HTTPError, fail, flaky, ok
@@ -55,7 +55,7 @@ def slots(sdk: Sdk) -> dict[str, int]:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests keep alive is out of sight."""
-    monkeypatch.setattr(live, "_live", {})
+    monkeypatch.setattr(instances, "_live", {})
 
 
 # ------------------------------------------------------------------------------------------------------------- bulkhead

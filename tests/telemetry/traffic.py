@@ -38,7 +38,7 @@ from resilient_agents import (
     fixed,
     telemetry,
 )
-from resilient_agents.core import live
+from resilient_agents.base import instances
 from resilient_agents.health import HealthCheck, HealthMonitor
 from tests.conftest import Harness, run_on
 from tests.telemetry.test_spans import HTTPError
@@ -65,11 +65,11 @@ def scrape_traffic() -> list[Series]:
     server, thread = start_http_server(0, addr="127.0.0.1")
     undo = telemetry.configure(meter_provider=meters)
     found: dict[tuple[str, Labels], Series] = {}
-    others, live._live = live._live, {}  # what other tests keep alive is out of sight
+    others, instances._live = instances._live, {}  # what other tests keep alive is out of sight
     try:
         run_on("asyncio", lambda: _live(functools.partial(_scrape, f"http://127.0.0.1:{server.server_port}", found)))
     finally:
-        live._live = others
+        instances._live = others
         undo()
         meters.shutdown()
         server.shutdown()

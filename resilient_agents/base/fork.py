@@ -21,14 +21,17 @@ class ForkAware(Protocol):
 
 
 _live: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
 
 
 def reset_after_fork(thing: ForkAware) -> None:
-    """Call `thing.after_fork()` in every child of a fork for as long as `thing` lives."""
+    """Call `thing.after_fork()` in every child of a fork for as long as `thing` lives. Every `Lock` is free by then."""
     _live.add(thing)
 
 
 def _in_child() -> None:
+    for lock in list(_locks):
+        lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading` resets its own
     for thing in list(_live):
         thing.after_fork()
 
@@ -37,18 +40,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-class Lock:
-    """A reentrant lock for module-level state: free again in every forked child."""
+def Lock() -> threading.RLock:
+    """A reentrant lock for module-level state: free again in every forked child.
 
-    def __init__(self) -> None:
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    It is a lock of the interpreter's own, in C all the way: an exception from outside finds no line of ours between
+    taking it and being bound to release it.
+    """
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock

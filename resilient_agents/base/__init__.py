@@ -1,0 +1,1 @@
+"""The ground floor, which imports nothing of ours: time, forks, what is alive, warnings, and the checks of numbers."""
