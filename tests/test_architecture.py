@@ -20,11 +20,6 @@ LEVELS: list[set[str]] = [
         "errors",
         "events",
         "classify",
-        "_classify_tables",
-        "_classify_facts",
-        "_classify_readers",
-        "_classify_traits",
-        "_classify_failure",
     },
     {"deadline", "backoff", "budget", "telemetry"},
     {"core"},
@@ -131,7 +126,7 @@ def test_private_names_stay_in_their_room() -> None:
         for target, name in imports(path):
             if target.startswith("resilient_agents") and name.startswith("_") and not name.startswith("__"):
                 room = target.removeprefix("resilient_agents.").split(".")[0]
-                assert room == module.split(".")[0] or name.startswith("_classify"), f"{module} imports {target}.{name}"
+                assert room == module.split(".")[0], f"{module} imports {target}.{name}"
 
 
 def test_import_pulls_in_no_extra() -> None:

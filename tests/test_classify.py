@@ -35,9 +35,8 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resilient_agents import _classify_tables as tables
-from resilient_agents import _classify_traits as classes
 from resilient_agents.classify import (
+    KINDS,
     Failure,
     classify,
     classify_result,
@@ -48,6 +47,7 @@ from resilient_agents.classify import (
     transient_by_itself,
     verdict,
 )
+from resilient_agents.classify import traits as classes
 from resilient_agents.errors import (
     BulkheadFullError,
     CircuitOpenError,
@@ -1326,7 +1326,7 @@ def test_whatever_an_error_carries_it_is_classified(
                 continue
     error.__context__ = inner
     for failure in (classify(error), classify(group(error)), classify_result(SimpleNamespace(**facts))):
-        assert failure.kind in tables.KINDS
+        assert failure.kind in KINDS
         assert type(failure.transient) is bool
         assert failure.status is None or (type(failure.status) is int and 400 <= failure.status <= 599)
         assert failure.retry_after is None or 0.0 <= failure.retry_after < float("inf")
@@ -1372,8 +1372,8 @@ def test_a_code_is_a_word_never_a_message() -> None:
 def test_no_client_library_is_imported() -> None:
     """Importing the classifier imports no library whose errors it knows."""
     script = (
-        "import sys; from resilient_agents import classify, _classify_tables;"
-        "known = {p for p, _ in _classify_tables.CLASSES};"
+        "import sys; from resilient_agents.classify.classes import CLASSES;"
+        "known = {p for p, _ in CLASSES};"
         "ours = {*sys.stdlib_module_names, 'resilient_agents', 'pybreaker', 'anyio', 'google', 'redis'};"  # pybreaker's
         "print(sorted((known - ours) & set(sys.modules)))"
     )

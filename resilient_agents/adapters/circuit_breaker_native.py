@@ -58,7 +58,9 @@ class NativeBreaker(Breaking):
         return super().execute(proceed, call)
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
-        return "neutral" if isinstance(error, Rejected) or not self._native.is_system_error(error) else "failure"
+        if isinstance(error, Rejected) or failure.kind == "control" or not self._native.is_system_error(error):
+            return "neutral"
+        return "failure"
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -11,15 +11,15 @@ from tenacity import RetryCallState, retry_base
 
 from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_native import adapt_native
-from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
+from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
 from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.base.durations import positive_int, seconds
 from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import is_transient, transient_by_itself
+from resilient_agents.classify import is_control, is_transient, transient_by_itself
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
 from resilient_agents.core.guard import declares
-from resilient_agents.core.match import ask, matcher
+from resilient_agents.core.match import ask, matcher, meant
 from resilient_agents.core.runtime import is_awaitable
 from resilient_agents.errors import Rejected
 
@@ -48,7 +48,8 @@ class Retry(RetryLoop):
             of these, any of which may say yes. By default the transient ones (`is_transient`), unless a policy inside
             has already retried that error to its end. A type also matches a group if it matches all its members; a
             policy's own rejections are matched only by a type that means them (`Rejected`, `CircuitOpenError` ...),
-            not by `Exception` or `RuntimeError`.
+            not by `Exception` or `RuntimeError`, and so is what frameworks steer with (kind `control`, such as
+            LangGraph's interrupts), which no predicate is asked about either.
         when: Which results are retried: a predicate such as `http_failure`, or a tenacity retry object. It is not
             asked on streams.
         wait: A tenacity wait object, or any function of tenacity's state that returns seconds (default
@@ -153,6 +154,8 @@ class Retry(RetryLoop):
                 return True
             if self._types and self._matches(error, since):
                 return True
+            if is_control(error):
+                return any(intends(native, error) for native in self._natives) and _any(self._natives, state)
             for predicate in self._predicates:
                 if ask(predicate, error):
                     return True
@@ -176,7 +179,8 @@ class Retry(RetryLoop):
             marks.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
 
     def _matches(self, error: Exception, since: marks.Moment) -> bool:
-        if isinstance(error, self._meant if isinstance(error, Rejected | ExceptionGroup) else self._types):
+        types = self._meant if isinstance(error, Rejected | ExceptionGroup) else self._types
+        if isinstance(error, types) and meant(error, types):
             return True
         if isinstance(error, ExceptionGroup):
             return all(

@@ -12,7 +12,8 @@ import tenacity
 from tenacity import RetryError, TryAgain
 
 from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
-from resilient_agents.adapters.retry_state import State, hooks, ignores_results, named
+from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
+from resilient_agents.classify import is_control
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.runtime import is_awaitable, settle
@@ -26,8 +27,8 @@ def adapt_native(thing: Any) -> Strategy | None:
     It keeps its own decisions, hooks and ending (`RetryError`, `reraise`, `retry_error_cls`, `retry_error_callback`),
     runs under every runtime and for any number of calls at once: nothing is written to it, so its `statistics` stay
     empty. What is changed on it later (`retrying.wait = ...`) counts from the next call on. It gains what a policy
-    promises: cancellation is left alone, no wait passes the deadline, and an outer `Retry` leaves alone what this one
-    has given up. It reads no Retry-After.
+    promises: cancellation is left alone, and so is what frameworks steer with unless its `retry` names the class; no
+    wait passes the deadline, and an outer `Retry` leaves alone what this one has given up. It reads no Retry-After.
 
     Its ordinary sleep becomes that of the call. A `sleep` of its own is called as it is, in the calling thread, and
     awaited if it answers with an awaitable.
@@ -113,6 +114,12 @@ class _NativeLoop(RetryLoop):
         super().__init__({**parts, "retry_error_callback": native.retry_error_callback}, native)
 
     def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
+        error = state.error
+        try:
+            if error is not None and is_control(error) and not intends(self._judge, error):
+                return False
+        finally:
+            del error
         return self._judge(state)
 
     async def end(self, call: Call, state: State) -> Any:

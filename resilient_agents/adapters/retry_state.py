@@ -12,9 +12,10 @@ from resilient_agents.backoff import Backoff
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call
+from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 
-__all__ = ["Outcome", "State", "hooks", "ignores_results", "named"]
+__all__ = ["Outcome", "State", "hooks", "ignores_results", "intends", "named"]
 
 
 class Outcome(tenacity.Future):
@@ -116,6 +117,14 @@ def ignores_results(native: Any) -> bool:
     if method is tenacity.retry_any.__call__ or method is tenacity.retry_all.__call__:
         return bool(native.retries) and all(map(ignores_results, native.retries))  # an empty `retry_all` says yes
     return method in _ERRORS_ONLY
+
+
+def intends(native: Any, error: Exception) -> bool:
+    """Does this tenacity retry object name the class of `error`, which frameworks steer with, or a part of it does?"""
+    if isinstance(native, tenacity.retry_if_exception_type):
+        types = native.exception_types
+        return meant(error, types if isinstance(types, tuple) else (types,))
+    return any(intends(part, error) for part in getattr(native, "retries", ()))
 
 
 def hooks(options: Any) -> dict[str, str | None]:

@@ -11,8 +11,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from resilient_agents._classify_tables import KINDS
-from resilient_agents.classify import classify, counts_against_dependency, http_failure, is_transient
+from resilient_agents.classify import KINDS, classify, counts_against_dependency, http_failure, is_transient
 from resilient_agents.core.match import Match, matcher
 
 __all__ = ["NAMED", "define", "known", "look_up"]

@@ -6,20 +6,24 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+from resilient_agents.classify import counts_against_dependency, is_control, is_transient, means_control
 from resilient_agents.core.call import Boxed
 
-__all__ = ["Match", "Matcher", "When", "ask", "matcher", "names", "result_predicate"]
+__all__ = ["Match", "Matcher", "When", "ask", "matcher", "meant", "names", "result_predicate"]
 
 When = Callable[[Any], object]
 Matcher = Callable[[Exception], bool]
+_OWN = (is_transient, counts_against_dependency)  # they say no to control flow themselves
+
 Match = type[Exception] | Matcher | tuple[Any, ...]
 
 
 def matcher(on: Match, name: str = "on") -> Matcher:
     """One predicate for `on`: an exception type (and its subclasses), a predicate on the error, or a tuple of these.
 
-    Types are asked before predicates. `name` is the argument's name in messages. The predicate expects errors that are
-    `unboxed`.
+    Types are asked before predicates. What frameworks steer with is matched only by a type that means it, such as
+    `ModelRetry`: not by `Exception`, and not by a predicate, which mostly says what is left out. `name` is the
+    argument's name in messages. The predicate expects errors that are `unboxed`.
 
     Raises:
         TypeError: something in `on` is neither, or a type that is not below `Exception`: cancellation is never matched.
@@ -30,8 +34,8 @@ def matcher(on: Match, name: str = "on") -> Matcher:
     _sort(on, name, types, predicates)
     if not predicates:
         kinds = tuple(types)
-        return lambda error: isinstance(error, kinds)
-    if not types and len(predicates) == 1:
+        return lambda error: isinstance(error, kinds) and meant(error, kinds)
+    if not types and len(predicates) == 1 and any(predicates[0] is own for own in _OWN):
         return predicates[0]
     return _Either(tuple(types), tuple(predicates))
 
@@ -44,6 +48,12 @@ def names(on: Any) -> list[str]:
     return [getattr(on, "__name__", None) or type(on).__name__]
 
 
+def meant(error: Exception, types: tuple[type[BaseException], ...]) -> bool:
+    """Whether `types`, one of which `error` is an instance of, mean it: what frameworks steer with is meant only by a
+    class that they steer with."""
+    return not is_control(error) or any(means_control(kind) and isinstance(error, kind) for kind in types)
+
+
 class _Either:
     __slots__ = ("_predicates", "_types")
 
@@ -52,11 +62,11 @@ class _Either:
         self._predicates = predicates
 
     def __call__(self, error: Exception) -> bool:
-        if isinstance(error, self._types):
+        if isinstance(error, self._types) and meant(error, self._types):
             return True
-        for predicate in self._predicates:  # a plain loop: `any` costs a generator  # noqa: SIM110
+        for predicate in self._predicates:  # a plain loop: `any` costs a generator
             if predicate(error):
-                return True
+                return not is_control(error)
         return False
 
 

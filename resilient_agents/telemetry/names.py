@@ -133,6 +133,7 @@ KINDS: Final = (
     "content_filter",
     "unknown",
     "rejected",
+    "control",
 )
 STRATEGIES: Final = (
     "circuit_breaker",

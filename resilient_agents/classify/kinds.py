@@ -1,13 +1,61 @@
-"""What the classifier answers, and what a rule says about the dependency."""
+"""The kinds of failure, what a rule says, and what the classifier answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, NamedTuple, get_args
 
-from resilient_agents._classify_tables import TRANSIENT, Kind, Rule, Verdict
+__all__ = [
+    "BROKEN_REPLY",
+    "CANCELLED",
+    "KINDS",
+    "SPECIFIC",
+    "TRANSIENT",
+    "UNKNOWN",
+    "Failure",
+    "Kind",
+    "Rule",
+    "Verdict",
+    "failure_of",
+]
 
-__all__ = ["Failure", "failure_of"]
+Kind = Literal[
+    "timeout",
+    "connection",
+    "rate_limit",
+    "overload",
+    "server",
+    "conflict",
+    "quota",
+    "auth",
+    "not_found",
+    "validation",
+    "context_length",
+    "content_filter",
+    "rejected",
+    "control",
+    "unknown",
+]
+Verdict = Literal["failure", "success", "neutral"]
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+TRANSIENT: Final = frozenset[Kind](("timeout", "connection", "rate_limit", "overload", "server", "conflict"))
+# Kinds that tell more than a status does: a 429 whose code is `insufficient_quota` is `quota`.
+SPECIFIC: Final = frozenset[Kind](("quota", "context_length", "content_filter"))
+
+
+class Rule(NamedTuple):
+    """What one class, code or status means."""
+
+    kind: Kind
+    transient: bool | None = None  # None: as the kind says
+    answered: bool = False  # only a dependency that is alive can have sent this
+    neutral: bool = False  # says nothing about the dependency, whatever the kind
+
+
+UNKNOWN: Final = Rule("unknown")
+CANCELLED: Final = Rule("unknown", neutral=True)
+BROKEN_REPLY: Final = Rule("connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +93,7 @@ def failure_of(
     kind = rule.kind
     transient = decided if decided is not None else rule.transient
     verdict: Verdict = "neutral"
-    if not rule.neutral and kind not in ("rate_limit", "rejected"):
+    if not rule.neutral and kind not in ("rate_limit", "rejected", "control"):
         if kind in _FAILING:
             verdict = "failure"
         elif (rule.answered or status is not None) and status not in (408, 429):

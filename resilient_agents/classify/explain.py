@@ -1,31 +1,12 @@
-"""Which failure is this: what kind, worth another try or not, when, and whether the dependency is to blame.
-
-No client library is imported: a class is known by its top package and name (`_classify_tables`, `_classify_traits`),
-the rest is read from what errors carry (`_classify_facts`, `_classify_readers`). What decides, first to last:
-
-- **kind**: `register`, a code that is always meant (`insufficient_quota`), a class that says more than a status does,
-  the HTTP status, SQLSTATE, errno and the like, the class, a code that is weak evidence. An error that says nothing is
-  explained by its `__cause__`, else by its `__context__` unless that was suppressed. A library's connection error is
-  explained further by its cause, so that a timeout or a bad certificate inside it shows.
-- **transient**: `error.transient` (True or False), `register`, the server (`x-should-retry`, pushback), the kind.
-- **verdict**: *failure* for timeout, connection, overload, server and unknown; *neutral* for rate_limit, rejected,
-  cancellation and an expired deadline; for the rest *success* if the dependency answered (not with 408 or 429),
-  *neutral* if the error was raised locally. A 429 for a spent quota is therefore neutral, a 403 for it a success.
-- **ExceptionGroup**: transient if all its leaves are; the kind they share, else the worst (`_WORST_FIRST`); the longest
-  wait; a failure if one leaf is, else a success if one leaf is, else neutral.
-- A certificate that does not verify is `connection`, a failure, and not transient.
-
-`classify` never raises, whatever the error's attributes do. A result keeps no reference to the error and no message.
-"""
+"""What one error tells, with its causes and leaves: rules weighed against each other in the order the package names."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
 
-from resilient_agents import _classify_tables as tables
-from resilient_agents import _classify_traits as classes
-from resilient_agents._classify_facts import (
+from resilient_agents.classify.codes import CODES, MESSAGES, WEAK_CODES, of_status
+from resilient_agents.classify.facts import (
     cause_of,
     codes_of,
     context_of,
@@ -35,105 +16,18 @@ from resilient_agents._classify_facts import (
     is_suppressed,
     leaves_of,
     message_of,
-    name_of,
     status_of,
 )
-from resilient_agents._classify_failure import Failure, failure_of
-from resilient_agents._classify_readers import grpc_pushback, read_sqlstate
-from resilient_agents._classify_tables import CANCELLED, SPECIFIC, UNKNOWN, Kind, Rule, Verdict
-from resilient_agents._classify_traits import TELLING, Traits, learn, register, traits_of
+from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, SPECIFIC, UNKNOWN, Failure, Kind, Rule, failure_of
+from resilient_agents.classify.readers import grpc_pushback, read_sqlstate
+from resilient_agents.classify.traits import TELLING, Traits, traits_of
 
-__all__ = [
-    "Failure",
-    "Kind",
-    "Verdict",
-    "classify",
-    "classify_result",
-    "counts_against_dependency",
-    "http_failure",
-    "is_transient",
-    "register",
-    "transient_by_itself",
-    "verdict",
-]
-
-
-def classify(error: BaseException) -> Failure:
-    """Say which failure `error` is. Never raises; an error that nothing is known about is of kind `unknown`."""
-    cls = type(error)
-    traits = classes.known.get(id(cls))
-    if traits is None or traits.cls() is not cls:
-        traits = learn(cls)
-    try:
-        plain = traits.plain
-        if (
-            plain is not None
-            and (traits.final or (error.__cause__ is None and error.__context__ is None))
-            and (not (own := error.__dict__) or TELLING.isdisjoint(own))
-        ):
-            return plain
-    except Exception:  # a KeyboardInterrupt's heir may define even `__dict__`; `_explain` does not ask
-        pass
-    return _explain(error, traits, 0, {})
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether another try may succeed: the default of `Retry(on=)`."""
-    return classify(error).transient
-
-
-def transient_by_itself(error: BaseException) -> bool:
-    """Whether another try may succeed by what `error` says, its `__cause__` included, its own `__context__` left out.
-
-    An error raised while another was handled may be transient only because that other one is; this tells the two apart.
-    Does not touch the error, which other threads may hold too. Never raises.
-    """
-    return _explain(error, traits_of(error), 0, {}, hear_context=False).transient
-
-
-def verdict(error: BaseException) -> Verdict:
-    """What `error` says about the dependency: "failure", "success" (it is alive) or "neutral" (nothing)."""
-    return classify(error).verdict
-
-
-def counts_against_dependency(error: BaseException) -> bool:
-    """Whether `error` is the dependency's failure: the default of `CircuitBreaker(on=)`."""
-    return classify(error).verdict == "failure"
-
-
-def http_failure(result: object) -> bool:
-    """Whether `result` is a response with status 408, 429 or at least 500: a predicate for `when=`.
-
-    A response is any object with an integer `.status_code` or `.status` (httpx, requests, aiohttp, urllib ...).
-    """
-    for name in ("status_code", "status"):
-        status = get(result, name)
-        if isinstance(status, int) and not isinstance(status, bool):
-            return status in (408, 429) or 500 <= status <= 599
-    return False
-
-
-def classify_result(result: object) -> Failure:
-    """Say which failure a result is that `when=` has called one; a result that says nothing is of kind `unknown`.
-
-    Status and wait are read as from an error. The verdict is "failure": `when=` said so. Never raises.
-    """
-    name = name_of(type(result))
-    try:
-        status = status_of(result)
-        hints = hints_of(result)
-        rule = tables.of_status(status) if status else UNKNOWN
-        failure = failure_of(rule, name, status=status, retry_after=hints.wait, decided=hints.retry)
-    except Exception:
-        failure = failure_of(UNKNOWN, name)
-    return replace(failure, verdict="failure")
-
-
-# ----------------------------------------------------------------------------------------- what an instance tells
+__all__ = ["explain"]
 
 _MAX_DEPTH: Final = 16  # causes and nested groups looked into
 # The kind of a group whose leaves differ: what forbids a retry first, then what is worst for the dependency.
 _WORST_FIRST: Final[tuple[Kind, ...]] = (
+    "control",
     "unknown",
     "rejected",
     "auth",
@@ -152,9 +46,9 @@ _WORST_FIRST: Final[tuple[Kind, ...]] = (
 _Memo = dict[int, Failure | None]  # by id of an error of this one walk; None while it is being looked at
 
 
-def _explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, hear_context: bool = True) -> Failure:
+def explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, hear_context: bool = True) -> Failure:
     """The whole answer for one error, its causes and leaves included. Never raises."""
-    if traits.rule is CANCELLED and traits.plain is not None:  # not an Exception: nothing it carries matters
+    if traits.plain is not None and (traits.control or traits.rule is CANCELLED):  # nothing that it carries matters
         return traits.plain
     memo[id(error)] = None
     try:
@@ -190,7 +84,7 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
     if traits.source == "registered" and rule is not None:
         decided = rule.transient if rule.transient is not None else decided
     else:
-        if read is tables.BROKEN_REPLY:
+        if read is BROKEN_REPLY:
             status = None
         rule, told = _decide(codes, status, read, traits)
         code = told or read_code or code
@@ -198,7 +92,7 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
             status = None  # litellm puts a 500 on a request that never arrived
         if status is not None and rule.kind == "validation":
             message = message_of(error)
-            kind = next((kind for phrase, kind in tables.MESSAGES if phrase in message), rule.kind)
+            kind = next((kind for phrase, kind in MESSAGES if phrase in message), rule.kind)
             rule = rule._replace(kind=kind)
         elif rule.kind == "rate_limit" and is_daily_quota(error):
             rule = rule._replace(kind="quota")
@@ -215,20 +109,20 @@ def _decide(codes: list[str], status: int | None, read: Rule | None, traits: Tra
     """The rule that wins, and the code if it was one."""
     own = traits.rule
     for code in codes:
-        if kind := tables.CODES.get(code.lower()):
+        if kind := CODES.get(code.lower()):
             return Rule(kind, answered=True), code
     if own is not None and (
         own.kind in SPECIFIC or (traits.source == "library" and own.kind in ("timeout", "connection") and read is None)
     ):
         return own, None
-    if read is not None and read is tables.BROKEN_REPLY:
+    if read is not None and read is BROKEN_REPLY:
         return read, None
     if status is not None:
-        return tables.of_status(status), None
+        return of_status(status), None
     if read is not None:
         return read, None
     for code in codes:
-        if kind := tables.WEAK_CODES.get(code.lower()):
+        if kind := WEAK_CODES.get(code.lower()):
             return Rule(kind, answered=True), code
     return own or UNKNOWN, None
 
@@ -237,8 +131,8 @@ def _explain_further(cause: BaseException, failure: Failure, traits: Traits, dep
     """Let the cause speak where the error itself (`failure`, `traits`) says nothing, or less."""
     its = traits_of(cause)
     key = id(cause)
-    inner = memo[key] if key in memo else _explain(cause, its, depth + 1, memo)
-    if inner is None or (inner.kind == "unknown" and not inner.transient):
+    inner = memo[key] if key in memo else explain(cause, its, depth + 1, memo)
+    if inner is None or inner.kind == "control" or (inner.kind == "unknown" and not inner.transient):
         return failure
     if failure.kind == "unknown" and failure.verdict == "failure":
         # `except KeyError: raise ServiceDown()` is about the service, not about the KeyError.
@@ -272,7 +166,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
     leaves: list[Failure] = []
     for leaf in leaves_of(group):
         key = id(leaf)
-        known = memo[key] if key in memo else _explain(leaf, traits_of(leaf), depth + 1, memo)
+        known = memo[key] if key in memo else explain(leaf, traits_of(leaf), depth + 1, memo)
         if known is not None:
             leaves.append(known)
     if not leaves:

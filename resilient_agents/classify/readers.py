@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from resilient_agents import _classify_tables as tables
-from resilient_agents._classify_facts import cause_of, context_of, get, message_of, mro_of, name_of, package_of
-from resilient_agents._classify_tables import CANCELLED, Rule
+from resilient_agents.classify.codes import WEAK_CODES, of_errno, of_mcp, of_sqlite, of_sqlstate
+from resilient_agents.classify.facts import cause_of, context_of, get, message_of, mro_of, name_of, package_of
+from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Rule
 
 __all__ = ["READERS", "Reader", "grpc_pushback", "read_sqlstate"]
 
@@ -22,25 +22,25 @@ def read_sqlstate(error: BaseException) -> tuple[Rule | None, str | None]:
     """The reader of every class that has none of its own: asyncpg, psycopg and their like keep a SQLSTATE."""
     state = get(error, "sqlstate") or get(error, "pgcode")
     if isinstance(state, str) and len(state) == 5 and state.isascii() and state.isalnum():
-        return tables.of_sqlstate(state.upper()), state
+        return of_sqlstate(state.upper()), state
     return None, None
 
 
 def _read_errno(error: BaseException) -> tuple[Rule | None, str | None]:
     number = get(error, "errno")
-    return (tables.of_errno(number) if isinstance(number, int) else None), None
+    return (of_errno(number) if isinstance(number, int) else None), None
 
 
 def _read_sqlite(error: BaseException) -> tuple[Rule | None, str | None]:
     name = get(error, "sqlite_errorname")
     if isinstance(name, str):
-        return tables.of_sqlite(name), name
+        return of_sqlite(name), name
     return (Rule("conflict", answered=True) if "locked" in message_of(error) else None), None
 
 
 def _read_mcp(error: BaseException) -> tuple[Rule | None, str | None]:
     code = get(get(error, "error"), "code")
-    return (tables.of_mcp(code), str(code)) if type(code) is int else (None, None)
+    return (of_mcp(code), str(code)) if type(code) is int else (None, None)
 
 
 def _read_grpc(error: BaseException) -> tuple[Rule | None, str | None]:
@@ -49,7 +49,7 @@ def _read_grpc(error: BaseException) -> tuple[Rule | None, str | None]:
         return None, None
     if name == "CANCELLED":
         return CANCELLED, name
-    kind = tables.WEAK_CODES.get(name.lower())
+    kind = WEAK_CODES.get(name.lower())
     return (Rule(kind, answered=True) if kind else None), name
 
 
@@ -59,7 +59,7 @@ def _read_aiohttp(error: BaseException) -> tuple[Rule | None, str | None]:
     if inner is not None and get(error, "headers") is None:
         mro = mro_of(type(inner))
         if any(name_of(c) == "HttpProcessingError" and package_of(c) == "aiohttp" for c in mro):
-            return tables.BROKEN_REPLY, None
+            return BROKEN_REPLY, None
     return None, None
 
 

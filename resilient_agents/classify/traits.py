@@ -11,13 +11,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from resilient_agents import _classify_tables as tables
-from resilient_agents._classify_facts import mro_of, name_of, namespace_of, package_of
-from resilient_agents._classify_failure import Failure, failure_of
-from resilient_agents._classify_readers import READERS, Reader
-from resilient_agents._classify_tables import CANCELLED, UNKNOWN, Kind, Rule
+from resilient_agents.classify.classes import CLASSES
+from resilient_agents.classify.facts import mro_of, name_of, namespace_of, package_of
+from resilient_agents.classify.kinds import CANCELLED, KINDS, UNKNOWN, Failure, Kind, Rule, failure_of
+from resilient_agents.classify.readers import READERS, Reader
 
-__all__ = ["TELLING", "Traits", "learn", "register", "traits_of"]
+__all__ = ["TELLING", "Traits", "learn", "means_control", "register", "traits_of"]
 
 # Attributes that can change the answer. An error without any is what its class is.
 TELLING: Final = frozenset(
@@ -51,6 +50,8 @@ class Traits(NamedTuple):
     """Whether `plain` holds whatever the error's cause is."""
     group: bool
     """Whether it is what its leaves are."""
+    control: bool
+    """Whether it is how a framework steers, whatever the instance carries."""
 
 
 class _Registered(NamedTuple):
@@ -71,15 +72,18 @@ def register(error_type: type[Exception], *, kind: Kind, transient: bool | None 
 
     Raises:
         TypeError: `error_type` is not a subclass of Exception, or `transient` is neither a bool nor None.
-        ValueError: `kind` is not one of the known kinds.
+        ValueError: `kind` is not one of the known kinds, or is "control" with `transient=True`: what frameworks steer
+            with is never retried.
     """
     global known
     if not (isinstance(error_type, type) and issubclass(error_type, Exception)):
         raise TypeError(f"error_type must be a subclass of Exception, got {error_type!r}")
-    if kind not in tables.KINDS:
-        raise ValueError(f"kind must be one of {', '.join(tables.KINDS)}, got {kind!r}")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if transient is not None and not isinstance(transient, bool):
         raise TypeError(f"transient must be True, False or None, got {transient!r}")
+    if kind == "control" and transient:
+        raise ValueError("transient must not be True for kind 'control', which is never retried, got True")
     key = id(error_type)
     _registered[key] = _Registered(weakref.ref(error_type, _forget(_registered, key)), Rule(kind, transient))
     # After the rule is in: whoever learned a class without it wrote that into the old table.
@@ -93,6 +97,12 @@ def traits_of(error: BaseException) -> Traits:
     return traits if traits is not None and traits.cls() is cls else learn(cls)
 
 
+def means_control(cls: type) -> bool:
+    """Whether `cls` is itself a class that frameworks steer with: `ModelRetry`, not `Exception`."""
+    traits = known.get(id(cls))
+    return (traits if traits is not None and traits.cls() is cls else learn(cls)).control
+
+
 def learn(cls: type) -> Traits:
     """Find out what a class tells, and keep it."""
     memory = known  # before the registrations are read
@@ -103,9 +113,11 @@ def learn(cls: type) -> Traits:
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
     plain = None
     final = source in ("registered", "ours", "builtin")
+    control = error and rule is not None and rule.kind == "control"
     if not error:
-        rule, final = CANCELLED, True
-        plain = failure_of(CANCELLED, name)
+        rule = CANCELLED
+    if rule is not None and (control or not error):
+        plain, final = failure_of(rule, name), True
     elif group:
         final = False
     elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
@@ -113,7 +125,7 @@ def learn(cls: type) -> Traits:
         final = final or (rule is not None and rule.kind not in ("connection", "unknown"))
     key = id(cls)
     ref = weakref.ref(cls, _forget(memory, key))
-    traits = Traits(ref, name, rule, source, frozenset(map(package_of, mro)), reader, plain, final, group)
+    traits = Traits(ref, name, rule, source, frozenset(map(package_of, mro)), reader, plain, final, group, control)
     memory[key] = traits
     return traits
 
@@ -126,7 +138,7 @@ def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
         if taught is not None and taught.cls() is cls:
             return taught.rule, "registered", reader
         package = package_of(cls)
-        rule = tables.CLASSES.get((package, name_of(cls)))
+        rule = CLASSES.get((package, name_of(cls)))
         if rule is not None:
             return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
         reader = reader or READERS.get((package, name_of(cls)))

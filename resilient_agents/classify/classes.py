@@ -1,0 +1,202 @@
+"""What the classifier knows by heart about classes of errors. Data only.
+
+Classes are known by (top package, class name), so that no client library is ever imported and two libraries that share
+their names, such as httpx and httpx2, are told apart or treated alike on purpose.
+A class that is not listed is searched along its MRO; the most specific name wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, cast
+
+from resilient_agents.classify.kinds import Kind, Rule
+
+__all__ = ["CLASSES"]
+
+# "kind flag…": names. Flags: `answered`, `neutral`, `permanent` (see Rule).
+_Names = Mapping[str, str]
+
+_HTTPX: Final[_Names] = {
+    "timeout": "TimeoutException",
+    "connection": "TransportError NetworkError ProxyError ProtocolError RemoteProtocolError ConnectionNotAvailable",
+    "server": "DecodingError",
+    "validation": "LocalProtocolError UnsupportedProtocol TooManyRedirects InvalidURL CookieConflict StreamError",
+}
+
+_PACKAGES: Final[Mapping[str, _Names]] = {
+    "resilient_agents": {
+        "rejected": "Rejected",
+        "timeout": "PolicyTimeoutError",
+        # The caller ran out of patience, the dependency may be well, and another try would be late again.
+        "timeout permanent neutral": "DeadlineExceeded",
+        "connection": "StreamTruncatedError",
+    },
+    "pybreaker": {"rejected": "CircuitBreakerError"},
+    "builtins": {
+        "timeout": "TimeoutError",
+        "connection": "ConnectionError EOFError",
+        # Raised by the caller's own code or its own machine. RuntimeError is not here: libraries use it for anything.
+        "validation": "TypeError ValueError LookupError AttributeError NameError AssertionError ArithmeticError "
+        "NotImplementedError RecursionError ImportError SyntaxError StopIteration StopAsyncIteration BufferError "
+        "FileNotFoundError FileExistsError IsADirectoryError NotADirectoryError PermissionError ProcessLookupError",
+    },
+    # What frameworks steer with: a human is asked, a task is handed back, there is nothing in a queue.
+    "_queue": {"control": "Empty"},
+    "queue": {"control": "Empty Full ShutDown"},
+    "bdb": {"control": "BdbQuit"},
+    "unittest": {"control": "SkipTest"},
+    "langgraph": {
+        "control": "GraphBubbleUp GraphInterrupt NodeInterrupt ParentCommand GraphDrained",
+    },
+    "celery": {
+        "control": "TaskPredicate Retry RetryTaskError Ignore Reject SoftTimeLimitExceeded TaskRevokedError",
+    },
+    "billiard": {"control": "SoftTimeLimitExceeded Terminated"},
+    "agents": {
+        "control": "InputGuardrailTripwireTriggered OutputGuardrailTripwireTriggered "
+        "ToolInputGuardrailTripwireTriggered ToolOutputGuardrailTripwireTriggered",
+    },
+    "starlette": {"control": "ClientDisconnect"},
+    "click": {"control": "Abort Exit"},
+    "typer": {"control": "Abort Exit"},
+    "socket": {"connection": "gaierror herror"},
+    # A certificate that does not verify will not verify a second later; the dependency cannot be used, so it counts.
+    "ssl": {"connection": "SSLError", "connection permanent": "SSLCertVerificationError"},
+    "asyncio": {"connection": "IncompleteReadError", "control": "QueueEmpty QueueFull QueueShutDown"},
+    "concurrent": {"unknown neutral": "CancelledError"},
+    "multiprocessing": {"timeout": "TimeoutError"},  # no kin of the built-in one
+    "subprocess": {"timeout": "TimeoutExpired"},
+    "http": {"connection": "RemoteDisconnected IncompleteRead BadStatusLine LineTooLong", "validation": "InvalidURL"},
+    "urllib": {"connection": "URLError", "unknown": "HTTPError"},  # HTTPError is an URLError that has a status
+    "sqlite3": {"validation answered": "IntegrityError ProgrammingError DataError NotSupportedError InterfaceError"},
+    "anyio": {
+        "control": "WouldBlock",
+        "connection": "BrokenResourceError EndOfStream ClosedResourceError IncompleteRead ConnectionFailed",
+        "validation": "BusyResourceError DelimiterNotFound TypedAttributeLookupError",
+    },
+    "trio": {
+        "control": "WouldBlock",
+        "timeout": "TooSlowError",
+        "connection": "BrokenResourceError EndOfChannel ClosedResourceError",
+        "validation": "BusyResourceError",
+    },
+    "httpx": _HTTPX,
+    "httpx2": _HTTPX,
+    "httpcore": _HTTPX,
+    "httpcore2": _HTTPX,
+    "urllib3": {
+        "timeout": "TimeoutError",
+        "connection": "ProtocolError ConnectionError NewConnectionError NameResolutionError ProxyError SSLError "
+        "MaxRetryError ClosedPoolError IncompleteRead InvalidChunkLength",
+        "overload": "EmptyPoolError FullPoolError",
+        "server": "DecodeError",
+        "validation": "LocationValueError InvalidHeader TimeoutStateError UnrewindableBodyError",
+    },
+    "requests": {
+        "timeout": "Timeout ConnectTimeout",
+        "connection": "ConnectionError ChunkedEncodingError",
+        "server": "ContentDecodingError",
+        "validation": "InvalidJSONError InvalidHeader InvalidSchema InvalidURL MissingSchema URLRequired "
+        "TooManyRedirects StreamConsumedError UnrewindableBodyError",
+        "unknown": "RequestException",
+    },
+    "aiohttp": {
+        "timeout": "ServerTimeoutError",
+        "connection": "ClientConnectionError ClientPayloadError HttpProcessingError",
+        "connection permanent": "ClientConnectorCertificateError ServerFingerprintMismatch",
+        "validation": "InvalidURL NonHttpUrlClientError TooManyRedirects",
+    },
+    "websockets": {"connection": "ConnectionClosed InvalidMessage", "validation": "InvalidURI"},
+    "openai": {
+        "timeout": "APITimeoutError",
+        "connection": "APIConnectionError WebSocketConnectionClosedError",
+        "content_filter answered": "ContentFilterFinishReasonError",
+        "validation answered": "LengthFinishReasonError",
+    },
+    "anthropic": {
+        "timeout": "APITimeoutError",
+        "connection": "APIConnectionError",
+        "quota answered": "PaymentRequiredError ContractSpendLimitReachedError EnforcedSpendLimitReachedError",
+        "auth": "CredentialsError WorkloadIdentityError",
+    },
+    "litellm": {
+        "timeout": "Timeout",
+        "connection": "APIConnectionError",
+        "quota": "BudgetExceededError",
+        "context_length answered": "ContextWindowExceededError",
+        "content_filter answered": "ContentPolicyViolationError",
+        "rate_limit": "RouterRateLimitError RouterRateLimitErrorBasic",
+    },
+    "pydantic_ai": {
+        "control": "ModelRetry ToolRetryError RetryModelRequest ToolFailed ToolFailedError CallDeferred "
+        "ApprovalRequired SkipModelRequest SkipToolValidation SkipToolExecution",
+        "timeout": "ModelTimeoutError ModelRequestTimeout RunTimedOut",
+        "connection": "ModelConnectionError",
+        "rate_limit": "ModelRateLimitError ConcurrencyLimitExceeded",
+        "overload": "ModelUnavailableError",
+        "server": "ModelServerError",
+        "quota answered": "ModelQuotaExceededError",
+        "quota": "UsageLimitExceeded",
+        "context_length answered": "ModelContextWindowExceededError",
+        "content_filter answered": "ContentFilterError",
+        "auth answered": "ModelAuthenticationError",
+        "not_found answered": "ModelNotFoundError",
+        "validation answered": "ModelRequestRejectedError",
+        "validation": "UserError",
+        "unknown neutral": "RunCancelled",
+    },
+    "google": {"timeout": "RetryError"},
+    "grpc": {"timeout": "FutureTimeoutError", "unknown neutral": "FutureCancelledError", "validation": "UsageError"},
+    "botocore": {
+        "timeout": "ReadTimeoutError ConnectTimeoutError",
+        "connection": "HTTPClientError ConnectionError IncompleteReadError",
+        "rate_limit": "CapacityNotAvailableError",
+        "auth": "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError "
+        "NoAuthTokenError UnauthorizedSSOTokenError SSOError LoginError UnknownCredentialError",
+        "validation": "ValidationError ParamValidationError InvalidConfigError BaseEndpointResolverError "
+        "EndpointProviderError DataNotFoundError ProfileNotFound InvalidRetryConfigurationError ConfigNotFound "
+        "MissingParametersError InvalidDNSNameError UnknownClientMethodError MissingDependencyException",
+    },
+    "redis": {
+        "timeout": "TimeoutError",
+        "connection": "ConnectionError",
+        "overload": "BusyLoadingError MaxConnectionsError ClusterDownError OutOfMemoryError",
+        # The cluster is moving, and the client's map of it is stale.
+        "server": "ReadOnlyError MovedError AskError SlotNotCoveredError InvalidResponse",
+        "conflict answered": "WatchError TryAgainError LockError",
+        "conflict answered permanent": "LockNotOwnedError",  # the lock has expired: it cannot be released again
+        "auth answered": "AuthenticationError AuthorizationError NoPermissionError "
+        "AuthenticationWrongNumberOfArgsError",
+        "auth": "ExternalAuthProviderError",
+        "validation answered": "ResponseError",
+        "validation": "DataError PubSubError CrossSlotTransactionError InvalidPipelineStack",
+        # RedisClusterException is not here: it is raised for a wrong argument and for a cluster that is down.
+        "unknown": "RedisError",
+    },
+    "psycopg": {
+        # Errors of an established connection carry a SQLSTATE, which is looked at first.
+        "connection": "OperationalError",
+        "timeout": "ConnectionTimeout CancellationTimeout",
+        "validation": "ProgrammingError",
+    },
+    "psycopg2": {"connection": "OperationalError", "validation": "ProgrammingError"},
+    "psycopg_pool": {"timeout": "PoolTimeout", "overload": "TooManyRequests"},
+    "sqlalchemy": {"timeout": "TimeoutError"},
+}
+
+
+def _rule(words: str) -> Rule:
+    kind, *flags = words.split()
+    return Rule(cast(Kind, kind), False if "permanent" in flags else None, "answered" in flags, "neutral" in flags)
+
+
+CLASSES: Final[Mapping[tuple[str, str], Rule]] = MappingProxyType(
+    {
+        (package, name): _rule(words)
+        for package, kinds in _PACKAGES.items()
+        for words, names in kinds.items()
+        for name in names.split()
+    }
+)
