@@ -2,6 +2,10 @@
 
 A policy asks `active()` on every call. Without a provider the answer costs two comparisons. When a provider appears,
 disappears or is replaced, which is seen by its identity, everything is made anew from the providers in force.
+
+One thread makes it, and no lock is held while it asks the providers. A call that this thread makes meanwhile (a
+provider may itself make guarded calls) finds telemetry switched off. Calls of other threads wait until it is connected,
+so that nothing of them is lost: for `PATIENCE` seconds at most, because a provider that hangs must not hold up calls.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import importlib.metadata
 import inspect
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,6 +33,7 @@ __all__ = ["active", "configure", "recorder"]
 AttributesHook = Callable[[str], Mapping[str, str | bool | int | float]]
 
 MAX_POLICIES: Final = 1000  # remembered; a program that names its policies at run time must not grow by them
+PATIENCE: Final = 5.0  # seconds that calls wait for another thread to connect
 
 
 class _Settings:
@@ -111,11 +117,27 @@ class _Bridge:
         return extra
 
 
+class _Connecting:
+    """That one thread is making a bridge."""
+
+    __slots__ = ("done", "gives_up_at", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.gives_up_at = time.monotonic() + PATIENCE
+        self.done = threading.Event()
+
+    def wait(self) -> bool:
+        """Wait until it is over. False if it is not: this is the thread that does it, or it takes too long."""
+        return self.thread != threading.get_ident() and self.done.wait(max(self.gives_up_at - time.monotonic(), 0.0))
+
+
 _UNSEEN: Final = object()
 
-_lock = threading.RLock()
+_lock = threading.RLock()  # held for single steps, never while anybody's code runs
 _settings: tuple[_Settings, ...] = (_Settings(),)  # the last one is in force
 _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
+_connecting: _Connecting | None = None
 
 
 def active() -> bool:
@@ -130,16 +152,24 @@ def active() -> bool:
     except AttributeError:
         tracer_source, meter_source = trace.get_tracer_provider(), metrics.get_meter_provider()
     bridge = _bridge
-    if tracer_source is not bridge.tracer_source or meter_source is not bridge.meter_source:
-        bridge = _connect(tracer_source, meter_source)
-    return bridge.on
+    if tracer_source is bridge.tracer_source and meter_source is bridge.meter_source:
+        return bridge.on
+    return _connect(tracer_source, meter_source)
 
 
 def recorder(policy: str) -> events.Recorder | None:
     """A recorder for one call of this policy, None when nobody records."""
-    bridge = _bridge
+    bridge = _in_force()
     traced = bridge.tracer is not None and not _dropped()
     return bridge.recorder(policy, traced=traced) if traced or bridge.instruments is not None else None
+
+
+def _in_force() -> _Bridge:
+    """The bridge that `active` has just found, or the one that was configured since then."""
+    bridge = _bridge
+    while bridge.tracer_source is _UNSEEN and active():
+        bridge = _bridge
+    return bridge
 
 
 def _dropped() -> bool:
@@ -182,39 +212,50 @@ def configure(
     if attributes is not None and (not callable(attributes) or inspect.iscoroutinefunction(attributes)):
         raise TypeError(f"attributes must be a plain function of the policy's name, got {attributes!r}")
     settings = _Settings(tracer_provider, meter_provider, attempt_spans=attempt_spans, attributes=attributes)
-    _set((*_settings, settings))
-
-    def undo() -> None:
-        _set(tuple(each for each in _settings if each is not settings))
-
-    return undo
+    _change(lambda others: (*others, settings))
+    return lambda: _change(lambda others: tuple(each for each in others if each is not settings))
 
 
-def _set(settings: tuple[_Settings, ...]) -> None:
+def _change(change: Callable[[tuple[_Settings, ...]], tuple[_Settings, ...]]) -> None:
     global _settings, _bridge
     with _lock:
-        _settings = settings
-        _bridge = _Bridge(settings[-1], _UNSEEN, _UNSEEN)
+        _settings = change(_settings)
+        _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 
 
-def _connect(tracer_source: Any, meter_source: Any) -> _Bridge:
-    """The bridge for these global providers, made now unless another thread just did."""
-    global _bridge
-    with _lock:
-        if tracer_source is _bridge.tracer_source and meter_source is _bridge.meter_source:
-            return _bridge
-        settings = _settings[-1]
-        # In force before it is connected, so that a provider which itself makes guarded calls finds it switched off.
-        _bridge = bridge = _Bridge(settings, tracer_source, meter_source)
-        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-            return bridge
-        if tracer_source is None and settings.tracer_provider is None and OTEL_PYTHON_TRACER_PROVIDER in os.environ:
-            bridge.tracer_source = tracer_source = _load(trace.get_tracer_provider, bridge)
-        if meter_source is None and settings.meter_provider is None and OTEL_PYTHON_METER_PROVIDER in os.environ:
-            bridge.meter_source = meter_source = _load(metrics.get_meter_provider, bridge)
-        bridge.connect(settings.tracer_provider or _real(tracer_source), settings.meter_provider or _real(meter_source))
-        _bridge = bridge
+def _connect(tracer_source: Any, meter_source: Any) -> bool:
+    """Make the bridge for these global providers, or wait for the thread that does. Does anybody record?"""
+    global _bridge, _connecting
+    mine = _Connecting()
+    try:
+        with _lock:
+            if _connecting is None:
+                _connecting = mine
+            under_way = _connecting
+        if under_way is not mine:
+            return under_way.wait() and active()
+        while True:
+            made = _made(_settings[-1], tracer_source, meter_source)
+            with _lock:
+                if made.settings is _settings[-1]:  # else configured meanwhile
+                    _bridge = made
+                    return made.on
+    finally:
+        if _connecting is mine:
+            _connecting = None
+        mine.done.set()
+
+
+def _made(settings: _Settings, tracer_source: Any, meter_source: Any) -> _Bridge:
+    bridge = _Bridge(settings, tracer_source, meter_source)
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return bridge
+    if tracer_source is None and settings.tracer_provider is None and OTEL_PYTHON_TRACER_PROVIDER in os.environ:
+        bridge.tracer_source = tracer_source = _load(trace.get_tracer_provider, bridge)
+    if meter_source is None and settings.meter_provider is None and OTEL_PYTHON_METER_PROVIDER in os.environ:
+        bridge.meter_source = meter_source = _load(metrics.get_meter_provider, bridge)
+    bridge.connect(settings.tracer_provider or _real(tracer_source), settings.meter_provider or _real(meter_source))
+    return bridge
 
 
 def _load(provider: Callable[[], Any], bridge: _Bridge) -> Any:
@@ -241,23 +282,27 @@ def _version() -> str:
 def _outside_a_call(event: events.Event) -> None:
     """A manual `breaker.open()`, a probe whose lease ran out, a health check: nobody's call, so only metrics hear of
     it."""
-    if not active() or _bridge.instruments is None:
+    if not active():
+        return
+    bridge = _in_force()
+    if bridge.instruments is None:
         return
     try:
         if isinstance(event, events.CircuitChanged):
-            _bridge.instruments.transitions.add(1, transition(event))
+            bridge.instruments.transitions.add(1, transition(event))
         elif isinstance(event, events.HealthChecked):
-            _bridge.instruments.health_checks.record(
+            bridge.instruments.health_checks.record(
                 event.duration,
                 {names.HEALTH_CHECK: event.health_check, names.STATUS: event.status, names.CRITICAL: event.critical},
             )
     except Exception:
-        _bridge.faults.log("recording a state change or a health check", "it is missing in the metrics")
+        bridge.faults.log("recording a state change or a health check", "it is missing in the metrics")
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock, _connecting
     _lock = threading.RLock()
+    _connecting = None
 
 
 events.subscribe(_outside_a_call)

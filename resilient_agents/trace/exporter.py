@@ -14,6 +14,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from resilient_agents.core.fork import reset_after_fork
+
 __all__ = ["JsonLinesExporter"]
 
 
@@ -21,20 +23,30 @@ class JsonLinesExporter(SpanExporter):
     """Appends to `path` one line for each batch of spans.
 
     `BatchSpanProcessor(JsonLinesExporter("spans.jsonl"))` in a program, `resilient-agents trace spans.jsonl` beside it.
+    A line is written as a whole, so that processes may share a file; a forked child goes on writing to it.
     Raises OSError, when built, if the file cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
+        # Unbuffered: what a buffer holds at a fork would be written twice, and its lock might never be released.
+        self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by shutdown()
+        self._torn = False
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - closed by shutdown()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        line = json.dumps(to_json(spans), separators=(",", ":"))
+        line = json.dumps(to_json(spans), separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._file.closed:
                 return SpanExportResult.FAILURE
-            self._file.write(line + "\n")
-            self._file.flush()
+            rest = memoryview(b"\n" + line if self._torn else line)
+            self._torn = True
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            self._torn = False
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
