@@ -12,19 +12,14 @@ import importlib.metadata
 import importlib.util
 import io
 import os
-import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from resilient_agents import cli_config, cli_health
-
-if TYPE_CHECKING:
-    from resilient_agents.trace import Operation, Reading
+from resilient_agents import cli_config, cli_health, cli_trace
 
 __all__ = ["main"]
 
-OK, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
+OK, WRONG, INTERRUPTED = 0, 2, 130
 CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 DEMO_NEEDS = {"httpx": "httpx", "rich": "rich", "opentelemetry.sdk": "opentelemetry-sdk"}
@@ -56,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _describe_demo(commands.add_parser("demo", help="the same traffic to a bad server, without and with policies"))
-    _describe_trace(commands.add_parser("trace", help="draw operations from a file of spans"))
+    cli_trace.add_to(commands)
     cli_config.add_to(commands)
     cli_health.add_to(commands)
     return parser
@@ -76,18 +71,6 @@ def _describe_demo(demo: argparse.ArgumentParser) -> None:
     demo.set_defaults(run=_demo)
 
 
-def _describe_trace(trace: argparse.ArgumentParser) -> None:
-    trace.description = (
-        "Draws the operations in FILE over time: attempts, waits and state changes. Those to which most happened come "
-        "first. FILE holds OTLP JSON lines, as `resilient-agents demo --export FILE` and the file exporter of the "
-        "OpenTelemetry Collector write them."
-    )
-    trace.add_argument("file", metavar="FILE", help="OTLP JSON lines; - reads standard input")
-    trace.add_argument("--id", default="", metavar="PREFIX", help="only traces whose id begins so")
-    trace.add_argument("--limit", type=_count, default=3, metavar="N", help="how many operations to draw (default 3)")
-    trace.set_defaults(run=_trace)
-
-
 def _version() -> str:
     try:
         return importlib.metadata.version("resilient-agents")
@@ -99,13 +82,6 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 2 <= value <= 60:
         raise argparse.ArgumentTypeError(f"must be from 2 to 60, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
 
 
@@ -146,45 +122,3 @@ def _installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # a parent package is missing
         return False
-
-
-def _trace(arguments: argparse.Namespace) -> int:
-    from resilient_agents.trace import operations
-
-    try:
-        reading = _read(arguments.file)
-    except (OSError, UnicodeDecodeError) as error:
-        return _complain(f"cannot read {arguments.file}: {getattr(error, 'strerror', None) or 'it is not text'}", WRONG)
-    for problem in reading.problems[:3]:
-        _complain(problem, WRONG)
-    if len(reading.problems) > 3:
-        _complain(f"and {len(reading.problems) - 3} more lines like these", WRONG)
-    if not reading.spans:
-        return _complain(f"no spans in {arguments.file}: each line should be an object with resourceSpans", NOTHING)
-    prefix = arguments.id.lower()
-    found = [operation for operation in operations(reading.spans) if operation.span.trace_id.startswith(prefix)]
-    if not found:
-        wanted = f"operation in a trace {prefix}..." if prefix else 'span "policy ..." of resilient_agents'
-        return _complain(f"no {wanted} among the {len(reading.spans)} spans of {arguments.file}", NOTHING)
-    _draw(sorted(found, key=lambda operation: operation.interest, reverse=True)[: arguments.limit], len(found))
-    return OK
-
-
-def _read(file: str) -> Reading:
-    from resilient_agents.trace import read
-
-    if file == "-":
-        return read(sys.stdin)
-    with open(file, encoding="utf-8") as lines:
-        return read(lines)
-
-
-def _draw(chosen: list[Operation], total: int) -> None:
-    from resilient_agents.trace import render, waterfall
-    from resilient_agents.trace.terminal import glyphs_for, wants_colour
-
-    width, glyphs, colour = shutil.get_terminal_size().columns, glyphs_for(sys.stdout), wants_colour(sys.stdout)
-    for operation in chosen:
-        print(render(waterfall(operation, width=width, glyphs=glyphs), colour=colour), end="\n\n")
-    if total > len(chosen):
-        print(f"{len(chosen)} of {total} operations. More with --limit N, one with --id PREFIX.")

@@ -172,6 +172,27 @@ def test_trace_with_nothing_to_draw(
     assert printed.out == ""
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_trace_reads_files_with_a_byte_order_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    """What an editor or a shell's redirection left in front of the first line costs nothing."""
+    write(tmp_path / "f", "chat")
+    (tmp_path / "g").write_text((tmp_path / "f").read_text(), encoding=encoding)
+    assert cli.main(["trace", str(tmp_path / "g")]) == 0
+    printed = capsys.readouterr()
+    assert "policy chat" in printed.out
+    assert printed.err == ""
+
+
+def test_trace_in_an_encoding_that_lacks_a_character(tmp_path: Path) -> None:
+    """A name that standard output cannot encode is drawn with question marks."""
+    write(tmp_path / "f", "日本")
+    done = run("trace", str(tmp_path / "f"), env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "policy ????" in done.stdout
+
+
 def test_trace_of_strangers_spans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Spans without an operation of ours are counted, and an unknown id is named."""
     write(tmp_path / "f", "chat")

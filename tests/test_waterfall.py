@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -184,6 +189,57 @@ def test_without_colour_there_are_no_escapes_and_with_colour_the_text_is_the_sam
     assert [line.rstrip() for line in stripped.splitlines()] == plain.splitlines()
 
 
+@pytest.mark.parametrize("outcome", ["\x1b[2J\x1b]0;owned\x07", "\u202eright to left", "two\nlines", "\ud800"])
+def test_nothing_that_a_span_says_steers_the_terminal(outcome: str) -> None:
+    """Whichever way a text comes into the picture, what leaves it is printable."""
+    facts = {"outcome": outcome, "error__type": outcome, "strategy": outcome, "from": outcome, "attempt": outcome}
+    events = [moment(name, 1, **facts) for name in ("rejected", "circuit_breaker.state_change", "attempt", outcome)]
+    spans = [
+        span("op", None, "policy x" + outcome, 0, 100, events=events, trace=outcome, **facts),
+        span("a", "op", "attempt", 0, 50, trace=outcome, **facts),
+        span("b", "a", outcome, 0, 50, scope="app", trace=outcome),
+    ]
+    for colour in (False, True):
+        text = render(waterfall(only(spans)), colour=colour)
+        assert re.sub(r"\x1b\[[0-9;]*m|\n", "", text).isprintable()
+
+
+def test_what_the_output_cannot_encode_is_a_question_mark() -> None:
+    """A name in another script comes out as question marks in as many columns, and the picture keeps its shape."""
+    lines = waterfall(only([span("op", None, "policy 日本é", 0, 100)]), glyphs=ASCII)
+    text = render(lines, encoding="cp1252")
+    text.encode("cp1252")
+    assert text.splitlines()[0].startswith("policy ????é: success")
+    assert text.splitlines()[4].startswith("policy ????é ===")
+    assert render(lines, encoding="no such encoding").isascii()
+
+
+def test_a_hundred_thousand_children_are_drawn_in_seconds() -> None:
+    """The picture shows the first and the last of them, and how many lie between."""
+    many = 100_000
+    events = [moment("retry.scheduled", number, delay=0.0005, reason="backoff") for number in range(many)]
+    spans = [
+        span("op", None, "policy x", 0, many, events=events),
+        *(span(f"a{number}", "op", "attempt", number, number + 0.5, attempt=number) for number in range(many)),
+    ]
+    began = time.process_time()
+    picture = drawn(spans)
+    assert time.process_time() - began < 10
+    assert len(picture) < 250
+    assert "… 199,800 more" in "\n".join(picture)
+
+
+def test_a_long_chain_of_spans_is_walked_once() -> None:
+    """Thirty thousand operations below thirty thousand nested spans take no more than each of them once."""
+    deep = 30_000
+    spans = [span("0", None, "root", 0, 1, scope="app")]
+    spans += [span(str(number), str(number - 1), "nested", 0, 1, scope="app") for number in range(1, deep)]
+    spans += [span(f"op{number}", str(deep - 1), "policy x", 0, 1) for number in range(deep)]
+    began = time.process_time()
+    assert len(operations(spans)) == deep
+    assert time.process_time() - began < 10
+
+
 def test_ascii_terminals_get_ascii() -> None:
     """Where the stream cannot encode the glyphs, other ones are used and bars still differ."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -338,7 +394,6 @@ def test_otlp_values_of_every_type_are_read() -> None:
         "null",
         '{"a": 1}',
         '{"resourceSpans": 7}',
-        otlp(startTimeUnixNano="noon"),
         '{"resourceSpans": [{"sco',
     ],
 )
@@ -347,6 +402,34 @@ def test_what_is_not_otlp_is_named_and_skipped(line: str) -> None:
     reading = read([otlp(), line, "", otlp(spanId="ef" * 8)])
     assert len(reading.spans) == 2
     assert reading.problems == ["line 2 is not OTLP JSON"]
+
+
+def test_a_broken_span_costs_only_itself() -> None:
+    """The other spans of its line, a batch, are drawn."""
+    line = json.loads(otlp())
+    spans = line["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    spans.insert(0, spans[0] | {"spanId": "ef" * 8, "startTimeUnixNano": "noon"})
+    reading = read([json.dumps(line)])
+    assert len(reading.spans) == 1
+    assert reading.problems == ["line 1 holds 1 span that cannot be read"]
+
+
+@pytest.mark.parametrize("value", [10**25, -1, 10**400, 1e300])
+def test_times_and_numbers_beyond_what_otlp_holds_are_drawn_at_its_ends(value: float) -> None:
+    """A file may claim any time and any number: each has some place in the picture."""
+    facts = ("attempts", "attempt", "limit", "delay", "waited", "retry_waited", "duration")
+    claims = [{"key": f"{OURS}.{fact}", "value": {"intValue": int(value)}} for fact in facts]
+    claims += [{"key": "http.response.status_code", "value": {"doubleValue": str(value)}}]
+    happened = ("timeout", "retry.scheduled", "attempt", "hedge")
+    events = [{"name": name, "timeUnixNano": str(int(value)), "attributes": claims} for name in happened]
+    reading = read(
+        [
+            otlp(name="policy x", startTimeUnixNano=int(value), endTimeUnixNano=5, events=events, attributes=claims),
+            otlp(name="attempt", spanId="ef" * 8, parentSpanId="cd" * 8, endTimeUnixNano=value, attributes=claims),
+        ]
+    )
+    assert reading.problems == []
+    assert max(cells(line) for line in drawn(reading.spans)) <= 80
 
 
 def test_metrics_and_logs_are_passed_over() -> None:
@@ -380,6 +463,70 @@ def test_memory_and_file_give_the_same_spans(tmp_path: Path) -> None:
     assert len(from_file.spans) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_writes_its_own_spans_and_none_of_the_parents(tmp_path: Path) -> None:
+    """A child forked while another thread was in the midst of writing exports; what the parent wrote is there once."""
+    path = tmp_path / "spans.jsonl"
+    code = f"""
+import os, sys, threading
+from opentelemetry.sdk.trace import TracerProvider
+from resilient_agents.trace.exporter import JsonLinesExporter
+
+exporter = JsonLinesExporter({str(path)!r})
+tracer = TracerProvider().get_tracer("t")
+of_the_parent, of_the_child = tracer.start_span("parent"), tracer.start_span("child")
+of_the_parent.end(), of_the_child.end()
+exporter.export([of_the_parent])
+writing, forked = threading.Event(), threading.Event()
+def write():
+    with exporter._lock:
+        writing.set()
+        forked.wait()
+threading.Thread(target=write).start()
+writing.wait()
+if (child := os.fork()) == 0:
+    exporter.export([of_the_child])
+    exporter.shutdown()
+    os._exit(0)
+forked.set()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=30)
+    reading = read(path.read_text().splitlines())
+    assert ([found.name for found in reading.spans], reading.problems) == (["parent", "child"], [])
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_line_that_could_not_be_finished_costs_no_other(tmp_path: Path) -> None:
+    """When the disk is full in the midst of a line, the next one begins anew."""
+    exporter = JsonLinesExporter(tmp_path / "spans.jsonl")
+
+    class Full(io.FileIO):
+        room = 10
+
+        def write(self, data: Any) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "full")
+            taken = super().write(bytes(data)[: self.room])
+            self.room -= taken
+            return taken
+
+    exporter._file.close()
+    exporter._file = full = Full(tmp_path / "spans.jsonl", "ab")
+    tracer = TracerProvider().get_tracer("t")
+    ended = [tracer.start_span(name) for name in ("lost", "kept")]
+    for each in ended:
+        each.end()
+    with pytest.raises(OSError, match="full"):
+        exporter.export(ended[:1])
+    full.room = 10_000
+    exporter.export(ended[1:])
+    exporter.shutdown()
+    reading = read((tmp_path / "spans.jsonl").read_text().splitlines())
+    assert [found.name for found in reading.spans] == ["kept"]
+    assert reading.problems == ["line 1 is not OTLP JSON"]
+
+
 def test_the_exporter_refuses_after_shutdown(tmp_path: Path) -> None:
     """A span that ends after shutdown is not written to a closed file, and nothing raises."""
     exporter = JsonLinesExporter(tmp_path / "spans.jsonl")
@@ -402,6 +549,8 @@ def test_the_exporter_refuses_after_shutdown(tmp_path: Path) -> None:
         (99_960 * MS, "1 min 40 s"),
         (245_000 * MS, "4 min 5 s"),
         (100 * 60_000 * MS, "1.7 h"),
+        (2**64, "213504 d"),
+        (-5, "0.0 ms"),
     ],
 )
 def test_durations_read_well(nanoseconds: float, text: str) -> None:
@@ -414,3 +563,4 @@ def test_clip_is_exact() -> None:
     assert clip("abc", 5, "…") == "abc  "
     assert clip("abcdef", 4, "…") == "abc…"
     assert cells(clip("名名名", 4, "…")) == 4
+    assert len(clip("a" + "\u0301" * 1_000_000, 4, "…")) <= 20

@@ -20,6 +20,7 @@ __all__ = [
     "glyphs_for",
     "render",
     "seconds",
+    "shown",
     "wants_colour",
 ]
 
@@ -56,12 +57,7 @@ ASCII = Glyphs("=", "#", "x", ".", "-", "*", "|", " ", "|- ", "`- ", "|  ", "ok"
 
 def glyphs_for(stream: IO[str]) -> Glyphs:
     """The glyphs that `stream` can encode."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        "━█▓░▬◆│┊├└✓✗…→".encode(encoding)
-    except (LookupError, UnicodeEncodeError):
-        return ASCII
-    return UNICODE
+    return UNICODE if _encodable("━█▓░▬◆│┊├└✓✗…→", getattr(stream, "encoding", None) or "utf-8") else ASCII
 
 
 def wants_colour(stream: IO[str]) -> bool:
@@ -69,37 +65,69 @@ def wants_colour(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def render(lines: Iterable[Line], *, colour: bool = False) -> str:
-    """Lines as one text, without blanks at the ends of lines."""
-    if not colour:
-        return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
-    return "\n".join("".join(_painted(text, role) for text, role in line).rstrip() for line in lines)
+def render(lines: Iterable[Line], *, colour: bool = False, encoding: str | None = None) -> str:
+    """Lines as one text, without blanks at the ends of lines.
+
+    This is the way out, whatever a text says and wherever it comes from: nothing in it steers a terminal but our own
+    colours, and `encoding`, if given, has all its characters.
+    """
+    return "\n".join(
+        "".join(_painted(shown(text, encoding), role if colour else "") for text, role in line).rstrip()
+        for line in lines
+    )
 
 
 def _painted(text: str, role: Role) -> str:
     return f"\x1b[{_SGR[role]}m{text}\x1b[0m" if role and text.strip() else text
 
 
+def shown(text: str, encoding: str | None = None) -> str:
+    """`text` with question marks, in as many columns, for what is not printable or not in `encoding`."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in text)
+    if encoding is None or text.isascii() or _encodable(text, encoding):
+        return text
+    return "".join(c if _encodable(c, encoding) else "?" * cells(c) for c in text)
+
+
+def _encodable(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
 def cells(text: str) -> int:
     """How many columns `text` takes."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def clip(text: str, width: int, ellipsis: str) -> str:
     """`text` in exactly `width` columns, shortened if it must be, and without what could steer a terminal."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    if cells(text) > width:
-        while text and cells(text) > width - len(ellipsis):
-            text = text[:-1]
-        text += ellipsis
-    return text + " " * (width - cells(text))
+    text = shown(text[: 4 * width + 1])  # combining characters take no columns, but there may be any number of them
+    if (taken := cells(text)) > width or len(text) > 4 * width:
+        kept: list[str] = []
+        taken = 0
+        for character in text:
+            if taken + _columns(character) > width - len(ellipsis):
+                break
+            kept.append(character)
+            taken += _columns(character)
+        text = "".join(kept) + ellipsis
+        taken += len(ellipsis)
+    return text + " " * (width - taken)
 
 
 def seconds(nanoseconds: float) -> str:
-    """A duration in at most eight characters: `0.4 ms`, `38 ms`, `1.42 s`, `4 min 5 s`."""
-    ms = nanoseconds / 1e6
+    """A duration in at most ten characters: `0.4 ms`, `38 ms`, `1.42 s`, `4 min 5 s`, `26.0 h`, `365 d`."""
+    ms = max(nanoseconds, 0) / 1e6
     if ms < 9.95:
         return f"{ms:.1f} ms"
     if ms < 999.5:
@@ -109,7 +137,9 @@ def seconds(nanoseconds: float) -> str:
     if ms < 99_950:
         return f"{ms / 1e3:.1f} s"
     minutes, rest = divmod(round(ms / 1e3), 60)
-    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes / 60:.1f} h"
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    return f"{minutes / 60:.1f} h" if minutes < 100 * 60 else f"{min(minutes / 60 / 24, 999_999):.0f} d"
 
 
 def clock(nanoseconds: float, unit: float) -> str:

@@ -55,19 +55,28 @@ def operations(spans: Iterable[Span]) -> list[Operation]:
         for span in sorted(trace.values(), key=lambda span: (span.start, -span.end)):
             if span.parent_id is not None:
                 children.setdefault(span.parent_id, []).append(span)
+        inside: dict[str, bool] = {}
         for span in trace.values():
-            if is_operation(span) and not _inside_another(span, trace):
+            if is_operation(span) and not _inside_another(span, trace, inside):
                 parent = trace.get(span.parent_id or "")
                 found.append(Operation(span, children, None if parent is None else parent.name))
     return sorted(found, key=lambda operation: operation.span.start)
 
 
-def _inside_another(span: Span, trace: Mapping[str, Span]) -> bool:
-    seen = {span.span_id}
-    parent = trace.get(span.parent_id or "")
-    while parent is not None and parent.span_id not in seen:  # a file may lie: parents in a circle must not hang us
-        if is_operation(parent):
-            return True
-        seen.add(parent.span_id)
-        parent = trace.get(parent.parent_id or "")
-    return False
+def _inside_another(span: Span, trace: Mapping[str, Span], known: dict[str, bool]) -> bool:
+    """Does `span` lie in an operation? `known`: the answers so far, so that each span is looked at once."""
+    path: list[str] = []
+    answer = False
+    above: Span | None = span
+    while above is not None:
+        if above.span_id in known:
+            answer = known[above.span_id]
+            break
+        known[above.span_id] = False  # a file may lie: parents in a circle must not hang us
+        path.append(above.span_id)
+        above = trace.get(above.parent_id or "")
+        if above is not None and is_operation(above) and above is not span:
+            answer = True
+            break
+    known.update(dict.fromkeys(path, answer))
+    return answer

@@ -7,9 +7,11 @@ Bars differ by texture and outcomes by a sign, so that the picture reads the sam
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from resilient_agents.telemetry import names
@@ -21,6 +23,8 @@ __all__ = ["waterfall"]
 
 NARROWEST = 60
 DEEPEST = 12  # a trace may nest without end; a picture may not
+BROADEST = 200  # rows below one span, and
+LONGEST = 1000  # in all
 FIGURES = 10  # columns for the duration at the right
 
 
@@ -42,7 +46,7 @@ def waterfall(operation: Operation, *, width: int = 80, glyphs: Glyphs = UNICODE
     """Draw `operation` in `width` columns (at least 60): a headline, a time axis, a row for all that happened."""
     width = max(width, NARROWEST)
     root = operation.span
-    rows = list(_tree(operation, root, glyphs))
+    rows = list(islice(_tree(operation, root, glyphs), LONGEST))
     scale = _Scale(root.start, _end(operation, root), 0)
     labels = min(max(cells(prefix + row.label) for prefix, row in rows), round(width * 0.47))
     scale.columns = width - labels - FIGURES - 1
@@ -66,14 +70,20 @@ def _headline(operation: Operation, glyphs: Glyphs, width: int) -> Iterator[Line
     attempts = operation.attempts
     tries = f"{attempts} attempt{'' if attempts == 1 else 's'}"
     yield [
-        (clip(span.name, min(len(span.name), width - 42), glyphs.ellipsis), "bold"),
+        (clip(span.name, min(cells(span.name[:width]), width - 44), glyphs.ellipsis), "bold"),
         (": ", ""),
-        (outcome, "good" if outcome in ("success", "fallback") else "bad"),
+        (outcome[:9], "good" if outcome in ("success", "fallback") else "bad"),
         (f" after {tries} in {seconds(span.end - span.start)}", ""),
     ]
-    began = datetime.fromtimestamp(span.start / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     under = f", under {operation.under}" if operation.under else ""
-    yield [(clip(f"trace {span.trace_id}, {began}{under}", width, glyphs.ellipsis), "dim")]
+    yield [(clip(f"trace {span.trace_id}, {_date(span.start)}{under}", width, glyphs.ellipsis), "dim")]
+
+
+def _date(nanoseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return "at no date"
 
 
 def _end(operation: Operation, span: Span, depth: int = 0) -> int:
@@ -91,14 +101,23 @@ def _tree(
     children = operation.below(span)
     rows = [_bar(child, glyphs) for child in children]
     if is_operation(span):
-        rows += [_moment(event, span, children, glyphs) for event in span.events]
+        attempts = [child.start for child in children if is_attempt(child)]
+        rows += [_moment(event, span, attempts, glyphs) for event in span.events]
     rows.sort(key=lambda row: row.start)
+    if (more := len(rows) - BROADEST) > 0:
+        rows[BROADEST // 2 : -BROADEST // 2] = [_left_out(more, rows, glyphs)]
     for number, row in enumerate(rows, 1):
         branch, trunk = (glyphs.last, " " * len(glyphs.trunk)) if number == len(rows) else (glyphs.branch, glyphs.trunk)
         if row.span is None:
             yield indent + branch, row
         else:
             yield from _tree(operation, row.span, glyphs, indent + branch, indent + trunk, depth + 1)
+
+
+def _left_out(number: int, rows: list[_Row], glyphs: Glyphs) -> _Row:
+    left = rows[BROADEST // 2 : -BROADEST // 2]
+    start, end = left[0].start, max(row.end for row in left)
+    return _Row(f"{glyphs.ellipsis} {number:,} more", "dim", glyphs.other, start, end, seconds(end - start))
 
 
 def _bar(span: Span, glyphs: Glyphs) -> _Row:
@@ -114,18 +133,23 @@ def _bar(span: Span, glyphs: Glyphs) -> _Row:
 
 
 def _attempt(facts: Mapping[str, Any], failed: bool, glyphs: Glyphs) -> tuple[str, Role, str]:
-    label = f"attempt {facts.get(names.ATTEMPT, '?')}"
+    label = f"attempt {_word(facts.get(names.ATTEMPT, '?'))}"
     if not failed:
         return f"{label} {glyphs.ok}", "good", glyphs.good
-    status = f" {facts[names.STATUS_CODE]}" if names.STATUS_CODE in facts else ""
-    return f"{label} {glyphs.no} {facts.get(names.ERROR_TYPE, 'failed')}{status}", "bad", glyphs.bad
+    status = f" {_word(facts[names.STATUS_CODE])}" if names.STATUS_CODE in facts else ""
+    return f"{label} {glyphs.no} {_word(facts.get(names.ERROR_TYPE, 'failed'))}{status}", "bad", glyphs.bad
 
 
-def _moment(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) -> _Row:
+def _word(value: Any) -> str:
+    """An attribute's value, which may be anything, as part of a label."""
+    return str(value)[:100]
+
+
+def _moment(event: Moment, owner: Span, attempts: list[int], glyphs: Glyphs) -> _Row:
     """A mark; but a scheduled retry is a wait, and an attempt without a span of its own is a bar."""
     facts = event.attributes
     if event.name == names.RETRY_SCHEDULED:
-        return _wait(event, owner, siblings, glyphs)
+        return _wait(event, owner, attempts, glyphs)
     if event.name == names.ATTEMPT_EVENT:
         label, role, glyph = _attempt(facts, names.ERROR_TYPE in facts, glyphs)
         took = _nanoseconds(facts.get(names.DURATION))
@@ -134,10 +158,11 @@ def _moment(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) ->
     return _Row(label, "mark", glyphs.mark, event.at, event.at, figure)
 
 
-def _wait(event: Moment, owner: Span, siblings: list[Span], glyphs: Glyphs) -> _Row:
+def _wait(event: Moment, owner: Span, attempts: list[int], glyphs: Glyphs) -> _Row:
     """Until the next attempt really began, which is what the caller waited; as planned if that has no span."""
     planned = min(event.at + _nanoseconds(event.attributes.get(names.DELAY)), owner.end)
-    end = min((span.start for span in siblings if is_attempt(span) and span.start >= event.at), default=planned)
+    following = bisect_left(attempts, event.at)
+    end = attempts[following] if following < len(attempts) else planned
     reason = event.attributes.get(names.REASON, "")
     label = f"wait ({'Retry-After' if reason == 'retry_after' else reason})" if reason else "wait"
     return _Row(label, "wait", glyphs.wait, event.at, max(end, event.at + 1), seconds(end - event.at))
@@ -158,7 +183,8 @@ def _telling(event: Moment, glyphs: Glyphs) -> str:
 
 
 def _nanoseconds(value: Any) -> int:
-    return round(value * 1e9) if isinstance(value, int | float) and math.isfinite(value) else 0
+    """Seconds as nanoseconds, as far as they make sense: from 0 to three centuries."""
+    return round(min(max(value, 0), 1e10) * 1e9) if isinstance(value, int | float) and value == value else 0
 
 
 class _Scale:

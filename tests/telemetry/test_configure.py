@@ -7,7 +7,8 @@ import contextvars
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -251,6 +252,128 @@ def test_undoing_twice_or_out_of_order_is_harmless() -> None:
     assert [len(sdk.spans) for sdk in (first, second)] == [0, 2]
     first.close()
     second.close()
+
+
+class Slow:
+    """A provider that lets something happen, and end, while it gives its tracer."""
+
+    def __init__(self, sdk: Sdk, meanwhile: Callable[[], Any]) -> None:
+        self._sdk = sdk
+        self.meanwhile: Callable[[], Any] | None = meanwhile
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self._sdk.tracer_provider.get_tracer(*args, **kwargs)
+
+
+class Elsewhere:
+    """Runs something in another thread, and waits for it a moment or to its end."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._thread = threading.Thread(target=run)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._thread.join(0.05)
+
+    def join(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("how", ["at first", "anew", "by configure"])
+def test_a_call_of_another_thread_is_recorded_while_the_bridge_connects(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the thread that connects may find telemetry switched off; the calls of all others have their spans."""
+    sdk = Sdk()
+    policy = Policy(name="p")
+    other = Elsewhere(lambda: policy.call(int))
+    slow: Any = Slow(sdk, lambda: (policy.call(int), other.start()))
+    undo: Callable[[], None] = lambda: None  # noqa: E731
+    if how == "by configure":
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", Sdk().tracer_provider)
+        policy.call(int)
+        undo = telemetry.configure(tracer_provider=slow)
+    else:
+        if how == "anew":
+            monkeypatch.setattr(trace, "_TRACER_PROVIDER", Sdk().tracer_provider)
+            policy.call(int)
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", slow)
+    policy.call(int)
+    other.join()
+    undo()
+    assert [span.name for span in sdk.spans].count("policy p") == 2
+
+
+def test_what_is_configured_while_the_bridge_connects_is_in_force_at_once() -> None:
+    """The thread that connects sees it and starts again, so that not one call goes the old way."""
+    first, second = Sdk(), Sdk()
+    undone: list[Callable[[], None]] = []
+    slow: Any = Slow(first, lambda: undone.append(second.configure()))
+    undo = telemetry.configure(tracer_provider=slow)
+    Policy(name="p").call(int)
+    for each in (*undone, undo):
+        each()
+    assert [span.name for span in first.spans] == []
+    assert [span.name for span in second.spans].count("policy p") == 1
+
+
+def test_a_call_that_finds_a_new_configuration_between_two_looks_is_recorded(sdk: Sdk) -> None:
+    """`active` has said yes, then `configure` ran in another thread: the recorder comes from what it configured."""
+    assert telemetry.active()
+    undo = telemetry.configure(tracer_provider=sdk.tracer_provider)
+    assert telemetry.recorder("p") is not None
+    undo()
+
+
+def test_a_provider_that_hangs_holds_up_calls_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads wait for the one that connects, but not for ever; once it has, they are recorded again."""
+    monkeypatch.setattr(bridge, "PATIENCE", 0.05)
+    sdk = Sdk()
+    policy = Policy(name="p")
+    hanging, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Slow(sdk, lambda: (hanging.set(), goes_on.wait(10))))
+    other = Elsewhere(lambda: policy.call(int))
+    other.start()
+    assert hanging.wait(10)
+    policy.call(int)
+    goes_on.set()
+    other.join()
+    policy.call(int)
+    assert [span.name for span in sdk.spans].count("policy p") == 2
+
+
+def test_an_interrupt_while_the_bridge_connects_leaves_it_to_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a provider ends that call only."""
+    sdk = Sdk()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Slow(sdk, interrupt))
+    policy = Policy(name="p")
+    with pytest.raises(KeyboardInterrupt):
+        policy.call(int)
+    policy.call(int)
+    assert [span.name for span in sdk.spans].count("policy p") == 1
+
+
+def test_many_threads_and_many_configurations_lose_no_call() -> None:
+    """Calls in eight threads, while others configure and undo, are all recorded."""
+    sdk = Sdk()
+    policy = Policy(name="p")
+    undo = sdk.configure()
+    threads = [threading.Thread(target=lambda: [policy.call(int) for _ in range(200)]) for _ in range(8)]
+    changing = [threading.Thread(target=lambda: [sdk.configure()() for _ in range(100)]) for _ in range(2)]
+    for thread in (*threads, *changing):
+        thread.start()
+    for thread in (*threads, *changing):
+        thread.join()
+    undo()
+    assert [span.name for span in sdk.spans].count("policy p") == 1600
 
 
 def test_without_attempt_spans_attempts_are_events() -> None:

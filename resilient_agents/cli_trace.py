@@ -1,0 +1,99 @@
+"""`resilient-agents trace FILE`: draw operations from a file of spans."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import io
+import shutil
+import sys
+from collections.abc import Generator
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resilient_agents.trace import Operation
+
+__all__ = ["add_to"]
+
+OK, NOTHING, WRONG = 0, 1, 2
+
+
+def add_to(commands: Any) -> None:
+    """Make `trace` one of these commands, which are what `ArgumentParser.add_subparsers` gives.
+
+    Exit status: 0 drawn; 1 nothing to draw; 2 the file cannot be read.
+    """
+    trace: argparse.ArgumentParser = commands.add_parser("trace", help="draw operations from a file of spans")
+    trace.description = (
+        "Draws the operations in FILE over time: attempts, waits and state changes. Those to which most happened come "
+        "first. FILE holds OTLP JSON lines, as `resilient-agents demo --export FILE` and the file exporter of the "
+        "OpenTelemetry Collector write them."
+    )
+    trace.add_argument("file", metavar="FILE", help="OTLP JSON lines; - reads standard input")
+    trace.add_argument("--id", default="", metavar="PREFIX", help="only traces whose id begins so")
+    trace.add_argument("--limit", type=_count, default=3, metavar="N", help="how many operations to draw (default 3)")
+    trace.set_defaults(run=_trace)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"resilient-agents: {message}", file=sys.stderr)
+    return status
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from resilient_agents.trace import operations, read
+
+    try:
+        with _lines(arguments.file) as lines:
+            reading = read(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        return _complain(f"cannot read {arguments.file}: {getattr(error, 'strerror', None) or 'it is not text'}", WRONG)
+    for problem in reading.problems[:3]:
+        _complain(problem, WRONG)
+    if len(reading.problems) > 3:
+        _complain(f"and {len(reading.problems) - 3} more lines like these", WRONG)
+    if not reading.spans:
+        return _complain(f"no spans in {arguments.file}: each line should be an object with resourceSpans", NOTHING)
+    prefix = arguments.id.lower()
+    found = [operation for operation in operations(reading.spans) if operation.span.trace_id.startswith(prefix)]
+    if not found:
+        wanted = f"operation in a trace {prefix}..." if prefix else 'span "policy ..." of resilient_agents'
+        return _complain(f"no {wanted} among the {len(reading.spans)} spans of {arguments.file}", NOTHING)
+    _draw(sorted(found, key=lambda operation: operation.interest, reverse=True)[: arguments.limit], len(found))
+    return OK
+
+
+@contextlib.contextmanager
+def _lines(file: str) -> Generator[IO[str]]:
+    """The lines of a file in UTF-8, or in UTF-16 with a byte order mark, which some shells write."""
+    if file == "-" and not hasattr(sys.stdin, "buffer"):
+        yield sys.stdin
+        return
+    source: Any = contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")  # noqa: SIM115 - below
+    with source as binary:
+        wide = binary.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = io.TextIOWrapper(binary, "utf-16" if wide else "utf-8-sig", "strict" if wide else "replace")
+        try:
+            yield text
+        finally:
+            text.detach()
+
+
+def _draw(chosen: list[Operation], total: int) -> None:
+    from resilient_agents.trace import render, waterfall
+    from resilient_agents.trace.terminal import glyphs_for, wants_colour
+
+    width, glyphs, colour = shutil.get_terminal_size().columns, glyphs_for(sys.stdout), wants_colour(sys.stdout)
+    for operation in chosen:
+        lines = waterfall(operation, width=width, glyphs=glyphs)
+        print(render(lines, colour=colour, encoding=sys.stdout.encoding), end="\n\n")
+    if total > len(chosen):
+        print(f"{len(chosen)} of {total} operations. More with --limit N, one with --id PREFIX.")
