@@ -23,6 +23,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER, OTEL_PYTHON_TRACER_PROVIDER
 
 from resilient_agents import events
+from resilient_agents.base.fork import Lock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.faults import Faults
 from resilient_agents.telemetry.metrics import Attributes, Instruments, transition
@@ -134,7 +135,7 @@ class _Connecting:
 
 _UNSEEN: Final = object()
 
-_lock = threading.RLock()  # held for single steps, never while anybody's code runs
+_lock = Lock()  # held for single steps, never while anybody's code runs
 _settings: tuple[_Settings, ...] = (_Settings(),)  # the last one is in force
 _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 _connecting: _Connecting | None = None
@@ -300,8 +301,7 @@ def _outside_a_call(event: events.Event) -> None:
 
 
 def _after_fork() -> None:
-    global _lock, _connecting
-    _lock = threading.RLock()
+    global _connecting
     _connecting = None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from resilient_agents.core.fork import reset_after_fork
+from resilient_agents.base.fork import Lock
 
 __all__ = ["JsonLinesExporter"]
 
@@ -31,11 +30,7 @@ class JsonLinesExporter(SpanExporter):
         # Unbuffered: what a buffer holds at a fork would be written twice, and its lock might never be released.
         self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by shutdown()
         self._torn = False
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         line = json.dumps(to_json(spans), separators=(",", ":")).encode() + b"\n"
