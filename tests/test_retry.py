@@ -29,10 +29,10 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.retry import Retry, adapt_native
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import exponential, fixed
+from resilient_agents.base import warn
 from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import http_failure, is_transient
-from resilient_agents.core import warn
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected
 from resilient_agents.events import GaveUp, RetryScheduled

@@ -23,8 +23,9 @@ import pytest
 from resilient_agents import Bulkhead, Hedge, Policy, Retry
 from resilient_agents.adapters import timeout as timeout_module
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base import warn
 from resilient_agents.base.clock import clock
-from resilient_agents.core import marks, warn
+from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import current, deadline
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, Rejected
