@@ -1,0 +1,192 @@
+"""The modelled dependency: servers, the queue before them, a quota, and errors that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from typing import Final
+
+from resilient_agents.classify import register
+from resilient_agents.simulate.scenario import AT_THE_DOOR, KINDS, Dependency, Error, Kind, Quota, Times
+
+__all__ = ["ANSWER", "Server", "SimulatedError", "draw"]
+
+ANSWER: Final = "answer"
+"""What a request that goes well returns."""
+
+
+class SimulatedError(Exception):
+    """What a request of a simulation ends in when it does not go well."""
+
+    def __init__(self, status: int | None, retry_after: float | None) -> None:
+        super().__init__(f"simulated, status {status}")
+        if status is not None:
+            self.status_code = status
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+_CLASSES: Final[dict[Kind, type[SimulatedError]]] = {}
+for _kind in KINDS:
+    _CLASSES[_kind] = type(f"Simulated{_kind.title().replace('_', '')}", (SimulatedError,), {})
+    register(_CLASSES[_kind], kind=_kind)
+
+_STATUS: Final[dict[Kind, int]] = {
+    "rate_limit": 429,
+    "overload": 503,
+    "server": 500,
+    "quota": 429,
+    "auth": 401,
+    "validation": 400,
+}
+
+
+def error_of(error: Error) -> SimulatedError:
+    return _CLASSES[error.kind](error.status or _STATUS.get(error.kind), error.retry_after)
+
+
+def draw(times: Times, stream: random.Random) -> float:
+    """Seconds that something of this distribution takes this time."""
+    if times.kind == "fixed" or times.mean == 0:
+        return times.mean
+    if times.kind == "exponential":
+        return stream.expovariate(1.0 / times.mean)
+    # exp(mu + sigma^2 / 2) is the mean of a lognormal distribution.
+    return times.mean * stream.lognormvariate(-times.sigma * times.sigma / 2, times.sigma)
+
+
+class _Bucket:
+    """A token bucket that is full at the start: when the next request would be admitted."""
+
+    __slots__ = ("empty_until", "quota")
+
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
+        self.empty_until = -quota.per
+
+    def wait(self, now: float) -> float:
+        """Seconds to wait, 0.0 for a request that is admitted. (GCRA: a theoretical arrival time and a tolerance.)"""
+        spacing = self.quota.per / self.quota.rate
+        at = max(self.empty_until, now - self.quota.per)
+        if at + spacing > now + 1e-9:
+            return at + spacing - now
+        self.empty_until = at + spacing
+        return 0.0
+
+
+class _Request:
+    __slots__ = ("done", "error", "left", "served", "takes", "timer")
+
+    def __init__(self, done: asyncio.Future[str], takes: float, error: SimulatedError | None) -> None:
+        self.done = done
+        self.takes = takes
+        self.error = error
+        self.left = False
+        self.served = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Server:
+    """Serves requests in virtual time.
+
+    Attributes:
+        sent: Requests that arrived.
+        errors: Those that were answered with an error, or never.
+        wasted: Services for a caller who had gone.
+        cost: Of all admitted requests.
+        busy, waiting: Requests being served, and in the queue, now.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Dependency, seed: str) -> None:
+        self._loop = loop
+        self._service = random.Random(f"{seed}/service")
+        self._errors = random.Random(f"{seed}/errors")
+        self._queue: deque[_Request] = deque()
+        self.sent = 0
+        self.errors = 0
+        self.wasted = 0
+        self.cost = 0.0
+        self.busy = 0
+        self.waiting = 0
+        self.settings = settings
+        self._bucket = None if settings.quota is None else _Bucket(settings.quota)
+
+    def become(self, settings: Dependency) -> None:
+        """Behave like this from now on. Requests that are being served stay as they are."""
+        if settings.quota != self.settings.quota:
+            self._bucket = None if settings.quota is None else _Bucket(settings.quota)
+        self.settings = settings
+        self._start_waiting()
+
+    async def request(self) -> str:
+        """One request, as the guarded function makes it."""
+        self.sent += 1
+        settings = self.settings
+        if self._bucket is not None and (wait := self._bucket.wait(self._loop.time())) > 0:
+            self.errors += 1
+            raise _CLASSES["rate_limit"](429, wait if self._bucket.quota.retry_after else None)
+        error = settings.error
+        if error is not None and self._errors.random() >= error.rate:
+            error = None
+        if error is not None and error.kind in AT_THE_DOOR:
+            self.errors += 1
+            if error.kind == "timeout":
+                await self._loop.create_future()
+            raise error_of(error)
+        if self.busy >= settings.servers and self.waiting >= settings.queue:
+            self.errors += 1
+            raise _CLASSES["overload"](503, None)
+        self.cost += settings.cost
+        return await self._serve(None if error is None else error_of(error))
+
+    async def _serve(self, error: SimulatedError | None) -> str:
+        request = _Request(self._loop.create_future(), draw(self.settings.service, self._service), error)
+        if self.busy < self.settings.servers:
+            self._start(request)
+        else:
+            self.waiting += 1
+            self._queue.append(request)
+        try:
+            return await request.done
+        except asyncio.CancelledError:
+            self._leave(request)
+            raise
+        finally:
+            request.error = None  # no cycle through its traceback
+
+    def _start(self, request: _Request) -> None:
+        self.busy += 1
+        request.timer = self._loop.call_later(request.takes, self._finish, request)
+
+    def _finish(self, request: _Request) -> None:
+        self.busy -= 1
+        request.served = True
+        self.errors += request.error is not None
+        if request.left:
+            self.wasted += 1
+        elif not request.done.done():
+            if request.error is None:
+                request.done.set_result(ANSWER)
+            else:
+                request.done.set_exception(request.error)
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._queue and self.busy < self.settings.servers:
+            request = self._queue.popleft()
+            if request.left and self.settings.notices_leavers:
+                continue  # counted out when it left
+            self.waiting -= 1
+            self._start(request)
+
+    def _leave(self, request: _Request) -> None:
+        request.left = True
+        if request.served or not self.settings.notices_leavers:
+            return
+        if request.timer is None:
+            self.waiting -= 1
+        else:
+            request.timer.cancel()
+            self.busy -= 1
+            self._start_waiting()

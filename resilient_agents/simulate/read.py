@@ -1,0 +1,268 @@
+"""A scenario from a TOML file or a mapping of the same shape; all that is wrong with it comes out at once."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from resilient_agents.config.lines import key_lines
+from resilient_agents.config.model import ConfigError, Problem
+from resilient_agents.config.tree import Node, Problems, nodes
+from resilient_agents.config.values import nearest, parse_duration
+from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Times
+
+__all__ = ["read"]
+
+LONGEST = 30 * 86_400.0
+"""Seconds of a scenario at most: thirty days."""
+
+MOST_CALLS = 100_000_000
+"""Calls of a scenario at most, so that a slip of the keyboard does not run for ever."""
+
+Reader: TypeAlias = Callable[[Node, Problems], Any]
+"""The value of a node; after a problem whatever, since then nothing is built."""
+
+T = TypeVar("T")
+
+
+def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
+    """Raises ConfigError, which lists every problem with its file, line, key and value."""
+    if isinstance(source, Scenario):
+        return source
+    problems = Problems()
+    if isinstance(source, Mapping):
+        root = nodes(source, "<dict>", {}, problems)
+    else:
+        text = _text(Path(source))
+        try:
+            root = nodes(tomllib.loads(text), str(source), key_lines(text), problems)
+        except (ValueError, RecursionError) as error:
+            place = re.search(r" \(at line (\d+), column \d+\)", str(error))
+            why = str(error).replace(place[0] if place else "", "")
+            problem = Problem(str(source), int(place[1]) if place else None, "", None, f"is not TOML: {why}")
+            raise ConfigError([problem]) from None
+    scenario = _scenario(root, problems)
+    problems.raise_if_any()
+    return scenario
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "is not text in UTF-8"
+        raise ConfigError([Problem(str(path), None, "", None, f"cannot be read: {why}")]) from error
+
+
+def _scenario(root: Node, problems: Problems) -> Scenario:
+    found = _table(
+        root, problems, {"seed": _text_of, "duration": _seconds(zero=False), "load": _keep, "dependency": _keep}
+    )
+    for key in ("duration", "load"):
+        if isinstance(root.value, dict) and key not in root.value:
+            problems.say(root.place, f"needs {key}")
+    load, load_phases = _phased(found.pop("load", None), problems, Load(), _LOAD)
+    dependency, dependency_phases = _phased(found.pop("dependency", None), problems, Dependency(), _DEPENDENCY)
+    if problems.found:
+        return Scenario(1.0, load)
+    scenario = Scenario(
+        **found, load=load, dependency=dependency, load_phases=load_phases, dependency_phases=dependency_phases
+    )
+    _bounded(scenario, root, problems)
+    return scenario
+
+
+def _bounded(scenario: Scenario, root: Node, problems: Problems) -> None:
+    """A scenario that would never end, or that nobody calls, is a mistake."""
+    loads = [scenario.load, *(phase.settings for phase in scenario.load_phases)]
+    node = root.value["load"]
+    if scenario.duration > LONGEST:
+        problems.add(root.value["duration"], f"must be at most {LONGEST / 86_400:g} days")
+    for load in loads:
+        if load.arrivals != scenario.load.arrivals or load.processes != scenario.load.processes:
+            problems.say(node.place, "arrivals and processes are the same in all phases")
+        if load.arrivals == "closed" and load.think.mean == 0:
+            problems.say(node.place, 'needs think with arrivals = "closed": clients that never think call without end')
+    if all(load.rate == 0 and load.clients == 0 for load in loads):
+        problems.say(node.place, 'needs a rate, or clients with arrivals = "closed"')
+    most = max(load.rate * load.fanout for load in loads) * scenario.duration
+    if most > MOST_CALLS:
+        problems.say(node.place, f"makes {most:.3g} calls; a scenario has at most {MOST_CALLS:.0e}")
+
+
+def _phased(
+    node: Node | None, problems: Problems, base: T, keys: Mapping[str, Reader]
+) -> tuple[T, tuple[Phase[T], ...]]:
+    """The settings of a table, and those of its phases, which say only what is different."""
+    if node is None:
+        return base, ()
+    found = _table(node, problems, {**keys, "phase": _keep})
+    listed = found.pop("phase", None)
+    settings = base if problems.found else replace(base, **found)  # type: ignore[type-var]
+    if listed is None:
+        return settings, ()
+    if not isinstance(listed.value, list):
+        problems.add(listed, "must be an array of tables: [[dependency.phase]]", shown=False)
+        return settings, ()
+    phases: list[Phase[T]] = []
+    for item in listed.value:
+        known = len(problems.found)
+        told = _table(item, problems, {**keys, "from": _seconds(), "until": _seconds()})
+        if len(problems.found) > known:
+            continue
+        start, end = told.pop("from", 0.0), told.pop("until", math.inf)
+        if end <= start:
+            problems.say(item.place, f"until must be later than from, got {end:g} s and {start:g} s")
+        elif phases and start < phases[-1].end:
+            problems.say(item.place, "begins before the phase above it has ended")
+        phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
+    return settings, tuple(phases)
+
+
+# ------------------------------------------------------------------------------------------------- readers of values
+
+
+def _table(node: Node, problems: Problems, keys: Mapping[str, Reader]) -> dict[str, Any]:
+    if not isinstance(node.value, dict):
+        problems.add(node, "must be a table")
+        return {}
+    found: dict[str, Any] = {}
+    for key, item in node.value.items():
+        if key in keys:
+            found[key] = keys[key](item, problems)
+        else:
+            problems.say(item.place, f"is not known; {nearest(key, keys)}")
+    return found
+
+
+def _keep(node: Node, problems: Problems) -> Node:
+    return node
+
+
+def _text_of(node: Node, problems: Problems) -> str:
+    if not isinstance(node.value, str) or not node.value:
+        problems.add(node, "must be a string that is not empty")
+    return str(node.value)
+
+
+def _flag(node: Node, problems: Problems) -> bool:
+    if not isinstance(node.value, bool):
+        problems.add(node, "must be true or false")
+    return node.value is True
+
+
+def _one_of(*words: str) -> Reader:
+    def read(node: Node, problems: Problems) -> Any:
+        if node.value not in words:
+            problems.add(node, f"must be one of: {', '.join(words)}")
+        return node.value
+
+    return read
+
+
+def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> Reader:
+    def read(node: Node, problems: Problems) -> Any:
+        value = node.value
+        kinds = (int,) if whole else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value <= most:
+            upper = "" if most == 1e12 else f" and at most {most:g}"
+            problems.add(node, f"must be a {'whole ' if whole else ''}number of at least {least:g}{upper}")
+            return least
+        return value
+
+    return read
+
+
+def _seconds(*, zero: bool = True) -> Reader:
+    def read(node: Node, problems: Problems) -> float:
+        value = node.value
+        if isinstance(value, str):
+            value = parse_duration(value)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+            problems.add(node, 'must be seconds as a number, or text such as "200ms", "1.5s" or "2m"')
+            return 1.0
+        if value == 0 and not zero:
+            problems.add(node, "must be more than 0 seconds")
+        return float(value)
+
+    return read
+
+
+def _capacity(*words: str) -> Reader:
+    """A whole number, or a word: "none" is 0, "inf" is without bound."""
+
+    def read(node: Node, problems: Problems) -> float:
+        value = node.value
+        if value in words:
+            return 0.0 if value == "none" else math.inf
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1e12:
+            return float(value)
+        problems.add(node, f"must be a whole number of at least 0, or {' or '.join(map(repr, words))}")
+        return math.inf
+
+    return read
+
+
+def _times(node: Node, problems: Problems) -> Times:
+    if not isinstance(node.value, dict):
+        return Times("fixed", _seconds()(node, problems))
+    kinds = _one_of("fixed", "exponential", "lognormal")
+    found = _table(node, problems, {"kind": kinds, "mean": _seconds(), "sigma": _number(most=10.0)})
+    if "mean" not in found:
+        problems.say(node.place, "needs mean")
+    if "sigma" in found and found.get("kind") != "lognormal":
+        problems.say(node.place, 'sigma goes with kind = "lognormal"')
+    return Times(**found)
+
+
+def _error(node: Node, problems: Problems) -> Error | None:
+    if node.value == "none":
+        return None
+    keys = {
+        "kind": _one_of(*KINDS),
+        "rate": _number(most=1.0),
+        "status": _number(least=400, most=599, whole=True),
+        "retry_after": _seconds(),
+    }
+    return Error(**_table(node, problems, keys))
+
+
+def _quota(node: Node, problems: Problems) -> Quota | None:
+    if node.value == "none":
+        return None
+    found = _table(node, problems, {"rate": _keep, "retry_after": _flag})
+    rate = found.pop("rate", None)
+    if rate is None:
+        problems.say(node.place, 'needs rate, such as "600/min"')
+        return None
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d*\s*[a-z]+)\s*", str(rate.value))
+    unit = parts and (parts[2] if parts[2][0].isdigit() else f"1{parts[2]}")
+    per = parse_duration(unit) if unit else None
+    if parts is None or not per or float(parts[1]) <= 0:
+        problems.add(rate, 'must be a number and a time: "10/s", "600/min" or "100/5min"')
+        return None
+    return Quota(float(parts[1]), per, **found)
+
+
+_LOAD: Mapping[str, Reader] = {
+    "arrivals": _one_of("poisson", "fixed", "closed"),
+    "rate": _number(),
+    "clients": _number(whole=True),
+    "think": _times,
+    "processes": _number(least=1, most=1000, whole=True),
+    "fanout": _number(least=1, most=1_000_000, whole=True),
+}
+_DEPENDENCY: Mapping[str, Reader] = {
+    "servers": _capacity("inf"),
+    "queue": _capacity("none", "inf"),
+    "service": _times,
+    "error": _error,
+    "notices_leavers": _flag,
+    "quota": _quota,
+    "cost": _number(),
+}

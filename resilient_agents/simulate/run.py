@@ -1,0 +1,281 @@
+"""`simulate`: the real policy in virtual time, between modelled callers and a modelled dependency."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from resilient_agents import events
+from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.core.clock import clock
+from resilient_agents.errors import Rejected
+from resilient_agents.policy import Policy
+from resilient_agents.simulate.dependency import ANSWER, Server, draw
+from resilient_agents.simulate.loop import SimulatedLoop
+from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
+from resilient_agents.simulate.scenario import Load, Phase, Scenario
+
+__all__ = ["simulate"]
+
+S = TypeVar("S")
+
+PolicySource: TypeAlias = Policy | Callable[[], Policy]
+
+MOST_STEPS = 600
+"""Points of a series at most; a step is a second at least."""
+
+DRAIN = 600.0
+"""Seconds that calls may still take after the last one began."""
+
+
+def simulate(
+    policy: PolicySource, scenario: Scenario | Mapping[str, Any] | str | Path, *, seed: str | None = None
+) -> Result:
+    """Run `policy` through `scenario` and say what became of the calls. Nothing sleeps: hours take seconds.
+
+    Args:
+        policy: A function that makes a policy, called once a process, within the virtual time; or a policy that is
+            used by nobody else, for a scenario with one process.
+        scenario: A `Scenario`, a mapping of the same shape as a scenario file, or the path of one.
+        seed: Names the random streams, in place of the scenario's own seed. Same seed, same result.
+
+    Raises:
+        ConfigError: the scenario says what is not allowed; it lists all problems.
+        ValueError: one policy object for several processes, which would share its state.
+    """
+    from resilient_agents.simulate.read import read
+
+    scenario = read(scenario)
+    if isinstance(policy, Policy) and scenario.load.processes > 1:
+        raise ValueError(
+            f"the scenario has {scenario.load.processes} processes, each with a policy of its own: pass a function "
+            f"that makes one"
+        )
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, _virtual(runner.get_loop()):
+        world = _World(runner.get_loop(), policy, scenario, seed or scenario.seed)
+        try:
+            runner.run(world.run())
+        except KeyboardInterrupt:
+            return world.result(interrupted=True)
+        return world.result()
+
+
+class _World:
+    """Callers, processes and the dependency of one simulation."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: PolicySource, scenario: Scenario, seed: str) -> None:
+        self._loop = loop
+        self._scenario = scenario
+        self._start = loop.time()
+        self._done = loop.create_future()
+        self._arrivals = random.Random(f"{seed}/arrivals")
+        self._spread = random.Random(f"{seed}/processes")
+        self._think = random.Random(f"{seed}/think")
+        self._load = scenario.load
+        self._server = Server(loop, scenario.dependency, seed)
+        self._policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
+        self._guarded = [made(self._server.request) for made in self._policies]
+        self._gauges = _Gauges(self._policies)
+        self._durations = Histogram()
+        self._next: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arrived = 0
+        self._clients = 0
+        self._ending = False
+        self._opened: float | None = None
+        self.offered = self.succeeded = self.failed = self.refused = self.fallbacks = self._under_way = 0
+        step = max(1.0, scenario.duration / MOST_STEPS)
+        self._series = Series(step, max(1, math.ceil(scenario.duration / step - 1e-9)))
+
+    async def run(self) -> None:
+        """Until all calls have ended, `DRAIN` seconds after the last one began at the latest."""
+        scenario, at = self._scenario, self._loop.call_at
+        self._plan(scenario.dependency, scenario.dependency_phases, self._server.become)
+        self._plan(scenario.load, scenario.load_phases, self._be_offered)
+        at(self._start + scenario.duration, self._end)
+        at(self._start + self._series.step, self._sample, 0, dict.fromkeys(Series.COUNTED, 0))
+        self._be_offered(scenario.load)
+        undo = events.subscribe(self._hear)
+        try:
+            await self._done
+        finally:
+            undo()
+            for task in self._tasks:
+                task.cancel()
+
+    def _plan(self, base: S, phases: tuple[Phase[S], ...], change: Callable[[S], None]) -> None:
+        for phase in phases:
+            self._loop.call_at(self._start + phase.end, change, base)
+        for phase in phases:  # one that begins where another ends has the last word
+            self._loop.call_at(self._start + phase.start, change, phase.settings)
+
+    def _begin(self, calling: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(calling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # callers
+
+    def _be_offered(self, load: Load) -> None:
+        if self._ending:
+            return
+        self._load = load
+        if self._next is not None:
+            self._next.cancel()
+        if load.arrivals == "closed":
+            while self._clients < load.clients:
+                self._begin(self._client(self._clients))
+                self._clients += 1
+        elif load.rate > 0:
+            self._next = self._loop.call_later(self._gap(), self._arrive)
+
+    def _gap(self) -> float:
+        rate = self._load.rate
+        return self._arrivals.expovariate(rate) if self._load.arrivals == "poisson" else 1.0 / rate
+
+    def _arrive(self) -> None:
+        self._next = self._loop.call_later(self._gap(), self._arrive)
+        load = self._load
+        if len(self._guarded) == 1:
+            process = 0
+        elif load.arrivals == "poisson":
+            process = self._spread.randrange(len(self._guarded))
+        else:
+            process = self._arrived % len(self._guarded)
+        self._arrived += 1
+        guarded = self._guarded[process]
+        for _ in range(load.fanout):
+            self._begin(self._call(guarded))
+
+    async def _client(self, number: int) -> None:
+        guarded = self._guarded[number % len(self._guarded)]
+        while True:
+            await asyncio.sleep(draw(self._load.think, self._think))
+            if self._ending or number >= self._load.clients:
+                break
+            await self._call(guarded)
+        self._clients -= 1
+
+    async def _call(self, guarded: Callable[[], Any]) -> None:
+        began = self._loop.time()
+        self.offered += 1
+        self._under_way += 1
+        try:
+            answer = await guarded()
+        except Rejected:
+            self.refused += 1
+        except Exception:
+            self.failed += 1
+        else:
+            if answer is ANSWER:
+                self.succeeded += 1
+            else:
+                self.failed += 1
+                self.fallbacks += 1
+        finally:
+            self._under_way -= 1
+        self._durations.add(self._loop.time() - began)
+        if self._ending and not self._under_way and not self._done.done():
+            self._done.set_result(None)
+
+    def _end(self) -> None:
+        self._ending = True
+        if self._next is not None:
+            self._next.cancel()
+        if self._under_way:
+            self._loop.call_later(DRAIN, self._give_up)
+        else:
+            self._done.set_result(None)
+
+    def _give_up(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    # what is seen
+
+    def _hear(self, event: events.Event) -> None:
+        if isinstance(event, events.CircuitOpened) and self._opened is None:
+            self._opened = self._loop.time() - self._start
+
+    def _sample(self, step: int, before: dict[str, int]) -> None:
+        """At the end of each step: what was counted since the last one, and how things stand."""
+        series, server = self._series, self._server
+        now = {
+            "offered": self.offered,
+            "sent": server.sent,
+            "errors": server.errors,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "refused": self.refused,
+        }
+        for name in Series.COUNTED:
+            getattr(series, name)[step] = now[name] - before[name]
+        series.open[step], series.in_use[step] = self._gauges.read()
+        series.waiting[step], series.busy[step] = server.waiting, server.busy
+        if step + 1 < len(series):
+            self._loop.call_at(self._start + (step + 2) * series.step, self._sample, step + 1, now)
+
+    def result(self, *, interrupted: bool = False) -> Result:
+        calls = self.succeeded + self.failed + self.refused
+        server, trouble, durations = self._server, self._scenario.trouble, self._durations
+        return Result(
+            calls=calls,
+            success_rate=self.succeeded / calls if calls else math.nan,
+            fallbacks=self.fallbacks,
+            mean=durations.total / durations.count if durations.count else math.nan,
+            p50=durations.percentile(0.5),
+            p95=durations.percentile(0.95),
+            p99=durations.percentile(0.99),
+            attempts=server.sent / self.offered if self.offered else math.nan,
+            sent=server.sent,
+            errors=server.errors,
+            refused=self.refused,
+            wasted=server.wasted,
+            unfinished=self.offered - calls,
+            cost=server.cost,
+            opened_after=None if trouble is None or self._opened is None else self._opened - trouble[0],
+            recovered_after=None if trouble is None else recovered_after(self._series, *trouble),
+            series=self._series,
+            interrupted=interrupted,
+        )
+
+
+class _Gauges:
+    """Circuits and bulkheads of all processes."""
+
+    def __init__(self, policies: list[Policy]) -> None:
+        self._circuits = [list(_inside(policy, CircuitBreaker)) for policy in policies]
+        self._bulkheads = [bulkhead for policy in policies for bulkhead in _inside(policy, Bulkhead)]
+
+    def read(self) -> tuple[float, int]:
+        """The share of processes with a circuit that is not closed, and how many slots are taken."""
+        broken = sum(any(circuit.state != "closed" for circuit in circuits) for circuits in self._circuits)
+        return broken / len(self._circuits), sum(bulkhead.in_use for bulkhead in self._bulkheads)
+
+
+def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
+    for strategy in policy.strategies:
+        if isinstance(strategy, kind):
+            yield strategy
+        if isinstance(strategy, Policy):
+            yield from _inside(strategy, kind)
+
+
+@contextlib.contextmanager
+def _virtual(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """The library's clock is the loop's; many processes in one may have breakers of one name."""
+    before = clock.monotonic
+    clock.monotonic = loop.time
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*circuit breaker.*", category=RuntimeWarning)
+            yield
+    finally:
+        clock.monotonic = before
