@@ -1,7 +1,7 @@
 """Event loops whose clock jumps to the next timer when nothing else is to be done.
 
 `RESILIENT_AGENTS_TEST_LOOP` chooses the asyncio loop of the whole suite: `uvloop`, `eager` (eager tasks, Python 3.12),
-or the standard one.
+`simulated` (the simulator's own), or the standard one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.simulate.loop import SimulatedLoop
+
 __all__ = ["CHOSEN", "new_loop"]
 
 START = 1000.0
@@ -24,11 +26,13 @@ def new_loop() -> asyncio.AbstractEventLoop:
     """An asyncio loop in virtual time, of the chosen kind."""
     if CHOSEN == "uvloop":
         return virtual_uvloop()
+    if CHOSEN == "simulated":
+        return SimulatedLoop(START)
     loop = VirtualLoop()
     if CHOSEN == "eager":
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # Python 3.12
     elif CHOSEN:
-        raise ValueError(f"RESILIENT_AGENTS_TEST_LOOP must be uvloop or eager, got {CHOSEN}")
+        raise ValueError(f"RESILIENT_AGENTS_TEST_LOOP must be uvloop, eager or simulated, got {CHOSEN}")
     return loop
 
 
