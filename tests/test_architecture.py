@@ -26,7 +26,7 @@ LEVELS: list[set[str]] = [
     {"adapters", "strategies"},
     {"policy"},
     {"", "decorator", "registry", "config", "presets", "health", "testing"},
-    {"integrations", "demo", "trace"},
+    {"integrations", "demo", "trace", "simulate"},
     {"cli", "cli_config", "cli_health", "cli_trace", "__main__"},
 ]
 LIBRARIES = {

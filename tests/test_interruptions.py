@@ -12,6 +12,7 @@ from resilient_agents import Policy, Timeout
 from resilient_agents.core.call import Call, Proceed
 from tests.conftest import run_on
 from tests.interruptions import Interrupt, ends_elsewhere, interrupt_everywhere
+from tests.virtual_time import CHOSEN
 
 
 class Locking:
@@ -73,6 +74,7 @@ def test_a_handler_that_waits_for_its_own_thread_is_found(monkeypatch: pytest.Mo
         )
 
 
+@pytest.mark.skipif(CHOSEN == "simulated", reason="that loop is code of ours, too, and would be interrupted itself")
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_async_scenarios_have_points_too(runtime: str) -> None:
     """In tasks of both event loops, but not in the callbacks of a loop, which keeps their errors to itself."""
