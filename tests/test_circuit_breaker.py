@@ -7,20 +7,23 @@ import contextlib
 import dataclasses
 import pickle
 import random
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pybreaker
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, Retry, Timeout, deadline, fixed
-from resilient_agents.errors import CircuitOpenError
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout, deadline, fixed
+from resilient_agents.errors import CircuitOpenError, Rejected
 from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from tests.conftest import Events, Harness, ManualClock, run_on
+from tests.interruptions import ends_elsewhere
 
 
 class NotFound(Exception):
@@ -261,6 +264,87 @@ async def test_the_failure_rate_of_the_last_seconds_opens_it(h: Harness) -> None
     assert breaker.state == "open"
     with pytest.raises(CircuitOpenError, match="open after 2 of 4 calls failed"):
         await h.call(policy, fine)
+
+
+@pytest.mark.parametrize(
+    ("rate", "calls", "failures"),
+    [(0.28, 25, 7), (0.56, 25, 14), (0.07, 100, 7), (0.1 + 0.2, 10, 3), (1 / 3, 3, 1), (1.0, 4, 4), (0.001, 1000, 1)],
+)
+@pytest.mark.parametrize("rule", ["failure_rate", "slow_rate"])
+def test_a_rate_is_reached_exactly(
+    manual_clock: ManualClock, rule: str, rate: float, calls: int, failures: int
+) -> None:
+    """At least that share of the calls, however the numbers round: it opens at the last of them, and no earlier."""
+    options = {"slow_call": 2} if rule == "slow_rate" else {}
+    breaker = CircuitBreaker(failures=None, **options, **{rule: rate}, window_calls=calls, minimum_calls=calls)
+    policy = Policy(breaker)
+
+    def work(bad: bool) -> None:
+        if bad and rule == "slow_rate":
+            manual_clock.sleep(2)
+        elif bad:
+            raise ConnectionError
+
+    def run(bad: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            policy.call(work, bad)
+
+    for number in range(calls):
+        run(number < failures - 1)
+    assert breaker.state == "closed"
+    breaker.reset_metrics()
+    breaker.close()
+    for number in range(calls):
+        run(number < failures)
+    assert breaker.state == "open"
+
+
+async def test_the_window_reaches_back_as_far_as_it_says(h: Harness) -> None:
+    """In steps of a tenth: what is older than its length is forgotten, what is younger by a tenth is not."""
+    breaker = CircuitBreaker(failures=None, failure_rate=1, window=10, minimum_calls=2)
+    policy = Policy(breaker)
+    await fail(h, policy)
+    await h.sleep(8.9)
+    assert breaker.metrics()["window"]["calls"] == 1
+    await h.sleep(1.2)
+    assert breaker.metrics()["window"]["calls"] == 0
+    await fail(h, policy)
+    assert breaker.state == "closed"
+    await h.sleep(8.9)
+    await fail(h, policy)
+    assert breaker.state == "open"
+
+
+async def test_queueing_outside_of_the_breaker_is_not_taken_from_a_duration(h: Harness) -> None:
+    """A call that waited before it came to the breaker, and inside it, took as long as its function."""
+    breaker = CircuitBreaker(failures=None, slow_call=3, minimum_calls=3)
+    policy = Policy(RateLimit(1, per=5), breaker, RateLimit(1, per=7))
+    for _ in range(3):
+        await h.call(policy, h.sleep, 3)
+    assert breaker.metrics()["average_duration"] == pytest.approx(3)
+    assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("options", [{}, {"failures": None, "failure_rate": 0.5, "minimum_calls": 3}])
+@pytest.mark.parametrize("native", [False, True])
+async def test_an_error_that_refuses_attributes_comes_out_and_counts(
+    h: Harness, options: dict[str, Any], native: bool
+) -> None:
+    """Such as a frozen dataclass: the same object, with its own traceback."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(Exception):
+        status_code: int
+
+    async def work() -> None:
+        raise Frozen(503)
+
+    policy = Policy(pybreaker.CircuitBreaker(fail_max=3) if native else CircuitBreaker(**{"failures": 3, **options}))
+    for _ in range(3):
+        with pytest.raises(Frozen) as caught:
+            await h.call(policy, work)
+        assert not [entry for entry in caught.traceback if "pybreaker" in str(entry.path)]
+    assert policy.describe()["strategies"][0]["metrics"]["state"] == "open"
 
 
 async def test_a_success_can_be_what_fills_the_window(h: Harness) -> None:
@@ -726,6 +810,128 @@ class TestNative:
             Policy(here).call(lambda: 1)
         elsewhere.close()
         assert Policy(here).call(lambda: 1) == 1
+
+    def storage(self, age: timedelta | None, *, naive: bool = False) -> pybreaker.CircuitMemoryStorage:
+        """One that says that the circuit opened so long ago."""
+        storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_OPEN)
+        if age is not None:
+            opened = datetime.now(UTC) - age
+            storage.opened_at = opened.replace(tzinfo=None) if naive else opened
+        return storage
+
+    @pytest.mark.parametrize("naive", [False, True])
+    async def test_what_was_open_counts_from_its_opening(self, h: Harness, naive: bool) -> None:
+        """A short-lived worker over a shared storage probes when the time is up, however lately it came to know."""
+        native = self.native(state_storage=self.storage(timedelta(seconds=7), naive=naive))
+        policy = Policy(native)
+        with pytest.raises(CircuitOpenError) as caught:
+            await h.call(policy, fine)
+        assert caught.value.retry_after == pytest.approx(3, abs=0.5)
+        await h.sleep(3)
+        assert await h.call(policy, fine) == "fine"
+
+    @pytest.mark.parametrize("age", [None, timedelta(hours=1)])
+    async def test_what_has_been_open_for_long_is_probed_at_once(self, h: Harness, age: timedelta | None) -> None:
+        """Likewise where the storage does not say since when, as in pybreaker itself."""
+        native = self.native(state_storage=self.storage(age))
+        assert await h.call(Policy(native), fine) == "fine"
+
+    async def test_an_opening_elsewhere_counts(self, h: Harness) -> None:
+        """Where another process has probed and failed meanwhile, the storage says "open" as before, but since later."""
+        storage = self.storage(timedelta(seconds=9))
+        policy = Policy(self.native(state_storage=storage))
+        with pytest.raises(CircuitOpenError):
+            await h.call(policy, fine)
+        self.native(state_storage=storage).open()
+        await h.sleep(2)
+        with pytest.raises(CircuitOpenError) as caught:
+            await h.call(policy, fine)
+        assert caught.value.retry_after == pytest.approx(10, abs=0.5)  # real time, of which none passed
+
+    async def test_options_that_change_count_at_once(self, h: Harness) -> None:
+        """`reset_timeout` while it is open, in either direction, the threshold, the name."""
+        native = self.native()
+        policy = Policy(native)
+        await fail(h, policy, 2)
+        native.reset_timeout, native.name = 100, "renamed"
+        await h.sleep(50)
+        with pytest.raises(CircuitOpenError, match="'renamed' is open.* next probe in 50.0 s"):
+            await h.call(policy, fine)
+        native.reset_timeout = 20
+        assert policy.describe()["strategies"][0]["metrics"]["state"] == "half-open"
+        await h.call(policy, fine)
+        native.fail_max = 1
+        await fail(h, policy)
+        assert native.current_state == "open"
+
+    @pytest.mark.parametrize("name", ["_lock", "_state_storage"])
+    def test_what_has_no_public_name_is_where_it_is_looked_for(self, name: str) -> None:
+        """A release of pybreaker that keeps its lock or storage under another name fails here first; there, an object
+        is refused rather than given a second lock."""
+        assert hasattr(self.native(), name)
+        moved = type("Moved", (pybreaker.CircuitBreaker,), {"__getattribute__": _hiding(name)})
+        with pytest.raises(TypeError, match=f"this Moved of pybreaker has no {name}"):
+            Policy(moved())
+
+    def test_it_is_locked_with_its_own_lock(self) -> None:
+        """One that keeps it in another place is guarded by that one, too."""
+
+        class Elsewhere(pybreaker.CircuitBreaker):
+            @property
+            def _lock(self) -> Any:
+                return vars(self)["guard"]
+
+            @_lock.setter
+            def _lock(self, lock: Any) -> None:
+                vars(self)["guard"] = lock
+
+        native = Elsewhere()
+        policy = Policy(native)
+        with native._lock:
+            assert not ends_elsewhere(lambda: policy.describe(), 0.1)
+        assert ends_elsewhere(lambda: policy.describe())
+
+    async def test_control_flow_is_neutral_whatever_it_excludes(self, h: Harness) -> None:
+        """A refusal of ours tells nothing about the dependency, and stays what it is."""
+        native = self.native(fail_max=1)
+        await fail(h, Policy(native), 1, Rejected)
+        assert (native.current_state, native.fail_counter) == ("closed", 0)
+
+    def test_an_exception_from_outside_comes_out_as_itself(self) -> None:
+        """Also from the midst of what pybreaker is told, where it would be replaced by its own error, or be lost."""
+
+        class Striking(pybreaker.CircuitMemoryStorage):
+            struck = False
+
+            def increment_counter(self) -> None:
+                super().increment_counter()
+                self.strike()
+
+            def reset_counter(self) -> None:
+                super().reset_counter()
+                self.strike()
+
+            def strike(self) -> None:
+                self.struck, struck = True, self.struck
+                if not struck:
+                    raise KeyboardInterrupt
+
+        def work(error: Exception | None) -> None:
+            if error is not None:
+                raise error
+
+        for error in (None, ConnectionError()):
+            with pytest.raises(KeyboardInterrupt):
+                Policy(self.native(fail_max=1, state_storage=Striking("closed"))).call(work, error)
+
+
+def _hiding(name: str) -> Any:
+    def look(self: Any, wanted: str) -> Any:
+        if wanted == name and sys._getframe(1).f_globals["__name__"].startswith("resilient_agents"):
+            raise AttributeError(wanted)
+        return object.__getattribute__(self, wanted)
+
+    return look
 
 
 @pytest.mark.parametrize(

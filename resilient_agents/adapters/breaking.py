@@ -11,10 +11,7 @@ from resilient_agents.adapters.circuit import (
     Circuit,
     Closed,
     Era,
-    Probing,
     Refused,
-    begin_probe,
-    end_probe,
 )
 from resilient_agents.adapters.tally import SPARSE, Verdict
 from resilient_agents.base.clock import clock
@@ -39,35 +36,42 @@ class Breaking(ABC):
     _when: When | None = None
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        era = self._circuit.era
-        probing: Probing | None = None
+        circuit = self._circuit
+        era = circuit.era
         started: float | None = None
         waited = 0.0
-        if era.timed:
-            if not era.closed:
-                era = self._admit(call, era)
-                probing = begin_probe(era)
-            started, waited = clock.monotonic(), call.waited
-        finished = False
+        finished = lasting = False
         try:
-            result = await proceed(call)
-            finished = True
-        except Exception as error:
-            finished = True
-            self._failed(call, era, unboxed(error), _taken(call, started, waited))
-            raise
+            if era.timed:
+                if not era.closed:
+                    era = self._admit(call, era)
+                started, waited = clock.monotonic(), call.waited
+            try:
+                result = await proceed(call)
+                finished = True
+            except Exception as error:
+                finished = True
+                self._failed(call, era, unboxed(error), _taken(call, started, waited))
+                raise
+            finally:
+                if not finished:
+                    self._interrupted(call, era, _taken(call, started, waited))
+            if started is None and era.idle and call.closers is None and call.probes is None:
+                # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
+                if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is idle
+                    era.timed = True  # type: ignore[misc]
+            elif call.closers is None:
+                self._succeeded(call, era, result, _taken(call, started, waited))
+            else:  # how long its consumer takes is not the dependency's affair
+                call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
+                lasting = True
+            return result
         finally:
-            if probing is not None:
-                end_probe(probing)
-            if not finished:
-                self._interrupted(call, era, _taken(call, started, waited))
-        if started is None and era.idle and call.closers is None and call.permits is None:
-            # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
-            if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is idle
-                era.timed = True  # type: ignore[misc]
-        else:
-            self._succeeded(call, era, result, _taken(call, started, waited))
-        return result
+            if call.probes is not None and circuit in call.probes:
+                probe = call.probes[circuit]
+                if not lasting:
+                    probe.over = True  # first, and without a function call, after which an exception might land
+                probe.suspend()
 
     def recheck(self, call: Call) -> None:
         """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
@@ -105,10 +109,7 @@ class Breaking(ABC):
         )
 
     def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
-        if call.closers is not None:  # how long its consumer takes is not the dependency's affair
-            call.closers.append(partial(self._closed, call, era, seconds))
-            return
-        if isinstance(era, Closed) and era.idle and call.permits is None:
+        if isinstance(era, Closed) and era.idle and call.probes is None:
             if seconds is not None:
                 era.timed = self._circuit.tally.timed(clock.monotonic(), seconds, failed=False)
             next(era.ticks)

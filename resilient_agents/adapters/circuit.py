@@ -37,11 +37,10 @@ __all__ = [
     "HalfOpen",
     "Listener",
     "Open",
-    "Probing",
+    "Probe",
     "Refused",
     "Trip",
-    "begin_probe",
-    "end_probe",
+    "inside",
 ]
 
 
@@ -75,51 +74,71 @@ class Open:
         self.reason = reason
 
 
-class HalfOpen:
-    """A few calls probe. `permits`: who holds one, and when that lease runs out, so that a probe that hangs blocks
-    nobody for ever."""
+class Probe:
+    """The permit of one call in a half-open circuit, and the mark in the context by which the calls inside know that
+    they are part of a probe: an agent and its tool may share a breaker, and the tool's call must not be refused for
+    want of the permit that the agent's holds.
 
-    __slots__ = ("permits",)
+    `until`: when the permit is forfeited, so that a probe that hangs blocks nobody for ever. `over`: the call has
+    ended. Setting it takes back the permit, and the mark in every context that has copied it, in one step that no
+    exception from outside can divide.
+    """
+
+    __slots__ = ("era", "over", "until")
+
+    def __init__(self, era: HalfOpen) -> None:
+        self.era = era
+        self.until = 0.0
+        self.over = False
+
+    def resume(self) -> None:
+        """Mark this context, in which the call goes on."""
+        marks = _probing.get()
+        if not self.over and self not in marks:
+            _probing.set((*(mark for mark in marks if not mark.over), self))
+
+    def suspend(self) -> None:
+        """Take the mark out of this context, in which the call does not go on for now, or any more."""
+        marks = _probing.get()
+        if self in marks:
+            _probing.set(tuple(mark for mark in marks if mark is not self))
+
+
+class HalfOpen:
+    """A few calls probe."""
+
+    __slots__ = ("probes",)
     closed: Final = False
     idle: Final = False
     timed: Final = True
     name: Final = "half-open"
 
     def __init__(self) -> None:
-        self.permits: dict[int, float] = {}
+        self.probes: list[Probe] = []
 
-    def expire(self, now: float) -> None:
-        for holder in [holder for holder, end in self.permits.items() if end <= now]:
-            del self.permits[holder]
+    def out(self, now: float) -> list[Probe]:
+        """The probes that hold a permit."""
+        self.probes = [probe for probe in self.probes if not probe.over and probe.until > now]
+        return self.probes
+
+    def covers_caller(self) -> bool:
+        """Is this asked from inside of a probe?"""
+        return any(mark.era is self and not mark.over for mark in _probing.get())
 
 
 Era = Closed | Open | HalfOpen
 
-Probing = tuple[HalfOpen, ...]
-_probing: ContextVar[Probing] = ContextVar("resilient_agents_probing", default=())
-
-
-def begin_probe(era: Era) -> Probing | None:
-    """Make known to the calls inside that this one probes: an agent and its tool may share a breaker, and the tool's
-    call must not be refused for want of the permit that the agent's holds. What to hand to `end_probe`, None for
-    nothing."""
-    if not isinstance(era, HalfOpen):
-        return None
-    before = _probing.get()
-    _probing.set((*before, era))
-    return before
-
-
-def end_probe(before: Probing) -> None:
-    _probing.set(before)
-
+_probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
 
 _CHANGES: Final = {"open": events.CircuitOpened, "half-open": events.CircuitHalfOpened, "closed": events.CircuitClosed}
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """When a window trips: a share of at least `minimum_calls` failed, or was slow. None switches a rule off."""
+    """When a window trips: a share of at least `minimum_calls` failed, or was slow. None switches a rule off.
+
+    Shares are quotients, as the rates are: 7 of 25 is the same number as 0.28, while 25 times 0.28 is more than 7.
+    """
 
     failure_rate: float | None
     slow_rate: float | None
@@ -128,9 +147,9 @@ class Trip:
     def reason(self, window: Window) -> str | None:
         if window.calls < self.minimum_calls:
             return None
-        if self.failure_rate is not None and window.failures >= self.failure_rate * window.calls:
+        if self.failure_rate is not None and _reaches(window.failures / window.calls, self.failure_rate):
             return f"{window.failures} of {window.calls} calls failed"
-        if self.slow_rate is not None and window.slow >= self.slow_rate * window.calls:
+        if self.slow_rate is not None and _reaches(window.slow / window.calls, self.slow_rate):
             return f"{window.slow} of {window.calls} calls were slow"
         return None
 
@@ -160,22 +179,22 @@ class Circuit:
         self,
         breaker: pybreaker.CircuitBreaker,
         *,
-        name: str | None,
         reset_after: Callable[[int], float],
         half_open_calls: int = 1,
         new_window: Callable[[], Window] | None = None,
         trip: Trip | None = None,
         judges_results: bool = False,
+        opened_at: Callable[[], float] | None = None,
         tells_all: bool = False,
         shadow: bool = False,
     ) -> None:
         self.breaker = breaker
-        self.name = name
         self.half_open_calls = half_open_calls
         self.tally = BreakerTally()
         self.late: weakref.WeakSet[CircuitOpenError] = weakref.WeakSet()
         """Refusals of calls that had been admitted and queued inside: counted as rejections, and not as calls, too."""
         self._reset_after = reset_after
+        self._opened_at = opened_at
         self._new_window = new_window
         self._trip = trip
         self._idle = new_window is None and not judges_results and not tells_all
@@ -186,11 +205,15 @@ class Circuit:
         self._reason = ""
         self._changes: deque[events.CircuitChanged] = deque()
         self._pending: deque[tuple[events.CircuitChanged, Audience | None]] = deque()
-        self._telling = threading.Lock()
+        self._tellers: list[object] = []
         if breaker.current_state == "open":
             self._openings = 1
         self.era: Era = self._new_era(breaker.current_state)
         breaker.add_listener(Listener(self))
+
+    @property
+    def name(self) -> str | None:
+        return self.breaker.name
 
     def _new_era(self, state: str) -> Era:
         if state == "closed":
@@ -201,8 +224,11 @@ class Circuit:
         if state == "half-open":
             return HalfOpen()
         reason, self._reason = self._reason, ""
-        until = clock.monotonic() + self._reset_after(max(1, self._openings))
-        return Open(until, reason or f"{self.breaker.fail_counter} failures")
+        return Open(self._open_until(), reason or f"{self.breaker.fail_counter} failures")
+
+    def _open_until(self) -> float:
+        opened = clock.monotonic() if self._opened_at is None else self._opened_at()
+        return opened + self._reset_after(max(1, self._openings))
 
     def changed(self, old: str, new: str) -> None:
         """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its lock meanwhile.
@@ -228,17 +254,31 @@ class Circuit:
                 self.tally.rejections += 1
                 raise Refused(f"open after {era.reason}", era.until - now)
             if isinstance(era, HalfOpen):
-                if id(call) not in era.permits and era in _probing.get():
-                    return era  # without a permit of its own: the outcome of the call around it decides
-                era.expire(now)
-                if id(call) not in era.permits and len(era.permits) >= self.half_open_calls:
-                    self.tally.rejections += 1
-                    raise Refused("half-open and all its probes are taken", min(era.permits.values()) - now)
-                era.permits[id(call)] = now + self._reset_after(max(1, self._openings))
-                if call.permits is None:
-                    call.permits = {}
-                call.permits[id(self)] = era
+                self._let_probe(call, era, now)
             return era
+
+    def _let_probe(self, call: Call, era: HalfOpen, now: float) -> None:
+        """Give the call a permit, a fresh lease of the one that it has, or neither where a call around it decides."""
+        probe = self.probe_of(call)
+        out = era.out(now)
+        if probe is None or probe not in out:
+            if probe is None and era.covers_caller():
+                return
+            if len(out) >= self.half_open_calls:
+                self.tally.rejections += 1
+                raise Refused("half-open and all its probes are taken", min(probe.until for probe in out) - now)
+            if probe is None or probe.era is not era:
+                if call.probes is None:
+                    call.probes = {}
+                call.probes[self] = probe = Probe(era)  # so that its end takes it back, whatever happens next
+            out.append(probe)
+        probe.until = now + self._reset_after(max(1, self._openings))
+        probe.resume()
+
+    def probe_of(self, call: Call) -> Probe | None:
+        """What `call` probes this circuit with."""
+        probe: Probe | None = None if call.probes is None else call.probes.get(self)
+        return None if probe is None or probe.over else probe
 
     def record(
         self,
@@ -255,19 +295,19 @@ class Circuit:
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
             ended = clock.monotonic()
+            probe = self.probe_of(call)
+            if probe is not None:
+                probe.over = True
             if type(error) is not CircuitOpenError or error not in self.late:  # others may have no hash
                 self.tally.record(verdict, failure)
             if verdict != "neutral":
                 self._time(era, ended, seconds, failed=verdict == "failure")
-            probed = call.permits is not None and id(self) in call.permits
-            if call.permits is not None:
-                era = call.permits.pop(id(self), era)
-            if isinstance(era, HalfOpen):
-                era.permits.pop(id(call), None)
+            if probe is not None:
+                era = probe.era
             if era is not self.era or verdict == "neutral" or isinstance(era, Open):
                 return
             if isinstance(era, HalfOpen):
-                if probed:  # also a probe that took so long that it lost its permit: it is what is known
+                if probe is not None:  # also a probe that took so long that it lost its permit: it is what is known
                     self._tell_breaker(failed=verdict == "failure" or slow, error=error)
                 return
             failed = verdict == "failure"
@@ -301,19 +341,21 @@ class Circuit:
             era.timed = True  # a reload may have brought that rule to a busy circuit
 
     def _tell_breaker(self, *, failed: bool, error: Exception | None) -> None:
-        if not failed:
-            self.breaker.call(_nothing)
-            return
-        if isinstance(self.era, HalfOpen):
+        if failed and isinstance(self.era, HalfOpen):
             self._reason = "a failed probe"
-        told = error if error is not None else _Failure()
-        traceback = told.__traceback__
+        # A native breaker has exclusions and listeners, which are to see the user's own error.
+        told = None if not failed else error if error is not None and self._tells_all else _Failure()
+        traceback = None if told is None else told.__traceback__
         try:
-            self.breaker.call(_fail, told)
-        except Exception:
-            pass  # pybreaker raises what it was told, or its own error when that opened the circuit
+            self.breaker.call(_end, told)
+        except BaseException as raised:
+            # What it was told, or in its place pybreaker's own; or an exception from outside, which goes on as itself.
+            came = raised.__context__ if isinstance(raised, pybreaker.CircuitBreakerError) else raised
+            if came is not None and came is not told and came is not error:
+                raise came from None
         finally:
-            told.__traceback__ = traceback
+            if told is not None:
+                BaseException.with_traceback(told, traceback)  # errors may refuse the assignment
 
     def open(self, reason: str) -> None:
         with self._lock:
@@ -360,12 +402,16 @@ class Circuit:
                 era.until = min(era.until, clock.monotonic() + self._reset_after(max(1, self._openings)))
 
     def sync(self) -> None:
-        """Notice a change of state that happened in a storage shared with others."""
+        """Notice what happened past the policy: a change of state or another opening in a storage shared with others,
+        another `reset_timeout`."""
         if self.breaker.current_state != self.era.name:
             with self._lock:
                 state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
                 if state != self.era.name:
                     self.changed(self.era.name, state)
+        era = self.era
+        if isinstance(era, Open):
+            era.until = self._open_until()
 
     def metrics(self, reach: float, calls: int | None, slow_call: float | None) -> dict[str, Any]:
         """One snapshot. Rates and durations are those of the last `reach` seconds, or of the last `calls`."""
@@ -389,7 +435,7 @@ class Circuit:
                 if window is None
                 else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
                 **figures,
-                "probes": len(era.permits) if isinstance(era, HalfOpen) else 0,
+                "probes": len(era.out(now)) if isinstance(era, HalfOpen) else 0,
                 "retry_after": era.until - now if isinstance(era, Open) and not aged else None,
                 "recent_failures": list(self.tally.recent),
             }
@@ -401,25 +447,31 @@ class Circuit:
     def deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far, each once and in order; called after every step that may have changed the state.
 
-        Two threads that change the state one after the other must not tell of it in the other order. So one of them
-        tells for all, while the others go on: nobody ever waits for `_telling`. Whoever adds a change after the
-        teller's last look finds it free.
+        Two threads that change the state one after the other must not tell of it in the other order. So the first of
+        `_tellers` tells for all, while the others go on: nobody ever waits. Whoever adds a change after the teller's
+        last look finds nobody telling. (It is no lock, as an exception from outside may land between taking one and
+        the `try` that gives it back.)
         """
         with self._lock:
             while self._changes:
                 self._pending.append((self._changes.popleft(), audience))
-        while self._pending and self._telling.acquire(blocking=False):
+        tellers, me = self._tellers, object()
+        while self._pending and not tellers:
             try:
-                while self._pending:
-                    change, told = self._pending.popleft()
-                    if told is None:
-                        events.publish(change)
-                    else:
-                        change.policy = told.policy
-                        change.circuit_breaker = change.circuit_breaker or told.policy
-                        told.tell(change)
+                tellers.append(me)
+                while tellers[0] is me and self._pending:
+                    self._tell(*self._pending.popleft())
             finally:
-                self._telling.release()
+                if me in tellers:
+                    tellers.remove(me)
+
+    def _tell(self, change: events.CircuitChanged, audience: Audience | None) -> None:
+        if audience is None:
+            events.publish(change)
+        else:
+            change.policy = audience.policy
+            change.circuit_breaker = change.circuit_breaker or audience.policy
+            audience.tell(change)
 
     @property
     def untold(self) -> bool:
@@ -429,21 +481,37 @@ class Circuit:
     def after_fork(self) -> None:
         """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
         vars(self.breaker)["_lock"] = self._lock = threading.RLock()
-        self._telling = threading.Lock()
+        self._tellers = []
         self.tally.reset()
         if isinstance(self.era, HalfOpen):
-            self.era.permits.clear()
+            self.era.probes.clear()
 
 
 def _lock_of(breaker: pybreaker.CircuitBreaker) -> threading.RLock:
-    """pybreaker's own lock, so that there is one: a native object may also be used past the policy. It has no public
-    name; without it ours would be a second one."""
-    lock: threading.RLock = vars(breaker).get("_lock") or threading.RLock()
+    """pybreaker's own lock, so that there is one: a native object may also be used past the policy."""
+    lock: threading.RLock = inside(breaker, "_lock")
     return lock
 
 
+def inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
+    """What a pybreaker object has no public name for. Raises TypeError where it is not found: to go on with something
+    in its place, such as a lock of our own, would work until it matters."""
+    try:
+        return getattr(breaker, name)
+    except AttributeError:
+        raise TypeError(
+            f"this {type(breaker).__name__} of pybreaker has no {name}, which a policy needs: "
+            f"use a release of pybreaker that has it, or resilient_agents.CircuitBreaker"
+        ) from None
+
+
+def _reaches(share: float, rate: float) -> bool:
+    """Is it at least the rate? The billionth is for rates that were computed, such as 0.1 + 0.2."""
+    return share >= rate * (1 - 1e-9)
+
+
 class _Failure(Exception):
-    """Stands for a failure that has no error object: a result, an expired time limit."""
+    """Stands for a failure in what pybreaker is told: it counts them, and need not see the user's."""
 
 
 class Listener(pybreaker.CircuitBreakerListener):
@@ -454,9 +522,6 @@ class Listener(pybreaker.CircuitBreakerListener):
         self._circuit.changed(old_state.name if old_state is not None else "closed", new_state.name)
 
 
-def _nothing() -> None:
-    pass
-
-
-def _fail(error: Exception) -> None:
-    raise error
+def _end(error: Exception | None) -> None:
+    if error is not None:
+        raise error

@@ -131,7 +131,6 @@ class CircuitBreaker(Breaking):
                 throw_new_error_on_trip=False,
                 name=name,
             ),
-            name=name,
             reset_after=partial(_backing_off, self.reset_timeout, self.max_reset_timeout),
             half_open_calls=self.half_open_calls,
             new_window=self._new_window() if self.failure_rate is not None or self._slow_call is not None else None,
@@ -247,7 +246,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
                 return found
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
         circuit: Circuit = vars(breaker)["_circuit"]
-        circuit.name = circuit.breaker.name = name
+        circuit.breaker.name = name
         return breaker
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.breaking import Breaking
-from resilient_agents.adapters.circuit import Circuit, Listener
+from resilient_agents.adapters.circuit import Circuit, Listener, inside
 from resilient_agents.adapters.tally import Verdict
 from resilient_agents.base import instances
+from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call, Proceed
@@ -34,8 +37,8 @@ class NativeBreaker(Breaking):
         self._native = breaker
         self._circuit = Circuit(
             breaker,
-            name=breaker.name,
             reset_after=lambda openings: breaker.reset_timeout,
+            opened_at=_Opening(inside(breaker, "_state_storage")),
             tells_all=True,
         )
         reset_after_fork(self._circuit)
@@ -57,6 +60,10 @@ class NativeBreaker(Breaking):
         self._circuit.sync()
         return super().execute(proceed, call)
 
+    def metrics(self) -> dict[str, Any]:
+        self._circuit.sync()
+        return super().metrics()
+
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         if isinstance(error, Rejected) or failure.kind == "control" or not self._native.is_system_error(error):
             return "neutral"
@@ -76,6 +83,28 @@ class NativeBreaker(Breaking):
 
     def __repr__(self) -> str:
         return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
+
+
+class _Opening:
+    """When a storage says that the circuit opened, as a moment of the monotonic clock.
+
+    Storages tell the time of the wall clock, which is looked at once for each opening.
+    """
+
+    def __init__(self, storage: pybreaker.CircuitBreakerStorage) -> None:
+        self._storage = storage
+        self._told: datetime | None = None
+        self._moment = -math.inf
+
+    def __call__(self) -> float:
+        told = self._storage.opened_at
+        if told != self._told:
+            self._told = told
+            self._moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
+            if told is not None:
+                age = datetime.now(UTC) - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
+                self._moment = clock.monotonic() - age.total_seconds()
+        return self._moment
 
 
 def _cannot_break(listener: object) -> bool:

@@ -159,7 +159,7 @@ class Call:
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
-    `permits`: the probe permits that half-open breakers gave this call.
+    `probes`: what it probes half-open circuits with, by circuit.
     `rechecks`: set, in place of the plan's, by the chain of a policy that was changed after the plan was made.
     """
 
@@ -172,8 +172,8 @@ class Call:
         "error",
         "fn",
         "kwargs",
-        "permits",
         "plan",
+        "probes",
         "rechecks",
         "runtime",
         "waited",
@@ -197,7 +197,7 @@ class Call:
         self.error: Exception | None = None
         self.workers: Workers | None = None
         self.abandoned: tuple[Worker, ...] = ()
-        self.permits: dict[int, Any] | None = None
+        self.probes: dict[Any, Any] | None = None
 
     @property
     def name(self) -> str:

@@ -310,11 +310,16 @@ async def settle(call: Call, result: Any) -> Any:
         return result
     awaitable: Awaitable[Any] = result
     if call.runtime.blocking:
+        probes = () if call.probes is None else tuple(call.probes.values())
+        for probe in probes:  # the context of the caller, who goes on too, is none of theirs
+            probe.suspend()
         try:
             await SWITCH
         except GeneratorExit:
             discard(awaitable)
             raise
+        for probe in probes:
+            probe.resume()
         call.runtime = ASYNC
     return await awaitable
 
