@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import itertools
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
@@ -15,10 +14,11 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Rechecks, Strategy, name_of
-from resilient_agents.core.guard import declares, guard
-from resilient_agents.core.invoke import invoke_any
+from resilient_agents.core.guard import guard, methods_of
+from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
+from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
-from resilient_agents.core.streams import Stream, invoke_stream
+from resilient_agents.core.streams import Stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import Event, Observer, Recorder, Subscription, TimeoutExpired
@@ -97,7 +97,8 @@ class Policy:
         _check_callable(fn, "call")
         call = Call(self._plan, BLOCKING, fn, args, kwargs)
         result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
-        _refuse_generators(fn, result)
+        if runs_later(type(result)):
+            refuse_unrun(fn, result)
         return result
 
     @overload
@@ -113,7 +114,8 @@ class Policy:
         except Boxed as boxed:
             stopped = boxed.error
         else:
-            _refuse_generators(fn, result)
+            if runs_later(type(result)):
+                refuse_unrun(fn, result)
             return result
         try:
             raise stopped  # which Python makes a RuntimeError, as in every coroutine
@@ -436,17 +438,8 @@ def _check_callable(fn: object, method: str) -> None:
         discard(fn)  # a coroutine that would never be awaited
         raise TypeError(
             f"policy.{method} takes a function and its arguments, `policy.{method}(fn, 1, 2)`, "
-            f"got {type(fn).__name__}: was the function called already?"
+            f"got {type(fn).__name__}{methods_of(fn) or ': was the function called already?'}"
         )
-
-
-def _refuse_generators(fn: Callable[..., Any], result: object) -> None:
-    """A generator has only been made, not run: nothing of it was guarded."""
-    if (inspect.isgenerator(result) and declares(inspect.isgeneratorfunction, fn)) or (
-        inspect.isasyncgen(result) and declares(inspect.isasyncgenfunction, fn)
-    ):
-        name = name_of(fn)
-        raise TypeError(f"{name} is a generator function, which runs when it is iterated: use policy.stream(...)")
 
 
 def _refuse_awaitable(call: Call) -> Callable[[Any], Any]:

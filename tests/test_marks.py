@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pickle
+import sys
+import threading
 import traceback
 
+import pytest
+
+from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, fixed
 from resilient_agents.core import marks
-from tests.conftest import ManualClock
+from tests.conftest import Harness, ManualClock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +98,14 @@ def test_a_circle_of_causes_ends() -> None:
 
 
 def test_there_is_one_note_of_ours() -> None:
-    """A later note replaces the earlier one; notes of other people stay."""
+    """A later note takes the place of the earlier one; notes of other people stay."""
     error = ValueError()
     error.add_note("theirs")
     marks.note(error, "not retried")
     marks.exhausted(error, "gave up after 2 attempts")
     error.add_note("theirs again")
     marks.exhausted(error, "gave up after 3 attempts")
-    assert error.__notes__ == ["theirs", "theirs again", "gave up after 3 attempts"]
+    assert error.__notes__ == ["theirs", "gave up after 3 attempts", "theirs again"]
 
 
 def test_a_mark_without_a_text_keeps_the_note() -> None:
@@ -147,3 +153,70 @@ def test_a_mark_survives_pickle() -> None:
     assert marks.exhausted_since(copy, start)
     marks.note(copy, "another")
     assert copy.__notes__ == ["another"]
+
+
+def test_threads_that_share_an_error_leave_one_note() -> None:
+    """A cached exception object that many threads raise carries at most one note of ours, however they take turns."""
+    errors = [ConnectionError() for _ in range(200)]
+    policy = Policy(Retry(2, wait=fixed(0)))
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        together.wait(10)
+        for error in errors:
+            with contextlib.suppress(ConnectionError):
+                policy.call(raises, error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert {len(error.__notes__) for error in errors} == {1}
+
+
+def test_a_note_that_the_user_took_away_stays_away() -> None:
+    """We exchange our own note only."""
+    error = ValueError()
+    marks.note(error, "ours")
+    error.__notes__.clear()
+    marks.note(error, "ours again")
+    assert error.__notes__ == []
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
+async def test_a_frozen_error_passes_every_strategy(h: Harness) -> None:
+    """An exception that refuses attributes comes out as itself, and what a predicate or handler of the user's raises,
+    too."""
+
+    async def fails() -> None:
+        raise Frozen("function")
+
+    async def stops() -> None:
+        raise StopIteration
+
+    def predicate(_: object) -> bool:
+        raise Frozen("predicate")
+
+    def handler(_: object) -> None:
+        raise Frozen("handler")
+
+    for policy, fn, text in (
+        (Policy(Retry(2, on=Frozen, wait=fixed(0))), fails, "function"),
+        (Policy(Retry(2, on=predicate)), fails, "predicate"),
+        (Policy(Retry(2, when=predicate)), h.sleep, "predicate"),
+        (Policy(CircuitBreaker(on=predicate)), fails, "predicate"),
+        (Policy(Fallback(handler, on=Exception)), fails, "handler"),
+        (Policy(Fallback(handler, on=Exception)), stops, "handler"),
+    ):
+        with pytest.raises(Frozen) as raised:
+            await h.call(policy, fn, *([0] if fn == h.sleep else []))
+        assert raised.value.text == text

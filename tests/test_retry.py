@@ -38,7 +38,7 @@ from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Reject
 from resilient_agents.events import GaveUp, RetryScheduled
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
-from tests.conftest import Events, Harness, ManualClock, run_on
+from tests.conftest import Events, Harness, ManualClock, drive, run_on
 
 
 class MyError(Exception):
@@ -515,6 +515,19 @@ async def test_a_cached_exception_instance_is_retried_in_every_call(h: Harness) 
         assert await script.fails(retry) is cached
         assert script.calls == 3
     assert len(notes(cached)) == 1
+
+
+async def test_what_was_given_up_before_an_attempt_is_retried_after_it(h: Harness) -> None:
+    """Each attempt looks back to its own beginning: what somebody else gave up while this call waited says nothing of
+    its second attempt."""
+    cached = ConnectionError()
+
+    async def elsewhere(_: object = None) -> None:
+        assert await Script(h, cached).fails(Retry(2, wait=fixed(0))) is cached
+
+    script = Script(h, ConnectionError(), cached, "ok")
+    hook = (lambda _: drive(elsewhere())) if h.blocking else elsewhere
+    assert await script.run(Retry(3, wait=fixed(1), before_sleep=hook)) == "ok"
 
 
 @pytest.mark.parametrize("explicit", [True, False])

@@ -29,6 +29,7 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, unboxed
+from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import discard, is_awaitable, on_event_loop, settle
 from resilient_agents.deadline import Deadline, current
@@ -154,12 +155,20 @@ class RetryLoop(ABC):
                         if raised is None:
                             return result
                         raise raised
-                result = None
+                if raised is None:
+                    unwanted, result = result, None
+                    await close_unwanted(call, unwanted)
+                    unwanted = None
                 state.prepare_for_next_attempt()
                 if self._before is not None:
                     await _tell("before", self._before, call, state)
                 now, marked = marks.moment()
+        except GeneratorExit:  # collected: nothing can be awaited any more
+            result = None
+            raise
         finally:
+            if ending == "neutral" and result is not None:  # given up in the midst of a wait, or by an error of a hook
+                await close_unwanted(call, result)
             if ending is not None:
                 self._tally.record(ending, 1 if state is None else state.attempt_number)
             state = raised = result = None

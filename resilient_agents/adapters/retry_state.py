@@ -12,6 +12,7 @@ from resilient_agents.backoff import Backoff
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call
+from resilient_agents.core.marks import set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 
@@ -101,7 +102,7 @@ class State(RetryCallState):
         """An error of a policy's own leaves as if raised `from` the last real error of this call."""
         error = self.error
         if isinstance(error, ResilienceError) and self.real is not None and error.__cause__ is None:
-            error.__cause__ = self.real
+            set_cause(error, self.real)
 
 
 _ERRORS_ONLY = frozenset(

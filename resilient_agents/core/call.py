@@ -17,6 +17,7 @@ from resilient_agents.classify import Failure, classify
 from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
+    from resilient_agents.core.opening import Opened
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
 
@@ -154,6 +155,7 @@ class Call:
 
     `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
     `proceed`".
+    `opened`: what a stream iterates, from its first item on.
     `waited`: seconds spent queueing for slots and tokens so far.
     `cut_short`: an outer limit leaves the present attempt less time than its own.
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
@@ -172,6 +174,7 @@ class Call:
         "error",
         "fn",
         "kwargs",
+        "opened",
         "plan",
         "probes",
         "rechecks",
@@ -192,6 +195,7 @@ class Call:
         self.kwargs = kwargs
         self.audience: Audience | None = None
         self.closers: list[Closer] | None = None
+        self.opened: Opened | None = None
         self.waited = 0.0
         self.cut_short = False
         self.error: Exception | None = None

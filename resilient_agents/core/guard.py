@@ -17,11 +17,15 @@ from types import CodeType
 from typing import Any, Protocol, cast
 
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed, name_of
-from resilient_agents.core.invoke import invoke_any, invoke_coroutine
+from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
+from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING, go_on, on_event_loop, unfinished
-from resilient_agents.core.streams import async_driver, blocking_driver, invoke_stream
+from resilient_agents.core.streams import async_driver, blocking_driver
 
-__all__ = ["Composed", "Guarding", "guard"]
+__all__ = ["Composed", "Guarding", "guard", "methods_of"]
+
+_METHODS = ("invoke", "ainvoke", "stream", "astream", "run", "arun", "run_sync", "create", "generate")
+"""Names under which agents, models and clients do their work."""
 
 
 class Composed(Protocol):
@@ -45,7 +49,7 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         descriptor: Any = type(fn)
         return cast(Callable[..., Any], descriptor(guard(policy, fn.__func__)))
     if not callable(fn):
-        raise TypeError(f"a policy guards callables, got {type(fn).__name__}")
+        raise TypeError(f"a policy guards callables, got {type(fn).__name__}{methods_of(fn)}")
     if declares(inspect.iscoroutinefunction, fn) or declares(_is_generator_based, fn):
         wrapper = _coroutine(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
@@ -54,12 +58,26 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         wrapper = _generator(policy, fn)
     else:
         wrapper = _plain(policy, fn)
+    for name, kind in (("__defaults__", tuple), ("__kwdefaults__", dict)):  # for whoever reads them off the function
+        if isinstance(defaults := getattr(fn, name, None), kind):
+            setattr(wrapper, name, defaults)
     if type(getattr(fn, "__qualname__", None)) is str:
         return functools.update_wrapper(wrapper, fn)
     wrapper.__module__, _, wrapper.__name__ = name_of(fn).rpartition(".")  # of a partial, an object, a proxy
     wrapper.__qualname__ = wrapper.__name__
     wrapper.__doc__ = getattr(type(fn), "__doc__", None) if not isinstance(fn, functools.partial) else None
     return functools.update_wrapper(wrapper, fn, assigned=(), updated=())
+
+
+def methods_of(thing: object) -> str:
+    """What to guard of an object that cannot be called: an agent's or a model's methods that do the work."""
+    found = [name for name in _METHODS if callable(getattr(thing, name, None))]
+    if not found:
+        return ""
+    shown = " and ".join(f"policy(thing.{name})" for name in found)
+    return (
+        f": guard the methods that do its work, {shown}, or call them with policy.call, policy.acall or policy.stream"
+    )
 
 
 def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
@@ -96,9 +114,13 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, ASYNC, fn, args, kwargs)
         try:
-            return await enter(call)(call)
+            result = await enter(call)(call)
         except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
             error = boxed.error
+        else:
+            if type(result) not in PLAIN and runs_later(type(result)):
+                refuse_unrun(fn, result)
+            return result
         try:
             raise error
         finally:
@@ -115,11 +137,17 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     def switched(chain: Any) -> Any:
         nonlocal looks_async
         looks_async = True
-        return go_on(chain)
+        return rest(chain)
 
     async def later(call: Call) -> Any:
         call.runtime = ASYNC
-        return await go_on(cast(Coroutine[Any, Any, Any], enter(call)(call)))
+        return await rest(cast(Coroutine[Any, Any, Any], enter(call)(call)))
+
+    async def rest(chain: Coroutine[Any, Any, Any]) -> Any:
+        result = await go_on(chain)
+        if runs_later(type(result)):
+            refuse_unrun(fn, result)
+        return result
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, BLOCKING, fn, args, kwargs)
@@ -129,7 +157,10 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         try:  # `drive`, spelled out: it is the path of every blocking call
             signal = chain.send(None)
         except StopIteration as done:
-            return done.value
+            result = done.value
+            if type(result) not in PLAIN and runs_later(type(result)):
+                refuse_unrun(fn, result)
+            return result
         except Boxed as boxed:
             error = boxed.error
         else:

@@ -1,18 +1,25 @@
-"""The innermost step of every chain: call the user's function, in the way that fits what it is."""
+"""The innermost step of every chain: call the user's function, in the way that fits what it is.
+
+And the last look at what comes out: a generator, coroutine or context manager that was merely made does its work later,
+outside of the policy. It would be guarded in name only, so it is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from resilient_agents.core.call import Boxed, Call
-from resilient_agents.core.runtime import settle
+from resilient_agents.core.call import Boxed, Call, name_of
+from resilient_agents.core.runtime import discard, settle
 from resilient_agents.core.threads import run_in_worker
 
-__all__ = ["invoke_any", "invoke_coroutine", "plainly"]
+__all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_unrun", "runs_later"]
 
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, set})
+PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, set})
 """Types of results that need no closer look: asking a type for a method that it has not costs 0.17 us a call."""
 
 
@@ -31,7 +38,7 @@ async def invoke_any(call: Call) -> Any:
             result = call.fn(*call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
-    if type(result) in _PLAIN or not hasattr(type(result), "__await__"):
+    if type(result) in PLAIN or not hasattr(type(result), "__await__"):
         return result
     return await settle(call, result)
 
@@ -42,3 +49,44 @@ def plainly(call: Call) -> Any:
         return call.fn(*call.args, **call.kwargs)
     except StopIteration as stop:
         raise Boxed(stop) from None
+
+
+def _runs_later(kind: Any) -> bool:
+    if kind is GeneratorType or kind is AsyncGeneratorType or kind is CoroutineType:
+        return True
+    manages = hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+    return manages and all(name.startswith("_") for name in dir(kind))
+
+
+runs_later: Callable[[type], bool] = functools.lru_cache(maxsize=1024)(_runs_later)
+"""Does a result of this type only stand for work that is still to be done? A context manager does if it can do nothing
+but be entered."""
+
+
+def refuse_unrun(fn: Callable[..., Any], result: Any) -> None:
+    """Raise TypeError for a result that `runs_later`, unless it has begun."""
+    name = name_of(fn)
+    if inspect.iscoroutine(result):
+        discard(result)
+        raise TypeError(f"{name} returned a coroutine that nobody awaited: await it inside the function")
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if _has_begun(result):
+            return
+        raise TypeError(
+            f"{name} returned a generator, of which nothing has run, so that nothing would be guarded: "
+            f"use policy.stream(...), or decorate the generator function itself"
+        )
+    raise TypeError(
+        f"{name} returned a context manager, which does its work when it is entered, so that nothing would be guarded: "
+        f"use policy.stream(...), which enters it, decorate a function that enters it, "
+        f"or put the policy below @contextmanager or @asynccontextmanager"
+    )
+
+
+def _has_begun(generator: Any) -> bool:
+    if inspect.isgenerator(generator):
+        return inspect.getgeneratorstate(generator) != inspect.GEN_CREATED
+    if hasattr(generator, "ag_suspended"):  # since Python 3.12
+        return bool(generator.ag_suspended) or generator.ag_frame is None
+    frame = generator.ag_frame
+    return frame is None or frame.f_lineno != frame.f_code.co_firstlineno

@@ -1,20 +1,23 @@
-"""What a policy leaves on an exception: when it was given up, and one note.
+"""What a policy leaves on an exception: when it was given up, one note, what it came from.
 
 An outer retry must not repeat what an inner one has already repeated. A boolean mark would stop a cached exception
 instance from ever being retried again, so the mark says *when* the error was given up, and whoever reads it compares
-that with the beginning of its own attempt. Both live in one attribute, plain data that pickles: the monotonic clock
-is shared by the processes of a machine, so the mark still holds for an error that comes out of a process pool. Nothing
-here ever raises.
+that with the beginning of its own attempt. Marks are plain data that pickles: the monotonic clock is shared by the
+processes of a machine, so they still hold for an error that comes out of a process pool. Nothing here ever raises.
+
+Threads may share one exception object, and a signal handler may come in between. So each thing is written in one step,
+without a lock: whoever is first to claim the note puts it among the notes, everybody later exchanges it in its place.
 """
 
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import Final
 
 from resilient_agents.base.clock import clock
 
-__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note"]
+__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note", "set_cause", "set_context"]
 
 Moment = tuple[float, int]
 """Monotonic seconds, then the marks left so far: clocks stand still between two readings, and fake ones much longer."""
@@ -24,8 +27,8 @@ left = 0
 
 _next = itertools.count(1).__next__
 
-_ATTRIBUTE: Final = "_resilient_agents"
-_NONE: Final = (None, None)
+_GIVEN_UP: Final = "_resilient_agents"
+_NOTE: Final = "_resilient_agents_note"
 
 
 def moment() -> Moment:
@@ -37,12 +40,35 @@ def exhausted(error: BaseException, text: str | None = None) -> None:
     """Mark `error` as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
     global left
     left = mine = _next()  # two threads may set it in the wrong order: it is then one too low until the next mark
-    _leave(error, (clock.monotonic(), mine), text)
+    with suppress(Exception):  # an exotic exception: better no mark than another error in place of the user's
+        # Straight into the instance's dictionary, where `add_note` ends up too: a frozen dataclass refuses attributes.
+        error.__dict__[_GIVEN_UP] = (clock.monotonic(), mine)
+    if text is not None:
+        note(error, text)
 
 
 def note(error: BaseException, text: str) -> None:
     """Put our note on `error`, in place of the one we put there before."""
-    _leave(error, None, text)
+    with suppress(Exception):
+        own = error.__dict__
+        mine = [text]
+        ours = own.setdefault(_NOTE, mine)
+        notes = own.setdefault("__notes__", [])
+        if ours is mine:
+            notes.append(text)
+        elif ours[0] in notes:  # else the user has taken it away
+            notes[notes.index(ours[0])] = text
+            ours[0] = text
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """`error.__cause__ = cause`, also where the class refuses attributes."""
+    BaseException.__setattr__(error, "__cause__", cause)
+
+
+def set_context(error: BaseException, context: BaseException | None) -> None:
+    """`error.__context__ = context`, also where the class refuses attributes."""
+    BaseException.__setattr__(error, "__context__", context)
 
 
 def exhausted_since(error: BaseException, start: Moment) -> bool:
@@ -58,7 +84,7 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
 
 
 def _exhausted_since(error: BaseException, start: Moment) -> bool:
-    if error.__cause__ is None and _ATTRIBUTE not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
+    if error.__cause__ is None and _GIVEN_UP not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
         return False  # nearly always
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -66,7 +92,7 @@ def _exhausted_since(error: BaseException, start: Moment) -> bool:
         found = todo.pop()
         if found is None or id(found) in seen:
             continue
-        given_up, _ = _found(found)
+        given_up: Moment | None = found.__dict__.get(_GIVEN_UP)
         if given_up is not None and given_up > start:
             return True
         cause = found.__cause__
@@ -76,27 +102,3 @@ def _exhausted_since(error: BaseException, start: Moment) -> bool:
             if isinstance(found, BaseExceptionGroup):
                 todo.extend(found.exceptions)
     return False
-
-
-def _found(error: BaseException) -> tuple[Moment | None, str | None]:
-    mark: tuple[Moment | None, str | None] = error.__dict__.get(_ATTRIBUTE, _NONE)
-    return mark
-
-
-def _leave(error: BaseException, given_up: Moment | None, text: str | None) -> None:
-    # Straight into the instance's dictionary, where `add_note` ends up too: a frozen dataclass refuses attributes.
-    try:
-        own = error.__dict__
-        before, ours = own.get(_ATTRIBUTE, _NONE)
-        own[_ATTRIBUTE] = (given_up or before, text or ours)
-        if text is None:
-            return
-        notes = own.get("__notes__")
-        if notes is None:
-            own["__notes__"] = [text]
-        elif isinstance(notes, list):
-            if ours in notes:
-                notes.remove(ours)
-            notes.append(text)
-    except Exception:  # an exotic exception: better no mark than another error in place of the user's
-        pass

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from resilient_agents.classify import counts_against_dependency, is_control, is_transient, means_control
 from resilient_agents.core.call import Boxed
+from resilient_agents.core.marks import set_cause
 
 __all__ = ["Match", "Matcher", "When", "ask", "matcher", "meant", "names", "result_predicate"]
 
@@ -118,7 +119,7 @@ def ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None
         return bool(predicate(about))
     except Exception as error:
         if failed is not None and error is not failed:
-            error.__cause__ = failed
+            set_cause(error, failed)
         if isinstance(error, StopIteration):
             raise Boxed(error) from None
         raise

@@ -3,132 +3,26 @@
 The driver is itself the generator that the user iterates, so that `send`, `throw` and the return value pass through.
 Blocking and async generators are different things of the language, which is why there are two drivers here and two of
 nothing else. What strategies hold until the end of the stream stands in `call.closers`.
+
+As long as nobody records and nothing is sent or thrown in, the rest of a stream is handed out by `yield from` or
+`async for`: then nothing is to be done between two items.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, Final, Generic, Self, TypeVar
 
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, Proceed
-from resilient_agents.core.invoke import plainly
-from resilient_agents.core.runtime import ASYNC, BLOCKING, SWITCH, Runtime, discard, drive, is_awaitable
-from resilient_agents.core.threads import run_in_worker
+from resilient_agents.core.opening import Opened, aclose, close, not_blocking, open_source
+from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, drive
+from resilient_agents.events import Recorder
 
-__all__ = ["Stream", "async_driver", "blocking_driver", "invoke_stream"]
+__all__ = ["Stream", "async_driver", "blocking_driver"]
 
 T = TypeVar("T")
 Enter = Callable[[Call], Proceed]
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], Call]
-
-
-class _Opened:
-    """A source with its first item. When it ended before one, `over` is set and `first` is what it returned.
-
-    `source`: what was iterated, which often has a connection to close that its iterator knows nothing of.
-    """
-
-    __slots__ = ("first", "iterator", "over", "source")
-
-    def __init__(self, source: Any, iterator: Any, first: Any, *, over: bool = False) -> None:
-        self.source = source
-        self.iterator = iterator
-        self.first = first
-        self.over = over
-
-
-async def invoke_stream(call: Call) -> _Opened:
-    """The innermost step for streams, in either colour: call the function and bring the first item."""
-    if call.workers is not None and call.runtime.blocking:
-        opened: _Opened = await run_in_worker(call, call.workers, lambda: _first(plainly(call)))
-        return opened
-    return await _open(call, plainly(call))
-
-
-async def _open(call: Call, source: Any) -> _Opened:
-    """Open what the user's function, or the handler of a fallback, gave: something to iterate, an awaitable of it, or a
-    plain answer."""
-    if isinstance(source, _Opened):
-        return source
-    if is_awaitable(source) and not hasattr(source, "__aiter__"):
-        await _leave_blocking(call, source)
-        source = await source
-    if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
-        await _leave_blocking(call, source)
-        return await _first_async(source)
-    return _first(source)
-
-
-async def _leave_blocking(call: Call, source: Any) -> None:
-    if call.runtime.blocking:
-        try:
-            await SWITCH
-        finally:
-            discard(source)  # the driver of a blocking stream never comes back: there is nothing to await it with
-
-
-def _first(source: Any) -> _Opened:
-    if not hasattr(source, "__iter__") or isinstance(source, str | bytes | dict):
-        return _Opened(None, iter(()), source)
-    iterator = iter(source)
-    try:
-        return _Opened(source, iterator, next(iterator))
-    except StopIteration as stop:
-        return _Opened(source, iterator, stop.value, over=True)
-    except BaseException:
-        _close(iterator, source)
-        raise
-
-
-async def _first_async(source: AsyncIterator[Any]) -> _Opened:
-    iterator = aiter(source)
-    try:
-        return _Opened(source, iterator, await anext(iterator))
-    except StopAsyncIteration:
-        return _Opened(source, iterator, None, over=True)
-    except BaseException:
-        await _close_async(iterator, source)
-        raise
-
-
-def _close(iterator: Any, source: Any = None) -> None:
-    """Close both, if they are two."""
-    try:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-    finally:
-        if source is not iterator:
-            _close_source(source)
-
-
-def _close_source(source: Any) -> None:
-    close = None if isinstance(source, list | tuple) else getattr(source, "close", None)
-    if close is not None:
-        closing = close()
-        if is_awaitable(closing):
-            discard(closing)
-
-
-async def _close_async(iterator: Any, source: Any = None) -> None:
-    try:
-        await _close_one(iterator)
-    finally:
-        if source is not iterator:
-            await _close_one(source)
-
-
-async def _close_one(thing: Any) -> None:
-    close = getattr(thing, "aclose", None) or getattr(thing, "close", None)
-    if close is not None:
-        closing = close()
-        if is_awaitable(closing):
-            await closing
-
-
-def _not_blocking(chain: Any) -> Any:
-    chain.close()
-    raise TypeError("this stream is asynchronous: iterate it with `async for`")
 
 
 def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
@@ -139,34 +33,29 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
         call = begin(args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
-        source: Any = None
-        iterator: Any = None
         try:
-            result = drive(enter(call)(call), _not_blocking)
-            opened = result if isinstance(result, _Opened) else _first(result)
-            source, iterator, item, over = opened.source, opened.iterator, opened.first, opened.over
-            recorder = call.audience.recorder if call.audience is not None else None
-            while not over:
-                if recorder is not None:
-                    recorder.suspend()
-                thrown: BaseException | None = None
-                sent = None
+            opened = call.opened = drive(_opened(call, enter(call)), not_blocking)
+            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
+            quick = recorder is None and hasattr(iterator, "__iter__")
+            while not opened.over:
+                sent = thrown = None
                 try:
+                    _suspend(recorder)
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `throw` forwards whatever the consumer throws in, as `yield from` does
                     thrown = error
                 finally:
-                    if recorder is not None:
-                        recorder.resume()
+                    _resume(recorder)
                 try:
-                    if thrown is not None:
-                        item = _throw(iterator, thrown)
-                    else:
-                        item = next(iterator) if sent is None else iterator.send(sent)
+                    if quick and sent is None and thrown is None:
+                        item = yield from iterator
+                        break
+                    item = _next(iterator, sent, thrown)
                 except StopIteration as stop:
-                    item, over = stop.value, True
+                    item = stop.value
+                    break
                 finally:
                     thrown = None
             outcome = None
@@ -175,23 +64,10 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
             outcome = error
             raise
         finally:
-            try:
-                _close(iterator, source)
-            except Exception as error:
-                outcome = outcome if isinstance(outcome, Exception) else error
-                raise
-            finally:
-                call.close(outcome)
-                outcome = None
+            _end(call, outcome)
+            outcome = None
 
     return guarded
-
-
-def _throw(iterator: Any, error: BaseException) -> Any:
-    throw = getattr(iterator, "throw", None)
-    if throw is None:
-        raise error
-    return throw(error)
 
 
 def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any, Any]]:
@@ -202,58 +78,130 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
         call = begin(args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
-        source: Any = None
-        iterator: Any = None
         try:
-            try:
-                opened = await _open(call, await enter(call)(call))
-            except Boxed as boxed:
-                raise RuntimeError("the function raised StopIteration") from boxed.error
-            source, iterator, item, over = opened.source, opened.iterator, opened.first, opened.over
-            asynchronous = hasattr(iterator, "__anext__")
-            recorder = call.audience.recorder if call.audience is not None else None
-            while not over:
-                if recorder is not None:
-                    recorder.suspend()
-                thrown: BaseException | None = None
-                sent = None
+            opened = call.opened = await _unboxing(_opened(call, enter(call)))
+            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
+            quick = recorder is None and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
+            while not opened.over:
+                sent = thrown = None
                 try:
+                    _suspend(recorder)
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `athrow` forwards whatever the consumer throws in
                     thrown = error
                 finally:
-                    if recorder is not None:
-                        recorder.resume()
-                try:
-                    if not asynchronous:
-                        item = next(iterator) if thrown is None else _throw(iterator, thrown)
-                    elif thrown is not None:
-                        if not hasattr(iterator, "athrow"):
-                            raise thrown
-                        item = await iterator.athrow(thrown)
+                    _resume(recorder)
+                if quick and sent is None and thrown is None:
+                    async for item in iterator:
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            thrown = error
+                        if sent is not None or thrown is not None:
+                            break
                     else:
-                        item = await (anext(iterator) if sent is None else iterator.asend(sent))
-                except (StopAsyncIteration, StopIteration):
-                    over = True
+                        break
+                try:
+                    item = await _anext(iterator, sent, thrown)
                 finally:
                     thrown = None
+                if item is _OVER:
+                    break
             outcome = None
         except Exception as error:
             outcome = error
             raise
         finally:
-            try:
-                await _close_async(iterator, source)
-            except Exception as error:
-                outcome = outcome if isinstance(outcome, Exception) else error
-                raise
-            finally:
-                call.close(outcome)
-                outcome = None
+            await _aend(call, outcome)
+            outcome = None
 
     return guarded
+
+
+async def _opened(call: Call, chain: Proceed) -> Opened:
+    return await open_source(call, await chain(call))
+
+
+async def _unboxing(opening: Any) -> Opened:
+    try:
+        opened: Opened = await opening
+        return opened
+    except Boxed as boxed:
+        raise RuntimeError("the function raised StopIteration") from boxed.error
+
+
+def _recorder(call: Call) -> Recorder | None:
+    return None if call.audience is None else call.audience.recorder
+
+
+def _suspend(recorder: Recorder | None) -> None:
+    if recorder is not None:
+        recorder.suspend()
+
+
+def _resume(recorder: Recorder | None) -> None:
+    if recorder is not None:
+        recorder.resume()
+
+
+_OVER: Final = object()
+
+
+def _next(iterator: Any, sent: Any, thrown: BaseException | None) -> Any:
+    """The item that the iterator answers with to what was sent or thrown in. Raises StopIteration at its end."""
+    if thrown is None:
+        return next(iterator) if sent is None else iterator.send(sent)
+    try:
+        if not hasattr(iterator, "throw"):
+            raise thrown
+        return iterator.throw(thrown)
+    finally:
+        del thrown  # no cycle through the traceback
+
+
+async def _anext(iterator: Any, sent: Any, thrown: BaseException | None) -> Any:
+    """The same for an iterator of either kind; `_OVER` at its end."""
+    try:
+        if not hasattr(iterator, "__anext__"):
+            return _next(iterator, None, thrown)
+        if thrown is None:
+            return await (anext(iterator) if sent is None else iterator.asend(sent))
+        if not hasattr(iterator, "athrow"):
+            raise thrown
+        return await iterator.athrow(thrown)
+    except (StopAsyncIteration, StopIteration):
+        return _OVER
+    finally:
+        del thrown
+
+
+def _end(call: Call, outcome: Exception | Neutral | None) -> None:
+    """Close what was opened, then give back what is held for it."""
+    try:
+        if call.opened is not None:
+            call.opened.close(outcome)
+    except Exception as error:
+        outcome = outcome if isinstance(outcome, Exception) else error
+        raise
+    finally:
+        call.close(outcome)
+        outcome = None
+
+
+async def _aend(call: Call, outcome: Exception | Neutral | None) -> None:
+    try:
+        if call.opened is not None:
+            await call.opened.aclose(outcome)
+    except Exception as error:
+        outcome = outcome if isinstance(outcome, Exception) else error
+        raise
+    finally:
+        call.close(outcome)
+        outcome = None
 
 
 class Stream(Generic[T]):
@@ -262,14 +210,17 @@ class Stream(Generic[T]):
     Nothing runs before the first item is asked for. Leaving the block, `close()` or `aclose()`, closes the source and
     gives back what the policy holds for it; without them that happens when the iteration ends, or when the stream is
     collected. What is left after `break` can be iterated further.
+
+    From the first item on, public attributes that it has not are those of what is streamed: `get_final_message`,
+    `response`.
     """
 
-    __slots__ = ("_call", "_enter", "_generator", "_name")
+    __slots__ = ("_call", "_closed", "_enter", "_generator")
 
     def __init__(self, enter: Enter, call: Call) -> None:
         self._enter = enter
-        self._call: Call | None = call
-        self._name = call.name
+        self._call = call
+        self._closed = False
         self._generator: Any = None
 
     def __iter__(self) -> Self:
@@ -290,28 +241,39 @@ class Stream(Generic[T]):
         item: T = await anext(self._generator)
         return item
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        opened = self._call.opened
+        if opened is None:
+            raise AttributeError(f"the stream of {self._call.name!r} has no {name!r} before its first item")
+        return getattr(opened.source, name)
+
     def _begin(self, runtime: Runtime) -> None:
-        if self._call is not None:
-            call, self._call = self._call, None
+        if self._generator is not None:
+            if runtime.blocking is not isinstance(self._generator, Generator):
+                raise TypeError(f"the stream of {self._call.name!r} is iterated both with `for` and with `async for`")
+        elif self._closed:
+            raise RuntimeError(f"the stream of {self._call.name!r} was closed before it began")
+        else:
+            call = self._call
             call.runtime = runtime
             driver = blocking_driver if runtime.blocking else async_driver
             self._generator = driver(self._enter, lambda args, kwargs: call)()
-        elif self._generator is None:
-            raise RuntimeError(f"the stream of {self._name!r} was closed before it began")
-        elif runtime.blocking is not isinstance(self._generator, Generator):
-            raise TypeError(f"the stream of {self._name!r} is iterated both with `for` and with `async for`")
 
     def close(self) -> None:
         """Close a blocking stream. Raises TypeError for one that was begun with `async for`."""
-        self._call = None
+        self._closed = True
         if isinstance(self._generator, AsyncGenerator):
-            raise TypeError(f"the stream of {self._name!r} is asynchronous: close it with `async with` or `aclose()`")
-        _close(self._generator)
+            raise TypeError(
+                f"the stream of {self._call.name!r} is asynchronous: close it with `async with` or `aclose()`"
+            )
+        close(self._generator)
 
     async def aclose(self) -> None:
         """Close a stream of either kind."""
-        self._call = None
-        await _close_async(self._generator)
+        self._closed = True
+        await aclose(self._generator)
 
     def __enter__(self) -> Self:
         return self

@@ -16,8 +16,9 @@ from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
 from resilient_agents.core.guard import Composed, declares, guard
+from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import BLOCKING
-from resilient_agents.core.streams import Stream, invoke_stream
+from resilient_agents.core.streams import Stream
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Final
 from resilient_agents import events
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
+from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.marks import set_context
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
 from resilient_agents.core.runtime import discard, is_awaitable
 from resilient_agents.errors import ResilienceError
@@ -82,6 +84,7 @@ class Fallback:
                 del failed  # no cycle through the traceback
         if self._when is None or call.closers is not None or not ask(self._when, result):
             return result
+        await close_unwanted(call, result)  # first: the handler may need its connection
         return await self._answer(call, None)
 
     async def _answer(self, call: Call, failed: Exception | None) -> Any:
@@ -135,7 +138,7 @@ def _unbox_context(raised: Exception, box: Exception, failed: Exception) -> None
     link: BaseException | None = raised
     while link is not None and link is not failed:
         if link.__context__ is box:
-            link.__context__ = None if link is failed else failed
+            set_context(link, None if link is failed else failed)
         link = link.__context__
     if failed.__context__ is box:
-        failed.__context__ = None
+        set_context(failed, None)

@@ -1,0 +1,53 @@
+"""Results that a strategy throws away are closed, so that their connections go back.
+
+Closed is only what is known to be nobody else's: a response, which has an HTTP status and can be closed, and a stream
+that a policy inside made. An object of the user's own that `when=` merely polls for is left alone. Nothing here raises
+an error of the object's, and a closing that takes its time is given up.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+
+from resilient_agents.core.call import Call
+from resilient_agents.core.runtime import discard, is_awaitable
+from resilient_agents.core.streams import Stream
+
+__all__ = ["close_unwanted"]
+
+SECONDS: Final = 5.0
+"""How long a call waits for an unwanted result to close."""
+
+
+async def close_unwanted(call: Call, result: Any) -> None:
+    """Close `result`, if it is ours to close, in the colour of the call; also where the call is being cancelled."""
+    if not _is_ours_to_close(result):
+        return
+    if call.runtime.blocking:
+        with suppress(Exception):
+            closing = result.close()
+            if is_awaitable(closing):
+                discard(closing)
+        return
+    with anyio.move_on_after(SECONDS, shield=True):
+        for name in ("aclose", "close"):  # a blocking client's response in async code refuses the first, httpx's
+            with suppress(Exception):
+                closing = getattr(result, name)()
+                if is_awaitable(closing):
+                    await closing
+                return
+
+
+def _is_ours_to_close(result: Any) -> bool:
+    if isinstance(result, Stream):
+        return True
+    with suppress(Exception):  # attributes of the user's
+        status = getattr(result, "status_code", None)
+        if status is None:
+            status = getattr(result, "status", None)
+        if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599:
+            return callable(getattr(result, "close", None)) or callable(getattr(result, "aclose", None))
+    return False

@@ -1,0 +1,200 @@
+"""The beginning and the end of a stream: what a function gave is opened up to its first item, and closed.
+
+A function that is streamed may give an iterable, an async one, an awaitable of these, a context manager that must be
+entered first (`client.messages.stream`, httpx's `.stream`), or a plain answer, which is then the only item.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient_agents.core.call import Call, Neutral
+from resilient_agents.core.invoke import plainly
+from resilient_agents.core.runtime import SWITCH, discard, drive, is_awaitable
+from resilient_agents.core.threads import Workers, run_in_worker
+
+__all__ = ["Opened", "aclose", "close", "invoke_stream", "not_blocking", "open_source"]
+
+Outcome = Exception | Neutral | None
+
+
+class Opened:
+    """A source with its first item. When it ended before one, `over` is set and `first` is what it returned.
+
+    `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
+    plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source.
+    """
+
+    __slots__ = ("first", "iterator", "manager", "over", "source")
+
+    def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
+        self.source = source
+        self.iterator = iterator
+        self.first = first
+        self.manager = manager
+        self.over = over
+
+    def close(self, outcome: Outcome) -> None:
+        try:
+            close(self.iterator, self.source)
+        finally:
+            if self.manager is not None:
+                self.manager.__exit__(*_seen_by_a_block(outcome))
+
+    async def aclose(self, outcome: Outcome) -> None:
+        try:
+            await aclose(self.iterator, self.source)
+        finally:
+            if self.manager is not None:
+                await _leave(self.manager, outcome)
+
+
+async def invoke_stream(call: Call) -> Opened:
+    """The innermost step for streams, in either colour: call the function and bring the first item."""
+    if call.workers is not None and call.runtime.blocking:
+        return await _open_in_worker(call, call.workers)
+    return await open_source(call, plainly(call))
+
+
+async def open_source(call: Call, source: Any, manager: Any = None) -> Opened:
+    """Open what the user's function, or the handler of a fallback, gave. `manager`: what was entered to get it."""
+    if isinstance(source, Opened):
+        return source
+    if is_awaitable(source) and not hasattr(source, "__aiter__"):
+        await _leave_blocking(call, source)
+        source = await source
+    if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
+        await _leave_blocking(call, source)
+        return await _first_async(source, manager)
+    if hasattr(source, "__iter__") and not isinstance(source, str | bytes | dict):
+        return _first(source, manager)
+    if manager is None and _is_manager(source):
+        return await _enter(call, source)
+    return Opened(None if manager is None else source, iter(()), source, manager)
+
+
+def _is_manager(source: Any) -> bool:
+    kind = type(source)
+    return hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+
+
+async def _enter(call: Call, manager: Any) -> Opened:
+    kind = type(manager)
+    if hasattr(kind, "__aenter__") and not (call.runtime.blocking and hasattr(kind, "__enter__")):
+        await _leave_blocking(call, manager)
+        entered = await manager.__aenter__()
+    else:
+        entered = manager.__enter__()
+    try:
+        return await open_source(call, entered, manager)
+    except BaseException as error:
+        if call.runtime.blocking:
+            manager.__exit__(type(error), error, error.__traceback__)
+        else:
+            await _leave(manager, error)
+        raise
+
+
+async def _leave(manager: Any, outcome: BaseException | Neutral | None) -> None:
+    seen = _seen_by_a_block(outcome)
+    if hasattr(type(manager), "__aexit__"):
+        await manager.__aexit__(*seen)
+    else:
+        manager.__exit__(*seen)
+
+
+def _seen_by_a_block(outcome: BaseException | Neutral | None) -> tuple[Any, Any, Any]:
+    """What `__exit__` is told of how its block ended."""
+    if isinstance(outcome, BaseException):
+        return type(outcome), outcome, outcome.__traceback__
+    return None, None, None
+
+
+async def _leave_blocking(call: Call, source: Any) -> None:
+    if call.runtime.blocking:
+        try:
+            await SWITCH
+        finally:
+            discard(source)  # the driver of a blocking stream never comes back: there is nothing to await it with
+
+
+async def _open_in_worker(call: Call, workers: Workers) -> Opened:
+    """Open it in a thread of ours. One that is opened when nobody waits any more is closed at once."""
+    settled: dict[str, Opened | None] = {}  # by whoever is first: the thread that opened it, or the caller who left
+
+    def work() -> Opened:
+        opened: Opened = drive(open_source(call, plainly(call)), not_blocking)
+        if settled.setdefault("opened", opened) is not opened:
+            opened.close(None)
+        return opened
+
+    came = False
+    try:
+        result: Opened = await run_in_worker(call, workers, work)
+        came = True
+        return result
+    finally:
+        if not came and (late := settled.setdefault("opened", None)) is not None:
+            late.close(None)
+
+
+def not_blocking(chain: Any) -> Any:
+    """What a blocking driver answers to a stream that turns out to be asynchronous."""
+    chain.close()
+    raise TypeError("this stream is asynchronous: iterate it with `async for`")
+
+
+def _first(source: Any, manager: Any) -> Opened:
+    iterator = iter(source)
+    try:
+        return Opened(source, iterator, next(iterator), manager)
+    except StopIteration as stop:
+        return Opened(source, iterator, stop.value, manager, over=True)
+    except BaseException:
+        close(iterator, source)
+        raise
+
+
+async def _first_async(source: Any, manager: Any) -> Opened:
+    iterator = aiter(source)
+    try:
+        return Opened(source, iterator, await anext(iterator), manager)
+    except StopAsyncIteration:
+        return Opened(source, iterator, None, manager, over=True)
+    except BaseException:
+        await aclose(iterator, source)
+        raise
+
+
+def close(iterator: Any, source: Any = None) -> None:
+    """Close both, if they are two."""
+    try:
+        _close_one(iterator)
+    finally:
+        if source is not iterator and not isinstance(source, list | tuple):
+            _close_one(source)
+
+
+def _close_one(thing: Any) -> None:
+    closes = getattr(thing, "close", None)
+    if closes is not None:
+        closing = closes()
+        if is_awaitable(closing):
+            discard(closing)
+
+
+async def aclose(iterator: Any, source: Any = None) -> None:
+    """The same for either kind of source, from async code."""
+    try:
+        await _aclose_one(iterator)
+    finally:
+        if source is not iterator:
+            await _aclose_one(source)
+
+
+async def _aclose_one(thing: Any) -> None:
+    closes = getattr(thing, "aclose", None) or getattr(thing, "close", None)
+    if closes is not None:
+        closing = closes()
+        if is_awaitable(closing):
+            await closing

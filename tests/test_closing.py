@@ -1,0 +1,155 @@
+"""Results that a strategy throws away are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient_agents import Fallback, Policy, Retry, fixed
+from tests.conftest import Harness
+
+
+class Response:
+    """The shape of requests', urllib3's and httpx's answers."""
+
+    def __init__(self, status: Any = 503, *, asynchronous: bool = False, fails: bool = False) -> None:
+        self.status_code = status
+        self.closed = 0
+        self.asynchronous, self.fails = asynchronous, fails
+
+    def close(self) -> None:
+        if self.fails or self.asynchronous:  # as httpx's asynchronous ones say
+            raise RuntimeError("attempted to call a sync close on an async stream")
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.fails or not self.asynchronous:
+            raise RuntimeError("attempted to call an async close on a sync stream")
+        self.closed += 1
+
+
+class Job:
+    """Something of the user's own that is polled."""
+
+    def __init__(self, status: Any) -> None:
+        self.status = status
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def bad(result: Any) -> bool:
+    return not isinstance(result, Response) or bool(result.status_code == 503)
+
+
+def making(results: list[Any], make: Any) -> Any:
+    async def function() -> Any:
+        results.append(make())
+        return results[-1]
+
+    return function
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_retry_closes_all_but_the_last(h: Harness, asynchronous: bool) -> None:
+    """A pool of two connections would be dry after the second attempt. The last result is the caller's."""
+    made: list[Response] = []
+    function = making(made, lambda: Response(asynchronous=asynchronous and not h.blocking))
+    last = await h.call(Policy(Retry(3, when=bad, wait=fixed(1))), function)
+    assert [response.closed for response in made] == [1, 1, 0]
+    assert last is made[-1]
+
+
+async def test_it_is_closed_before_the_next_attempt(h: Harness) -> None:
+    """The next one may need its connection; until then it might still be what comes out."""
+    made: list[Response] = []
+    open_at_attempts: list[int] = []
+
+    async def function() -> Response:
+        open_at_attempts.append(sum(not response.closed for response in made))
+        made.append(Response())
+        return made[-1]
+
+    await h.call(Policy(Retry(3, when=bad, wait=fixed(1))), function)
+    assert open_at_attempts == [0, 0, 0]
+
+
+async def test_a_fallback_closes_what_it_replaces_before_its_handler_runs(h: Harness) -> None:
+    """The handler may need its connection."""
+    made: list[Response] = []
+    handler = lambda error: made[0].closed  # noqa: E731
+    assert await h.call(Policy(Fallback(handler, when=bad)), making(made, Response)) == 1
+
+
+@pytest.mark.parametrize("status", ["running", True, 7, None])
+async def test_an_object_of_the_users_own_is_left_alone(h: Harness, status: Any) -> None:
+    """A job that is polled may be the same one each time, and has no HTTP status."""
+    job = Job(status)
+
+    async def function() -> Job:
+        return job
+
+    await h.call(Policy(Fallback(value=0, when=bad), Retry(2, when=bad, wait=fixed(0))), function)
+    assert job.closed == 0
+
+
+async def test_one_that_cannot_be_closed_harms_nobody(h: Harness) -> None:
+    """What closing raises, or reading its attributes, does not reach the caller."""
+
+    class Hostile:
+        @property
+        def status_code(self) -> int:
+            raise RuntimeError("read it first")
+
+    for make in (lambda: Response(fails=True), Hostile):
+        made: list[Any] = []
+        last = await h.call(Policy(Retry(2, when=lambda _: True, wait=fixed(0))), making(made, make))
+        assert last is made[1]
+
+
+async def test_a_stream_of_a_policy_inside_is_closed(h: Harness) -> None:
+    """It is ours, and holds what the inner policy holds for it."""
+    closed: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(1)
+
+    async def function() -> Any:
+        stream = Policy().stream(numbers)
+        await (h.items(zip(stream, [0], strict=False)) if h.blocking else anext(stream))
+        return stream
+
+    await h.call(Policy(Fallback(value=0, when=lambda _: True)), function)
+    assert closed == [1]
+
+
+async def test_a_call_that_ends_in_the_midst_of_a_wait_closes_its_last_result(h: Harness) -> None:
+    """Nobody gets that result."""
+    if h.blocking:
+        return
+    made: list[Response] = []
+    policy = Policy(Retry(3, when=bad, wait=fixed(5)))
+    with anyio.move_on_after(0.5):
+        await policy.acall(making(made, lambda: Response(asynchronous=True)))
+    assert [response.closed for response in made] == [1]
+
+
+async def test_a_hook_that_raises_closes_the_last_result(h: Harness) -> None:
+    """The hook's error comes out in its place."""
+    made: list[Response] = []
+
+    def hook(_: Any) -> None:
+        raise ValueError("hook")
+
+    with pytest.raises(ValueError, match="hook"):
+        await h.call(Policy(Retry(3, when=bad, wait=fixed(1), before_sleep=hook)), making(made, Response))
+    assert [response.closed for response in made] == [1]

@@ -1,0 +1,261 @@
+"""Streams that come out of a context manager, as those of SDKs and HTTP clients do: `policy.stream` enters it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from resilient_agents import Policy, PolicyTimeoutError, Retry, Timeout, fixed
+from tests.conftest import Harness, run_on
+
+
+class Items:
+    """What an SDK's manager gives: an iterator in one colour, with more to it."""
+
+    def __init__(self, log: list[str], breaks: bool) -> None:
+        self._left = [1, 2]
+        self.log, self.breaks = log, breaks
+
+    def take(self, end: Exception) -> int:
+        if not self._left:
+            if self.breaks:
+                raise ConnectionError("broke off")
+            raise end
+        return self._left.pop(0)
+
+    def get_final_message(self) -> str:
+        return "final"
+
+
+class BlockingItems(Items):
+    def __iter__(self) -> BlockingItems:
+        return self
+
+    def __next__(self) -> int:
+        return self.take(StopIteration())
+
+    def close(self) -> None:
+        self.log.append("closed")
+
+
+class AsyncItems(Items):
+    def __aiter__(self) -> AsyncItems:
+        return self
+
+    async def __anext__(self) -> int:
+        return self.take(StopAsyncIteration())
+
+    async def close(self) -> None:
+        self.log.append("closed")
+
+
+class Client:
+    """Its `stream` makes no request; entering what it returns does. The first `failures` are refused."""
+
+    def __init__(self, h: Harness, failures: int = 0, *, breaks: bool = False) -> None:
+        self.h, self.failures, self.breaks = h, failures, breaks
+        self.log: list[str] = []
+        self.seen: list[BaseException | None] = []
+
+    def request(self) -> None:
+        self.log.append("entered")
+        if self.log.count("entered") <= self.failures:
+            raise ConnectionError
+
+    def left(self, error: BaseException | None) -> None:
+        self.log.append("left")
+        self.seen.append(error)
+
+    def stream(self) -> Any:
+        client = self
+
+        class Manager:
+            def __enter__(self) -> Items:
+                client.request()
+                return BlockingItems(client.log, client.breaks)
+
+            def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+                client.left(error)
+
+        class AsyncManager:
+            async def __aenter__(self) -> Items:
+                client.request()
+                return AsyncItems(client.log, client.breaks)
+
+            async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+                client.left(error)
+
+        return Manager() if self.h.blocking else AsyncManager()
+
+
+async def test_entering_is_part_of_the_call(h: Harness) -> None:
+    """It is retried, and what was entered is left when the stream ends."""
+    client = Client(h, failures=2)
+    assert await h.items(Policy(Retry(3, wait=fixed(1))).stream(client.stream)) == [1, 2]
+    assert client.log == ["entered"] * 3 + ["closed", "left"]
+
+
+async def test_an_early_close_leaves_it(h: Harness) -> None:
+    """Without an error: the consumer had enough."""
+    client = Client(h)
+    if h.blocking:
+        with Policy().stream(client.stream) as stream:
+            assert next(stream) == 1
+    else:
+        async with Policy().stream(client.stream) as stream:
+            assert await anext(stream) == 1
+    assert client.log == ["entered", "closed", "left"]
+    assert client.seen == [None]
+
+
+async def test_it_is_told_of_the_error_that_ends_the_stream(h: Harness) -> None:
+    """As a `with` block would tell it."""
+    client = Client(h, breaks=True)
+    with pytest.raises(ConnectionError) as raised:
+        await h.items(Policy().stream(client.stream))
+    assert client.seen == [raised.value]
+
+
+async def test_a_first_item_that_fails_leaves_it_before_the_next_attempt(h: Harness) -> None:
+    """Each attempt has a manager of its own."""
+    entered: list[str] = []
+
+    @contextlib.contextmanager
+    def blocking() -> Iterator[Any]:
+        entered.append("in")
+        try:
+            yield broken()
+        finally:
+            entered.append("out")
+
+    @contextlib.asynccontextmanager
+    async def asynchronous() -> AsyncIterator[Any]:
+        entered.append("in")
+        try:
+            yield broken()
+        finally:
+            entered.append("out")
+
+    def broken() -> Iterator[int]:
+        if len(entered) < 3:
+            raise ConnectionError
+        yield 1
+
+    stream = Policy(Retry(3, wait=fixed(0))).stream(blocking if h.blocking else asynchronous)
+    assert await h.items(stream) == [1]
+    assert entered == ["in", "out"] * 2
+
+
+async def test_what_it_gives_has_its_attributes(h: Harness) -> None:
+    """`get_final_message` of an SDK's stream, also after its end; there are none before the first item."""
+    stream = Policy().stream(Client(h).stream)
+    with pytest.raises(AttributeError, match=r"no 'get_final_message' before its first item"):
+        stream.get_final_message()
+    await h.items(stream)
+    assert stream.get_final_message() == "final"
+    assert not hasattr(stream, "elsewhere")
+
+
+def test_a_plain_answer_has_no_attributes_to_lend() -> None:
+    """It is the only item, and belongs to whoever took it."""
+    stream = Policy().stream(lambda: 7)
+    assert list(stream) == [7]
+    assert not hasattr(stream, "real")
+
+
+async def test_the_stream_of_an_http_client_is_entered(h: Harness) -> None:
+    """httpx gives a response, which is the only item; it stays open until the stream closes."""
+    tries: list[int] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        tries.append(1)
+        if len(tries) < 3:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, text="body")
+
+    policy = Policy(Retry(3, wait=fixed(0)))
+    if h.blocking:
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            for response in policy.stream(client.stream, "GET", "http://service/"):
+                assert response.read() == b"body"
+            assert response.is_closed
+    else:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as async_client:
+            async for response in policy.stream(async_client.stream, "GET", "http://service/"):
+                assert await response.aread() == b"body"
+            assert response.is_closed
+
+
+def test_a_manager_for_async_code_is_refused_by_a_plain_loop() -> None:
+    """It cannot be entered there."""
+
+    class Manager:
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, *_: object) -> None: ...
+
+    with pytest.raises(TypeError, match="iterate it with `async for`"):
+        list(Policy().stream(Manager))
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_async_code_may_stream_what_a_plain_manager_gives(runtime: str) -> None:
+    """It is entered as it is."""
+    left: list[int] = []
+
+    @contextlib.contextmanager
+    def manager() -> Iterator[list[int]]:
+        yield [1, 2]
+        left.append(1)
+
+    async def main() -> list[int]:
+        return [item async for item in Policy().stream(manager)]
+
+    assert run_on(runtime, main) == [1, 2]
+    assert left == [1]
+
+
+def test_a_stream_that_a_thread_opens_too_late_is_closed() -> None:
+    """Its manager is left, by the thread that came too late."""
+    go_on, left = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def manager() -> Iterator[list[int]]:
+        go_on.wait(10)
+        try:
+            yield [1]
+        finally:
+            left.set()
+
+    with pytest.raises(PolicyTimeoutError):
+        list(Policy(Timeout(0.01, thread=True)).stream(manager))
+    assert not left.is_set()
+    go_on.set()
+    assert left.wait(10)
+
+
+def test_a_begun_stream_that_is_dropped_is_no_garbage_cycle() -> None:
+    """It closes at once, not at the next collection."""
+    closed: list[float] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(time.monotonic())
+
+    gc.disable()
+    try:
+        stream = Policy().stream(numbers)
+        next(stream)
+        del stream
+        assert closed
+    finally:
+        gc.enable()
