@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import Rejected
+from resilient_agents.policy import Policy
 
 
 class Again:
@@ -32,3 +34,13 @@ class Refuses:
 
 async def value(result: Any = "value") -> Any:
     return result
+
+
+def hold_slot(bulkhead: Any) -> Callable[[], None]:
+    """Somebody else, who is neither in this thread nor on an event loop, holds a slot until what is returned is
+    called."""
+    stream = Policy(bulkhead).stream(lambda: iter([1, 2]))
+    thread = threading.Thread(target=next, args=(iter(stream),))
+    thread.start()
+    thread.join()
+    return stream.close

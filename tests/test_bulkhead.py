@@ -22,7 +22,6 @@ from resilient_agents.adapters import bulkhead as module
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.bulkhead_native import adapt_native
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.permit_pool import Kept
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import deadline
@@ -30,7 +29,7 @@ from resilient_agents.errors import BulkheadFullError, DeadlineExceeded, PolicyT
 from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
 from tests.conftest import Events, Harness, run_on
-from tests.strategies import Again, Refuses, value
+from tests.strategies import Again, Refuses, hold_slot, value
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -117,7 +116,7 @@ async def test_a_nested_call_inside_a_stream_is_refused_too(h: Harness) -> None:
 @LOOPS
 def test_a_stream_that_outlived_its_task_belongs_to_nobody(runtime: str) -> None:
     """A new task that happens to get the identity of the one that opened the stream is not taken for it."""
-    bulkhead = Bulkhead(1)
+    bulkhead = Bulkhead(1, queue=0)
     policy = Policy(bulkhead)
 
     async def source() -> AsyncIterator[int]:
@@ -131,13 +130,16 @@ def test_a_stream_that_outlived_its_task_belongs_to_nobody(runtime: str) -> None
             opened.append(aiter(policy.stream(source)))
             await anext(opened[0])
 
+        async def refused() -> None:
+            with pytest.raises(BulkheadFullError, match="queue=0"):  # and not because it would wait for itself
+                await policy.acall(value)
+
         async with anyio.create_task_group() as group:
             group.start_soon(opener)
         gc.collect()
-        (kept,) = bulkhead._pool.held.values()
-        assert isinstance(kept, Kept)
-        assert kept.owner is not None
-        assert kept.owner() is None
+        for _ in range(100):
+            async with anyio.create_task_group() as group:
+                group.start_soon(refused)
         await opened[0].aclose()
 
     run_on(runtime, scenario)
@@ -150,23 +152,24 @@ async def test_queue_0_rejects_at_once(h: Harness) -> None:
     policy = Policy(bulkhead, name="agent")
     events = Events()
     policy.observe(events)
-    held = bulkhead._pool.claim(None)
-    assert held is not None
+    give_back = hold_slot(bulkhead)
     before = h.now()
     with pytest.raises(BulkheadFullError, match=r"'agent' is full: all of its 1 slots.*queue=0") as caught:
         await h.call(policy, value)
     assert (caught.value.policy, caught.value.strategy, caught.value.retry_after) == ("agent", "bulkhead", None)
     assert h.now() == before
     assert events.of(CallRejected) == [CallRejected("agent", "bulkhead")]
+    give_back()
 
 
 async def test_max_wait_0_rejects_at_once(h: Harness) -> None:
     """With max_wait=0 nobody waits either."""
     bulkhead = Bulkhead(1, max_wait=0)
-    bulkhead._pool.claim(None)
+    give_back = hold_slot(bulkhead)
     with pytest.raises(BulkheadFullError, match="max_wait=0"):
         await h.call(Policy(bulkhead), value)
     assert bulkhead.queued == 0
+    give_back()
 
 
 @LOOPS
@@ -246,10 +249,11 @@ def test_max_wait_bounds_the_wait(runtime: str, max_wait: Any) -> None:
 def test_max_wait_bounds_the_wait_of_a_thread() -> None:
     """A blocking caller gives up as well."""
     bulkhead = Bulkhead(1, max_wait=0.01)
-    bulkhead._pool.claim(None)
+    give_back = hold_slot(bulkhead)
     with pytest.raises(BulkheadFullError, match="came free within 0.01 s"):
         Policy(bulkhead).call(lambda: None)
     assert bulkhead.queued == 0
+    give_back()
 
 
 @LOOPS
@@ -275,12 +279,13 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
 def test_a_timeout_that_ends_the_wait_of_a_thread_raises_its_own_error() -> None:
     """The same in blocking code."""
     bulkhead = Bulkhead(1)
-    bulkhead._pool.claim(None)
+    give_back = hold_slot(bulkhead)
     with pytest.raises(PolicyTimeoutError):
         Policy(Timeout(0.01), bulkhead).call(lambda: None)
     with deadline(0.01), pytest.raises(DeadlineExceeded):
         Policy(bulkhead).call(lambda: None)
     assert bulkhead.queued == 0
+    give_back()
 
 
 @LOOPS
@@ -334,8 +339,7 @@ def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> N
         ran.append(name)
 
     async def scenario() -> None:
-        held = bulkhead._pool.claim(None)
-        assert held is not None
+        give_back = hold_slot(bulkhead)
         scope = anyio.CancelScope()
 
         async def cancelled() -> None:
@@ -347,7 +351,7 @@ def test_a_cancellation_that_races_with_the_grant_hands_it_on(runtime: str) -> N
             await anyio.sleep(1)
             group.start_soon(policy(work), "next")
             await anyio.sleep(1)
-            bulkhead._pool.give_back(held)
+            give_back()
             scope.cancel()
 
     run_on(runtime, scenario)
@@ -436,12 +440,11 @@ def test_blocking_calls_beside_an_undeclared_one_get_slots_of_their_own() -> Non
         pending: Any = policy(lambda: value())()
         assert bulkhead.in_use == 1
         assert policy.call(lambda: bulkhead.in_use) == 2
-        held = bulkhead._pool.claim(None)
+        give_back = hold_slot(bulkhead)
         with pytest.raises(BulkheadFullError, match="event loop's own thread"):
             policy.call(lambda: None)
         assert await pending == "value"
-        assert held is not None
-        bulkhead._pool.give_back(held)
+        give_back()
 
     run_on("asyncio", scenario)
     run_on("trio", scenario)
@@ -743,10 +746,11 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
     loop.close()
     assert policy.call(lambda: "free") == "free"
     assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
-    held = bulkhead._pool.claim(None)
+    give_back = hold_slot(bulkhead)
     gc.collect()  # ends the coroutines of the closed loop
     assert bulkhead.in_use == 1
-    assert held is not None
+    give_back()
+    assert bulkhead.in_use == 0
 
 
 def test_who_waits_already_finds_out_that_a_loop_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -785,10 +789,14 @@ def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> N
     with pytest.raises(BulkheadFullError):
         policy.call(lambda: None)
     work.go_on.set()
-    wait_until(
-        lambda: any(isinstance(kept, Kept) and kept.loop for kept in bulkhead._pool.held.values())
-    )  # the thread has ended
-    assert policy.call(lambda: "free") == "free"
+
+    def is_free() -> bool:
+        try:
+            return policy.call(lambda: True)
+        except BulkheadFullError:
+            return False
+
+    wait_until(is_free)
 
 
 def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_was_left_behind() -> None:
@@ -825,9 +833,13 @@ def test_a_call_that_runs_across_a_fork_ends_harmlessly_in_the_child() -> None:
     child = policy.call(os.fork)
     if child == 0:
         ok = bulkhead.in_use == 0 and policy.call(lambda: bulkhead.in_use) == 1
-        held = bulkhead._pool.claim(None)
-        ok = ok and held is not None and bulkhead._pool.claim(None) is None
-        os._exit(0 if ok else 1)
+        give_back = hold_slot(bulkhead)
+        try:
+            policy.call(int)
+        except BulkheadFullError:
+            give_back()
+            os._exit(0 if ok and bulkhead.in_use == 0 else 1)
+        os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert bulkhead.in_use == 0
 

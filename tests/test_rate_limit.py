@@ -18,8 +18,8 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.rate_limit import RateLimit, adapt_native
+from resilient_agents.adapters.slot_pool import running_loop
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,14 @@ from resilient_agents import (
     events,
     fixed,
 )
-from resilient_agents.adapters.permit_pool import PermitPool, Ticket
 from resilient_agents.adapters.schedule import Schedule
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow
+from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
-from resilient_agents.core.runtime import BLOCKING
 from tests.conftest import Events, Harness, ManualClock, run_on
+from tests.interruptions import interrupt_everywhere
+from tests.strategies import hold_slot
+from tests.test_slot_pool import claim, queue_up, take
 
 
 def fail() -> None:
@@ -379,25 +382,24 @@ def test_growing_lets_in_those_who_wait() -> None:
 
 
 @pytest.mark.parametrize("limits", [(3, 1, 3), (3, 1, 2, 5), (100, 1, 200, 70), (1, 200, 1)])
-def test_a_pool_has_as_many_permits_as_its_limit(limits: tuple[int, ...]) -> None:
+def test_a_pool_has_as_many_slots_as_its_limit(limits: tuple[int, ...]) -> None:
     """Whatever it was before, and however many were held meanwhile."""
     for held in (0, 1, limits[0]):
-        pool = PermitPool(limits[0])
-        permits = [pool.claim(None) for _ in range(held)]
+        pool = SlotPool(limits[0])
+        slots = [take(pool) for _ in range(held)]
         for limit in limits[1:]:
             pool.resize(limit)
-        for permit in permits:
-            assert permit is not None
-            pool.give_back(permit)
+        for slot in slots:
+            pool.give_back(slot)
         free = 0
-        while pool.claim(None) is not None:
+        while claim(pool) is not None:
             free += 1
         assert free == limits[-1] == pool.in_use
 
 
 def test_a_resized_pool_under_threads_keeps_its_limit() -> None:
     """Takers and givers in eight threads while the limit goes up and down: who gets in after a shrink finds room."""
-    pool = PermitPool(8)
+    pool = SlotPool(8)
     stop = threading.Event()
     wrong: list[str] = []
     lock = threading.Lock()
@@ -407,15 +409,15 @@ def test_a_resized_pool_under_threads_keeps_its_limit() -> None:
     def work() -> None:
         while not stop.is_set():
             began = shrunk_to
-            permit = pool.claim(None)
-            if permit is None:
+            slot = claim(pool)
+            if slot is None:
                 continue
             with lock:
-                inside.add(permit)
+                inside.add(slot)
                 if began is not None and began is shrunk_to and len(inside) > began:
                     wrong.append(f"{len(inside)} of {began}")
-                inside.discard(permit)
-            pool.give_back(permit)
+                inside.discard(slot)
+            pool.give_back(slot)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -432,87 +434,44 @@ def test_a_resized_pool_under_threads_keeps_its_limit() -> None:
     assert not wrong
     assert pool.in_use == 0
     free = 0
-    while pool.claim(None) is not None:
+    while claim(pool) is not None:
         free += 1
     assert free == limit
 
 
-def test_a_permit_taken_during_a_shrink_goes_back() -> None:
-    """A thread that has a hand on it while the pool shrinks leaves it there."""
-    pool = PermitPool(2)
-    assert pool.claim(None) is not None
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_limit_that_falls_at_any_point_of_a_call(limit: int) -> None:
+    """One that comes before it looked is rejected where there is no room any more; nothing is lost in either case."""
 
-    class Shrinking(list[None]):
-        def pop(self, *_: Any) -> None:
-            super().pop()
-            if pool.limit == 2:
-                pool.resize(1)
+    def make() -> tuple[Bulkhead, Callable[[], None]]:
+        slots = Bulkhead(limit + 1, queue=0)
+        return slots, hold_slot(slots)
 
-    pool.free = Shrinking([None])
-    assert pool.claim(None) is None
-    assert pool.in_use == 1
+    def call(made: tuple[Bulkhead, Callable[[], None]]) -> None:
+        slots, _ = made
+        with contextlib.nullcontext() if limit > 1 else contextlib.suppress(BulkheadFullError):
+            assert Policy(slots).call(ok) == "ok"
 
+    def check(made: tuple[Bulkhead, Callable[[], None]]) -> None:
+        slots, give_back = made
+        assert (slots.in_use, slots.limit) == (1, limit)
+        give_back()
+        assert Policy(slots).call(ok) == "ok"
 
-def test_a_call_that_lost_its_slot_to_a_shrink_is_refused() -> None:
-    """It had looked, and taken one, when the limit fell; the slot of another that ends pays what is owed."""
-    slots = Bulkhead(2, queue=0)
-    policy = Policy(slots)
-    pool = slots._pool
-    other = pool.claim(None)
-    assert other is not None
-
-    class Shrinking(list[None]):
-        def pop(self, *_: Any) -> None:
-            super().pop()
-            if pool.limit == 2:
-                pool.resize(1)
-
-    pool.free = Shrinking([None])
-    with pytest.raises(BulkheadFullError):
-        policy.call(ok)
-    assert slots.in_use == 1
-    pool.give_back(other)
-    assert policy.call(ok) == "ok"
-    assert slots.in_use == 0
+    interrupt_everywhere(make, call, check, act=lambda made: made[0].reconfigure(Bulkhead(limit, queue=0)))
 
 
-def test_a_call_that_meets_a_shrink_is_not_refused_where_there_is_room() -> None:
-    """What it took pays, and it takes another one."""
-    slots = Bulkhead(5, queue=0)
-    pool = slots._pool
-
-    class Shrinking(list[None]):
-        def pop(self, *_: Any) -> None:
-            super().pop()
-            if pool.limit == 5:
-                pool.resize(4)
-
-    pool.free = Shrinking([None] * 5)
-    pool.resize(5)
-    assert Policy(slots).call(ok) == "ok"
-    assert [pool.claim(None) is None for _ in range(5)] == [False] * 4 + [True]
-
-
-def test_a_permit_given_back_after_a_shrink_serves_nobody() -> None:
-    """Also if those who wait are looked at before it has paid."""
-    pool = PermitPool(3)
-    held = [pool.claim(None) for _ in range(3)]
+def test_a_slot_given_back_after_a_shrink_serves_nobody() -> None:
+    """As long as as many are held as there are now, those in line wait."""
+    pool = SlotPool(3)
+    held = [take(pool) for _ in range(3)]
     pool.resize(1)
-
-    class Served(list[None]):
-        def append(self, item: None) -> None:
-            super().append(item)
-            pool.serve()
-
-    pool.free = Served()
-    ticket = Ticket(BLOCKING.waiter(), None)
-    assert pool.enqueue(ticket, None)
-    for number, permit in enumerate(held):
-        assert ticket.slot is None
-        assert permit is not None
-        pool.give_back(permit)
+    waiting = queue_up(pool)
+    for number, slot in enumerate(held):
+        assert not waiting.served
+        pool.give_back(slot)
         assert pool.in_use == max(1, 2 - number)
-    assert ticket.slot is not None
+    assert waiting.served
 
 
 @pytest.mark.parametrize("new", [Bulkhead(1), Bulkhead(1, max_wait=99, queue=0)])

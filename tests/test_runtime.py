@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient_agents.adapters.permit_pool import running_trio
+from resilient_agents.adapters.slot_pool import running_trio
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed
 from resilient_agents.core.runtime import (

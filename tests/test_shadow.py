@@ -24,7 +24,7 @@ from resilient_agents import (
     Timeout,
     deadline,
 )
-from resilient_agents.adapters.permit_pool import PermitPool
+from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.base.clock import clock
 from resilient_agents.events import CallRejected, Waited
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -138,13 +138,13 @@ def test_one_that_lines_up_while_its_bulkhead_goes_into_shadow_is_let_in(monkeyp
     """It had decided to wait before; nobody else would let it in."""
     bulkhead = Bulkhead(1)
     policy = Policy(bulkhead)
-    enqueue = PermitPool.enqueue
+    enqueue = SlotPool.enqueue
 
-    def late(pool: PermitPool, ticket: Any, at_most: int | None) -> bool:
+    def late(pool: SlotPool, slot: int, ticket: Any, at_most: int | None) -> bool:
         bulkhead.reconfigure(Bulkhead(1, shadow=True))
-        return enqueue(pool, ticket, at_most)
+        return enqueue(pool, slot, ticket, at_most)
 
-    monkeypatch.setattr(PermitPool, "enqueue", late)
+    monkeypatch.setattr(SlotPool, "enqueue", late)
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""`Bulkhead`: how many calls may be inside at a time. The permits are our own (see permit_pool.py), anyio does the
+"""`Bulkhead`: how many calls may be inside at a time. The slots are our own (see slot_pool.py), anyio does the
 waiting."""
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import Any, Literal, NoReturn, cast
 from weakref import ref
 
 from resilient_agents import events
-from resilient_agents.adapters.permit_pool import (
-    GONE,
-    USED,
+from resilient_agents.adapters.slot_pool import (
     Kept,
     Owner,
-    PermitPool,
+    SlotPool,
     Ticket,
     running_loop,
     running_trio,
@@ -101,8 +99,8 @@ class Bulkhead:
             raise ValueError(
                 'shadow=True needs isolation="caller": threads of its own would bound the calls all the same'
             )
-        self._pool = PermitPool(limit)
-        self._tally = LimitTally(self._pool.ticks)
+        self._pool = SlotPool(limit)
+        self._tally = LimitTally(self._pool.numbers)
         self._workers = _Threads(self._pool) if isolation == "thread" else None
         self.name: str | None = None
         instances.add("bulkhead", self)
@@ -133,76 +131,80 @@ class Bulkhead:
             self._workers = _Threads(self._pool)
         self._pool.resize(new.limit)
         if self.shadow:
-            self._pool.lend_to_all()
+            self._pool.serve(beyond=True)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call while holding a slot."""
         pool = self._pool
-        held, free = pool.held, pool.free
-        # `pool.claim` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
-        if pool.queue or not free:
-            slot = await self._slot(call)
-        else:
-            try:
-                free.pop()
-                slot = next(pool.numbers)
-            except IndexError:  # another thread was faster, or the pool has shrunk
-                slot = await self._slot(call)
-            else:
-                held[slot] = running_loop()
-        if self._workers is not None or call.closers is not None:
-            return await self._hold(proceed, call, slot)
+        held = pool.held
         left_before = call.abandoned
+        slot = next(pool.numbers)
         try:
+            # `pool.take` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
+            held[slot] = running_loop()
+            in_use = len(held)
+            if in_use > pool.limit or pool.queue:
+                await self._admit(call, slot)
+            elif in_use > pool.peak:
+                pool.rose(in_use)
+            if self._workers is not None or call.closers is not None:
+                return await self._hold(proceed, call, slot)
             return await proceed(call)
         finally:
-            if call.abandoned is not left_before:
-                self._give_back(call, slot, left_before)
-            elif held.pop(slot, GONE) is not GONE:
-                free.append(USED)
-                if pool.queue:
-                    pool.serve()
+            try:
+                if call.abandoned is not left_before or call.closers is not None:
+                    self._leave(call, slot, left_before)
+                else:
+                    held.pop(slot, None)
+                    if pool.queue:
+                        pool.give_back(slot)
+            except BaseException:  # from outside, between two of these steps
+                self._leave(call, slot, left_before)
+                raise
 
     async def _hold(self, proceed: Proceed, call: Call, slot: int) -> Any:
         """The same for streams, which hold the slot until they close, and for functions that run in threads of ours."""
         workers_before, left_before = call.workers, call.abandoned
-        kept = False
         try:
             workers = self._workers
             if workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                crew = _Crew(workers, self._pool, Kept(running_loop()))
-                slot = self._pool.keep(slot, crew.kept)
-                call.workers = cast(Workers, crew)
+                kept = Kept(running_loop())
+                self._pool.keep(slot, kept)
+                call.workers = cast(Workers, _Crew(workers, self._pool, kept))
             result = await proceed(call)
             if call.closers is not None:
-                slot = self._pool.keep(slot, Kept(running_loop(), _this_task_or_thread()))
-                call.closers.append(lambda _: self._give_back(call, slot, left_before))
-                kept = True
+                closer = _Closer(functools.partial(self._leave, call, slot, left_before, closed=True))
+                call.closers.append(closer)
+                self._pool.keep(slot, Kept(running_loop(), _this_task_or_thread(), ref(closer)))
             return result
         finally:
             call.workers = workers_before
-            if not kept:
-                self._give_back(call, slot, left_before)
 
-    def _give_back(self, call: Call, slot: int, left_before: tuple[Worker, ...]) -> None:
-        """Give the slot back when the last of the workers that were left behind inside has ended."""
+    def _leave(self, call: Call, slot: int, left_before: tuple[Worker, ...], *, closed: bool = False) -> None:
+        """Give the slot back: when the stream that holds it is `closed`, and the last of the workers that were left
+        behind inside has ended."""
+        holder = self._pool.held.get(slot)
+        if not closed and isinstance(holder, Kept) and holder.stream is not None:
+            return
         left = call.abandoned[len(left_before) :]
         if left:
-            slot = self._pool.keep(slot, Kept(None))
+            self._pool.keep(slot, Kept(None))
         when_all_done(left, functools.partial(self._pool.give_back, slot))
 
-    async def _slot(self, call: Call) -> int:
-        """A slot for a call that did not get one at first glance."""
+    async def _admit(self, call: Call, slot: int) -> None:
+        """Let a call in that did not find its slot free at first glance, or raise."""
         loop = running_loop()
-        slot = self._pool.claim(loop)
-        if slot is not None:
-            return slot
+        self._tally.not_at_once()
+        if self._pool.take(slot, loop):
+            self._tally.let_in()
+            return
         reason = self._must_not_wait(call)
         if self.shadow:
-            return self._lend(call, loop, rejects=reason is not None)
-        if reason is not None:
+            self._lend(call, slot, loop, rejects=reason is not None)
+        elif reason is not None:
             raise self._full(call, reason)
-        return await self._wait(call, loop)
+        else:
+            await self._wait(call, slot, loop)
 
     def _must_not_wait(self, call: Call) -> str | None:
         """Why a call that found no slot is refused at once, wherever the queue ends; None if it may wait."""
@@ -222,18 +224,18 @@ class Bulkhead:
             )
         return None
 
-    def _lend(self, call: Call, loop: asyncio.AbstractEventLoop | None, *, rejects: bool) -> int:
+    def _lend(self, call: Call, slot: int, loop: asyncio.AbstractEventLoop | None, *, rejects: bool) -> None:
         """A slot beyond the limit. Count, and tell, what the limit would do if it acted."""
         would_wait = max(0, self.in_use - self.limit)
-        slot = self._pool.lend(loop)
+        self._pool.lend(slot, loop)
         if rejects or (self.queue is not None and would_wait >= self.queue):
             self._rejected(call)
             self._tally.let_in()
         else:
             self._tally.made_wait(None)
-        return slot
 
-    async def _wait(self, call: Call, loop: asyncio.AbstractEventLoop | None) -> int:
+    async def _wait(self, call: Call, slot: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`."""
         pool = self._pool
         began = clock.monotonic()
         seconds = max_wait = self.max_wait  # as they are now: they may change meanwhile
@@ -244,34 +246,25 @@ class Bulkhead:
         else:
             limit = None
         ticket = Ticket(call.runtime.waiter(), loop)
-        if not pool.enqueue(ticket, queue):
+        if not pool.enqueue(slot, ticket, queue):
             raise self._full(call, f"all of its {self.limit} slots are taken, and {queue} calls wait already")
         if self.shadow:  # since the last look
-            pool.lend_to_all()
-        admitted = False
-        try:
-            cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
-            await self._granted(ticket.waiter, seconds)
-            call.cut_short = cut_short
-            slot = pool.withdraw(ticket)
-            if slot is not None:
-                waited = clock.monotonic() - began
-                if call.audience is not None:
-                    call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
-                call.recheck(self, waited)
-                self._tally.made_wait(waited)
-                admitted = True
-                return slot
-        finally:
-            if not admitted:
-                slot = pool.withdraw(ticket)
-                if slot is not None:
-                    pool.give_back(slot)
-        if limit is None:
+            pool.serve(beyond=True)
+        cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
+        await self._granted(ticket.waiter, seconds)
+        call.cut_short = cut_short
+        if pool.granted(slot):
+            waited = clock.monotonic() - began
+            if call.audience is not None:
+                call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
+            call.recheck(self, waited)
+            self._tally.made_wait(waited)
+        elif limit is None:
             raise self._full(call, f"none of its {self.limit} slots came free within {max_wait:g} s")
-        if call.runtime.blocking:
+        elif call.runtime.blocking:
             raise Expired(limit)  # what a cancellation is in async code: whoever set the limit says what happened
-        raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
+        else:
+            raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
 
     async def _granted(self, waiter: Waiter, seconds: float | None) -> None:
         """Wait for the grant, at most `seconds`. A loop that is closed under those inside wakes nobody: look at
@@ -280,6 +273,7 @@ class Bulkhead:
         while not await waiter.wait(min(left, _LOOK)) and left > _LOOK:
             left -= _LOOK
             self._pool.take_back_stranded()
+            self._pool.serve()
 
     def _full(self, call: Call, reason: str) -> BulkheadFullError:
         self._rejected(call)
@@ -302,7 +296,7 @@ class Bulkhead:
             "limit": self.limit,
             "in_use": in_use,
             "queued": self.queued,
-            "peak": max(in_use, self._pool.peak),
+            "peak": max(in_use, self._pool.peak),  # which may be a call behind
             **self._tally.metrics(),
         }
 
@@ -342,10 +336,22 @@ class Bulkhead:
         )
 
 
+class _Closer:
+    """What a stream leaves the bulkhead by. It lives as long as the stream may still close."""
+
+    __slots__ = ("__weakref__", "_leave")
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def __call__(self, _: object) -> None:
+        self._leave()
+
+
 class _Threads(Workers):
     """As many threads as slots: the limit, or those that are still held after it has shrunk, whose calls go on."""
 
-    def __init__(self, pool: PermitPool) -> None:
+    def __init__(self, pool: SlotPool) -> None:
         super().__init__(pool.limit, pool.limit, "bulkhead")
         self._pool = pool
 
@@ -359,7 +365,7 @@ class _Crew:
 
     __slots__ = ("_loop", "_pool", "_running", "_workers", "abandon", "kept", "strategy")
 
-    def __init__(self, workers: Workers, pool: PermitPool, kept: Kept) -> None:
+    def __init__(self, workers: Workers, pool: SlotPool, kept: Kept) -> None:
         self._workers = workers
         self._pool = pool
         self._loop = kept.loop
@@ -388,7 +394,7 @@ class _Crew:
 _INSIDE = (Bulkhead.execute.__code__, _Crew.run.__code__)
 
 
-def _called_from_inside(pool: PermitPool) -> bool:
+def _called_from_inside(pool: SlotPool) -> bool:
     """Is the call that asks made, in this thread or task, by one that is inside already?
 
     Whoever would wait for itself stands further down the stack. To look there costs only a call that has to wait;

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from aiolimiter import AsyncLimiter
 
 from resilient_agents import events
-from resilient_agents.adapters.permit_pool import running_loop
 from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
+from resilient_agents.adapters.slot_pool import running_loop
 from resilient_agents.adapters.tally import LimitTally, Ticks
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, number

@@ -223,6 +223,11 @@ class LimitTally:
         with self._lock:
             self._let_in += 1
 
+    def not_at_once(self) -> None:
+        """A call that took a tick was not let through at once after all."""
+        with self._lock:
+            self._let_in -= 1
+
     def made_wait(self, seconds: float | None) -> None:
         """A call was let through after waiting, or would have waited; None if nobody knows how long."""
         with self._lock:
@@ -239,7 +244,7 @@ class LimitTally:
     def metrics(self) -> dict[str, Any]:
         with self._lock:
             return {
-                "calls": self._let_in + self.ticks.taken(),
+                "calls": max(0, self._let_in + self.ticks.taken()),  # a reset may come before `not_at_once`
                 "rejections": self._rejections,
                 "waits": self._waits,
                 "average_wait": _share(self._seconds, self._timed),

@@ -1,7 +1,8 @@
-"""The slot pool of `Bulkhead`, one thread at a time; tests/test_limits_races.py has many."""
+"""The slots of `Bulkhead`, one thread at a time; tests/test_limits_races.py has many."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -14,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from resilient_agents.adapters.permit_pool import Kept, PermitPool, Ticket
+from resilient_agents.adapters.slot_pool import Kept, SlotPool, Ticket
+from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
 
 class Someone:
@@ -27,8 +29,9 @@ class Someone:
 
     def wake(self) -> bool:
         self.woken += 1
-        if self.on_wake is not None:
-            self.on_wake()
+        on_wake, self.on_wake = self.on_wake, None
+        if on_wake is not None:
+            on_wake()
         return not self.gone
 
     async def wait(self, seconds: float | None) -> bool:
@@ -49,159 +52,182 @@ class AnyLoop:
 Loop: Any = AnyLoop
 
 
-def take(pool: PermitPool) -> int:
-    slot = pool.claim(None)
+def claim(pool: SlotPool, loop: Any = None) -> int | None:
+    """A slot, None where there is none."""
+    slot = next(pool.numbers)
+    return slot if pool.take(slot, loop) else None
+
+
+def take(pool: SlotPool, loop: Any = None) -> int:
+    slot = claim(pool, loop)
     assert slot is not None
     return slot
 
 
-def queue_up(pool: PermitPool, loop: Any = None) -> Ticket:
-    ticket = Ticket(Someone(), loop)
-    assert pool.enqueue(ticket, None)
-    return ticket
+class Waiting:
+    """One in line."""
+
+    def __init__(self, pool: SlotPool, loop: Any = None, someone: Someone | None = None) -> None:
+        self.pool = pool
+        self.loop = loop
+        self.someone = someone or Someone()
+        self.slot = next(pool.numbers)
+
+    def line_up(self, at_most: int | None = None) -> bool:
+        return self.pool.enqueue(self.slot, Ticket(self.someone, self.loop), at_most)
+
+    @property
+    def served(self) -> bool:
+        return self.slot in self.pool.held
+
+    @property
+    def woken(self) -> int:
+        return self.someone.woken
 
 
-def woken(ticket: Ticket) -> int:
-    assert isinstance(ticket.waiter, Someone)
-    return ticket.waiter.woken
+def queue_up(pool: SlotPool, loop: Any = None, someone: Someone | None = None) -> Waiting:
+    waiting = Waiting(pool, loop, someone)
+    assert waiting.line_up()
+    return waiting
 
 
 @pytest.mark.parametrize("limit", [1, 3, 64, 65, 200])
 def test_there_are_exactly_limit_slots(limit: int) -> None:
     """A pool hands out `limit` slots, also where that is more than it keeps in stock."""
-    pool = PermitPool(limit)
+    pool = SlotPool(limit)
     for _ in range(limit):
         take(pool)
-    assert pool.claim(None) is None
+    assert claim(pool) is None
     assert pool.in_use == limit
 
 
 def test_a_huge_limit_costs_no_memory_in_advance() -> None:
     """A limit that means "none" is no problem."""
-    pool = PermitPool(10**18)
+    pool = SlotPool(10**18)
     assert take(pool) is not None
 
 
 def test_the_first_in_line_gets_the_slot_that_comes_back() -> None:
     """Waiters are served first come first served."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
     tickets = [queue_up(pool) for _ in range(3)]
     for position, ticket in enumerate(tickets):
         pool.give_back(slot)
-        assert [woken(each) for each in tickets] == [1] * (position + 1) + [0] * (2 - position)
-        assert ticket.slot is not None
+        assert [each.woken for each in tickets] == [1] * (position + 1) + [0] * (2 - position)
+        assert ticket.served
         slot = ticket.slot
 
 
 def test_a_newcomer_does_not_overtake_those_in_line() -> None:
     """While somebody waits, nobody is handed a slot out of turn."""
-    pool = PermitPool(2)
+    pool = SlotPool(2)
     first, second = take(pool), take(pool)
     ticket = queue_up(pool)
     pool.give_back(first)
-    assert ticket.slot is not None
-    assert pool.claim(None) is None
+    assert ticket.served
+    assert claim(pool) is None
     later = queue_up(pool)
     pool.give_back(second)
-    assert later.slot is not None
-
-
-class Interrupted(PermitPool):
-    """A newcomer comes between the return of a slot and its grant to the first in line."""
-
-    __slots__ = ("turned_away",)
-
-    def serve(self) -> None:
-        self.turned_away = bool(self.queue)  # at which `Bulkhead.execute` and `claim` look first
-        super().serve()
+    assert later.served
 
 
 def test_a_newcomer_at_the_moment_of_the_return_does_not_overtake_either() -> None:
-    """The slot is free for an instant, but those in line come first."""
-    pool = Interrupted(1)
-    slot = pool.claim(None)
-    assert slot is not None
-    ticket = queue_up(pool)
+    """Before the first in line is woken the slot is its own; a newcomer then changes nothing of that."""
+    pool = SlotPool(1)
+    slot = take(pool)
+    turned_away: list[bool] = []
+    waiting = queue_up(pool, someone=Someone(lambda: turned_away.append(claim(pool) is None)))
     pool.give_back(slot)
-    assert pool.turned_away
-    assert ticket.slot is not None
+    assert all(turned_away)
+    assert waiting.served
+    assert pool.in_use == 1
+
+
+def test_a_newcomer_that_looks_without_a_lock_steps_back_in_time() -> None:
+    """It puts its slot in before it looks, and serves those in line who found the pool full because of that."""
+    pool = SlotPool(1)
+    newcomer = next(pool.numbers)
+    pool.held[newcomer] = None  # and has not looked yet
+    waiting = queue_up(pool)
+    assert not waiting.served
+    assert not pool.take(newcomer, None)
+    assert waiting.served
 
 
 def test_giving_back_twice_changes_nothing() -> None:
     """A slot is good for one slot, however often it is given back."""
-    pool = PermitPool(2)
+    pool = SlotPool(2)
     slot = take(pool)
     take(pool)
     pool.give_back(slot)
     pool.give_back(slot)
     assert pool.in_use == 1
     take(pool)
-    assert pool.claim(None) is None
+    assert claim(pool) is None
 
 
 def test_one_that_leaves_the_line_is_passed_over() -> None:
     """Who withdrew is not granted anything, and the next one is."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
     gone, stays = queue_up(pool), queue_up(pool)
-    assert pool.withdraw(gone) is None
+    assert not pool.granted(gone.slot)
     assert pool.queued == 1
     pool.give_back(slot)
-    assert gone.slot is None
-    assert stays.slot is not None
+    assert not gone.served
+    assert stays.served
 
 
 def test_a_grant_that_races_with_a_withdrawal_is_handed_over_not_lost() -> None:
     """Who withdraws after the grant learns of it, and its giving back serves the next."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
     cancelled, following = queue_up(pool), queue_up(pool)
     pool.give_back(slot)
-    granted = pool.withdraw(cancelled)
-    assert granted is not None
-    pool.give_back(granted)
-    assert following.slot is not None
+    assert pool.granted(cancelled.slot)
+    pool.give_back(cancelled.slot)
+    assert following.served
 
 
 def test_a_slot_that_came_back_before_the_queue_began_is_not_overlooked() -> None:
     """Between asking in vain and lining up, a slot may have come back: it is granted at once."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
-    assert pool.claim(None) is None
+    assert claim(pool) is None
     pool.give_back(slot)
     assert queue_up(pool).slot is not None
 
 
 def test_the_queue_has_a_bound() -> None:
     """At `at_most` waiting, the next one is turned away."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     take(pool)
-    assert pool.enqueue(Ticket(Someone(), None), 1)
-    assert not pool.enqueue(Ticket(Someone(), None), 1)
+    assert Waiting(pool).line_up(1)
+    assert not Waiting(pool).line_up(1)
     assert pool.queued == 1
 
 
 def test_the_dead_do_not_fill_the_queue() -> None:
     """A waiter whose loop was closed makes room for the living."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     take(pool)
     loop = Loop()
-    assert pool.enqueue(Ticket(Someone(), loop), 1)
+    assert Waiting(pool, loop).line_up(1)
     loop.closed = True
-    assert pool.enqueue(Ticket(Someone(), None), 1)
+    assert Waiting(pool).line_up(1)
     assert pool.queued == 1
 
 
 def test_turning_callers_away_costs_no_look_at_each_in_line() -> None:
     """At a full queue only the loops are asked whether they were closed, once each."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     take(pool)
     loop = Loop()
     for _ in range(1000):
-        assert pool.enqueue(Ticket(Someone(), loop), None)
+        queue_up(pool, loop)
     for _ in range(10):
-        assert not pool.enqueue(Ticket(Someone(), loop), 1000)
+        assert not Waiting(pool, loop).line_up(1000)
     assert loop.asked == 10
 
 
@@ -217,70 +243,69 @@ class Looked(dict[int, Any]):
 
 def test_finding_the_pool_full_costs_no_look_at_each_holder() -> None:
     """Where many hold a slot, they are looked at now and then, their loops each time."""
-    pool = PermitPool(1000)
+    pool = SlotPool(1000)
     pool.held = looked = Looked()
     loop = Loop()
     for _ in range(1000):
-        assert pool.claim(loop) is not None
+        assert claim(pool, loop) is not None
     for _ in range(100):
-        assert pool.claim(None) is None
+        assert claim(pool) is None
     assert looked.times == 1
     loop.closed = True
-    assert pool.claim(None) is not None
+    assert claim(pool) is not None
 
 
 def test_what_a_new_loop_strands_is_found_within_some_calls() -> None:
     """A loop that came and was closed after the last look at all holders is not forgotten."""
-    pool = PermitPool(100)
+    pool = SlotPool(100)
     slots = [take(pool) for _ in range(100)]
-    assert pool.claim(None) is None  # looks at all
+    assert claim(pool) is None  # looks at all
     loop = Loop()
     pool.give_back(slots[0])
-    assert pool.claim(loop) is not None
+    assert claim(pool, loop) is not None
     loop.closed = True
-    assert any(pool.claim(None) is not None for _ in range(30))
+    assert any(claim(pool) is not None for _ in range(30))
 
 
 def test_a_grant_to_the_dead_goes_to_the_next() -> None:
     """When thousands in line turn out to be gone, the first one alive gets the slot."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
     for _ in range(5000):
         dead = queue_up(pool)
-        assert isinstance(dead.waiter, Someone)
-        dead.waiter.gone = True
+        dead.someone.gone = True
     alive = queue_up(pool)
     pool.give_back(slot)
-    assert alive.slot is not None
+    assert alive.served
     assert pool.in_use == 1
     assert pool.queued == 0
 
 
 def test_what_a_closed_loop_holds_is_taken_back_when_the_pool_is_full() -> None:
     """A loop that was closed under its tasks strands nothing."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     loop = Loop()
-    stranded = pool.claim(loop)
+    stranded = claim(pool, loop)
     assert stranded is not None
-    assert pool.claim(None) is None
+    assert claim(pool) is None
     loop.closed = True
     slot = take(pool)
     pool.give_back(stranded)  # what the garbage collector may do, much later
     assert pool.in_use == 1
-    assert pool.claim(None) is None
+    assert claim(pool) is None
     pool.give_back(slot)
     assert pool.in_use == 0
 
 
 def test_what_a_closed_loop_holds_goes_to_those_in_line_first() -> None:
     """A newcomer that finds the stranded slot does not overtake those who wait for it."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     loop = Loop()
-    pool.claim(loop)
+    claim(pool, loop)
     ticket = queue_up(pool)
     loop.closed = True
-    assert pool.claim(None) is None
-    assert ticket.slot is not None
+    assert claim(pool) is None
+    assert ticket.served
 
 
 class Somebody:
@@ -289,9 +314,11 @@ class Somebody:
 
 def test_the_pool_knows_who_keeps_a_slot() -> None:
     """Only the owner of a slot that outlives its call counts as keeping one, as long as it is held."""
-    pool = PermitPool(3)
+    pool = SlotPool(3)
     one, other = Somebody(), Somebody()
-    slots = [pool.keep(take(pool), Kept(None, weakref.ref(one))) for _ in range(2)]
+    slots = [take(pool), take(pool)]
+    for slot in slots:
+        pool.keep(slot, Kept(None, weakref.ref(one)))
     pool.keep(take(pool), Kept(None))
     assert pool.keeps(weakref.ref(one))
     assert not pool.keeps(weakref.ref(other))
@@ -303,7 +330,7 @@ def test_the_pool_knows_who_keeps_a_slot() -> None:
 
 def test_who_is_gone_keeps_nothing() -> None:
     """A later thread or task in the same place in memory is not taken for it."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     one = Somebody()
     pool.keep(take(pool), Kept(None, weakref.ref(one)))
     del one
@@ -314,90 +341,137 @@ def test_who_is_gone_keeps_nothing() -> None:
 
 def test_a_slot_that_was_taken_back_cannot_be_kept() -> None:
     """Its number says nothing any more."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
     pool.give_back(slot)
     take(pool)
-    assert pool.keep(slot, Kept(None)) == slot
+    pool.keep(slot, Kept(None))
     assert pool.in_use == 1
 
 
-def test_giving_back_works_inside_a_locked_section() -> None:
-    """The garbage collector may end a stranded coroutine at any point, with the pool's lock held by the same thread."""
-    pool = PermitPool(1)
-    slot = take(pool)
-    ticket = queue_up(pool)
-    with pool._lock:
-        pool.give_back(slot)
-        assert ticket.slot is not None
-        assert pool.withdraw(ticket) is ticket.slot
+class Course:
+    """A pool of one whose slot is taken, one in line for it, and a newcomer; `over` when all have had their turn."""
+
+    def __init__(self) -> None:
+        self.pool = SlotPool(1)
+        self.slot = take(self.pool)
+        self.waiting = queue_up(self.pool)
+        self.newcomer = Waiting(self.pool)
+
+    def run(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for slot in (self.newcomer.slot, self.waiting.slot, self.slot):
+                stack.callback(repeated, self.pool.give_back, slot)
+            if not self.pool.take(self.newcomer.slot, None):
+                self.newcomer.line_up()
+
+    def is_over(self) -> None:
+        assert (self.pool.in_use, self.pool.queued) == (0, 0)
+        slot = take(self.pool)
+        assert claim(self.pool) is None
+        late = queue_up(self.pool)
+        self.pool.give_back(slot)
+        assert late.served
+        assert late.woken
+
+
+def repeated(step: Callable[[int], object], slot: int) -> None:
+    """As whoever holds a slot gives it back: once more if that was interrupted."""
+    try:
+        step(slot)
+    except BaseException:
+        step(slot)
+        raise
+
+
+def test_an_exception_from_outside_at_any_point_leaves_the_pool_whole() -> None:
+    """A signal handler may raise between any two steps: no slot, no place in the queue and no wake-up is lost."""
+    assert interrupt_everywhere(Course, Course.run, Course.is_over) > 50
+
+
+def test_a_finalizer_may_give_back_at_any_point() -> None:
+    """The garbage collector may end a stranded coroutine anywhere, in the midst of a locked section included."""
+    for slots in (["slot"], ["waiting"], ["newcomer"], ["newcomer", "waiting"], ["slot", "newcomer"]):
+
+        def collect(course: Course, slots: list[str] = slots) -> None:
+            for one in slots:
+                found = getattr(course, one)
+                course.pool.give_back(found if isinstance(found, int) else found.slot)
+
+        interrupt_everywhere(Course, Course.run, Course.is_over, act=collect)
+
+
+def test_a_handler_may_go_through_the_pool_at_any_point() -> None:
+    """A signal handler that takes a slot, or lines up and leaves, in the midst of anything hurts nobody."""
+
+    def pass_by(course: Course) -> None:
+        other = Waiting(course.pool)
+        if not course.pool.take(other.slot, None):
+            other.line_up()
+        course.pool.give_back(other.slot)
+
+    interrupt_everywhere(Course, Course.run, Course.is_over, act=pass_by)
 
 
 def test_nobody_is_woken_under_the_lock() -> None:
     """Waking takes locks of the event loop's own; taking them in two orders would be a deadlock."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     slot = take(pool)
-    locked: list[bool] = []
-
-    def from_another_thread() -> None:
-        locked.append(not pool._lock.acquire(blocking=False))
-        if not locked[-1]:
-            pool._lock.release()
-
-    def look() -> None:
-        thread = threading.Thread(target=from_another_thread)
-        thread.start()
-        thread.join()
-
-    assert pool.enqueue(Ticket(Someone(look), None), None)
+    free: list[bool] = []
+    queue_up(pool, someone=Someone(lambda: free.append(ends_elsewhere(lambda: pool.give_back(-1)))))
     pool.give_back(slot)
-    assert locked == [False]
+    assert all(free)
 
 
 def test_after_fork_everything_is_free_and_nobody_waits() -> None:
     """A child starts with full capacity, and a slot of the parent's changes nothing there."""
-    pool = PermitPool(2)
+    pool = SlotPool(2)
     slot = take(pool)
     take(pool)
     queue_up(pool)
-    pool._lock.acquire()  # as another thread of the parent might have
     pool.after_fork()
     assert (pool.in_use, pool.queued) == (0, 0)
     pool.give_back(slot)
     take(pool)
     take(pool)
-    assert pool.claim(None) is None
+    assert claim(pool) is None
+
+
+class Slow(AnyLoop):
+    """A loop that takes long to be noted in the midst of a locked section."""
+
+    def __init__(self) -> None:
+        self.asked_for, self.go_on = threading.Event(), threading.Event()
+
+    def __hash__(self) -> int:
+        self.asked_for.set()
+        self.go_on.wait(10)
+        return id(self)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_full_capacity_whatever_the_parent_held() -> None:
     """The pool tells itself of a fork, though another thread held its lock at that time."""
-    pool = PermitPool(1)
+    pool = SlotPool(1)
     take(pool)
     queue_up(pool)
-    locked, done = threading.Event(), threading.Event()
-
-    def hold_the_lock() -> None:
-        with pool._lock:
-            locked.set()
-            done.wait(10)
-
-    thread = threading.Thread(target=hold_the_lock)
+    loop = Slow()
+    thread = threading.Thread(target=queue_up, args=(pool, loop))
     thread.start()
-    locked.wait(10)
+    loop.asked_for.wait(10)
     child = os.fork()
     if child == 0:
-        ok = pool.claim(None) is not None and pool.claim(None) is None and pool.queued == 0
+        ok = claim(pool) is not None and claim(pool) is None and pool.queued == 0
         os._exit(0 if ok else 1)
-    done.set()
+    loop.go_on.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_pool_that_is_dropped_is_collected() -> None:
     """The fork hook keeps no pool alive."""
-    pool = weakref.ref(PermitPool(1))
+    pool = weakref.ref(SlotPool(1))
     gc.collect()
     assert pool() is None
 
@@ -409,10 +483,10 @@ class LikeANaivePool(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = PermitPool(self.limit)
+        self.pool = SlotPool(self.limit)
         self.holders: list[int] = []
-        self.line: list[Ticket] = []
-        self.dead: list[Ticket] = []
+        self.line: list[Waiting] = []
+        self.dead: list[Waiting] = []
         self.peak = 0
 
     def settle(self) -> None:
@@ -421,21 +495,23 @@ class LikeANaivePool(RuleBasedStateMachine):
             ticket = self.line.pop(0)
             if ticket in self.dead:
                 continue
-            assert ticket.slot is not None, "the first in line was not served"
+            assert ticket.served, "the first in line was not served"
             self.holders.append(ticket.slot)
 
     @rule(bound=st.sampled_from([None, 0, 1, 2]))
     def someone_comes(self, bound: int | None) -> None:
         expected = not self.line and len(self.holders) < self.limit
-        slot = self.pool.claim(None)
+        if len(self.holders) >= self.limit:  # the dead are looked for where there is no slot
+            self.line = [each for each in self.line if each not in self.dead]
+        slot = claim(self.pool)
         assert (slot is not None) == expected
         if slot is not None:
             self.holders.append(slot)
             return
-        ticket = Ticket(Someone(), Loop())
+        ticket = Waiting(self.pool, Loop())
         if bound is not None and len(self.line) >= bound:
             self.line = [each for each in self.line if each not in self.dead]
-        assert self.pool.enqueue(ticket, bound) == (bound is None or len(self.line) < bound)
+        assert ticket.line_up(bound) == (bound is None or len(self.line) < bound)
         if bound is None or len(self.line) < bound:
             self.line.append(ticket)
 
@@ -453,28 +529,28 @@ class LikeANaivePool(RuleBasedStateMachine):
     def one_in_line_leaves(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.line))
         self.line.remove(ticket)
-        assert self.pool.withdraw(ticket) is None
+        assert not self.pool.granted(ticket.slot)
 
     @precondition(lambda self: self.line)
     @rule(data=st.data())
     def the_loop_of_one_in_line_is_closed(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.line))
-        assert isinstance(ticket.waiter, Someone)
-        loop: Any = ticket.loop
-        ticket.waiter.gone = loop.closed = True
+        ticket.someone.gone = ticket.loop.closed = True
         self.dead.append(ticket)
 
     @rule()
     def one_comes_in_beyond_the_limit(self) -> None:
         if len(self.holders) >= self.limit:
-            self.holders.append(self.pool.lend(None))
+            slot = next(self.pool.numbers)
+            self.pool.lend(slot, None)
+            self.holders.append(slot)
 
     @rule()
     def all_in_line_are_let_in(self) -> None:
-        self.pool.lend_to_all()
+        self.pool.serve(beyond=True)
         for ticket in self.line:
             if ticket not in self.dead:
-                assert ticket.slot is not None
+                assert ticket.served
                 self.holders.append(ticket.slot)
                 self.peak = max(self.peak, len(self.holders))
         self.line = []
@@ -496,7 +572,7 @@ class LikeANaivePool(RuleBasedStateMachine):
         assert self.pool.peak == self.peak
         assert self.pool.in_use == len(self.holders)
         assert self.pool.queued == len(self.line)
-        assert all(ticket.slot is None for ticket in self.line)
+        assert not any(ticket.served for ticket in self.line)
 
 
 LikeANaivePool.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

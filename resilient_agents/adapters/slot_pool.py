@@ -1,0 +1,280 @@
+"""Slots that any number of event loops and threads share.
+
+anyio's `CapacityLimiter` and `Semaphore` belong to one event loop: two live loops lose wake-ups, and what a closed loop
+borrowed stays borrowed. One limit for the whole process needs a pool that wakes each waiter in its own loop or thread;
+anyio still does the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from resilient_agents.adapters.tally import Ticks
+from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.core.runtime import Waiter
+from resilient_agents.core.threads import Worker
+
+__all__ = ["Kept", "Owner", "SlotPool", "Ticket", "running_loop", "running_trio", "when_all_done"]
+
+running_loop = _get_running_loop
+"""The asyncio loop that runs in this thread, or None. The public function raises instead, which is dear."""
+
+
+def running_trio() -> Any:
+    """The module `trio` if it runs in this thread, or None."""
+    trio: Any = sys.modules.get("trio")
+    if not hasattr(trio, "lowlevel"):  # or not yet, while another thread is importing it
+        return None
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+    return trio
+
+
+Loop: TypeAlias = asyncio.AbstractEventLoop
+
+Owner: TypeAlias = "weakref.ref[Any]"
+"""A task or thread, by a weak reference: never equal to one to a later task or thread."""
+
+
+class Kept:
+    """What is known of a slot that is not held by a call that runs.
+
+    `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: who would wait for itself if it
+    asked again, None for nobody. `stream`: what lives as long as the stream that holds it, None where it is no stream's.
+    """
+
+    __slots__ = ("loop", "owner", "stream")
+
+    def __init__(self, loop: Loop | None, owner: Owner | None = None, stream: weakref.ref[Any] | None = None) -> None:
+        self.loop = loop
+        self.owner = owner
+        self.stream = stream
+
+
+class Ticket:
+    """A place in the queue: how to wake who stands there, and the loop whose end would strand it."""
+
+    __slots__ = ("loop", "waiter")
+
+    def __init__(self, waiter: Waiter, loop: Loop | None) -> None:
+        self.waiter = waiter
+        self.loop = loop
+
+
+class SlotPool:
+    """`limit` slots, handed out first come first served.
+
+    A slot is a number that its caller takes from `numbers`, a new one each time. It is in `held` while it is held, with
+    the asyncio loop on which its holder runs (or more, see `Kept`), in `queue` while it is waited for, and to give it
+    back is to take it out of both. So giving back twice, or late, or what was never granted, is harmless; what is free
+    is `limit - len(held)`; and a new limit holds from the next look on.
+
+    *Put in first, then look.* Whoever wants a slot puts its number into `held` and counts; where that makes too many,
+    or somebody waits, it takes it out again. Whoever gives back takes out first and then looks at the queue; whoever
+    queues does so first and then looks whether a slot is free. So of two that meet at least one sees the other: nobody
+    believes to have got a slot that is not there, and no wake-up is lost. These are single steps on dictionaries, which
+    need no lock where nobody waits; what takes more is done under `_lock`. Nobody is woken under it.
+
+    An exception from outside, such as a signal handler's, can land between any two steps. Whoever took a number gives
+    it back in the end, wherever it is by then, and repeats that where it was interrupted; one that was granted a slot
+    stays in the queue until it was woken. The garbage collector may run the `finally` of a stranded coroutine, and so
+    `give_back`, at any point as well, this class's own code included: the lock is reentrant, and each step leaves the
+    pool whole.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_loops", "_owned", "_skip", "held", "limit", "numbers", "peak", "queue")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.numbers = Ticks()
+        self._lock = Lock()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start with full capacity and nobody waiting. Giving back a slot of before changes nothing."""
+        self.held: dict[int, Loop | Kept | None] = {}
+        self.queue: OrderedDict[int, Ticket] = OrderedDict()
+        self.peak = 0
+        self._owned: dict[Owner, dict[int, None]] = {}  # the slots that each owner has kept
+        self._loops: set[Loop] = set()  # on which somebody waits, or held a slot at the last look
+        self._skip = 0
+
+    @property
+    def in_use(self) -> int:
+        """Slots that are held."""
+        return len(self.held)
+
+    @property
+    def queued(self) -> int:
+        """Callers that wait."""
+        return len(self.queue)
+
+    def rose(self, in_use: int) -> None:
+        """Note how many slots are in use, if they are more than ever."""
+        with self._lock:
+            self.peak = max(self.peak, in_use)
+
+    def reset_peak(self) -> None:
+        """Take the slots in use now for the most that ever were."""
+        with self._lock:
+            self.peak = len(self.held)
+
+    def take(self, slot: int, loop: Loop | None) -> bool:
+        """Hold `slot`, unless all are held on living loops or somebody waits."""
+        self.held.pop(slot, None)  # put there by a caller that has looked without the lock, and found too many
+        if len(self.held) >= self.limit:
+            self.take_back_stranded()
+        self.serve()
+        with self._lock:
+            taken = not self.queue and self._put(slot, loop)
+            if taken:
+                self.rose(len(self.held))
+            return taken
+
+    def lend(self, slot: int, loop: Loop | None) -> None:
+        """Hold `slot` beyond the limit. Until fewer than `limit` are in use again, none is handed out in another
+        way."""
+        self.held[slot] = loop
+        self.rose(len(self.held))
+
+    def give_back(self, slot: int) -> None:
+        """Return a slot, or stop waiting for it, from any thread. Does nothing for one that was taken back or that the
+        parent of this process took."""
+        with self._lock:
+            self.queue.pop(slot, None)
+            self._disown(slot)
+            self.held.pop(slot, None)
+        self.serve()
+
+    def resize(self, limit: int) -> None:
+        """From now on there are `limit` slots. All that are held stay held; after a shrink none is handed out until
+        fewer than `limit` are. After growing, those who wait are served."""
+        self.limit = limit
+        self.serve()
+
+    def keep(self, slot: int, kept: Kept) -> None:
+        """`slot` outlives its call. Does nothing for one that was taken back."""
+        with self._lock:
+            if slot in self.held:
+                self._disown(slot)
+                if kept.owner is not None:
+                    self._owned.setdefault(kept.owner, {})[slot] = None
+                self.held[slot] = kept
+
+    def keeps(self, owner: Owner) -> bool:
+        """Has this thread or task kept a slot?"""
+        return bool(self._owned.get(owner))
+
+    def enqueue(self, slot: int, ticket: Ticket, at_most: int | None) -> bool:
+        """Wait in line for `slot`, or be served at once where possible. False if `at_most` others wait already."""
+        if at_most is not None and len(self.queue) >= at_most:
+            self.take_back_stranded()
+        with self._lock:
+            if at_most is not None and len(self.queue) >= at_most:
+                return False
+            if ticket.loop is not None:
+                self._loops.add(ticket.loop)
+            self.queue[slot] = ticket
+        self.serve()
+        return True
+
+    def granted(self, slot: int) -> bool:
+        """Stop waiting for `slot`. Is it held by now?"""
+        with self._lock:
+            self.queue.pop(slot, None)
+            return slot in self.held
+
+    def serve(self, *, beyond: bool = False) -> None:
+        """Hand out what is free to those in line, or with `beyond` a slot to each of them, and wake them."""
+        while self.queue and (granted := self._grant(beyond=beyond)) is not None:
+            slot, ticket = granted
+            in_use = len(self.held)
+            alive = ticket.waiter.wake()
+            with self._lock:
+                self.queue.pop(slot, None)
+                if alive:
+                    self.rose(in_use)
+                else:  # its loop was closed: the next one then
+                    self.held.pop(slot, None)
+
+    def _grant(self, *, beyond: bool) -> tuple[int, Ticket] | None:
+        """Let the first in line hold its slot. It stays there until it was woken, which another thread may be about to
+        do."""
+        with self._lock:
+            while self.queue:
+                try:
+                    slot, ticket = next(iter(self.queue.items()))
+                except (StopIteration, RuntimeError):  # one was collected between these steps
+                    continue
+                if slot not in self.held and not self._put(slot, ticket.loop, beyond=beyond):
+                    return None
+                if slot in self.queue:
+                    return slot, ticket
+                self.held.pop(slot, None)  # collected between these lines, too
+            return None
+
+    def _put(self, slot: int, loop: Loop | None, *, beyond: bool = False) -> bool:
+        self.held[slot] = loop
+        if len(self.held) <= self.limit or beyond:
+            return True
+        self.held.pop(slot, None)
+        return False
+
+    def _disown(self, slot: int) -> None:
+        holder = self.held.get(slot)
+        if type(holder) is Kept and holder.owner is not None:
+            slots = self._owned.get(holder.owner, {})
+            slots.pop(slot, None)
+            if not slots:
+                self._owned.pop(holder.owner, None)
+
+    def take_back_stranded(self) -> None:
+        """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
+        never. Nor does a stream give back what it holds where an exception from outside kept it from closing.
+
+        Looking at all who hold a slot is dear where there are many, and every call that finds the pool full comes here.
+        So they are looked at when a loop was closed that was seen there, and apart from that only after so many calls
+        that it does not matter. Who waits says where.
+        """
+        closed = {loop for loop in list(self._loops) if loop.is_closed()}
+        self._skip -= 1
+        if self._skip > 0 and not closed:
+            return
+        inside = list(self.held.items())
+        self._skip = len(inside) // 4
+        seen = {loop for loop in {_loop_of(holder) for _, holder in inside} if loop is not None}
+        closed.update(loop for loop in seen if loop.is_closed())
+        if closed:
+            for slot, ticket in list(self.queue.items()):
+                if ticket.loop in closed:
+                    self.give_back(slot)
+        for slot, holder in inside:
+            if _loop_of(holder) in closed or _is_gone(holder):
+                self.give_back(slot)
+        self._loops.update(seen)
+        self._loops.difference_update(closed)
+
+
+def _is_gone(holder: Loop | Kept | None) -> bool:
+    return isinstance(holder, Kept) and holder.stream is not None and holder.stream() is None
+
+
+def _loop_of(holder: Loop | Kept | None) -> Loop | None:
+    return holder.loop if isinstance(holder, Kept) else holder
+
+
+def when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:
+    """Call `then` when the last of these workers has ended."""
+    if workers:
+        workers[0].on_done(lambda: when_all_done(workers[1:], then))
+    else:
+        then()

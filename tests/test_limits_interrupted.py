@@ -1,0 +1,166 @@
+"""Exceptions and handlers from outside at every point of a call through a limit: nothing is lost, nothing stays
+locked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient_agents import Bulkhead, Policy
+from resilient_agents.errors import BulkheadFullError
+from tests.conftest import run_on
+from tests.interruptions import ends_elsewhere, interrupt_everywhere
+from tests.strategies import value
+
+LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+
+
+class Guarded:
+    """A limit and a policy around it, whose first call is over."""
+
+    def __init__(self, limit: Any) -> None:
+        self.limit = limit
+        self.policy = Policy(limit)
+        self.policy.call(int)
+
+    def is_whole(self) -> None:
+        """The next call starts at once, here and elsewhere, and nothing is left over."""
+        gc.collect()
+        assert self.policy.call(int) == 0
+        assert ends_elsewhere(lambda: self.policy.call(int))
+        assert self.limit.queued == 0
+        if isinstance(self.limit, Bulkhead):
+            assert self.limit.in_use == 0
+
+
+def bulkhead() -> Guarded:
+    return Guarded(Bulkhead(1, queue=0))
+
+
+def test_an_interrupted_call_gives_its_slot_back() -> None:
+    """Wherever an exception from outside lands: the only slot is free for the next call."""
+    assert interrupt_everywhere(bulkhead, lambda guarded: guarded.policy.call(int), Guarded.is_whole) > 5
+
+
+def test_an_interrupted_stream_gives_its_slot_back() -> None:
+    """It belongs to the stream until that closes, however far that has come."""
+
+    def run(guarded: Guarded) -> None:
+        assert list(guarded.policy.stream(lambda: iter([1, 2]))) == [1, 2]
+
+    interrupt_everywhere(bulkhead, run, Guarded.is_whole)
+
+
+@LOOPS
+def test_an_interrupted_async_call_gives_its_slot_back(runtime: str) -> None:
+    """The same on an event loop."""
+    interrupt_everywhere(
+        bulkhead, lambda guarded: run_on(runtime, lambda: guarded.policy.acall(value)), Guarded.is_whole
+    )
+
+
+class Rivals(Guarded):
+    """One call is inside, in a thread of its own, and another one waits behind the call that is interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__(Bulkhead(1))
+        self.go_on = threading.Event()
+        self.served = threading.Event()
+        self.threads = [threading.Thread(target=self.policy.call, args=(self.go_on.wait, 10), daemon=True)]
+        self.threads[0].start()
+        while self.limit.in_use == 0:
+            threading.Event().wait(0.0001)
+
+    def follow(self) -> None:
+        """Line up behind, and let the one that is inside go."""
+        while self.limit.queued == 0 and not self.go_on.is_set():
+            threading.Event().wait(0.0001)
+        thread = threading.Thread(target=self.policy.call, args=(self.served.set,), daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        while self.limit.queued < 2 and not self.go_on.is_set():
+            threading.Event().wait(0.0001)
+        self.go_on.set()
+
+    def run(self) -> None:
+        follower = threading.Thread(target=self.follow, daemon=True)
+        follower.start()
+        try:
+            assert self.policy.call(int) == 0
+        finally:
+            self.go_on.set()
+            follower.join(10)
+
+    def is_whole(self) -> None:
+        assert self.served.wait(5), "the one behind was not woken"
+        for thread in self.threads:
+            thread.join(10)
+        super().is_whole()
+
+
+def test_an_interrupted_wait_costs_neither_a_slot_nor_a_wake_up() -> None:
+    """A thread that waits in line is interrupted, before, in or after its wait: those behind it get in at once."""
+    assert interrupt_everywhere(Rivals, Rivals.run, Rivals.is_whole) > 20
+
+
+@LOOPS
+def test_an_interrupted_task_in_line_costs_neither_a_slot_nor_a_wake_up(runtime: str) -> None:
+    """The same for tasks: whichever of three is interrupted, the others come to their end."""
+
+    async def scenario(guarded: Guarded) -> None:
+        async def call() -> None:
+            with anyio.CancelScope(shield=True):
+                await guarded.policy.acall(anyio.sleep, 1)
+
+        with anyio.fail_after(8):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(call)
+
+    def run(guarded: Guarded) -> None:
+        with contextlib.suppress(BaseExceptionGroup):
+            run_on(runtime, lambda: scenario(guarded))
+
+    interrupt_everywhere(lambda: Guarded(Bulkhead(1)), run, Guarded.is_whole)
+
+
+def test_a_handler_may_call_through_the_bulkhead_that_it_interrupts() -> None:
+    """It gets a slot of its own, or is told that there is none, and the call that it interrupted goes on."""
+
+    def pass_by(guarded: Guarded) -> None:
+        with contextlib.suppress(BulkheadFullError):
+            guarded.policy.call(int)
+
+    def run(guarded: Guarded) -> None:
+        assert guarded.policy.call(int) == 0
+
+    interrupt_everywhere(lambda: Guarded(Bulkhead(2)), run, Guarded.is_whole, act=pass_by)
+    interrupt_everywhere(bulkhead, run, Guarded.is_whole, act=pass_by)
+
+
+def test_what_a_collection_ends_at_any_point_hurts_nobody() -> None:
+    """The garbage collector may run the rest of a stranded call in the midst of another one."""
+
+    def make() -> Guarded:
+        guarded = Guarded(Bulkhead(2))
+        loop = asyncio.new_event_loop()
+        tasks = [loop.create_task(guarded.policy.acall(asyncio.sleep, 100)) for _ in range(3)]
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for _ in range(3):
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        return guarded
+
+    def collect(guarded: Guarded) -> None:
+        gc.collect()
+
+    run: Callable[[Guarded], object] = lambda guarded: guarded.policy.call(int)  # noqa: E731
+    interrupt_everywhere(make, run, Guarded.is_whole, act=collect)
