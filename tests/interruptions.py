@@ -133,7 +133,7 @@ def _in_callback() -> bool:
         return asyncio.current_task(loop) is None
     trio: Any = sys.modules.get("trio")
     try:
-        return trio is not None and "EntryQueue" in trio.lowlevel.current_task().name
+        return trio is not None and "run_sync_soon" in trio.lowlevel.current_task().name
     except RuntimeError:
         return False
 
