@@ -6,24 +6,22 @@ collection and after a fork: adding, dropping and copying the values of a dict a
 
 from __future__ import annotations
 
+import itertools
 import weakref
+from functools import partial
 from typing import Any
 
 __all__ = ["add", "each"]
 
 _live: dict[str, dict[int, weakref.ref[Any]]] = {}
+_numbers = itertools.count()
 
 
 def add(kind: str, thing: object) -> None:
     """Remember `thing` for as long as it lives. `kind`: "circuit_breaker", "bulkhead" ..."""
     things = _live.setdefault(kind, {})
-    key = id(thing)
-
-    def forget(gone: weakref.ref[Any]) -> None:
-        if things.get(key) is gone:  # a new object may already have the old one's id
-            del things[key]
-
-    things[key] = weakref.ref(thing, forget)
+    number = next(_numbers)
+    things[number] = weakref.ref(thing, partial(things.pop, number))  # called with the reference: `pop`'s default
 
 
 def each(kind: str) -> list[Any]:
