@@ -27,7 +27,7 @@ LEVELS: list[set[str]] = [
     {"policy"},
     {"", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace", "simulate"},
-    {"cli", "cli_config", "cli_health", "cli_trace", "__main__"},
+    {"cli", "cli_config", "cli_health", "cli_simulate", "cli_trace", "__main__"},
 ]
 LIBRARIES = {
     "tenacity": {

@@ -68,6 +68,10 @@ class Series:
     def __len__(self) -> int:
         return len(self.offered)
 
+    def success(self) -> list[float]:
+        """In each step the share of the calls that ended which succeeded; NaN where none ended."""
+        return [_share(self, step, step + 1) for step in range(len(self))]
+
     def as_dict(self) -> dict[str, Any]:
         """Lists by name, and `step` in seconds."""
         return {"step": self.step} | {name: list(getattr(self, name)) for name in (*self.COUNTED, *self.SAMPLED)}
@@ -136,21 +140,19 @@ _LEVEL = 0.99
 
 def recovered_after(series: Series, start: float, end: float) -> float | None:
     """Seconds from `end` on until calls succeed as before `start` for ten seconds at a time."""
-    before = _success(series, 0, int(start / series.step))
-    level = _LEVEL * (1.0 if before is None else before)
+    before = _share(series, 0, int(start / series.step))
+    level = _LEVEL * (1.0 if math.isnan(before) else before)
     steady = max(1, round(_STEADY / series.step))
     first = math.ceil(end / series.step - 1e-9)
     good = 0
-    for step in range(first, len(series)):
-        success = _success(series, step, step + 1)
-        good = good + 1 if success is None or success >= level else 0
+    for step, share in enumerate(series.success()[first:], first):
+        good = 0 if share < level else good + 1  # a step without calls is no bad one
         if good == steady:
             return max(0.0, (step + 1 - steady) * series.step - end)
     return None
 
 
-def _success(series: Series, first: int, last: int) -> float | None:
-    """The share of the calls that ended in these steps which succeeded; None where none ended."""
+def _share(series: Series, first: int, last: int) -> float:
     good = sum(series.succeeded[first:last])
-    bad = sum(series.failed[first:last]) + sum(series.refused[first:last])
-    return good / (good + bad) if good + bad else None
+    ended = good + sum(series.failed[first:last]) + sum(series.refused[first:last])
+    return good / ended if ended else math.nan

@@ -15,6 +15,7 @@ from resilient_agents import events
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.base.clock import clock
+from resilient_agents.core.runtime import on_event_loop
 from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.dependency import ANSWER, Server, draw
@@ -48,6 +49,7 @@ def simulate(
 
     Raises:
         ConfigError: the scenario says what is not allowed; it lists all problems.
+        RuntimeError: called on the thread of an event loop.
         ValueError: one policy object for several processes, which would share its state.
     """
     from resilient_agents.simulate.read import read
@@ -58,6 +60,8 @@ def simulate(
             f"the scenario has {scenario.load.processes} processes, each with a policy of its own: pass a function "
             f"that makes one"
         )
+    if on_event_loop():
+        raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner, _virtual(runner.get_loop()):
         world = _World(runner.get_loop(), policy, scenario, seed or scenario.seed)
         try:
@@ -275,7 +279,7 @@ def _virtual(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     clock.monotonic = loop.time
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*circuit breaker.*", category=RuntimeWarning)
+            warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
             yield
     finally:
         clock.monotonic = before

@@ -1,0 +1,135 @@
+"""`resilient-agents simulate POLICY --scenario FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resilient_agents.simulate import Result
+
+__all__ = ["add_to"]
+
+OK, FOUND, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def add_to(commands: Any) -> None:
+    """Make `simulate` one of these commands, which are what `ArgumentParser.add_subparsers` gives.
+
+    Exit status: 0 done; 1 the configuration or scenario is not valid; 2 wrong use; 130 interrupted.
+    """
+    command: argparse.ArgumentParser = commands.add_parser("simulate", help="what a policy does in a modelled outage")
+    command.description = (
+        "Runs the real policy in virtual time against a modelled dependency and load, and shows what became of the "
+        "calls. POLICY is a TOML file of policies (FILE:NAME chooses one of several), or the name of a preset."
+    )
+    command.add_argument("policy", metavar="POLICY", help="FILE, FILE:NAME, or a preset such as llm or http")
+    command.add_argument(
+        "--scenario", required=True, metavar="FILE", help="a TOML file, or a scenario that is shipped (see --list)"
+    )
+    command.add_argument(
+        "--compare", action="append", default=[], metavar="POLICY", help="another policy beside it (may be repeated)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        type=_change,
+        help="an option of POLICY that is different: retry.attempts=5 (may be repeated)",
+    )
+    command.add_argument("--seed", metavar="TEXT", help="names the random streams (default: the scenario's)")
+    command.add_argument("--json", action="store_true", help="everything as JSON, the course over time included")
+    command.add_argument("--plot", metavar="FILE", type=Path, help="draw an .svg or .png, too (extra: simulate)")
+    command.set_defaults(run=_simulate)
+
+
+def _change(text: str) -> tuple[str, str]:
+    option, found, value = text.partition("=")
+    if not found or not option or not value:
+        raise argparse.ArgumentTypeError(f"must be OPTION=VALUE, such as retry.attempts=5, got {text}")
+    return option, value
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from resilient_agents.config import ConfigError
+    from resilient_agents.simulate import simulate
+    from resilient_agents.simulate.policies import named
+    from resilient_agents.simulate.read import read
+    from resilient_agents.simulate.scenarios import find
+
+    if (status := _unable_to_draw(arguments.plot)) is not None:
+        return status
+    results: dict[str, Result] = {}
+    try:
+        scenario = read(find(arguments.scenario))
+        changes = dict(arguments.set)
+        makers = {arguments.policy: named(*_split(arguments.policy), changes=changes)}
+        makers |= {policy: named(*_split(policy)) for policy in arguments.compare}
+        for policy, make in makers.items():
+            results[policy] = simulate(make, scenario, seed=arguments.seed)
+            if results[policy].interrupted:
+                break
+    except (ConfigError, LookupError) as error:
+        print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
+        return FOUND
+    if arguments.json:
+        print(json.dumps({policy: result.as_dict() for policy, result in results.items()}, allow_nan=False))
+    else:
+        _print(results)
+    interrupted = any(result.interrupted for result in results.values())
+    if arguments.plot is not None and not interrupted:
+        status = _draw(results, arguments.plot, Path(arguments.scenario).stem)
+        if status:
+            return status
+    if interrupted:
+        print("resilient-agents: interrupted; this is what happened until then", file=sys.stderr)
+    return INTERRUPTED if interrupted else OK
+
+
+def _split(policy: str) -> tuple[str, str | None]:
+    """FILE or FILE:NAME; a file of that very name comes first."""
+    file, found, name = policy.rpartition(":")
+    return (file, name) if found and not Path(policy).exists() else (policy, None)
+
+
+def _print(results: dict[str, Result]) -> None:
+    from resilient_agents.simulate.report import course, table
+    from resilient_agents.trace.terminal import glyphs_for, render, wants_colour
+
+    glyphs, width = glyphs_for(sys.stdout), shutil.get_terminal_size().columns
+    for policy, result in results.items():
+        print(policy)
+        print(render(course(result, width=width, glyphs=glyphs), colour=wants_colour(sys.stdout)), end="\n\n")
+    print("\n".join(table(results)))
+
+
+def _unable_to_draw(path: Path | None) -> int | None:
+    import importlib.util
+
+    if path is None:
+        return None
+    if path.suffix not in (".svg", ".png"):
+        print(f"resilient-agents: a picture is an .svg or a .png, got {path.name}", file=sys.stderr)
+        return WRONG
+    if importlib.util.find_spec("matplotlib") is None:
+        print(
+            'resilient-agents: --plot needs matplotlib; run: pip install "resilient-agents[simulate]"', file=sys.stderr
+        )
+        return WRONG
+    return None
+
+
+def _draw(results: dict[str, Result], path: Path, title: str) -> int:
+    from resilient_agents.simulate.picture import draw
+
+    try:
+        draw(results, path, title=title)
+    except OSError as error:
+        print(f"resilient-agents: cannot write {path}: {error.strerror}", file=sys.stderr)
+        return WRONG
+    return OK

@@ -1,0 +1,118 @@
+"""A simulation in a terminal: a table of figures, and its course over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from resilient_agents.simulate.result import Result, Series
+from resilient_agents.trace.terminal import Glyphs, Line, Role, clock, seconds
+
+__all__ = ["course", "table"]
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_ASCII_LEVELS = ".:-=+*%#"
+
+
+def table(results: Mapping[str, Result]) -> list[str]:
+    """One column a result: the figures that decide."""
+    rows: list[tuple[str, list[str]]] = [
+        ("calls", [f"{result.calls:,}" for result in results.values()]),
+        ("success", [_share(result.success_rate) for result in results.values()]),
+        ("refused by the policy", [_share(_of(result.refused, result.calls)) for result in results.values()]),
+        ("p50", [_seconds(result.p50) for result in results.values()]),
+        ("p95", [_seconds(result.p95) for result in results.values()]),
+        ("p99", [_seconds(result.p99) for result in results.values()]),
+        ("requests per call", [f"{result.attempts:.2f}" for result in results.values()]),
+        ("wasted services", [f"{result.wasted:,}" for result in results.values()]),
+        ("circuit opened after", [_moment(result.opened_after) for result in results.values()]),
+        ("recovered after", [_moment(result.recovered_after) for result in results.values()]),
+    ]
+    if any(result.fallbacks for result in results.values()):
+        rows.insert(2, ("fallbacks", [_share(_of(result.fallbacks, result.calls)) for result in results.values()]))
+    if any(result.unfinished for result in results.values()):
+        rows.append(("unfinished calls", [f"{result.unfinished:,}" for result in results.values()]))
+    if any(result.cost for result in results.values()):
+        rows.append(("cost", [f"{result.cost:,.2f}" for result in results.values()]))
+    label = max(len(name) for name, _ in rows)
+    widths = [max(len(name), *(len(cells[column]) for _, cells in rows)) for column, name in enumerate(results)]
+    head = " " * label + "".join(f"  {name:>{width}}" for name, width in zip(results, widths, strict=True))
+    lines = [head] if len(results) > 1 else []
+    for name, cells in rows:
+        lines.append(f"{name:<{label}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    return [line.rstrip() for line in lines]
+
+
+def course(result: Result, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """What happened over time, a row each: the fuller the bar, the more of it."""
+    series = result.series
+    columns = max(20, min(width - 34, len(series)))
+    levels = _LEVELS if glyphs.good == "█" else _ASCII_LEVELS
+    peak = max(max(series.offered, default=0), max(series.sent, default=0), 1) / series.step
+    rows: list[tuple[str, Role, Sequence[float], float, str]] = [
+        ("calls offered", "", _rate(series, series.offered), peak, f"{peak:.4g}/s"),
+        ("requests sent", "wait", _rate(series, series.sent), peak, f"{peak:.4g}/s"),
+        ("errors answered", "bad", _rate(series, series.errors), peak, f"{peak:.4g}/s"),
+        ("calls that succeed", "good", series.success(), 1.0, "100 %"),
+        ("circuits not closed", "bad", series.open, 1.0, "100 %"),
+    ]
+    for name, gauge in (("slots in use", series.in_use), ("queue at dependency", series.waiting)):
+        if highest := max(gauge, default=0):
+            rows.append((name, "wait", gauge, float(highest), f"{highest:,}"))
+    lines = [_axis(series, columns, glyphs)]
+    for name, role, values, most, figure in rows:
+        bar = "".join(_level(value / most, levels) for value in _resampled(values, columns))
+        lines.append([(f"{name:<20}", ""), (bar, role), (f"  {figure}", "dim")])
+    return lines
+
+
+def _axis(series: Series, columns: int, glyphs: Glyphs) -> Line:
+    length = len(series) * series.step * 1e9
+    least = length * 12 / columns
+    power = 10.0 ** math.floor(math.log10(least))
+    unit = next(factor * power for factor in (1, 2, 3, 6, 10) if factor * power >= least * 0.999)
+    drawn = [" "] * columns
+    at = 0.0
+    while at < length:
+        column, label = int(at / length * columns), glyphs.tick + clock(at, unit)
+        if column + len(label) <= columns:
+            drawn[column : column + len(label)] = label
+        at += unit
+    return [(" " * 20 + "".join(drawn), "dim")]
+
+
+def _level(share: float, levels: str) -> str:
+    if math.isnan(share) or share <= 0:
+        return " "
+    return levels[min(int(share * len(levels)), len(levels) - 1)]
+
+
+def _rate(series: Series, values: Sequence[float]) -> list[float]:
+    return [value / series.step for value in values]
+
+
+def _resampled(values: Sequence[float], columns: int) -> list[float]:
+    """The mean of the values that fall into each column."""
+    found: list[float] = []
+    for column in range(columns):
+        first = column * len(values) // columns
+        last = max(first + 1, (column + 1) * len(values) // columns)
+        known = [value for value in values[first:last] if not math.isnan(value)]
+        found.append(sum(known) / len(known) if known else math.nan)
+    return found
+
+
+def _of(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value * 100:.2f} %"
+
+
+def _seconds(value: float) -> str:
+    return "-" if math.isnan(value) else seconds(round(value * 1e9))
+
+
+def _moment(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
