@@ -61,12 +61,13 @@ def test_json_has_everything(files: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_options_can_be_changed_for_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--set` lies over the file, and only over the first policy."""
-    arguments = ["simulate", "policies.toml:search", "--scenario", "scenario.toml", "--json"]
+    arguments = ["simulate", "policies.toml:bare", "--compare", "tool", "--scenario", "scenario.toml", "--json"]
     main(arguments)
-    before = json.loads(capsys.readouterr().out)["policies.toml:search"]
-    main([*arguments, "--set", "retry.attempts=1"])
-    after = json.loads(capsys.readouterr().out)["policies.toml:search"]
-    assert after["attempts"] < before["attempts"]
+    before = json.loads(capsys.readouterr().out)
+    main([*arguments, "--set", "timeout=1ms"])
+    after = json.loads(capsys.readouterr().out)
+    assert after["policies.toml:bare"]["success_rate"] < 0.1 < before["policies.toml:bare"]["success_rate"]
+    assert after["tool"]["success_rate"] > 0.1
 
 
 def test_a_preset_and_a_shipped_scenario_need_no_file(capsys: pytest.CaptureFixture[str]) -> None:
