@@ -117,9 +117,10 @@ def _environment(profile: str) -> dict[str, str]:
 
 def _profiles(file: str) -> list[str]:
     """The profiles of a file; none where it cannot be read, which `load` will say."""
+    from resilient_agents.config.load import read_text
+
     try:
-        with open(file, "rb") as content:
-            found: Any = tomllib.load(content).get("profiles")
+        found: Any = tomllib.loads(read_text(file)).get("profiles")
     except (OSError, ValueError, RecursionError):
         return []
     return list(found) if isinstance(found, dict) else []

@@ -53,6 +53,8 @@ class Layers:
     policies: dict[str, Draft] = field(default_factory=dict[str, Draft])
     components: dict[str, dict[str, Node]] = field(default_factory=dict[str, dict[str, Node]])
     """By kind, then by name."""
+    inherited: dict[str, Draft] = field(default_factory=dict[str, Draft])
+    """Policies with what they extend below them, as far as somebody has asked."""
 
 
 def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: Problems) -> Layers:
@@ -73,39 +75,50 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
     return layers
 
 
-def inherited(name: str, policies: Mapping[str, Draft], problems: Problems) -> Draft:
+def inherited(name: str, layers: Layers, problems: Problems) -> Draft:
     """A policy with all that it extends below it; `partial` after having said what is wrong with that.
 
     A name stands for a policy of the source, else for a preset; a policy that extends its own name means the preset.
     """
-    chain = [policies[name]]
-    seen = [name]
+    known, chain = layers.inherited, dict[str, Draft]()
+    base: Draft | None = None
     partial = False
-    while (extends := chain[-1].extends) is not None:
-        wanted: Any = extends.value
-        problem = extends.broken
-        if problem is not None:
-            pass
-        elif not isinstance(wanted, str):
-            problem = "must be the name of a policy or of a preset"
-        elif wanted in PRESETS and (wanted == seen[-1] or wanted not in policies):
-            chain.append(_preset(wanted))
+    at: Any = name
+    while at not in known:
+        draft = chain[at] = layers.policies[at]
+        if draft.extends is None:
             break
-        elif wanted in seen:
-            problem = f"goes round in a circle: {' -> '.join([*seen[seen.index(wanted) :], wanted])}"
-        elif wanted not in policies:
-            known = dict.fromkeys([*(key for key in policies if key != name), *PRESETS])
-            problem = f"is not known; {nearest(wanted, known)}"
+        below: Any = draft.extends.value
+        if isinstance(below, str) and below in PRESETS and (below == at or below not in layers.policies):
+            base = _preset(below)
+            break
+        problem = _no_base(at, draft.extends, layers.policies, chain)
         if problem is not None:
-            problems.add(extends, problem)
+            problems.add(draft.extends, problem)
             partial = True
             break
-        chain.append(policies[wanted])
-        seen.append(wanted)
-    draft = chain[-1]
-    for link in reversed(chain[:-1]):
-        draft = link.over(draft)
-    return replace(draft, partial=partial)
+        at = below
+    else:
+        base = known[at]
+        partial = base.partial
+    for link in reversed(chain):
+        base = known[link] = replace(chain[link].over(base), partial=partial)
+    return known[name]
+
+
+def _no_base(name: str, extends: Node, policies: Mapping[str, Draft], chain: Mapping[str, Draft]) -> str | None:
+    """Why nothing can be extended by that name, None if it can."""
+    below: Any = extends.value
+    if extends.broken is not None:
+        return extends.broken
+    if not isinstance(below, str):
+        return "must be the name of a policy or of a preset"
+    if below in chain:
+        way = list(chain)
+        return f"goes round in a circle: {' -> '.join([*way[way.index(below) :], below])}"
+    if below not in policies:
+        return f"is not known; {nearest(below, dict.fromkeys([*(key for key in policies if key != name), *PRESETS]))}"
+    return None
 
 
 def _preset(name: str) -> Draft:
@@ -193,6 +206,11 @@ def _table(node: Node, problems: Problems) -> dict[str, Node]:
 def _variables(env: Mapping[str, str], layers: Layers, problems: Problems) -> Iterator[dict[str, Node]]:
     """Each variable as a layer of its own, the shorter names first: `..__RETRY=5` comes before `..__RETRY__WAIT=1`."""
     names = [name for name in env if name.startswith(PREFIX)]
+    spelled: dict[tuple[str, str], list[str]] = {}
+    for section in _TABLES:
+        existing: Iterable[str] = layers.policies if section == "policies" else layers.components[SECTIONS[section]]
+        for name in existing:
+            spelled.setdefault((section, _plain(name)), []).append(name)
     for variable in sorted(names, key=lambda name: (name.count("__"), name)):
         section, *path = variable.removeprefix(PREFIX).lower().split("__")
         place = Place(f"environment variable {variable}", None, ())
@@ -203,12 +221,11 @@ def _variables(env: Mapping[str, str], layers: Layers, problems: Problems) -> It
                 f"is not known; it must be like {PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {sections}",
             )
             continue
-        existing: Iterable[str] = layers.policies if section == "policies" else layers.components[SECTIONS[section]]
-        alike = [name for name in existing if _plain(name) == path[0]]
+        alike = spelled.setdefault((section, path[0]), path[:1])
         if len(alike) > 1:
             problems.say(place, f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
             continue
-        keys = (section, *(alike or path[:1]), *path[1:])
+        keys = (section, *alike, *path[1:])
         data: Any = typed(env[variable])
         for key in reversed(keys):
             data = {key: data}

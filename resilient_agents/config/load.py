@@ -40,20 +40,26 @@ def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] |
         return _config(source, "<dict>", {}, profile, env)
     name = os.fspath(source)
     try:
-        with open(name, encoding="utf-8") as file:
-            text = file.read()
+        text = read_text(name)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or ("is not text in UTF-8" if isinstance(error, UnicodeError) else error)
+        why = getattr(error, "strerror", None) or (_not_utf8(error) if isinstance(error, UnicodeError) else error)
         raise ConfigError([Problem(str(name), None, "", None, f"cannot be read: {why}")]) from error
     return loads(text, source=name, profile=profile, env=env)
+
+
+def read_text(file: str | bytes) -> str:
+    """The text of a file, without the byte order mark that some editors put first."""
+    with open(file, encoding="utf-8-sig") as content:
+        return content.read()
 
 
 def loads(
     text: str, *, source: str = "<string>", profile: str | None = None, env: Mapping[str, str] | None = None
 ) -> Config:
     """The same for TOML text. `source` is what errors call it."""
+    text = text.removeprefix("\ufeff")
     try:
-        data = tomllib.loads(text)
+        data = _parsed(text)
         lines = key_lines(text)
     except (ValueError, RecursionError) as error:
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
@@ -65,6 +71,20 @@ def loads(
         )
         raise ConfigError([Problem(source, line, "", None, f"is not TOML: {why}")]) from None
     return _config(data, source, lines, profile, env)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # an int of more digits than Python converts; one that is merely too large has a place
+        return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
+
+
+def _not_utf8(error: UnicodeError) -> str:
+    start = getattr(error, "object", b"")[:2]
+    return "is not text in UTF-8 but in UTF-16" if start in (b"\xff\xfe", b"\xfe\xff") else "is not text in UTF-8"
 
 
 def _config(
@@ -103,7 +123,7 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
 
 
 def _strategies(name: str, layers: Layers, problems: Problems) -> tuple[StrategySpec, ...] | None:
-    draft = inherited(name, layers.policies, problems)
+    draft = inherited(name, layers, problems)
     read = [
         read_strategy(kind, table, problems, layers.components.get(kind), partial=draft.partial)
         for kind, table in _tables(draft, problems)

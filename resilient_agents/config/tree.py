@@ -11,7 +11,7 @@ from typing import Any
 
 from resilient_agents.config.lines import KeyPath
 from resilient_agents.config.model import ConfigError, Problem
-from resilient_agents.config.redact import HIDDEN, looks_secret, redacted
+from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
 __all__ = ["Node", "Place", "Problems", "expand", "nodes", "typed"]
 
@@ -69,7 +69,7 @@ class Problems:
     """All that is wrong so far."""
 
     def __init__(self) -> None:
-        self.found: list[Problem] = []
+        self.found: dict[Problem, None] = {}
 
     def add(self, node: Node, allowed: str, *, shown: bool = True) -> None:
         """`allowed` may quote the value; where it is a secret the quotation is hidden, too."""
@@ -80,9 +80,8 @@ class Problems:
         self.say(node.place, allowed, _shown(node) if shown else None)
 
     def say(self, place: Place, allowed: str, value: str | None = None) -> None:
-        problem = Problem(place.source, place.line, redacted(place.dotted()), value, redacted(allowed))
-        if problem not in self.found:
-            self.found.append(problem)
+        problem = Problem(place.source, place.line, without_userinfo(place.dotted()), value, redacted(allowed))
+        self.found.setdefault(problem)
 
     def raise_if_any(self) -> None:
         if self.found:
@@ -108,7 +107,17 @@ def nodes(value: Any, source: str, lines: Mapping[KeyPath, int], problems: Probl
     if isinstance(value, list | tuple):
         items = [nodes(item, source, lines, problems, (*path, number)) for number, item in enumerate(value)]
         return Node(items, place)
-    return Node(value, place)
+    return Node(value, place, secret=_is_secret(path, value))
+
+
+def _is_secret(path: KeyPath, value: Any) -> bool:
+    """By what the keys above it are called. The names that a user chose for policies, components and profiles say
+    nothing about what is inside of them; a text where a table belongs may be anything."""
+    start = 2 if path[:1] == ("profiles",) else 0
+    keys = [*path[start : start + 1], *path[start + 2 :]]
+    if isinstance(value, str):
+        keys.append(path[-1])
+    return any(isinstance(key, str) and looks_secret(key) for key in keys)
 
 
 def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
@@ -123,7 +132,7 @@ def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
     if not isinstance(node.value, str) or "${" not in node.value:
         return node
     parts: list[str] = []
-    broken, secret, at = None, False, 0
+    broken, secret, at = None, node.secret, 0
     for found in _REFERENCE.finditer(node.value):
         parts.append(node.value[at : found.start()])
         at = found.end()
@@ -134,12 +143,12 @@ def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
             broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
         else:
             text = env.get(name) or (found["default"] if found["default"] is not None else env.get(name))
-            secret = secret or looks_secret(name)
+            secret = secret or (looks_secret(name) and bool(text))
             if text is None:
                 broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
             parts.append(text or "")
     if broken is not None:
-        return replace(node, broken=broken)
+        return replace(node, broken=broken, secret=secret)
     text = "".join([*parts, node.value[at:]])
     alone = _REFERENCE.fullmatch(node.value) is not None
     value = nodes(typed(text) if alone else text, node.place.source, {}, problems, node.place.key)
@@ -162,7 +171,7 @@ def _at(node: Node, place: Place, *, secret: bool) -> Node:
         value = {key: _at(item, replace(place, key=item.place.key), secret=secret) for key, item in value.items()}
     elif isinstance(value, list):
         value = [_at(item, replace(place, key=item.place.key), secret=secret) for item in value]
-    return replace(node, value=value, place=place, secret=secret)
+    return replace(node, value=value, place=place, secret=secret or node.secret)
 
 
 def _shown(node: Node) -> str:

@@ -70,14 +70,21 @@ _ELSEWHERE = {
 """What other libraries, and hand-written patterns, call the same thing."""
 
 
+_LISTED = 100
+_COMPARED = 200
+"""Names to list, and to compare with, at most: a source may have thousands, and as many mistakes."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """ "did you mean ...? Allowed: ..." for a word that is none of those allowed."""
     words = list(allowed)
     close = [known for known in words if known == _ELSEWHERE.get(word.lower())]
-    close = close or difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    if len(words) <= _COMPARED:
+        close = close or difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     close = close or [known for known in words if len(word) > 2 and known.startswith(word.lower())]
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Allowed: {', '.join(words) or 'nothing'}"
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return f"{hint}Allowed: {', '.join(words[:_LISTED]) or 'nothing'}{more}"
 
 
 @dataclass(frozen=True)
