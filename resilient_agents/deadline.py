@@ -111,11 +111,10 @@ def resume(limit: Deadline, idle: float) -> None:
 
 
 class _Block:
-    __slots__ = ("_length", "_limit")
+    _limit: Deadline | None = None
 
     def __init__(self, length: float) -> None:
         self._length = length
-        self._limit: Deadline | None = None
 
     def __enter__(self) -> None:
         if self._limit is not None:
@@ -124,12 +123,22 @@ class _Block:
         if outer is not None and outer.at <= at:
             at, length = outer.at, outer.seconds
         self._limit = limit = Deadline(at, length, outer, own=False)
-        enter(limit)
+        try:
+            enter(limit)
+        except BaseException:  # from outside, when the limit stood already: then nobody leaves
+            limit.active = False
+            raise
 
     def __exit__(self, *_: object) -> None:
-        limit, self._limit = self._limit, None
+        limit = self._limit
         assert limit is not None
+        limit.active = False
+        self._limit = None
         leave(limit)
+
+    def __del__(self) -> None:
+        if self._limit is not None:  # an exception from outside kept `__exit__` from beginning
+            self._limit.active = False
 
 
 def deadline(seconds: float | timedelta) -> AbstractContextManager[None]:

@@ -354,8 +354,8 @@ async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
     """Hold a call to the deadline that its caller set."""
     limit = Deadline(outer.at, outer.seconds, outer, own=False)
     result: Any = EXPIRED
-    enter(limit)
     try:
+        enter(limit)
         if outer.at > clock.monotonic():
             result = await call.runtime.within(limit, proceed, call)
         if result is EXPIRED:
@@ -369,6 +369,7 @@ async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
             ) from call.error
         return result
     finally:
+        limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
         call.error = None
         leave(limit)
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dis
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ __all__ = ["Interrupt", "ends_elsewhere", "interrupt", "interrupt_everywhere"]
 
 SECONDS = 10.0
 T = TypeVar("T")
+
+_RESUME = dis.opmap["RESUME"]
 
 _HOME = os.path.dirname(resilient_agents.__file__) + os.sep
 _WAITS = frozenset({"acquire", "get", "sleep"})
@@ -74,8 +77,7 @@ def interrupt_everywhere(
         number += 1
         made = make()
         point = _Point(number, inside, partial(act, made))
-        with _watchdog(point), _noting(point), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # what was to await it was interrupted
+        with _watchdog(point), _noting(point), _quiet():
             with contextlib.suppress(Interrupt):
                 point.run(partial(run, made))
             if not point.where:
@@ -116,7 +118,11 @@ class _Point:
     def _profile(self, frame: FrameType, event: str, what: Any) -> None:
         if not frame.f_code.co_filename.startswith(self._inside):
             return
-        if event in ("call", "c_return") or (event == "c_call" and getattr(what, "__name__", "") in _WAITS):
+        if (
+            event == "c_return"
+            or (event == "call" and not _goes_on(frame))
+            or (event == "c_call" and getattr(what, "__name__", "") in _WAITS)
+        ):
             if _in_callback():  # its error would reach the event loop only, which has its own ways with signals
                 return
             self._left -= 1
@@ -124,6 +130,12 @@ class _Point:
                 sys.setprofile(None)
                 self.where = f"{frame.f_code.co_filename.removeprefix(_HOME)}:{frame.f_lineno} ({event})"
                 self._act()
+
+
+def _goes_on(frame: FrameType) -> bool:
+    """Does it go on after an `await` or `yield from`? There Python runs no handlers: what it awaits comes first."""
+    code = frame.f_code.co_code
+    return code[frame.f_lasti] == _RESUME and code[frame.f_lasti + 1] & 3 >= 2
 
 
 def _in_callback() -> bool:
@@ -136,6 +148,25 @@ def _in_callback() -> bool:
         return trio is not None and "run_sync_soon" in trio.lowlevel.current_task().name
     except RuntimeError:
         return False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a word on what Python keeps to itself: an interruption in a finalizer, a coroutine whose awaiting was
+    interrupted."""
+    told = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not Interrupt:
+            told(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+            yield
+    finally:
+        sys.unraisablehook = told
 
 
 @contextlib.contextmanager

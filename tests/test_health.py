@@ -694,7 +694,7 @@ def test_no_more_than_workers_run_at_a_time(go: threading.Event, monkeypatch: py
     async def when_all_others_began() -> bool:
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
-        busy.append(monitor._workers._busy)
+        busy.append(monitor._workers.busy)
         go.set()
         return True
 

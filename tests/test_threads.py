@@ -42,7 +42,10 @@ def go() -> Iterator[threading.Event]:
 def test_a_thread_is_used_again() -> None:
     """One call after another runs on one thread, also at a limit of one."""
     workers = Workers(1, 1, "timeout")
-    assert len({finished(workers.start(threading.get_ident, "p")) for _ in range(5)}) == 1
+    thread = finished(workers.start(threading.current_thread, "p"))
+    for _ in range(5):
+        until(lambda: thread in workers.serving)
+        assert finished(workers.start(threading.current_thread, "p")) is thread
 
 
 def test_no_more_than_the_limit_run_at_once(go: threading.Event) -> None:
@@ -63,7 +66,7 @@ def test_a_slot_of_an_abandoned_call_comes_back_when_its_worker_ends(go: threadi
     workers = Workers(9, 2, "timeout")
     left = [workers.start(lambda: go.wait(WAIT), "p") for _ in range(2)]
     for worker in left:
-        workers.abandon(worker)
+        workers.leave(worker)
     assert workers.abandoned == 2
     with pytest.raises(Rejected):
         workers.start(lambda: None, "p")
@@ -79,7 +82,7 @@ def test_abandoning_what_has_just_ended_counts_nothing() -> None:
     workers = Workers(1, 1, "timeout")
     worker = workers.start(lambda: 1, "p")
     finished(worker)
-    workers.abandon(worker)
+    workers.leave(worker)
     assert workers.abandoned == 0
 
 
@@ -116,7 +119,7 @@ def test_work_runs_in_a_copy_of_the_context() -> None:
 
 
 def test_a_callback_that_fails_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
-    """The thread is free before anybody hears of it, so a callback that raises must not take it away."""
+    """A callback that raises takes no thread away."""
     workers = Workers(1, 1, "timeout")
     go = threading.Event()
 
@@ -138,7 +141,7 @@ def test_an_idle_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = finished(workers.start(threading.current_thread, "p"))
     thread.join(WAIT)
     assert not thread.is_alive()
-    assert workers._idle == []
+    assert thread not in workers.serving
     assert finished(workers.start(threading.current_thread, "p")) is not thread
 
 
@@ -151,17 +154,19 @@ def test_work_handed_to_a_thread_that_is_about_to_end_is_done(monkeypatch: pytes
 
 
 def test_a_thread_that_cannot_start_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the system gives no thread, the error comes out and the pool is as before."""
+    """When the system gives no thread, the call is rejected, never done later, and the pool is as before."""
     workers = Workers(1, 1, "timeout")
+    done: list[int] = []
 
     def refuse(self: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(threads._Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start"):
-            workers.start(lambda: 1, "p")
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Rejected, match=r"no worker thread could be started for 'p' \(can't start"):
+            workers.start(lambda: done.append(1), "p")
     assert finished(workers.start(lambda: 1, "p")) == 1
+    assert not done
 
 
 def test_many_threads_share_one_pool() -> None:
@@ -191,7 +196,10 @@ def test_many_threads_share_one_pool() -> None:
                     rejected += 1
                 continue
             if (seed + number) % 3 == 0:
-                workers.abandon(worker)
+                workers.leave(worker)
+                if worker.cancel():
+                    with lock:
+                        rejected += 1
             else:
                 finished(worker)
 
@@ -200,7 +208,7 @@ def test_many_threads_share_one_pool() -> None:
         thread.start()
     for thread in storms:
         thread.join(WAIT)
-    until(lambda: workers._busy == 0 and workers.abandoned == 0)
+    until(lambda: workers.busy == 0 and workers.abandoned == 0)
     assert peak <= limit
     assert done + rejected == 800
     assert finished(workers.start(lambda: 1, "p")) == 1
@@ -245,18 +253,15 @@ def test_a_value_that_comes_in_the_moment_of_expiry_is_not_lost(monkeypatch: pyt
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_fresh_pool(go: threading.Event) -> None:
-    """After a fork the child has all its capacity, whatever the parent's threads were doing and whatever lock they
-    held.
-    """
+    """After a fork the child has all its capacity, whatever the parent's threads were doing."""
     workers = Workers(1, 1, "timeout")
-    workers.abandon(workers.start(lambda: go.wait(WAIT), "p"))
-    with workers._lock:
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(0 if finished(workers.start(lambda: 7, "p")) == 7 and workers.abandoned == 0 else 1)
-            except BaseException:
-                os._exit(2)
+    workers.leave(workers.start(lambda: go.wait(WAIT), "p"))
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if finished(workers.start(lambda: 7, "p")) == 7 and workers.abandoned == 0 else 1)
+        except BaseException:
+            os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert workers.abandoned == 1
 
@@ -266,19 +271,22 @@ def test_a_forked_child_has_a_fresh_pool(go: threading.Event) -> None:
 def test_a_fork_inside_the_work_leaves_no_debt() -> None:
     """A child that is forked by the work itself goes on with that work, and its pool counts from nothing."""
     workers = Workers(1, 1, "timeout")
+    parent = os.getpid()
+    go = threading.Event()
 
     def work() -> int:
-        child = os.fork()
-        if child == 0:
-            try:
-                workers.rest(threading.current_thread())  # type: ignore[arg-type]  # as the end of the work does
-                workers._came_back()
-                os._exit(0 if (workers._busy, workers.abandoned) == (0, 0) else 1)
-            except BaseException:
-                os._exit(2)
-        return os.waitpid(child, 0)[1]
+        assert go.wait(WAIT)
+        return os.fork()
 
-    assert finished(workers.start(work, "p")) == 0
+    def in_child() -> None:
+        if os.getpid() != parent:
+            os._exit(0 if (workers.busy, workers.abandoned) == (0, 0) else 1)
+
+    worker = workers.start(work, "p")
+    worker.on_done(in_child)
+    workers.leave(worker)
+    go.set()
+    assert os.waitpid(finished(worker), 0)[1] == 0
 
 
 def test_an_abandoned_call_does_not_hold_up_the_exit_of_the_interpreter() -> None:

@@ -363,7 +363,7 @@ class _Threads(Workers):
 class _Crew:
     """The bulkhead's workers for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
 
-    __slots__ = ("_loop", "_pool", "_running", "_workers", "abandon", "kept", "strategy")
+    __slots__ = ("_loop", "_pool", "_running", "_workers", "kept", "leave", "strategy")
 
     def __init__(self, workers: Workers, pool: SlotPool, kept: Kept) -> None:
         self._workers = workers
@@ -371,15 +371,17 @@ class _Crew:
         self._loop = kept.loop
         self._running: list[None] = []  # one for each thread: its steps are atomic
         self.kept = kept
-        self.abandon = workers.abandon
+        self.leave = workers.leave
         self.strategy = workers.strategy
 
-    def start(self, work: Callable[[], Any], policy: str) -> Worker:
-        worker = self._workers.start(functools.partial(self.run, work), policy)
+    def prepare(self, work: Callable[[], Any]) -> Worker:
+        return self._workers.prepare(functools.partial(self.run, work))
+
+    def begin(self, worker: Worker, policy: str) -> None:
+        self._workers.begin(worker, policy)
         self.kept.loop = None  # as long as a thread runs, a loop that is closed frees nothing
         self._running.append(None)
         worker.on_done(self._done)
-        return worker
 
     def run(self, work: Callable[[], Any]) -> Any:
         """On the worker's thread."""

@@ -92,8 +92,8 @@ class Timeout:
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         before = call.error
         last: Exception | None = None
-        enter(limit)
         try:
+            enter(limit)
             result = await call.runtime.within(limit, proceed, call)
             if result is EXPIRED and call.error is not before:
                 last = call.error
@@ -108,6 +108,7 @@ class Timeout:
             finally:
                 del timed_out  # no cycle through the traceback
         finally:
+            limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
             call.error = before  # inside of another limit that is its last error, outside of all None
             leave(limit)
         if result is EXPIRED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, Final
@@ -10,18 +12,32 @@ __all__ = ["warn_once"]
 
 _REMEMBERED: Final = 1000
 _warned: dict[Hashable, None] = {}
+_logger = logging.getLogger("resilient_agents")
 
 
 def warn_once(key: Hashable, message: Callable[[], str], fn: Callable[..., Any]) -> None:
-    """A RuntimeWarning, once for each `key`. It is shown where `fn` is defined: the stack is ours."""
+    """A RuntimeWarning, once for each `key`. It is shown where `fn` is defined: the stack is ours.
+
+    Never an error: where warnings are errors it is logged instead, for what has come out of the call is not to be
+    thrown away.
+    """
     if key in _warned:
         return
     if len(_warned) >= _REMEMBERED:  # functions made on the fly: forget the oldest, and maybe warn of it again
-        _warned.pop(next(iter(_warned)), None)
+        with contextlib.suppress(RuntimeError, StopIteration):  # another thread does the same
+            _warned.pop(next(iter(_warned)), None)
     _warned[key] = None
+    said = message()
+    try:
+        _show(said, fn)
+    except Exception:
+        _logger.warning("%s", said)
+
+
+def _show(message: str, fn: Callable[..., Any]) -> None:
     code = getattr(fn, "__code__", None)
     if code is None:
-        warnings.warn(message(), RuntimeWarning, stacklevel=3)
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
     else:
         module = getattr(fn, "__module__", None)
-        warnings.warn_explicit(message(), RuntimeWarning, code.co_filename, code.co_firstlineno, module=module)
+        warnings.warn_explicit(message, RuntimeWarning, code.co_filename, code.co_firstlineno, module=module)

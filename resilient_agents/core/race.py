@@ -9,7 +9,6 @@ wants are closed.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -45,23 +44,24 @@ class _Lanes(Protocol):
 class Race:
     """The branches of one call, and those of them that have ended, in that order.
 
-    Locking: `_lock` makes one step of the end of a branch and the look whether anybody still wants to know; nothing of
-    the user's runs under it.
+    A branch leaves its result, then tells of its end, then looks whether the race is `over`; who decides says that it
+    is over, and then takes what was left: so one of the two closes a result that nobody wants. There is no lock, for
+    what core/threads.py says.
     """
 
     def __init__(self, call: Call) -> None:
         self.branches: list[Branch] = []
-        self.lanes: _Lanes
+        self.lanes: _Lanes | None = None
         self.over = False
         self.kept: Any = None
         self._call = call
-        self._lock = threading.Lock()
         self._ended: deque[Branch] = deque()
         self._waiter: Waiter | None = None
 
     def start(self, branch: Branch, proceed: Proceed) -> bool:
         """Let `proceed(branch)` run. False when there is no thread for it."""
         self.branches.append(branch)
+        assert self.lanes is not None
         if self.lanes.start(branch, proceed):
             return True
         self.branches.remove(branch)
@@ -88,22 +88,16 @@ class Race:
 
     def end(self, branch: Branch) -> bool:
         """`branch` has ended. False when nobody wants to know any more."""
-        with self._lock:
-            branch.ended = True
-            if self.over:
-                return False
-            self._ended.append(branch)
+        self._ended.append(branch)
         if self._waiter is not None:
             self._waiter.wake()
-        return True
+        return not self.over
 
-    def decide(self, winner: Branch | None) -> list[Branch]:
-        """From now on nobody wants to know. Returns the branches that still run."""
-        with self._lock:
-            self.over = True
-            for branch in self.branches:
-                branch.lost = branch is not winner
-            return [branch for branch in self.branches if not branch.ended]
+    def decide(self, winner: Branch | None) -> None:
+        """From now on nobody wants to know."""
+        self.over = True
+        for branch in self.branches:
+            branch.lost = branch is not winner
 
 
 def _fired() -> bool:
@@ -114,51 +108,64 @@ async def race(call: Call, proceed: Proceed, workers: Workers, referee: Referee)
     """What comes of the branch that `referee(race)` returns, having started some and waited for them; without one, in
     blocking code for want of a thread, `proceed(call)` here."""
     contest = Race(call)
+    if call.runtime.blocking:
+        return await _in_threads(contest, call, proceed, workers, referee)
+    return await _in_tasks(contest, call, referee)
+
+
+async def _in_threads(contest: Race, call: Call, proceed: Proceed, workers: Workers, referee: Referee) -> Any:
+    contest.lanes = lanes = _Threads(contest, workers)
     winner: Branch | None = None
-    failed: BaseException | None = None
-    threads: _Threads | None = None
     try:
-        if call.runtime.blocking:
-            contest.lanes = threads = _Threads(contest, workers)
-            winner = await referee(contest)
-        else:
-            async with anyio.create_task_group() as group:
-                contest.lanes = _Tasks(contest, group)
-                try:
-                    winner = await referee(contest)
-                except BaseException as error:
-                    if isinstance(error, anyio.get_cancelled_exc_class()):
-                        raise
-                    failed = error  # raised outside of the group, which would wrap it
-                contest.decide(winner)
-                group.cancel_scope.cancel()
-        if failed is not None:
-            raise failed
+        winner = await referee(contest)
         if winner is None:
             return await proceed(call)
         contest.kept = winner.take()
         return contest.kept
     finally:
-        failed = None
-        running = contest.decide(winner)
-        if threads is not None:
-            threads.leave(call, running)
+        contest.decide(winner)
+        lanes.leave(call)
         _hand_back(call, contest, winner)
-        interrupt = None if threads is not None else _interrupt(contest, winner)
+        _close_all(_unwanted(contest))
+        contest.lanes = winner = None  # the two refer to each other
+
+
+async def _in_tasks(contest: Race, call: Call, referee: Referee) -> Any:
+    winner: Branch | None = None
+    failed: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as group:
+            try:
+                contest.lanes = _Tasks(contest, group)
+                winner = await referee(contest)
+                contest.decide(winner)
+            except BaseException as error:
+                if isinstance(error, anyio.get_cancelled_exc_class()):
+                    raise
+                failed = error  # raised outside of the group, which would wrap it
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        assert winner is not None  # a task can always be had
+        contest.kept = winner.take()
+        return contest.kept
+    finally:
+        failed = None
+        contest.decide(winner)
+        _hand_back(call, contest, winner)
+        interrupt = _interrupt(contest, winner)
         unwanted = _unwanted(contest)
         if interrupt is not None:
             unwanted.append(contest.kept)
-        if unwanted:
-            if threads is not None:
-                _close_all(unwanted)
-            else:
-                try:
-                    await _aclose_all(unwanted)
-                except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
-                    unwanted.append(contest.kept)
-                    await _aclose_all(unwanted)
-                    raise
-        del contest.lanes, winner, unwanted, running  # the two refer to each other
+        try:
+            await _aclose_all(unwanted)
+        except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
+            unwanted.append(contest.kept)
+            await _aclose_all(unwanted)
+            raise
+        finally:
+            contest.lanes = winner = None  # the two refer to each other
+            unwanted.clear()
         if interrupt is not None:
             try:
                 raise interrupt
@@ -182,8 +189,7 @@ def _unwanted(contest: Race) -> list[Any]:
     """The results of the branches that ended and were not chosen. No branch keeps anything of the user's."""
     results: list[Any] = []
     for branch in contest.branches:
-        if branch.ended:
-            _add_unwanted(branch, contest.kept, results)
+        _add_unwanted(branch, contest.kept, results)
     contest.branches.clear()
     return results
 
@@ -228,23 +234,24 @@ class _Threads:
     def __init__(self, contest: Race, workers: Workers) -> None:
         self._contest = contest
         self._workers = workers
-        self._started: dict[int, Worker] = {}
+        self._started: list[Worker] = []
 
     def start(self, branch: Branch, proceed: Proceed) -> bool:
+        worker = self._workers.prepare(partial(self._run, branch, proceed))
+        self._started.append(worker)
         try:
-            worker = self._workers.start(partial(self._run, branch, proceed), branch.name)
+            self._workers.begin(worker, branch.name)
         except Rejected:
             return False
-        self._started[id(branch)] = worker
         worker.on_done(partial(self._done, branch))
         return True
 
-    def leave(self, call: Call, running: list[Branch]) -> None:
-        """Nobody waits for these any more."""
-        for branch in running:
-            worker = self._started[id(branch)]
-            self._workers.abandon(worker)
-            call.abandoned += (worker,)
+    def leave(self, call: Call) -> None:
+        """Nobody waits any more for those that still run."""
+        for worker in self._started:
+            if not worker.done:
+                call.abandoned += (worker,)
+                self._workers.leave(worker)
 
     def _run(self, branch: Branch, proceed: Proceed) -> None:
         try:

@@ -3,14 +3,23 @@
 A thread cannot be stopped. So a caller that runs out of time leaves its worker running and goes on; the pool counts
 those it was left with and refuses new work at its cap, rather than gather threads without end. Daemon threads do not
 hold up the interpreter's exit, which is why `concurrent.futures` will not do.
+
+There is no lock here. A signal handler, a finalizer or a hook may call through the pool whose code it interrupted, and
+wait for one of its threads: with a lock, a reentrant one too, that thread would wait for the interrupted one. So what
+is shared changes in single steps of the interpreter (a dict's, a deque's, a queue's), and whoever might miss another
+one puts in first and looks afterwards. An exception from outside between two steps leaves the caller's own worker
+behind, cancelled if it has not begun, and nothing else.
 """
 
 from __future__ import annotations
 
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import reset_after_fork
@@ -20,32 +29,42 @@ from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
 from resilient_agents.events import CallRejected, logger
 
-__all__ = ["Worker", "Workers", "run_in_worker"]
+__all__ = ["Threads", "Worker", "Workers", "run_in_worker"]
 
 IDLE_SECONDS = 10.0
 
+_RUNS, _CANCELLED = True, False
+
 
 class Worker:
-    """One piece of work on a thread of its own: what it runs, how it ended, who wants to know."""
+    """One piece of work on a thread of its own: what it runs, how it ended, who wants to know.
 
-    __slots__ = ("_callbacks", "_lock", "context", "done", "error", "result", "work")
+    `done`: it has ended, or it never runs.
+    """
+
+    __slots__ = ("_callbacks", "_fate", "_work", "context", "done", "error", "result")
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self.work: Callable[[], Any] | None = work
+        self._work: Callable[[], Any] | None = work
+        self._fate: dict[None, bool] = {}  # whoever is first says whether it runs
+        self._callbacks: deque[Callable[[], object]] = deque()
         self.context = contextvars.copy_context()
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], object]] = []
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def on_done(self, callback: Callable[[], object]) -> None:
         """Run `callback` on the worker's thread when it ends, or now if it has."""
-        with self._lock:
-            if not self.done:
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._callbacks.append(callback)
+        if self.done and self._withdraw(callback):
+            callback()
+
+    def _withdraw(self, callback: Callable[[], object]) -> bool:
+        try:
+            self._callbacks.remove(callback)
+        except ValueError:  # it was told meanwhile
+            return False
+        return True
 
     def take(self) -> Any:
         """The result or the error of work that is done, once: the worker keeps neither."""
@@ -58,30 +77,50 @@ class Worker:
         finally:
             del error  # no cycle through the traceback
 
-    def run(self, free: Callable[[], object]) -> None:
-        """Do the work; `free()` marks the thread as free before anybody hears that the work is done."""
-        work, self.work = self.work, None
-        assert work is not None
+    def cancel(self) -> bool:
+        """From now on it is certain that the work does not begin. False if it has begun."""
+        if self._fate.setdefault(None, _CANCELLED):
+            return False
+        self._work = None
+        return True
+
+    def run(self) -> None:
+        """Do the work, on its thread, unless it was cancelled."""
+        work, self._work = self._work, None
+        if work is None or not self._fate.setdefault(None, _RUNS):
+            return
         try:
             self.result = self.context.run(work)
         except BaseException as error:  # carried to the thread that waits for it
             self.error = error
-        del work
-        free()
-        with self._lock:
-            self.done = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+
+    def tell(self) -> None:
+        """Tell those who want to know that the work is done, each once, until one raises."""
+        while True:
             try:
-                callback()
-            except Exception:  # the thread is marked as free: it must live on
-                logger.exception("a callback of a worker thread failed")
+                callback = self._callbacks.popleft()
+            except IndexError:
+                return
+            callback()
+
+
+class Threads(Protocol):
+    """Where the blocking functions of a call run."""
+
+    strategy: str
+
+    def prepare(self, work: Callable[[], Any]) -> Worker: ...
+    def begin(self, worker: Worker, policy: str) -> None: ...
+    def leave(self, worker: Worker) -> None: ...
 
 
 class Workers:
     """Threads made when needed and kept for `IDLE_SECONDS`: at most `limit` busy, `max_abandoned` of them left behind.
 
-    Locking: `_lock` guards `_idle`, `_busy` and `_abandoned`; it is never held while work or a callback runs.
+    `_busy`: workers that run or wait in `_queue` for a thread; `serving`: the threads that are there for them;
+    `_left`: the workers that nobody waits for. A thread counts as serving when the callbacks of its last work have run,
+    so that work in the queue never waits for these. Whoever brings work puts it into the queue and then looks whether
+    enough threads serve; a thread that goes stops serving and then looks into the queue.
     """
 
     def __init__(self, limit: int, max_abandoned: int, strategy: str) -> None:
@@ -92,126 +131,162 @@ class Workers:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[_Thread] = []
-        self._busy = 0
-        self._abandoned = 0
+        self._queue: SimpleQueue[Worker] = SimpleQueue()
+        self._busy: dict[Worker, None] = {}
+        self._left: dict[Worker, None] = {}
+        self.serving: dict[threading.Thread, None] = {}
 
     def caps(self) -> tuple[int, int]:
-        """How many threads may be busy now, and how many left behind. Called under the lock."""
+        """How many threads may be busy now, and how many left behind."""
         return self.limit, self.max_abandoned
+
+    @property
+    def busy(self) -> int:
+        """Workers that run, or are about to."""
+        return len(self._busy)
 
     @property
     def abandoned(self) -> int:
         """Workers that still run a call which nobody waits for."""
-        return self._abandoned
+        return len(self._left)
 
     def start(self, work: Callable[[], Any], policy: str) -> Worker:
-        """Run `work` on a thread with a copy of the caller's context. Raises Rejected at the caps."""
-        worker = Worker(work)
+        """Run `work` on a thread with a copy of the caller's context. Raises Rejected at the caps, and where no thread
+        can be had."""
+        worker = self.prepare(work)
+        self.begin(worker, policy)
+        return worker
+
+    def prepare(self, work: Callable[[], Any]) -> Worker:
+        """The worker that is to do this. From here on `leave` tells it, at any time, that nobody waits for it."""
         until = current()
         while until is not None:
             until.in_thread = True
             until = until.outer
-        with self._lock:
+        return Worker(work)
+
+    def begin(self, worker: Worker, policy: str) -> None:
+        """Start a worker that was prepared. Raises Rejected as `start` does."""
+        try:
+            self._busy[worker] = None
             limit, max_abandoned = self.caps()
-            if self._abandoned >= max_abandoned or self._busy >= limit:
+            if len(self._left) >= max_abandoned or (len(self._busy) > limit and self._place(worker) >= limit):
+                raise self._full(policy, limit, max_abandoned)
+            self._queue.put(worker)
+            if len(self._busy) > len(self.serving):
+                self._add_thread(worker, policy)
+        except BaseException:
+            if worker.cancel():
+                worker.done = True
+                self._busy.pop(worker, None)
+            raise
+
+    def leave(self, worker: Worker) -> None:
+        """Nobody waits for this worker any more."""
+        if worker.cancel():
+            worker.done = True
+            self._busy.pop(worker, None)
+            worker.tell()
+        else:
+            self._left[worker] = None
+            if worker.done:
+                self._left.pop(worker, None)
+
+    def _place(self, worker: Worker) -> int:
+        """How many came before it: of those that come at the same time, the first get the last threads."""
+        return list(self._busy).index(worker)
+
+    def _add_thread(self, worker: Worker, policy: str) -> None:
+        try:
+            threading.Thread(target=self._serve, name="resilient-agents-worker", daemon=True).start()
+        except RuntimeError as error:  # no thread, or the interpreter is about to exit
+            if worker.cancel():
                 raise Rejected(
-                    f"{policy!r} has {self._busy} worker threads busy, {self._abandoned} of them with calls that "
-                    f"outran their time limit (at most {limit} and {max_abandoned}); wait for them to end",
+                    f"no worker thread could be started for {policy!r} ({error})",
                     policy=policy,
                     strategy=self.strategy,
-                )
-            self._busy += 1
-            thread = self._idle.pop() if self._idle else None
-        if thread is not None:
-            thread.hand(worker)
-            return worker
-        try:
-            _Thread(self, worker).start()
-        except BaseException:
-            with self._lock:
-                self._busy -= 1
-            raise
-        return worker
+                ) from error
 
-    def abandon(self, worker: Worker) -> None:
-        """Nobody waits for `worker` any more."""
-        with self._lock:
-            self._abandoned += 1
-        worker.on_done(self._came_back)
+    def _full(self, policy: str, limit: int, max_abandoned: int) -> Rejected:
+        return Rejected(
+            f"{policy!r} has {len(self._busy) - 1} worker threads busy, {len(self._left)} of them with calls that "
+            f"outran their time limit (at most {limit} and {max_abandoned}); wait for them to end",
+            policy=policy,
+            strategy=self.strategy,
+        )
 
-    def _came_back(self) -> None:
-        with self._lock:
-            self._abandoned = max(0, self._abandoned - 1)  # after a fork inside the work, nothing is counted
-
-    def rest(self, thread: _Thread) -> None:
-        """The work of this thread is done."""
-        with self._lock:
-            self._busy = max(0, self._busy - 1)
-            self._idle.append(thread)
-
-    def retire(self, thread: _Thread) -> bool:
-        """May this idle thread end? Not if work is just being handed to it."""
-        with self._lock:
-            if thread in self._idle:
-                self._idle.remove(thread)
-                return True
-            return False
-
-
-class _Thread(threading.Thread):
-    def __init__(self, workers: Workers, worker: Worker) -> None:
-        super().__init__(name="resilient-agents-worker", daemon=True)
-        self._workers = workers
-        self._worker: Worker | None = worker
-        self._wake = threading.Lock()
-        self._wake.acquire()
-
-    def hand(self, worker: Worker) -> None:
-        self._worker = worker
-        self._wake.release()
-
-    def run(self) -> None:
+    def _serve(self) -> None:
+        """What a thread of the pool does. All is looked up late: the work may fork, and go on in the child."""
+        thread = threading.current_thread()
         while True:
-            worker, self._worker = self._worker, None
-            assert worker is not None
-            worker.run(lambda: self._workers.rest(self))
-            del worker
-            if not self._wake.acquire(timeout=IDLE_SECONDS):
-                if self._workers.retire(self):
+            self.serving[thread] = None
+            try:
+                worker = self._queue.get(timeout=IDLE_SECONDS)
+            except Empty:
+                self.serving.pop(thread, None)
+                try:
+                    worker = self._queue.get_nowait()  # it was put in before its caller looked who serves
+                except Empty:
                     return
-                self._wake.acquire()
+            worker.run()
+            self.serving.pop(thread, None)
+            self._busy.pop(worker, None)
+            worker.done = True
+            self._left.pop(worker, None)
+            self._tell(worker)
+            del worker
+
+    def _tell(self, worker: Worker) -> None:
+        while True:
+            try:
+                return worker.tell()
+            except Exception:  # the thread must live on
+                logger.exception("a callback of a worker thread failed")
 
 
 def _fired() -> bool:
     return True
 
 
-async def run_in_worker(call: Call, workers: Workers, work: Callable[[], Any]) -> Any:
-    """The result of `work`, run on a thread of `workers` while the caller waits in its own colour.
+async def run_in_worker(
+    call: Call, threads: Threads, work: Callable[[], Any], unwanted: Callable[[Any], object] | None = None
+) -> Any:
+    """The result of `work`, run on one of `threads` while the caller waits in its own colour.
 
     A caller that is cancelled or runs out of time leaves the worker behind and says so on the call (`call.abandoned`),
-    so that whoever holds a slot for it gives the slot back only when the worker ends. Raises Expired (blocking) when
-    the limit passes, which is then one of this very call: a policy called from blocking code under a limit always sets
-    one of its own. So Expired never travels through the user's code.
+    so that whoever holds a slot for it gives the slot back only when the worker ends; `unwanted(result)` then gets what
+    comes too late. Raises Expired (blocking) when the limit passes, which is then one of this very call: a policy
+    called from blocking code under a limit always sets one of its own. So Expired never travels through the user's
+    code.
     """
+    worker = threads.prepare(work)
+    wanted = True
     try:
-        worker = workers.start(work, call.name)
-    except Rejected:
-        if call.audience is not None:
-            call.audience.tell(CallRejected(call.audience.policy, workers.strategy))
-        raise
-    waiter = call.runtime.waiter()
-    worker.on_done(waiter.wake)
-    limit = current() if call.runtime.blocking else None
-    try:
+        try:
+            threads.begin(worker, call.name)
+        except Rejected:
+            if call.audience is not None:
+                call.audience.tell(CallRejected(call.audience.policy, threads.strategy))
+            raise
+        waiter = call.runtime.waiter()
+        worker.on_done(waiter.wake)
+        limit = current() if call.runtime.blocking else None
         done = await waiter.wait(None if limit is None else limit.at - clock.monotonic())
         if not done and limit is not None and not worker.done:
             limit.fired = _fired
             raise Expired(limit)
-        return worker.take()
+        result = worker.take()
+        wanted = False
+        return result
     finally:
-        if not worker.done:
-            workers.abandon(worker)
-            call.abandoned += (worker,)
+        if wanted:
+            if not worker.done:
+                call.abandoned += (worker,)
+                threads.leave(worker)
+            worker.on_done(partial(_drop, worker, unwanted))
+
+
+def _drop(worker: Worker, unwanted: Callable[[Any], object] | None) -> None:
+    result, worker.result, worker.error = worker.result, None, None
+    if unwanted is not None and result is not None:
+        unwanted(result)
