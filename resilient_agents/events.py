@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from resilient_agents.base.fork import Lock
@@ -68,29 +68,40 @@ class CallStarted(Event):
 
 @dataclass(slots=True)
 class CallEnded(Event):
-    """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out."""
+    """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out.
+
+    Where the time went, in seconds: `waited` for slots and tokens, `retry_waited` between attempts. `failed`: how many
+    attempts failed, by the kind of their failure.
+    """
 
     outcome: Outcome
     attempts: int
     duration: float
     failure: Failure | None = None
+    waited: float = 0.0
+    retry_waited: float = 0.0
+    failed: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
 class AttemptStarted(Event):
-    """An attempt began; `attempt` counts from 1."""
+    """An attempt began; `attempt` counts from 1. `hedge`: which further request of a hedged call it belongs to, from
+    1."""
 
     attempt: int
+    hedge: int = 0
 
 
 @dataclass(slots=True)
 class AttemptEnded(Event):
-    """An attempt ended. `outcome` is never "fallback"; `duration` in seconds."""
+    """An attempt ended. `outcome` is never "fallback"; `duration` in seconds. `inner_retries`: how often the client
+    library itself tried again meanwhile, None where it does not say."""
 
     attempt: int
     outcome: Outcome
     duration: float
     failure: Failure | None = None
+    inner_retries: int | None = None
 
 
 @dataclass(slots=True)
@@ -126,10 +137,12 @@ class CallRejected(Event):
 
 @dataclass(slots=True)
 class Waited(Event):
-    """A call waited `seconds` for a slot of a bulkhead or a token of a rate limit."""
+    """A call waited `seconds`: for a slot of a bulkhead or a token of a rate limit, whether it got one or not, or
+    between two attempts of a retry. `reason`: where the wait of a retry came from."""
 
     strategy: str
     seconds: float
+    reason: Literal["backoff", "retry_after"] | None = None
 
 
 @dataclass(slots=True)

@@ -336,7 +336,9 @@ class _Composed:
             judge: watch.Judge | None = getattr(last, "failed", None)
             if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
                 split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
-            attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge)
+            owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
+            retried = not all(getattr(layer, "races", False) for layer in owners)
+            attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge, retried)
             self._watched = watched = self._current(_chain(layers[:split], attempt))
             return watched
 

@@ -251,12 +251,14 @@ class Bulkhead:
         if self.shadow:  # since the last look
             pool.serve(beyond=True)
         cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
-        await self._granted(ticket.waiter, seconds)
+        try:
+            await self._granted(ticket.waiter, seconds)
+        finally:
+            if call.audience is not None:
+                call.audience.tell_of_wait("bulkhead", clock.monotonic() - began)
         call.cut_short = cut_short
         if pool.granted(slot):
             waited = clock.monotonic() - began
-            if call.audience is not None:
-                call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
             call.recheck(self, waited)
             self._tally.made_wait(waited)
         elif limit is None:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import anyio
 
-from resilient_agents import events
 from resilient_agents.adapters.slot_pool import running_loop, running_trio, when_all_done
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import reset_after_fork
@@ -103,12 +102,14 @@ class _Native:
             if not self._take(holder):
                 began = clock.monotonic()
                 cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
-                await self._slots.wait(holder)
+                try:
+                    await self._slots.wait(holder)
+                finally:
+                    waited = clock.monotonic() - began
+                    if call.audience is not None:
+                        call.audience.tell_of_wait("bulkhead", waited)
                 call.cut_short = cut_short
                 self._hold(holder)
-                waited = clock.monotonic() - began
-                if call.audience is not None:
-                    call.audience.tell(events.Waited(call.audience.policy, "bulkhead", waited))
                 call.recheck(self, waited)
             result = await proceed(call)
             if call.closers is not None:

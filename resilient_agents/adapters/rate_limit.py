@@ -263,9 +263,9 @@ class RateLimit:
                 with self._lock:
                     schedule.cancel(turn)
                 self._tell_next(schedule)
+            if call.audience is not None:
+                call.audience.tell_of_wait("rate_limit", clock.monotonic() - began)
         self._tally.made_wait(now - began)
-        if call.audience is not None:
-            call.audience.tell(events.Waited(call.audience.policy, "rate_limit", now - began))
 
     async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
         """Sleep until `turn` is due, which others may change to an earlier time."""
@@ -434,11 +434,13 @@ class _Native:
         else:
             began = clock.monotonic()
             cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
-            await self._limiter.acquire()
+            try:
+                await self._limiter.acquire()
+            finally:
+                waited = clock.monotonic() - began
+                if call.audience is not None:
+                    call.audience.tell_of_wait("rate_limit", waited)
             call.cut_short = cut_short
-            waited = clock.monotonic() - began
-            if call.audience is not None:
-                call.audience.tell(events.Waited(call.audience.policy, "rate_limit", waited))
             call.recheck(self, waited)
         return await proceed(call)
 

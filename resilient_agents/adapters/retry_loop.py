@@ -27,11 +27,13 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, classify_result
+from resilient_agents.classify.inner_retries import inner_retries
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import discard, is_awaitable, on_event_loop, settle
+from resilient_agents.core.watch import warn_of_inner_retries
 from resilient_agents.deadline import Deadline, current
 from resilient_agents.events import GaveUp, RetryScheduled
 
@@ -145,7 +147,7 @@ class RetryLoop(ABC):
                             return result
                         return answer
                 if delay > 0 or self._sleep is not None or not call.runtime.blocking:
-                    await self._pause(call, delay)
+                    await self._pause(call, delay, state)
                     limit = current()
                     if limit is not None and clock.monotonic() >= limit.at:  # slept longer than it should
                         _give_up("deadline", call, state)
@@ -252,9 +254,9 @@ class RetryLoop(ABC):
                 state.next_action = tenacity.RetryAction(delay)
                 await _tell("before_sleep", self._before_sleep, call, state)
             if call.audience is not None:
-                source: Literal["backoff", "retry_after"] = "backoff" if hint is None else "retry_after"
+                state.reason = "backoff" if hint is None else "retry_after"
                 call.audience.tell(
-                    RetryScheduled(call.audience.policy, state.attempt_number, delay, source, _failure(state))
+                    RetryScheduled(call.audience.policy, state.attempt_number, delay, state.reason, _failure(state))
                 )
             return delay
         finally:
@@ -270,16 +272,21 @@ class RetryLoop(ABC):
             return "budget"
         return None
 
-    async def _pause(self, call: Call, delay: float) -> None:
-        if self._sleep is not None:
-            slept = self._sleep(delay)
-            if is_awaitable(slept):
-                await _answer("sleep", call, slept)
-            return
-        if call.runtime.blocking and on_event_loop():
-            _warn_of_blocking(call)
-        # In async code even no delay at all is a checkpoint: a cancellation gets through between attempts.
-        await call.runtime.sleep(delay)
+    async def _pause(self, call: Call, delay: float, state: State) -> None:
+        began = 0.0 if call.audience is None else clock.monotonic()
+        try:
+            if self._sleep is not None:
+                slept = self._sleep(delay)
+                if is_awaitable(slept):
+                    await _answer("sleep", call, slept)
+                return
+            if call.runtime.blocking and on_event_loop():
+                _warn_of_blocking(call)
+            # In async code even no delay at all is a checkpoint: a cancellation gets through between attempts.
+            await call.runtime.sleep(delay)
+        finally:
+            if call.audience is not None and delay > 0:
+                call.audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
 
 
 def _give_up(reason: Reason, call: Call, state: State) -> None:
@@ -289,6 +296,10 @@ def _give_up(reason: Reason, call: Call, state: State) -> None:
     if call.audience is not None:
         call.audience.tell(GaveUp(call.audience.policy, attempts, elapsed, reason, _failure(state)))
     error = state.error
+    if error is not None and attempts > 1 and call.audience is None:  # who watches has looked at each attempt
+        inner = inner_retries(error)
+        if inner is not None and inner.retries:
+            warn_of_inner_retries(call, inner)
     if error is None or (attempts == 1 and reason == "stop"):  # nothing was retried, nor would have been
         return
     took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.3f}".rstrip("0").rstrip(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Literal
 
 import tenacity
 from tenacity import RetryCallState
@@ -61,7 +61,8 @@ class State(RetryCallState):
     """tenacity's state of one call, as its objects and hooks see it, and what the loop itself remembers.
 
     `error`, `result`: what `outcome` holds; `failure`: what kind of outcome that is, where somebody had to know;
-    `real`: the last error that is not one of a policy's own; `given_up`: it was to be retried and is not any more.
+    `real`: the last error that is not one of a policy's own; `given_up`: it was to be retried and is not any more;
+    `reason`: where the wait comes from.
     """
 
     error: Exception | None = None
@@ -69,6 +70,7 @@ class State(RetryCallState):
     failure: Failure | None = None
     real: Exception | None = None
     given_up = False
+    reason: Literal["backoff", "retry_after"] = "backoff"
     _outcome: Outcome | None = None
     _over = False
 

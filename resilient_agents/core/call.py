@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
@@ -120,20 +120,37 @@ class Plan:
 
 
 _counting = Lock()
-"""Held while an attempt takes its number: those of a hedged call begin in several threads."""
+"""Held while an operation's sums change: the requests of a hedged call run in several threads."""
 
 
 class Audience:
-    """Those who watch one call. Absent on the call, not merely silent, when nobody does."""
+    """Those who watch one call. Absent on the call, not merely silent, when nobody does.
 
-    __slots__ = ("attempts", "fell_back", "judged", "observers", "policy", "recorder", "started")
+    What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
+    tokens and `retry_waited` between attempts.
+    """
+
+    __slots__ = (
+        "attempts",
+        "failed",
+        "fell_back",
+        "judged",
+        "observers",
+        "policy",
+        "recorder",
+        "retry_waited",
+        "started",
+        "waited",
+    )
 
     def __init__(self, policy: str, observers: tuple[events.Observer, ...], recorder: events.Recorder | None) -> None:
         self.policy = policy
         self.observers = observers
         self.recorder = recorder
         self.attempts = 0
+        self.failed: dict[str, int] = {}
         self.fell_back = False
+        self.waited = self.retry_waited = 0.0
         self.judged: tuple[Any, bool] | None = None
         self.started = clock.monotonic()
 
@@ -142,6 +159,21 @@ class Audience:
         with _counting:
             self.attempts += 1
             return self.attempts
+
+    def attempt_failed(self, kind: str) -> None:
+        with _counting:
+            self.failed[kind] = self.failed.get(kind, 0) + 1
+
+    def tell_of_wait(
+        self, strategy: str, seconds: float, reason: Literal["backoff", "retry_after"] | None = None
+    ) -> None:
+        """A wait is over, however it ended."""
+        with _counting:
+            if strategy == "retry":
+                self.retry_waited += seconds
+            else:
+                self.waited += seconds
+        self.tell(events.Waited(self.policy, strategy, seconds, reason))
 
     def tell(self, event: events.Event) -> None:
         if self.recorder is not None:
@@ -184,6 +216,7 @@ class Call:
     )
 
     rechecks: Rechecks
+    hedge: int = 0  # which further request of a hedged call this is, from 1
 
     def __init__(
         self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -260,11 +293,12 @@ class Branch(Call):
     `lost`: nobody wants it any more.
     """
 
-    __slots__ = ("ended", "lost", "outcome", "outside", "parent", "result")
+    __slots__ = ("ended", "hedge", "lost", "outcome", "outside", "parent", "result")
 
     def __init__(self, parent: Call, outside: int) -> None:
         super().__init__(parent.plan, parent.runtime, parent.fn, parent.args, parent.kwargs)
         self.audience = parent.audience
+        self.hedge = parent.hedge
         self.waited = parent.waited
         self.cut_short = parent.cut_short
         self.workers = parent.workers

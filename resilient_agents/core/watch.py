@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from resilient_agents.base.clock import clock
+from resilient_agents.base.warn import warn_once
 from resilient_agents.classify import Failure, classify, classify_result
+from resilient_agents.classify.inner_retries import InnerRetries, inner_retries
 from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
 from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder
 
-__all__ = ["Judge", "attempt", "operation", "unrecorded"]
+__all__ = ["Judge", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
 
 Judge = Callable[[Any], bool | None]
 
@@ -31,16 +33,44 @@ def _outcome(ended: Exception | Neutral | None) -> Outcome:
 
 
 def _end_attempt(
-    call: Call, audience: Audience, number: int, started: float, ended: Exception | Neutral | None
+    call: Call, number: int, started: float, inner: InnerRetries | None, ended: Exception | Neutral | None
 ) -> None:
+    """The end of a stream's attempt, with its last item."""
     failure = call.failure(ended) if isinstance(ended, Exception) else None
-    audience.tell(AttemptEnded(audience.policy, number, _outcome(ended), clock.monotonic() - started, failure))
+    _tell_of_end(call.audience, number, started, _outcome(ended), failure, inner)
+
+
+def _tell_of_end(
+    audience: Audience | None,
+    number: int,
+    started: float,
+    outcome: Outcome,
+    failure: Failure | None,
+    inner: InnerRetries | None,
+) -> None:
+    assert audience is not None
+    if failure is not None:
+        audience.attempt_failed(failure.kind)
+    duration = clock.monotonic() - started
+    count = None if inner is None else inner.retries
+    audience.tell(AttemptEnded(audience.policy, number, outcome, duration, failure, count))
 
 
 def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
     failure = call.failure(ended) if isinstance(ended, Exception) else None
     outcome = "fallback" if ended is None and audience.fell_back else _outcome(ended)
-    audience.tell(CallEnded(audience.policy, outcome, audience.attempts, clock.monotonic() - audience.started, failure))
+    audience.tell(
+        CallEnded(
+            audience.policy,
+            outcome,
+            audience.attempts,
+            clock.monotonic() - audience.started,
+            failure,
+            audience.waited,
+            audience.retry_waited,
+            audience.failed,
+        )
+    )
 
 
 def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
@@ -53,34 +83,53 @@ def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
     return bool(failed)
 
 
-async def attempt(proceed: Proceed, judge: Judge | None, call: Call) -> Any:
+def warn_of_inner_retries(call: Call, inner: InnerRetries) -> None:
+    """Say once for each function that the client inside retries as well: attempts multiply, and so do waits."""
+    name = call.name
+    warn_once(
+        ("inner retries", name),
+        lambda: (
+            f"{name!r} is retried by its policy and by the client library inside it, which tried again "
+            f"{inner.retries} time{'s' if inner.retries > 1 else ''} within one attempt: attempts multiply. "
+            f"Let one of them retry, by {inner.remedy} or by no Retry in the policy"
+        ),
+        call.fn,
+    )
+
+
+async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Call) -> Any:
     """One pass through what is inside the innermost Retry or Hedge. A `judge`, the retry, may see a failure in a
-    result."""
+    result. `retried`: is there a retry at all?"""
     audience = call.audience
     if audience is None:
         return await proceed(call)
     number = audience.next_attempt()
     started = clock.monotonic()
-    audience.tell(AttemptStarted(audience.policy, number))
+    audience.tell(AttemptStarted(audience.policy, number, call.hedge))
     ended: Exception | Neutral | None = NEUTRAL
     failure: Failure | None = None
+    inner: InnerRetries | None = None
     try:
         result = await proceed(call)
         ended = None
+        inner = inner_retries(result if call.closers is None else result.source)
         if call.closers is None and judge is not None and _fails(judge, result, audience):
             failure = classify_result(result)
     except Exception as error:
         ended = error
         failure = call.failure(error)
+        inner = inner_retries(unboxed(error))
+        if retried and inner is not None and inner.retries:
+            warn_of_inner_retries(call, inner)
         raise
     finally:
         if ended is None and call.closers is not None:
-            call.closers.append(lambda end: _end_attempt(call, audience, number, started, end))
+            call.closers.append(lambda end: _end_attempt(call, number, started, inner, end))
         else:
             if ended is NEUTRAL and expired():
                 failure = _TIMED_OUT
             outcome = "failure" if failure is not None and not isinstance(ended, Exception) else _outcome(ended)
-            audience.tell(AttemptEnded(audience.policy, number, outcome, clock.monotonic() - started, failure))
+            _tell_of_end(audience, number, started, outcome, failure, inner)
         ended = None
     return result
 

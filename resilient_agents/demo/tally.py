@@ -86,7 +86,7 @@ class Tally:
             case events.FallbackUsed():
                 did.append("fallbacks")
                 said = f"{kind}: answered by the fallback"
-            case events.Waited():
+            case events.Waited(reason=None):
                 did.append("waited")
             case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):
                 if after == "open":

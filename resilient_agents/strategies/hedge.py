@@ -138,6 +138,8 @@ class Hedge:
 
 def _tell(proceed: Proceed, number: int, after: float, branch: Call) -> Awaitable[Any]:
     """The beginning of a hedge, told where it runs, so that what it does comes after."""
+    assert isinstance(branch, Branch)
+    branch.hedge = number
     if branch.audience is not None:
         branch.audience.tell(HedgeStarted(branch.audience.policy, number, after))
     return proceed(branch)

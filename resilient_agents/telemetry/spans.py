@@ -326,6 +326,8 @@ class CallRecorder:
                 self._sink.instruments.rejections.add(1, self._with_extra({**self._sink.start, **bounded}))
 
     def waited_for(self, event: Waited) -> None:
+        if event.reason is not None:
+            return
         self._waited += event.seconds
         attempt = self._attempt()
         if attempt is not None:
