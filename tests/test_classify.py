@@ -573,8 +573,9 @@ def test_an_endless_answer_is_not_read_to_its_end() -> None:
 
 
 def test_an_integer_code_of_a_strangers_is_no_status() -> None:
-    """`.code` is a status only where a library is known to keep it there."""
-    assert of(StatusError(None, code=503)) == UNKNOWN
+    """Where a library counts errors in its own way, a number in `.code` is not HTTP's."""
+    for package in ("pymongo", "oracledb", "aiormq"):
+        assert of(foreign(f"{package}.SomeError", code=503)()) == UNKNOWN
 
 
 def test_aiohttps_bogus_400_is_a_broken_reply() -> None:

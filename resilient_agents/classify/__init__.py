@@ -26,14 +26,16 @@ from dataclasses import replace
 from resilient_agents.classify import traits as classes
 from resilient_agents.classify.codes import of_status
 from resilient_agents.classify.explain import explain
-from resilient_agents.classify.facts import get, hints_of, name_of, status_of
-from resilient_agents.classify.kinds import KINDS, UNKNOWN, Failure, Kind, Verdict, failure_of
-from resilient_agents.classify.traits import TELLING, learn, means_control, register, traits_of
+from resilient_agents.classify.facts import TELLING, carries, get, name_of, status_of
+from resilient_agents.classify.hints import hints_of
+from resilient_agents.classify.kinds import KINDS, UNKNOWN, Failure, Kind, Phase, Verdict, failure_of
+from resilient_agents.classify.traits import learn, means_control, register, traits_of
 
 __all__ = [
     "KINDS",
     "Failure",
     "Kind",
+    "Phase",
     "Verdict",
     "classify",
     "classify_result",
@@ -58,7 +60,10 @@ def classify(error: BaseException) -> Failure:
         plain = traits.plain
         if (
             plain is not None
-            and (traits.final or (error.__cause__ is None and error.__context__ is None))
+            and (
+                traits.final
+                or (error.__cause__ is None and error.__context__ is None and not (error.args and carries(error)))
+            )
             and (not (own := error.__dict__) or TELLING.isdisjoint(own))
         ):
             return plain
@@ -117,8 +122,8 @@ def classify_result(result: object) -> Failure:
     name = name_of(type(result))
     try:
         status = status_of(result)
-        hints = hints_of(result)
-        rule = of_status(status) if status else UNKNOWN
+        hints = hints_of(result, status)
+        rule = of_status(status, hinted=hints.wait is not None) if status else UNKNOWN
         failure = failure_of(rule, name, status=status, retry_after=hints.wait, decided=hints.retry)
     except Exception:
         failure = failure_of(UNKNOWN, name)

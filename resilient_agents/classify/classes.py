@@ -12,10 +12,11 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from resilient_agents.classify.kinds import Kind, Rule
+from resilient_agents.classify.stores import STORES
 
 __all__ = ["CLASSES"]
 
-# "kind flag…": names. Flags: `answered`, `neutral`, `permanent` (see Rule).
+# "kind flag…": names. Flags: `answered`, `neutral`, `permanent`, `sure` (see Rule).
 _Names = Mapping[str, str]
 
 _HTTPX: Final[_Names] = {
@@ -26,6 +27,7 @@ _HTTPX: Final[_Names] = {
 }
 
 _PACKAGES: Final[Mapping[str, _Names]] = {
+    **STORES,
     "resilient_agents": {
         "rejected": "Rejected",
         "timeout": "PolicyTimeoutError",
@@ -49,16 +51,26 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
     "unittest": {"control": "SkipTest"},
     "langgraph": {
         "control": "GraphBubbleUp GraphInterrupt NodeInterrupt ParentCommand GraphDrained",
+        "timeout": "NodeTimeoutError",
+        "validation": "EmptyChannelError EmptyInputError InvalidUpdateError TaskNotFound UnknownInterruptError",
+        "unknown neutral": "NodeCancelledError",
     },
     "celery": {
         "control": "TaskPredicate Retry RetryTaskError Ignore Reject SoftTimeLimitExceeded TaskRevokedError",
+        "timeout": "TimeoutError",
+        "server": "BackendError BackendGetMetaError BackendStoreError",
+        "validation": "ImproperlyConfigured",
     },
-    "billiard": {"control": "SoftTimeLimitExceeded Terminated"},
+    "billiard": {"control": "SoftTimeLimitExceeded Terminated", "timeout": "TimeLimitExceeded"},
     "agents": {
         "control": "InputGuardrailTripwireTriggered OutputGuardrailTripwireTriggered "
         "ToolInputGuardrailTripwireTriggered ToolOutputGuardrailTripwireTriggered",
+        "timeout": "ModelTimeoutError ToolTimeoutError",
+        "content_filter answered": "ModelRefusalError",
+        "validation": "MaxTurnsExceeded UserError",
+        "unknown neutral": "MCPToolCancellationError",
     },
-    "starlette": {"control": "ClientDisconnect"},
+    "starlette": {"control": "ClientDisconnect WebSocketDisconnect"},
     "click": {"control": "Abort Exit"},
     "typer": {"control": "Abort Exit"},
     "socket": {"connection": "gaierror herror"},
@@ -108,7 +120,14 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "connection permanent": "ClientConnectorCertificateError ServerFingerprintMismatch",
         "validation": "InvalidURL NonHttpUrlClientError TooManyRedirects",
     },
-    "websockets": {"connection": "ConnectionClosed InvalidMessage", "validation": "InvalidURI"},
+    "websockets": {
+        "connection": "ConnectionClosed InvalidMessage ProxyError InvalidProxyMessage",
+        "validation": "InvalidURI InvalidProxy ConcurrencyError PayloadTooBig",
+    },
+    "websocket": {
+        "timeout": "WebSocketTimeoutException",
+        "connection": "WebSocketConnectionClosedException WebSocketAddressException WebSocketProxyException",
+    },
     "openai": {
         "timeout": "APITimeoutError",
         "connection": "APIConnectionError WebSocketConnectionClosedError",
@@ -120,6 +139,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "connection": "APIConnectionError",
         "quota answered": "PaymentRequiredError ContractSpendLimitReachedError EnforcedSpendLimitReachedError",
         "auth": "CredentialsError WorkloadIdentityError",
+        "server": "RetryableError",
     },
     "litellm": {
         "timeout": "Timeout",
@@ -159,37 +179,58 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "EndpointProviderError DataNotFoundError ProfileNotFound InvalidRetryConfigurationError ConfigNotFound "
         "MissingParametersError InvalidDNSNameError UnknownClientMethodError MissingDependencyException",
     },
-    "redis": {
-        "timeout": "TimeoutError",
-        "connection": "ConnectionError",
-        "overload": "BusyLoadingError MaxConnectionsError ClusterDownError OutOfMemoryError",
-        # The cluster is moving, and the client's map of it is stale.
-        "server": "ReadOnlyError MovedError AskError SlotNotCoveredError InvalidResponse",
-        "conflict answered": "WatchError TryAgainError LockError",
-        "conflict answered permanent": "LockNotOwnedError",  # the lock has expired: it cannot be released again
-        "auth answered": "AuthenticationError AuthorizationError NoPermissionError "
-        "AuthenticationWrongNumberOfArgsError",
-        "auth": "ExternalAuthProviderError",
-        "validation answered": "ResponseError",
-        "validation": "DataError PubSubError CrossSlotTransactionError InvalidPipelineStack",
-        # RedisClusterException is not here: it is raised for a wrong argument and for a cluster that is down.
-        "unknown": "RedisError",
+    "curl_cffi": {
+        "timeout": "Timeout ConnectTimeout ReadTimeout",
+        "connection": "ConnectionError DNSError SSLError ProxyError ChunkedEncodingError IncompleteRead",
+        "connection permanent": "CertificateVerifyError",
+        "server": "ContentDecodingError",
+        "validation": "InvalidURL InvalidHeader InvalidSchema InvalidJSONError InvalidProxyURL MissingSchema "
+        "URLRequired TooManyRedirects StreamConsumedError UnrewindableBodyError SessionClosed ImpersonateError",
+        "unknown": "RequestException",
     },
-    "psycopg": {
-        # Errors of an established connection carry a SQLSTATE, which is looked at first.
-        "connection": "OperationalError",
-        "timeout": "ConnectionTimeout CancellationTimeout",
-        "validation": "ProgrammingError",
+    "docker": {"validation": "InvalidArgument InvalidConfigFile InvalidRepository InvalidVersion TLSParameterError"},
+    "ollama": {"validation": "RequestError"},
+    "azure": {
+        "timeout": "ServiceRequestTimeoutError ServiceResponseTimeoutError",
+        "connection": "ServiceRequestError ServiceResponseError IncompleteReadError",
+        "auth": "ClientAuthenticationError",
+        "server": "DecodeError",
+        "validation": "StreamConsumedError StreamClosedError ResponseNotReadError TooManyRedirectsError",
     },
-    "psycopg2": {"connection": "OperationalError", "validation": "ProgrammingError"},
-    "psycopg_pool": {"timeout": "PoolTimeout", "overload": "TooManyRequests"},
-    "sqlalchemy": {"timeout": "TimeoutError"},
+    "stripe": {
+        "connection": "APIConnectionError",
+        "rate_limit": "RateLimitError",
+        "server": "APIError",
+        "auth answered": "AuthenticationError PermissionError",
+        "validation answered": "InvalidRequestError IdempotencyError",
+        # A card that is declined is an answer, and no failure of stripe's; it comes as 402.
+        "validation answered sure": "CardError",
+        "validation": "SignatureVerificationError",
+    },
+    "langchain_core": {
+        "timeout": "ModelTimeoutError",
+        "connection": "ModelConnectionError",
+        "rate_limit": "ModelRateLimitError",
+        "server": "ModelAPIError",
+        "auth answered": "ModelAuthenticationError ModelPermissionDeniedError",
+        "not_found answered": "ModelNotFoundError",
+        "context_length answered": "ContextOverflowError",
+        "content_filter answered": "ModelRefusalError",
+        "validation answered": "ModelInvalidRequestError",
+        "validation": "OutputParserException",
+    },
 }
 
 
 def _rule(words: str) -> Rule:
     kind, *flags = words.split()
-    return Rule(cast(Kind, kind), False if "permanent" in flags else None, "answered" in flags, "neutral" in flags)
+    return Rule(
+        cast(Kind, kind),
+        False if "permanent" in flags else None,
+        answered="answered" in flags,
+        neutral="neutral" in flags,
+        sure="sure" in flags,
+    )
 
 
 CLASSES: Final[Mapping[tuple[str, str], Rule]] = MappingProxyType(

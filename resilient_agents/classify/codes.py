@@ -11,7 +11,6 @@ from resilient_agents.classify.kinds import CANCELLED, UNKNOWN, Kind, Rule
 
 __all__ = [
     "CODES",
-    "MESSAGES",
     "WEAK_CODES",
     "of_errno",
     "of_mcp",
@@ -63,15 +62,6 @@ WEAK_CODES: Final = _codes(
     }
 )
 
-# Anthropic, Google and servers that speak OpenAI's protocol name these only in the message of a refused request.
-MESSAGES: Final[tuple[tuple[str, Kind], ...]] = (
-    ("prompt is too long", "context_length"),
-    ("input token count", "context_length"),
-    ("maximum context length", "context_length"),
-    ("context window", "context_length"),
-    ("credit balance is too low", "quota"),
-)
-
 # JSON-RPC codes as MCP uses them. A server's HTTP 429, 503 and 401 all arrive as -32603.
 _MCP: Final[Mapping[int, Rule]] = MappingProxyType(
     {
@@ -114,8 +104,16 @@ _STATUS: Final[Mapping[int, Rule]] = MappingProxyType(
 )
 
 
-def of_status(status: int) -> Rule:
-    """The rule for an HTTP status between 400 and 599."""
+_LIMITS_WITH_A_HINT: Final = frozenset((403, 413, 420, 430))
+
+
+def of_status(status: int, *, hinted: bool = False) -> Rule:
+    """The rule for an HTTP status between 400 and 599; `hinted`: the server said when to come again.
+
+    With a hint some refusals are limits, such as GitHub's secondary one and Shopify's.
+    """
+    if hinted and status in _LIMITS_WITH_A_HINT:
+        return Rule("rate_limit")
     return _STATUS.get(status) or (Rule("server") if status >= 500 else Rule("validation", answered=True))
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from resilient_agents.classify.codes import CODES, MESSAGES, WEAK_CODES, of_status
+from resilient_agents.classify.codes import CODES, WEAK_CODES, of_status
 from resilient_agents.classify.facts import (
-    cause_of,
+    TELLING,
+    carried_by,
+    codes_in,
     codes_of,
     context_of,
     get,
-    hints_of,
-    is_daily_quota,
     is_suppressed,
     leaves_of,
     message_of,
     status_of,
 )
+from resilient_agents.classify.hints import hints_of, is_daily_quota
 from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, SPECIFIC, UNKNOWN, Failure, Kind, Rule, failure_of
-from resilient_agents.classify.readers import grpc_pushback, read_sqlstate
-from resilient_agents.classify.traits import TELLING, Traits, traits_of
+from resilient_agents.classify.readers import MUTE, Reading, read_sqlstate
+from resilient_agents.classify.traits import Traits, traits_of
+from resilient_agents.classify.wording import REFUSALS, found_in
 
 __all__ = ["explain"]
 
@@ -54,9 +56,9 @@ def explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, he
     try:
         failure = _explain_group(error, traits.name, depth, memo) if traits.group else _explain_one(error, traits)
     except Exception:  # a fact of theirs, in a way that `get` cannot see (a str whose `lower` raises)
-        failure = failure_of(traits.rule or UNKNOWN, traits.name)
+        failure = failure_of(traits.rule or UNKNOWN, traits.name, phase=traits.phase)
     if traits.source in ("library", "") and not traits.group:
-        cause = cause_of(error)
+        cause = carried_by(error)
         if cause is None and hear_context and not is_suppressed(error):
             cause = context_of(error)
         if cause is not None and depth < _MAX_DEPTH:
@@ -72,59 +74,76 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
     """What one error says, by its class and by what it carries."""
     if traits.plain is not None and TELLING.isdisjoint(error.__dict__):
         return traits.plain
-    hints = hints_of(error)
-    rule = traits.rule
     if traits.source == "ours":
-        return failure_of(rule or UNKNOWN, traits.name, retry_after=hints.wait)
-    status = status_of(error, traits.packages)
-    codes = codes_of(error)
-    code = codes[0] if codes else None
-    read, read_code = traits.reader(error) if traits.reader is not None else read_sqlstate(error)
-    decided = hints.retry
-    if traits.source == "registered" and rule is not None:
+        return failure_of(traits.rule or UNKNOWN, traits.name, retry_after=hints_of(error).wait, phase=traits.phase)
+    read = traits.reader(error) if traits.reader is not None else read_sqlstate(error)
+    mute = traits.reader in MUTE
+    status = None if mute or read.rule is BROKEN_REPLY else status_of(error, traits.packages)
+    codes = [] if mute else codes_of(error)
+    wait, decided = hints_of(error, status)
+    if traits.source == "registered" and traits.rule is not None:
+        rule, told = traits.rule, None
         decided = rule.transient if rule.transient is not None else decided
     else:
-        if read is BROKEN_REPLY:
-            status = None
-        rule, told = _decide(codes, status, read, traits)
-        code = told or read_code or code
-        if rule.kind == "connection" and traits.source == "library":
-            status = None  # litellm puts a 500 on a request that never arrived
-        if status is not None and rule.kind == "validation":
-            message = message_of(error)
-            kind = next((kind for phrase, kind in MESSAGES if phrase in message), rule.kind)
-            rule = rule._replace(kind=kind)
-        elif rule.kind == "rate_limit" and is_daily_quota(error):
-            rule = rule._replace(kind="quota")
-    wait = hints.wait
-    if "grpc" in traits.packages and (pushback := grpc_pushback(error)) is not None:
-        if pushback < 0:  # "do not retry", says gRFC A6
-            decided = False
-        else:
-            wait = pushback
-    return failure_of(rule, traits.name, status=status, code=code, retry_after=wait, decided=decided)
+        rule, told = _decide(codes, status, read, wait is not None, traits)
+        rule, told, status = _refine(error, rule, told, status, traits)
+    return failure_of(
+        rule,
+        traits.name,
+        status=status,
+        code=told or read.code or (codes[0] if codes else None),
+        retry_after=wait if read.wait is None else read.wait,
+        decided=decided if read.retry is None else read.retry,
+        phase=None if status is not None else read.phase or traits.phase,
+    )
 
 
-def _decide(codes: list[str], status: int | None, read: Rule | None, traits: Traits) -> tuple[Rule, str | None]:
+def _decide(
+    codes: list[str], status: int | None, read: Reading, hinted: bool, traits: Traits
+) -> tuple[Rule, str | None]:
     """The rule that wins, and the code if it was one."""
     own = traits.rule
     for code in codes:
         if kind := CODES.get(code.lower()):
             return Rule(kind, answered=True), code
-    if own is not None and (
-        own.kind in SPECIFIC or (traits.source == "library" and own.kind in ("timeout", "connection") and read is None)
-    ):
+    if own is not None and _says_more(own, read, traits):
         return own, None
-    if read is not None and read is BROKEN_REPLY:
-        return read, None
+    if read.rule is BROKEN_REPLY:
+        return BROKEN_REPLY, None
     if status is not None:
-        return of_status(status), None
-    if read is not None:
-        return read, None
+        return of_status(status, hinted=hinted), None
+    if read.rule is not None:
+        return read.rule, None
     for code in codes:
         if kind := WEAK_CODES.get(code.lower()):
             return Rule(kind, answered=True), code
     return own or UNKNOWN, None
+
+
+def _says_more(own: Rule, read: Reading, traits: Traits) -> bool:
+    """Whether a class says more than the status of its error."""
+    if own.sure or own.kind in SPECIFIC:
+        return True
+    return traits.source == "library" and own.kind in ("timeout", "connection") and read.rule is None
+
+
+def _refine(
+    error: BaseException, rule: Rule, told: str | None, status: int | None, traits: Traits
+) -> tuple[Rule, str | None, int | None]:
+    """What the message adds to a rule: the code in it that a gateway put there, a phrase, a quota per day."""
+    if rule.kind == "connection" and traits.source == "library":
+        return rule, told, None  # litellm puts a 500 on a request that never arrived
+    if rule.kind == "rate_limit" and is_daily_quota(error):
+        return rule._replace(kind="quota"), told, status
+    if status is None or told is not None or rule.kind in SPECIFIC or rule.sure:
+        return rule, told, status
+    message = message_of(error)
+    if rule.kind == "validation":
+        kind = next((kind for phrase, kind in REFUSALS if found_in(message, phrase)), None)
+        if kind is not None:
+            return rule._replace(kind=kind), None, status
+    code = next((code for code in codes_in(message) if code in CODES), None)
+    return (rule, None, status) if code is None else (Rule(CODES[code], answered=True), code, status)
 
 
 def _explain_further(cause: BaseException, failure: Failure, traits: Traits, depth: int, memo: _Memo) -> Failure:
@@ -140,16 +159,27 @@ def _explain_further(cause: BaseException, failure: Failure, traits: Traits, dep
             return failure
         wait = inner.retry_after if failure.retry_after is None else failure.retry_after
         return replace(inner, type=failure.type, code=inner.code or failure.code, retry_after=wait)
+    if failure.status is not None and inner.status is not None:
+        return _same_answer(failure, inner, traits)
     if _only_wraps(failure, traits):
         nearer = inner.kind in ("timeout", "connection") or (inner.kind == "validation" and its.source == "library")
-        return replace(inner, type=failure.type) if nearer and inner.status is None else failure
-    if failure.status is not None and inner.status == failure.status:  # the same answer, seen further in
-        if inner.kind in SPECIFIC and failure.kind not in SPECIFIC:
-            wait = inner.retry_after if failure.retry_after is None else failure.retry_after
-            return replace(inner, type=failure.type, retry_after=wait)
-        if failure.retry_after is None and inner.retry_after is not None:
-            return replace(failure, retry_after=inner.retry_after)
+        if nearer and inner.status is None:
+            phase = failure.phase or inner.phase
+            return replace(inner, type=failure.type, phase=phase)
+    if failure.phase is None and failure.status is None and failure.kind in ("timeout", "connection", "overload"):
+        return replace(failure, phase=inner.phase)
     return failure
+
+
+def _same_answer(failure: Failure, inner: Failure, traits: Traits) -> Failure:
+    """One answer of a server's, seen from outside and further in."""
+    if inner.status != failure.status:  # litellm makes a 500 of what it does not know, such as 529
+        misread = failure.kind == "server" and "litellm" in traits.packages
+        return replace(inner, type=failure.type) if misread else failure
+    wait = inner.retry_after if failure.retry_after is None else failure.retry_after
+    if inner.kind in SPECIFIC and failure.kind not in SPECIFIC:
+        return replace(inner, type=failure.type, retry_after=wait)
+    return failure if wait == failure.retry_after else replace(failure, retry_after=wait)
 
 
 def _only_wraps(failure: Failure, traits: Traits) -> bool:
@@ -174,6 +204,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
     kinds = {leaf.kind for leaf in leaves}
     statuses = {leaf.status for leaf in leaves}
     codes = {leaf.code for leaf in leaves}
+    phases = {leaf.phase for leaf in leaves}
     verdicts = {leaf.verdict for leaf in leaves}
     return Failure(
         kind=next(kind for kind in _WORST_FIRST if kind in kinds),
@@ -183,4 +214,5 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
         retry_after=max((leaf.retry_after for leaf in leaves if leaf.retry_after is not None), default=None),
         type=name,
         verdict="failure" if "failure" in verdicts else "success" if "success" in verdicts else "neutral",
+        phase=phases.pop() if len(phases) == 1 else None,
     )

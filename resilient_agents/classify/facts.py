@@ -1,4 +1,4 @@
-"""Where a foreign error or response keeps its facts: status, codes, wait hints.
+"""Where a foreign error or response keeps its facts: status, codes, message, and the error that it wraps.
 
 Nothing here trusts what it reads: an attribute may be missing, raise, or be a mock that has every attribute.
 A fact of the wrong type or out of range counts as absent.
@@ -6,21 +6,21 @@ A fact of the wrong type or out of range counts as absent.
 
 from __future__ import annotations
 
-import math
 import re
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, timedelta
 from typing import Any, Final, TypeGuard
 
 __all__ = [
-    "Hints",
+    "TELLING",
+    "carried_by",
+    "carries",
     "cause_of",
+    "codes_in",
     "codes_of",
     "context_of",
     "get",
-    "hints_of",
-    "is_daily_quota",
+    "is_dict",
+    "is_list",
     "is_suppressed",
     "leaves_of",
     "message_of",
@@ -28,16 +28,37 @@ __all__ = [
     "name_of",
     "namespace_of",
     "package_of",
+    "path",
     "status_of",
 ]
 
-# The packages whose errors keep the HTTP status in `.code`; elsewhere an integer there can mean anything.
-_CODE_IS_STATUS: Final = frozenset(("google", "urllib", "werkzeug", "tornado"))
-_NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
-_DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
+_STATUS_NAMES: Final = ("status_code", "status", "http_status")
+_RESPONSE_NAMES: Final = ("response", "resp", "raw_response", "http_response", "meta")
+# Where libraries keep the error that theirs is about, besides `__cause__`: azure-core, SQLAlchemy, qdrant, litellm and
+# PyMySQL, urllib and urllib3, aiohttp.
+_CARRIED_NAMES: Final = ("inner_exception", "orig", "source", "original_exception", "reason", "os_error")
+
+# Attributes that can change the answer. An error without any is what its class is.
+TELLING: Final = frozenset(
+    (
+        *_STATUS_NAMES,
+        *_RESPONSE_NAMES,
+        *(name for name in _CARRIED_NAMES if name != "reason"),  # which Python's own TLS errors have as text
+        *("transient", "code", "error_code", "type", "error", "headers", "litellm_response_headers", "body", "details"),
+        *("retry_after", "retry_after_s", "retry_after_seconds", "retry_after_ms"),
+        *("is_retryable", "retryable", "retriable", "should_retry", "non_retryable"),
+        *("provider_error_code", "provider_error_type", "sqlstate", "pgcode", "sqlite_errorname"),
+    )
+)
+
+# The packages whose errors keep in `.code` a number that is no HTTP status; elsewhere 400 to 599 is one.
+_CODE_IS_ITS_OWN: Final = frozenset(
+    ("pymongo", "oracledb", "cx_Oracle", "cassandra", "aiosmtplib", "amqp", "pika", "aiormq", "curl_cffi", "pycurl")
+)
 # A code is a word, never a sentence: `Failure` promises to hold no message.
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
-_MAX_NODES: Final = 64
+_CODE_IN_TEXT: Final = re.compile(r"""["'](?:type|code)\\?["']\s*:\s*\\?["']([A-Za-z0-9_.-]{1,64})""", re.ASCII)
+_MAX_TEXT: Final = 8192
 
 
 # The interpreter's own descriptors: neither a metaclass nor a property can get in between.
@@ -47,6 +68,7 @@ _module: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
 namespace_of: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
 
 
+_args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
 cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
 context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
 is_suppressed: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
@@ -73,183 +95,106 @@ def get(thing: Any, name: str) -> Any:
     return value
 
 
-def _is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
     return isinstance(value, dict)
 
 
-def _is_list(value: object) -> TypeGuard[list[Any]]:
+def is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
+
+
+def path(node: object, *keys: str) -> Any:
+    """What is at the end of `keys` in nested dicts, or None."""
+    for key in keys:
+        if not is_dict(node):
+            return None
+        node = node.get(key)
+    return node
 
 
 def _status(value: object) -> int | None:
     return int(value) if isinstance(value, int) and 400 <= value <= 599 else None
 
 
+def _named_status(thing: object) -> int | None:
+    return next((status for name in _STATUS_NAMES if (status := _status(get(thing, name)))), None)
+
+
 def status_of(thing: object, packages: frozenset[str] = frozenset()) -> int | None:
     """The HTTP status between 400 and 599 that an error or a response carries, or None."""
-    for name in ("status_code", "status"):
-        if status := _status(get(thing, name)):
+    if status := _named_status(thing):
+        return status
+    for name in _RESPONSE_NAMES:
+        response = get(thing, name)
+        if is_dict(response):  # botocore
+            status = _status(path(response, "ResponseMetadata", "HTTPStatusCode"))
+        elif response is not None:  # never by its truth: a requests.Response is falsy on 4xx and 5xx
+            status = _named_status(response)
+        if status:
             return status
-    response = get(thing, "response")
-    if _is_dict(response):  # botocore
-        if status := _status(_path(response, "ResponseMetadata", "HTTPStatusCode")):
-            return status
-    elif response is not None:  # never by its truth: a requests.Response is falsy on 4xx and 5xx
-        for name in ("status_code", "status"):
-            if status := _status(get(response, name)):
-                return status
-    return None if packages.isdisjoint(_CODE_IS_STATUS) else _status(get(thing, "code"))
+    return _status_in_code(thing) if packages.isdisjoint(_CODE_IS_ITS_OWN) else None
 
 
-def _path(node: object, *keys: str) -> Any:
-    for key in keys:
-        if not _is_dict(node):
-            return None
-        node = node.get(key)
-    return node
+def _status_in_code(thing: object) -> int | None:
+    """A status in the place of a code: inside a stream that began with 200 there is no other place."""
+    body = get(thing, "body")
+    for code in (get(thing, "code"), path(body, "error", "code"), path(body, "code")):
+        if status := _status(int(code) if isinstance(code, str) and _is_status(code) else code):
+            return status
+    return None
 
 
 def codes_of(error: object) -> list[str]:
     """The machine-readable codes that an error carries, most specific first."""
     body = get(error, "body")
-    inner = _path(body, "error")
-    inner = inner if _is_dict(inner) else body
+    inner = path(body, "error")
+    inner = inner if is_dict(inner) else body
     response = get(error, "response")
     candidates = (
         get(error, "error_code"),
         get(error, "provider_error_code"),
-        _path(inner, "code"),
+        path(inner, "code"),
         get(error, "code"),
-        _path(response, "Error", "Code"),
+        path(response, "Error", "Code"),
         get(error, "status"),
         get(error, "type"),
         get(error, "provider_error_type"),
-        _path(inner, "type"),
+        path(inner, "type"),
+        get(get(error, "error"), "code"),  # azure-core
     )
     return [code for code in candidates if isinstance(code, str) and _CODE.fullmatch(code) and not _is_status(code)]
 
 
 def _is_status(code: str) -> bool:
-    return len(code) == 3 and code.isdigit()  # litellm's "429", botocore's "503": no news
+    return len(code) == 3 and code.isascii() and code.isdigit()  # litellm's "429", botocore's "503": no news
+
+
+def codes_in(message: str) -> Iterator[str]:
+    """The codes in an answer that a gateway has put into its message as JSON, or as Python shows it."""
+    return (match[1] for match in _CODE_IN_TEXT.finditer(message))
 
 
 def message_of(error: BaseException) -> str:
     """The error's message in lower case, to be searched for known phrases and then forgotten."""
     message = get(error, "message")
     try:
-        return (message if isinstance(message, str) else str(error)).lower()
+        return (message if isinstance(message, str) else str(error))[:_MAX_TEXT].lower()
     except Exception:
         return ""
 
 
-class Hints:
-    """What a server says about trying again: `wait` in seconds, `retry` True or False if it decides."""
-
-    __slots__ = ("retry", "wait")
-
-    def __init__(self, wait: float | None = None, retry: bool | None = None) -> None:
-        self.wait = wait
-        self.retry = retry
+def carries(error: BaseException) -> bool:
+    """Whether an error was made from another one: `ConnectError(gaierror(...))`."""
+    return any(isinstance(part, BaseException) for part in _args_of(error))
 
 
-def hints_of(thing: object) -> Hints:
-    """The hints of an error or a response, from its headers, its own `.retry_after` or its details."""
-    wait = _seconds(get(thing, "retry_after"))
-    retry = None
-    response = get(thing, "response")
-    for headers in (
-        _path(response, "ResponseMetadata", "HTTPHeaders") if _is_dict(response) else get(response, "headers"),
-        get(thing, "headers"),
-        get(thing, "litellm_response_headers"),
-    ):
-        if headers is not None:
-            wait = _wait(headers) if wait is None else wait
-            retry = _should_retry(headers) if retry is None else retry
-    if wait is None:
-        wait = next(_retry_delays(thing), None)
-    return Hints(wait, retry)
-
-
-def _wait(headers: object) -> float | None:
-    for name, unit in (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        wait = _seconds(_header(headers, name))
-        if wait is not None:
-            return wait / unit
-    return None
-
-
-def _should_retry(headers: object) -> bool | None:
-    value = _header(headers, "x-should-retry")
-    return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
-
-
-def _header(headers: Any, name: str) -> object:
-    """A header by its lower-case name; mappings of clients ignore case, a plain dict may not."""
-    try:
-        if _is_dict(headers):
-            return next((v for k, v in headers.items() if isinstance(k, str) and k.lower() == name), None)
-        return headers.get(name)
-    except Exception:
-        return None
-
-
-def _seconds(value: object) -> float | None:
-    """Seconds from a number, a timedelta, a numeric string or an HTTP date; None for all else."""
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    if isinstance(value, str):
-        number = _NUMBER.fullmatch(value)
-        if number is None:
-            return _until(value)
-        value = float(number[1])
-    elif isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            seconds = float(value)
-        except OverflowError:
-            return None
-        return seconds if math.isfinite(seconds) and seconds >= 0.0 else None
-    return None
-
-
-def _until(date: str) -> float | None:
-    """Seconds until an HTTP date, 0 if it has passed. The only reading of the wall clock: the server names one."""
-    from email.utils import parsedate_to_datetime  # costs milliseconds to import and is needed rarely
-
-    if len(date) > 64:
-        return None
-    try:
-        moment = parsedate_to_datetime(date)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return max(0.0, moment.timestamp() - time.time())
-    except Exception:
-        return None
-
-
-def _nodes(thing: object) -> Iterator[dict[Any, Any]]:
-    """The dicts in `.details` and `.body`, at most a few dozen: an answer may be of any size."""
-    queue: list[object] = [get(thing, "details"), get(thing, "body")]
-    for position in range(_MAX_NODES):
-        if position >= len(queue):
-            return
-        node = queue[position]
-        if _is_dict(node):
-            yield node
-            queue.extend(list(node.values())[:_MAX_NODES])
-        elif _is_list(node):
-            queue.extend(node[:_MAX_NODES])
-
-
-def _retry_delays(thing: object) -> Iterator[float]:
-    for node in _nodes(thing):
-        delay = node.get("retryDelay")
-        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
-            seconds = float(match[1])
-            if math.isfinite(seconds):
-                yield seconds
-
-
-def is_daily_quota(thing: object) -> bool:
-    """Whether Google's details name a quota per day, which no wait of ours outlives."""
-    return any(isinstance(quota := node.get("quotaId"), str) and "PerDay" in quota for node in _nodes(thing))
+def carried_by(error: BaseException) -> BaseException | None:
+    """The error that this one is about by its own word: `__cause__`, an attribute, or what it was made from."""
+    cause = cause_of(error)
+    if cause is not None:
+        return cause
+    for name in _CARRIED_NAMES:
+        carried = get(error, name)
+        if isinstance(carried, BaseException):
+            return carried
+    return next((part for part in _args_of(error) if isinstance(part, BaseException)), None)

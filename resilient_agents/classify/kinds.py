@@ -14,6 +14,7 @@ __all__ = [
     "UNKNOWN",
     "Failure",
     "Kind",
+    "Phase",
     "Rule",
     "Verdict",
     "failure_of",
@@ -37,6 +38,7 @@ Kind = Literal[
     "unknown",
 ]
 Verdict = Literal["failure", "success", "neutral"]
+Phase = Literal["pool", "connect", "send", "read"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 TRANSIENT: Final = frozenset[Kind](("timeout", "connection", "rate_limit", "overload", "server", "conflict"))
@@ -51,6 +53,7 @@ class Rule(NamedTuple):
     transient: bool | None = None  # None: as the kind says
     answered: bool = False  # only a dependency that is alive can have sent this
     neutral: bool = False  # says nothing about the dependency, whatever the kind
+    sure: bool = False  # of a class: says more than a status does
 
 
 UNKNOWN: Final = Rule("unknown")
@@ -75,6 +78,15 @@ class Failure:
     """Name of the class of the error (or result) that was classified."""
     verdict: Verdict
     """What it says about the dependency."""
+    phase: Phase | None = None
+    """How far the request had come: waiting for a connection (`pool`), connecting (`connect`), sending (`send`), or
+    waiting for the answer (`read`); None where nobody can tell."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether it is proven that the dependency never got the request: a refusal of a policy's own, or a failure
+        before there was a connection. False where nobody can tell."""
+        return self.kind == "rejected" or self.phase in ("pool", "connect")
 
 
 _FAILING: Final = frozenset[Kind](("timeout", "connection", "overload", "server", "unknown"))
@@ -88,6 +100,7 @@ def failure_of(
     code: str | None = None,
     retry_after: float | None = None,
     decided: bool | None = None,
+    phase: Phase | None = None,
 ) -> Failure:
     """The Failure that a rule makes of an error of the class `name`; `decided` overrides whether it is transient."""
     kind = rule.kind
@@ -98,6 +111,6 @@ def failure_of(
             verdict = "failure"
         elif (rule.answered or status is not None) and status not in (408, 429):
             verdict = "success"
-    return Failure(
-        kind, kind in TRANSIENT if transient is None else transient, status, code, retry_after, name, verdict
-    )
+    if transient is None:
+        transient = kind in TRANSIENT
+    return Failure(kind, transient, status, code, retry_after, name, verdict, phase)

@@ -1,66 +1,184 @@
-"""Errors that need a look of their own: gRPC, MCP, aiohttp, SQLSTATE, sqlite and errno.
+"""Errors that need a look of their own: their facts are numbers, methods or messages.
 
-A reader takes an error of its class, whose attributes it does not trust, and returns the rule it finds and the
-dependency's own code, None for what is not there.
+A reader takes an error of its class, whose attributes it does not trust, and returns what it finds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from resilient_agents.classify.codes import WEAK_CODES, of_errno, of_mcp, of_sqlite, of_sqlstate
 from resilient_agents.classify.facts import cause_of, context_of, get, message_of, mro_of, name_of, package_of
-from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Rule
+from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Phase, Rule
+from resilient_agents.classify.replies import of_amqp, of_close_code, of_curl, of_mongo, of_mysql, of_smtp
+from resilient_agents.classify.rpc import pushback_of, retry_info_of
+from resilient_agents.classify.wording import of_phrase
 
-__all__ = ["READERS", "Reader", "grpc_pushback", "read_sqlstate"]
-
-Reader = Callable[[BaseException], tuple[Rule | None, str | None]]
+__all__ = ["MUTE", "READERS", "Reader", "Reading", "read_sqlstate"]
 
 
-def read_sqlstate(error: BaseException) -> tuple[Rule | None, str | None]:
+class Reading(NamedTuple):
+    """What a reader found: the rule, the dependency's own code, and what it says about another try."""
+
+    rule: Rule | None = None
+    code: str | None = None
+    wait: float | None = None
+    retry: bool | None = None
+    phase: Phase | None = None
+
+
+Reader = Callable[[BaseException], Reading]
+_NOTHING: Final = Reading()
+
+
+def _int(value: object) -> int | None:
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_sqlstate(error: BaseException) -> Reading:
     """The reader of every class that has none of its own: asyncpg, psycopg and their like keep a SQLSTATE."""
     state = get(error, "sqlstate") or get(error, "pgcode")
     if isinstance(state, str) and len(state) == 5 and state.isascii() and state.isalnum():
-        return of_sqlstate(state.upper()), state
-    return None, None
+        return Reading(of_sqlstate(state.upper()), state)
+    return _NOTHING
 
 
-def _read_errno(error: BaseException) -> tuple[Rule | None, str | None]:
-    number = get(error, "errno")
-    return (of_errno(number) if isinstance(number, int) else None), None
+def _read_message(package: str, error: BaseException) -> Reading:
+    """A SQLSTATE if there is one, else what the message says."""
+    found = read_sqlstate(error)
+    if found.rule is not None:
+        return found
+    message = message_of(error)
+    connecting = package.startswith("psycopg") and message.startswith(("connection failed", "connection to server"))
+    return Reading(of_phrase(package, message), found.code, phase="connect" if connecting else None)
 
 
-def _read_sqlite(error: BaseException) -> tuple[Rule | None, str | None]:
+def _read_errno(error: BaseException) -> Reading:
+    number = _int(get(error, "errno"))
+    return _NOTHING if number is None else Reading(of_errno(number))
+
+
+def _read_sqlite(error: BaseException) -> Reading:
     name = get(error, "sqlite_errorname")
     if isinstance(name, str):
-        return of_sqlite(name), name
-    return (Rule("conflict", answered=True) if "locked" in message_of(error) else None), None
+        return Reading(of_sqlite(name), name)
+    return Reading(Rule("conflict", answered=True) if "locked" in message_of(error) else None)
 
 
-def _read_mcp(error: BaseException) -> tuple[Rule | None, str | None]:
+def _read_mcp(error: BaseException) -> Reading:
     code = get(get(error, "error"), "code")
-    return (of_mcp(code), str(code)) if type(code) is int else (None, None)
+    return Reading(of_mcp(code), str(code)) if type(code) is int else _NOTHING
 
 
-def _read_grpc(error: BaseException) -> tuple[Rule | None, str | None]:
+def _read_grpc(error: BaseException) -> Reading:
+    wait, retry = pushback_of(_called(error, "trailing_metadata"))
+    if wait is None and retry is None:
+        wait = retry_info_of(_called(error, "trailing_metadata"))
     name = get(_called(error, "code"), "name")
     if not isinstance(name, str):
-        return None, None
+        return Reading(wait=wait, retry=retry)
     if name == "CANCELLED":
-        return CANCELLED, name
+        return Reading(CANCELLED, name)
     kind = WEAK_CODES.get(name.lower())
-    return (Rule(kind, answered=True) if kind else None), name
+    rule = Rule(kind, answered=True) if kind else None
+    phase: Phase | None = None
+    if name == "UNAVAILABLE" and isinstance(details := _called(error, "details"), str):
+        said = details[:1024].lower()
+        rule = of_phrase("grpc", said) or rule
+        if said.startswith("failed to connect") or "name resolution" in said or "dns resolution" in said:
+            phase = "connect"
+    return Reading(rule, name, wait, retry, phase)
 
 
-def _read_aiohttp(error: BaseException) -> tuple[Rule | None, str | None]:
+def _read_aiohttp(error: BaseException) -> Reading:
     """aiohttp reports a malformed reply as a 400 that no server sent; the parser's error is in its context."""
     inner = cause_of(error) or context_of(error)
     if inner is not None and get(error, "headers") is None:
         mro = mro_of(type(inner))
         if any(name_of(c) == "HttpProcessingError" and package_of(c) == "aiohttp" for c in mro):
-            return BROKEN_REPLY, None
-    return None, None
+            return Reading(BROKEN_REPLY)
+    return _NOTHING
+
+
+_NEVER_SENT: Final = frozenset((2002, 2003, 2005))
+
+
+def _read_mysql(error: BaseException) -> Reading:
+    """PyMySQL, aiomysql and mysqlclient have the number first in `args`, MySQL's own connector in `.errno`."""
+    number = _int(get(error, "errno"))
+    if number is None:
+        number = _int(next(iter(_args(error)), None))
+    if number is None:
+        return read_sqlstate(error)
+    return Reading(of_mysql(number), str(number), phase="connect" if number in _NEVER_SENT else None)
+
+
+def _read_mongo(error: BaseException) -> Reading:
+    number = _int(get(error, "code"))
+    has = get(error, "has_error_label")
+    retry = None
+    try:
+        if callable(has) and any(has(name) is True for name in ("RetryableWriteError", "RetryableError")):
+            retry = True
+    except Exception:
+        retry = None
+    return _NOTHING if number is None else Reading(of_mongo(number), str(number), retry=retry)
+
+
+def _read_smtp(error: BaseException) -> Reading:
+    number = _int(get(error, "smtp_code"))
+    if number is None:
+        number = _int(get(error, "code"))  # aiosmtplib
+    return _NOTHING if number is None else Reading(of_smtp(number), str(number))
+
+
+def _read_recipients(error: BaseException) -> Reading:
+    """The worst that a mail server said about one of the recipients."""
+    refused = get(error, "recipients")
+    try:
+        number = max(code for code, _ in refused.values() if isinstance(code, int))
+    except Exception:
+        return _NOTHING
+    return Reading(of_smtp(number), str(int(number)))
+
+
+def _read_amqp(error: BaseException) -> Reading:
+    number = _int(get(error, "reply_code"))
+    if number is None:
+        number = _int(get(error, "code"))
+    return _NOTHING if number is None else Reading(of_amqp(number), str(number) if number else None)
+
+
+def _read_curl(error: BaseException) -> Reading:
+    number = _int(get(error, "code"))
+    if number is None:
+        number = _int(next(iter(_args(error)), None))  # pycurl
+    if number is None:
+        return _NOTHING
+    return Reading(of_curl(number), phase="connect" if number in (5, 6, 7, 60) else None)
+
+
+def _read_close(error: BaseException) -> Reading:
+    """The code with which a WebSocket was closed; what the peer said tells more than what this side did."""
+    for frame in (get(error, "rcvd"), get(error, "sent")):
+        if (number := _int(get(frame, "code"))) is not None:
+            return Reading(of_close_code(number), str(number))
+    return _NOTHING
+
+
+def _read_neo4j(error: BaseException) -> Reading:
+    said = _called(error, "is_retryable")
+    return Reading(retry=said) if isinstance(said, bool) else _NOTHING
+
+
+_PHASES: Final[dict[str, Phase]] = {"pool": "pool", "connect": "connect", "write": "send", "read": "read"}
+
+
+def _read_pydantic_ai(error: BaseException) -> Reading:
+    phase = get(error, "phase")
+    return Reading(phase=_PHASES.get(phase)) if isinstance(phase, str) else _NOTHING
 
 
 def _called(error: BaseException, name: str) -> Any:
@@ -71,18 +189,13 @@ def _called(error: BaseException, name: str) -> Any:
         return None
 
 
-def grpc_pushback(error: BaseException) -> float | None:
-    """Seconds from `grpc-retry-pushback-ms`, negative where it forbids a retry, None without one."""
-    metadata = _called(error, "trailing_metadata")
-    try:
-        for key, value in metadata or ():
-            if key == "grpc-retry-pushback-ms":
-                text = value.decode("ascii") if isinstance(value, bytes) else str(value)
-                return int(text) / 1000.0 if text.isascii() and text.isdigit() and len(text) < 16 else -1.0
-    except Exception:
-        return None
-    return None
+def _args(error: BaseException) -> tuple[Any, ...]:
+    args = get(error, "args")
+    return args if isinstance(args, tuple) else ()
 
+
+MUTE: Final[frozenset[Reader]] = frozenset((_read_close,))
+"""Readers that say all there is: the rest of what these errors have warns when it is read, or means something else."""
 
 READERS: Final[dict[tuple[str, str], Reader]] = {
     ("grpc", "RpcError"): _read_grpc,
@@ -91,4 +204,36 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("aiohttp", "ClientResponseError"): _read_aiohttp,
     ("sqlite3", "OperationalError"): _read_sqlite,
     ("builtins", "OSError"): _read_errno,
+    ("pymysql", "MySQLError"): _read_mysql,
+    ("pymysql", "OperationalError"): _read_mysql,
+    ("MySQLdb", "MySQLError"): _read_mysql,
+    ("MySQLdb", "OperationalError"): _read_mysql,
+    ("mysql", "Error"): _read_mysql,
+    ("mysql", "OperationalError"): _read_mysql,
+    ("mariadb", "Error"): _read_mysql,
+    ("pymongo", "OperationFailure"): _read_mongo,
+    ("smtplib", "SMTPResponseException"): _read_smtp,
+    ("smtplib", "SMTPRecipientsRefused"): _read_recipients,
+    ("aiosmtplib", "SMTPResponseException"): _read_smtp,
+    ("amqp", "AMQPError"): _read_amqp,
+    ("pika", "ConnectionClosed"): _read_amqp,
+    ("pika", "ChannelClosed"): _read_amqp,
+    ("curl_cffi", "CurlError"): _read_curl,
+    ("pycurl", "error"): _read_curl,
+    ("websockets", "ConnectionClosed"): _read_close,
+    ("neo4j", "Neo4jError"): _read_neo4j,
+    ("neo4j", "DriverError"): _read_neo4j,
+    ("pydantic_ai", "ModelConnectionError"): _read_pydantic_ai,
+    **{
+        (package, name): partial(_read_message, package)
+        for package, names in {
+            "psycopg": "Error OperationalError InterfaceError",
+            "psycopg2": "Error OperationalError InterfaceError",
+            "asyncpg": "InterfaceError",
+            "redis": "ConnectionError",
+            "pymongo": "ServerSelectionTimeoutError AutoReconnect WaitQueueTimeoutError",
+            "kombu": "OperationalError",
+        }.items()
+        for name in names.split()
+    },
 }

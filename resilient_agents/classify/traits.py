@@ -12,24 +12,20 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.classify.classes import CLASSES
-from resilient_agents.classify.facts import mro_of, name_of, namespace_of, package_of
-from resilient_agents.classify.kinds import CANCELLED, KINDS, UNKNOWN, Failure, Kind, Rule, failure_of
+from resilient_agents.classify.facts import TELLING, mro_of, name_of, namespace_of, package_of
+from resilient_agents.classify.kinds import CANCELLED, KINDS, UNKNOWN, Failure, Kind, Phase, Rule, failure_of
+from resilient_agents.classify.phases import PHASES
 from resilient_agents.classify.readers import READERS, Reader
 
-__all__ = ["TELLING", "Traits", "learn", "means_control", "register", "traits_of"]
+__all__ = ["Traits", "learn", "means_control", "register", "traits_of"]
 
-# Attributes that can change the answer. An error without any is what its class is.
-TELLING: Final = frozenset(
-    (
-        *("transient", "status_code", "status", "code", "error_code", "type", "error"),
-        *("response", "headers", "litellm_response_headers", "retry_after", "body", "details"),
-        *("provider_error_code", "provider_error_type", "sqlstate", "pgcode", "sqlite_errorname"),
-    )
-)
 # A class that defines one of these has no plain answer: its instances must be asked.
-_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
+_OPAQUE: Final = TELLING | {"reason", "__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
 _STANDARD: Final = frozenset(
-    ("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3")
+    (
+        *("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3"),
+        *("smtplib", "ftplib", "imaplib", "poplib", "queue", "_queue", "bdb", "unittest"),
+    )
 )
 _OURS: Final = frozenset(("resilient_agents", "pybreaker"))
 
@@ -50,6 +46,8 @@ class Traits(NamedTuple):
     """Whether `plain` holds whatever the error's cause is."""
     group: bool
     """Whether it is what its leaves are."""
+    phase: Phase | None
+    """How far a request has come that ends with it."""
     control: bool
     """Whether it is how a framework steers, whatever the instance carries."""
 
@@ -111,6 +109,7 @@ def learn(cls: type) -> Traits:
     rule, source, reader = _rule_of(mro)
     error = any(c is Exception for c in mro)  # `in` would ask a metaclass
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
+    phase = _phase_of(mro)
     plain = None
     final = source in ("registered", "ours", "builtin")
     control = error and rule is not None and rule.kind == "control"
@@ -121,11 +120,12 @@ def learn(cls: type) -> Traits:
     elif group:
         final = False
     elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
-        plain = failure_of(rule or UNKNOWN, name)
+        plain = failure_of(rule or UNKNOWN, name, phase=phase)
         final = final or (rule is not None and rule.kind not in ("connection", "unknown"))
     key = id(cls)
     ref = weakref.ref(cls, _forget(memory, key))
-    traits = Traits(ref, name, rule, source, frozenset(map(package_of, mro)), reader, plain, final, group, control)
+    packages = frozenset(map(package_of, mro))
+    traits = Traits(ref, name, rule, source, packages, reader, plain, final, group, phase, control)
     memory[key] = traits
     return traits
 
@@ -138,11 +138,17 @@ def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
         if taught is not None and taught.cls() is cls:
             return taught.rule, "registered", reader
         package = package_of(cls)
-        rule = CLASSES.get((package, name_of(cls)))
+        known_as = package, name_of(cls)
+        reader = reader or READERS.get(known_as)
+        rule = CLASSES.get(known_as)
         if rule is not None:
             return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
-        reader = reader or READERS.get((package, name_of(cls)))
     return None, "", reader
+
+
+def _phase_of(mro: tuple[type, ...]) -> Phase | None:
+    """The phase of the most specific class that has one."""
+    return next((phase for cls in mro if (phase := PHASES.get((package_of(cls), name_of(cls))))), None)
 
 
 def _forget(table: dict[int, Any], key: int) -> Callable[[object], None]:

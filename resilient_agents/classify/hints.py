@@ -1,0 +1,259 @@
+"""What a server says about trying again: whether, and after how many seconds.
+
+Nothing here trusts what it reads; a wait that is not finite or below zero counts as absent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from resilient_agents.classify.facts import get, is_dict, is_list, path
+
+__all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of"]
+
+_NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
+_DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
+_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)
+_DURATION_UNITS: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+# One of the values that a proxy has joined: an HTTP date, whose own comma follows the weekday, or anything else.
+_ITEM: Final = re.compile(r"[A-Za-z]{3,9}, [^,]+|[^,]+")
+_MAX_NODES: Final = 64
+_MAX_HEADERS: Final = 256
+
+# Names and units of waits, the exact ones first.
+_ATTRIBUTES: Final = (
+    ("retry_after", 1.0),
+    ("retry_after_s", 1.0),
+    ("retry_after_seconds", 1.0),
+    ("retry_after_ms", 1000.0),
+)
+_HEADERS: Final = (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0), ("retry-after", 1.0))
+_SHOULD_RETRY: Final = ("x-should-retry", "stripe-should-retry")
+# An error's own word. Libraries that have it mean a bool.
+_OWN_WORD: Final = ("is_retryable", "retryable", "retriable", "should_retry")
+_RESET: Final = re.compile(r"(?:x-)?rate-?limit-reset(?:-after)?|x-rate-limit-reset|x-ratelimit-reset-[a-z-]+")
+_ANTHROPIC_RESET: Final = re.compile(r"anthropic-ratelimit-[a-z-]+-reset")
+_EPOCH: Final = 1e9  # a larger number of seconds is a moment, not a wait
+
+_Headers = Mapping[str, list[Any]]  # lower-case names, all values of each
+
+
+class Hints(NamedTuple):
+    """`wait` in seconds, or None; `retry` True or False where the server, or else the error, decides."""
+
+    wait: float | None = None
+    retry: bool | None = None
+
+
+def hints_of(thing: object, status: int | None = None) -> Hints:
+    """The hints of an error or a response: its own, those of its headers, those in its details.
+
+    Headers that say when a limit is full again count only beside a `status` that says that it is spent.
+    """
+    waits = (_scaled(get(thing, name), unit) for name, unit in _ATTRIBUTES)
+    wait = next((seconds for seconds in waits if seconds is not None), None)
+    retry = None
+    reset = None
+    for found in _all_headers(thing):
+        headers = _listed(found)
+        if wait is None:
+            wait = _wait(headers)
+        if retry is None:
+            retry = _should_retry(headers)
+        if reset is None:
+            reset = _reset(headers, status)
+    if wait is None:
+        wait = next(_retry_delays(thing), None)
+    if retry is None:
+        said = (get(thing, name) for name in _OWN_WORD)
+        retry = next((word for word in said if isinstance(word, bool)), None)
+        if retry is None and get(thing, "non_retryable") is True:
+            retry = False
+    return Hints(reset if wait is None else wait, retry)
+
+
+def _all_headers(thing: object) -> Iterator[object]:
+    """The headers of an error, wherever clients keep them."""
+    for name in ("response", "resp", "raw_response", "http_response"):
+        response = get(thing, name)
+        yield path(response, "ResponseMetadata", "HTTPHeaders") if is_dict(response) else get(response, "headers")
+    yield get(get(thing, "meta"), "headers")
+    yield get(thing, "headers")
+    yield get(thing, "litellm_response_headers")
+
+
+def _listed(headers: Any) -> _Headers:
+    """All values of each header: mappings of clients ignore case and may hold a name twice, a plain dict may hold a
+    list."""
+    found: dict[str, list[Any]] = {}
+    if headers is None:
+        return found
+    try:
+        pairs: Iterable[Any] = headers.items() if is_dict(headers) else _pairs(headers)
+        for _, (name, value) in zip(range(_MAX_HEADERS), pairs, strict=False):
+            text = name.decode("latin-1") if isinstance(name, bytes) else name
+            if isinstance(text, str):
+                found.setdefault(text.lower(), []).extend(value if isinstance(value, list | tuple) else [value])
+    except Exception:  # what is no mapping of headers; what was read before it broke is as good as any
+        pass
+    return found
+
+
+def _pairs(headers: Any) -> Any:
+    every = get(headers, "multi_items")  # httpx, whose `items` joins the values
+    return every() if callable(every) else headers.items()
+
+
+def _wait(headers: _Headers) -> float | None:
+    for name, unit in _HEADERS:
+        values = [seconds for value in headers.get(name, ()) if (seconds := _longest(value)) is not None]
+        if values:
+            return max(values) / unit
+    return None
+
+
+def _should_retry(headers: _Headers) -> bool | None:
+    for name in _SHOULD_RETRY:
+        for value in headers.get(name, ()):
+            if isinstance(value, str) and (said := value.strip().lower()) in ("true", "false"):
+                return said == "true"
+    return None
+
+
+def _longest(value: object) -> float | None:
+    """The longest wait in one header, whose values a proxy may have joined."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str) or "," not in value:
+        return seconds_of(value)
+    waits = [seconds for item in _ITEM.findall(value[:512]) if (seconds := seconds_of(item.strip())) is not None]
+    return max(waits, default=None)
+
+
+def _reset(headers: _Headers, status: int | None) -> float | None:
+    """When the limit that was hit is full again: the longest wait of those with nothing left, else of all."""
+    if status not in (403, 429, 503):
+        return None
+    spent: list[float] = []
+    others: list[float] = []
+    for name, values in headers.items():
+        if not (_RESET.fullmatch(name) or _ANTHROPIC_RESET.fullmatch(name)):
+            continue
+        remaining = headers.get(name.replace("reset-after", "reset").replace("reset", "remaining"), ())
+        some = spent if any(seconds_of(left) == 0.0 for left in remaining) else others
+        some += [seconds for value in values if (seconds := _until_reset(value)) is not None]
+    if status == 403:  # GitHub sends the reset with every refusal
+        others = []
+    return max(spent or others, default=None)
+
+
+def _until_reset(value: object) -> float | None:
+    """Seconds until a reset: a duration such as `6m0s`, a number of seconds, a Unix time, or a date of either kind."""
+    if not isinstance(value, str) or len(value) > 64:
+        return seconds_of(value)
+    text = value.strip()
+    number = _NUMBER.fullmatch(text)
+    if number is not None:
+        seconds = float(number[1])
+        if seconds >= _EPOCH * 1000.0:
+            seconds /= 1000.0
+        return max(0.0, seconds - time.time()) if seconds >= _EPOCH else _finite(seconds)
+    parts = _DURATION.fullmatch(text)
+    if parts is not None and text:
+        values = zip(parts.groups(), _DURATION_UNITS, strict=True)
+        return _finite(sum(float(value) * unit for value, unit in values if value))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return _until(text)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _scaled(value: object, unit: float) -> float | None:
+    seconds = seconds_of(value)
+    return None if seconds is None else seconds / unit
+
+
+def seconds_of(value: object) -> float | None:
+    """Seconds from a number, a timedelta, a numeric string or an HTTP date; None for all else."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        number = _NUMBER.fullmatch(value)
+        if number is None:
+            return _until(value)
+        value = float(number[1])
+    elif isinstance(value, timedelta):
+        value = value.total_seconds()
+    return _finite(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _finite(value: float) -> float | None:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0.0 else None
+
+
+def _until(date: str) -> float | None:
+    """Seconds until an HTTP date, 0 if it has passed. The wall clock is read because the server names one."""
+    from email.utils import parsedate_to_datetime  # costs milliseconds to import and is needed rarely
+
+    if len(date) > 64:
+        return None
+    try:
+        moment = parsedate_to_datetime(date)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return max(0.0, moment.timestamp() - time.time())
+    except Exception:
+        return None
+
+
+def _nodes(thing: object) -> Iterator[object]:
+    """What is in `.details` and `.body`, at most a few dozen parts: an answer may be of any size."""
+    queue: list[object] = [get(thing, "details"), get(thing, "body")]
+    for position in range(_MAX_NODES):
+        if position >= len(queue):
+            return
+        node = queue[position]
+        yield node
+        if is_dict(node):
+            queue.extend(list(node.values())[:_MAX_NODES])
+        elif is_list(node):
+            queue.extend(node[:_MAX_NODES])
+
+
+def _retry_delays(thing: object) -> Iterator[float]:
+    """google.rpc's RetryInfo, as JSON has it or as the message itself."""
+    for node in _nodes(thing):
+        delay = node.get("retryDelay", node.get("retry_delay")) if is_dict(node) else get(node, "retry_delay")
+        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+            seconds = _finite(float(match[1]))
+        else:
+            seconds = rpc_delay(delay)
+        if seconds is not None:
+            yield seconds
+
+
+def rpc_delay(delay: object) -> float | None:
+    """Seconds from a google.protobuf.Duration, as a message or as a dict."""
+    read = delay.get if is_dict(delay) else lambda name: get(delay, name)
+    parts = [part for part in (read("seconds"), read("nanos")) if part is not None]
+    if not parts or not all(type(part) is int for part in parts):
+        return None
+    seconds, nanos = (read("seconds") or 0), (read("nanos") or 0)
+    return _finite(seconds) if not nanos else _finite(seconds + nanos / 1e9)
+
+
+def is_daily_quota(thing: object) -> bool:
+    """Whether Google's details name a quota per day, which no wait of ours outlives."""
+    return any(
+        isinstance(quota := node.get("quotaId"), str) and "PerDay" in quota for node in _nodes(thing) if is_dict(node)
+    )
