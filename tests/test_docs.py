@@ -16,6 +16,7 @@ import inspect
 import logging
 import re
 import selectors
+import sys
 import textwrap
 import threading
 from collections.abc import Callable, Generator
@@ -384,22 +385,7 @@ def test_kinds() -> None:
 def test_libraries() -> None:
     """The table of libraries names every package that the classifier knows classes of, the standard library's aside."""
     documented = " ".join(row[0] for row in rows(section("classification.md", "libraries")))
-    standard = {
-        "resilient_agents",
-        "builtins",
-        "socket",
-        "ssl",
-        "asyncio",
-        "concurrent",
-        "multiprocessing",
-        "subprocess",
-        "http",
-        "queue",
-        "_queue",
-        "bdb",
-        "unittest",
-    }
-    known = {package for package, _ in CLASSES} - standard - {"urllib", "sqlite3"}
+    known = {package for package, _ in CLASSES} - sys.stdlib_module_names - {"resilient_agents"}
     assert known <= set(re.findall(r"`(\w+)`", documented))
 
 

@@ -43,7 +43,7 @@ TELLING: Final = frozenset(
     (
         *_STATUS_NAMES,
         *_RESPONSE_NAMES,
-        *(name for name in _CARRIED_NAMES if name != "reason"),  # which Python's own TLS errors have as text
+        *_CARRIED_NAMES,
         *("transient", "code", "error_code", "type", "error", "headers", "litellm_response_headers", "body", "details"),
         *("retry_after", "retry_after_s", "retry_after_seconds", "retry_after_ms"),
         *("is_retryable", "retryable", "retriable", "should_retry", "non_retryable"),

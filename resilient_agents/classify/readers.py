@@ -51,8 +51,12 @@ def _read_message(package: str, error: BaseException) -> Reading:
     if found.rule is not None:
         return found
     message = message_of(error)
+    says = of_phrase(package, message)
     connecting = package.startswith("psycopg") and message.startswith(("connection failed", "connection to server"))
-    return Reading(of_phrase(package, message), found.code, phase="connect" if connecting else None)
+    phase: Phase | None = "connect" if connecting else None
+    if says is None:
+        return Reading(None, found.code, phase=phase)
+    return Reading(says.rule, found.code, phase=says.phase or phase)
 
 
 def _read_errno(error: BaseException) -> Reading:
@@ -85,10 +89,9 @@ def _read_grpc(error: BaseException) -> Reading:
     rule = Rule(kind, answered=True) if kind else None
     phase: Phase | None = None
     if name == "UNAVAILABLE" and isinstance(details := _called(error, "details"), str):
-        said = details[:1024].lower()
-        rule = of_phrase("grpc", said) or rule
-        if said.startswith("failed to connect") or "name resolution" in said or "dns resolution" in said:
-            phase = "connect"
+        says = of_phrase("grpc", details[:1024].lower())
+        if says is not None:
+            rule, phase = says.rule or rule, says.phase
     return Reading(rule, name, wait, retry, phase)
 
 
@@ -213,12 +216,16 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("mariadb", "Error"): _read_mysql,
     ("pymongo", "OperationFailure"): _read_mongo,
     ("smtplib", "SMTPResponseException"): _read_smtp,
+    ("smtplib", "SMTPConnectError"): _read_smtp,
+    ("smtplib", "SMTPAuthenticationError"): _read_smtp,
+    ("aiosmtplib", "SMTPConnectResponseError"): _read_smtp,
     ("smtplib", "SMTPRecipientsRefused"): _read_recipients,
     ("aiosmtplib", "SMTPResponseException"): _read_smtp,
     ("amqp", "AMQPError"): _read_amqp,
     ("pika", "ConnectionClosed"): _read_amqp,
     ("pika", "ChannelClosed"): _read_amqp,
     ("curl_cffi", "CurlError"): _read_curl,
+    ("curl_cffi", "ConnectionError"): _read_curl,
     ("pycurl", "error"): _read_curl,
     ("websockets", "ConnectionClosed"): _read_close,
     ("neo4j", "Neo4jError"): _read_neo4j,
@@ -230,7 +237,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
             "psycopg": "Error OperationalError InterfaceError",
             "psycopg2": "Error OperationalError InterfaceError",
             "asyncpg": "InterfaceError",
-            "redis": "ConnectionError",
+            "redis": "ConnectionError TimeoutError",
             "pymongo": "ServerSelectionTimeoutError AutoReconnect WaitQueueTimeoutError",
             "kombu": "OperationalError",
         }.items()

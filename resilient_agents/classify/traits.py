@@ -20,7 +20,7 @@ from resilient_agents.classify.readers import READERS, Reader
 __all__ = ["Traits", "learn", "means_control", "register", "traits_of"]
 
 # A class that defines one of these has no plain answer: its instances must be asked.
-_OPAQUE: Final = TELLING | {"reason", "__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
+_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
 _STANDARD: Final = frozenset(
     (
         *("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3"),
@@ -121,7 +121,7 @@ def learn(cls: type) -> Traits:
         final = False
     elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
         plain = failure_of(rule or UNKNOWN, name, phase=phase)
-        final = final or (rule is not None and rule.kind not in ("connection", "unknown"))
+        final = final or (rule is not None and rule.kind not in ("connection", "timeout", "overload", "unknown"))
     key = id(cls)
     ref = weakref.ref(cls, _forget(memory, key))
     packages = frozenset(map(package_of, mro))

@@ -7,39 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
-from resilient_agents.classify.kinds import Kind, Rule
+from resilient_agents.classify.kinds import Kind, Phase, Rule
 
-__all__ = ["PHRASES", "REFUSALS", "UNTRUSTED", "found_in", "of_phrase"]
+__all__ = ["PHRASES", "REFUSALS", "Says", "found_in", "of_phrase"]
 
 _AUTH: Final = Rule("auth", answered=True)
 _OVERLOAD: Final = Rule("overload")
 _CONNECTION: Final = Rule("connection")
 _LOCAL: Final = Rule("validation")
-UNTRUSTED: Final = Rule("connection", transient=False)
-"""A certificate that does not verify will not verify a second later; the dependency cannot be used, so it counts."""
+# A certificate that does not verify will not verify a second later; the dependency cannot be used, so it counts.
+_UNTRUSTED: Final = Rule("connection", transient=False)
 
-_Phrases = tuple[tuple[str, Rule], ...]
+
+class Says(NamedTuple):
+    """What a phrase in the message of a library means."""
+
+    phrase: str
+    rule: Rule | None
+    phase: Phase | None = None
+
+
+_Phrases = tuple[Says, ...]
 
 # libpq has no SQLSTATE while it connects, but hands on what the server said: "FATAL:  ...".
 _LIBPQ: Final[_Phrases] = (
-    ("authentication failed", _AUTH),
-    ("no password supplied", _AUTH),
-    ("no pg_hba.conf entry", _AUTH),
-    ("pg_hba.conf rejects", _AUTH),
-    ('role "…does not exist', _AUTH),
-    ("not permitted to log in", _AUTH),
-    ("permission denied for database", _AUTH),
-    ('database "…does not exist', Rule("not_found", answered=True)),
-    ("too many connections", _OVERLOAD),
-    ("too many clients", _OVERLOAD),
-    ("remaining connection slots are reserved", _OVERLOAD),
-    ("certificate verify failed", UNTRUSTED),
-    ("does not match host name", UNTRUSTED),
-    ("timeout expired", Rule("timeout")),
-    ("connection already closed", _CONNECTION),
-    ("connection is closed", _CONNECTION),
+    Says("authentication failed", _AUTH),
+    Says("no password supplied", _AUTH),
+    Says("no pg_hba.conf entry", _AUTH),
+    Says("pg_hba.conf rejects", _AUTH),
+    Says('role "…does not exist', _AUTH),
+    Says("not permitted to log in", _AUTH),
+    Says("permission denied for database", _AUTH),
+    Says('database "…does not exist', Rule("not_found", answered=True)),
+    Says("too many connections", _OVERLOAD),
+    Says("too many clients", _OVERLOAD),
+    Says("remaining connection slots are reserved", _OVERLOAD),
+    Says("certificate verify failed", _UNTRUSTED),
+    Says("does not match host name", _UNTRUSTED),
+    Says("timeout expired", Rule("timeout")),
+    Says("connection already closed", _CONNECTION),
+    Says("connection is closed", _CONNECTION),
 )
 
 PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
@@ -47,25 +56,32 @@ PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
         "psycopg": _LIBPQ,
         "psycopg2": _LIBPQ,
         "asyncpg": (
-            ("connection is closed", _CONNECTION),
-            ("connection was closed", _CONNECTION),
-            ("connection has been closed", _CONNECTION),
-            ("connection is lost", _CONNECTION),
-            ("connection has been released", _LOCAL),
+            Says("connection is closed", _CONNECTION),
+            Says("connection was closed", _CONNECTION),
+            Says("connection has been closed", _CONNECTION),
+            Says("connection is lost", _CONNECTION),
+            Says("connection has been released", _LOCAL),
         ),
         "redis": (
-            ("max number of clients", _OVERLOAD),
-            ("too many connections", _OVERLOAD),
-            ("no connection available", _OVERLOAD),
-            ("certificate verify failed", UNTRUSTED),
+            Says("max number of clients", _OVERLOAD),
+            Says("too many connections", _OVERLOAD, "pool"),
+            Says("no connection available", _OVERLOAD, "pool"),
+            Says("timeout connecting to server", Rule("timeout"), "connect"),
+            Says("certificate verify failed", _UNTRUSTED),
         ),
         "pymongo": (
-            ("certificate verify failed", UNTRUSTED),
-            ("certificate_verify_failed", UNTRUSTED),
-            ("timed out while checking out a connection", _OVERLOAD),
+            Says("certificate verify failed", _UNTRUSTED),
+            Says("certificate_verify_failed", _UNTRUSTED),
+            Says("timed out while checking out a connection", _OVERLOAD, "pool"),
         ),
-        "grpc": (("certificate_verify_failed", UNTRUSTED), ("certificate verify failed", UNTRUSTED)),
-        "kombu": (("access_refused", _AUTH),),
+        "grpc": (
+            Says("certificate_verify_failed", _UNTRUSTED, "connect"),
+            Says("certificate verify failed", _UNTRUSTED, "connect"),
+            Says("failed to connect", None, "connect"),
+            Says("name resolution", None, "connect"),
+            Says("dns resolution", None, "connect"),
+        ),
+        "kombu": (Says("access_refused", _AUTH),),
     }
 )
 
@@ -86,6 +102,6 @@ def found_in(message: str, phrase: str) -> bool:
     return all(part in message for part in phrase.split("…"))
 
 
-def of_phrase(package: str, message: str) -> Rule | None:
-    """The rule for what a library says in a message in lower case, None for what says nothing."""
-    return next((rule for phrase, rule in PHRASES.get(package, ()) if found_in(message, phrase)), None)
+def of_phrase(package: str, message: str) -> Says | None:
+    """What a library says in a message in lower case, None for what says nothing."""
+    return next((says for says in PHRASES.get(package, ()) if found_in(message, says.phrase)), None)
