@@ -6,11 +6,12 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resilient_agents.simulate import Result
+    from resilient_agents.simulate import Result, Scenario
 
 __all__ = ["add_to"]
 
@@ -20,7 +21,8 @@ OK, FOUND, WRONG, INTERRUPTED = 0, 1, 2, 130
 def add_to(commands: Any) -> None:
     """Make `simulate` one of these commands, which are what `ArgumentParser.add_subparsers` gives.
 
-    Exit status: 0 done; 1 the configuration or scenario is not valid; 2 wrong use; 130 interrupted.
+    Exit status: 0 done; 1 the configuration or scenario is not valid, or no choice reaches the goal; 2 wrong use; 130
+    interrupted.
     """
     command: argparse.ArgumentParser = commands.add_parser("simulate", help="what a policy does in a modelled outage")
     command.description = (
@@ -45,6 +47,22 @@ def add_to(commands: Any) -> None:
     command.add_argument("--seed", metavar="TEXT", help="names the random streams (default: the scenario's)")
     command.add_argument("--json", action="store_true", help="everything as JSON, the course over time included")
     command.add_argument("--plot", metavar="FILE", type=Path, help="draw an .svg or .png, too (extra: simulate)")
+    command.add_argument(
+        "--tune",
+        action="append",
+        default=[],
+        type=_parsed("parse_range"),
+        metavar="OPTION=FROM..TO",
+        help="try values of an option and print what nothing beats: retry.attempts=1..6 (may be repeated)",
+    )
+    command.add_argument("--points", type=int, default=64, metavar="N", help="choices that --tune tries (default 64)")
+    command.add_argument(
+        "--goal",
+        type=_parsed("parse_goals"),
+        default=[],
+        metavar="GOALS",
+        help='what --tune should reach: "success>=0.99, load<=1.3"; also p99',
+    )
     command.set_defaults(run=_simulate)
 
 
@@ -53,6 +71,20 @@ def _change(text: str) -> tuple[str, str]:
     if not found or not option or not value:
         raise argparse.ArgumentTypeError(f"must be OPTION=VALUE, such as retry.attempts=5, got {text}")
     return option, value
+
+
+def _parsed(parser: str) -> Callable[[str], Any]:
+    """A reader of a value, which is imported when there is one."""
+
+    def parse(text: str) -> Any:
+        from resilient_agents.simulate import tune
+
+        try:
+            return getattr(tune, parser)(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -67,6 +99,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     results: dict[str, Result] = {}
     try:
         scenario = read(find(arguments.scenario))
+        if arguments.tune:
+            return _tune(arguments, scenario)
         changes = dict(arguments.set)
         makers = {arguments.policy: named(*_split(arguments.policy), changes=changes)}
         makers |= {policy: named(*_split(policy)) for policy in arguments.compare}
@@ -89,6 +123,28 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if interrupted:
         print("resilient-agents: interrupted; this is what happened until then", file=sys.stderr)
     return INTERRUPTED if interrupted else OK
+
+
+def _tune(arguments: argparse.Namespace, scenario: Scenario) -> int:
+    from resilient_agents.simulate.report import seconds_of, share
+    from resilient_agents.simulate.tune import front, tune
+
+    trials = tune(_split(arguments.policy), scenario, arguments.tune, points=arguments.points, seed=arguments.seed)
+    best = front(trials)
+    reached = [trial for trial in best if all(goal.met(trial) for goal in arguments.goal)]
+    print(f"{len(trials)} choices, {len(best)} that no other one beats" + _reached(arguments.goal, len(reached)))
+    print(f"{'success':>10}  {'p99':>8}  {'load':>5}")
+    again = f"resilient-agents simulate {arguments.policy} --scenario {arguments.scenario}"
+    again += f" --seed {arguments.seed}" if arguments.seed else ""
+    for trial in best:
+        mark = "*" if arguments.goal and trial in reached else " "
+        changes = " ".join(f"--set {option}={value}" for option, value in trial.changes.items())
+        print(f"{mark}{share(trial.success):>9}  {seconds_of(trial.p99):>8}  {trial.load:5.2f}  {again} {changes}")
+    return OK if reached or not arguments.goal else FOUND
+
+
+def _reached(goals: list[Any], count: int) -> str:
+    return f"; {count} of them reach the goal (*)" if goals else ""
 
 
 def _split(policy: str) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from resilient_agents.simulate.result import Result, Series
 from resilient_agents.trace.terminal import Glyphs, Line, Role, clock, seconds
 
-__all__ = ["course", "table"]
+__all__ = ["course", "seconds_of", "share", "table"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS = ".:-=+*%#"
@@ -18,18 +18,18 @@ def table(results: Mapping[str, Result]) -> list[str]:
     """One column a result: the figures that decide."""
     rows: list[tuple[str, list[str]]] = [
         ("calls", [f"{result.calls:,}" for result in results.values()]),
-        ("success", [_share(result.success_rate) for result in results.values()]),
-        ("refused by the policy", [_share(_of(result.refused, result.calls)) for result in results.values()]),
-        ("p50", [_seconds(result.p50) for result in results.values()]),
-        ("p95", [_seconds(result.p95) for result in results.values()]),
-        ("p99", [_seconds(result.p99) for result in results.values()]),
+        ("success", [share(result.success_rate) for result in results.values()]),
+        ("refused by the policy", [share(_of(result.refused, result.calls)) for result in results.values()]),
+        ("p50", [seconds_of(result.p50) for result in results.values()]),
+        ("p95", [seconds_of(result.p95) for result in results.values()]),
+        ("p99", [seconds_of(result.p99) for result in results.values()]),
         ("requests per call", [f"{result.attempts:.2f}" for result in results.values()]),
         ("wasted services", [f"{result.wasted:,}" for result in results.values()]),
         ("circuit opened after", [_moment(result.opened_after) for result in results.values()]),
         ("recovered after", [_moment(result.recovered_after) for result in results.values()]),
     ]
     if any(result.fallbacks for result in results.values()):
-        rows.insert(2, ("fallbacks", [_share(_of(result.fallbacks, result.calls)) for result in results.values()]))
+        rows.insert(2, ("fallbacks", [share(_of(result.fallbacks, result.calls)) for result in results.values()]))
     if any(result.unfinished for result in results.values()):
         rows.append(("unfinished calls", [f"{result.unfinished:,}" for result in results.values()]))
     if any(result.cost for result in results.values()):
@@ -106,11 +106,11 @@ def _of(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
     return "-" if math.isnan(value) else f"{value * 100:.2f} %"
 
 
-def _seconds(value: float) -> str:
+def seconds_of(value: float) -> str:
     return "-" if math.isnan(value) else seconds(round(value * 1e9))
 
 

@@ -1,0 +1,175 @@
+"""Which options would do best? Tries a grid of them on all cores and keeps what nothing else beats."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from resilient_agents.config.values import parse_duration
+from resilient_agents.simulate.policies import named
+from resilient_agents.simulate.result import Result
+from resilient_agents.simulate.run import simulate
+from resilient_agents.simulate.scenario import Scenario
+
+__all__ = ["GOALS", "Goal", "Range", "Trial", "front", "parse_goals", "parse_range", "tune"]
+
+GOALS: Mapping[str, Callable[[Trial], float]] = {
+    "success": lambda trial: trial.success,
+    "p99": lambda trial: trial.p99,
+    "load": lambda trial: trial.load,
+}
+"""What a goal may be about: the share of calls that succeed, seconds, and requests per call."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """An option and the values that are tried. `unit`: "s" for durations, "" for numbers."""
+
+    option: str
+    low: float
+    high: float
+    whole: bool
+    unit: str
+
+    def values(self, count: int) -> list[str]:
+        """At most `count` of them, both ends included, as a file would spell them. Durations and numbers with a
+        fraction are spaced by a factor, because it is their order of size that matters."""
+        if self.whole:
+            steps = min(count, int(self.high - self.low) + 1)
+            found = [round(value) for value in _spaced(self.low, self.high, steps)]
+            return [str(value) for value in dict.fromkeys(found)]
+        if self.low == 0:
+            return [f"{value:.3g}{self.unit}" for value in _spaced(0, self.high, count)]
+        logs = _spaced(math.log(self.low), math.log(self.high), count)
+        return [f"{math.exp(value):.3g}{self.unit}" for value in logs]
+
+
+def _spaced(low: float, high: float, count: int) -> list[float]:
+    if count == 1 or low == high:
+        return [low]
+    return [low + (high - low) * number / (count - 1) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a trial is to reach: `success>=0.99`."""
+
+    name: str
+    least: bool
+    bound: float
+
+    def met(self, trial: Trial) -> bool:
+        value = GOALS[self.name](trial)
+        return value >= self.bound if self.least else value <= self.bound
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The options that were tried, and what came out."""
+
+    changes: Mapping[str, str]
+    success: float
+    p99: float
+    load: float
+
+    def beats(self, other: Trial) -> bool:
+        """At least as good in everything, and better in something."""
+        mine, theirs = (-self.success, self.p99, self.load), (-other.success, other.p99, other.load)
+        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+
+
+def parse_range(text: str) -> Range:
+    """`retry.attempts=1..6` or `circuit_breaker.reset_timeout=1s..60s`. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([\w.]+)=(.+?)\.\.(.+)", text)
+    if found is None:
+        raise ValueError(f"must be OPTION=FROM..TO, such as retry.attempts=1..6, got {text}")
+    option, low, high = found.groups()
+    durations = [parse_duration(end) for end in (low, high)]
+    if None not in durations:
+        ends, whole, unit = [float(value or 0) for value in durations], False, "s"
+    else:
+        try:
+            ends = [float(low), float(high)]
+        except ValueError:
+            raise ValueError(f"the ends must be two numbers or two durations, got {low} and {high}") from None
+        whole, unit = all(re.fullmatch(r"\d+", end) is not None for end in (low, high)), ""
+    if not 0 <= ends[0] <= ends[1] < math.inf:
+        raise ValueError(f"must go from a number of at least 0 to one that is not smaller, got {low}..{high}")
+    return Range(option, ends[0], ends[1], whole, unit)
+
+
+def parse_goals(text: str) -> list[Goal]:
+    """`success>=0.99, load<=1.3`. Raises ValueError for anything else."""
+    goals: list[Goal] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*(\S+?)\s*", part)
+        bound = None if found is None else _bound(found[3])
+        if found is None or found[1] not in GOALS or bound is None:
+            raise ValueError(f"must be {', '.join(GOALS)} with >= or <= and a number, got {part.strip()!r}")
+        goals.append(Goal(found[1], found[2] == ">=", bound))
+    return goals
+
+
+def _bound(text: str) -> float | None:
+    seconds = parse_duration(text)
+    if seconds is not None:
+        return seconds
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def tune(
+    policy: tuple[str, str | None],
+    scenario: Scenario,
+    ranges: Sequence[Range],
+    *,
+    points: int = 64,
+    seed: str | None = None,
+    workers: int | None = None,
+) -> list[Trial]:
+    """Simulate a grid of about `points` choices of options, in processes of their own (default: one for each core).
+
+    All choices see the same named random streams. Raises ConfigError for an option or a value that the policy does
+    not take.
+    """
+    choices = list(_grid(ranges, points))
+    named(*policy, changes=choices[0])  # a wrong option is found here and not in a worker
+    workers = min(workers or os.cpu_count() or 1, len(choices))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(_try, policy, scenario, choice, seed) for choice in choices]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _grid(ranges: Sequence[Range], points: int) -> Iterator[dict[str, str]]:
+    """The same number of values of each option; what an option with few values leaves over goes to the others."""
+    values: dict[str, list[str]] = {}
+    left = points
+    by_size = sorted(ranges, key=lambda each: len(each.values(points)))
+    for number, each in enumerate(by_size):
+        values[each.option] = each.values(max(2, int(left ** (1 / (len(by_size) - number)) + 1e-9)))
+        left //= len(values[each.option])
+    for combination in itertools.product(*(values[each.option] for each in ranges)):
+        yield {each.option: value for each, value in zip(ranges, combination, strict=True)}
+
+
+def _try(policy: tuple[str, str | None], scenario: Scenario, changes: Mapping[str, str], seed: str | None) -> Trial:
+    result: Result = simulate(named(*policy, changes=changes), scenario, seed=seed)
+    return Trial(changes, result.success_rate, result.p99, result.attempts)
+
+
+def front(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that no other one beats in success, p99 and load (the Pareto front), most successful first."""
+    best = [trial for trial in trials if not any(other.beats(trial) for other in trials)]
+    return sorted(best, key=lambda trial: (-trial.success, trial.p99, trial.load))

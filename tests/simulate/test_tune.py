@@ -1,0 +1,88 @@
+"""`--tune`: which options would do best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resilient_agents.cli import main
+from resilient_agents.config import ConfigError
+from resilient_agents.simulate.read import read
+from resilient_agents.simulate.tune import Goal, Range, Trial, front, parse_goals, parse_range, tune
+
+SCENARIO = read({"duration": 10, "load": {"rate": 10}, "dependency": {"error": {"rate": 0.3, "kind": "overload"}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "values"),
+    [
+        ("retry.attempts=1..6", 10, ["1", "2", "3", "4", "5", "6"]),
+        ("retry.attempts=1..9", 3, ["1", "5", "9"]),
+        ("timeout=1s..100s", 3, ["1s", "10s", "100s"]),
+        ("timeout=100ms..1m", 2, ["0.1s", "60s"]),
+        ("retry.budget.ratio=0..0.5", 3, ["0", "0.25", "0.5"]),
+        ("circuit_breaker.failure_rate=0.25..1.0", 3, ["0.25", "0.5", "1"]),
+    ],
+)
+def test_values_are_spaced_as_their_kind_wants(text: str, count: int, values: list[str]) -> None:
+    """Whole numbers evenly, durations and fractions by a factor, both ends included."""
+    assert parse_range(text).values(count) == values
+
+
+@pytest.mark.parametrize(
+    "text", ["retry", "retry=1", "retry=1...6", "retry=a..b", "retry=3..1", "timeout=1s..2", "x=-1..2"]
+)
+def test_a_range_is_an_option_and_two_ends(text: str) -> None:
+    """Anything else is told what is right."""
+    with pytest.raises(ValueError, match="must"):
+        parse_range(text)
+
+
+def test_goals_are_bounds() -> None:
+    """Of success, p99 and load; durations may have units."""
+    goals = parse_goals("success>=0.99, load<=1.3,p99<=200ms")
+    assert goals == [Goal("success", True, 0.99), Goal("load", False, 1.3), Goal("p99", False, 0.2)]
+    trial = Trial({}, success=0.995, p99=0.3, load=1.3)
+    assert [goal.met(trial) for goal in goals] == [True, True, False]
+
+
+@pytest.mark.parametrize("text", ["", "success", "success=1", "speed>=1", "p99<=soon"])
+def test_other_goals_are_refused(text: str) -> None:
+    """With what is allowed."""
+    with pytest.raises(ValueError, match="must be success, p99, load with >= or <= and a number"):
+        parse_goals(text)
+
+
+def test_the_front_is_what_no_other_trial_beats() -> None:
+    """Better in one thing is worth being worse in another."""
+    good, cheap, bad = Trial({}, 0.99, 1.0, 2.0), Trial({}, 0.9, 1.0, 1.0), Trial({}, 0.9, 1.0, 1.5)
+    assert front([bad, cheap, good]) == [good, cheap]
+
+
+def test_more_attempts_succeed_more_often_and_cost_more() -> None:
+    """The trials come in the order of the grid, one for each choice."""
+    ranges = [Range("retry.attempts", 1, 4, True, "")]
+    trials = tune(("tool", None), SCENARIO, ranges, points=4, seed="tune")
+    assert [trial.changes["retry.attempts"] for trial in trials] == ["1", "2", "3", "4"]
+    assert trials[0].success < 0.8 < 0.95 < trials[-1].success
+    assert trials[0].load == 1 < trials[-1].load
+
+
+def test_a_wrong_option_is_found_before_anything_runs() -> None:
+    """As a problem of the configuration."""
+    with pytest.raises(ConfigError, match="did you mean 'attempts'"):
+        tune(("tool", None), SCENARIO, [parse_range("retry.attemps=1..2")])
+
+
+def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says by its status whether the goal can be reached."""
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text('duration = "10s"\n[load]\nrate = 5\n[dependency]\nservice = "20ms"\n')
+    arguments = ["simulate", "tool", "--scenario", str(scenario), "--tune", "timeout=10ms..10s", "--points", "2"]
+    assert main([*arguments, "--goal", "success>=0.9"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of them reach the goal" in out
+    assert "*100.00 %" in out.replace(" ", "", 1).replace("*  ", "*") or "* 100.00 %" in out
+    assert f"simulate tool --scenario {scenario} --set timeout=10s" in out
+    assert main([*arguments, "--goal", "p99<=1ms,success>=0.9"]) == 1
