@@ -11,7 +11,7 @@ from resilient_agents.config import ConfigError
 from resilient_agents.simulate.read import read
 from resilient_agents.simulate.tune import Goal, Range, Trial, front, parse_goals, parse_range, tune
 
-SCENARIO = read({"duration": 10, "load": {"rate": 10}, "dependency": {"error": {"rate": 0.3, "kind": "overload"}}})
+SCENARIO = read({"duration": 10, "load": {"rate": 10}, "dependency": {"error": {"rate": 0.3, "kind": "rate_limit"}}})
 
 
 @pytest.mark.parametrize(
