@@ -21,12 +21,12 @@ import anyio
 import pytest
 
 from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.gcra import Gcra
 from resilient_agents.adapters.rate_limit import RateLimit
-from resilient_agents.adapters.schedule import Schedule
 from resilient_agents.errors import BulkheadFullError
 from resilient_agents.policy import Policy
 from tests.conftest import swapped_clock
-from tests.test_schedule import worst_excess
+from tests.test_gcra import worst_excess
 
 PATIENCE = 30.0
 
@@ -307,20 +307,20 @@ class Starts:
             now: float = here.now
             return now
 
-        class Noting(Schedule):
-            """Whoever starts moves `spent`, and nothing else does."""
+        class Noting(Gcra):
+            """Whoever starts sets `level`, and nothing else does."""
 
             @property
-            def spent(self) -> float:
-                return self.at
+            def level(self) -> float:
+                return self.noted_level
 
-            @spent.setter
-            def spent(self, at: float) -> None:
-                if hasattr(self, "at"):
+            @level.setter
+            def level(self, level: float) -> None:
+                if hasattr(self, "noted_level"):
                     noted.append((here.now, 1.0))
-                self.at = at
+                self.noted_level = level
 
-        limit._schedule = Noting(limit.rate / limit.per, limit.burst)
+        limit._gcra = Noting(limit.rate / limit.per, limit.burst)
         self._clock = swapped_clock(monotonic, time.sleep)
 
     def __enter__(self) -> list[tuple[float, float]]:

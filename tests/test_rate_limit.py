@@ -29,7 +29,7 @@ from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.strategies import Again, Refuses, value
-from tests.test_schedule import worst_excess
+from tests.test_gcra import worst_excess
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -493,12 +493,13 @@ def test_a_closed_loop_with_waiters_holds_up_nobody(manual_clock: ManualClock) -
     strand(loop, lambda: policy.acall(value), 4)
     loop.call_soon(loop.stop)
     loop.run_forever()
-    loop.close()
     assert limit.queued == 3
+    loop.close()
     manual_clock.now += 3
     before = manual_clock.now
     at = [policy.call(manual_clock) - before for _ in range(3)]
     assert at == pytest.approx([1, 2, 3])
+    assert limit.queued == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

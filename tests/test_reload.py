@@ -28,13 +28,14 @@ from resilient_agents import (
     events,
     fixed,
 )
-from resilient_agents.adapters.schedule import Schedule
+from resilient_agents.adapters.gcra import Gcra
 from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow
 from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.interruptions import interrupt_everywhere
 from tests.strategies import hold_slot
+from tests.test_gcra import reserve
 from tests.test_slot_pool import claim, queue_up, take
 
 
@@ -569,9 +570,9 @@ def test_what_has_started_stays_counted(manual_clock: ManualClock) -> None:
 
 def test_those_who_wait_are_put_off_by_a_slower_rate() -> None:
     """In their order, and rejected when that takes longer than they may wait."""
-    schedule = Schedule(1.0, 1.0)
+    schedule = Gcra(1.0, 1.0)
     assert schedule.take(0.0, 1)
-    first, second = schedule.reserve(0.0, 1), schedule.reserve(0.0, 1)
+    first, second = reserve(schedule, 0.0, 1), reserve(schedule, 0.0, 1)
     assert (first.due, second.due) == (1.0, 2.0)
     schedule.change(0.5, 0.1, 1.0)
     assert schedule.delay(0.5, 1) == pytest.approx(25)  # half of the first call is paid for already
@@ -588,9 +589,9 @@ def test_those_who_wait_are_put_off_by_a_slower_rate() -> None:
 
 def test_those_who_wait_are_told_of_a_faster_rate() -> None:
     """The first of them at once, the next ones as it starts."""
-    schedule = Schedule(0.1, 1.0)
+    schedule = Gcra(0.1, 1.0)
     assert schedule.take(0.0, 1)
-    first, second = (schedule.reserve(0.0, 1, waiter="someone") for _ in range(2))
+    first, second = (reserve(schedule, 0.0, 1, waiter="someone") for _ in range(2))
     schedule.change(1.0, 1.0, 1.0)
     assert schedule.moved_up(1.0) is first
     assert first.due == pytest.approx(1.9)
@@ -601,9 +602,9 @@ def test_those_who_wait_are_told_of_a_faster_rate() -> None:
 
 def test_one_that_let_its_turn_pass_pays_the_new_price() -> None:
     """It stands in no line when the rate changes, and is priced when it comes back."""
-    schedule = Schedule(1.0, 1.0)
+    schedule = Gcra(1.0, 1.0)
     assert schedule.take(0.0, 1)
-    late = schedule.reserve(0.0, 1)
+    late = reserve(schedule, 0.0, 1)
     assert schedule.take(5.0, 1)  # its turn has passed
     schedule.change(5.0, 0.1, 1.0)
     schedule.come_back(late, 6.0)
@@ -615,9 +616,9 @@ def test_one_that_let_its_turn_pass_pays_the_new_price() -> None:
 
 def test_a_reservation_beyond_the_new_burst_takes_all_of_it() -> None:
     """Or it could never start."""
-    schedule = Schedule(1.0, 5.0)
+    schedule = Gcra(1.0, 5.0)
     assert schedule.take(0.0, 5)
-    waiting = schedule.reserve(0.0, 5)
+    waiting = reserve(schedule, 0.0, 5)
     schedule.change(0.0, 1.0, 2.0)
     assert not schedule.start(waiting, 2.0)
     assert waiting.due == pytest.approx(5)

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import math
 import re
-import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -14,13 +13,13 @@ from typing import Any, NoReturn
 from aiolimiter import AsyncLimiter
 
 from resilient_agents import events
-from resilient_agents.adapters.schedule import ROUNDING, Reservation, Schedule
+from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
 from resilient_agents.adapters.slot_pool import running_loop
 from resilient_agents.adapters.tally import LimitTally, Ticks
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
-from resilient_agents.base.fork import reset_after_fork
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import Waiter, on_event_loop
@@ -76,7 +75,7 @@ class RateLimit:
     because it woke late, or those before it did. Raises ValueError or TypeError for a cost that is no number from 0 to
     `burst`, and both, when built, for options of a wrong type or value.
 
-    Locking: `_schedule` is read and changed under `_lock` only, as is the clock, and nobody is woken under it. The lock
+    Locking: `_gcra` is read and changed under `_lock` only, as is the clock, and nobody is woken under it. The lock
     is reentrant because the garbage collector may run the `finally` of a waiter whose loop was closed at any point.
     """
 
@@ -112,19 +111,13 @@ class RateLimit:
         self.shadow = flag(shadow, "shadow")
         self.name: str | None = None
         self._tally = LimitTally(Ticks())
+        self._lock = Lock()
         self.after_fork()
-        self._set_price()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start with the whole burst, a fresh lock, and nobody waiting."""
-        self._lock = threading.RLock()
-        self._schedule = Schedule(self.rate / self.per, self.burst)
-
-    def _set_price(self) -> None:
-        """What each call takes, in seconds of the schedule; one whose cost was a number a moment ago takes 1."""
-        self._price = (1.0 if self._cost is None else self._cost) * self._schedule.interval
-        self._room = self._schedule.tolerance - self._price + ROUNDING
+        """Start with the whole burst, and nobody waiting."""
+        self._gcra = Gcra(self.rate / self.per, self.burst)
 
     def reconfigure(self, new: RateLimit) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
@@ -138,46 +131,45 @@ class RateLimit:
             self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
             self.cost, self._cost = new.cost, new._cost
             now = clock.monotonic()
-            self._schedule.change(now, self.rate / self.per, self.burst)
+            self._gcra.change(now, self.rate / self.per, self.burst)
             if forgiven:
-                self._schedule.forgive(now)
-            self._set_price()
-            early = self._schedule.all_due(now) if self.shadow else []
+                self._gcra.forgive(now)
+            early = self._gcra.all_due(now) if self.shadow else []
         for turn in early:
             turn.waiter.wake()
-        self._tell_next(self._schedule)
+        self._tell_next(self._gcra)
 
     @property
     def available(self) -> float:
         """What could start at once now, in units of cost."""
         with self._lock:
-            return self._schedule.available(clock.monotonic())
+            return self._gcra.available(clock.monotonic())
 
     @property
     def queued(self) -> int:
         """Calls that wait their turn now."""
-        return self._schedule.waiting
+        with self._lock:
+            self._gcra.forget_stranded()
+            return self._gcra.waiting
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
         cost = self._cost
         if cost is None:
             return self._priced(proceed, call)
-        lock, schedule = self._lock, self._schedule
-        lock.acquire()  # `with` costs twice as much
-        try:
+        with self._lock:
             now = clock.monotonic()
-            if schedule.waiting:
-                starts = schedule.take(now, cost)
+            gcra = self._gcra
+            if gcra.waiting:
+                starts = gcra.take(now, cost)
             else:  # the same, spelled out: it is the path of every call
-                spent = schedule.spent
-                starts = spent <= now + self._room
+                level = gcra.level - (now - gcra.at) * gcra.rate
+                if level < 0.0:
+                    level = 0.0
+                starts = level + cost <= gcra.burst + gcra.slack
                 if starts:
-                    if spent < now:
-                        spent = now
-                    schedule.spent = spent + self._price
-        finally:
-            lock.release()
+                    gcra.level = level + cost
+                    gcra.at = now
         if starts:
             next(self._tally.ticks)
             return proceed(call)
@@ -187,7 +179,7 @@ class RateLimit:
         cost = self._cost_of(call)
         if cost:
             with self._lock:
-                starts = self._schedule.take(clock.monotonic(), cost)
+                starts = self._gcra.take(clock.monotonic(), cost)
             if not starts:
                 return await self._later(proceed, call, cost)
         next(self._tally.ticks)
@@ -198,7 +190,7 @@ class RateLimit:
             self._pretend(call, cost)
         elif call.runtime.blocking and on_event_loop():
             with self._lock:
-                delay = self._schedule.delay(clock.monotonic(), cost)
+                delay = self._gcra.delay(clock.monotonic(), cost)
             raise self._limited(call, delay, _ON_LOOP)
         else:
             await self._turn(call, cost)
@@ -208,14 +200,14 @@ class RateLimit:
         """Count, and tell, what the limit would do if it acted."""
         limit = current()
         with self._lock:
-            schedule = self._schedule
+            gcra = self._gcra
             cost = min(cost, self.burst)
             now = clock.monotonic()
             give_up, _ = self._give_up(now, None if limit is None else limit.at)
-            delay = schedule.delay(now, cost)
+            delay = gcra.delay(now, cost)
             rejects = now + delay > give_up + ROUNDING or (call.runtime.blocking and on_event_loop())
             if not rejects:
-                schedule.charge(now, cost)
+                gcra.charge(now, cost)
         if rejects:
             self._rejected(call, delay)
             self._tally.let_in()
@@ -225,18 +217,20 @@ class RateLimit:
     async def _turn(self, call: Call, cost: float) -> None:
         """Wait until it is this call's turn."""
         limit = current()
-        waiter = None if call.runtime.blocking else call.runtime.waiter()
-        with self._lock:
-            schedule = self._schedule
-            cost = min(cost, self.burst)  # which may have changed since it was priced
-            began = now = clock.monotonic()
-            give_up, reason = self._give_up(now, None if limit is None else limit.at)
-            delay = schedule.delay(now, cost)
-            turn = schedule.reserve(now, cost, waiter) if now + delay <= give_up + ROUNDING else None
-        if turn is None:
-            raise self._limited(call, delay, reason)
-        started = False
+        blocking = call.runtime.blocking
+        turn = Reservation(cost, None if blocking else call.runtime.waiter(), None if blocking else running_loop())
+        gcra, started, began = self._gcra, False, math.inf
         try:
+            with self._lock:
+                turn.cost = cost = min(cost, self.burst)  # which may have changed since it was priced
+                now = clock.monotonic()
+                give_up, reason = self._give_up(now, None if limit is None else limit.at)
+                delay = gcra.delay(now, cost)
+                if now + delay <= give_up + ROUNDING:
+                    gcra.reserve(turn, now)
+            if not turn.waits:
+                raise self._limited(call, delay, reason)
+            began = now
             while not started:
                 if turn.due > give_up + ROUNDING and not self.shadow:
                     raise self._limited(call, turn.due - now, reason)
@@ -245,27 +239,34 @@ class RateLimit:
                 await self._sleep(call, turn, now)
                 call.cut_short = cut_short
                 with self._lock:
-                    schedule.come_back(turn, clock.monotonic())
-                if not call.runtime.blocking:
+                    gcra.come_back(turn, clock.monotonic())
+                if not blocking:
                     await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
                 call.recheck(self, clock.monotonic() - asleep)
                 with self._lock:
                     now = clock.monotonic()
                     if self.shadow:  # by now
-                        schedule.cancel(turn)
-                        schedule.charge(now, turn.cost)
+                        gcra.cancel(turn)
+                        gcra.charge(now, turn.cost)
                         started = True
                     else:
-                        started = schedule.start(turn, now)
-                self._tell_next(schedule)
+                        started = gcra.start(turn, now)
+                self._tell_next(gcra)
         finally:
-            if not started:
-                with self._lock:
-                    schedule.cancel(turn)
-                self._tell_next(schedule)
-            if call.audience is not None:
+            if turn.waits:
+                try:
+                    self._leave(turn, gcra)
+                except BaseException:  # from outside, in the midst of it
+                    self._leave(turn, gcra)
+                    raise
+            if began < math.inf and call.audience is not None:
                 call.audience.tell_of_wait("rate_limit", clock.monotonic() - began)
         self._tally.made_wait(now - began)
+
+    def _leave(self, turn: Reservation, gcra: Gcra) -> None:
+        with self._lock:
+            gcra.cancel(turn)
+        self._tell_next(gcra)
 
     async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
         """Sleep until `turn` is due, which others may change to an earlier time."""
@@ -277,15 +278,15 @@ class RateLimit:
             turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()
 
-    def _tell_next(self, schedule: Schedule) -> None:
+    def _tell_next(self, gcra: Gcra) -> None:
         """Wake the first in line, if its time has come nearer."""
-        while schedule.waiting:
+        while gcra.waiting:
             with self._lock:
-                turn = schedule.moved_up(clock.monotonic())
+                turn = gcra.moved_up(clock.monotonic())
             if turn is None or turn.waiter.wake():
                 return
             with self._lock:
-                schedule.lost(turn)
+                gcra.cancel(turn)  # its loop was closed
 
     def _give_up(self, now: float, deadline: float | None) -> tuple[float, str]:
         """Until when a call that comes now may wait, and why no longer."""

@@ -48,7 +48,7 @@ class Kept:
     """What is known of a slot that is not held by a call that runs.
 
     `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: who would wait for itself if it
-    asked again, None for nobody. `stream`: what lives as long as the stream that holds it, None where it is none's.
+    asked again, None for nobody. `stream`: what lives as long as the stream that holds it, None where there is none.
     """
 
     __slots__ = ("loop", "owner", "stream")
