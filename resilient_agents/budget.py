@@ -16,14 +16,12 @@ one a second is ours; failsafe-go's budget, which limits the share of retries *i
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import number, seconds
-from resilient_agents.base.fork import reset_after_fork
+from resilient_agents.base.fork import Lock, reset_after_fork
 
 __all__ = ["RetryBudget"]
 
@@ -39,21 +37,13 @@ class RetryBudget:
     time per operation are constant. After `fork` the child starts with an empty window and so with the full reserve.
     It does not pickle or copy, because a copy would be a second budget.
 
-    Locking: the window is read and changed under `_lock` only, for a few additions; nothing waits while holding it.
+    Locking: the window is read and changed under `_lock` only, for a few additions; nothing waits while holding it. A
+    signal handler may go through the same budget in the midst of that, or end it with an exception: so the lock is
+    reentrant, what is counted is one step of the interpreter, and a retry is counted before it is known whether there
+    is one, and taken back if not.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_calls",
-        "_calls_total",
-        "_lock",
-        "_newest",
-        "_retries",
-        "_retries_total",
-        "per_second",
-        "ratio",
-        "window",
-    )
+    __slots__ = ("__weakref__", "_lock", "_newest", "_slices", "per_second", "ratio", "window")
 
     def __init__(self, ratio: float = 0.2, *, per_second: float = 1.0, window: float | timedelta = 10.0) -> None:
         """Build a budget with an empty window.
@@ -81,40 +71,41 @@ class RetryBudget:
                 f"window must be at least 1 / per_second ({1 / self.per_second:g} seconds) when ratio is 0, "
                 f"or no retry is ever allowed, got {self.window:g}"
             )
-        self._start()
+        self._lock = Lock()
+        self.after_fork()
         reset_after_fork(self)
 
     def deposit(self) -> None:
         """Count a call that begins. Its retries are not calls."""
         with self._lock:
-            self._expire()
-            self._calls[-1] += 1
-            self._calls_total += 1
+            self._now().calls += 1
 
     def withdraw(self) -> bool:
         """Take one retry out of the budget if there is one; False means: do not retry, and nothing was taken."""
         with self._lock:
-            self._expire()
-            if self._retries_total + 1 > self._allowance(self._calls_total):
-                return False
-            self._retries[-1] += 1
-            self._retries_total += 1
-            return True
+            now = self._now()
+            now.retries += 1
+            calls, retries = self._counts()
+            if retries <= self._allowance(calls):
+                return True
+            now.retries -= 1
+            return False
 
     @property
     def remaining(self) -> int:
         """How many retries could be taken at this moment."""
         with self._lock:
-            self._expire()
-            return max(0, math.floor(self._allowance(self._calls_total)) - self._retries_total)
+            self._now()
+            calls, retries = self._counts()
+            return max(0, math.floor(self._allowance(calls)) - retries)
 
     def reconfigure(self, new: RetryBudget) -> None:
         """Take over the numbers of `new`, which is made for this and not used otherwise. Calls and retries stay
         counted; in a window of another length each keeps its relative age."""
         with self._lock:
-            self._expire()
+            self._now()
             self.ratio, self.per_second, self.window = new.ratio, new.per_second, new.window
-            self._newest = self._slice_now()
+            self._renumber(self._slice_now())
 
     def describe(self) -> dict[str, Any]:
         """Return options and live state as plain data that `json.dumps` takes."""
@@ -126,8 +117,9 @@ class RetryBudget:
         }
 
     def after_fork(self) -> None:
-        """Start again in a forked child: a fresh lock and an empty window."""
-        self._start()
+        """Start again in a forked child: an empty window."""
+        self._slices: dict[int, _Slice] = {}
+        self._newest = self._slice_now()
 
     def __repr__(self) -> str:
         return f"RetryBudget({self.ratio!r}, per_second={self.per_second!r}, window={self.window!r})"
@@ -142,26 +134,41 @@ class RetryBudget:
     # eleven: calls expire up to a slice early and retries up to a slice late, so the promise holds exactly in every
     # window, wherever it begins, and an error of a slice only ever costs a retry.
 
-    def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._newest = self._slice_now()
-        self._calls = deque([0] * _SLICES, maxlen=_SLICES)
-        self._retries = deque([0] * (_SLICES + 1), maxlen=_SLICES + 1)
-        self._calls_total = 0
-        self._retries_total = 0
-
-    def _expire(self) -> None:
+    def _now(self) -> _Slice:
+        """The current slice."""
         # The clock is read under the lock, so it only goes back when somebody has replaced it; nothing expires then.
         now = self._slice_now()
-        for _ in range(min(now - self._newest, _SLICES + 1)):
-            self._calls_total -= self._calls[0]
-            self._retries_total -= self._retries[0]
-            self._calls.append(0)
-            self._retries.append(0)
-        self._newest = now
+        if now < self._newest:
+            self._renumber(now)
+        elif now > self._newest:
+            self._newest = now
+            for number in [number for number in list(self._slices) if number < now - _SLICES]:
+                self._slices.pop(number, None)
+        current = self._slices.get(now)
+        return self._slices.setdefault(now, _Slice()) if current is None else current
+
+    def _counts(self) -> tuple[int, int]:
+        """Calls and retries that count now."""
+        slices, oldest = list(self._slices.items()), self._newest - _SLICES
+        calls = sum([each.calls for number, each in slices if number > oldest])
+        return calls, sum([each.retries for _, each in slices])
+
+    def _renumber(self, newest: int) -> None:
+        shift = newest - self._newest
+        self._slices = {number + shift: each for number, each in self._slices.items()}
+        self._newest = newest
 
     def _slice_now(self) -> int:
         return int(clock.monotonic() * _SLICES // self.window)
 
     def _allowance(self, calls: int) -> float:
         return self.ratio * calls + self.per_second * self.window + _ROUNDING
+
+
+class _Slice:
+    """What happened in a tenth of the window."""
+
+    __slots__ = ("calls", "retries")
+
+    def __init__(self) -> None:
+        self.calls = self.retries = 0

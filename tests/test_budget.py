@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget
+from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
 
 class Hand:
@@ -292,22 +293,81 @@ def test_threads_share_a_moving_window_exactly(hand: Hand) -> None:
     assert budget.remaining == 4000
 
 
+class Slow(float):
+    """A number that takes long to be multiplied, in the process that made it: in the midst of a locked section."""
+
+    def __init__(self, _: float) -> None:
+        self.process = os.getpid()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __mul__(self, other: float) -> float:
+        if os.getpid() == self.process:
+            self.begun.set()
+            self.go_on.wait(10)
+        return float(self) * other
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_starts_afresh(hand: Hand) -> None:
-    """A child forked while the parent holds the lock of a spent budget has a free lock and the full reserve."""
+    """A child forked while another thread holds the lock of a spent budget has a free lock and the full reserve."""
     budget = RetryBudget(0.2, per_second=1, window=10)
     withdrawn(budget)
-    with budget._lock:
-        child = os.fork()
-        if not child:  # a child that hung or failed must not run on into the parent's tests
-            status = 1
-            try:
-                status = 0 if not budget._lock.locked() and withdrawn(budget) == 10 else 2
-            finally:
-                os._exit(status)
+    budget.ratio = ratio = Slow(0.2)
+    thread = threading.Thread(target=budget.withdraw)
+    thread.start()
+    assert ratio.begun.wait(10)
+    child = os.fork()
+    if not child:  # a child that hung or failed must not run on into the parent's tests
+        status = 1
+        try:
+            status = 0 if withdrawn(budget) == 10 else 2
+        finally:
+            os._exit(status)
+    ratio.go_on.set()
+    thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert budget.remaining == 0
+
+
+def test_a_handler_may_go_through_the_budget_that_it_interrupts(hand: Hand) -> None:
+    """Its retry counts, and at no point does the budget allow one more than it has."""
+    taken: list[bool] = []
+
+    def make() -> RetryBudget:
+        taken.clear()
+        budget = RetryBudget(0.5, per_second=0.2, window=10)
+        budget.deposit()
+        hand.now += 1.5  # there are slices to move on
+        return budget
+
+    def run(budget: RetryBudget) -> None:
+        budget.deposit()
+        taken.extend([budget.withdraw() for _ in range(3)])
+
+    def check(budget: RetryBudget) -> None:
+        assert sum(taken) == 3
+        assert budget.remaining == 0
+
+    interrupt_everywhere(make, run, check, act=lambda budget: taken.append(budget.withdraw()))
+
+
+def test_an_exception_from_outside_leaves_a_budget_whole(hand: Hand) -> None:
+    """It is not locked, and no retry is won by it."""
+
+    def make() -> RetryBudget:
+        budget = RetryBudget(0, per_second=0.5, window=10)
+        assert [budget.withdraw() for _ in range(3)] == [True] * 3
+        hand.now += 3
+        return budget
+
+    def check(budget: RetryBudget) -> None:
+        assert ends_elsewhere(budget.deposit)
+        assert withdrawn(budget) <= 2
+        hand.now += 30
+        assert withdrawn(budget) == 5
+
+    interrupt_everywhere(make, lambda budget: (budget.deposit(), budget.withdraw()), check)
 
 
 def test_a_budget_can_be_collected() -> None:

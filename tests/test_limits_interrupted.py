@@ -13,8 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient_agents import Bulkhead, Policy
-from resilient_agents.errors import BulkheadFullError
+from resilient_agents import Bulkhead, BulkheadFullError, Policy, RateLimit, RateLimitedError
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 from tests.strategies import value
@@ -39,6 +38,10 @@ class Guarded:
         assert self.limit.queued == 0
         if isinstance(self.limit, Bulkhead):
             assert self.limit.in_use == 0
+
+
+def rate_limit() -> Guarded:
+    return Guarded(RateLimit(1000, burst=1))
 
 
 def bulkhead() -> Guarded:
@@ -166,3 +169,75 @@ def test_what_a_collection_ends_at_any_point_hurts_nobody() -> None:
 
     run: Callable[[Guarded], object] = lambda guarded: guarded.policy.call(int)  # noqa: E731
     interrupt_everywhere(make, run, Guarded.is_whole, act=collect)
+
+
+def test_an_interrupted_call_leaves_no_rate_limit_locked() -> None:
+    """Wherever an exception from outside lands: the next call starts, on any thread, as soon as the rate allows."""
+    run: Callable[[Guarded], object] = lambda guarded: guarded.policy.call(int)  # noqa: E731
+    assert interrupt_everywhere(lambda: Guarded(RateLimit(1e9)), run, Guarded.is_whole) > 5
+    assert interrupt_everywhere(rate_limit, run, Guarded.is_whole) > 20  # which has to wait
+    priced = RateLimit(1000, burst=1, cost=lambda: 1)
+    assert interrupt_everywhere(lambda: Guarded(priced), run, Guarded.is_whole) > 20
+
+
+def test_an_interrupted_rejection_leaves_no_one_in_line() -> None:
+    """A call that is put off beyond what it may wait leaves, wherever it is interrupted."""
+
+    def run(guarded: Guarded) -> None:
+        guarded.limit.reconfigure(RateLimit(1e-3, burst=1, max_wait=1))
+        with pytest.raises(RateLimitedError):
+            guarded.policy.call(int)
+
+    def check(guarded: Guarded) -> None:
+        assert guarded.limit.queued == 0
+        guarded.limit.reconfigure(RateLimit(1e9, burst=1))
+        guarded.is_whole()
+
+    interrupt_everywhere(rate_limit, run, check)
+
+
+@LOOPS
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*sleep:pytest.PytestUnraisableExceptionWarning")  # trio's own
+def test_an_interrupted_task_costs_nobody_its_turn(runtime: str) -> None:
+    """Whichever of three that share a rate is interrupted, the others come to their end, and nobody stays in line."""
+
+    async def scenario(guarded: Guarded) -> None:
+        async def call() -> None:
+            with anyio.CancelScope(shield=True):
+                await guarded.policy.acall(value)
+
+        with anyio.fail_after(8):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(call)
+
+    def run(guarded: Guarded) -> None:
+        with contextlib.suppress(BaseExceptionGroup):
+            run_on(runtime, lambda: scenario(guarded))
+
+    def check(guarded: Guarded) -> None:
+        assert guarded.limit.queued == 0
+        guarded.limit.reconfigure(RateLimit(1e9, burst=1))
+        guarded.is_whole()
+
+    interrupt_everywhere(lambda: Guarded(RateLimit(1)), run, check)
+
+
+def test_calls_of_a_handler_are_charged_like_all_others() -> None:
+    """A signal handler that calls through the rate limit it interrupts neither waits for its own thread nor starts
+    beyond the rate."""
+
+    def run(guarded: Guarded) -> None:
+        assert guarded.policy.call(int) == guarded.policy.call(int) == 0
+
+    def check(guarded: Guarded) -> None:
+        assert guarded.limit.available == pytest.approx(0, abs=0.01)
+        with pytest.raises(RateLimitedError):
+            guarded.policy.call(int)
+
+    interrupt_everywhere(
+        lambda: Guarded(RateLimit(1, per=1e6, burst=4, max_wait=0)),
+        run,
+        check,
+        act=lambda guarded: guarded.policy.call(int),
+    )

@@ -98,6 +98,8 @@ class RateLimit:
         if self.rate == 0:
             raise ValueError(f"rate must be more than 0, got {rate:g}")
         self.per = check_seconds(per, "per", zero=False)
+        if not 0 < self.rate / self.per < math.inf:
+            raise ValueError(f"rate / per must be a number that a float can hold, got {self.rate:g} / {self.per:g}")
         self.burst = max(1.0, self.rate) if burst is None else number(burst, "burst")
         if self.burst == 0:
             raise ValueError("burst must be more than 0, got 0")
