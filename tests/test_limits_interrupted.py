@@ -115,7 +115,6 @@ def test_an_interrupted_wait_costs_neither_a_slot_nor_a_wake_up() -> None:
 
 
 @LOOPS
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*sleep:pytest.PytestUnraisableExceptionWarning")  # trio's own
 def test_an_interrupted_task_in_line_costs_neither_a_slot_nor_a_wake_up(runtime: str) -> None:
     """The same for tasks: whichever of three is interrupted, the others come to their end."""
 
@@ -197,7 +196,6 @@ def test_an_interrupted_rejection_leaves_no_one_in_line() -> None:
 
 
 @LOOPS
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*sleep:pytest.PytestUnraisableExceptionWarning")  # trio's own
 def test_an_interrupted_task_costs_nobody_its_turn(runtime: str) -> None:
     """Whichever of three that share a rate is interrupted, the others come to their end, and nobody stays in line."""
 
