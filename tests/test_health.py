@@ -489,6 +489,45 @@ async def test_refreshes_at_the_same_time_share_a_run(h: Harness) -> None:
     assert len(slow.calls) == 1
 
 
+async def test_a_forced_refresh_runs_all_checks_now(h: Harness) -> None:
+    """Due or not, while the monitor runs too; then the interval begins anew."""
+    check = Counting()
+    monitor = bare(HealthCheck("db", check, interval=50))
+    await monitor.arefresh()
+    assert (await monitor.arefresh(force=True))["overall_status"] == "healthy"
+    assert len(check.calls) == 2
+    async with monitor:
+        await anyio.sleep(40)
+        check.answer = False
+        assert (await monitor.arefresh(force=True))["overall_status"] == "degraded"
+        await anyio.sleep(49)
+        assert len(check.calls) == 3
+        await anyio.sleep(2)
+        assert len(check.calls) == 4
+
+
+async def test_a_forced_refresh_waits_for_what_runs(h: Harness) -> None:
+    """The scheduler's run of a check serves it, and what the scheduler cut off is made up for."""
+    slow = Counting(takes=5)
+    monitor = bare(HealthCheck("db", slow, critical=True))
+    reports: list[str] = []
+
+    async def ask() -> None:
+        reports.append((await monitor.arefresh(force=True))["overall_status"])
+
+    async with anyio.create_task_group() as tasks, monitor:
+        await anyio.sleep(1)
+        tasks.start_soon(ask)
+        await anyio.sleep(5)
+        assert reports == ["healthy"]
+        assert len(slow.calls) == 1
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
+        await anyio.sleep(1)
+    assert reports == ["healthy"] * 3
+    assert len(slow.calls) == 2
+
+
 async def test_a_refresh_that_is_cancelled_is_made_up_for(h: Harness) -> None:
     """A probe that hangs up leaves no check behind that nobody would run again."""
     slow = Counting(takes=5)
@@ -552,10 +591,25 @@ def test_a_plain_function_may_return_a_coroutine() -> None:
     assert monitor.refresh()["checks"]["db"]["status"] == "degraded"
 
 
+def test_blocking_programs_may_force_a_refresh() -> None:
+    """Also of a monitor that runs in a thread of its own."""
+    calls: list[int] = []
+    monitor = bare(HealthCheck("db", lambda: not calls.append(1), interval=3600))
+    for force in (False, False, True):
+        monitor.refresh(force=force)
+    assert len(calls) == 2
+    with monitor:
+        monitor.refresh(force=True)
+        assert len(calls) >= 3
+
+
 async def test_refresh_is_refused_on_an_event_loop(h: Harness) -> None:
     """It would block the loop; the error names the remedy."""
     with pytest.raises(RuntimeError, match="await monitor.arefresh()"):
         bare(HealthCheck("db", Counting())).refresh()
+    async with bare(HealthCheck("db", Counting())) as monitor:
+        with pytest.raises(RuntimeError, match="await monitor.arefresh()"):
+            monitor.refresh(force=True)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

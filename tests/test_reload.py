@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -1082,3 +1083,51 @@ def test_a_name_that_was_called_before_there_was_a_file_is_missed_all_the_same()
     registry.late("serch")(len)("four")
     registry.configure({"policies": {"search": {"retry": 2}}})
     assert registry.missing() == ("serch",)
+
+
+def down(key: object) -> None:
+    raise ConnectionError
+
+
+def open_circuits(registry: Registry) -> list[str]:
+    return [name for kind, name, part in registry.components() if kind == "circuit_breaker" and part.state == "open"]
+
+
+SHARED: dict[str, Any] = {"circuit_breakers": {"x": {"failures": 1}}, "policies": {"a": {"circuit_breaker": "x"}}}
+OWN: dict[str, Any] = {"policies": {"a": {"circuit_breaker": {"failures": 1}}}}
+WITHOUT: dict[str, Any] = {"policies": {"a": {"retry": 1}}}
+ELSE: dict[str, Any] = {"policies": {"b": {"retry": 1}}}
+SERVED: dict[str, Any] = {"policies": {"default": {"retry": 1}}}
+
+
+@pytest.mark.parametrize("first", [SHARED, OWN])
+@pytest.mark.parametrize("way", [[WITHOUT], [ELSE, WITHOUT], [ELSE, ELSE, WITHOUT], [ELSE, SERVED], [SERVED]])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_circuit_that_no_policy_goes_through_any_more_is_closed(
+    first: dict[str, Any], way: list[dict[str, Any]], *, keyed: bool
+) -> None:
+    """By whatever way its policy lost it; while the policy is only gone from the file, it keeps it."""
+    registry = Registry(first)
+    policy: Any = registry.keyed("a", key=str) if keyed else registry.policy("a")
+    with pytest.raises(ConnectionError):
+        policy.call(down, 1)
+    shared = not keyed or first is SHARED
+    assert open_circuits(registry) == ([] if not shared else ["x" if first is SHARED else "a"])
+    for number, source in enumerate(way, 1):
+        registry.configure(source)
+        if number < len(way):
+            assert len(open_circuits(registry)) == shared
+    assert open_circuits(registry) == []
+    assert policy.call(int, "1") == 1
+
+
+def test_a_circuit_whose_keyed_policy_is_gone_is_closed() -> None:
+    """Nobody could close it by calls."""
+    registry = Registry(SHARED)
+    keyed = registry.keyed("a", key=str)
+    with pytest.raises(ConnectionError):
+        keyed.call(down, 1)
+    del keyed
+    gc.collect()
+    registry.configure(ELSE)
+    assert open_circuits(registry) == []

@@ -300,15 +300,16 @@ class HealthMonitor:
 
     # -------------------------------------------------------------------------------------------------------- on demand
 
-    async def arefresh(self) -> HealthReport:
+    async def arefresh(self, *, force: bool = False) -> HealthReport:
         """Run the checks that are due, unless the monitor runs them in the background anyway; then report.
 
-        Checks that another caller is just running are waited for, not run twice.
+        `force=True` runs all of them now, whether due or not, also while the monitor runs, and their intervals begin
+        anew. Checks that somebody else is just running are waited for, not run twice.
         """
-        if self._session is None:
+        if force or self._session is None:
             session, room = _Session(), self._room()
             others = [entry for entry in self._entries.values() if entry.session is not None]
-            claimed = self._claim(session)
+            claimed = self._claim(session, force=force)
             try:
                 async with anyio.create_task_group() as tasks:
                     for entry in claimed:
@@ -319,14 +320,14 @@ class HealthMonitor:
                 self._release(session, self._entries.values(), again=True)
         return self.report()
 
-    def refresh(self) -> HealthReport:
+    def refresh(self, *, force: bool = False) -> HealthReport:
         """The same for blocking code. Raises RuntimeError on an event loop's own thread: `await arefresh()` there."""
-        if self._session is not None:
+        if self._session is not None and not force:
             return self.report()
         if on_event_loop():
             raise RuntimeError("refresh() would block the event loop of this thread; use `await monitor.arefresh()`")
         # In a context of its own: one that was copied into this thread may say that an event loop runs here.
-        return contextvars.Context().run(anyio.run, self.arefresh)
+        return contextvars.Context().run(anyio.run, functools.partial(self.arefresh, force=force))
 
     async def _share(self, entry: Entry, room: Room, session: _Session) -> None:
         """Wait for whoever runs this check; run it here if that run was cut off."""
@@ -347,12 +348,13 @@ class HealthMonitor:
     def _room(self) -> Room:
         return Room(self._workers, self._limit, show_errors=self._show_errors)
 
-    def _claim(self, session: _Session, among: Iterable[Entry] | None = None) -> list[Entry]:
-        """The checks that are due and that nobody runs, of all or of those `among`: they are this session's now."""
+    def _claim(self, session: _Session, among: Iterable[Entry] | None = None, *, force: bool = False) -> list[Entry]:
+        """The checks that are due (or `force`) and that nobody runs, of all or of those `among`: they are this
+        session's now."""
         with self._lock:
             now = clock.monotonic()
             entries = self._entries.values() if among is None else among
-            due = [entry for entry in entries if entry.session is None and entry.due <= now]
+            due = [entry for entry in entries if entry.session is None and (force or entry.due <= now)]
             for entry in due:
                 entry.session = session
                 entry.due = now + entry.check.interval

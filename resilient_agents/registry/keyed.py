@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar, cast
 
@@ -17,10 +15,11 @@ from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
 from resilient_agents.core.guard import Composed, declares, guard
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import BLOCKING
+from resilient_agents.core.runtime import BLOCKING, discard, is_awaitable
 from resilient_agents.core.streams import Stream
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared
+from resilient_agents.registry.recent import Entry, Flight, Recent
 
 __all__ = ["Keyed"]
 
@@ -38,9 +37,10 @@ class Keyed:
     rate limit has not recovered its burst. Those in use stay on top of `at_most`. (Of native objects only the calls in
     flight are known.)
 
-    Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret.
+    Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret. One whose
+    `__hash__` or `__eq__` raises costs its own calls and no others.
 
-    Locking: the two collections are read and changed under `_lock`; neither `key` nor `make` runs under it.
+    Locking: `_recent` is read and changed under `_lock`; neither `key` nor `make` runs under it.
     """
 
     def __init__(
@@ -55,8 +55,7 @@ class Keyed:
         self.name = name
         self._make = make
         self._lock = Lock()
-        self._recent: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._let_go: weakref.WeakValueDictionary[Hashable, Policy] = weakref.WeakValueDictionary()
+        self._recent = Recent()
         self._stand_ins: tuple[Policy, ...] = ()
         self._edition = 0
 
@@ -82,33 +81,39 @@ class Keyed:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""
         return self.board(key)[0]
 
-    def board(self, key: Hashable) -> tuple[Policy, _Flight | None]:
-        """The policy for a call of `key`, and what the call holds for as long as it is in flight."""
+    def board(self, key: Hashable) -> tuple[Policy, Flight | None]:
+        """The policy for a call of `key`, and what the call holds for as long as it is in flight.
+
+        Raises TypeError for a key that no dictionary takes, or that is an awaitable: each call would be a key of its
+        own.
+        """
         while True:
             with self._lock:
                 if self._stand_ins:
                     return self._stand_ins[-1], None
-                entry = self._recent.get(key)
+                entry = self._recent.use(key)
                 if entry is not None:
-                    self._recent.move_to_end(key)
                     return entry.policy, entry.board()
                 edition = self._edition
+            if is_awaitable(key):
+                discard(key)
+                raise TypeError(
+                    f"key must be a plain function of the call's arguments: {name_of(self.key)} returned an awaitable"
+                )
             made = self._make(key)
             policy = made if isinstance(made, Policy) else Policy(made, name=self.name)
             with self._lock:
                 if edition != self._edition:
                     continue  # the configuration changed meanwhile
-                entry = self._recent.get(key)
-                if entry is None:
-                    entry = self._recent[key] = _Entry(self._let_go.get(key) or policy)
-                self._make_room(key)
+                entry = self._recent.use(key) or self._recent.add(key, policy)
+                self._make_room(entry)
                 return entry.policy, entry.board()
 
     def items(self) -> list[tuple[Hashable, Policy]]:
         """The keys whose policies are kept, and these, for whoever wants to look at their numbers; the most recently
         used one last."""
         with self._lock:
-            return [(key, entry.policy) for key, entry in self._recent.items()]
+            return [(entry.key, entry.policy) for entry in self._recent]
 
     def __len__(self) -> int:
         """How many policies are kept."""
@@ -118,16 +123,15 @@ class Keyed:
         """Make all policies anew, in place: after a reload."""
         with self._lock:
             self._edition += 1
-            alive = dict(self._let_go.items()) | {key: entry.policy for key, entry in self._recent.items()}
-        for key, policy in alive.items():
+            alive = self._recent.policies()
+        for key, policy in alive:
             policy.become(self._make(key))
 
     def forget(self) -> None:
         """Keep no policy. The next call of a key makes a new one."""
         with self._lock:
             self._edition += 1
-            self._recent.clear()
-            self._let_go.clear()
+            self._recent = Recent()
 
     @contextlib.contextmanager
     def replaced(self, other: Policy) -> Generator[None, None, None]:
@@ -148,44 +152,17 @@ class Keyed:
     def plan_for(self, fn: Callable[..., Any]) -> Plan:
         return Plan(self.name or name_of(fn))
 
-    def _make_room(self, newest: Hashable) -> None:
+    def _make_room(self, newest: Entry) -> None:
         looks = _LOOKS
-        while len(self._recent) > self.at_most and looks:
-            key, entry = next(iter(self._recent.items()))
-            if key == newest:
-                break
+        while len(self._recent) > self.at_most and looks and (entry := self._recent.oldest()) is not newest:
             if entry.in_flight() is not None or _busy(entry.policy):
-                self._recent.move_to_end(key)
+                self._recent.spare(entry)
                 looks -= 1
             else:
-                del self._recent[key]
-                self._let_go[key] = entry.policy  # found again for as long as somebody holds it
+                self._recent.release(entry)
 
     def __repr__(self) -> str:
         return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
-
-
-class _Flight:
-    """Held by the calls of a key that are in flight, and by nothing else."""
-
-    __slots__ = ("__weakref__",)
-
-
-class _Entry:
-    """A policy that is kept. `in_flight()`: what its calls hold, None when there is none."""
-
-    __slots__ = ("in_flight", "policy")
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.in_flight: Callable[[], _Flight | None] = lambda: None
-
-    def board(self) -> _Flight:
-        flight = self.in_flight()
-        if flight is None:
-            flight = _Flight()
-            self.in_flight = weakref.ref(flight)
-        return flight
 
 
 class _Composed:
@@ -208,7 +185,7 @@ class _Plan(Plan):
 
     __slots__ = ("flight", "policy")
 
-    def __init__(self, name: str, policy: Policy, flight: _Flight | None) -> None:
+    def __init__(self, name: str, policy: Policy, flight: Flight | None) -> None:
         self.name = name
         self.rechecks = policy.rechecks
         self.policy = policy

@@ -68,6 +68,8 @@ class Registry:
         self._keyed: weakref.WeakSet[Keyed] = weakref.WeakSet()
         self._kept: dict[str, PolicySpec] = {}
         """What the policies were that a configuration had and has no more."""
+        self._held: dict[str, frozenset[Key]] = {}
+        """What those of them go through that are in use."""
         self._added: set[str] = set()
         self._asked: dict[str, None] = {}
         self._loading = Lock()
@@ -205,6 +207,7 @@ class Registry:
             self._options = {}
             self._added = set()
             self._kept = {}
+            self._held = {}
             self._asked = {}
             self._source = self._profile = None
             self._wanted = Wanted()
@@ -363,18 +366,19 @@ class Registry:
         return Changes(tuple(renewed), tuple(changed), tuple(removed)), unused
 
     def _unused(self, before: Wanted, wanted: Wanted) -> list[CircuitBreaker]:
-        """The circuit breakers that policies in use had and do not have any more, and that code does not know."""
-        had: set[Key] = set()
-        have = set(self._options)
+        """The circuit breakers that no policy in use goes through any more, and that code does not know."""
+        used: set[Key] = set(self._options)
         for name in self._policies:
-            old, new = self._spec(name, before), self._spec(name, wanted)
-            (had if new is not None else have).update(_uses(old), [("circuit_breaker", name)])
-            have |= _uses(new)
+            new = self._spec(name, wanted)
+            if new is None:  # stays what it was
+                old = self._held.get(name, frozenset()) | _uses(self._spec(name, before)) | {("circuit_breaker", name)}
+                self._held[name] = old
+            else:
+                self._held.pop(name, None)
+            used |= self._held.get(name, _uses(new))
         for name in {keyed.name or "" for keyed in self._keyed}:
-            old, new = before.serving(name), wanted.serving(name)
-            had |= _uses(old)
-            have |= _uses(new or old)
-        return [self._components[key] for key in had - have if key[0] == "circuit_breaker" and key in self._components]
+            used |= _uses(wanted.serving(name) or before.serving(name) or self._kept.get(name))
+        return [self._components[key] for key in self._components.keys() - used if key[0] == "circuit_breaker"]
 
     def _spec(self, name: str, wanted: Wanted) -> PolicySpec | None:
         """What a policy in use is to be, None if the configuration does not say: the default is not for policies that
@@ -382,8 +386,12 @@ class Registry:
         return wanted.policies.get(name) if name in self._added else wanted.policy(name)
 
 
-def _uses(spec: PolicySpec | None) -> set[Key]:
-    return set() if spec is None else {(each.kind, each.use) for each in spec.strategies if each.use is not None}
+def _uses(spec: PolicySpec | None) -> frozenset[Key]:
+    return (
+        frozenset()
+        if spec is None
+        else frozenset({(each.kind, each.use) for each in spec.strategies if each.use is not None})
+    )
 
 
 def _levels_of_ours() -> int:

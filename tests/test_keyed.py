@@ -1,0 +1,154 @@
+"""Keys are the user's objects: what is wrong with one costs its own calls and no others."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient_agents import Bulkhead, CircuitBreaker, Registry, Retry
+from resilient_agents.registry import Keyed
+from tests.conftest import Harness
+
+GOOD = [f"host{number}" for number in range(30)]
+
+
+class Key:
+    """A key like `twin` to a dictionary, as its hash is the same, until something raises."""
+
+    def __init__(self, twin: str, *, eq: bool = False, hashes: int = 10**9) -> None:
+        self.twin = twin
+        self.eq = eq
+        self.hashes = hashes
+
+    def __hash__(self) -> int:
+        self.hashes -= 1
+        if self.hashes < 0:
+            raise RuntimeError("hash")
+        return hash(self.twin)
+
+    def __eq__(self, other: object) -> bool:
+        if self.eq:
+            raise RuntimeError("eq")
+        return self is other
+
+
+def outcome(fn: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return fn(*args)
+    except RuntimeError as error:
+        return error
+
+
+def counting(at_most: int, fn: Callable[[Any], Any] = str) -> tuple[Keyed, list[object]]:
+    made: list[object] = []
+
+    def make(key: object) -> Retry:
+        made.append(key)
+        return Retry(1)
+
+    return Registry().keyed(make, key=lambda key: key, at_most=at_most), made
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: Key("host7", eq=True),
+        lambda: Key("host7", hashes=0),
+        lambda: Key("host7", hashes=1),
+        lambda: Key("host7", hashes=2),
+        lambda: Key("host7", hashes=3),
+        lambda: Key("host7", hashes=4),
+        lambda: Key("elsewhere", eq=True),
+    ],
+)
+@pytest.mark.parametrize("at_most", [1, 3, 100])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_key_that_raises_harms_no_other(bad: Callable[[], Key], at_most: int, *, first: bool) -> None:
+    """Neither one that is kept nor a newcomer, while there is room and while somebody has to go."""
+    keyed, _ = counting(at_most)
+    guarded: Callable[[object], int] = keyed(lambda key: 1)
+    key = bad()
+    if first:
+        outcome(guarded, key)
+    for name in GOOD:
+        assert guarded(name) == 1
+    outcome(guarded, key)
+    for name in GOOD:
+        assert guarded(name) == 1
+    assert len(keyed) <= max(at_most, len(GOOD) + 1)
+    outcome(guarded, key)
+    assert keyed.policy("host7") is keyed.policy("host7")
+
+
+def test_a_newcomer_that_raises_costs_others_nothing_they_have() -> None:
+    """The policy of a good key with the same hash stays."""
+    keyed = Registry().keyed(lambda key: CircuitBreaker(), key=lambda key: key)
+    keyed.policy("host7").layers[0].open()  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="eq"):
+        keyed.policy(Key("host7", eq=True))
+    assert keyed.policy("host7").layers[0].state == "open"  # type: ignore[attr-defined]
+
+
+def test_a_key_that_changes_is_forgotten_in_its_turn() -> None:
+    """One that is mutable and hashable all the same, as an object that hashes by its fields."""
+    keyed, made = counting(2)
+    key = Key("a")
+    keyed.policy(key)
+    key.twin = "b"
+    for name in GOOD:
+        keyed.policy(name)
+    assert len(keyed) == 2
+    assert made == [key, *GOOD]
+    assert [known for known, _ in keyed.items()] == GOOD[-2:]
+
+
+def test_a_policy_that_was_released_is_found_again_for_as_long_as_it_is_held() -> None:
+    """And stays one."""
+    keyed, made = counting(1)
+    held = keyed.policy("a")
+    keyed.policy("b")
+    assert keyed.policy("a") is held
+    keyed.policy("b")
+    del held
+    gc.collect()
+    keyed.policy("a")
+    assert made.count("a") == 3  # one of them was dropped for the one that was held
+
+
+def test_reloads_reach_policies_of_keys_that_raise() -> None:
+    """The others change, too."""
+    source = {"policies": {"http": {"bulkhead": 3}}}
+    registry = Registry(source)
+    keyed = registry.keyed("http", key=lambda key: key)
+    bad, good = keyed.policy(Key("host7", hashes=6)), keyed.policy("host8")
+    source["policies"]["http"]["bulkhead"] = 7
+    registry.reload()
+    limits = [layer.limit for policy in (bad, good) for layer in policy.layers if isinstance(layer, Bulkhead)]
+    assert limits == [7, 7]
+
+
+async def coroutine(key: object) -> object:
+    return key
+
+
+class Awaitable:
+    def __await__(self) -> Any:
+        yield
+
+
+@pytest.mark.parametrize("key", [coroutine, lambda key: Awaitable()])
+async def test_awaitables_are_refused(key: Callable[[Any], Any], h: Harness) -> None:
+    """Each call would be a key of its own; a coroutine is closed without a warning."""
+    keyed = Registry().keyed(lambda key: Retry(), key=lambda arg: key(arg))
+    for call in (keyed(lambda arg: arg), lambda arg: keyed.call(str, arg), lambda arg: next(keyed.stream(iter, arg))):
+        with pytest.raises(TypeError, match="key must be a plain function .* returned an awaitable"):
+            call("x")
+    if not h.blocking:
+        with pytest.raises(TypeError, match="returned an awaitable"):
+            await keyed.acall(coroutine, 0)
+    with pytest.raises(TypeError, match="returned an awaitable"):
+        keyed.policy(key("x"))
+    assert len(keyed) == 0
