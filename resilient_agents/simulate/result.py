@@ -94,7 +94,7 @@ class Result:
         wasted: Services for callers who had gone.
         unfinished: Calls that were still under way when the simulation ended.
         cost: Of all requests.
-        opened_after: From the beginning of the trouble until the first circuit opened; None where none did, or in a
+        opened_after: From the beginning of the trouble until the next circuit opened; None where none did, or in a
             scenario without phases.
         recovered_after: From the end of the trouble until calls succeed again as before it, for ten seconds at a
             time; None where they never do.

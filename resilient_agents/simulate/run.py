@@ -94,6 +94,7 @@ class _World:
         self._clients = 0
         self._ending = False
         self._opened: float | None = None
+        self._trouble = math.inf if scenario.trouble is None else scenario.trouble[0]
         self.offered = self.succeeded = self.failed = self.refused = self.fallbacks = self._under_way = 0
         step = max(1.0, scenario.duration / MOST_STEPS)
         self._series = Series(step, max(1, math.ceil(scenario.duration / step - 1e-9)))
@@ -205,8 +206,9 @@ class _World:
     # what is seen
 
     def _hear(self, event: events.Event) -> None:
-        if isinstance(event, events.CircuitOpened) and self._opened is None:
-            self._opened = self._loop.time() - self._start
+        since = self._loop.time() - self._start - self._trouble
+        if isinstance(event, events.CircuitOpened) and self._opened is None and since >= 0:
+            self._opened = since
 
     def _sample(self, step: int, before: dict[str, int]) -> None:
         """At the end of each step: what was counted since the last one, and how things stand."""
@@ -244,7 +246,7 @@ class _World:
             wasted=server.wasted,
             unfinished=self.offered - calls,
             cost=server.cost,
-            opened_after=None if trouble is None or self._opened is None else self._opened - trouble[0],
+            opened_after=self._opened,
             recovered_after=None if trouble is None else recovered_after(self._series, *trouble),
             series=self._series,
             interrupted=interrupted,
