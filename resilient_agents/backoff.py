@@ -29,14 +29,12 @@ here the range is cut instead of the result. "uniform" is the randomization fact
 Java (`ExponentialBackOff`), its upper end cut to `max`. "exponential" is the waiting time of a Poisson process, drawn
 by inverting the distribution function truncated at `max`.
 
-Randomness comes from the functions of the `random` module: Python reseeds them in the child after a fork, which it does
-not do for a `random.Random` of one's own. It shapes load and guards no secret.
+Randomness comes from base/chance.py.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,6 +43,7 @@ from typing import Any, Literal, TypeAlias
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
+from resilient_agents.base.chance import chance
 from resilient_agents.base.durations import number, seconds
 
 __all__ = ["Backoff", "Jitter", "exponential", "fibonacci", "fixed", "linear"]
@@ -225,21 +224,21 @@ def _fibonacci(attempt: int, base: float, _step: float) -> float:
 
 
 def _full(delay: float, _maximum: float) -> float:
-    return random.uniform(0, delay)
+    return chance.uniform(0, delay)
 
 
 def _equal(delay: float, _maximum: float) -> float:
-    return random.uniform(delay / 2, delay)
+    return chance.uniform(delay / 2, delay)
 
 
 def _uniform(delay: float, maximum: float) -> float:
-    return random.uniform(delay / 2, min(1.5 * delay, maximum))
+    return chance.uniform(delay / 2, min(1.5 * delay, maximum))
 
 
 def _exponentially(delay: float, maximum: float) -> float:
     if not delay:
         return 0.0
-    wait = -delay * math.log1p(random.random() * math.expm1(-maximum / delay))
+    wait = -delay * math.log1p(chance.random() * math.expm1(-maximum / delay))
     return min(wait, maximum)  # the rounding of the last digit
 
 
@@ -253,7 +252,7 @@ _JITTERS: dict[str, Callable[[float, float], float]] = {
 
 def _decorrelated(base: float, maximum: float, previous: float) -> float:
     # The previous wait need not be ours: another member of a chain, or a server's Retry-After, may have decided it.
-    return random.uniform(base, min(3 * max(base, previous), maximum))
+    return chance.uniform(base, min(3 * max(base, previous), maximum))
 
 
 def _previous_wait(retry_state: RetryCallState) -> float:

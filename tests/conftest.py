@@ -95,12 +95,8 @@ def plain(work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def swapped_clock(monotonic: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
-    before = clock.monotonic, clock.sleep
-    clock.monotonic, clock.sleep = monotonic, sleep
-    try:
+    with clock.replaced(monotonic=monotonic, sleep=sleep):
         yield
-    finally:
-        clock.monotonic, clock.sleep = before
 
 
 class ManualClock:

@@ -7,7 +7,6 @@ import copy
 import math
 import os
 import pickle
-import random
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from tenacity.wait import wait_base
 
 from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
+from resilient_agents.base.chance import chance
 
 BUILDERS: list[Callable[..., Backoff]] = [exponential, linear, fibonacci, fixed]
 NAMES: list[Any] = ["full", "equal", "uniform", "exponential", "decorrelated"]
@@ -34,10 +34,10 @@ attempts = st.integers(min_value=1, max_value=10**6)
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """Each test draws the same random numbers on every run."""
-    before = random.getstate()
-    random.seed(20240229)
+    before = chance.getstate()
+    chance.seed(20240229)
     yield
-    random.setstate(before)
+    chance.setstate(before)
 
 
 def after(attempt: int, previous: float = 0.0) -> tenacity.RetryCallState:
@@ -163,7 +163,7 @@ def test_waits_keep_their_bounds(
     build: Callable[..., Backoff], jitter: str, base: float, room: float, attempt: int, previous: float, seed: int
 ) -> None:
     """Whatever the options, the attempt and the wait before it, a wait lies within the bounds of its jitter."""
-    random.seed(seed)
+    chance.seed(seed)
     limits = {} if build is fixed else {"max": base + room}
     wait = build(base, **limits, jitter=jitter)(after(attempt, previous))
     grown = build(base, **limits, jitter=None)(after(attempt))

@@ -9,7 +9,6 @@ import functools
 import gc
 import json
 import pickle
-import random
 import threading
 import traceback
 import warnings
@@ -30,6 +29,7 @@ from resilient_agents.adapters.retry import Retry, adapt_native
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import exponential, fixed
 from resilient_agents.base import warn
+from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import http_failure, is_transient
@@ -359,8 +359,8 @@ async def test_a_tenacity_object_in_on_sees_results_too(h: Harness) -> None:
 
 async def test_a_longer_retry_after_replaces_the_wait(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait is at least what the server asked for, and at most a tenth longer."""
-    for chance, expected in ((0.0, 10.0), (0.999999, 11.0)):
-        monkeypatch.setattr(random, "random", lambda chance=chance: chance)
+    for drawn, expected in ((0.0, 10.0), (0.999999, 11.0)):
+        monkeypatch.setattr(chance, "random", lambda drawn=drawn: drawn)
         script = Script(h, Busy(10), "ok")
         await script.run(Retry(2, wait=fixed(2)))
         assert script.waits == [pytest.approx(expected, rel=1e-4)]

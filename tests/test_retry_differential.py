@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.adapters.retry import Retry, adapt_native
+from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.policy import Policy
 from tests.conftest import RUNTIMES, Harness, run_on
@@ -312,6 +313,7 @@ def tenacity_itself(h: Harness, script: Any, parts: Any, seed: int) -> Trace:
         trace = Trace()
         work = scripted(h, script, trace)
         random.seed(seed)
+        chance.seed(seed)
         with timed():
             if h.blocking:
 
@@ -339,6 +341,7 @@ def in_a_policy(h: Harness, script: Any, strategy: Any, seed: int) -> Trace:
         work = scripted(h, script, trace)
         policy = Policy(strategy(trace))
         random.seed(seed)
+        chance.seed(seed)
         await ended(trace, lambda: h.call(policy, work, "argument"))
         return trace
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Literal
@@ -23,6 +22,7 @@ from tenacity import RetryCallState, TryAgain
 
 from resilient_agents.adapters.retry_state import State
 from resilient_agents.adapters.tally import RetryTally, Verdict
+from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
 from resilient_agents.budget import RetryBudget
@@ -238,7 +238,7 @@ class RetryLoop(ABC):
                 if hint is not None and hint <= delay:
                     hint = None
             if hint is not None:
-                delay = hint * (1 + RETRY_AFTER_JITTER * random.random())
+                delay = hint * (1 + RETRY_AFTER_JITTER * chance.random())
             state.upcoming_sleep = delay
             stop: Any = self.attempts is not None and state.attempt_number >= self.attempts
             if not stop and self._stop is not None:

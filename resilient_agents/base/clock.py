@@ -1,18 +1,27 @@
-"""The one place that knows what time it is and how to sleep in a thread.
+"""The one place that knows what time it is, and how to wait in a thread.
 
-Every module reads `clock.monotonic()` late, so that a test can swap both functions at once.
+Every module reads `clock.monotonic()` late, so that a test or a simulation can put another clock in place.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
-__all__ = ["Clock", "clock"]
+__all__ = ["Clock", "Lock", "clock"]
 
 _AT_ONCE: Final = 1e6
 """Seconds that every platform can sleep at once."""
+
+
+class Lock(Protocol):
+    """What a thread waits for: whoever wakes it releases it."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool: ...
 
 
 def _sleep(seconds: float) -> None:
@@ -22,14 +31,55 @@ def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # looked up late: who patches `time.sleep` in a test means this one, too
 
 
-class Clock:
-    """Monotonic seconds, and sleeping in the calling thread."""
+def _wall() -> float:
+    return time.time()  # looked up late, too
 
-    __slots__ = ("monotonic", "sleep")
+
+def _acquire(lock: Lock, seconds: float | None) -> bool:
+    if seconds is None:
+        return lock.acquire()
+    return lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class Clock:
+    """Time as everything in the package knows it.
+
+    `monotonic()`: seconds that never go back; `wall()`: seconds since 1970; `sleep(seconds)`: in the calling thread;
+    `acquire(lock, seconds)`: wait in the calling thread for a lock, at most so long (None: for ever), and say whether
+    it came. Event loops have clocks of their own: whoever replaces this one sees to it that they agree.
+    """
+
+    __slots__ = ("acquire", "monotonic", "sleep", "wall")
 
     def __init__(self) -> None:
         self.monotonic: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = _wall
         self.sleep: Callable[[float], None] = _sleep
+        self.acquire: Callable[[Lock, float | None], bool] = _acquire
+
+    def now(self) -> datetime:
+        """The wall clock's time, in UTC."""
+        return datetime.fromtimestamp(self.wall(), UTC)
+
+    @contextlib.contextmanager
+    def replaced(
+        self,
+        *,
+        monotonic: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] | None = None,
+        acquire: Callable[[Lock, float | None], bool] | None = None,
+    ) -> Generator[None, None, None]:
+        """Until the block ends, the whole process goes by these; what is not given stays."""
+        before = self.monotonic, self.wall, self.sleep, self.acquire
+        self.monotonic = monotonic or self.monotonic
+        self.wall = wall or self.wall
+        self.sleep = sleep or self.sleep
+        self.acquire = acquire or self.acquire
+        try:
+            yield
+        finally:
+            self.monotonic, self.wall, self.sleep, self.acquire = before
 
 
 clock = Clock()

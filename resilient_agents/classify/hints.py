@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from resilient_agents.base.clock import clock
 from resilient_agents.classify.facts import get, is_dict, is_list, path
 
 __all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of"]
@@ -162,7 +162,7 @@ def _until_reset(value: object) -> float | None:
         seconds = float(number[1])
         if seconds >= _EPOCH * 1000.0:
             seconds /= 1000.0
-        return max(0.0, seconds - time.time()) if seconds >= _EPOCH else _finite(seconds)
+        return max(0.0, seconds - clock.wall()) if seconds >= _EPOCH else _finite(seconds)
     parts = _DURATION.fullmatch(text)
     if parts is not None and text:
         values = zip(parts.groups(), _DURATION_UNITS, strict=True)
@@ -172,7 +172,7 @@ def _until_reset(value: object) -> float | None:
     except ValueError:
         return _until(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return max(0.0, moment.timestamp() - time.time())
+    return max(0.0, moment.timestamp() - clock.wall())
 
 
 def _scaled(value: object, unit: float) -> float | None:
@@ -211,7 +211,7 @@ def _until(date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return max(0.0, moment.timestamp() - time.time())
+        return max(0.0, moment.timestamp() - clock.wall())
     except Exception:
         return None
 

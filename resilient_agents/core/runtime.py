@@ -130,9 +130,7 @@ class _ThreadWaiter:
         return True
 
     async def wait(self, seconds: float | None) -> bool:
-        if seconds is None:
-            return self._lock.acquire()
-        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        return clock.acquire(self._lock, seconds)
 
 
 class Blocking:

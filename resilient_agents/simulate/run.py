@@ -277,11 +277,6 @@ def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
 @contextlib.contextmanager
 def _virtual(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """The library's clock is the loop's; many processes in one may have breakers of one name."""
-    before = clock.monotonic
-    clock.monotonic = loop.time
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
-            yield
-    finally:
-        clock.monotonic = before
+    with clock.replaced(monotonic=loop.time), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
+        yield

@@ -1,0 +1,17 @@
+"""Where random numbers come from: a generator of our own, so that two simulations can share its numbers, and no
+`random.seed` of a program's makes its processes meet. It shapes load and guards no secret.
+
+A child of a fork draws its own numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+__all__ = ["chance"]
+
+chance = random.Random()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=chance.seed)
