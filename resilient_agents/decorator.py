@@ -132,6 +132,13 @@ class _Guarded(NamedTuple):
     fn: Callable[..., Any]
     wrapper: weakref.ref[Callable[..., Any]]
 
+    def __reduce__(self) -> Any:
+        return _unmarked, ()  # in a wrapper that is pickled by value: it guards there, too, but is no more stacked upon
+
+
+def _unmarked() -> None:
+    return None
+
 
 _MARK = "__resilient__"
 

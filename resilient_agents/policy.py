@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.now import changed, now
 from resilient_agents.core import watch
-from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Rechecks, Strategy, name_of
-from resilient_agents.core.guard import guard, methods_of
+from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
+from resilient_agents.core.guard import WayIn, guard, methods_of
 from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
 from resilient_agents.core.streams import Stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
-from resilient_agents.events import Event, Observer, Recorder, Subscription, TimeoutExpired
+from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
 
@@ -32,16 +32,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _changing = Lock()
-"""Held while chains are built and exchanged, never while one runs or is entered."""
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens; there is something to do before the call."""
-
-
-_UNBOUND = Subscription(_ignore)
-"""Among the watchers while a policy, or one inside it, is still to be found: a watched call looks twice, so that an
-ordinary one need not."""
+"""Held while what a policy consists of is exchanged, never while a chain is composed or runs."""
 
 
 class Policy:
@@ -55,33 +46,35 @@ class Policy:
     Raises TypeError, when built, for an object that cannot be a strategy.
     """
 
+    _find: Callable[[], Policy] | None = None
+    _found_by: Callable[[], Policy] | None = None
+    _stand_ins: tuple[Policy, ...] = ()
+    _observers: tuple[Subscription, ...] = ()
+    _plans: tuple[tuple[Proceed, Plan], ...] = ()
+
     def __init__(self, *strategies: Any, name: str | None = None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         self.name = name
-        self._find: Callable[[], Policy] | None = None
         self._own: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
-        self._stand_ins: tuple[Policy, ...] = ()
-        self._composed: dict[Proceed, _Composed] = {}
-        self._observers: tuple[Subscription, ...] = ()
-        self._parents: weakref.WeakSet[Policy] = weakref.WeakSet()
-        self.watchers: tuple[Subscription, ...] = ()
-        self.strategies: tuple[Strategy, ...] = ()
-        self.layers: tuple[Strategy, ...] = ()
-        self._plan = Plan(name)
-        self.revised = False
-        with _changing:
-            self._consist_of(self._own)
 
     @classmethod
     def late(cls, find: Callable[[], Policy], *, name: str) -> Policy:
         """A policy that is `find()`, asked for at its first call. Raises then what `find` raises, and asks again at the
-        next."""
+        next. It pickles if `find` does, which is asked again in the other process."""
         policy = cls(name=name)
-        with _changing:
-            policy._find = find
-            policy._gather_watchers()
+        policy._find = policy._found_by = find
         return policy
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """What new calls run through, outermost first."""
+        return self._stand_ins[-1:] or self._own
+
+    @property
+    def layers(self) -> tuple[Strategy, ...]:
+        """The same, with what policies inside consist of in their place."""
+        return tuple(_flatten(self.strategies))
 
     def __call__(self, fn: F) -> F:
         """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
@@ -95,8 +88,9 @@ class Policy:
         """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await
         policy.acall(...)` then."""
         _check_callable(fn, "call")
-        call = Call(self._plan, BLOCKING, fn, args, kwargs)
-        result: T = drive(self.composed(invoke_any).enter(call)(call), _refuse_awaitable(call))
+        plan = self.plan(None, invoke_any)
+        call = call_of(plan, BLOCKING, fn, args, kwargs)
+        result: T = drive(plan.enter(call)(call), functools.partial(_refuse_awaitable, fn))
         if runs_later(type(result)):
             refuse_unrun(fn, result)
         return result
@@ -108,9 +102,10 @@ class Policy:
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, any callable that returns an awaitable, or a plain one, under this policy."""
         _check_callable(fn, "acall")
-        call = Call(self._plan, ASYNC, fn, args, kwargs)
+        plan = self.plan(None, invoke_any)
+        call = call_of(plan, ASYNC, fn, args, kwargs)
         try:
-            result = await self.composed(invoke_any).enter(call)(call)
+            result = await plan.enter(call)(call)
         except Boxed as boxed:
             stopped = boxed.error
         else:
@@ -141,12 +136,11 @@ class Policy:
         `async with` it is closed at the end of the block. It is retried or replaced only before its first item; slots
         are held until it closes; closing it early is neutral.
         """
-        return Stream(self.composed(invoke_stream).enter, Call(self._plan, BLOCKING, fn, args, kwargs))
+        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), args, kwargs)
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run as a strategy inside another composition."""
-        self.bind()
-        return _chain(self.layers, proceed)(call)
+        return _chain(_bound_layers(self), proceed)(call)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer(event)` for each event of every call that passes through this policy. Returns what undoes it.
@@ -157,12 +151,12 @@ class Policy:
         subscription = Subscription(observer)
         with _changing:
             self._observers = (*self._observers, subscription)
-            self._gather_watchers()
+        changed()
 
         def undo() -> None:
             with _changing:
                 self._observers = tuple(s for s in self._observers if s is not subscription)
-                self._gather_watchers()
+            changed()
 
         return undo
 
@@ -179,8 +173,7 @@ class Policy:
         self._refuse_itself(other)
         with _changing:
             self._own = _successors(self._own, other.strategies)
-            if not self._stand_ins:
-                self._consist_of(self._own)
+        changed()
 
     @contextlib.contextmanager
     def replaced(self, other: Policy) -> Generator[None, None, None]:
@@ -189,15 +182,15 @@ class Policy:
         contains this policy."""
         self._refuse_itself(other)
         nested = Policy(other)  # an object of its own: the same policy may replace this one twice
-        with _changing:
-            self._stand_ins = (*self._stand_ins, nested)
-            self._consist_of((nested,))
         try:
+            with _changing:
+                self._stand_ins = (*self._stand_ins, nested)
+            changed()
             yield
         finally:
             with _changing:
                 self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
-                self._consist_of(self._stand_ins[-1:] or self._own)
+            changed()
 
     def describe(self) -> dict[str, Any]:
         """The policy as plain data that `json.dumps` takes: name, strategies in order, their options and live state."""
@@ -214,114 +207,74 @@ class Policy:
         return f"Policy({', '.join(parts)})"
 
     def __reduce__(self) -> Any:
-        self.bind()
+        if self._found_by is not None:
+            return _rebuild_late, (self._found_by, self.name)
         return _rebuild, (self._own, self.name)
 
-    def composed(self, innermost: Proceed) -> _Composed:
-        """The composition around one innermost step, made once."""
-        found = self._composed.get(innermost)
-        if found is None:
-            with _changing:
-                found = self._composed.setdefault(innermost, _Composed(self, innermost))
-        return found
-
-    def plan_for(self, fn: Callable[..., Any]) -> Plan:
-        return self._plan.named(name_of(fn))
-
-    @property
-    def rechecks(self) -> Rechecks:
-        """Which layers want a second look at a call that waited in which, as of now."""
-        return self._plan.rechecks
+    def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
+        """How calls of `fn` go from now on, until a policy changes. Finds what is still to be found, in this policy and
+        those inside, and raises what that raises."""
+        for step, plan in self._plans:
+            if step is innermost and plan.edition is now.edition:
+                break
+        else:
+            plan = _Composed(self, innermost).plan
+            self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
+        return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
     def bind(self) -> None:
-        """Find what is still to be found, in this policy and those inside. Does nothing after the first time."""
+        """Find what is still to be found of this policy. Does nothing after the first time."""
         find = self._find
-        if find is not None:
+        if find is not None and not self._stand_ins:
             found = find()  # with no lock held: it may take others
             with _changing:
                 if self._find is not None:
                     self._own = (found,)
                     self._find = None
-                    if not self._stand_ins:
-                        self._consist_of(self._own)
-                    else:
-                        self._gather_watchers()
-        for strategy in self.strategies:
-            if isinstance(strategy, Policy):
-                strategy.bind()
+            changed()
 
     def _refuse_itself(self, other: Policy) -> None:
         if other is self or any(self is inner for inner in _nested(other)):
             raise ValueError(f"a policy cannot stand inside itself, got {other!r}")
 
-    def _consist_of(self, strategies: tuple[Strategy, ...]) -> None:
-        for strategy in self.strategies:
-            if isinstance(strategy, Policy) and strategy not in strategies:
-                strategy._parents.discard(self)  # noqa: SLF001  # the same class
-        self.strategies = strategies
-        for strategy in strategies:
-            if isinstance(strategy, Policy):
-                strategy._parents.add(self)  # noqa: SLF001  # the same class
-        self._compose()
-        self._gather_watchers()
-
-    def _compose(self) -> None:
-        """Build all chains anew. One read of one attribute decides which chain a call takes, the old or the new one."""
-        layers, self.layers = self.layers, tuple(_flatten(self.strategies))
-        plan = Plan(self.name, self.layers)
-        if not layers and not self.revised:  # no call of before can have waited: its plan serves on
-            self._plan.rechecks.update(plan.rechecks)
-        else:
-            self._plan = plan
-            self.revised = True
-        for composed in list(self._composed.values()):
-            composed.compose()
-        for parent in list(self._parents):
-            parent._compose()  # noqa: SLF001  # the same class
-
-    def _gather_watchers(self) -> None:
-        inner = (strategy.watchers for strategy in self.strategies if isinstance(strategy, Policy))
-        unbound = () if self._find is None else (_UNBOUND,)
-        self.watchers = tuple(dict.fromkeys((*self._observers, *(s for watchers in inner for s in watchers), *unbound)))
-        for parent in list(self._parents):
-            parent._gather_watchers()  # noqa: SLF001  # the same class
+    @property
+    def watchers(self) -> tuple[Subscription, ...]:
+        """Who observes this policy and those inside, each once."""
+        inner = (s for strategy in self.strategies if isinstance(strategy, Policy) for s in strategy.watchers)
+        return tuple(dict.fromkeys((*self._observers, *inner)))
 
 
 class _Composed:
-    """One policy around one innermost step: the quiet chain, and on demand the watched one."""
+    """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
-        self._policy = policy
+        edition = now.edition  # first: a change in the midst of this makes it out of date
         self._innermost = innermost
-        self.compose()
-
-    def compose(self) -> None:
-        """The chains for calls from now on."""
-        self.quiet = self._current(_chain(self._policy.layers, self._innermost))
+        self._layers = _bound_layers(policy)
+        self._watchers = policy.watchers
         self._watched: Proceed | None = None
+        self._quiet = _chain(self._layers, innermost)
+        self.plan = plan = Plan(policy.name, self._quiet, self.enter, rechecks_of(self._layers), edition)
+        if self._watchers:
+            plan.quiet = None
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
-        if not recording() and not self._policy.watchers and in_force() is None:
-            return self.quiet
-        return self._enter(call)
-
-    def _enter(self, call: Call) -> Proceed:
-        watchers = self._policy.watchers
-        if watchers and _UNBOUND in watchers:
-            self._policy.bind()
-            return self.enter(call)
+        watchers = self._watchers
+        recorded = recording()
+        if not recorded and not watchers and in_force() is None:
+            return self._quiet
         limit = current()
-        chain = self.quiet
+        chain = self._quiet
         dropped: Recorder | None = None
-        if watchers or recording():
+        if watchers or recorded:
             name = call.name
-            recorder = record(name) if recording() else None
+            recorder = record(name) if recorded else None
             if recorder is not None and not watchers and call.closers is None and not recorder.begin():
                 dropped = recorder
             elif watchers or recorder is not None:
                 call.audience = Audience(name, watchers, recorder)
-                chain = self._watched or self._watch()
+                chain = self._watched = self._watched or self._watch()
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(_bounded, chain, limit)
         if dropped is not None:
@@ -329,27 +282,16 @@ class _Composed:
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
     def _watch(self) -> Proceed:
-        with _changing:
-            layers = self._policy.layers
-            split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
-            last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-            judge: watch.Judge | None = getattr(last, "failed", None)
-            if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
-                split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
-            owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
-            retried = not all(getattr(layer, "races", False) for layer in owners)
-            attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge, retried)
-            self._watched = watched = self._current(_chain(layers[:split], attempt))
-            return watched
-
-    def _current(self, chain: Proceed) -> Proceed:
-        """`chain`, which brings its own rechecks along once the policy is not what it was when calls were planned."""
-        return functools.partial(_under, self._policy.rechecks, chain) if self._policy.revised else chain
-
-
-def _under(rechecks: Rechecks, proceed: Proceed, call: Call) -> Awaitable[Any]:
-    call.rechecks = rechecks
-    return proceed(call)
+        layers = self._layers
+        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
+        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+        judge: watch.Judge | None = getattr(last, "failed", None)
+        if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
+            split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
+        owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
+        retried = not all(getattr(layer, "races", False) for layer in owners)
+        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge, retried)
+        return _chain(layers[:split], attempt)
 
 
 async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
@@ -372,8 +314,8 @@ async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
         return result
     finally:
         limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
-        call.error = None
         leave(limit)
+        call.error = None
 
 
 def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
@@ -389,6 +331,15 @@ def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
             yield from cast(Policy, strategy).layers
         else:
             yield strategy
+
+
+def _bound_layers(policy: Policy) -> tuple[Strategy, ...]:
+    """The layers of a policy that is about to run, with all found that was still to be found."""
+    policy.bind()
+    for strategy in policy.strategies:
+        if isinstance(strategy, Policy):
+            _bound_layers(strategy)
+    return policy.layers
 
 
 def _nested(policy: Policy) -> Iterator[Policy]:
@@ -436,6 +387,10 @@ def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
     return Policy(*strategies, name=name)
 
 
+def _rebuild_late(find: Callable[[], Policy], name: str) -> Policy:
+    return Policy.late(find, name=name)
+
+
 def _check_callable(fn: object, method: str) -> None:
     if not callable(fn):
         discard(fn)  # a coroutine that would never be awaited
@@ -445,11 +400,8 @@ def _check_callable(fn: object, method: str) -> None:
         )
 
 
-def _refuse_awaitable(call: Call) -> Callable[[Any], Any]:
-    def refuse(chain: Any) -> Any:
-        discard(chain)
-        raise TypeError(
-            f"{name_of(call.fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy"
-        )
-
-    return refuse
+def _refuse_awaitable(fn: Callable[..., Any], begun: Any) -> Any:
+    discard(begun)
+    raise TypeError(
+        f"{name_of(fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy"
+    )

@@ -12,9 +12,10 @@ import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import cloudpickle
 import pytest
 
-from resilient_agents import CircuitBreaker, Fallback, Policy
+from resilient_agents import CircuitBreaker, Fallback, Policy, Registry, Retry, Timeout, registry, resilient
 from resilient_agents.core.call import Call, Proceed, name_of
 from resilient_agents.core.runtime import on_event_loop
 from tests.conftest import Harness, run_on
@@ -98,6 +99,57 @@ class AsyncTool:
     async def __call__(self, n: int) -> int:
         await asyncio.sleep(0)
         return n
+
+
+def test_functions_pickle_by_value() -> None:
+    """As Ray, Dask and joblib pickle what is defined in a script or inside a function: the policy is looked up in the
+    other process."""
+
+    def made(x: int, *, y: int = 1) -> int:
+        return x + y
+
+    async def async_made(x: int) -> int:
+        return x
+
+    def generated(x: int) -> Iterator[int]:
+        yield x
+
+    @resilient(Timeout(5, thread=False))
+    @resilient(Retry(2))
+    def stacked(x: int) -> int:
+        return x
+
+    guard: Any = resilient("a name")
+    for call, fn in (
+        (lambda fn: fn(1), guard(made)),
+        (lambda fn: asyncio.run(fn(2)), guard(async_made)),
+        (lambda fn: list(fn(2)), guard(generated)),
+        (lambda fn: fn(2), stacked),
+    ):
+        if fn is not stacked:
+            call(fn)
+        copied = pickle.loads(cloudpickle.dumps(fn))
+        assert copied is not fn
+        assert call(copied) in (2, [2])
+
+
+def test_only_the_registry_of_the_process_pickles() -> None:
+    """It is the other process's own there; another one holds live policies."""
+    assert pickle.loads(pickle.dumps(registry)) is registry
+    with pytest.raises(TypeError, match="make one in each process"):
+        pickle.dumps(Registry())
+
+
+def test_a_decorated_function_keeps_its_defaults() -> None:
+    """For frameworks that read them off the function: methods and partials have them, too."""
+
+    def function(a: int, b: int = 1, *, c: int = 2) -> int:
+        return a + b + c
+
+    guarded: Any = policy(function)
+    assert (guarded.__defaults__, guarded.__kwdefaults__) == ((1,), {"c": 2})
+    assert guarded(1) == 4
+    assert str(inspect.signature(guarded)) == str(inspect.signature(function))
 
 
 def test_methods_partials_and_objects() -> None:

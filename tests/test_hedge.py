@@ -33,7 +33,7 @@ from resilient_agents import (
     deadline,
     fixed,
 )
-from resilient_agents.core.call import Branch, Call, Plan
+from resilient_agents.core.call import Branch, Call, Plan, call_of
 from resilient_agents.core.race import Race, race
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
@@ -875,7 +875,7 @@ def test_a_request_that_lost_in_a_queue_does_not_run() -> None:
 
 def test_a_lost_branch_is_refused_after_waiting() -> None:
     """Whoever has lost hears it at the next second look."""
-    call = Call(Plan("p"), BLOCKING, len, (), {})
+    call = call_of(Plan("p"), BLOCKING, len, (), {})
     hedge = Hedge(1)
     branch = call.branch(hedge)
     branch.recheck(hedge, 1.0)
@@ -913,7 +913,7 @@ def test_a_slot_outside_for_what_a_limit_inside_left_behind(slow: Slow) -> None:
 
 def test_an_end_that_nobody_waits_for() -> None:
     """A branch that ends after the decision is told so, and is never handed out."""
-    call, hedge = Call(Plan("p"), BLOCKING, len, (), {}), Hedge(1)
+    call, hedge = call_of(Plan("p"), BLOCKING, len, (), {}), Hedge(1)
     contest = Race(call)
     first, second = call.branch(hedge), call.branch(hedge)
     contest.branches += [first, second]
@@ -932,7 +932,7 @@ async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
             raise RuntimeError
 
     hedge, answers = Hedge(LONG), [Broken(), Broken()]
-    call = Call(Plan("p"), BLOCKING if h.blocking else ASYNC, len, (), {})
+    call = call_of(Plan("p"), BLOCKING if h.blocking else ASYNC, len, (), {})
     queue = iter(answers)
 
     async def proceed(_: Call) -> Broken:

@@ -13,7 +13,7 @@ import pytest
 
 from resilient_agents.adapters.slot_pool import running_trio
 from resilient_agents.base.clock import clock
-from resilient_agents.core.call import Boxed, Call, Plan, Proceed
+from resilient_agents.core.call import Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.runtime import (
     ASYNC,
     BLOCKING,
@@ -45,7 +45,7 @@ def runtime_of(h: Harness) -> Runtime:
 
 
 def a_call(runtime: Runtime = BLOCKING) -> Call:
-    return Call(Plan("p"), runtime, lambda: None, (), {})
+    return call_of(Plan("p"), runtime, lambda: None, (), {})
 
 
 def a_limit(seconds: float) -> Deadline:

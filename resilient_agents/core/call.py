@@ -7,8 +7,9 @@ one `send(None)`, which runs to its end because a blocking runtime never suspend
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+import operator
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEUTRAL",
+    "ORDINARY",
     "Audience",
     "Boxed",
     "Branch",
@@ -31,9 +33,12 @@ __all__ = [
     "Neutral",
     "Plan",
     "Proceed",
+    "Rare",
     "Rechecks",
     "Strategy",
+    "call_of",
     "name_of",
+    "rechecks_of",
     "unboxed",
 ]
 
@@ -94,29 +99,60 @@ def name_of(fn: Callable[..., Any]) -> str:
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
+def _unplanned(call: Call) -> NoReturn:
+    raise AssertionError("no call enters before its plan is made")
+
+
+_NO_RECHECKS: Final[Rechecks] = {}
+
+
 class Plan:
-    """What is fixed for all calls of a guarded function: the name, and for each layer the outer layers that want a
-    second look."""
+    """What all calls of one function have in common until a policy changes.
 
-    __slots__ = ("name", "rechecks")
+    `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
+    is the edition (base/now.py), which it never is where observers watch. `enter(call)`: the chain for any call, while
+    `edition` is the one in force. `rechecks`: the second looks that the layers of the chain want. `alone`: the retry
+    that is the whole policy, if it is one whose first attempt may be made without a frame of it.
+    """
 
-    def __init__(self, name: str | None, strategies: tuple[Strategy, ...] = ()) -> None:
+    __slots__ = ("alone", "chain", "edition", "enter", "name", "quiet", "rechecks")
+
+    def __init__(
+        self,
+        name: str | None,
+        chain: Proceed = _unplanned,
+        enter: Callable[[Call], Proceed] = _unplanned,
+        rechecks: Rechecks = _NO_RECHECKS,
+        edition: object = None,
+    ) -> None:
         self.name = name
-        self.rechecks: Rechecks = {}
-        outer: tuple[Callable[[Call], None], ...] = ()
-        for strategy in strategies:
-            self.rechecks[id(strategy)] = outer
-            recheck = getattr(strategy, "recheck", None)
-            if recheck is not None:
-                outer = (*outer, recheck)
+        self.chain = chain
+        self.enter = enter
+        self.rechecks = rechecks
+        self.edition = self.quiet = edition
+        self.alone: Any = None
 
     def named(self, name: str) -> Plan:
-        """The same plan under the function's name, unless the policy has one of its own."""
+        """The same plan for a function of that name, unless the policy has a name of its own."""
         if self.name is not None:
             return self
-        plan = Plan(name)
-        plan.rechecks = self.rechecks
+        plan = Plan(name, self.chain, self.enter, self.rechecks, self.edition)
+        plan.quiet = self.quiet
+        plan.alone = self.alone
         return plan
+
+
+def rechecks_of(layers: Iterable[Strategy]) -> Rechecks:
+    """For each of these layers, outermost first, the outer ones that want a second look."""
+    rechecks: Rechecks = {}
+    outer: tuple[Callable[[Call], None], ...] = ()
+    for layer in layers:
+        if outer:
+            rechecks[id(layer)] = outer
+        recheck = getattr(layer, "recheck", None)
+        if recheck is not None:
+            outer = (*outer, recheck)
+    return rechecks
 
 
 _counting = Lock()
@@ -182,9 +218,10 @@ class Audience:
             observer(event)
 
 
-class Call:
-    """One invocation. What a strategy wants to leave for another one stands here.
+class Rare:
+    """What few calls need. One object, `ORDINARY`, stands for it on all calls that need nothing of it.
 
+    `audience`: those who watch.
     `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
     `proceed`".
     `opened`: what a stream iterates, from its first item on.
@@ -194,38 +231,11 @@ class Call:
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
     `probes`: what it probes half-open circuits with, by circuit.
-    `rechecks`: set, in place of the plan's, by the chain of a policy that was changed after the plan was made.
     """
 
-    __slots__ = (
-        "abandoned",
-        "args",
-        "audience",
-        "closers",
-        "cut_short",
-        "error",
-        "fn",
-        "kwargs",
-        "opened",
-        "plan",
-        "probes",
-        "rechecks",
-        "runtime",
-        "waited",
-        "workers",
-    )
+    __slots__ = ("abandoned", "audience", "closers", "cut_short", "error", "opened", "probes", "waited", "workers")
 
-    rechecks: Rechecks
-    hedge: int = 0  # which further request of a hedged call this is, from 1
-
-    def __init__(
-        self, plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.plan = plan
-        self.runtime = runtime
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+    def __init__(self) -> None:
         self.audience: Audience | None = None
         self.closers: list[Closer] | None = None
         self.opened: Opened | None = None
@@ -235,6 +245,66 @@ class Call:
         self.workers: Workers | None = None
         self.abandoned: tuple[Worker, ...] = ()
         self.probes: dict[Any, Any] | None = None
+
+
+class _Ordinary(Rare):
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "ORDINARY"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} is set on the call, which then has a Rare of its own")
+
+
+ORDINARY: Final = Rare()
+ORDINARY.__class__ = _Ordinary
+
+
+def _rare(name: str) -> Any:
+    """Reads from the call's `rare`; what is set gives it one of its own."""
+    unset = getattr(ORDINARY, name)
+
+    def set_rare(call: Call, value: Any) -> None:
+        if call.rare is ORDINARY:
+            if value is unset:
+                return
+            call.rare = Rare()
+        setattr(call.rare, name, value)
+
+    return property(operator.attrgetter(f"rare.{name}"), set_rare)
+
+
+class Call:
+    """One invocation. What a strategy wants to leave for another one stands here, all that is rare in `rare`.
+
+    It has no constructor, which would cost more than what it sets: `call_of` makes one, and so does, spelled out, the
+    path of every call in core/guard.py.
+    """
+
+    plan: Plan
+    runtime: Runtime
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    rare: Rare
+    hedge: int = 0  # which further request of a hedged call this is, from 1
+
+    if TYPE_CHECKING:
+        audience: Audience | None
+        closers: list[Closer] | None
+        opened: Opened | None
+        waited: float
+        cut_short: bool
+        error: Exception | None
+        workers: Workers | None
+        abandoned: tuple[Worker, ...]
+        probes: dict[Any, Any] | None
+    else:
+        __slots__ = ("args", "fn", "kwargs", "plan", "rare", "runtime")
+        audience, closers, opened = _rare("audience"), _rare("closers"), _rare("opened")
+        waited, cut_short, error = _rare("waited"), _rare("cut_short"), _rare("error")
+        workers, abandoned, probes = _rare("workers"), _rare("abandoned"), _rare("probes")
 
     @property
     def name(self) -> str:
@@ -252,11 +322,7 @@ class Call:
 
     def outer_rechecks(self, strategy: Strategy) -> tuple[Callable[[Call], None], ...]:
         """What the layers around `strategy` have to say about a call that waited in it."""
-        try:
-            rechecks = self.rechecks
-        except AttributeError:  # nearly always: leaving it unset costs nothing
-            rechecks = self.plan.rechecks
-        return rechecks.get(id(strategy), ())
+        return self.plan.rechecks.get(id(strategy), ())
 
     def recheck(self, strategy: Strategy, waited: float) -> None:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
@@ -285,6 +351,20 @@ class Call:
                 broken = None
 
 
+def call_of(
+    plan: Plan, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """A call of `fn`, about which nothing rare is known yet."""
+    call = Call()
+    call.plan = plan
+    call.runtime = runtime
+    call.fn = fn
+    call.args = args
+    call.kwargs = kwargs
+    call.rare = ORDINARY
+    return call
+
+
 class Branch(Call):
     """One of several passes of a call that run at the same time, and how it ended.
 
@@ -296,14 +376,17 @@ class Branch(Call):
     __slots__ = ("ended", "hedge", "lost", "outcome", "outside", "parent", "result")
 
     def __init__(self, parent: Call, outside: int) -> None:
-        super().__init__(parent.plan, parent.runtime, parent.fn, parent.args, parent.kwargs)
+        self.plan = parent.plan
+        self.runtime = parent.runtime
+        self.fn = parent.fn
+        self.args = parent.args
+        self.kwargs = parent.kwargs
+        self.rare = ORDINARY
         self.audience = parent.audience
         self.hedge = parent.hedge
         self.waited = parent.waited
         self.cut_short = parent.cut_short
         self.workers = parent.workers
-        if hasattr(parent, "rechecks"):
-            self.rechecks = parent.rechecks
         self.parent = parent
         self.outside = outside
         self.ended = False

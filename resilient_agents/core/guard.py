@@ -12,35 +12,98 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, Protocol, cast
 
-from resilient_agents.core.call import Boxed, Call, Plan, Proceed, name_of
+from resilient_agents.base.now import now
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Plan, Proceed, call_of, name_of
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import ASYNC, BLOCKING, go_on, on_event_loop, unfinished
+from resilient_agents.core.runtime import (
+    ASYNC,
+    BLOCKING,
+    Begun,
+    Runtime,
+    drive,
+    go_on,
+    idle,
+    new_driver,
+    on_event_loop,
+    unfinished,
+)
 from resilient_agents.core.streams import async_driver, blocking_driver
+from resilient_agents.deadline import in_force
 
-__all__ = ["Composed", "Guarding", "guard", "methods_of"]
+__all__ = ["Guarding", "WayIn", "guard", "methods_of"]
+
+now.deadline = in_force
 
 _METHODS = ("invoke", "ainvoke", "stream", "astream", "run", "arun", "run_sync", "create", "generate")
 """Names under which agents, models and clients do their work."""
 
 
-class Composed(Protocol):
-    """A policy composed around one innermost step."""
-
-    def enter(self, call: Call) -> Proceed:
-        """The chain for this call: the quiet one unless somebody watches or a deadline is in force."""
-        ...
-
-
 class Guarding(Protocol):
     """What a wrapper needs of a policy."""
 
-    def composed(self, innermost: Proceed) -> Composed: ...
-    def plan_for(self, fn: Callable[..., Any]) -> Plan: ...
+    def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
+        """How calls of `fn`, whose last step is `innermost`, go from now on."""
+        ...
+
+
+class WayIn:
+    """The way of one function's calls into a policy. All that their wrapper refers to, so that a wrapper can be pickled
+    by value, as cloudpickle does."""
+
+    __slots__ = ("fn", "innermost", "looks_async", "plan", "policy")
+
+    def __init__(self, policy: Guarding, fn: Callable[..., Any], innermost: Proceed) -> None:
+        self.policy = policy
+        self.fn = fn
+        self.innermost = innermost
+        self.looks_async = innermost is invoke_any and _looks_async(fn)
+        self.plan = Plan(None)  # of no edition: made when the first call comes
+
+    def __reduce__(self) -> Any:
+        return WayIn, (self.policy, self.fn, self.innermost)
+
+    def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """A call on its way in, with the plan in force."""
+        plan = self.plan
+        if plan.edition is not now.edition:
+            plan = self.plan = self.policy.plan(self.fn, self.innermost)
+        return call_of(plan, runtime, self.fn, args, kwargs)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that begins blocking and about which there is something to know."""
+        call = self.call(BLOCKING, args, kwargs)
+        if self.looks_async and on_event_loop():
+            call.runtime = ASYNC
+            return self._later(call)
+        return drive(self._through(call), self.switched)
+
+    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same of a coroutine function."""
+        return await self._later(self.call(ASYNC, args, kwargs))
+
+    def switched(self, begun: Begun) -> Any:
+        """The awaitable that the rest of a call is, which began blocking."""
+        self.looks_async = True
+        return self._rest(begun)
+
+    async def _later(self, call: Call) -> Any:
+        return await go_on(self._through(call))
+
+    async def _rest(self, begun: Begun) -> Any:
+        return self._checked(await go_on(begun))
+
+    async def _through(self, call: Call) -> Any:
+        return self._checked(await call.plan.enter(call)(call))
+
+    def _checked(self, result: Any) -> Any:
+        if type(result) not in PLAIN and runs_later(type(result)):
+            refuse_unrun(self.fn, result)
+        return result
 
 
 def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,15 +169,32 @@ def _looks_async(fn: Callable[..., Any]) -> bool:
         return False
 
 
+# The two wrappers below are the path of every call. The first look decides whether it is an ordinary one, of which
+# nobody wants to know anything; what follows is then `WayIn.run` and `WayIn.arun`, spelled out. A test holds the two
+# ways equal.
+
+
 def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    composed = policy.composed(invoke_coroutine)
-    enter = composed.enter
-    plan = policy.plan_for(fn)
+    entry = WayIn(policy, fn, invoke_coroutine)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        call = Call(plan, ASYNC, fn, args, kwargs)
+        plan = entry.plan
+        if (
+            plan.quiet is not now.edition
+            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
+            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
+            or now.deadline() is not None
+        ):
+            return await entry.arun(args, kwargs)
+        call = Call()
+        call.plan = plan
+        call.runtime = ASYNC
+        call.fn = entry.fn
+        call.args = args
+        call.kwargs = kwargs
+        call.rare = ORDINARY
         try:
-            result = await enter(call)(call)
+            result = await plan.chain(call)
         except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
             error = boxed.error
         else:
@@ -130,41 +210,37 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    enter = policy.composed(invoke_any).enter
-    plan = policy.plan_for(fn)
-    looks_async = _looks_async(fn)
-
-    def switched(chain: Any) -> Any:
-        nonlocal looks_async
-        looks_async = True
-        return rest(chain)
-
-    async def later(call: Call) -> Any:
-        call.runtime = ASYNC
-        return await rest(cast(Coroutine[Any, Any, Any], enter(call)(call)))
-
-    async def rest(chain: Coroutine[Any, Any, Any]) -> Any:
-        result = await go_on(chain)
-        if runs_later(type(result)):
-            refuse_unrun(fn, result)
-        return result
+    entry = WayIn(policy, fn, invoke_any)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        call = Call(plan, BLOCKING, fn, args, kwargs)
-        if looks_async and on_event_loop():
-            return later(call)
-        chain: Any = enter(call)(call)
-        try:  # `drive`, spelled out: it is the path of every blocking call
-            signal = chain.send(None)
-        except StopIteration as done:
-            result = done.value
-            if type(result) not in PLAIN and runs_later(type(result)):
-                refuse_unrun(fn, result)
-            return result
+        plan = entry.plan
+        if (
+            plan.quiet is not now.edition
+            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
+            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
+            or now.deadline() is not None
+            or entry.looks_async
+        ):
+            return entry.run(args, kwargs)
+        call = Call()
+        call.plan = plan
+        call.runtime = BLOCKING
+        call.fn = entry.fn
+        call.args = args
+        call.kwargs = kwargs
+        call.rare = ORDINARY
+        driver = idle.pop() if idle else new_driver()
+        try:
+            result = driver.send(plan.chain(call))
         except Boxed as boxed:
             error = boxed.error
         else:
-            return unfinished(chain, signal, switched)
+            if driver.gi_yieldfrom is not None:
+                return unfinished(Begun(driver), result, entry.switched)
+            idle.append(driver)
+            if type(result) not in PLAIN and runs_later(type(result)):
+                refuse_unrun(fn, result)
+            return result
         try:
             raise error
         finally:
@@ -174,12 +250,8 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    plan = policy.plan_for(fn)
-    return blocking_driver(
-        policy.composed(invoke_stream).enter, lambda args, kwargs: Call(plan, BLOCKING, fn, args, kwargs)
-    )
+    return blocking_driver(WayIn(policy, fn, invoke_stream).call)
 
 
 def _async_generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    plan = policy.plan_for(fn)
-    return async_driver(policy.composed(invoke_stream).enter, lambda args, kwargs: Call(plan, ASYNC, fn, args, kwargs))
+    return async_driver(WayIn(policy, fn, invoke_stream).call)

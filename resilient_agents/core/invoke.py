@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from resilient_agents.core.call import Boxed, Call, name_of
 from resilient_agents.core.runtime import discard, settle
@@ -18,6 +18,7 @@ from resilient_agents.core.threads import run_in_worker
 
 __all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_unrun", "runs_later"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, set})
 """Types of results that need no closer look: asking a type for a method that it has not costs 0.17 us a call."""
@@ -51,16 +52,18 @@ def plainly(call: Call) -> Any:
         raise Boxed(stop) from None
 
 
-def _runs_later(kind: Any) -> bool:
+def _remembered(fn: F) -> F:
+    return cast(F, functools.lru_cache(maxsize=1024)(fn))
+
+
+@_remembered
+def runs_later(kind: type) -> bool:
+    """Does a result of this type only stand for work that is still to be done? A context manager does if it can do
+    nothing but be entered."""
     if kind is GeneratorType or kind is AsyncGeneratorType or kind is CoroutineType:
         return True
     manages = hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
     return manages and all(name.startswith("_") for name in dir(kind))
-
-
-runs_later: Callable[[type], bool] = functools.lru_cache(maxsize=1024)(_runs_later)
-"""Does a result of this type only stand for work that is still to be done? A context manager does if it can do nothing
-but be entered."""
 
 
 def refuse_unrun(fn: Callable[..., Any], result: Any) -> None:

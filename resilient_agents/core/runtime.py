@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, Protocol
 
@@ -24,13 +25,16 @@ __all__ = [
     "BLOCKING",
     "EXPIRED",
     "SWITCH",
+    "Begun",
     "Expired",
     "Runtime",
     "Waiter",
     "discard",
     "drive",
     "go_on",
+    "idle",
     "is_awaitable",
+    "new_driver",
     "on_event_loop",
     "settle",
     "unfinished",
@@ -136,6 +140,9 @@ class _ThreadWaiter:
 class Blocking:
     blocking = True
 
+    def __reduce__(self) -> str:
+        return "BLOCKING"
+
     async def sleep(self, seconds: float) -> None:
         clock.sleep(seconds)
 
@@ -235,6 +242,9 @@ def _has_fired(scope: anyio.CancelScope, limit: Deadline) -> bool:
 
 class Async:
     blocking = False
+
+    def __reduce__(self) -> str:
+        return "ASYNC"
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -346,44 +356,86 @@ async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], ca
 _SUSPENDED = "a strategy suspended in a blocking call: it may wait through call.runtime only"
 
 
-Switched = Callable[[Coroutine[Any, Any, Any]], Any]
+Switched = Callable[[Any], Any]
+
+
+@types.coroutine
+def _driver() -> Generator[Any, Any, None]:
+    chain = yield
+    while True:
+        chain = yield (yield from chain)
+
+
+def new_driver() -> Any:
+    driver: Any = _driver()
+    driver.send(None)
+    return driver
+
+
+class _Idle(list[Any]):
+    """It pickles by name."""
+
+    def __reduce__(self) -> Any:
+        return "idle"
+
+
+idle: Final = _Idle()
+"""Generators that run blocking chains, one after another: `driver.send(chain)` returns what the chain returns. (A
+chain's own `send(None)` raises a StopIteration for that, at twice the cost.) Each is taken out while it runs, and put
+back after a chain that returned: `driver.gi_yieldfrom` is then None, while it is the chain that suspended otherwise."""
 
 
 def drive(chain: Awaitable[Any], switched: Switched) -> Any:
-    """Run a blocking chain to its end in one step. `switched(chain)` answers for one that goes on as an awaitable."""
-    started: Coroutine[Any, Any, Any] = chain  # type: ignore[assignment]  # chains are coroutines
+    """Run a blocking chain to its end in one step. `switched(begun)` answers for one that goes on as an awaitable."""
+    driver = idle.pop() if idle else new_driver()
     try:
-        signal = started.send(None)
-    except StopIteration as done:
-        return done.value
+        result = driver.send(chain)
     except Boxed as boxed:
         error = boxed.error
     else:
-        return unfinished(started, signal, switched)
+        if driver.gi_yieldfrom is None:
+            idle.append(driver)
+            return result
+        return unfinished(Begun(driver), result, switched)
     try:
         raise error
     finally:
         del error  # no cycle through the traceback
 
 
-def unfinished(chain: Coroutine[Any, Any, Any], signal: object, switched: Switched) -> Any:
+def unfinished(begun: Any, signal: object, switched: Switched) -> Any:
     """A blocking chain suspended: it asks to go on as an awaitable, or a strategy in it is wrong."""
     if signal is SWITCH:
-        return switched(chain)
-    chain.close()
+        return switched(begun)
+    begun.close()
     raise RuntimeError(_SUSPENDED)
 
 
-async def go_on(chain: Coroutine[Any, Any, Any]) -> Any:
+async def go_on(begun: Awaitable[Any]) -> Any:
     """The awaitable that a chain which began blocking goes on as."""
     try:
-        return await _Begun(chain)
+        return await begun
     except Boxed as boxed:
         error = boxed.error
     try:
         raise error  # which Python makes a RuntimeError, as in every coroutine
     finally:
         del error
+
+
+class Begun:
+    """What is left of a chain that a driver has started: it can be awaited, or closed."""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._driver.gi_yieldfrom.__await__())
+
+    def close(self) -> None:
+        self._driver.close()
 
 
 class _Begun:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final, Generic, Self, TypeVar
 
-from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, Proceed
+from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
 from resilient_agents.core.opening import Opened, aclose, close, not_blocking, open_source
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, drive
 from resilient_agents.events import Recorder
@@ -21,20 +21,19 @@ from resilient_agents.events import Recorder
 __all__ = ["Stream", "async_driver", "blocking_driver"]
 
 T = TypeVar("T")
-Enter = Callable[[Call], Proceed]
-Begin = Callable[[tuple[Any, ...], dict[str, Any]], Call]
+Begin = Callable[[Runtime, tuple[Any, ...], dict[str, Any]], Call]
+"""Makes the call, with the plan in force when the first item is asked for."""
 
 
-def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
-    """The generator function that hands out a blocking stream. `enter` picks the chain when the first item is asked
-    for."""
+def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
+    """The generator function that hands out a blocking stream."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        call = begin(args, kwargs)
+        call = begin(BLOCKING, args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
         try:
-            opened = call.opened = drive(_opened(call, enter(call)), not_blocking)
+            opened = call.opened = drive(_opened(call), not_blocking)
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
             quick = recorder is None and hasattr(iterator, "__iter__")
             while not opened.over:
@@ -70,16 +69,15 @@ def blocking_driver(enter: Enter, begin: Begin) -> Callable[..., Generator[Any, 
     return guarded
 
 
-def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """The async generator function that hands out an async stream. `enter` picks the chain when the first item is asked
-    for."""
+def async_driver(begin: Begin) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """The async generator function that hands out an async stream."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = begin(args, kwargs)
+        call = begin(ASYNC, args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
         try:
-            opened = call.opened = await _unboxing(_opened(call, enter(call)))
+            opened = call.opened = await _unboxing(_opened(call))
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
             quick = recorder is None and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
             while not opened.over:
@@ -122,8 +120,8 @@ def async_driver(enter: Enter, begin: Begin) -> Callable[..., AsyncGenerator[Any
     return guarded
 
 
-async def _opened(call: Call, chain: Proceed) -> Opened:
-    return await open_source(call, await chain(call))
+async def _opened(call: Call) -> Opened:
+    return await open_source(call, await call.plan.enter(call)(call))
 
 
 async def _unboxing(opening: Any) -> Opened:
@@ -215,12 +213,14 @@ class Stream(Generic[T]):
     `response`.
     """
 
-    __slots__ = ("_call", "_closed", "_enter", "_generator")
+    __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_name")
 
-    def __init__(self, enter: Enter, call: Call) -> None:
-        self._enter = enter
-        self._call = call
+    def __init__(self, begins: Begin, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._begins = begins
+        self._name = name
+        self._arguments = args, kwargs
         self._closed = False
+        self._call: Call | None = None
         self._generator: Any = None
 
     def __iter__(self) -> Self:
@@ -244,30 +244,27 @@ class Stream(Generic[T]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        opened = self._call.opened
+        opened = None if self._call is None else self._call.opened
         if opened is None:
-            raise AttributeError(f"the stream of {self._call.name!r} has no {name!r} before its first item")
+            raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
         return getattr(opened.source, name)
 
     def _begin(self, runtime: Runtime) -> None:
         if self._generator is not None:
             if runtime.blocking is not isinstance(self._generator, Generator):
-                raise TypeError(f"the stream of {self._call.name!r} is iterated both with `for` and with `async for`")
+                raise TypeError(f"the stream of {self._name!r} is iterated both with `for` and with `async for`")
         elif self._closed:
-            raise RuntimeError(f"the stream of {self._call.name!r} was closed before it began")
+            raise RuntimeError(f"the stream of {self._name!r} was closed before it began")
         else:
-            call = self._call
-            call.runtime = runtime
+            self._call = call = self._begins(runtime, *self._arguments)
             driver = blocking_driver if runtime.blocking else async_driver
-            self._generator = driver(self._enter, lambda args, kwargs: call)()
+            self._generator = driver(lambda runtime, args, kwargs: call)()
 
     def close(self) -> None:
         """Close a blocking stream. Raises TypeError for one that was begun with `async for`."""
         self._closed = True
         if isinstance(self._generator, AsyncGenerator):
-            raise TypeError(
-                f"the stream of {self._call.name!r} is asynchronous: close it with `async with` or `aclose()`"
-            )
+            raise TypeError(f"the stream of {self._name!r} is asynchronous: close it with `async with` or `aclose()`")
         close(self._generator)
 
     async def aclose(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable
 from typing import Any, TypeVar, cast
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -12,10 +12,11 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.now import now
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
-from resilient_agents.core.guard import Composed, declares, guard
+from resilient_agents.core.guard import WayIn, declares, guard
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import BLOCKING, discard, is_awaitable
+from resilient_agents.core.runtime import discard, is_awaitable
 from resilient_agents.core.streams import Stream
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared
@@ -75,7 +76,7 @@ class Keyed:
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Iterate what `fn` yields under the policy of these arguments, which is looked up with the first item."""
-        return Stream(self.composed(invoke_stream).enter, Call(self.plan_for(fn), BLOCKING, fn, args, kwargs))
+        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), args, kwargs)
 
     def policy(self, key: Hashable) -> Policy:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""
@@ -145,12 +146,18 @@ class Keyed:
             with self._lock:
                 self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
 
-    def composed(self, innermost: Proceed) -> Composed:
-        """What a guarded function enters."""
-        return _Composed(self, innermost)
+    def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
+        """How calls of `fn` go: each by the plan of its key's policy."""
 
-    def plan_for(self, fn: Callable[..., Any]) -> Plan:
-        return Plan(self.name or name_of(fn))
+        def enter(call: Call) -> Proceed:
+            policy, flight = self.board(self.key(*call.args, **call.kwargs))
+            call.plan = _Plan(policy.plan(call.fn, innermost), policy, flight)
+            return call.plan.enter(call)
+
+        def run(call: Call) -> Awaitable[Any]:
+            return enter(call)(call)
+
+        return Plan(self.name, run, enter, {}, now.edition)
 
     def _make_room(self, newest: Entry) -> None:
         looks = _LOOKS
@@ -165,29 +172,13 @@ class Keyed:
         return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
 
 
-class _Composed:
-    """Enters the policy of each call's key."""
-
-    def __init__(self, keyed: Keyed, innermost: Proceed) -> None:
-        self._keyed = keyed
-        self._innermost = innermost
-        self.quiet: Proceed = lambda call: self.enter(call)(call)
-
-    def enter(self, call: Call) -> Proceed:
-        keyed = self._keyed
-        policy, flight = keyed.board(keyed.key(*call.args, **call.kwargs))
-        call.plan = _Plan(policy.name or call.name, policy, flight)
-        return policy.composed(self._innermost).enter(call)
-
-
 class _Plan(Plan):
     """Holds the policy for as long as the call is in flight."""
 
     __slots__ = ("flight", "policy")
 
-    def __init__(self, name: str, policy: Policy, flight: Flight | None) -> None:
-        self.name = name
-        self.rechecks = policy.rechecks
+    def __init__(self, plan: Plan, policy: Policy, flight: Flight | None) -> None:
+        super().__init__(plan.name, plan.chain, plan.enter, plan.rechecks, plan.edition)
         self.policy = policy
         self.flight = flight
 

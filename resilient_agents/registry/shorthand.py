@@ -16,6 +16,13 @@ registry = Registry()
 """The registry of this process, which `@resilient("name")` looks into."""
 
 
+def _default() -> Registry:
+    return registry
+
+
+registry.found_by = _default
+
+
 def get_policy(name: str) -> Policy:
     """`registry.policy(name)`."""
     return registry.policy(name)

@@ -59,6 +59,9 @@ class Registry:
     read (`_loading` keeps the order of reloads). No guarded function, key or maker of the user's runs under either.
     """
 
+    found_by: Callable[[], Registry] | None = None
+    """Gives the registry of that role in another process; only the default one has it, and is pickled so."""
+
     def __init__(self, config: Source | None = None, *, profile: str | None = None) -> None:
         self._lock = Lock()
         self._policies: dict[str, Policy] = {}
@@ -78,6 +81,11 @@ class Registry:
         self._wanted = Wanted()
         if config is not None:
             self.configure(config, profile=profile)
+
+    def __reduce__(self) -> Any:
+        if self.found_by is None:
+            raise TypeError("a registry holds live policies, which cannot be pickled: make one in each process")
+        return self.found_by, ()
 
     # by name
 
@@ -149,7 +157,7 @@ class Registry:
         """A policy that is `policy(name)`, looked up at its first call: what `@resilient(name)` guards with."""
         _check(name)
         self._asked[name] = None
-        return Policy.late(lambda: self.policy(name), name=name)
+        return Policy.late(partial(self.policy, name), name=name)
 
     def keyed(self, policy: str | Callable[[Any], Any], key: Callable[..., Hashable], *, at_most: int = 1000) -> Keyed:
         """One policy for each key: a decorator, also used like a policy (`call`, `acall`, `stream`, `policy(key)`).

@@ -24,6 +24,7 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER, OTEL
 
 from resilient_agents import events
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.now import now
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.faults import Faults
 from resilient_agents.telemetry.metrics import Attributes, Instruments, transition
@@ -59,7 +60,18 @@ class _Settings:
 class _Bridge:
     """Everything for one pair of providers. `sources`: the global providers it was made from."""
 
-    __slots__ = ("_sinks", "faults", "instruments", "meter_source", "on", "settings", "tracer", "tracer_source")
+    __slots__ = (
+        "_sinks",
+        "faults",
+        "instruments",
+        "meter_source",
+        "on",
+        "quiet_meter",
+        "quiet_tracer",
+        "settings",
+        "tracer",
+        "tracer_source",
+    )
 
     def __init__(self, settings: _Settings, tracer_source: object, meter_source: object) -> None:
         self.settings = settings
@@ -69,6 +81,8 @@ class _Bridge:
         self.tracer: trace.Tracer | None = None
         self.instruments: Instruments | None = None
         self.on = False
+        self.quiet_tracer: object = _UNSEEN
+        self.quiet_meter: object = _UNSEEN
         self._sinks: dict[str, Sink] = {}
 
     def connect(
@@ -137,7 +151,7 @@ _UNSEEN: Final = object()
 
 _lock = Lock()  # held for single steps, never while anybody's code runs
 _settings: tuple[_Settings, ...] = (_Settings(),)  # the last one is in force
-_bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
+now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)  # the one in force
 _connecting: _Connecting | None = None
 
 
@@ -152,7 +166,7 @@ def active() -> bool:
         meter_source: Any = _metrics._METER_PROVIDER  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     except AttributeError:
         tracer_source, meter_source = trace.get_tracer_provider(), metrics.get_meter_provider()
-    bridge = _bridge
+    bridge: _Bridge = now.bridge
     if tracer_source is bridge.tracer_source and meter_source is bridge.meter_source:
         return bridge.on
     return _connect(tracer_source, meter_source)
@@ -167,9 +181,9 @@ def recorder(policy: str) -> events.Recorder | None:
 
 def _in_force() -> _Bridge:
     """The bridge that `active` has just found, or the one that was configured since then."""
-    bridge = _bridge
+    bridge: _Bridge = now.bridge
     while bridge.tracer_source is _UNSEEN and active():
-        bridge = _bridge
+        bridge = now.bridge
     return bridge
 
 
@@ -218,15 +232,15 @@ def configure(
 
 
 def _change(change: Callable[[tuple[_Settings, ...]], tuple[_Settings, ...]]) -> None:
-    global _settings, _bridge
+    global _settings
     with _lock:
         _settings = change(_settings)
-        _bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
+        now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 
 
 def _connect(tracer_source: Any, meter_source: Any) -> bool:
     """Make the bridge for these global providers, or wait for the thread that does. Does anybody record?"""
-    global _bridge, _connecting
+    global _connecting
     mine = _Connecting()
     try:
         with _lock:
@@ -239,7 +253,7 @@ def _connect(tracer_source: Any, meter_source: Any) -> bool:
             made = _made(_settings[-1], tracer_source, meter_source)
             with _lock:
                 if made.settings is _settings[-1]:  # else configured meanwhile
-                    _bridge = made
+                    now.bridge = made
                     return made.on
     finally:
         if _connecting is mine:
@@ -248,6 +262,13 @@ def _connect(tracer_source: Any, meter_source: Any) -> bool:
 
 
 def _made(settings: _Settings, tracer_source: Any, meter_source: Any) -> _Bridge:
+    bridge = _connected(settings, tracer_source, meter_source)
+    if not bridge.on:  # what calls compare with before they ask here
+        bridge.quiet_tracer, bridge.quiet_meter = bridge.tracer_source, bridge.meter_source
+    return bridge
+
+
+def _connected(settings: _Settings, tracer_source: Any, meter_source: Any) -> _Bridge:
     bridge = _Bridge(settings, tracer_source, meter_source)
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return bridge
@@ -306,5 +327,7 @@ def _after_fork() -> None:
 
 
 events.subscribe(_outside_a_call)
+if hasattr(trace, "_TRACER_PROVIDER") and hasattr(_metrics, "_METER_PROVIDER"):
+    now.tracing, now.metering = trace, _metrics
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

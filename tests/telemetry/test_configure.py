@@ -36,6 +36,7 @@ from opentelemetry.trace import (
 from resilient_agents import telemetry
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
+from resilient_agents.base.now import now
 from resilient_agents.policy import Policy
 from resilient_agents.telemetry import bridge
 from tests.conftest import Harness
@@ -54,7 +55,7 @@ def without_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing(monkeypatch)
     for name in ("OTEL_SDK_DISABLED", "OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(bridge, "_bridge", bridge._Bridge(bridge._settings[-1], object(), object()))
+    monkeypatch.setattr(now, "bridge", bridge._Bridge(bridge._settings[-1], object(), object()))
 
 
 def test_the_names_that_active_reads_are_where_they_were() -> None:
@@ -470,7 +471,7 @@ def test_policies_named_at_run_time_do_not_pile_up(sdk: Sdk) -> None:
     for n in range(bridge.MAX_POLICIES + 10):
         telemetry.active()
         telemetry.recorder(f"p{n}")
-    assert len(bridge._bridge._sinks) <= bridge.MAX_POLICIES
+    assert len(now.bridge._sinks) <= bridge.MAX_POLICIES
 
 
 def test_a_meter_provider_is_let_go() -> None:

@@ -1,0 +1,56 @@
+"""What every call looks at first, in one place: is its chain still right, does anybody record, is there a deadline?
+
+The answers are identities to compare, so that a call of which nobody wants to know anything pays for four comparisons.
+Two of them are OpenTelemetry's: it tells nobody of a provider that is set, so its global variables are looked at. A
+deadline belongs to a context, so there is no one thing that would change with all three.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["Now", "changed", "now"]
+
+
+class _Unknown:
+    """Stands for OpenTelemetry and the bridge to it until these are known: no comparison with it succeeds."""
+
+    def __init__(self) -> None:
+        self._TRACER_PROVIDER = self._METER_PROVIDER = None
+        self.quiet_tracer, self.quiet_meter = object(), object()
+
+
+def _no_deadline() -> Any:
+    return None
+
+
+class Now:
+    """What is so at the moment. It pickles by name.
+
+    `edition`: another object after each change of any policy. A chain belongs to the edition that it was composed in.
+    `tracing`, `metering`: the modules of OpenTelemetry whose `_TRACER_PROVIDER` and `_METER_PROVIDER` are the global
+    providers. `bridge`: the bridge to them; its `quiet_tracer` and `quiet_meter` are the providers with which nobody
+    records.
+    `deadline()`: what the context carries of deadlines, perhaps outlived; None when there is nothing to look at.
+    """
+
+    __slots__ = ("bridge", "deadline", "edition", "metering", "tracing")
+
+    def __init__(self) -> None:
+        self.edition = object()
+        self.bridge: Any = _Unknown()
+        self.tracing: Any = self.bridge
+        self.metering: Any = self.bridge
+        self.deadline = _no_deadline
+
+    def __reduce__(self) -> str:
+        return "now"
+
+
+now: Final = Now()
+
+
+def changed() -> None:
+    """A policy is not what it was: from now on each chain is composed anew when it is entered. Call it after the
+    change."""
+    now.edition = object()

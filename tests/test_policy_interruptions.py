@@ -1,0 +1,84 @@
+"""An exception from outside, at whatever line of ours it lands, leaves nothing of a policy's own behind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import resilient_agents.policy as policy_module
+from resilient_agents import Fallback, Policy, Retry, deadline, fixed, remaining
+from tests.conftest import run_on
+from tests.interruptions import ends_elsewhere, interrupt_everywhere
+
+
+def down() -> None:
+    raise ConnectionError
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+    yield 2
+
+
+async def async_down() -> None:
+    raise ConnectionError
+
+
+def tried(use: Callable[[Policy], Any]) -> Callable[[Policy], None]:
+    """The call as somebody makes it who bears its own errors."""
+
+    def run(policy: Policy) -> None:
+        with contextlib.suppress(ConnectionError):
+            use(policy)
+
+    return run
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""A generator that is interrupted while it is closed has nobody to tell."""
+
+WAYS: list[Callable[[Policy], Any]] = [
+    lambda policy: policy.call(int),
+    lambda policy: policy(int)(),
+    lambda policy: policy.call(down),
+    lambda policy: policy(down)(),
+    lambda policy: list(policy.stream(numbers)),
+    lambda policy: run_on("asyncio", lambda: policy.acall(async_down)),
+    lambda policy: policy.describe(),
+]
+
+
+@pytest.mark.parametrize("use", WAYS)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_policy_goes_on_working(use: Callable[[Policy], Any], first: bool) -> None:
+    """On its first call, which composes it, and on later ones: no lock stays held, for this thread or others."""
+
+    def make() -> Policy:
+        policy = Policy(Fallback(value=0, on=KeyError), Retry(2, wait=fixed(0)))
+        if not first:
+            policy.call(int)
+        return policy
+
+    def check(policy: Policy) -> None:
+        assert policy.call(int) == 0
+        assert ends_elsewhere(lambda: policy.observe(lambda event: None)())
+        assert ends_elsewhere(lambda: Policy(policy).call(int))
+
+    interrupt_everywhere(make, tried(use), check)
+
+
+@pytest.mark.parametrize("use", WAYS[:6])
+def test_no_deadline_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> None:
+    """A call under its caller's deadline sets one of its own, which ends with it."""
+
+    def run(policy: Policy) -> None:
+        with deadline(60):
+            tried(use)(policy)
+
+    def check(policy: Policy) -> None:
+        assert remaining() is None
+
+    interrupt_everywhere(lambda: Policy(Retry(2, wait=fixed(0))), run, check, inside=policy_module.__file__)
