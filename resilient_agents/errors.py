@@ -18,6 +18,8 @@ All of them survive pickle and copy: each rebuilds from its message, the facts t
 
 from __future__ import annotations
 
+from typing import Any
+
 import pybreaker
 
 __all__ = [
@@ -59,6 +61,38 @@ class Rejected(ResilienceError):
 
 class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
     """The circuit breaker is open, or half-open with all its probes taken."""
+
+    _facts: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, name: str, reason: str, *, policy: str, retry_after: float) -> CircuitOpenError:
+        """The refusal of a circuit, whose message is made when somebody reads it: under load most are only caught."""
+        error = cls.__new__(cls)
+        error.policy = policy
+        error.strategy = "circuit_breaker"
+        error.retry_after = max(0.0, retry_after)
+        error._facts = (name, reason)  # noqa: SLF001 - the same class
+        return error
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        if self._facts is not None:
+            (name, reason), self._facts = self._facts, None
+            self.args = (f"{name!r} is {reason}; next probe in {self.retry_after:.1f} s",)
+        return super().args
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        BaseException.args.__set__(self, args)  # type: ignore[attr-defined]  # a slot in C
+
+    def __str__(self) -> str:
+        return str(*self.args[:1])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.args))})"
+
+    def __reduce__(self) -> Any:
+        return type(self), self.args, vars(self)
 
 
 class BulkheadFullError(Rejected):

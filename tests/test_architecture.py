@@ -41,8 +41,7 @@ LIBRARIES = {
     "pybreaker": {
         "errors",
         "adapters.circuit",
-        "adapters.circuit_breaker",
-        "adapters.circuit_breaker_native",
+        "adapters.native.circuit_breaker",
         "decorator",
     },
     "aiolimiter": {"adapters.rate_limit", "decorator"},

@@ -1019,7 +1019,7 @@ async def test_a_predicate_that_raises_leaks_no_permit(h: Harness) -> None:
         policy = Policy(breaker)
         for _ in range(2):
             with pytest.raises(LookupError, match="predicate") as caught:
-                await h.call(policy, fine if getattr(breaker, "_when", None) else down)
+                await h.call(policy, fine if getattr(breaker, "when", None) else down)
             assert caught.value.__context__ is None or isinstance(caught.value.__context__, ConnectionError)
 
 

@@ -30,7 +30,7 @@ from resilient_agents import (
     fixed,
 )
 from resilient_agents.adapters.gcra import Gcra
-from resilient_agents.adapters.sliding_window import CountWindow, TimeWindow
+from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
 from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
 from tests.conftest import Events, Harness, ManualClock, run_on

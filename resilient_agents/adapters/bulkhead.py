@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, cast
 from weakref import ref
 
 from resilient_agents import events
+from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.slot_pool import (
     Kept,
     Owner,
@@ -23,7 +24,6 @@ from resilient_agents.adapters.slot_pool import (
     running_trio,
     when_all_done,
 )
-from resilient_agents.adapters.tally import LimitTally
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, positive_int
@@ -100,7 +100,7 @@ class Bulkhead:
                 'shadow=True needs isolation="caller": threads of its own would bound the calls all the same'
             )
         self._pool = SlotPool(limit)
-        self._tally = LimitTally(self._pool.numbers)
+        self._tally = LimitCounts(self._pool.numbers)
         self._workers = _Threads(self._pool) if isolation == "thread" else None
         self.name: str | None = None
         instances.add("bulkhead", self)

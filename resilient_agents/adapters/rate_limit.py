@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from aiolimiter import AsyncLimiter
 
 from resilient_agents import events
+from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
 from resilient_agents.adapters.slot_pool import running_loop
-from resilient_agents.adapters.tally import LimitTally, Ticks
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
@@ -112,7 +112,7 @@ class RateLimit:
             raise ValueError("cost must be more than 0, got 0")
         self.shadow = flag(shadow, "shadow")
         self.name: str | None = None
-        self._tally = LimitTally(Ticks())
+        self._tally = LimitCounts(Ticks())
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)

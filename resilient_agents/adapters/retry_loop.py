@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Final, Literal
 import tenacity
 from tenacity import RetryCallState, TryAgain
 
+from resilient_agents.adapters.counts import RetryCounts, Verdict
 from resilient_agents.adapters.retry_state import State
-from resilient_agents.adapters.tally import RetryTally, Verdict
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
@@ -80,7 +80,7 @@ class RetryLoop(ABC):
         self._sleep: Callable[[float], Any] | None = parts.get("sleep")
         self._shown = self if shown is None else shown
         self._asynchronous = next((name for name, part in parts.items() if callable(part) and _is_async(part)), None)
-        self._tally = RetryTally()
+        self._tally = RetryCounts()
         self._prepares = bool(self._asynchronous or self.budget is not None or self._before is not None)
 
     @abstractmethod
@@ -190,7 +190,7 @@ class RetryLoop(ABC):
         self._tally.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_tally": RetryTally()}  # a copy counts for itself
+        return {**vars(self), "_tally": RetryCounts()}  # a copy counts for itself
 
     async def _prepare(self, call: Call, began: float) -> State | None:
         """What comes before the first attempt, where anything does."""

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from resilient_agents.adapters.tally import Ticks
+from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.runtime import Waiter
 from resilient_agents.core.threads import Worker

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any
 
 import pybreaker
 
 from resilient_agents import events
-from resilient_agents.adapters.breaking import Breaking
-from resilient_agents.adapters.circuit import Circuit, Listener, inside
-from resilient_agents.adapters.tally import Verdict
+from resilient_agents.adapters.circuit import Circuit, Listener
+from resilient_agents.adapters.circuit_calls import Breaker
+from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open, Rules
+from resilient_agents.adapters.counts import Verdict
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.errors import Rejected
+from resilient_agents.errors import PolicyTimeoutError, Rejected
 
 __all__ = ["adapt_native"]
 
@@ -25,26 +27,80 @@ _making = Lock()
 """Held while the adapter is looked for on a native object, and made if there is none."""
 
 
-class NativeBreaker(Breaking):
-    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but admission and
-    recording of circuit.py.
+class NativeCircuit(Circuit):
+    """The circuit of a pybreaker object, which decides for itself, by its threshold, storage and exclusions."""
+
+    __slots__ = ("_opened_at",)
+
+    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self.rules = Rules()
+        self.shadow = False
+        self._judges = True  # its listeners are to hear of each success
+        self._lock = _inside(breaker, "_lock")
+        self._opened_at = _Opening(_inside(breaker, "_state_storage"))
+        self._watch(breaker)
+
+    def open_for(self) -> float:
+        return self.breaker.reset_timeout
+
+    def _open_until(self) -> float:
+        return self._opened_at() + self.open_for()
+
+    def _conclude(self, era: Closed | HalfOpen, now: float, error: Exception | None, failed: bool, slow: bool) -> None:
+        """Tell the object, which counts, decides and acts. Its exclusions and listeners are to see the user's own
+        error."""
+        if failed and isinstance(era, HalfOpen):
+            self._reason = "a failed probe"
+        told = (error or PolicyTimeoutError()) if failed else None
+        traceback = None if told is None else told.__traceback__
+        try:
+            self.breaker.call(_end, told)
+        except BaseException as raised:
+            # What it was told, or in its place pybreaker's own; or an exception from outside, which goes on as itself.
+            came = raised.__context__ if isinstance(raised, pybreaker.CircuitBreakerError) else raised
+            if came is not None and came is not told and came is not error:
+                raise came from None
+        finally:
+            self._reason = ""
+            if told is not None:
+                BaseException.with_traceback(told, traceback)  # errors may refuse the assignment
+
+    def sync(self) -> None:
+        """Notice what happened past the policy: a change of state or another opening in a storage shared with others,
+        another `reset_timeout`."""
+        if self.breaker.current_state != self.era.name:
+            with self._lock:
+                state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
+                if state != self.era.name:
+                    self.changed(self.era.name, state)
+        era = self.era
+        if isinstance(era, Open):
+            era.until = self._open_until()
+
+    def shield(self) -> None:
+        """See to it that no listener can break a call: new ones get a shield around them, in their place."""
+        if all(_cannot_break(listener) for listener in self.breaker.listeners):
+            return
+        with self._lock:
+            for listener in self.breaker.listeners:
+                if not _cannot_break(listener):
+                    self.breaker.remove_listener(listener)
+                    self.breaker.add_listener(_Shield(listener))
+
+
+class NativeBreaker(Breaker):
+    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but our admission.
 
     What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
     They hear of a call when its outcome is recorded.
     """
 
+    shadow = False
+
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self._native = breaker
-        self._circuit = Circuit(
-            breaker,
-            reset_after=lambda openings: breaker.reset_timeout,
-            opened_at=_Opening(inside(breaker, "_state_storage")),
-            tells_all=True,
-        )
-        reset_after_fork(self._circuit)
+        self._circuit: NativeCircuit = NativeCircuit(breaker)
         instances.add("native_circuit_breaker", self)
-
-    shadow = False
 
     @property
     def name(self) -> str | None:
@@ -54,9 +110,8 @@ class NativeBreaker(Breaking):
     def state(self) -> str:
         return self._native.current_state
 
-    def execute(self, proceed: Proceed, call: Call) -> Any:
-        if not all(_cannot_break(listener) for listener in self._native.listeners):
-            self._circuit.shield(_cannot_break, _Shield)
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        self._circuit.shield()
         self._circuit.sync()
         return super().execute(proceed, call)
 
@@ -146,6 +201,23 @@ class _Shield(pybreaker.CircuitBreakerListener):
                 events.logger.exception(
                     "listener %r failed in %s; further failures of it are not logged", self._listener, what
                 )
+
+
+def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
+    """What a pybreaker object has no public name for. Raises TypeError where it is not found: to go on with something
+    in its place, such as a lock of our own, would work until it matters."""
+    try:
+        return getattr(breaker, name)
+    except AttributeError:
+        raise TypeError(
+            f"this {type(breaker).__name__} of pybreaker has no {name}, which a policy needs: "
+            f"use a release of pybreaker that has it, or resilient_agents.CircuitBreaker"
+        ) from None
+
+
+def _end(error: Exception | None) -> None:
+    if error is not None:
+        raise error
 
 
 def adapt_native(thing: Any) -> NativeBreaker | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any, NoReturn
 
 from resilient_agents import events
-from resilient_agents.adapters.circuit import (
-    Circuit,
-    Closed,
-    Era,
-    Refused,
-)
-from resilient_agents.adapters.tally import SPARSE, Verdict
+from resilient_agents.adapters.circuit import Circuit
+from resilient_agents.adapters.circuit_states import Closed, Era, Open, Refusal
+from resilient_agents.adapters.counts import Verdict
+from resilient_agents.adapters.outcomes import SPARSE
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
@@ -21,23 +20,27 @@ from resilient_agents.core.match import When, ask
 from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError
 
-__all__ = ["Breaking"]
+__all__ = ["Breaker"]
 
 
-class Breaking(ABC):
+class Breaker(ABC):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
 
-    window: float = 30.0
-    window_calls: int | None = None
-
+    slow_call: float | None = None
+    when: When | None = None
     _circuit: Circuit
-    _shadow = False
-    _slow_call: float | None = None
-    _when: When | None = None
 
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         circuit = self._circuit
         era = circuit.era
+        if type(era) is Open and not circuit.shadow:  # refused before there is a coroutine
+            refusal = circuit.refuse(era)
+            if refusal is not None:
+                raise self._refused(call, refusal)
+        return self._run(proceed, call, era)
+
+    async def _run(self, proceed: Proceed, call: Call, era: Era) -> Any:
+        circuit = self._circuit
         started: float | None = None
         waited = 0.0
         finished = lasting = False
@@ -56,15 +59,14 @@ class Breaking(ABC):
             finally:
                 if not finished:
                     self._interrupted(call, era, _taken(call, started, waited))
-            if started is None and era.idle and call.closers is None and call.probes is None:
-                # `_succeeded`, spelled out for a call that is not timed: it is the path of most.
-                if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is idle
-                    era.timed = True  # type: ignore[misc]
-            elif call.closers is None:
-                self._succeeded(call, era, result, _taken(call, started, waited))
-            else:  # how long its consumer takes is not the dependency's affair
+            if call.closers is not None:  # how long its consumer takes is not the dependency's affair
                 call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
                 lasting = True
+            elif started is None and era.calm_until == math.inf:  # the path of most
+                if not next(circuit.outcomes.ticks) % SPARSE:
+                    era.timed = True  # type: ignore[misc]  # only a closed era is calm
+            else:
+                self._succeeded(call, era, result, started, waited)
             return result
         finally:
             if call.probes is not None and circuit in call.probes:
@@ -75,46 +77,43 @@ class Breaking(ABC):
 
     def recheck(self, call: Call) -> None:
         """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
-        era = self._circuit.era
-        if not era.closed and not self._shadow:
+        circuit = self._circuit
+        era = circuit.era
+        if not era.closed and not circuit.shadow:
             try:
                 self._admit(call, era)
-            except CircuitOpenError as refusal:
-                self._circuit.late.add(refusal)
+            except CircuitOpenError:
+                circuit.refused_late(call)
                 raise
 
     def _admit(self, call: Call, seen: Era) -> Era:
         circuit = self._circuit
+        admitted = circuit.admit(call)
+        circuit.deliver(call.audience)
+        if not isinstance(admitted, Refusal):
+            return admitted
+        refused = self._refused(call, admitted)
+        if circuit.shadow:
+            return seen
         try:
-            return circuit.admit(call)
-        except Refused as refused:
-            name = circuit.name or call.name
-            if call.audience is not None:
-                call.audience.tell(
-                    events.CallRejected(
-                        call.audience.policy, "circuit_breaker", refused.retry_after, circuit.name, self._shadow
-                    )
-                )
-            if self._shadow:
-                return seen
-            reason, wait = refused.reason, max(0.0, refused.retry_after)
+            raise refused
         finally:
-            if circuit.untold:
-                circuit.deliver(call.audience)
-        raise CircuitOpenError(
-            f"{name!r} is {reason}; next probe in {wait:.1f} s",
-            policy=call.name,
-            strategy="circuit_breaker",
-            retry_after=wait,
-        )
+            del refused  # no cycle through the traceback
 
-    def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
-        if isinstance(era, Closed) and era.idle and call.probes is None:
-            if seconds is not None:
-                era.timed = self._circuit.tally.timed(clock.monotonic(), seconds, failed=False)
-            next(era.ticks)
+    def _refused(self, call: Call, refusal: Refusal) -> CircuitOpenError:
+        circuit, audience = self._circuit, call.audience
+        reason, wait = refusal
+        if audience is not None:
+            audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, circuit.name, circuit.shadow))
+        return CircuitOpenError.of(circuit.name or call.name, reason, policy=call.name, retry_after=wait)
+
+    def _succeeded(self, call: Call, era: Era, result: Any, started: float | None, waited: float) -> None:
+        now = clock.monotonic()
+        seconds = None if started is None else now - started - (call.waited - waited)
+        if now < era.calm_until and isinstance(era, Closed) and call.probes is None and not self._is_slow(seconds):
+            self._circuit.tick(era, now, seconds)
             return
-        when = self._when
+        when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
         failure: Failure | None = None
         try:
@@ -146,6 +145,9 @@ class Breaking(ABC):
         else:
             self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), seconds)
 
+    def _is_slow(self, seconds: float | None) -> bool:
+        return self.slow_call is not None and seconds is not None and seconds >= self.slow_call
+
     def _record(
         self,
         call: Call,
@@ -156,10 +158,8 @@ class Breaking(ABC):
         seconds: float | None,
     ) -> None:
         circuit = self._circuit
-        slow = self._slow_call is not None and seconds is not None and seconds >= self._slow_call
-        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=slow)
-        if circuit.untold:
-            circuit.deliver(call.audience)
+        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=self._is_slow(seconds))
+        circuit.deliver(call.audience)
 
     @abstractmethod
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
@@ -181,7 +181,7 @@ class Breaking(ABC):
           `probes` are out.
         - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.
         """
-        return self._circuit.metrics(self.window, self.window_calls, self._slow_call)
+        return self._circuit.metrics(self.slow_call)
 
     def reset_metrics(self) -> None:
         """Count from zero again. State and window, by which the breaker decides, stay."""

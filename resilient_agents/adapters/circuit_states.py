@@ -1,0 +1,192 @@
+"""The states of a circuit, each with what exists only while it lasts, and the rules by which one follows another.
+
+An *era* is the time between two changes of state. Each is an object of its own, so a call that remembers the era in
+which it was admitted can tell whether its outcome still means anything.
+"""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+
+__all__ = ["CLOSE", "Closed", "Era", "HalfOpen", "Open", "Opens", "Outcome", "Probe", "Refusal", "Rules", "decide"]
+
+
+class Closed:
+    """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so all there is to record
+    is a tick. `timed`: is the next call to be timed?"""
+
+    __slots__ = ("calm_until", "timed")
+    closed: Final = True
+    name: Final = "closed"
+
+    def __init__(self) -> None:
+        self.calm_until = -1.0
+        self.timed = True
+
+
+class Open:
+    """Calls are refused `until` a moment of the monotonic clock."""
+
+    __slots__ = ("reason", "until")
+    closed: Final = False
+    timed: Final = True
+    calm_until: Final = -1.0
+    name: Final = "open"
+
+    def __init__(self, until: float, reason: str) -> None:
+        self.until = until
+        self.reason = reason
+
+
+class Probe:
+    """The permit of one call in a half-open circuit, and the mark in the context by which the calls inside know that
+    they are part of a probe: an agent and its tool may share a breaker, and the tool's call must not be refused for
+    want of the permit that the agent's holds.
+
+    `era`: None for a call that was refused when it was looked at again. `until`: when the permit is forfeited, so that
+    a probe that hangs blocks nobody for ever. `over`: the call has ended. Setting it takes back the permit, and the
+    mark in every context that has copied it, in one step that no exception from outside can divide.
+    """
+
+    __slots__ = ("era", "over", "until")
+
+    def __init__(self, era: HalfOpen | None) -> None:
+        self.era = era
+        self.until = 0.0
+        self.over = False
+
+    def resume(self) -> None:
+        """Mark this context, in which the call goes on."""
+        marks = _probing.get()
+        if not self.over and self not in marks:
+            _probing.set((*(mark for mark in marks if not mark.over), self))
+
+    def suspend(self) -> None:
+        """Take the mark out of this context, in which the call does not go on for now, or any more."""
+        marks = _probing.get()
+        if self in marks:
+            _probing.set(tuple(mark for mark in marks if mark is not self))
+
+
+class HalfOpen:
+    """A few calls probe."""
+
+    __slots__ = ("probes",)
+    closed: Final = False
+    timed: Final = True
+    calm_until: Final = -1.0
+    name: Final = "half-open"
+
+    def __init__(self) -> None:
+        self.probes: list[Probe] = []
+
+    def out(self, now: float) -> list[Probe]:
+        """The probes that hold a permit."""
+        self.probes = [probe for probe in self.probes if not probe.over and probe.until > now]
+        return self.probes
+
+    def covers_caller(self) -> bool:
+        """Is this asked from inside of a probe?"""
+        return any(mark.era is self and not mark.over for mark in _probing.get())
+
+
+Era = Closed | Open | HalfOpen
+
+_probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
+
+
+class Refusal(NamedTuple):
+    """No admission: why, and after how many seconds it is worth asking again."""
+
+    reason: str
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a circuit changes its state; None switches a rule off. `failures` and `successes`: so many in a row.
+    `failure_rate`, `slow_rate`: a share of at least `minimum_calls` in the window."""
+
+    failures: int | None = None
+    failure_rate: float | None = None
+    slow_rate: float | None = None
+    minimum_calls: int = 1
+    window: float = 30.0
+    window_calls: int | None = None
+    reset_timeout: float = 30.0
+    max_reset_timeout: float | None = None
+    half_open_calls: int = 1
+    successes: int = 1
+
+    def new_window(self) -> Window | None:
+        if self.failure_rate is None and self.slow_rate is None:
+            return None
+        return TimeWindow(self.window) if self.window_calls is None else CountWindow(self.window_calls)
+
+    def open_for(self, openings: int) -> float:
+        """Seconds, at the so manyth opening in a row."""
+        if self.max_reset_timeout is None:
+            return self.reset_timeout
+        return min(self.max_reset_timeout, self.reset_timeout * 2.0 ** min(openings - 1, 64))
+
+
+class Outcome(NamedTuple):
+    """How a call ended, what that makes of failures in a row and of good probes, and the window."""
+
+    failed: bool
+    slow: bool
+    in_row: int
+    good: int
+    window: Window | None
+
+
+class Opens(NamedTuple):
+    reason: str
+
+
+CLOSE: Final = "close"
+
+
+def decide(era: Era, outcome: Outcome, rules: Rules) -> Opens | str | None:
+    """What becomes of `era` after this outcome: it opens, it closes (`CLOSE`), or nothing changes."""
+    failed, slow, in_row, good, window = outcome
+    match era:
+        case HalfOpen():
+            if failed or slow:
+                return Opens("a failed probe")
+            return CLOSE if good >= rules.successes else None
+        case Closed():
+            if failed and rules.failures is not None and in_row >= rules.failures:
+                return Opens(f"{in_row} failures")
+            if window is not None and window.calls >= rules.minimum_calls:
+                if _reached(window.failures, window.calls, rules.failure_rate):
+                    return Opens(f"{window.failures} of {window.calls} calls failed")
+                if _reached(window.slow, window.calls, rules.slow_rate):
+                    return Opens(f"{window.slow} of {window.calls} calls were slow")
+            return None
+        case Open():
+            return None
+
+
+def calm_until(outcome: Outcome, rules: Rules) -> float:
+    """Until when further successes that are not slow cannot lead to another decision: they lower the share of failures
+    in the window, and can only bring it to its minimum of calls or, as it ages, forget other successes."""
+    window = outcome.window
+    if outcome.in_row:  # the next one ends the row
+        return -1.0
+    if window is None:
+        return math.inf
+    if window.calls >= rules.minimum_calls or not (window.failures or window.slow):
+        return window.fresh_until()
+    return -1.0
+
+
+def _reached(part: int, calls: int, rate: float | None) -> bool:
+    """Is it at least that share? Quotients are compared, as rates are quotients: 7 of 25 is the same number as 0.28,
+    but 25 times 0.28 is more than 7. The billionth is for rates that were computed, such as 0.1 + 0.2."""
+    return rate is not None and part / calls >= rate * (1 - 1e-9)

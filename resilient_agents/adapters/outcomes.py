@@ -1,0 +1,295 @@
+"""What became of the calls through one circuit: the one store that its rules decide by and its `metrics()` show.
+
+It is told `now` and never reads the monotonic clock. The lock of the circuit guards it, with two exceptions: a success
+that changes nothing takes a tick, and notes how long it took if it was timed; whoever looks adds the ticks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Any, Protocol
+
+from resilient_agents.adapters.counts import Ticks, Verdict, share
+from resilient_agents.classify import Failure
+
+__all__ = ["SPARSE", "CountWindow", "Outcomes", "TimeWindow", "Window"]
+
+RECENT_FAILURES = 50
+DURATIONS = 1_000
+SPARSE = 31
+"""Of so many calls through a busy circuit one is timed. A prime: calls that come in turn, such as two that alternate,
+would else have their turn always or never."""
+BUCKETS = 10
+
+
+class Window(Protocol):
+    """What happened lately: `calls` of which `failures` failed and `slow` were slow (a failure may be slow too)."""
+
+    failures: int
+    slow: int
+
+    @property
+    def calls(self) -> int: ...
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+        """One more outcome."""
+        ...
+
+    def add_good(self, calls: int) -> None:
+        """So many good ones since the last `record`, before the moment that `fresh_until` named."""
+        ...
+
+    def fresh_until(self) -> float:
+        """Until when the present figures hold if nothing more happens."""
+        ...
+
+    def age(self, now: float) -> None:
+        """Forget what is older than the window."""
+        ...
+
+    def following(self, old: Window | None) -> Window:
+        """This new window with what the old one knows: as far as it reaches, and if it is of the same kind."""
+        ...
+
+
+class CountWindow:
+    """The last `size` calls. Of those that failed or were slow it keeps the number."""
+
+    __slots__ = ("_bad", "_total", "failures", "size", "slow")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.failures = self.slow = self._total = 0
+        self._bad: deque[tuple[int, bool, bool]] | None = None
+
+    @property
+    def calls(self) -> int:
+        return min(self._total, self.size)
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+        self._total += 1
+        if failed or slow:
+            if self._bad is None:
+                self._bad = deque()
+            self._bad.append((self._total, failed, slow))
+            self.failures += failed
+            self.slow += slow
+        self.age(now)
+
+    def add_good(self, calls: int) -> None:
+        self._total += calls
+        self.age(0.0)
+
+    def fresh_until(self) -> float:
+        return math.inf
+
+    def age(self, now: float) -> None:
+        """Calls age by number, whatever the time."""
+        bad = self._bad
+        while bad and bad[0][0] <= self._total - self.size:
+            _, failed, slow = bad.popleft()
+            self.failures -= failed
+            self.slow -= slow
+
+    def following(self, old: Window | None) -> Window:
+        if isinstance(old, CountWindow):
+            unknown = old._total - old.calls  # noqa: SLF001  # the same class
+            self._total = old.calls
+            bad = old._bad or ()  # noqa: SLF001  # the same class
+            self._bad = deque((number - unknown, failed, slow) for number, failed, slow in bad)
+            self.failures, self.slow = old.failures, old.slow
+            self.age(0.0)
+        return self
+
+
+class TimeWindow:
+    """The last `seconds`, in ten buckets: what is older than the window is forgotten a tenth at a time."""
+
+    __slots__ = ("_buckets", "_width", "calls", "failures", "slow")
+
+    def __init__(self, seconds: float) -> None:
+        self._width = seconds / BUCKETS
+        self._buckets: deque[list[int]] | None = None  # each: its number on the time axis, calls, failures, slow
+        self.calls = self.failures = self.slow = 0
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+        number = int(now / self._width)
+        if not self._buckets or self._buckets[-1][0] < number:
+            self._forget(number)
+        self._add(number, 1, failed, slow)
+
+    def add_good(self, calls: int) -> None:
+        if self._buckets:
+            self._add(self._buckets[-1][0], calls, 0, 0)
+
+    def fresh_until(self) -> float:
+        return (self._buckets[-1][0] + 1) * self._width if self._buckets else -1.0
+
+    def age(self, now: float) -> None:
+        self._forget(int(now / self._width))
+
+    def following(self, old: Window | None) -> Window:
+        if isinstance(old, TimeWindow):
+            if old._width == self._width:  # noqa: SLF001  # the same class
+                return old
+            for number, *counts in old._buckets or ():  # noqa: SLF001  # the same class
+                self._add(int(number * old._width / self._width), *counts)  # noqa: SLF001  # the same class
+            if self._buckets:  # the next outcome may fall into the last bucket, and looks at none before it
+                self._forget(self._buckets[-1][0])
+        return self
+
+    def _add(self, number: int, calls: int, failures: int, slow: int) -> None:
+        buckets = self._buckets
+        if buckets is None:
+            buckets = self._buckets = deque()
+        if not buckets or buckets[-1][0] < number:
+            buckets.append([number, 0, 0, 0])
+        bucket = buckets[-1]
+        bucket[1] += calls
+        bucket[2] += failures
+        bucket[3] += slow
+        self.calls += calls
+        self.failures += failures
+        self.slow += slow
+
+    def _forget(self, number: int) -> None:
+        buckets = self._buckets
+        while buckets and buckets[0][0] <= number - BUCKETS:
+            _, calls, failures, slow = buckets.popleft()
+            self.calls -= calls
+            self.failures -= failures
+            self.slow -= slow
+
+
+class Outcomes:
+    """How many calls ended how, what the rules look at (`window`, None for a circuit that keeps none), the newest
+    failures, and of the newest calls that were timed how long they took.
+
+    `ticks`: successes that changed nothing; `refused`: refusals by an open circuit. `busy`: there are more than 1,000
+    calls a second, of which only one in 31 is to be noted, because reading the clock costs more than all else here.
+    Whether it is a call's turn must not depend on how that call ends.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_durations",
+        "_recent",
+        "busy",
+        "refused",
+        "rejections",
+        "ticks",
+        "transitions",
+        "window",
+    )
+
+    def __init__(self) -> None:
+        self.ticks = Ticks()
+        self.refused = Ticks()
+        self.window: Window | None = None
+        self.busy = False
+        self._durations: deque[tuple[float, float, bool]] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero again; the window, by which the circuit decides, stays."""
+        self._settle()
+        self._recent: deque[tuple[float, str, int | None]] | None = None
+        self._counted: dict[Verdict, int] = {"success": 0, "failure": 0, "neutral": 0}
+        self.rejections = self.transitions = 0
+        self.refused.drain()
+        self._forget_durations()
+
+    def begin(self, window: Window | None) -> None:
+        """The circuit closed: what is looked at is from now on."""
+        self.end()
+        self.window = window
+        self._forget_durations()
+
+    def end(self) -> None:
+        """The circuit is closed no longer."""
+        self._settle()
+        self.window = None
+
+    def reconfigure(self, window: Window | None) -> None:
+        """The rules look at another window, which follows the one that there is."""
+        self._settle()
+        self.window = None if window is None else window.following(self.window)
+
+    def record(self, verdict: Verdict, failure: Failure | None) -> None:
+        """One more outcome; `failure` says what kind of failure it was."""
+        self._settle()
+        self._counted[verdict] += 1
+        if verdict == "failure":
+            if self._recent is None:
+                self._recent = deque(maxlen=RECENT_FAILURES)
+            kind, status = ("unknown", None) if failure is None else (failure.kind, failure.status)
+            self._recent.append((time.time(), kind, status))
+
+    def is_turn(self) -> bool:
+        """Of those recorded here, is it this one's turn to be noted?"""
+        return not (self._counted["success"] + self._counted["failure"]) % SPARSE
+
+    def note(self, ended: float, seconds: float, *, failed: bool) -> bool:
+        """How long a call took. Is the next one to be timed, too?"""
+        durations = self._durations  # another one after `begin`, so what is counted on here stays what it is
+        if durations is None:
+            durations = self._durations = deque(maxlen=DURATIONS)
+        durations.append((ended, seconds, failed))
+        sparse = SPARSE if self.busy else 1
+        self.busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
+        return not self.busy
+
+    def counts(self) -> dict[str, int]:
+        self._settle()
+        self.rejections += self.refused.drain()
+        counted = self._counted
+        return {
+            "calls": sum(counted.values()),
+            "successes": counted["success"],
+            "failures": counted["failure"],
+            "neutral": counted["neutral"],
+            "rejections": self.rejections,
+            "transitions": self.transitions,
+        }
+
+    def figures(self, now: float, reach: float, at_most: int | None, slow_call: float | None) -> dict[str, Any]:
+        """The window, and shares of failures and of slow calls, average and 99th percentile (nearest rank) of seconds:
+        of the last `at_most` outcomes, or of all that ended in the last `reach` seconds; None of nothing."""
+        outcomes = list(self._durations or ())
+        if at_most is not None:
+            outcomes = outcomes[-at_most:]
+        else:
+            outcomes = [outcome for outcome in outcomes if outcome[0] > now - reach]
+        durations = sorted(seconds for _, seconds, _ in outcomes)
+        timed = calls = len(durations)
+        failures = sum(failed for _, _, failed in outcomes)
+        slow = sum(slow_call is not None and seconds >= slow_call for seconds in durations)
+        window = self.window
+        if window is not None:
+            window.age(now)
+            if window.calls:  # what the circuit decides by, of all calls rather than of those that were timed
+                calls, failures, slow = window.calls, window.failures, window.slow
+        return {
+            "window": None
+            if window is None
+            else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
+            "failure_rate": share(failures, calls),
+            "slow_rate": None if slow_call is None else share(slow, calls),
+            "average_duration": share(sum(durations), timed),
+            "p99_duration": durations[math.ceil(0.99 * timed) - 1] if timed else None,
+            "recent_failures": list(self._recent or ()),
+        }
+
+    def _settle(self) -> None:
+        """Add the ticks since the last look."""
+        ticked = self.ticks.drain()
+        if ticked:
+            self._counted["success"] += ticked
+            if self.window is not None:
+                self.window.add_good(ticked)
+
+    def _forget_durations(self) -> None:
+        self._durations = None
+        self.busy = False

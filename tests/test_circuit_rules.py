@@ -1,0 +1,177 @@
+"""What becomes of a circuit after an outcome, as tables."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pybreaker
+import pytest
+
+from resilient_agents import CircuitBreaker, Policy
+from resilient_agents.adapters.circuit_states import (
+    CLOSE,
+    Closed,
+    HalfOpen,
+    Open,
+    Opens,
+    Outcome,
+    Rules,
+    calm_until,
+    decide,
+)
+from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+from resilient_agents.errors import CircuitOpenError
+from tests.conftest import ManualClock
+
+RULES = Rules(failures=3, failure_rate=0.5, slow_rate=0.25, minimum_calls=4, window_calls=8, successes=2)
+
+
+def window(calls: int, failures: int = 0, slow: int = 0) -> Window:
+    made = CountWindow(100)
+    for number in range(calls):
+        made.record(0.0, failed=number < failures, slow=number < slow)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("failed", "slow", "in_row", "seen", "decision"),
+    [
+        (True, False, 2, None, None),
+        (True, False, 3, None, Opens("3 failures")),
+        (True, False, 4, None, Opens("4 failures")),
+        (False, False, 3, None, None),  # a success trips nothing but a window
+        (True, False, 1, window(3, 3), None),  # too few
+        (True, False, 1, window(4, 2), Opens("2 of 4 calls failed")),
+        (False, False, 0, window(4, 2), Opens("2 of 4 calls failed")),
+        (False, False, 0, window(5, 2), None),
+        (False, True, 0, window(4, 0, 1), Opens("1 of 4 calls were slow")),
+        (False, True, 0, window(5, 0, 1), None),
+        (True, True, 3, window(4, 4, 4), Opens("3 failures")),  # the first rule that holds is the reason
+    ],
+)
+def test_a_closed_circuit(
+    failed: bool, slow: bool, in_row: int, seen: Window | None, decision: Opens | str | None
+) -> None:
+    """It opens after so many failures in a row, or at a share of enough calls."""
+    assert decide(Closed(), Outcome(failed, slow, in_row, 0, seen), RULES) == decision
+
+
+@pytest.mark.parametrize(
+    ("failed", "slow", "good", "decision"),
+    [
+        (False, False, 1, None),
+        (False, False, 2, CLOSE),
+        (True, False, 5, Opens("a failed probe")),
+        (False, True, 5, Opens("a failed probe")),
+    ],
+)
+def test_a_half_open_circuit(failed: bool, slow: bool, good: int, decision: Opens | str | None) -> None:
+    """One bad probe opens it, enough good ones close it, whatever is in a window."""
+    assert decide(HalfOpen(), Outcome(failed, slow, 0, good, None), RULES) == decision
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_an_open_circuit(failed: bool) -> None:
+    """No outcome changes it, only time does."""
+    assert decide(Open(9.0, "x"), Outcome(failed, failed, 9, 9, window(9, 9, 9)), RULES) is None
+
+
+def test_a_rule_that_is_switched_off() -> None:
+    """Nothing opens by it."""
+    bad = Outcome(True, True, 99, 0, window(99, 99, 99))
+    assert decide(Closed(), bad, Rules()) is None
+
+
+def test_how_long_it_is_open() -> None:
+    """Always as long, or doubled at each opening in a row up to the maximum, however many there were."""
+    rules = Rules(reset_timeout=10, max_reset_timeout=35)
+    assert [rules.open_for(n) for n in (1, 2, 3, 4, 10_000)] == [10, 20, 35, 35, 35]
+    assert Rules(reset_timeout=10).open_for(9) == 10
+
+
+@pytest.mark.parametrize(
+    ("in_row", "seen", "until"),
+    [
+        (0, None, math.inf),
+        (1, None, -1.0),  # a success ends the row
+        (0, window(0), math.inf),
+        (0, window(9), math.inf),
+        (0, window(3, 1), -1.0),  # the next success may be the one that makes them enough
+        (0, window(3, 0, 1), -1.0),
+        (0, window(4, 1), math.inf),
+    ],
+)
+def test_when_successes_change_nothing(in_row: int, seen: Window | None, until: float) -> None:
+    """Until that moment they are only counted."""
+    assert calm_until(Outcome(False, False, in_row, 0, seen), RULES) == until
+
+
+def test_a_window_of_time_is_calm_until_it_ages() -> None:
+    """It forgets by tenths; before its first outcome nothing is known."""
+    made = TimeWindow(10)
+    assert calm_until(Outcome(False, False, 0, 0, made), RULES) == -1.0
+    made.record(1000.4, failed=False, slow=False)
+    assert calm_until(Outcome(False, False, 0, 0, made), RULES) == 1001.0
+
+
+@pytest.mark.parametrize("options", [{"window": 5}, {"window_calls": 12}])
+@pytest.mark.parametrize("seed", range(20))
+def test_calm_changes_no_decision(options: dict[str, float], seed: int, manual_clock: ManualClock) -> None:
+    """A circuit whose successes are ticks while that cannot matter opens at the same call as one that looks at each."""
+    draw = random.Random(f"calm {seed}")
+    rules = {"failure_rate": 0.4, "slow_call": 1, "slow_rate": 0.5, "failures": None, "minimum_calls": 5, **options}
+    looking = CircuitBreaker(**rules, when=lambda result: False)  # which a result may be told by: each is looked at
+    ticking = CircuitBreaker(**rules)
+
+    def work(failed: bool, seconds: float) -> None:
+        manual_clock.sleep(seconds)
+        if failed:
+            raise ConnectionError
+
+    for _ in range(300):
+        failed, seconds = draw.random() < 0.2, draw.choice([0.0, 0.1, 0.1, 2.0])
+        manual_clock.sleep(draw.choice([0.0, 0.2, 1.0]))
+        began = manual_clock.now
+        found = []
+        for breaker in (looking, ticking):
+            manual_clock.now = began
+            try:
+                Policy(breaker).call(work, failed, seconds)
+            except (ConnectionError, CircuitOpenError) as error:
+                found.append(type(error))
+        seen = [breaker.metrics() for breaker in (looking, ticking)]
+        assert len(set(found)) <= 1
+        assert [metrics["state"] for metrics in seen] == [seen[0]["state"]] * 2
+        assert seen[0]["window"] == seen[1]["window"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_failures_in_a_row_are_as_in_pybreaker(seed: int, manual_clock: ManualClock) -> None:
+    """Ours counts by pybreaker's storage and decides by rules of its own: the same states and counts come out."""
+    draw = random.Random(f"row {seed}")
+    failures, successes = draw.randint(1, 4), draw.randint(1, 3)
+    ours = Policy(CircuitBreaker(failures=failures, successes=successes, reset_timeout=10, on=Exception))
+    native = Policy(
+        pybreaker.CircuitBreaker(fail_max=failures, success_threshold=successes, reset_timeout=10),
+    )
+
+    def work(failed: bool) -> None:
+        if failed:
+            raise ConnectionError
+
+    for number in itertools.count():
+        if number == 200:
+            break
+        failed = draw.random() < 0.5
+        manual_clock.sleep(draw.choice([0.0, 1.0, 11.0]))
+        seen = []
+        for policy in (ours, native):
+            try:
+                policy.call(work, failed)
+            except (ConnectionError, CircuitOpenError) as error:
+                seen.append(type(error))
+            metrics = policy.describe()["strategies"][0]["metrics"]
+            seen.append([metrics[name] for name in ("state", "consecutive_failures", "transitions", "rejections")])
+        assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
