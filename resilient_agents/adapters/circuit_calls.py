@@ -12,7 +12,7 @@ from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
 from resilient_agents.adapters.circuit_states import Closed, Era, Open, Refusal
 from resilient_agents.adapters.counts import Verdict
-from resilient_agents.adapters.outcomes import SPARSE
+from resilient_agents.adapters.outcomes import SPARSE, is_slow
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
@@ -110,7 +110,12 @@ class Breaker(ABC):
     def _succeeded(self, call: Call, era: Era, result: Any, started: float | None, waited: float) -> None:
         now = clock.monotonic()
         seconds = None if started is None else now - started - (call.waited - waited)
-        if now < era.calm_until and isinstance(era, Closed) and call.probes is None and not self._is_slow(seconds):
+        if (
+            now < era.calm_until
+            and isinstance(era, Closed)
+            and call.probes is None
+            and not is_slow(seconds, self.slow_call)
+        ):
             self._circuit.tick(era, now, seconds)
             return
         when = self.when
@@ -145,9 +150,6 @@ class Breaker(ABC):
         else:
             self._failed(call, era, PolicyTimeoutError("cancelled by a time limit"), seconds)
 
-    def _is_slow(self, seconds: float | None) -> bool:
-        return self.slow_call is not None and seconds is not None and seconds >= self.slow_call
-
     def _record(
         self,
         call: Call,
@@ -158,7 +160,7 @@ class Breaker(ABC):
         seconds: float | None,
     ) -> None:
         circuit = self._circuit
-        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=self._is_slow(seconds))
+        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=is_slow(seconds, self.slow_call))
         circuit.deliver(call.audience)
 
     @abstractmethod

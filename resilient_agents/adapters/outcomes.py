@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from resilient_agents.adapters.counts import Ticks, Verdict, share
 from resilient_agents.classify import Failure
 
-__all__ = ["SPARSE", "CountWindow", "Outcomes", "TimeWindow", "Window"]
+__all__ = ["SPARSE", "CountWindow", "Outcomes", "TimeWindow", "Window", "is_slow"]
 
 RECENT_FAILURES = 50
 DURATIONS = 1_000
@@ -22,6 +22,11 @@ SPARSE = 31
 """Of so many calls through a busy circuit one is timed. A prime: calls that come in turn, such as two that alternate,
 would else have their turn always or never."""
 BUCKETS = 10
+
+
+def is_slow(seconds: float | None, slow_call: float | None) -> bool:
+    """Did it take that long? The billionth is for what clocks lose where their readings are subtracted."""
+    return slow_call is not None and seconds is not None and seconds >= slow_call * (1 - 1e-9)
 
 
 class Window(Protocol):
@@ -265,7 +270,7 @@ class Outcomes:
         durations = sorted(seconds for _, seconds, _ in outcomes)
         timed = calls = len(durations)
         failures = sum(failed for _, _, failed in outcomes)
-        slow = sum(slow_call is not None and seconds >= slow_call for seconds in durations)
+        slow = sum(is_slow(seconds, slow_call) for seconds in durations)
         window = self.window
         if window is not None:
             window.age(now)
