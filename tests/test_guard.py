@@ -17,7 +17,7 @@ import pytest
 
 from resilient_agents import CircuitBreaker, Fallback, Policy, Registry, Retry, Timeout, registry, resilient
 from resilient_agents.core.call import Call, Proceed, name_of
-from resilient_agents.core.runtime import on_event_loop
+from resilient_agents.core.loops import on_event_loop
 from tests.conftest import Harness, run_on
 
 policy = Policy()

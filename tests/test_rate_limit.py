@@ -19,10 +19,10 @@ from aiolimiter import AsyncLimiter
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit, adapt_native
-from resilient_agents.adapters.slot_pool import running_loop
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.loops import running_loop
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import PolicyTimeoutError, RateLimitedError, Rejected
 from resilient_agents.events import CallRejected, Waited

@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient_agents.adapters.slot_pool import running_trio
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.loops import on_event_loop, running_trio
 from resilient_agents.core.runtime import (
     ASYNC,
     BLOCKING,
@@ -24,7 +24,6 @@ from resilient_agents.core.runtime import (
     drive,
     go_on,
     is_awaitable,
-    on_event_loop,
     settle,
 )
 from resilient_agents.deadline import Deadline, current, enter, leave

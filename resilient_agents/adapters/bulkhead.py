@@ -7,7 +7,6 @@ import asyncio
 import functools
 import inspect
 import math
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, cast
@@ -17,11 +16,8 @@ from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.slot_pool import (
     Kept,
-    Owner,
     SlotPool,
     Ticket,
-    running_loop,
-    running_trio,
     when_all_done,
 )
 from resilient_agents.base import instances
@@ -30,8 +26,10 @@ from resilient_agents.base.durations import flag, positive_int
 from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import Expired, Waiter, on_event_loop
+from resilient_agents.core.loops import on_event_loop, running_loop, this_task_or_thread
+from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
 from resilient_agents.errors import BulkheadFullError
 
@@ -175,7 +173,7 @@ class Bulkhead:
             if call.closers is not None:
                 closer = _Closer(functools.partial(self._leave, call, slot, left_before, closed=True))
                 call.closers.append(closer)
-                self._pool.keep(slot, Kept(running_loop(), _this_task_or_thread(), ref(closer)))
+                self._pool.keep(slot, Kept(running_loop(), this_task_or_thread(), ref(closer)))
             return result
         finally:
             call.workers = workers_before
@@ -208,7 +206,7 @@ class Bulkhead:
 
     def _must_not_wait(self, call: Call) -> str | None:
         """Why a call that found no slot is refused at once, wherever the queue ends; None if it may wait."""
-        if self._pool.keeps(_this_task_or_thread()) or _called_from_inside(self._pool):
+        if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool):
             return (
                 f"this task or thread holds one of its {self.limit} slots, all of which are taken, and would wait for "
                 "itself; give what is called inside another bulkhead, or none"
@@ -411,11 +409,3 @@ def _called_from_inside(pool: SlotPool) -> bool:
             found += 1
         frame = frame.f_back
     return found > 1
-
-
-def _this_task_or_thread() -> Owner:
-    trio = running_trio()
-    task = trio.lowlevel.current_task() if trio is not None else None
-    if task is None and running_loop() is not None:
-        task = asyncio.current_task()
-    return ref(task or threading.current_thread())

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import anyio
 
-from resilient_agents.adapters.slot_pool import running_loop, running_trio, when_all_done
+from resilient_agents.adapters.slot_pool import when_all_done
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.core.loops import running_loop, running_trio
 from resilient_agents.core.threads import Worker
 
 __all__ = ["adapt_native"]

@@ -15,14 +15,14 @@ from aiolimiter import AsyncLimiter
 from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
-from resilient_agents.adapters.slot_pool import running_loop
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import Waiter, on_event_loop
+from resilient_agents.core.loops import on_event_loop, running_loop
+from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
 from resilient_agents.errors import RateLimitedError
 

@@ -7,41 +7,18 @@ anyio still does the waiting.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import weakref
-from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base.fork import Lock, reset_after_fork
-from resilient_agents.core.runtime import Waiter
+from resilient_agents.core.loops import Loop, Owner
 from resilient_agents.core.threads import Worker
+from resilient_agents.core.waiters import Waiter
 
-__all__ = ["Kept", "Owner", "SlotPool", "Ticket", "running_loop", "running_trio", "when_all_done"]
-
-running_loop = _get_running_loop
-"""The asyncio loop that runs in this thread, or None. The public function raises instead, which is dear."""
-
-
-def running_trio() -> Any:
-    """The module `trio` if it runs in this thread, or None."""
-    trio: Any = sys.modules.get("trio")
-    if not hasattr(trio, "lowlevel"):  # or not yet, while another thread is importing it
-        return None
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return None
-    return trio
-
-
-Loop: TypeAlias = asyncio.AbstractEventLoop
-
-Owner: TypeAlias = "weakref.ref[Any]"
-"""A task or thread, by a weak reference: never equal to one to a later task or thread."""
+__all__ = ["Kept", "SlotPool", "Ticket", "when_all_done"]
 
 
 class Kept:

@@ -19,8 +19,9 @@ import anyio
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
-from resilient_agents.core.runtime import Expired, Waiter, discard, is_awaitable, unfinished
+from resilient_agents.core.runtime import Expired, discard, is_awaitable, unfinished
 from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
 

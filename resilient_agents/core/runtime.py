@@ -8,7 +8,6 @@ thread and never suspends, with one exception: `SWITCH`, by which a chain that b
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -18,6 +17,8 @@ import anyio
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Proceed
+from resilient_agents.core.loops import running_trio
+from resilient_agents.core.waiters import TaskWaiter, ThreadWaiter, TrioWaiter, Waiter
 from resilient_agents.deadline import Deadline, resume, suspend
 
 __all__ = [
@@ -28,14 +29,12 @@ __all__ = [
     "Begun",
     "Expired",
     "Runtime",
-    "Waiter",
     "discard",
     "drive",
     "go_on",
     "idle",
     "is_awaitable",
     "new_driver",
-    "on_event_loop",
     "settle",
     "unfinished",
 ]
@@ -55,18 +54,6 @@ class Expired(BaseException):
     def __init__(self, limit: Deadline) -> None:
         super().__init__()
         self.limit = limit
-
-
-class Waiter(Protocol):
-    """One caller in a queue. It lives on one thread or event loop and can be woken from any."""
-
-    def wake(self) -> bool:
-        """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
-        ...
-
-    async def wait(self, seconds: float | None) -> bool:
-        """Wait to be woken, at most `seconds`; False when the time ran out."""
-        ...
 
 
 class Runtime(Protocol):
@@ -96,45 +83,6 @@ def _asyncio_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-def on_event_loop() -> bool:
-    """Does an event loop run in this thread, so that blocking it would block the loop?"""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _on_trio()
-    return True
-
-
-def _on_trio() -> bool:
-    trio = sys.modules.get("trio")
-    lowlevel = getattr(trio, "lowlevel", None)  # not there yet while another thread is importing it
-    if lowlevel is None:
-        return False
-    try:
-        lowlevel.current_trio_token()
-    except RuntimeError:
-        return False
-    return True
-
-
-class _ThreadWaiter:
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wake(self) -> bool:
-        try:
-            self._lock.release()
-        except RuntimeError:  # woken before
-            pass
-        return True
-
-    async def wait(self, seconds: float | None) -> bool:
-        return clock.acquire(self._lock, seconds)
 
 
 class Blocking:
@@ -167,53 +115,10 @@ class Blocking:
         return await _within_from_here(limit, chain, call)
 
     def waiter(self) -> Waiter:
-        return _ThreadWaiter()
+        return ThreadWaiter()
 
     def owner(self) -> int:
         return threading.get_ident()
-
-
-class _TaskWaiter:
-    __slots__ = ("_event", "_loop", "_post", "_woken")
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._woken = False
-        self._loop = None if _asyncio_task() is None else asyncio.get_running_loop()
-        self._post: Callable[[Callable[[], None]], object]
-        if self._loop is not None:
-            self._post = self._loop.call_soon_threadsafe
-        else:
-            import trio
-
-            self._post = trio.lowlevel.current_trio_token().run_sync_soon
-
-    def wake(self) -> bool:
-        try:
-            self._post(self._wake)
-        except RuntimeError:  # "Event loop is closed", trio.RunFinishedError
-            return False
-        return True
-
-    def _wake(self) -> None:
-        self._woken = True
-        self._event.set()
-
-    async def wait(self, seconds: float | None) -> bool:
-        if seconds is None:
-            await self._event.wait()
-        elif self._loop is None:
-            with anyio.move_on_after(seconds):
-                await self._event.wait()
-        else:  # a timer alone: a scope would keep what waits in it alive after its loop was closed
-            timer = self._loop.call_later(max(0.0, seconds), self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                timer.cancel()
-            if not self._woken:
-                self._event = anyio.Event()  # it may be waited for again
-        return self._woken
 
 
 class _Alarm:
@@ -283,7 +188,8 @@ class Async:
         return result
 
     def waiter(self) -> Waiter:
-        return _TaskWaiter()
+        task = _asyncio_task()
+        return TrioWaiter(running_trio()) if task is None else TaskWaiter(task.get_loop())
 
     def owner(self) -> int:
         task = _asyncio_task()

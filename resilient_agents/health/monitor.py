@@ -22,8 +22,10 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock, reset_after_fork
-from resilient_agents.core.runtime import ASYNC, Waiter, on_event_loop
+from resilient_agents.core.loops import on_event_loop
+from resilient_agents.core.runtime import ASYNC
 from resilient_agents.core.threads import Workers
+from resilient_agents.core.waiters import Waiter
 from resilient_agents.health.builtin import names_of, open_circuits, saturated_bulkheads
 from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus
 from resilient_agents.health.entry import Entry, Room

@@ -15,7 +15,7 @@ from resilient_agents import events
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.base.clock import clock
-from resilient_agents.core.runtime import on_event_loop
+from resilient_agents.core.loops import on_event_loop
 from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.dependency import ANSWER, Server, draw

@@ -1,0 +1,123 @@
+"""One caller that waits to be woken: a lock for a thread, a future or an event for a task."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, Protocol
+
+from resilient_agents.core.loops import Loop, running_loop
+
+__all__ = ["TaskWaiter", "ThreadWaiter", "TrioWaiter", "Waiter"]
+
+
+class Waiter(Protocol):
+    """One caller in a queue. It lives on one thread or event loop and can be woken from any."""
+
+    @property
+    def loop(self) -> Loop | None:
+        """The asyncio loop whose end would strand it, None where there is none."""
+        ...
+
+    def wake(self) -> bool:
+        """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
+        ...
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait to be woken, at most `seconds`; False when the time ran out, and then it may be waited for again."""
+        ...
+
+
+class ThreadWaiter:
+    __slots__ = ("_lock",)
+
+    loop: Loop | None = None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> bool:
+        try:
+            self._lock.release()
+        except RuntimeError:  # woken before
+            pass
+        return True
+
+    async def wait(self, seconds: float | None) -> bool:
+        if seconds is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class TaskWaiter:
+    """One on asyncio: a bare future, and a timer only where there is a limit. (A cancel scope would keep what waits in
+    it alive after its loop was closed.)"""
+
+    __slots__ = ("_future", "_woken", "loop")
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._future = loop.create_future()
+        self._woken = False
+
+    def wake(self) -> bool:
+        loop = self.loop
+        try:
+            if running_loop() is loop and asyncio.current_task(loop) is not None:
+                loop.call_soon(self._wake)  # in the midst of a task the loop looks by itself what is to be done next
+            else:  # on another thread, or in a signal handler while the loop waits for its sockets
+                loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:  # "Event loop is closed"
+            return False
+        return True
+
+    def _wake(self) -> None:
+        self._woken = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, seconds: float | None) -> bool:
+        if seconds is None:
+            await self._future
+            return True
+        timer = self.loop.call_later(max(0.0, seconds), self._ring)
+        try:
+            await self._future
+        finally:
+            timer.cancel()
+        if not self._woken:
+            self._future = self.loop.create_future()
+        return self._woken
+
+
+class TrioWaiter:
+    """One on trio."""
+
+    __slots__ = ("_event", "_token", "_trio")
+
+    loop: Loop | None = None
+
+    def __init__(self, trio: Any) -> None:
+        self._trio = trio
+        self._event = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def wake(self) -> bool:
+        try:
+            self._token.run_sync_soon(self._event.set)
+        except RuntimeError:  # trio.RunFinishedError
+            return False
+        return True
+
+    async def wait(self, seconds: float | None) -> bool:
+        if seconds is None:
+            await self._event.wait()
+        else:
+            with self._trio.move_on_after(max(0.0, seconds)):
+                await self._event.wait()
+        woken: bool = self._event.is_set()
+        return woken
