@@ -20,6 +20,11 @@ from tests.strategies import value
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
+# A loop that is interrupted while it is set up, or before it is closed, says so when it is collected.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*(loop|socket|Loop):pytest.PytestUnraisableExceptionWarning"
+)
+
 
 class Guarded:
     """A limit and a policy around it, whose first call is over."""
