@@ -25,6 +25,7 @@ from resilient_agents.demo.server import Server
 from resilient_agents.demo.session import Session, Workers
 from resilient_agents.demo.tally import Tally, percentile
 from resilient_agents.demo.traffic import KINDS, Arrival, Kind
+from resilient_agents.telemetry.names import ATTEMPT_COUNT, REASON
 from resilient_agents.trace import Moment, Operation, Span
 
 # ------------------------------------------------------------------------------------------------------------- counting
@@ -47,15 +48,16 @@ def test_percentiles_are_values_that_occurred(values: list[float], share: float,
 def test_nothing_measured_is_not_a_number() -> None:
     """Without calls there is no rate and no percentile, rather than a pretty zero."""
     assert math.isnan(percentile([], 0.5))
-    assert math.isnan(Tally(KINDS).numbers["agent"].success_rate)
+    assert math.isnan(Tally(KINDS).numbers["agent"].share(0))
 
 
 def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
     """Answers, failures by kind, and each deed of a strategy."""
     tally = Tally(KINDS)
-    for _ in range(4):
+    for _ in range(5):
         tally.start("agent")
     tally.answer("agent", 0.1)
+    tally.answer("agent", 0.2)
     tally.fail("agent", "server")
     failure = classify(ConnectionError())
     told: list[events.Event] = [
@@ -64,6 +66,8 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
         events.TimeoutExpired("p", "timeout", 0.4),
         events.CallRejected("p", "circuit_breaker"),
         events.FallbackUsed("p", failure),
+        events.CallEnded("p", "fallback", 1, 0.2),
+        events.CallEnded("p", "success", 1, 0.2),
         events.Waited("p", "bulkhead", 0.1),
         events.CircuitOpened("p", "model", "closed", "open"),
         events.CircuitHalfOpened("p", "model", "open", "half-open"),
@@ -72,7 +76,8 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
     for event in told:
         tally.happened("agent", event, 1.0)
     numbers = tally.numbers["agent"]
-    assert (numbers.started, numbers.answered, numbers.failed, numbers.success_rate) == (4, 1, 1, 0.5)
+    assert (numbers.started, numbers.answered, numbers.by_fallback, numbers.failed) == (5, 1, 1, 1)
+    assert numbers.share(numbers.answered) == 1 / 3
     assert numbers.did == dict.fromkeys(
         ("attempts", "retries", "timeouts", "rejected", "fallbacks", "waited", "opened"), 1
     )
@@ -199,14 +204,15 @@ def test_the_comparison_holds_what_was_measured() -> None:
         without.answer("agent", seconds)
     without.fail("agent", "server")
     without.numbers["agent"].requests = 4
+    guarded.answer("agent", 1.0)
     guarded.answer("agent", 1.5)
     guarded.numbers["agent"].did["fallbacks"] = 1
     lines = printed(report.comparison(without, guarded)).splitlines()
     first, second = [line.split() for line in lines if "async agent  " in line or line.split()[:1] == ["with"]][:2]
-    assert first == ["async", "agent", "without", "4", "75.0%", "4", "0", "200", "ms", "300", "ms"]
-    assert second == ["with", "1", "100.0%", "0", "0", "1.50", "s", "1.50", "s"]
+    assert first == ["async", "agent", "without", "4", "75.0%", "-", "4", "0", "200", "ms", "300", "ms"]
+    assert second == ["with", "2", "50.0%", "50.0%", "0", "0", "1.00", "s", "1.50", "s"]
     assert "tool threads  without      0         -" in printed(report.comparison(without, guarded))
-    assert "1 of 1 answers came from its fallback" in printed(report.comparison(without, guarded))
+    assert "stay below 100 %" in printed(report.comparison(without, guarded))
 
 
 def test_errors_and_deeds_are_listed() -> None:
@@ -220,13 +226,16 @@ def test_errors_and_deeds_are_listed() -> None:
     assert re.search(r"tool threads +0 +7 +0", printed(report.deeds(guarded)))
 
 
-def operation(name: str, *, error: bool = False, happened: tuple[str, ...] = ()) -> Operation:
-    moments = tuple(Moment(what, 5) for what in happened)
-    return Operation(Span("t", name, None, "resilient_agents", name, 0, 10, {}, moments, error), {})
+def operation(
+    name: str, *, error: bool = False, happened: tuple[str, ...] = (), attempts: int = 1, reason: str = "backoff"
+) -> Operation:
+    moments = tuple(Moment(what, 5, {REASON: reason}) for what in happened)
+    span = Span("t", name, None, "resilient_agents", name, 0, 10, {ATTEMPT_COUNT: attempts}, moments, error)
+    return Operation(span, {})
 
 
 def test_the_most_telling_call_is_one_that_was_saved() -> None:
-    """The call to which most happened is drawn, and among equals one that ended well."""
+    """One with three attempts or a Retry-After; of these the one to which most happened, if possible to a good end."""
     dull, lost, saved = (
         operation("dull"),
         operation("lost", error=True, happened=("a", "b")),
@@ -234,6 +243,9 @@ def test_the_most_telling_call_is_one_that_was_saved() -> None:
     )
     assert report.telling([dull, lost, saved]) is saved
     assert report.telling([]) is None
+    several, heeded = operation("several", attempts=3), operation("heeded", happened=("a",), reason="retry_after")
+    assert report.telling([dull, saved, several]) is several
+    assert report.telling([dull, saved, heeded]) is heeded
 
 
 # ------------------------------------------------------------------------------------------------------------ exporting
@@ -350,13 +362,12 @@ def test_the_demo_in_a_pipe_is_plain_and_narrow(shown: tuple[str, Path]) -> None
 
 
 def test_policies_help(shown: tuple[str, Path]) -> None:
-    """With policies the agent gets more answers than without."""
+    """With policies the agent gets more answers than without: from the server and its fallback, each in a column."""
     text, _ = shown
-    without, guarded = (
-        float(match)
-        for match in re.findall(r"(?:async agent +without|^ +with) +\d+ +([\d.]+)%", text, re.MULTILINE)[:2]
-    )
-    assert guarded > without
+    figures = re.findall(r"(?:async agent +without|^ +with) +\d+ +([\d.]+)% +(?:([\d.]+)%|-) ", text, re.MULTILINE)[:2]
+    (without, nobody), (answered, by_fallback) = figures
+    assert nobody == ""
+    assert float(answered) + float(by_fallback) > float(without)
 
 
 def test_trace_draws_what_the_demo_exported(shown: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

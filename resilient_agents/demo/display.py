@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resilient_agents.demo.tally import Tally
+from resilient_agents.demo.tally import Numbers, Tally
 from resilient_agents.demo.traffic import TITLES
 
 __all__ = ["LiveProgress", "PlainProgress", "Progress", "progress"]
@@ -67,11 +67,15 @@ class PlainProgress:
             self._say(f"  {elapsed:4.1f} s  the server is {'down' if self._was_down else 'back'}")
         if elapsed >= self._next:
             self._next += EVERY
-            counts = (f"{kind} {n.answered} of {n.answered + n.failed}" for kind, n in self._tally.numbers.items())
+            counts = (f"{kind} {n.answered}{_more(n)} of {n.ended}" for kind, n in self._tally.numbers.items())
             self._say(f"  {elapsed:4.1f} s  answered: {', '.join(counts)}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
+
+
+def _more(numbers: Numbers) -> str:
+    return f" (+{numbers.by_fallback})" if numbers.by_fallback else ""
 
 
 class LiveProgress:
@@ -122,7 +126,7 @@ class LiveProgress:
             cells: list[Text | str] = [
                 Text(str(n.answered), "green"),
                 Text(str(n.failed), "red" if n.failed else ""),
-                str(n.started - n.answered - n.failed),
+                str(n.started - n.ended),
             ]
             if self._guarded:
                 cells += [str(n.did[what]) for what in ("attempts", "retries", "timeouts", "rejected", "fallbacks")]

@@ -11,10 +11,20 @@ from rich.text import Text
 
 from resilient_agents.demo.tally import Numbers, Tally, percentile
 from resilient_agents.demo.traffic import TITLES
+from resilient_agents.telemetry import names
 from resilient_agents.trace import Operation, render, waterfall
 from resilient_agents.trace.terminal import glyphs_for, seconds, wants_colour
 
 __all__ = ["comparison", "deeds", "errors", "telling", "trace_of"]
+
+CAPTION = """\
+answered: by the server that was asked; fallback: by a fallback in its place;
+sent: requests that reached it; down: those while it was down; p50, p99: of the
+calls that got an answer. Tool and stream have no fallback: while the server is
+down nobody answers for it, so they stay below 100 %, and are refused at once.
+"""
+
+SEVERAL = 3  # attempts that make a call worth drawing
 
 
 def _table(title: str, caption: str) -> Table:
@@ -33,14 +43,10 @@ def _table(title: str, caption: str) -> Table:
 
 def comparison(without: Tally, guarded: Tally) -> Table:
     """The same traffic without and with policies. Latencies are those of answered calls."""
-    table = _table(
-        "The same traffic, without and with policies",
-        "requests: what reached the server; in outage: while it was down; p50, p99: of answered calls\n"
-        + _by_fallback(guarded),
-    )
+    table = _table("The same traffic, without and with policies", CAPTION)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for heading in ("calls", "answered", "requests", "in outage", "p50", "p99"):
+    for heading in ("calls", "answered", "fallback", "sent", "down", "p50", "p99"):
         table.add_column(heading, justify="right", no_wrap=True)
     for kind in without.numbers:
         table.add_row(TITLES[kind], "without", *_figures(without.numbers[kind]))
@@ -48,19 +54,12 @@ def comparison(without: Tally, guarded: Tally) -> Table:
     return table
 
 
-def _by_fallback(tally: Tally) -> str:
-    return ", ".join(
-        f"{TITLES[kind]}: {numbers.did['fallbacks']} of {numbers.answered} answers came from its fallback"
-        for kind, numbers in tally.numbers.items()
-        if numbers.did["fallbacks"]
-    )
-
-
 def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
-    rate = "-" if math.isnan(numbers.success_rate) else f"{numbers.success_rate:.1%}"
+    by_fallback = numbers.share(numbers.by_fallback) if numbers.by_fallback else math.nan
     return [
-        str(numbers.answered + numbers.failed),
-        Text(rate, style),
+        str(numbers.ended),
+        Text(_percent(numbers.share(numbers.answered)), style),
+        _percent(by_fallback),
         str(numbers.requests),
         str(numbers.requests_during_outage),
         *(
@@ -68,6 +67,10 @@ def _figures(numbers: Numbers, style: str = "") -> list[Text | str]:
             for at in (percentile(numbers.seconds, share) for share in (0.5, 0.99))
         ),
     ]
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def errors(without: Tally, guarded: Tally) -> Table:
@@ -112,12 +115,24 @@ def deeds(guarded: Tally) -> Table:
 
 
 def telling(operations: list[Operation]) -> Operation | None:
-    """The call that shows most: the one to which most happened and that ended well, if there is one."""
+    """The call that shows most: with several attempts or a Retry-After, the one to which most happened and that ended
+    well, if there is one."""
     if not operations:
         return None
     return max(
-        operations, key=lambda operation: (*operation.interest[:2], not operation.span.error, operation.attempts)
+        operations,
+        key=lambda operation: (
+            operation.attempts >= SEVERAL or _heeded(operation),
+            *operation.interest[:2],
+            not operation.span.error,
+            operation.attempts,
+        ),
     )
+
+
+def _heeded(operation: Operation) -> bool:
+    """Did it wait for as long as a server said?"""
+    return any(event.attributes.get(names.REASON) == "retry_after" for event in operation.span.events)
 
 
 def trace_of(operation: Operation, console: Console) -> str:

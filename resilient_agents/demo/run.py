@@ -39,7 +39,7 @@ def run(*, seconds: float = 8.0, seed: int = 1, export: str | None = None) -> No
     console.print(INTRODUCTION.format(outage=outage.end - outage.start, seed=seed))
     with Server(seed=seed) as server:
         without = _one(console, server, "1 of 2, without policies", seconds, outage, guarded=False)
-        guarded = _one(console, server, "2 of 2, with policies", seconds, outage, guarded=True)
+        guarded = _one(console, server, "2 of 2, with policies (+n: by a fallback)", seconds, outage, guarded=True)
     for table in (report.comparison(without, guarded), report.errors(without, guarded), report.deeds(guarded)):
         console.print(table)
     chosen = report.telling(tracing.operations())

@@ -19,7 +19,8 @@ Did = Literal["attempts", "retries", "timeouts", "rejected", "fallbacks", "opene
 
 @dataclass(slots=True)
 class Numbers:
-    """The calls of one kind. `seconds`: how long each answered one took; `errors`: how many callers saw which kind."""
+    """The calls of one kind. `seconds`: how long each took that got an answer, be it a fallback's; `errors`: how many
+    callers saw which kind."""
 
     started: int = 0
     seconds: list[float] = field(default_factory=list[float])
@@ -29,18 +30,26 @@ class Numbers:
     requests_during_outage: int = 0
 
     @property
+    def ended(self) -> int:
+        return len(self.seconds) + self.failed
+
+    @property
     def answered(self) -> int:
-        return len(self.seconds)
+        """By the server that was asked."""
+        return len(self.seconds) - self.by_fallback
+
+    @property
+    def by_fallback(self) -> int:
+        """Answered by a fallback in its place."""
+        return self.did["fallbacks"]
 
     @property
     def failed(self) -> int:
         return self.errors.total()
 
-    @property
-    def success_rate(self) -> float:
-        """From 0 to 1; nan before the first call has ended."""
-        ended = self.answered + self.failed
-        return self.answered / ended if ended else math.nan
+    def share(self, count: int) -> float:
+        """`count` of the calls that have ended, from 0 to 1; nan before the first one has."""
+        return count / self.ended if self.ended else math.nan
 
 
 class Tally:
@@ -84,8 +93,9 @@ class Tally:
                 did.append("rejected")
                 said = f"{kind}: refused by the {strategy.replace('_', ' ')}, the server is spared"
             case events.FallbackUsed():
+                said = f"{kind}: the fallback is asked"
+            case events.CallEnded(outcome="fallback"):
                 did.append("fallbacks")
-                said = f"{kind}: answered by the fallback"
             case events.Waited(reason=None):
                 did.append("waited")
             case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):
