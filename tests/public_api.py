@@ -1,6 +1,6 @@
 """The public names of the package and their signatures, as text: what a user may rely on, one line each.
 
-`public_api.txt` beside this file is how they were when somebody last decided about them; test_public_api.py compares.
+`public_api.txt` beside this file is how they were when somebody last decided about them; test_architecture.py compares.
 A change that is meant is written down with
 
     python -m tests.public_api

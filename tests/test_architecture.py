@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import difflib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import resilient_agents
+from tests.public_api import MODULES, SNAPSHOT, public_api
 
 ROOT = Path(resilient_agents.__file__).parent
+TREE = Path(__file__).parents[1]
+DOCS = [TREE / "README.md", *TREE.glob("docs/pages/*.md")]
 
 # The rooms from the ground up; a module may import from its own level and from those below.
 LEVELS: list[set[str]] = [
@@ -158,3 +163,20 @@ def test_the_public_names_are_sorted() -> None:
     """`__init__` holds the public names and nothing else."""
     assert sorted(resilient_agents.__all__) == resilient_agents.__all__
     assert all(hasattr(resilient_agents, name) for name in resilient_agents.__all__)
+
+
+def test_the_public_api_is_as_written_down() -> None:
+    """A name or a signature that changes shows in the diff of the change."""
+    was, now = SNAPSHOT.read_text().splitlines(), public_api().splitlines()
+    changed = "\n".join(difflib.unified_diff(was, now, "as written down", "as it is", n=1, lineterm=""))
+    assert not changed, f"if this is meant: python -m tests.public_api\n{changed}"
+
+
+def test_what_the_documentation_imports_from_is_watched() -> None:
+    """A module that users are told to import from belongs to the public API."""
+    told = {
+        name
+        for page in DOCS
+        for name in re.findall(r"^\s*from (resilient_agents[\w.]*) import", page.read_text(), re.MULTILINE)
+    }
+    assert told <= set(MODULES)
