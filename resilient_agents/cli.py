@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from resilient_agents import cli_config, cli_health, cli_simulate, cli_trace
+from resilient_agents import cli_config, cli_health, cli_scan, cli_simulate, cli_trace
 
 __all__ = ["main"]
 
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_trace.add_to(commands)
     cli_config.add_to(commands)
     cli_health.add_to(commands)
+    cli_scan.add_to(commands)
     cli_simulate.add_to(commands)
     return parser
 

@@ -31,8 +31,8 @@ LEVELS: list[set[str]] = [
     {"adapters", "strategies"},
     {"policy"},
     {"", "decorator", "registry", "config", "presets", "health", "testing"},
-    {"integrations", "demo", "trace", "simulate"},
-    {"cli", "cli_config", "cli_health", "cli_simulate", "cli_trace", "__main__"},
+    {"integrations", "demo", "trace", "scan", "simulate"},
+    {"cli", "cli_config", "cli_health", "cli_scan", "cli_simulate", "cli_trace", "__main__"},
 ]
 LIBRARIES = {
     "tenacity": {

@@ -1,0 +1,122 @@
+"""What a parameter may be: what its callers in the tree hand in, its default, its annotation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilient_agents.scan.form import Expression, Scope, Site
+from resilient_agents.scan.members import constructor, is_static, last_decorator
+from resilient_agents.scan.tree import SourceFile, last_name
+from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Spot, Value, Values, union
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.resolve import Resolver
+
+__all__ = ["parameter"]
+
+MOST = 40
+"""Callers that are looked at."""
+ENDLESS = 1 << 30
+
+
+def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -> Values:
+    scopes = file.form.scopes
+    scope = scopes[index]
+    function = FunctionValue(file, index)
+    given = scope.parameters[position]
+    owner = scopes[scope.parent]
+    if position == 0 and owner.kind == "class" and not is_static(function):
+        cls = ClassValue(file, scope.parent)
+        of_class = last_decorator(function, {"classmethod", "validator", "field_validator"}) or scope.name == "__new__"
+        return (cls,) if of_class else (Instance(cls),)
+    if given.kind in ("rest", "options"):
+        return ()
+
+    def make() -> Values:
+        around = Spot(file, scope.parent, ENDLESS, 0)
+        found = [resolver.evaluate(each, spot) for each, spot in handed_in(resolver, function, position)]
+        found.append(_default(resolver, given.default, around))
+        return union(found) if any(found) else resolver.annotated(given.annotation, around)
+
+    return resolver.once((file, index, position, "parameter"), make)
+
+
+def _default(resolver: Resolver, default: Expression, around: Spot) -> Values:
+    """The default, and what `Depends(get_client)` stands for."""
+    if default is not None and default[0] == "call":
+        site = around.within.calls[default[1]]
+        if last_name(site.callee) in ("Depends", "Security") and site.arguments:
+            provided = resolver.evaluate(site.arguments[0], around)
+            return union([resolver.returned(each) for each in provided if isinstance(each, FunctionValue)] or [()])
+    return resolver.evaluate(default, around)
+
+
+def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> list[tuple[Expression, Spot]]:
+    """The arguments for a parameter, at every call in the tree that is known to reach the function."""
+    scope = function.within
+    name = scope.parameters[position].name
+    owner = function.file.form.scopes[scope.parent]
+    method = owner.kind == "class"
+    shift = 1 if method and not is_static(function) else 0
+    found: list[tuple[Expression, Spot]] = []
+    for called in _names(function, owner):
+        for spot, index in resolver.tree.calls_of(called)[:MOST]:
+            site = spot.within.calls[index]
+            given, known = argument(site, name, position - shift)
+            if not known or given is None:
+                continue
+            if reaches(resolver, resolver.evaluate(site.callee, spot), function):
+                found.append((given, spot))
+    for spot, index in resolver.tree.calls_of(f"{scope.name}()")[:MOST]:
+        found += _handed_on(resolver, function, spot, index, name, position - shift)
+    return found
+
+
+def _names(function: FunctionValue, owner: Scope) -> list[str]:
+    name = function.within.name
+    if name != "__init__" or owner.kind != "class":
+        return [name]
+    return [owner.name, "cls", "__init__"]
+
+
+def reaches(resolver: Resolver, values: Values, function: FunctionValue) -> bool:
+    for value in values:
+        if isinstance(value, FunctionValue) and (value.file, value.scope) == (function.file, function.scope):
+            return True
+        if isinstance(value, ClassValue):
+            init = constructor(resolver, value)
+            if init is not None and (init.file, init.scope) == (function.file, function.scope):
+                return True
+    return False
+
+
+def argument(site: Site, name: str, position: int) -> tuple[Expression, bool]:
+    """(what is given for a parameter, whether that can be told)."""
+    if name in site.keywords:
+        return site.keywords[name], True
+    if 0 <= position < len(site.arguments) and not site.starred:
+        return site.arguments[position], True
+    return None, not (site.spread or (site.starred and position >= 0))
+
+
+def _handed_on(
+    resolver: Resolver, function: FunctionValue, spot: Spot, index: int, name: str, position: int
+) -> list[tuple[Expression, Spot]]:
+    """`Thread(target=function, args=(a, b))`, `submit(function, a, b)`, `partial(function, a)`."""
+    site = spot.within.calls[index]
+    target: Value | None = None
+    first = 0
+    for number, each in enumerate(site.arguments):
+        if last_name(each) == function.within.name and reaches(resolver, resolver.evaluate(each, spot), function):
+            target, first = function, number + 1
+            break
+    keyword = site.keywords.get("target")
+    if target is None and keyword is not None and reaches(resolver, resolver.evaluate(keyword, spot), function):
+        args = site.keywords.get("args")
+        items = args[1] if args is not None and args[0] == "seq" else ()
+        return [(items[position], spot)] if 0 <= position < len(items) else []
+    if target is None:
+        return []
+    if name in site.keywords:
+        return [(site.keywords[name], spot)]
+    return [(site.arguments[first + position], spot)] if 0 <= first + position < len(site.arguments) else []

@@ -1,0 +1,155 @@
+"""What one file says, as plain data: scopes with their names, their calls, and the blocks that these stand in.
+
+Everything that follows (types, limits, rules, fixes) reads this and never the file itself, so that it does not matter
+whether `ast` could read the file as it is or only in pieces.
+
+An expression is a tuple whose first item says what it is, or None for one that nothing can be learnt from:
+
+    ("name", identifier)          ("attr", expression, name)       ("call", index in Scope.calls)
+    ("const", value)              ("item", expression, key)        ("await", expression)
+    ("enter", expression)         ("each", expression)             ("part", expression, index)
+    ("seq", (expression, ...))    ("either", (expression, ...))    ("first", (expression, ...)), the first that is known
+    ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...))
+    ("param", index)              ("scope", index in Form.scopes)  ("lambda", expression)
+    ("import", module)            ("from", dots, module, name)     ("typed", annotation)
+    ("in", index in Form.scopes, expression, order, block), one that a nested scope bound
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["ROOT", "Binding", "Block", "Expression", "Form", "Parameter", "Scope", "Site", "dotted"]
+
+Expression = tuple[Any, ...] | None
+
+ROOT = 0
+"""The block that a scope itself is."""
+
+
+class Binding(NamedTuple):
+    """A name, or a dotted path such as `self.client` or `clients[]`, that is given a value."""
+
+    value: Expression
+    order: int
+    """Counts bindings and calls of a scope as they are evaluated; parameters have 0."""
+    block: int
+    line: int
+
+
+class Block(NamedTuple):
+    """What part of a scope a statement stands in."""
+
+    parent: int
+    kind: str
+    """scope, try (a body with a handler), other (a handler, `else`, a case), loop, if, with, lambda, argument"""
+    about: Expression
+    """The test of an if, the item of a with, the call whose argument it is."""
+
+
+class Parameter(NamedTuple):
+    name: str
+    annotation: Expression
+    default: Expression
+    kind: str
+    """positional, keyword, rest, options"""
+
+
+@dataclass(slots=True)
+class Site:
+    """A call expression."""
+
+    callee: Expression
+    arguments: tuple[Expression, ...]
+    keywords: dict[str, Expression]
+    spread: tuple[Expression, ...]
+    """What stands behind `**`."""
+    starred: bool
+    """Something stands behind `*`, so that positions are unknown."""
+    line: int
+    column: int
+    end_line: int
+    order: int
+    block: int
+    awaited: bool = False
+
+
+@dataclass(slots=True)
+class Scope:
+    """A module, a class or a function."""
+
+    kind: str
+    """module, class or function"""
+    name: str
+    parent: int
+    line: int = 0
+    is_async: bool = False
+    parameters: tuple[Parameter, ...] = ()
+    decorators: tuple[Expression, ...] = ()
+    bases: tuple[Expression, ...] = ()
+    returns: Expression = None
+    """The annotation."""
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    calls: list[Site] = field(default_factory=list)
+    results: list[Binding] = field(default_factory=list)
+    """What it returns, and what it yields."""
+    yields: bool = False
+    blocks: list[Block] = field(default_factory=lambda: [Block(-1, "scope", None)])
+
+    def inside(self, block: int) -> list[Block]:
+        """The blocks around something, innermost first."""
+        found = []
+        while block >= 0:
+            found.append(self.blocks[block])
+            block = self.blocks[block].parent
+        return found
+
+    def encloses(self, outer: int, block: int) -> bool:
+        """Whether what stands in `outer` has run whenever something later in `block` runs."""
+        while block > outer:  # a block is made after its parent
+            block = self.blocks[block].parent
+        return block == outer
+
+
+@dataclass(slots=True)
+class Form:
+    """A file."""
+
+    scopes: list[Scope]
+    stars: list[tuple[int, str]] = field(default_factory=list)
+    """(dots, module) of each `from module import *`."""
+    comments: dict[int, str] = field(default_factory=dict)
+    """Line and text of the comments that speak to the scanner."""
+
+    def function(self, index: int) -> Scope | None:
+        """The innermost `def` around what stands in a scope."""
+        while index >= 0:
+            scope = self.scopes[index]
+            if scope.kind == "function":
+                return scope
+            index = scope.parent
+        return None
+
+    def qualified(self, index: int) -> str:
+        names = []
+        while index > 0:
+            names.append(self.scopes[index].name)
+            index = self.scopes[index].parent
+        return ".".join(reversed(names))
+
+
+def dotted(expression: Expression) -> str:
+    """`self.client` as it is written, `clients[]` for an item; empty for anything that is more than names."""
+    if expression is None:
+        return ""
+    kind = expression[0]
+    if kind == "name":
+        return str(expression[1])
+    if kind == "attr":
+        base = dotted(expression[1])
+        return f"{base}.{expression[2]}" if base else ""
+    if kind == "item":
+        base = dotted(expression[1])
+        return f"{base}[]" if base else ""
+    return ""

@@ -1,0 +1,164 @@
+"""Limits that stand around a call: a timeout block, `wait_for`, a poll that has waited already, a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resilient_agents.scan.form import Expression, Site, dotted
+from resilient_agents.scan.members import receiver
+from resilient_agents.scan.records import Limit
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.tree import last_name
+from resilient_agents.scan.values import Method, Opaque, Spot, Symbol, Value
+
+__all__ = ["Protection", "around", "polled", "protection"]
+
+THREADS = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool"}
+"""Runners whose caller awaits them, and can stop to."""
+POLICY = {"call", "acall", "stream"}
+TIMEOUTS = {"timeout", "attempt_timeout"}
+
+
+def around(resolver: Resolver, seen: Sighting) -> Limit | None:
+    """A block or a call around it that ends it: of what is awaited only, since nothing else can be ended so."""
+    if not (seen.operation.is_async or seen.runner in THREADS):
+        return None
+    spot = seen.spot
+    for block in spot.within.inside(seen.site.block):
+        if block.kind == "with":
+            for path, site in _called(resolver, block.about, spot):
+                limited = resolver.known.blocks.get(path)
+                if limited is not None and _stated(site, *limited):
+                    return Limit("explicit", path)
+        elif block.kind == "argument":
+            for path, site in _called(resolver, block.about, spot):
+                limited = resolver.known.waits.get(path)
+                if limited is not None and _stated(site, *limited):
+                    return Limit("explicit", path)
+    return _waited_later(resolver, seen)
+
+
+def _called(resolver: Resolver, expression: Expression, spot: Spot) -> list[tuple[str, Site]]:
+    while expression is not None and expression[0] == "await":
+        expression = expression[1]
+    if expression is None or expression[0] != "call":
+        return []
+    site = spot.within.calls[expression[1]]
+    return [(value.path, site) for value in resolver.evaluate(site.callee, spot) if isinstance(value, Symbol)]
+
+
+def _stated(site: Site, names: tuple[str, ...], at: int) -> bool:
+    """Whether a limit is given that is not None."""
+    given = next((site.keywords[name] for name in names if name in site.keywords), None)
+    if given is None and at < len(site.arguments):
+        given = site.arguments[at]
+    elif given is None:
+        return False
+    return given != ("const", None)
+
+
+def _waited_later(resolver: Resolver, seen: Sighting) -> Limit | None:
+    """`task = create_task(call()); await wait_for(task, 5)`: the name stands for the call."""
+    scope = seen.spot.within
+    names = {
+        name
+        for name, bindings in scope.bindings.items()
+        for binding in bindings
+        if seen.index in _calls_in(binding.value, scope.calls)
+    }
+    if not names:
+        return None
+    for site in scope.calls:
+        if site.order > seen.site.order and site.arguments and dotted(site.arguments[0]) in names:
+            for value in resolver.evaluate(site.callee, seen.spot):
+                limited = resolver.known.waits.get(value.path) if isinstance(value, Symbol) else None
+                if limited is not None and _stated(site, *limited):
+                    return Limit("explicit", value.path)  # type: ignore[union-attr]
+    return None
+
+
+def _calls_in(expression: Expression, calls: list[Site]) -> set[int]:
+    """The call that an expression is, and the one that it hands to `create_task`; what was awaited is over."""
+    if expression is None or expression[0] != "call":
+        return set()
+    site = calls[expression[1]]
+    handed = (
+        site.arguments[0] if last_name(site.callee) in ("create_task", "ensure_future") and site.arguments else None
+    )
+    return {expression[1]} | ({handed[1]} if handed is not None and handed[0] == "call" else set())
+
+
+def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
+    """A poll above it in the same function, of the same socket or of a poller: what comes after it does not wait."""
+    guards = seen.operation.guards
+    if not guards:
+        return None
+    scope, here = seen.spot.within, seen.site
+    mine = receiver(here.callee)
+    for site in scope.calls:
+        if site.order >= here.order or last_name(site.callee) not in guards:
+            continue
+        if not scope.encloses(site.block, here.block):
+            continue
+        spot = Spot(seen.spot.file, seen.spot.scope, site.order, site.block)
+        same = bool(mine) and receiver(site.callee) == mine
+        if same or any(_polls(value) for value in resolver.evaluate(site.callee, spot)):
+            return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
+    return None
+
+
+def _polls(value: Value) -> bool:
+    if isinstance(value, Method):
+        return "recv" not in value.owner.client.operations  # a poller, not another socket
+    return isinstance(value, Symbol) and value.path.startswith(("select.", "selectors."))
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """A policy, breaker or retry around a call, and whether it ends one that hangs."""
+
+    source: str
+    limits: bool
+
+
+def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
+    """What guards the function that it stands in, or the call itself: `policy.call(requests.get, url)`."""
+    spot, form = seen.spot, seen.spot.file.form
+    found: list[Protection] = []
+    if seen.runner in POLICY:
+        callees = [value for value in resolver.evaluate(seen.site.callee, spot) if isinstance(value, Symbol)]
+        paths = [value.path.rpartition("().")[0] for value in callees]
+        known = resolver.known.protections
+        found += [Protection(f"{path}.{seen.runner}", known[path]) for path in paths if path in known]
+    index = spot.scope
+    while index >= 0:
+        scope = form.scopes[index]
+        outside = Spot(spot.file, scope.parent, 1 << 30, 0)
+        for decorator in scope.decorators if scope.kind == "function" else ():
+            found += _decorates(resolver, decorator, outside)
+        index = scope.parent if scope.kind == "function" else -1
+    return next((each for each in found if each.limits), found[0] if found else None)
+
+
+def _decorates(resolver: Resolver, decorator: Expression, spot: Spot) -> list[Protection]:
+    protections = resolver.known.protections
+    found = []
+    for value in resolver.evaluate(decorator, spot):
+        if isinstance(value, Symbol) and value.path in protections:
+            found.append(Protection(value.path, protections[value.path]))
+        elif isinstance(value, Opaque) and value.path in protections:
+            limits = protections[value.path] and _ends(value.made.site, spot)
+            found.append(Protection(value.path, limits))
+    return found
+
+
+def _ends(site: Site, spot: Spot) -> bool:
+    """Whether a policy has a time limit, as far as it is written here; one that is named elsewhere may have."""
+    if TIMEOUTS & site.keywords.keys() or site.spread or site.starred:
+        return True
+    if not site.arguments:
+        return False
+    made = [spot.within.calls[each[1]] for each in site.arguments if each is not None and each[0] == "call"]
+    named = len(made) < len(site.arguments)
+    return named or any(last_name(each.callee) in ("Timeout", "StreamTimeout") for each in made)

@@ -1,0 +1,144 @@
+"""Limits that are set on an object after it was made: `sock.settimeout(5)`, `sock.setsockopt(zmq.RCVTIMEO, 1000)`.
+
+The object is known by the names that hold it: where it was made, where it is used, and in the functions that it is
+handed to for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from resilient_agents.scan.form import Expression, Scope, Site, dotted
+from resilient_agents.scan.members import bases, receiver
+from resilient_agents.scan.records import Limit
+from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.tree import SourceFile, last_name
+from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Spot
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.limits import Limits
+
+__all__ = ["settings"]
+
+Place = tuple[SourceFile, int, str]
+"""A function or module and a name in it."""
+
+
+def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None:
+    """What was set on the object for this operation: the last thing above the call in its function, else anything."""
+    said: list[tuple[bool, int, Limit]] = []
+    here = (seen.spot.file, seen.spot.scope)
+    for file, index, path in dict.fromkeys(_places(limits, owner, seen)):
+        scope = file.form.scopes[index]
+        for order, found in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
+            above = (file, index) == here and order < seen.site.order
+            said.append((above, order, found))
+    if not said:
+        return None
+    before = [each for each in said if each[0]]
+    if before:
+        return max(before, key=lambda each: each[1])[2]
+    return next((limit for _, _, limit in said if limit.value == "explicit"), said[0][2])
+
+
+def _places(limits: Limits, owner: ClientValue, seen: Sighting) -> Iterator[Place]:
+    used = receiver(seen.site.callee) if seen.owner is owner else ""
+    spots = [(seen.spot, used)] if used else []
+    if owner.made is not None:
+        spots += [(owner.made.spot, name) for name in names_of(owner.made.spot.within, owner.made.number)]
+    for spot, path in spots:
+        for file, index in _scopes(limits, spot, path):
+            yield file, index, path
+            yield from _configured(limits, file, index, path)
+
+
+def names_of(scope: Scope, index: int) -> list[str]:
+    """The names that are given the result of a call, and those given these names."""
+    found = [path for path, bindings in scope.bindings.items() if any(_is_call(b.value, index) for b in bindings)]
+    others = [
+        path
+        for path, bindings in scope.bindings.items()
+        if any(dotted(binding.value) in found for binding in bindings if binding.value and binding.value[0] != "call")
+    ]
+    return found + [path for path in others if path not in found]
+
+
+def _is_call(expression: Expression, index: int) -> bool:
+    if expression is None:
+        return False
+    if expression[0] in ("await", "enter"):
+        return _is_call(expression[1], index)
+    if expression[0] in ("either", "first"):
+        return any(_is_call(each, index) for each in expression[1])
+    if expression[0] == "in":
+        return False
+    return bool(expression == ("call", index))
+
+
+def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile, int]]:
+    """Where a name means the same: for an attribute of self all methods of its class, bases and heirs."""
+    form = spot.file.form
+    yield spot.file, spot.scope
+    if not path.startswith(("self.", "cls.")):
+        parent = form.scopes[spot.scope].parent
+        while parent >= 0:
+            yield spot.file, parent
+            parent = form.scopes[parent].parent
+        if spot.scope == 0:
+            yield from ((spot.file, number) for number in range(1, len(form.scopes)))
+        return
+    index = spot.scope
+    while index >= 0 and form.scopes[index].kind != "class":
+        index = form.scopes[index].parent
+    if index < 0:
+        return
+    cls = ClassValue(spot.file, index)
+    family = [cls, *bases(limits.resolver, cls)]
+    family += [ClassValue(*heir) for heir in limits.resolver.tree.heirs_of(cls.within.name)[:20]]
+    for each in family:
+        yield from ((each.file, number) for number in each.file.functions_of(each.scope))
+
+
+def _configured(limits: Limits, file: SourceFile, index: int, path: str) -> Iterator[Place]:
+    """`configure(sock)`: the parameter that it is called there."""
+    for site in file.form.scopes[index].calls:
+        for position, argument in enumerate(site.arguments):
+            if argument is None or argument[0] == "call" or dotted(argument) != path:
+                continue
+            spot = Spot(file, index, site.order, site.block)
+            for value in limits.resolver.evaluate(site.callee, spot):
+                if isinstance(value, FunctionValue):
+                    shifted = position + value.bound
+                    if shifted < len(value.within.parameters):
+                        yield value.file, value.scope, value.within.parameters[shifted].name
+
+
+def _set(
+    limits: Limits, owner: ClientValue, seen: Sighting, scope: Scope, spot: Spot, path: str
+) -> Iterator[tuple[int, Limit]]:
+    client, option = owner.client, seen.operation.option
+    for site in scope.calls:
+        name = last_name(site.callee)
+        if name in client.setters and receiver(site.callee) == path:
+            if (said := _setter(limits, site, name, client.setters[name], spot)) is not None:
+                yield site.order, said
+        elif name in client.options and receiver(site.callee) == path and _chooses(site, option):
+            yield site.order, limits.ending(site.arguments[1], spot, f"{name} {option}")
+    for attribute in (option, option.lower()) if option else ():
+        for binding in scope.bindings.get(f"{path}.{attribute}", ()):
+            yield binding.order, limits.ending(binding.value, spot, f"attribute {attribute}")
+
+
+def _chooses(site: Site, option: str) -> bool:
+    return bool(option) and len(site.arguments) > 1 and last_name(site.arguments[0]) == option
+
+
+def _setter(limits: Limits, site: Site, name: str, at: int, spot: Spot) -> Limit | None:
+    if at >= len(site.arguments):
+        return None
+    value = site.arguments[at]
+    if name == "setblocking":
+        blocks = value in (("const", True), ("const", 1))
+        return Limit("none", "setblocking(True)") if blocks else Limit("explicit", "setblocking(False)")
+    return limits.ending(value, spot, name)

@@ -1,0 +1,62 @@
+"""The records of a file: its external calls, and what is true of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resilient_agents.scan.guards import protection
+from resilient_agents.scan.limits import Limits
+from resilient_agents.scan.records import Call, Limit
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.sightings import Sighting, sightings
+from resilient_agents.scan.tree import SourceFile
+
+__all__ = ["Found", "inventory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record, and what it was made from."""
+
+    call: Call
+    seen: Sighting
+
+
+def inventory(resolver: Resolver, limits: Limits, file: SourceFile) -> Iterator[Found]:
+    """The external calls of a file in the order of their lines."""
+    found = [_record(resolver, limits, choices) for choices in sightings(resolver, file)]
+    yield from sorted(found, key=lambda each: (each.call.line, each.call.column, each.call.callee))
+
+
+def _record(resolver: Resolver, limits: Limits, choices: list[Sighting]) -> Found:
+    seen = choices[0]
+    limit = limits.of(seen)
+    if len(choices) > 1 and any(limits.of(other).value != limit.value for other in choices[1:]):
+        limit = Limit("unknown", "differs by branch", "unknown")
+    return Found(_call(resolver, seen, limit), seen)
+
+
+def _call(resolver: Resolver, seen: Sighting, limit: Limit) -> Call:
+    spot, site = seen.spot, seen.site
+    form = spot.file.form
+    function = form.function(spot.scope)
+    around = {block.kind for block in spot.within.inside(site.block)}
+    guard = protection(resolver, seen)
+    return Call(
+        path=spot.file.path,
+        line=site.line,
+        column=site.column + 1,
+        kind=seen.client.kind,
+        callee=seen.callee,
+        dependency=seen.client.library.name,
+        function=function.name if function is not None else None,
+        is_async=function is not None and function.is_async,
+        in_try="try" in around,
+        in_loop="loop" in around,
+        limit=limit.value,
+        limit_source=limit.source,
+        protected_by=guard.source if guard is not None else None,
+        confidence=limit.confidence,
+        scope=form.qualified(spot.scope),
+    )

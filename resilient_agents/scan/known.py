@@ -1,0 +1,141 @@
+"""What is known about a library, as objects: its clients, their calls, and what ends a call that gets no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
+
+KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
+LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What ends a call for which nothing is said, by version of the library."""
+
+    by_version: tuple[tuple[str, str], ...]
+    """(versions as in a requirement, or "" for all; "none", "never", or in words what ends it: "5 s")"""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{versions} {what}".strip() for versions, what in self.by_version)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """A group of calls that are alike."""
+
+    names: tuple[str, ...]
+    limit: tuple[str, ...] = ()
+    """Arguments that limit it; the first is the one to add."""
+    at: int | None = None
+    """The position of the first of them."""
+    unit: str = "s"
+    """Of the limit: s or ms."""
+    default: Default | None = None
+    """None: that of the client, else of the library."""
+    is_async: bool = False
+    client_limit: bool = True
+    """Whether a limit of the client holds for it."""
+    option: str = ""
+    """Of a socket: the option that limits it."""
+    flags: tuple[str, ...] = ()
+    """Values of the argument `flags` with which it does not wait."""
+    flags_at: int | None = None
+    guards: tuple[str, ...] = ()
+    """Methods that have waited for it before: what follows a poll has its message."""
+    by_argument: Mapping[str, str] = field(default_factory=dict)
+    """What ends it, by a symbol in the call that made the client: a socket's type."""
+    idempotent: bool | None = None
+    """Whether doing it twice is the same as once; None: it depends."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Client:
+    """A class whose objects make calls, or a module of functions that do."""
+
+    name: str
+    library: Library
+    kind: str
+    operations: Mapping[str, Operation]
+    """By what stands behind the object: `get`, `chat.completions.create`, `*` for anything; "" for calling it."""
+    not_calls: frozenset[str] = frozenset()
+    """With `*`: what is none."""
+    limit: tuple[str, ...] = ()
+    """Arguments of its constructor that limit its calls; the first is the one to add."""
+    at: int | None = None
+    unit: str = "s"
+    default: Default | None = None
+    carriers: tuple[str, ...] = ()
+    """Arguments of its constructor that are clients with a limit of their own: a pool, an engine, a transport."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Clients that are attributes of it."""
+    makes: Mapping[str, str] = field(default_factory=dict)
+    """Clients that its methods return, or its functions."""
+    enters: str = ""
+    """The client that `with` gives; "": itself."""
+    items: str = ""
+    """The client that iterating gives."""
+    setters: Mapping[str, int] = field(default_factory=dict)
+    """Methods that set the limit afterwards, and the position of it."""
+    options: frozenset[str] = frozenset()
+    """Methods and attributes that set an option of a socket."""
+    retries: Default | None = None
+    """How often it tries again by itself."""
+    retry_limit: tuple[str, ...] = ()
+    """Arguments that say how often."""
+
+    def operation(self, name: str) -> Operation | None:
+        found = self.operations.get(name)
+        if found is None and name and "*" in self.operations and "." not in name and name not in self.not_calls:
+            return None if name.startswith("_") else self.operations["*"]
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Library:
+    """`name` is the dependency of a report, `package` the distribution whose version counts."""
+
+    name: str
+    kind: str
+    package: str
+    default: Default | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """A class whose objects are limits: `aiohttp.ClientTimeout`."""
+
+    arguments: tuple[str, ...]
+    """Those of which one that is not None ends a call."""
+    at: int | None
+    default: str
+    """What it is when none of them is given: explicit, none or default."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """The whole table."""
+
+    clients: Mapping[str, Client]
+    canonical: Mapping[str, str]
+    """Other paths of clients and functions."""
+    functions: Mapping[str, tuple[Client, str]]
+    """Dotted path of a function or constructor: the module client it belongs to and its name there."""
+    makers: Mapping[str, str]
+    """Dotted path of a function: the client it returns."""
+    ends: Mapping[str, Ends]
+    waits: Mapping[str, tuple[tuple[str, ...], int]]
+    """Functions that limit what stands in their first argument: argument names and position of the limit."""
+    blocks: Mapping[str, tuple[tuple[str, ...], int]]
+    """Context managers that limit what stands in them."""
+    runners: Mapping[str, tuple[str, int]]
+    """Functions that call the function they are given: its keyword and position."""
+    passing: Mapping[str, int]
+    """Functions that return what they are given, and its position."""
+    protections: Mapping[str, bool]
+    """Decorators and objects that guard calls, and whether they end one."""
+    modules: frozenset[str]
+    """Names of the top-level modules."""
+    digest: str

@@ -1,0 +1,115 @@
+"""Text that does not parse, cut into logical lines: where each begins and ends, and how far it is indented.
+
+Strings, comments and brackets are told apart as Python does. A bracket that is never closed ends where no expression
+can go on: before a word that only begins statements, or where two expressions would stand side by side.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["Line", "logical_lines"]
+
+TOKEN = re.compile(
+    r"""
+    (?P<string>\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comment>\#[^\n]*)|(?P<joined>\\\n)|(?P<newline>\n)|(?P<stray>["'])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+STARTS = re.compile(
+    r"(def|class|return|import|try|except|finally|with|while|raise|pass|break|continue|global|nonlocal|assert|del|elif)"
+    r"\b(?!\s*[=.,)\]])|@\w|(async\s+(def|with|for)\b)|<<<<<<<|=======|>>>>>>>"
+)
+GOES_ON = re.compile(
+    r"[)\]},.:=+\-*/%|&^<>!~\"'@]|(and|or|not|in|is|if|else|for|async|await|from)\b|[rbfuRBFU]{1,2}[\"']"
+)
+EXPECTS = re.compile(r"([,(\[{=+\-*/%|&^<>:~.\\]|\b(and|or|not|in|is|if|else|lambda|await|yield|for|from))\Z")
+MARKER = re.compile(r"(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)")
+HEADER = re.compile(r"(async\s+)?(def|class|if|elif|else|for|while|with|try|except|finally|match|case)\b")
+
+
+@dataclass(slots=True)
+class Line:
+    """A logical line; `number` counts from 1, `column` counts a tab as going on to the next multiple of eight."""
+
+    start: int
+    end: int
+    number: int
+    column: int
+    header: bool
+    word: str
+    """The keyword that it begins with, for a header: `def` for `async def`, too."""
+
+
+def logical_lines(text: str) -> list[Line]:
+    found: list[Line] = []
+    start = depth = 0
+    number = first = 1
+    comment = -1
+    for token in TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "string":
+            number += token[0].count("\n")
+            comment = -1
+        elif kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth = max(depth - 1, 0)
+        elif kind == "comment":
+            comment = token.start()
+        elif kind == "joined":
+            number += 1
+        elif kind == "newline":
+            number += 1
+            code_end = comment if comment >= 0 else token.start()
+            comment = -1
+            if depth and not _breaks(text, start, code_end, token.end()):
+                continue
+            _add(found, text, start, code_end, token.start(), first)
+            start, first, depth = token.end(), number, 0
+    _add(found, text, start, comment if comment >= 0 else len(text), len(text), first)
+    _straighten(found)
+    return found
+
+
+def _breaks(text: str, start: int, code_end: int, following: int) -> bool:
+    """Whether an open bracket must have been forgotten, seen where the next line follows."""
+    end = text.find("\n", following)
+    line = text[following : end if end >= 0 else len(text)].strip()
+    if not line or line.startswith("#"):
+        return False
+    if STARTS.match(line):
+        return True
+    code = text[start:code_end].rstrip()
+    last = code[code.rfind("\n") + 1 :].strip()
+    if not last or last.startswith("#"):
+        return False
+    if last.endswith(":") and HEADER.match(code.lstrip()):
+        return True
+    return not (GOES_ON.match(line) or EXPECTS.search(last))
+
+
+def _add(found: list[Line], text: str, start: int, code_end: int, end: int, number: int) -> None:
+    code = text[start:code_end].rstrip()
+    stripped = code.lstrip()
+    if not stripped or MARKER.match(code):
+        return
+    before = code[: len(code) - len(stripped)]
+    column = len(before.rpartition("\n")[2].expandtabs(8))
+    match = HEADER.match(stripped)
+    word = "@" if stripped.startswith("@") else match[2] if match is not None else ""
+    header = stripped.endswith(":") or (word in ("def", "class") and stripped.endswith(")"))
+    found.append(Line(start, end, number, column, match is not None and header, word))
+
+
+def _straighten(lines: list[Line]) -> None:
+    """A line that stands out to the left in the midst of a block belongs to the block: what follows is indented."""
+    for index in range(len(lines) - 2, 0, -1):
+        line, after, before = lines[index], lines[index + 1], lines[index - 1]
+        if line.header or line.word or after.column <= line.column:
+            continue
+        inside = before.column >= after.column or (before.header and before.column < after.column)
+        if inside:
+            line.column = after.column

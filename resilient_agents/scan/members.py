@@ -1,0 +1,215 @@
+"""Attributes: of modules, classes, objects and clients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilient_agents.scan.form import Binding, dotted
+from resilient_agents.scan.tree import last_name
+from resilient_agents.scan.values import (
+    ClassValue,
+    ClientValue,
+    FunctionValue,
+    Instance,
+    Method,
+    ModuleValue,
+    Opaque,
+    Parents,
+    Spot,
+    Symbol,
+    Value,
+    Values,
+    union,
+)
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.resolve import Resolver
+
+__all__ = ["attribute", "bases", "constructor", "is_static", "member"]
+
+PROPERTIES = {"property", "cached_property", "classproperty", "hybrid_property"}
+ENDLESS = 1 << 30
+LONGEST = 200
+
+
+def attribute(resolver: Resolver, value: Value, name: str) -> Values:
+    """What stands behind a value under this name."""
+    match value:
+        case Symbol(path):
+            return _of_symbol(resolver, path, name)
+        case ClientValue():
+            made = value.client.attributes.get(name)
+            return (ClientValue(resolver.known.clients[made], None, value),) if made else (Method(value, name),)
+        case Method():
+            return (Method(value.owner, f"{value.name}.{name}"),)
+        case Opaque(path):
+            return (Symbol(f"{path}().{name}"),) if len(path) < LONGEST else ()
+        case ModuleValue(file):
+            return resolver.global_of(file, name)
+        case Instance(of=cls):
+            if name == "__class__":
+                return (cls,)
+            return _bound(resolver, member(resolver, cls, name), value) or _inherited(resolver, value, name)
+        case ClassValue():
+            return _of_class(resolver, value, name)
+        case Parents(of=cls):
+            found = [_bound(resolver, member(resolver, base, name), Instance(base)) for base in bases(resolver, cls)]
+            return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
+        case _:
+            return ()
+
+
+def _of_symbol(resolver: Resolver, path: str, name: str) -> Values:
+    full = resolver.known.canonical.get(path, path) + f".{name}"
+    return (Symbol(full),)
+
+
+def _of_class(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    found: list[Value] = []
+    for value in member(resolver, cls, name):
+        if isinstance(value, FunctionValue) and last_decorator(value, {"classmethod"}):
+            found.append(FunctionValue(value.file, value.scope, True))
+        else:
+            found.append(value)
+    if found:
+        return tuple(found)
+    return tuple(Symbol(f"{base}.{name}") for base in external(resolver, cls))
+
+
+def _bound(resolver: Resolver, values: Values, owner: Instance) -> Values:
+    """Members as an object shows them: methods bound, properties computed."""
+    found: list[Values] = []
+    for value in values:
+        if isinstance(value, FunctionValue) and value.within.parent == value.file.form.scopes[value.scope].parent:
+            parent = value.file.form.scopes[value.within.parent]
+            if parent.kind != "class":
+                found.append((value,))
+            elif last_decorator(value, PROPERTIES):
+                found.append(resolver.returned(value))
+            else:
+                found.append((FunctionValue(value.file, value.scope, not is_static(value)),))
+        else:
+            found.append((value,))
+    return union(found) if found else ()
+
+
+def last_decorator(function: FunctionValue, names: set[str]) -> bool:
+    return any(last_name(decorator) in names for decorator in function.within.decorators)
+
+
+def is_static(function: FunctionValue) -> bool:
+    return last_decorator(function, {"staticmethod"})
+
+
+def bases(resolver: Resolver, cls: ClassValue) -> list[ClassValue]:
+    """The bases that stand in the tree."""
+    spot = Spot(cls.file, cls.within.parent, ENDLESS, 0)
+    found = [value for base in cls.within.bases for value in resolver.evaluate(_plain(base), spot)]
+    return [value for value in found if isinstance(value, ClassValue) and value != cls]
+
+
+def _plain(base: object) -> tuple[object, ...] | None:
+    """`Generic` of `Generic[T]`."""
+    if isinstance(base, tuple):
+        return base[1] if base[0] == "item" else base
+    return None
+
+
+def external(resolver: Resolver, cls: ClassValue, seen: frozenset[ClassValue] = frozenset()) -> list[str]:
+    """Paths of the classes of others that it comes from."""
+    if cls in seen:
+        return []
+    spot = Spot(cls.file, cls.within.parent, ENDLESS, 0)
+    values = [value for base in cls.within.bases for value in resolver.evaluate(_plain(base), spot)]
+    found = [resolver.known.canonical.get(value.path, value.path) for value in values if isinstance(value, Symbol)]
+    for base in bases(resolver, cls):
+        found += external(resolver, base, seen | {cls})
+    return found
+
+
+def _inherited(resolver: Resolver, instance: Instance, name: str) -> Values:
+    """What an object of the tree has from a class in the table."""
+    found: list[Value] = []
+    for path in external(resolver, instance.of):
+        client = resolver.known.clients.get(path)
+        if client is not None:
+            owner = ClientValue(client, instance.made, None, instance.of, path)
+            found += attribute(resolver, owner, name)
+    return tuple(found)
+
+
+def member(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    """What a class, its methods or its bases in the tree bind to the name; else those that inherit from it."""
+
+    def make() -> Values:
+        return (
+            _own(resolver, cls, name)
+            or next((found for base in bases(resolver, cls) if (found := member(resolver, base, name))), ())
+            or _of_heirs(resolver, cls, name)
+            or _handed_in(resolver, cls, name)
+        )
+
+    return resolver.once((cls, name, "member"), make)
+
+
+def own_bindings(cls: ClassValue, name: str) -> list[tuple[int, Binding]]:
+    """(scope, binding) of `name` in the class and of `self.name` in its methods."""
+    scopes = cls.file.form.scopes
+    found = [(cls.scope, binding) for binding in cls.within.bindings.get(name, ())]
+    for number in cls.file.functions_of(cls.scope):
+        function = scopes[number]
+        for word in ("self", "cls", cls.within.name):
+            found += [(number, binding) for binding in function.bindings.get(f"{word}.{name}", ())]
+    outside = f"{cls.within.name}.{name}"
+    found += [(0, binding) for binding in scopes[0].bindings.get(outside, ())]
+    return found
+
+
+def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    assigned: list[Values] = []
+    declared: list[Values] = []
+    for scope, binding in own_bindings(cls, name):
+        values = resolver.evaluate(binding.value, Spot(cls.file, scope, binding.order, binding.block))
+        is_type = binding.value is not None and binding.value[0] == "typed"
+        (declared if is_type else assigned).append(values)
+    return union(assigned) if any(assigned) else union(declared) if declared else ()
+
+
+def _of_heirs(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    """A method of a base uses what its subclasses set."""
+    found: list[Values] = []
+    for file, number in resolver.tree.heirs_of(cls.within.name)[:30]:
+        heir = ClassValue(file, number)
+        if heir != cls and cls in bases(resolver, heir):
+            found.append(resolver.once((heir, name, "own"), lambda heir=heir: _own(resolver, heir, name)))  # type: ignore[misc]
+    return union(found) if found else ()
+
+
+def _handed_in(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    """The field of a class without a constructor of its own, as its callers give it."""
+    if "__init__" in cls.within.bindings or not cls.within.bindings.get(name):
+        return ()
+    declared = {key: each[0].value for key, each in cls.within.bindings.items()}
+    fields = [key for key, value in declared.items() if value and value[0] in ("typed", "first")]
+    found: list[Values] = []
+    for spot, index in resolver.tree.calls_of(cls.within.name)[:30]:
+        site = spot.within.calls[index]
+        given = site.keywords.get(name)
+        position = fields.index(name) if name in fields else -1
+        if given is None and 0 <= position < len(site.arguments):
+            given = site.arguments[position]
+        if given is not None and cls in resolver.evaluate(site.callee, spot):
+            found.append(resolver.evaluate(given, spot))
+    return union(found) if found else ()
+
+
+def constructor(resolver: Resolver, cls: ClassValue) -> FunctionValue | None:
+    for value in member(resolver, cls, "__init__"):
+        if isinstance(value, FunctionValue):
+            return value
+    return None
+
+
+def receiver(expression: object) -> str:
+    """`self.socket` of `self.socket.recv`."""
+    return dotted(expression[1]) if isinstance(expression, tuple) and expression[0] == "attr" else ""

@@ -1,0 +1,341 @@
+"""Which values an expression may have: names are followed through scopes, files, attributes, calls and annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from resilient_agents.scan.callers import parameter
+from resilient_agents.scan.containers import element, elements, enter, inside
+from resilient_agents.scan.form import Binding, Expression, Scope, dotted
+from resilient_agents.scan.known import Known
+from resilient_agents.scan.members import attribute
+from resilient_agents.scan.results import result
+from resilient_agents.scan.tree import SourceFile, Tree
+from resilient_agents.scan.values import (
+    ClassValue,
+    ClientValue,
+    Data,
+    FunctionValue,
+    Instance,
+    Many,
+    ModuleValue,
+    Spot,
+    Symbol,
+    Value,
+    Values,
+    union,
+)
+
+__all__ = ["Resolver"]
+
+DEEPEST = 60
+"""Steps from an expression to what it comes from, one inside the other."""
+WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar", "Type", "type"}
+
+
+class Resolver:
+    """Values by expression and spot. What does not resolve has no values."""
+
+    def __init__(self, tree: Tree, known: Known) -> None:
+        self.tree = tree
+        self.known = known
+        self._memo: dict[Hashable, Values] = {}
+        self._active: set[Hashable] = set()
+        self._for_now: dict[Hashable, Values] = {}
+        self._times: dict[Hashable, int] = {}
+        self._cuts = 0
+
+    def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
+        """Remember what was made; what comes back to itself has no values there.
+
+        What was seen from within a circle may lack what the circle adds: it counts until the question that led there
+        is answered, and for good when it came out for the third time.
+        """
+        known = self._memo.get(key)
+        if known is None:
+            known = self._for_now.get(key)
+        if known is not None:
+            return known
+        if key in self._active or len(self._active) > DEEPEST:
+            self._cuts += 1
+            return ()
+        before = self._cuts
+        self._active.add(key)
+        try:
+            found = make()
+        finally:
+            self._active.discard(key)
+            if not self._active:
+                self._for_now.clear()
+        if self._cuts == before or not self._active:
+            self._memo[key] = found
+        else:
+            self._for_now[key] = found
+            times = self._times[key] = self._times.get(key, 0) + 1
+            if times == 3:
+                self._memo[key] = found
+        return found
+
+    def evaluate(self, expression: Expression, spot: Spot) -> Values:
+        if expression is None:
+            return ()
+        return HANDLERS[expression[0]](self, expression, spot)
+
+    # -- names
+
+    def name(self, expression: Any, spot: Spot) -> Values:
+        return self.lookup(expression[1], spot)
+
+    def lookup(self, name: str, spot: Spot) -> Values:
+        scopes = spot.file.form.scopes
+        index = spot.scope
+        while index >= 0:
+            scope = scopes[index]
+            if index == spot.scope or scope.kind != "class":
+                bindings = scope.bindings.get(name)
+                if bindings is not None:
+                    here = spot if index == spot.scope else None
+                    return self.bound(bindings, spot.file, index, here)
+            index = scope.parent
+        return self.starred(name, spot.file)
+
+    def bound(self, bindings: list[Binding], file: SourceFile, index: int, spot: Spot | None) -> Values:
+        """What a name is: of the bindings that may have run last before the spot, or of all of them."""
+        if len(bindings) > 1 and spot is not None:
+            bindings = reaching(bindings, spot)
+        key = (file, index, *(id(binding) for binding in bindings))
+
+        def make() -> Values:
+            return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in bindings])
+
+        return self.once(key, make)
+
+    def starred(self, name: str, file: SourceFile) -> Values:
+        for dots, module in file.form.stars:
+            other = self.tree.relative(dots, module, file) if dots else self.tree.module(module, file)
+            if other is not None:
+                if found := self.global_of(other, name):
+                    return found
+            elif self.knows(f"{module}.{name}"):
+                return (Symbol(f"{module}.{name}"),)
+        return (Symbol(f"builtins.{name}"),)
+
+    def knows(self, path: str) -> bool:
+        known = self.known
+        return path in known.clients or path in known.canonical or path in known.functions or path in known.makers
+
+    def global_of(self, file: SourceFile, name: str) -> Values:
+        """A name of a module: its own, one that it imports, a submodule."""
+        bindings = file.form.scopes[0].bindings.get(name)
+        if bindings is not None:
+            return self.bound(bindings, file, 0, None)
+        submodule = self.tree.exact((*file.parts, name))
+        if submodule is not None:
+            return (ModuleValue(submodule),)
+        if file.form.stars:
+            found = self.once((file, "star", name), lambda: self.starred(name, file))
+            return tuple(value for value in found if value != Symbol(f"builtins.{name}"))
+        return ()
+
+    def imported(self, expression: Any, spot: Spot) -> Values:
+        return (self.module_value(expression[1], spot.file),)
+
+    def module_value(self, name: str, importer: SourceFile) -> Value:
+        found = self.tree.module(name, importer)
+        return ModuleValue(found) if found is not None else Symbol(name)
+
+    def imported_from(self, expression: Any, spot: Spot) -> Values:
+        _, dots, module, name = expression
+        if dots:
+            file = self.tree.relative(dots, module, spot.file)
+            if file is None and not module:
+                file = self.tree.relative(dots, name, spot.file)
+                return (ModuleValue(file),) if file is not None else ()
+        else:
+            file = self.tree.module(module, spot.file)
+            if file is None:
+                inside = self.tree.module(f"{module}.{name}", spot.file)
+                return (ModuleValue(inside),) if inside is not None else (Symbol(f"{module}.{name}"),)
+        return self.global_of(file, name) if file is not None else ()
+
+    # -- what is made of other expressions
+
+    def attribute_of(self, expression: Any, spot: Spot) -> Values:
+        path = dotted(expression)
+        if path:
+            found = self.path(path, spot)
+            if found:
+                return found
+        return union([attribute(self, value, expression[2]) for value in self.evaluate(expression[1], spot)])
+
+    def path(self, path: str, spot: Spot) -> Values:
+        """A dotted path that was given a value as such, here or around: `app.client = …`."""
+        scopes = spot.file.form.scopes
+        index = spot.scope
+        while index >= 0:
+            bindings = scopes[index].bindings.get(path)
+            if bindings is not None and (found := self.bound(bindings, spot.file, index, None)):
+                return found
+            index = scopes[index].parent
+        return ()
+
+    def call(self, expression: Any, spot: Spot) -> Values:
+        return self.once((spot.file, spot.scope, expression[1], "()"), lambda: result(self, spot, expression[1]))
+
+    def transparent(self, expression: Any, spot: Spot) -> Values:
+        return self.evaluate(expression[1], spot)
+
+    def entered(self, expression: Any, spot: Spot) -> Values:
+        return union([enter(self, value) for value in self.evaluate(expression[1], spot)])
+
+    def each(self, expression: Any, spot: Spot) -> Values:
+        found = [elements(self, value) for value in self.evaluate(expression[1], spot)]
+        path = dotted(expression[1])
+        if path:
+            found.append(self.collected(path, spot))
+        return union(found)
+
+    def collected(self, path: str, spot: Spot) -> Values:
+        """What was put into a container: `clients[…] = x`, `clients.append(x)`."""
+        found = self.path(f"{path}[]", spot)
+        if not found and "." in path:
+            owner, _, name = path.rpartition(".")
+            values = self.lookup(owner, spot) if "." not in owner else self.path(owner, spot)
+            return union([attribute(self, value, f"{name}[]") for value in values])
+        return found
+
+    def part(self, expression: Any, spot: Spot) -> Values:
+        _, base, index = expression
+        return union([element(self, value, index) for value in self.evaluate(base, spot)])
+
+    def item(self, expression: Any, spot: Spot) -> Values:
+        _, base, key = expression
+        found: list[Values] = []
+        for value in self.evaluate(base, spot):
+            if key is not None and key[0] == "const":
+                if isinstance(key[1], int):
+                    found.append(element(self, value, key[1]))
+                    continue
+                if isinstance(value, Data) and value.expression and value.expression[0] == "dict":
+                    found.append(inside(self, value.expression[1].get(key[1]), value.spot))
+                    continue
+            found.append(elements(self, value))
+        path = dotted(base)
+        if path and not any(found):
+            found.append(self.collected(path, spot))
+        return union(found) if found else ()
+
+    def data(self, expression: Any, spot: Spot) -> Values:
+        return (Data(expression, spot),) if expression != ("const", None) else ()
+
+    def either(self, expression: Any, spot: Spot) -> Values:
+        return union([self.evaluate(each, spot) for each in expression[1]])
+
+    def first(self, expression: Any, spot: Spot) -> Values:
+        return next((found for each in expression[1] if (found := self.evaluate(each, spot))), ())
+
+    def parameter(self, expression: Any, spot: Spot) -> Values:
+        return parameter(self, spot.file, spot.scope, expression[1])
+
+    def defined(self, expression: Any, spot: Spot) -> Values:
+        number = expression[1]
+        if spot.file.form.scopes[number].kind == "class":
+            return (ClassValue(spot.file, number),)
+        return (FunctionValue(spot.file, number),)
+
+    def inner(self, expression: Any, spot: Spot) -> Values:
+        _, scope, value, order, block = expression
+        return self.evaluate(value, Spot(spot.file, scope, order, block))
+
+    def returned(self, function: FunctionValue) -> Values:
+        """What calling a function of the tree gives."""
+
+        def make() -> Values:
+            scope, file = function.within, function.file
+            found = union([self.evaluate(b.value, Spot(file, function.scope, b.order, b.block)) for b in scope.results])
+            if not found:
+                found = self.annotated(scope.returns, Spot(file, scope.parent, 1 << 30, 0))
+            return found
+
+        return self.once((function.file, function.scope, "returns"), make)
+
+    # -- annotations
+
+    def typed(self, expression: Any, spot: Spot) -> Values:
+        return self.annotated(expression[1], spot)
+
+    def annotated(self, expression: Expression, spot: Spot) -> Values:
+        """Objects of the types that an annotation names."""
+        if expression is None:
+            return ()
+        kind = expression[0]
+        if kind == "either":
+            return union([self.annotated(each, spot) for each in expression[1]])
+        if kind == "item":
+            inner = expression[2]
+            parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
+            base = dotted(expression[1]).rpartition(".")[2]
+            if base in WRAPPERS:
+                return union([self.annotated(each, spot) for each in parts])
+            if own := self.annotated(expression[1], spot):
+                return own
+            held = union([self.annotated(each, spot) for each in parts])
+            return (Many(held),) if held else ()
+        if kind == "const" and isinstance(expression[1], str):
+            first, *rest = expression[1].split(".")
+            expression = ("name", first)
+            for each in rest:
+                expression = ("attr", expression, each)
+        elif kind not in ("name", "attr"):
+            return self.evaluate(expression, spot) if kind == "call" else ()
+        return self.objects(self.evaluate(expression, spot))
+
+    def objects(self, values: Values) -> Values:
+        found: list[Value] = []
+        for value in values:
+            if isinstance(value, ClassValue):
+                found.append(Instance(value))
+            elif isinstance(value, Symbol):
+                client = self.known.clients.get(self.known.canonical.get(value.path, value.path))
+                if client is not None:
+                    found.append(ClientValue(client))
+        return tuple(found)
+
+
+def reaching(bindings: list[Binding], spot: Spot) -> list[Binding]:
+    """Those that may have run last before the spot; all of them if none stands above it, as in a loop."""
+    before = [binding for binding in bindings if binding.order < spot.order]
+    if not before:
+        return bindings
+    scope: Scope = spot.within
+    chosen = []
+    for binding in reversed(before):
+        chosen.append(binding)
+        if scope.encloses(binding.block, spot.block):
+            break
+    return chosen
+
+
+HANDLERS: dict[str, Callable[[Resolver, Any, Spot], Values]] = {
+    "name": Resolver.name,
+    "attr": Resolver.attribute_of,
+    "call": Resolver.call,
+    "const": Resolver.data,
+    "dict": Resolver.data,
+    "seq": Resolver.data,
+    "lambda": Resolver.data,
+    "either": Resolver.either,
+    "first": Resolver.first,
+    "item": Resolver.item,
+    "await": Resolver.transparent,
+    "enter": Resolver.entered,
+    "each": Resolver.each,
+    "part": Resolver.part,
+    "param": Resolver.parameter,
+    "scope": Resolver.defined,
+    "import": Resolver.imported,
+    "from": Resolver.imported_from,
+    "typed": Resolver.typed,
+    "in": Resolver.inner,
+}

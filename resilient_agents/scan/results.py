@@ -1,0 +1,129 @@
+"""What a call gives: a client that it makes, what a function of the tree returns, what is merely handed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilient_agents.scan.form import Site
+from resilient_agents.scan.members import attribute
+from resilient_agents.scan.tree import last_name
+from resilient_agents.scan.values import (
+    ClassValue,
+    ClientValue,
+    Data,
+    FunctionValue,
+    Instance,
+    Made,
+    Method,
+    Opaque,
+    Parents,
+    Partial,
+    Spot,
+    Symbol,
+    Value,
+    Values,
+    union,
+)
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.resolve import Resolver
+
+__all__ = ["result"]
+
+
+def result(resolver: Resolver, spot: Spot, index: int) -> Values:
+    site = spot.within.calls[index]
+    # The same spot for whoever asks: a call is evaluated where it stands.
+    made = Made(Spot(spot.file, spot.scope, site.order, site.block), index)
+    callees = resolver.evaluate(site.callee, made.spot)
+    found = [_of(resolver, callee, made) for callee in callees]
+    at = resolver.known.passing.get(f".{last_name(site.callee)}")
+    if at is not None and at < len(site.arguments) and all(isinstance(each, Symbol) for each in callees):
+        return resolver.evaluate(site.arguments[at], made.spot)
+    return union(found) if found else ()
+
+
+def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
+    match callee:
+        case Symbol(path):
+            return _of_symbol(resolver, path, made)
+        case Method(owner, name):
+            client = resolver.known.clients.get(owner.client.makes.get(name, ""))
+            return (ClientValue(client, made, owner, None, f"{owner.client.name}.{name}"),) if client else ()
+        case ClassValue():
+            return (Instance(callee, made),)
+        case FunctionValue():
+            return resolver.returned(callee)
+        case Partial():
+            return _of(resolver, callee.target, callee.made)
+        case Instance():
+            called = attribute(resolver, callee, "__call__")
+            return union([resolver.returned(each) for each in called if isinstance(each, FunctionValue)] or [()])
+        case Data(expression=("lambda", body)):
+            return resolver.evaluate(body, callee.spot)
+        case _:
+            return ()
+
+
+def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
+    known = resolver.known
+    path = known.canonical.get(path, path)
+    client = known.clients.get(path) or known.clients.get(known.makers.get(path, ""))
+    if client is not None:
+        return (ClientValue(client, made, None, None, path),)
+    if path in known.passing:
+        return _argument(resolver, made, known.passing[path])
+    special = SPECIAL.get(path)
+    return special(resolver, made) if special else (Opaque(path, made),)
+
+
+def _argument(resolver: Resolver, made: Made, at: int) -> Values:
+    site = made.site
+    return resolver.evaluate(site.arguments[at], made.spot) if at < len(site.arguments) else ()
+
+
+def _partial(resolver: Resolver, made: Made) -> Values:
+    return tuple(Partial(target, made) for target in _argument(resolver, made, 0))
+
+
+def _dict(resolver: Resolver, made: Made) -> Values:
+    site = made.site
+    return (Data(("dict", site.keywords, not site.arguments, site.spread), made.spot),)
+
+
+def _super(resolver: Resolver, made: Made) -> Values:
+    form = made.spot.file.form
+    index = made.spot.scope
+    while index >= 0 and form.scopes[index].kind != "class":
+        index = form.scopes[index].parent
+    return (Parents(ClassValue(made.spot.file, index)),) if index >= 0 else ()
+
+
+def _type(resolver: Resolver, made: Made) -> Values:
+    return tuple(value.of for value in _argument(resolver, made, 0) if isinstance(value, Instance))
+
+
+def _getattr(resolver: Resolver, made: Made) -> Values:
+    site: Site = made.site
+    if len(site.arguments) < 2 or not (name := site.arguments[1]) or name[0] != "const":
+        return ()
+    found = [attribute(resolver, value, str(name[1])) for value in _argument(resolver, made, 0)]
+    return union(found) if found else ()
+
+
+def _field(resolver: Resolver, made: Made) -> Values:
+    factory = made.site.keywords.get("default_factory")
+    found = [_of(resolver, value, Made(made.spot, made.number)) for value in resolver.evaluate(factory, made.spot)]
+    return union(found) if found else ()
+
+
+SPECIAL = {
+    "functools.partial": _partial,
+    "builtins.dict": _dict,
+    "builtins.super": _super,
+    "builtins.type": _type,
+    "builtins.getattr": _getattr,
+    "dataclasses.field": _field,
+    "pydantic.Field": _field,
+    "attrs.field": _field,
+}

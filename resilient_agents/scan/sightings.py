@@ -1,0 +1,125 @@
+"""Finds the external calls of a file: which client or function each call expression reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from resilient_agents.scan.form import Expression, Site
+from resilient_agents.scan.known import Client, Operation
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.tree import SourceFile, every_site, last_name
+from resilient_agents.scan.values import (
+    ClientValue,
+    Method,
+    Partial,
+    Spot,
+    Symbol,
+    Value,
+    Values,
+)
+
+__all__ = ["Given", "Sighting", "sightings"]
+
+
+class Given(NamedTuple):
+    """The arguments of a call."""
+
+    arguments: tuple[Expression, ...]
+    keywords: Mapping[str, Expression]
+    spread: tuple[Expression, ...]
+    starred: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An external call as it stands in the file: what is called, and what with."""
+
+    spot: Spot
+    index: int
+    client: Client
+    name: str
+    """Of the operation: `get`, `chat.completions.create`; "" for calling the object."""
+    operation: Operation
+    owner: ClientValue | None
+    """None for a function of a module."""
+    given: Given
+    runner: str = ""
+    """The callee that runs it: `to_thread`; it then waits elsewhere, and this call only for the runner."""
+
+    @property
+    def site(self) -> Site:
+        return self.spot.within.calls[self.index]
+
+    @property
+    def callee(self) -> str:
+        return f"{self.client.name}.{self.name}" if self.name else self.client.name
+
+
+def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
+    """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
+    for spot, index, site in every_site(file):
+        if site.callee is None:
+            continue
+        callees = resolver.evaluate(site.callee, spot)
+        given = Given(site.arguments, site.keywords, site.spread, site.starred)
+        found = [each for value in callees if (each := _seen(resolver, value, spot, index, given))]
+        if not found and (runner := _runner(resolver, callees, site)) is not None:
+            found = _run(resolver, runner, spot, index)
+        if found:
+            yield found
+
+
+def _seen(resolver: Resolver, value: Value, spot: Spot, index: int, given: Given, runner: str = "") -> Sighting | None:
+    if isinstance(value, Partial):
+        bound = value.made.site
+        given = Given(
+            (*bound.arguments[1:], *given.arguments),
+            {**bound.keywords, **given.keywords},
+            bound.spread + given.spread,
+            bound.starred or given.starred,
+        )
+        value = value.target
+    owner = None
+    if isinstance(value, Symbol):
+        client, name = resolver.known.functions.get(value.path, (None, ""))
+    elif isinstance(value, Method):
+        client, name, owner = value.owner.client, value.name, value.owner
+    elif isinstance(value, ClientValue):
+        client, name, owner = value.client, "", value
+    else:
+        return None
+    operation = client.operation(name) if client is not None else None
+    if client is None or operation is None:
+        return None
+    return Sighting(spot, index, client, name, operation, owner, given, runner)
+
+
+def _runner(resolver: Resolver, callees: Values, site: Site) -> tuple[str, int] | None:
+    """How a callee that runs functions is given one."""
+    runners = resolver.known.runners
+    for value in callees:
+        if isinstance(value, Symbol) and value.path in runners:
+            return runners[value.path]
+    foreign = all(isinstance(value, Symbol) for value in callees)  # nothing of the tree's own
+    return runners.get(f".{last_name(site.callee)}") if foreign else None
+
+
+def _run(resolver: Resolver, runner: tuple[str, int], spot: Spot, index: int) -> list[Sighting]:
+    """The calls that a runner makes of a function that stands outside of the tree."""
+    site = spot.within.calls[index]
+    keyword, at = runner
+    keywords = site.keywords
+    if keyword in keywords:
+        target, args, options = keywords[keyword], keywords.get("args"), keywords.get("kwargs")
+        arguments = args[1] if args is not None and args[0] == "seq" else ()
+        given = Given(arguments, options[1] if options is not None and options[0] == "dict" else {}, (), False)
+    elif at < len(site.arguments):
+        target = site.arguments[at]
+        given = Given(site.arguments[at + 1 :], keywords, site.spread, site.starred)
+    else:
+        return []
+    name = last_name(site.callee)
+    found = [_seen(resolver, value, spot, index, given, name) for value in resolver.evaluate(target, spot)]
+    return [each for each in found if each is not None]

@@ -1,0 +1,209 @@
+"""The knowledge about libraries: TOML files beside this module, and what a project adds, as one `Known`.
+
+A library is a table with `kind`, and if they differ from its name `package` and `default`; `[[NAME.client]]` are its
+clients and modules of functions, `[[NAME.client.call]]` groups of calls that are alike. See docs: "What scan knows".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+from resilient_agents.scan.known import KINDS, Client, Default, Ends, Known, Library, Operation
+
+__all__ = ["TableError", "load", "shipped"]
+
+LIBRARY = {"kind", "package", "default", "client", "ends"}
+CLIENT = {
+    *("name", "also", "like", "module", "kind", "made_by", "limit", "at", "unit", "default", "carriers", "attributes"),
+    *("enters", "items", "setters", "options", "retries", "retry_limit", "async", "not_calls", "call"),
+}
+CALL = {
+    *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
+    *("by_argument", "idempotent"),
+}
+FUNCTIONS = ("wait", "block", "runner", "passing", "protection")
+Table = Mapping[str, Any]
+
+
+class TableError(ValueError):
+    """An entry is wrong; the message says which and why."""
+
+
+def shipped() -> dict[str, Any]:
+    """The tables that come with the package, merged."""
+    merged: dict[str, Any] = {}
+    folder = resources.files("resilient_agents.scan") / "knowledge"
+    for file in sorted(folder.iterdir(), key=lambda each: each.name):
+        if file.name.endswith(".toml"):
+            for name, entry in tomllib.loads(file.read_text(encoding="utf-8")).items():
+                if name in FUNCTIONS:
+                    merged.setdefault(name, []).extend(entry)
+                elif name in merged:
+                    raise TableError(f"{file.name}: the library {name!r} stands in two files")
+                else:
+                    merged[name] = entry
+    return merged
+
+
+def load(tables: Iterable[Table]) -> Known:
+    """One Known of several tables; where they speak of the same library, the last one counts. Raises TableError."""
+    merged: dict[str, Any] = {}
+    for table in tables:
+        for name, entry in table.items():
+            merged[name] = [*merged.get(name, ()), *entry] if name in FUNCTIONS else entry
+    builder = _Builder()
+    for name, entry in merged.items():
+        if name not in FUNCTIONS:
+            builder.library(name, entry)
+    builder.connect()
+    digest = hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
+    return Known(
+        clients=builder.clients,
+        canonical=builder.canonical,
+        functions=builder.functions,
+        makers=builder.makers,
+        ends=builder.ends,
+        waits=_limiters(merged.get("wait", ())),
+        blocks=_limiters(merged.get("block", ())),
+        runners={n: (e.get("keyword", ""), e["at"]) for e in merged.get("runner", ()) for n in e["names"]},
+        protections={name: entry["limits"] for entry in merged.get("protection", ()) for name in entry["names"]},
+        passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
+        modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
+        digest=digest,
+    )
+
+
+def _limiters(entries: Iterable[Table]) -> dict[str, tuple[tuple[str, ...], int]]:
+    return {name: (tuple(entry["limit"]), entry["at"]) for entry in entries for name in entry["names"]}
+
+
+class _Builder:
+    """Clients as they are read; `connect` turns what made them into what their makers make."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, Client] = {}
+        self.canonical: dict[str, str] = {}
+        self.functions: dict[str, tuple[Client, str]] = {}
+        self.makers: dict[str, str] = {}
+        self.ends: dict[str, Ends] = {}
+        self.made_by: dict[str, list[str]] = {}
+        self.also: dict[str, list[str]] = {}
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def library(self, name: str, entry: Any) -> None:
+        if not isinstance(entry, Mapping):
+            raise TableError(f"{name}: a library is a table, got {type(entry).__name__}")
+        _check(name, entry, LIBRARY, need=("kind", "client"))
+        if entry["kind"] not in KINDS:
+            raise TableError(f"{name}: kind is one of {', '.join(KINDS)}, got {entry['kind']!r}")
+        library = Library(name, entry["kind"], entry.get("package", name), _default(name, entry.get("default")))
+        for each in entry["client"]:
+            where = f"{name}: client {each.get('name', '?')}"
+            _check(where, each, CLIENT, need=("name",))
+            self.client(where, library, each)
+        for each in entry.get("ends", ()):
+            _check(f"{name}: ends", each, {"names", "arguments", "at", "default"}, need=("names", "arguments"))
+            for path in each["names"]:
+                self.ends[path] = Ends(tuple(each["arguments"]), each.get("at"), each.get("default", "none"))
+
+    def client(self, where: str, library: Library, given: Table) -> None:
+        entry = dict(given)
+        if like := given.get("like"):
+            if like not in self.entries:
+                raise TableError(f"{where}: like names a client that stands above it, got {like!r}")
+            own = ("name", "also", "made_by", "module")
+            entry = {**{key: value for key, value in self.entries[like].items() if key not in own}, **given}
+        name: str = entry["name"]
+        self.entries[name] = entry
+        is_async = entry.get("async", False)
+        operations = {}
+        for group in entry.get("call", ()):
+            _check(where, group, CALL, need=("names",))
+            operation = _operation(where, group, is_async, entry.get("unit", "s"))
+            operations.update(dict.fromkeys(operation.names, operation))
+        client = Client(
+            name=name,
+            library=library,
+            kind=entry.get("kind", library.kind),
+            operations=operations,
+            not_calls=frozenset(entry.get("not_calls", ())),
+            limit=tuple(entry.get("limit", ())),
+            at=entry.get("at"),
+            unit=entry.get("unit", "s"),
+            default=_default(where, entry.get("default")),
+            carriers=tuple(entry.get("carriers", ())),
+            attributes=entry.get("attributes", {}),
+            makes={},
+            enters=entry.get("enters", ""),
+            items=entry.get("items", ""),
+            setters=entry.get("setters", {}),
+            options=frozenset(entry.get("options", ())),
+            retries=_default(where, entry.get("retries")),
+            retry_limit=tuple(entry.get("retry_limit", ())),
+        )
+        key = f"{library.name}: {name}" if entry.get("module") else name  # functions of a module may be of two kinds
+        self.clients[key] = client
+        self.made_by[name] = entry.get("made_by", [])
+        self.also[name] = entry.get("also", [])
+        if not entry.get("module"):
+            self.canonical.update(dict.fromkeys(self.also[name], name))
+        if entry.get("module"):
+            for path in (name, *self.also[name]):
+                self.functions.update({f"{path}.{each}": (client, each) for each in operations})
+
+    def connect(self) -> None:
+        makes: dict[str, dict[str, str]] = {name: {} for name in self.clients}
+        for name, paths in self.made_by.items():
+            for path in paths:
+                owner, _, method = path.rpartition(".")
+                if owner in self.clients:
+                    makes[owner][method] = name
+                self.makers[path] = name
+                self.makers.update({f"{other}.{method}": name for other in self.also.get(owner, ())})
+        for name, found in makes.items():
+            self.clients[name] = replace(self.clients[name], makes=found)
+
+
+def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation:
+    return Operation(
+        names=tuple(group["names"]),
+        limit=tuple(group.get("limit", ())),
+        at=group.get("at"),
+        unit=group.get("unit", unit),
+        default=_default(where, group.get("default")),
+        is_async=group.get("async", is_async),
+        client_limit=group.get("client_limit", True),
+        option=group.get("option", ""),
+        flags=tuple(group.get("flags", ())),
+        flags_at=group.get("flags_at"),
+        guards=tuple(group.get("guards", ())),
+        by_argument=group.get("by_argument", {}),
+        idempotent=group.get("idempotent"),
+    )
+
+
+def _default(where: str, value: Any) -> Default | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return Default((("", value),))
+    if isinstance(value, Mapping) and value and all(isinstance(each, str) for each in value.values()):
+        return Default(tuple(value.items()))
+    raise TableError(f"{where}: a default is a text or a table of versions and texts, got {value!r}")
+
+
+def _check(where: str, entry: Any, allowed: set[str], need: tuple[str, ...]) -> None:
+    if not isinstance(entry, Mapping):
+        raise TableError(f"{where}: must be a table, got {type(entry).__name__}")
+    for key in need:
+        if key not in entry:
+            raise TableError(f"{where}: {key!r} is missing")
+    for key in entry:
+        if key not in allowed:
+            raise TableError(f"{where}: there is no {key!r}; known are {', '.join(sorted(allowed))}")

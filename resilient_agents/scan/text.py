@@ -1,0 +1,41 @@
+"""A report for people: the summary first, then the findings by dependency, then what was read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from resilient_agents.scan.records import Report
+
+__all__ = ["as_text"]
+
+
+def as_text(report: Report) -> str:
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    limits = Counter(call.limit for call in report.calls)
+    yield (
+        f"{len(report.calls)} external calls: {limits['none']} can wait for ever, {limits['explicit']} have a limit, "
+        f"{limits['default']} that of their library, {limits['never_waits']} never wait, {limits['unknown']} unknown"
+    )
+    if report.findings:
+        rules = Counter(finding.rule for finding in report.findings)
+        yield f"{len(report.findings)} findings: {', '.join(f'{n} {rule}' for rule, n in sorted(rules.items()))}"
+    dependencies = Counter(finding.call.dependency for finding in report.findings)
+    for dependency, _ in sorted(dependencies.items(), key=lambda each: (-each[1], each[0])):
+        calls = sum(call.dependency == dependency for call in report.calls)
+        yield ""
+        yield f"{dependency}: {dependencies[dependency]} findings, {calls} calls"
+        for finding in report.findings:
+            if finding.call.dependency == dependency:
+                call = finding.call
+                yield f"  {call.path}:{call.line}:{call.column} {finding.rule} {finding.message}"
+    yield ""
+    yield (
+        f"{len(report.files)} files: {report.count('read')} read, {report.count('repaired')} repaired, "
+        f"{report.count('unreadable')} unreadable"
+    )
+    yield from (f"  {file.path}: {file.reason}" for file in report.files if file.status == "unreadable")
+    yield from (f"warning: {warning}" for warning in report.warnings)

@@ -1,0 +1,183 @@
+"""What an expression may be: a client, a method of one, a class or function of the tree, something outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.form import Expression, Scope, Site
+    from resilient_agents.scan.known import Client
+    from resilient_agents.scan.tree import SourceFile
+
+__all__ = [
+    "ClassValue",
+    "ClientValue",
+    "Data",
+    "FunctionValue",
+    "Instance",
+    "Made",
+    "Many",
+    "Method",
+    "ModuleValue",
+    "Opaque",
+    "Parents",
+    "Partial",
+    "Spot",
+    "Symbol",
+    "Value",
+    "Values",
+    "union",
+]
+
+MOST = 12
+"""Values that one expression may have before the rest is left out."""
+
+
+class Spot(NamedTuple):
+    """Where something is evaluated."""
+
+    file: SourceFile
+    scope: int
+    order: int
+    block: int
+
+    @property
+    def within(self) -> Scope:
+        return self.file.form.scopes[self.scope]
+
+
+class Made(NamedTuple):
+    """The call that made an object."""
+
+    spot: Spot
+    number: int
+    """Index in the calls of its scope."""
+
+    @property
+    def site(self) -> Site:
+        return self.spot.within.calls[self.number]
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A module, class or function outside of the tree, by its dotted path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientValue:
+    """An object of a class in the table; `made` is None for one that was handed in."""
+
+    client: Client
+    made: Made | None = None
+    of: ClientValue | None = None
+    """The client that made it."""
+    subclass: ClassValue | None = None
+    """The class of the tree that it really is an object of."""
+    path: str = ""
+    """The symbol that was called for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What stands behind a client: `get`, `chat.completions.create`."""
+
+    owner: ClientValue
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleValue:
+    file: SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class ClassValue:
+    file: SourceFile
+    scope: int
+
+    @property
+    def within(self) -> Scope:
+        return self.file.form.scopes[self.scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    of: ClassValue
+    made: Made | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """`super()` in a method of the class."""
+
+    of: ClassValue
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionValue:
+    file: SourceFile
+    scope: int
+    bound: bool = False
+    """Whether its first parameter is given already."""
+
+    @property
+    def within(self) -> Scope:
+        return self.file.form.scopes[self.scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """`functools.partial(target, …)`; `made` is that call."""
+
+    target: Value
+    made: Made
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What calling something outside of the tree and of the table gave."""
+
+    path: str
+    made: Made
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A container, by what it holds."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """A constant, a dict, a sequence or a lambda as it is written."""
+
+    expression: Expression
+    spot: Spot
+
+
+Value = (
+    Symbol
+    | ClientValue
+    | Method
+    | ModuleValue
+    | ClassValue
+    | Instance
+    | Parents
+    | FunctionValue
+    | Partial
+    | Opaque
+    | Many
+    | Data
+)
+Values = tuple[Value, ...]
+
+
+def union(found: list[Values]) -> Values:
+    """All of them, each once, in order."""
+    if len(found) == 1:
+        return found[0]
+    return tuple(dict.fromkeys(value for values in found for value in values))[:MOST]

@@ -1,0 +1,149 @@
+"""Which version of a library a project uses, and what that says about a default."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from resilient_agents.scan.known import Default
+
+__all__ = ["choose", "normal", "pins"]
+
+LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
+
+
+def normal(name: str) -> str:
+    """The name of a distribution as packages are compared by."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(folder: Path) -> dict[str, str]:
+    """What the files of one folder say about versions, as specifiers by distribution; lock files come first.
+
+    Files that cannot be read say nothing.
+    """
+    found: dict[str, str] = {}
+    for lock in LOCKS:
+        for name, version in _locked(folder / lock):
+            found.setdefault(normal(name), f"=={version}")
+    for requirements in sorted([*folder.glob("requirements*.txt"), *folder.glob("requirements/*.txt")]):
+        for line in _text(requirements).splitlines():
+            _require(found, line.split(" #")[0].split(" --")[0].strip())
+    for line in _declared(_toml(folder / "pyproject.toml")):
+        _require(found, line)
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _locked(path: Path) -> Iterable[tuple[str, str]]:
+    if not path.is_file():
+        return
+    if path.name == "Pipfile.lock":
+        try:
+            data = json.loads(_text(path))
+        except ValueError:
+            return
+        for section in ("default", "develop"):
+            for name, entry in data.get(section, {}).items():
+                if isinstance(entry, dict) and str(entry.get("version", "")).startswith("=="):
+                    yield name, entry["version"].removeprefix("==")
+        return
+    for entry in _toml(path).get("package", ()):
+        if isinstance(entry, dict) and "name" in entry and "version" in entry:
+            yield entry["name"], entry["version"]
+
+
+def _declared(data: Mapping[str, Any]) -> Iterable[str]:
+    project = data.get("project", {})
+    yield from project.get("dependencies", ())
+    for group in project.get("optional-dependencies", {}).values():
+        yield from group
+    for group in data.get("dependency-groups", {}).values():
+        yield from (each for each in group if isinstance(each, str))
+    poetry = data.get("tool", {}).get("poetry", {})
+    for name, wanted in poetry.get("dependencies", {}).items():
+        version = wanted.get("version", "") if isinstance(wanted, dict) else wanted
+        if isinstance(version, str) and name != "python":
+            yield f"{name}{_from_poetry(version)}"
+
+
+def _from_poetry(version: str) -> str:
+    """`^1.2` as `>=1.2,<2`, `~1.2` as `>=1.2,<1.3`; a bare version is one."""
+    if match := re.fullmatch(r"([\^~])(\d+)(?:\.(\d+))?.*", version):
+        sign, major, minor = match[1], int(match[2]), int(match[3] or 0)
+        lowest = version[1:]
+        if sign == "^":
+            return f">={lowest},<{major + 1}" if major else f">={lowest},<0.{minor + 1}"
+        return f">={lowest},<{major}.{minor + 1}"
+    if version in ("*", ""):
+        return ""
+    return f"=={version}" if version[0].isdigit() else version
+
+
+def _require(found: dict[str, str], line: str) -> None:
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return
+    if requirement.specifier:
+        found.setdefault(normal(requirement.name), str(requirement.specifier))
+
+
+def choose(default: Default, pin: str) -> tuple[str, bool]:
+    """(what ends the call, whether the versions that the pin admits agree); the newest version, if they do not."""
+    rules = default.by_version
+    if len(rules) == 1:
+        return rules[0][1], True
+    try:
+        admitted = SpecifierSet(pin)
+        ranges = [(SpecifierSet(versions), what) for versions, what in rules]
+    except InvalidSpecifier:
+        return rules[-1][1], False
+    possible: list[str] = []
+    for version in _samples([pin, *(versions for versions, _ in rules)]):
+        if admitted.contains(version, prereleases=True):
+            possible += [what for versions, what in ranges if versions.contains(version, prereleases=True)][:1]
+    if not possible:
+        return rules[-1][1], False
+    return possible[-1], len(set(possible)) == 1
+
+
+def _samples(specifiers: Iterable[str]) -> list[Version]:
+    """Versions at, just below and just above those that are named, in order."""
+    found = set()
+    for specifier in specifiers:
+        for text in re.findall(r"\d+(?:\.\d+)*", specifier):
+            try:
+                version = Version(text)
+            except InvalidVersion:
+                continue
+            release = [*version.release, 0, 0][:3]
+            found |= {version, Version(".".join(map(str, [*release, 1])))}
+            for place in (2, 1, 0):
+                if release[place]:
+                    below = [*release[:place], release[place] - 1, *([9999] * (2 - place))]
+                    found.add(Version(".".join(map(str, below))))
+                    break
+    found.add(Version("9999"))
+    return sorted(found)
