@@ -9,10 +9,10 @@ with.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
+from typing import Any
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import seconds as check_seconds
@@ -25,11 +25,25 @@ class Deadline:
 
     `owner`: the task or thread in which something cuts the call off when it expires, 0 for nobody; other tasks that
     inherit the limit see it, but are not cut off by it. `own`: a `Timeout` set it, so that running into it tells
-    something about the callee; an expired `deadline()` only tells of an impatient caller. `fired()`: did it cancel what
-    runs inside? `in_thread`: what is inside ran in a thread, which can be left behind.
+    something about the callee; an expired `deadline()` only tells of an impatient caller. `in_thread`: what is inside
+    ran in a thread, which can be left behind. `rung`: it has cut off what runs inside, as far as it was told; on
+    asyncio it tells itself, being an alarm that cancels `task`, on trio it asks `scope`.
     """
 
-    __slots__ = ("active", "at", "call", "fired", "in_thread", "outer", "own", "owner", "seconds")
+    __slots__ = (
+        "active",
+        "at",
+        "call",
+        "entry",
+        "in_thread",
+        "outer",
+        "own",
+        "owner",
+        "rung",
+        "scope",
+        "seconds",
+        "task",
+    )
 
     def __init__(self, at: float, seconds: float, outer: Deadline | None, *, own: bool) -> None:
         self.at = at
@@ -37,14 +51,24 @@ class Deadline:
         self.outer = outer
         self.own = own
         self.active = True
-        self.call = 0
-        self.owner = 0
-        self.fired: Callable[[], bool] = _not_fired
-        self.in_thread = False
+        self.call = self.owner = self.entry = 0
+        self.in_thread = self.rung = False
+        self.scope: Any = None
+        self.task: Any = None
 
+    def ring(self) -> None:
+        """Its time is up: cancel the task in which it is set."""
+        self.rung = True
+        self.task.cancel()
 
-def _not_fired() -> bool:
-    return False
+    def fired(self) -> bool:
+        """Has it cancelled what runs inside?"""
+        if self.scope is None or self.rung:
+            return self.rung
+        try:
+            return bool(self.scope.cancel_called)
+        except RuntimeError:  # trio looks at its clock, which it has in its own thread only
+            return clock.monotonic() >= self.at
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("resilient_agents_deadline", default=None)
@@ -84,8 +108,8 @@ def leave(limit: Deadline) -> None:
     No token is reset: a chain that began blocking may end as an awaitable in another context, and a generator may be
     closed in one. There, a limit that is none of its business stays in force.
     """
-    limit.active = False
-    limit.fired = _not_fired
+    limit.active = limit.rung = False
+    limit.scope = None
     suspend(limit)
 
 

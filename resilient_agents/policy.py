@@ -14,10 +14,11 @@ from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
+from resilient_agents.core.driver import discard, drive
 from resilient_agents.core.guard import WayIn, guard, methods_of
 from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, discard, drive
+from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED
 from resilient_agents.core.streams import Stream
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded

@@ -130,8 +130,11 @@ def run_on(runtime: str, scenario: Callable[[], Any]) -> Any:
         with swapped_clock(manual, manual.sleep):
             return drive(scenario())
     if runtime == "asyncio":
-        loop = new_loop()
-        with swapped_clock(loop.time, _no_sleep), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        with (
+            contextlib.closing(new_loop()) as loop,
+            swapped_clock(loop.time, _no_sleep),
+            asyncio.Runner(loop_factory=lambda: loop) as runner,
+        ):
             return runner.run(scenario())
     import trio
     import trio.testing

@@ -289,7 +289,7 @@ def test_undeclared_async_callables_are_cut_off() -> None:
 def test_leaving_ends_it_for_every_copy_of_the_context() -> None:
     """Once left, a limit is in force nowhere, and no longer says that it fired."""
     limit = Deadline(clock.monotonic() + 5, 5, None, own=True)
-    limit.fired = lambda: True
+    limit.rung = True
     enter(limit)
     copied = contextvars.copy_context()
     leave(limit)

@@ -13,19 +13,9 @@ import pytest
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.driver import SWITCH, drive, go_on, is_awaitable
 from resilient_agents.core.loops import on_event_loop, running_trio
-from resilient_agents.core.runtime import (
-    ASYNC,
-    BLOCKING,
-    EXPIRED,
-    SWITCH,
-    Expired,
-    Runtime,
-    drive,
-    go_on,
-    is_awaitable,
-    settle,
-)
+from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, Expired, Runtime, settle
 from resilient_agents.deadline import Deadline, current, enter, leave
 from tests.conftest import Harness, run_on
 

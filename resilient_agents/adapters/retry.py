@@ -18,9 +18,9 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_control, is_transient, transient_by_itself
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
+from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.guard import declares
 from resilient_agents.core.match import ask, matcher, meant
-from resilient_agents.core.runtime import is_awaitable
 from resilient_agents.errors import Rejected
 
 __all__ = ["Retry", "adapt_native"]

@@ -31,9 +31,10 @@ from resilient_agents.classify.inner_retries import inner_retries
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, unboxed
 from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.core.runtime import discard, is_awaitable, settle
+from resilient_agents.core.runtime import settle
 from resilient_agents.core.watch import warn_of_inner_retries
 from resilient_agents.deadline import Deadline, current
 from resilient_agents.events import GaveUp, RetryScheduled

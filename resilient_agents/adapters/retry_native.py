@@ -16,7 +16,8 @@ from resilient_agents.adapters.retry_state import State, hooks, ignores_results,
 from resilient_agents.classify import is_control
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, Strategy
-from resilient_agents.core.runtime import is_awaitable, settle
+from resilient_agents.core.driver import is_awaitable
+from resilient_agents.core.runtime import settle
 
 __all__ = ["adapt_native"]
 

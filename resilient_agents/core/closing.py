@@ -13,7 +13,7 @@ from typing import Any, Final
 import anyio
 
 from resilient_agents.core.call import Call
-from resilient_agents.core.runtime import discard, is_awaitable
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.streams import Stream
 
 __all__ = ["close_unwanted"]

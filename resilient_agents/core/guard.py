@@ -18,20 +18,11 @@ from typing import Any, Protocol, cast
 
 from resilient_agents.base.now import now
 from resilient_agents.core.call import ORDINARY, Boxed, Call, Plan, Proceed, call_of, name_of
+from resilient_agents.core.driver import Begun, drive, go_on, idle, new_driver, unfinished
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import (
-    ASYNC,
-    BLOCKING,
-    Begun,
-    Runtime,
-    drive,
-    go_on,
-    idle,
-    new_driver,
-    unfinished,
-)
+from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 from resilient_agents.core.streams import async_driver, blocking_driver
 from resilient_agents.deadline import in_force
 

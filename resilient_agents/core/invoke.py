@@ -13,7 +13,8 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, TypeVar, cast
 
 from resilient_agents.core.call import Boxed, Call, name_of
-from resilient_agents.core.runtime import discard, settle
+from resilient_agents.core.driver import discard
+from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
 
 __all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_unrun", "runs_later"]

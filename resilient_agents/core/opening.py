@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from resilient_agents.core.call import Call, Neutral
+from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
-from resilient_agents.core.runtime import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.threads import Workers, run_in_worker
 
 __all__ = ["Opened", "aclose", "close", "invoke_stream", "not_blocking", "open_source"]

@@ -19,7 +19,8 @@ import anyio
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
-from resilient_agents.core.runtime import Expired, discard, is_awaitable, unfinished
+from resilient_agents.core.driver import discard, is_awaitable, unfinished
+from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
@@ -83,7 +84,7 @@ class Race:
         if self._ended:
             return self._ended.popleft()
         if first and limit is not None:
-            limit.fired = _fired
+            limit.rung = True
             raise Expired(limit)
         return None
 
@@ -99,10 +100,6 @@ class Race:
         self.over = True
         for branch in self.branches:
             branch.lost = branch is not winner
-
-
-def _fired() -> bool:
-    return True
 
 
 async def race(call: Call, proceed: Proceed, workers: Workers, referee: Referee) -> Any:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, Final, Protocol
 
 import anyio
 
+from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
-from resilient_agents.core.call import Boxed, Call, Proceed
-from resilient_agents.core.loops import running_trio
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.driver import SUSPENDED, SWITCH, discard, is_awaitable
+from resilient_agents.core.loops import running_loop, running_trio
 from resilient_agents.core.waiters import TaskWaiter, ThreadWaiter, TrioWaiter, Waiter
 from resilient_agents.deadline import Deadline, resume, suspend
 
@@ -25,18 +26,9 @@ __all__ = [
     "ASYNC",
     "BLOCKING",
     "EXPIRED",
-    "SWITCH",
-    "Begun",
     "Expired",
     "Runtime",
-    "discard",
-    "drive",
-    "go_on",
-    "idle",
-    "is_awaitable",
-    "new_driver",
     "settle",
-    "unfinished",
 ]
 
 
@@ -61,7 +53,7 @@ class Runtime(Protocol):
 
     blocking: bool
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Awaitable[None]:
         """Sleep in this colour."""
         ...
 
@@ -76,13 +68,6 @@ class Runtime(Protocol):
     def owner(self) -> int:
         """Identity of the current thread or task."""
         ...
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 class Blocking:
@@ -111,7 +96,7 @@ class Blocking:
             return EXPIRED
         if signal is not SWITCH:
             chain.close()
-            raise RuntimeError(_SUSPENDED)
+            raise RuntimeError(SUSPENDED)
         return await _within_from_here(limit, chain, call)
 
     def waiter(self) -> Waiter:
@@ -121,100 +106,60 @@ class Blocking:
         return threading.get_ident()
 
 
-class _Alarm:
-    """Cancels a task when its time is up, and remembers that."""
-
-    __slots__ = ("rung", "task")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.rung = False
-
-    def ring(self) -> None:
-        self.rung = True
-        self.task.cancel()
-
-    def fired(self) -> bool:
-        return self.rung
-
-
-def _has_fired(scope: anyio.CancelScope, limit: Deadline) -> bool:
-    try:
-        return scope.cancel_called
-    except RuntimeError:  # trio looks at its clock, which it has in its own thread only
-        return clock.monotonic() >= limit.at
-
-
 class Async:
     blocking = False
 
     def __reduce__(self) -> str:
         return "ASYNC"
 
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        return timers.sleep(seconds)
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
-        """On asyncio by a timer that cancels the task, elsewhere by an anyio scope.
+        """On asyncio by an alarm that cancels the task, elsewhere by an anyio scope.
 
-        The timer does what `asyncio.timeout` does at half of its 3.4 us (an anyio scope costs 5.5), and turns nothing
+        It does what `asyncio.timeout` does at a quarter of its 3.4 us (an anyio scope costs 5.5), and turns nothing
         into a TimeoutError that would have to be told from the user's. The expiry is a native cancellation:
         `asyncio.shield` holds against it, an anyio shield does not.
         """
         seconds = limit.at - clock.monotonic()
-        task = _asyncio_task()
-        if task is None:
+        loop = running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
             limit.owner = self.owner()
-            with anyio.move_on_after(seconds) as scope:
-                limit.fired = lambda: _has_fired(scope, limit)
+            with timers.scope(seconds) as limit.scope:
                 return await proceed(call)
             return EXPIRED
         limit.owner = id(task)
-        alarm = _Alarm(task)
-        limit.fired = alarm.fired
+        limit.task = task
         requests = task.cancelling()
-        timer = task.get_loop().call_later(max(0.0, seconds), alarm.ring)
         try:
+            timers.set_alarm(loop, seconds, limit)
             result = await proceed(call)
         except BaseException as error:
             # A cancellation from outside stands even in the tick of ours; so does any error the callee made of it.
-            if alarm.rung and task.uncancel() <= requests and isinstance(error, asyncio.CancelledError):
+            if limit.rung and task.uncancel() <= requests and isinstance(error, asyncio.CancelledError):
                 return EXPIRED
             raise
         finally:
-            timer.cancel()
-        if alarm.rung:
+            limit.entry = 0
+            limit.task = None
+        if limit.rung:
             task.uncancel()
         return result
 
     def waiter(self) -> Waiter:
-        task = _asyncio_task()
-        return TrioWaiter(running_trio()) if task is None else TaskWaiter(task.get_loop())
+        loop = running_loop()
+        return TaskWaiter(loop) if loop is not None else TrioWaiter(running_trio())
 
     def owner(self) -> int:
-        task = _asyncio_task()
+        loop = running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
         return anyio.get_current_task().id if task is None else id(task)
 
 
 BLOCKING: Final[Runtime] = Blocking()
 ASYNC: Final[Runtime] = Async()
-
-
-class _Switch:
-    """Suspends a blocking chain once, to tell its driver that the rest of it is an awaitable; then the call is
-    async."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield self
-
-
-SWITCH: Final = _Switch()
-
-
-def is_awaitable(result: object) -> bool:
-    return hasattr(type(result), "__await__")
 
 
 async def settle(call: Call, result: Any) -> Any:
@@ -238,13 +183,6 @@ async def settle(call: Call, result: Any) -> Any:
     return await awaitable
 
 
-def discard(awaitable: object) -> None:
-    """Drop an awaitable that nobody will await, without the warning that it never was."""
-    close = getattr(awaitable, "close", None) or getattr(awaitable, "cancel", None)
-    if callable(close):
-        close()
-
-
 async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], call: Call) -> Any:
     """The rest of a chain that asked to go on as an awaitable. The caller's context, which goes on first, is freed of
     the limit."""
@@ -257,91 +195,6 @@ async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], ca
         raise
     resume(limit, clock.monotonic() - left)
     return await ASYNC.within(limit, lambda _: _Begun(chain), call)
-
-
-_SUSPENDED = "a strategy suspended in a blocking call: it may wait through call.runtime only"
-
-
-Switched = Callable[[Any], Any]
-
-
-@types.coroutine
-def _driver() -> Generator[Any, Any, None]:
-    chain = yield
-    while True:
-        chain = yield (yield from chain)
-
-
-def new_driver() -> Any:
-    driver: Any = _driver()
-    driver.send(None)
-    return driver
-
-
-class _Idle(list[Any]):
-    """It pickles by name."""
-
-    def __reduce__(self) -> Any:
-        return "idle"
-
-
-idle: Final = _Idle()
-"""Generators that run blocking chains, one after another: `driver.send(chain)` returns what the chain returns. (A
-chain's own `send(None)` raises a StopIteration for that, at twice the cost.) Each is taken out while it runs, and put
-back after a chain that returned: `driver.gi_yieldfrom` is then None, while it is the chain that suspended otherwise."""
-
-
-def drive(chain: Awaitable[Any], switched: Switched) -> Any:
-    """Run a blocking chain to its end in one step. `switched(begun)` answers for one that goes on as an awaitable."""
-    driver = idle.pop() if idle else new_driver()
-    try:
-        result = driver.send(chain)
-    except Boxed as boxed:
-        error = boxed.error
-    else:
-        if driver.gi_yieldfrom is None:
-            idle.append(driver)
-            return result
-        return unfinished(Begun(driver), result, switched)
-    try:
-        raise error
-    finally:
-        del error  # no cycle through the traceback
-
-
-def unfinished(begun: Any, signal: object, switched: Switched) -> Any:
-    """A blocking chain suspended: it asks to go on as an awaitable, or a strategy in it is wrong."""
-    if signal is SWITCH:
-        return switched(begun)
-    begun.close()
-    raise RuntimeError(_SUSPENDED)
-
-
-async def go_on(begun: Awaitable[Any]) -> Any:
-    """The awaitable that a chain which began blocking goes on as."""
-    try:
-        return await begun
-    except Boxed as boxed:
-        error = boxed.error
-    try:
-        raise error  # which Python makes a RuntimeError, as in every coroutine
-    finally:
-        del error
-
-
-class Begun:
-    """What is left of a chain that a driver has started: it can be awaited, or closed."""
-
-    __slots__ = ("_driver",)
-
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._driver.gi_yieldfrom.__await__())
-
-    def close(self) -> None:
-        self._driver.close()
 
 
 class _Begun:

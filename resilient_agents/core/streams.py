@@ -14,8 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final, Generic, Self, TypeVar
 
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
+from resilient_agents.core.driver import drive
 from resilient_agents.core.opening import Opened, aclose, close, not_blocking, open_source
-from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, drive
+from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 from resilient_agents.events import Recorder
 
 __all__ = ["Stream", "async_driver", "blocking_driver"]

@@ -244,10 +244,6 @@ class Workers:
                 logger.exception("a callback of a worker thread failed")
 
 
-def _fired() -> bool:
-    return True
-
-
 async def run_in_worker(
     call: Call, threads: Threads, work: Callable[[], Any], unwanted: Callable[[Any], object] | None = None
 ) -> Any:
@@ -273,7 +269,7 @@ async def run_in_worker(
         limit = current() if call.runtime.blocking else None
         done = await waiter.wait(None if limit is None else limit.at - clock.monotonic())
         if not done and limit is not None and not worker.done:
-            limit.fired = _fired
+            limit.rung = True
             raise Expired(limit)
         result = worker.take()
         wanted = False

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import Any, Protocol
 
+from resilient_agents.base import timers
+from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import Loop, running_loop
 
 __all__ = ["TaskWaiter", "ThreadWaiter", "TrioWaiter", "Waiter"]
@@ -45,21 +47,20 @@ class ThreadWaiter:
         return True
 
     async def wait(self, seconds: float | None) -> bool:
-        if seconds is None:
-            return self._lock.acquire()
-        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        return clock.acquire(self._lock, seconds)
 
 
 class TaskWaiter:
-    """One on asyncio: a bare future, and a timer only where there is a limit. (A cancel scope would keep what waits in
+    """One on asyncio: a bare future, and an alarm only where there is a limit. (A cancel scope would keep what waits in
     it alive after its loop was closed.)"""
 
-    __slots__ = ("_future", "_woken", "loop")
+    __slots__ = ("_future", "_woken", "entry", "loop")
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self._future = loop.create_future()
         self._woken = False
+        self.entry = 0
 
     def wake(self) -> bool:
         loop = self.loop
@@ -74,9 +75,10 @@ class TaskWaiter:
 
     def _wake(self) -> None:
         self._woken = True
-        self._ring()
+        self.ring()
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """The future is over: it was woken, or its time is up."""
         if not self._future.done():
             self._future.set_result(None)
 
@@ -84,11 +86,11 @@ class TaskWaiter:
         if seconds is None:
             await self._future
             return True
-        timer = self.loop.call_later(max(0.0, seconds), self._ring)
+        timers.set_alarm(self.loop, seconds, self)
         try:
             await self._future
         finally:
-            timer.cancel()
+            self.entry = 0
         if not self._woken:
             self._future = self.loop.create_future()
         return self._woken
@@ -97,12 +99,11 @@ class TaskWaiter:
 class TrioWaiter:
     """One on trio."""
 
-    __slots__ = ("_event", "_token", "_trio")
+    __slots__ = ("_event", "_token")
 
     loop: Loop | None = None
 
     def __init__(self, trio: Any) -> None:
-        self._trio = trio
         self._event = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
@@ -117,7 +118,7 @@ class TrioWaiter:
         if seconds is None:
             await self._event.wait()
         else:
-            with self._trio.move_on_after(max(0.0, seconds)):
+            with timers.scope(seconds):
                 await self._event.wait()
         woken: bool = self._event.is_set()
         return woken

@@ -15,8 +15,9 @@ import anyio
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares
-from resilient_agents.core.runtime import ASYNC, discard, is_awaitable
+from resilient_agents.core.runtime import ASYNC
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.core.waiters import Waiter
 from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus, Verdict, failed, judge

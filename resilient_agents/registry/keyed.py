@@ -14,9 +14,9 @@ from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import now
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import WayIn, declares, guard
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import discard, is_awaitable
 from resilient_agents.core.streams import Stream
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared

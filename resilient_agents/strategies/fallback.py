@@ -10,9 +10,9 @@ from resilient_agents import events
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
 from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.marks import set_context
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
-from resilient_agents.core.runtime import discard, is_awaitable
 from resilient_agents.errors import ResilienceError
 
 __all__ = ["Fallback"]
