@@ -64,13 +64,13 @@ class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
 
     _facts: tuple[str, str] | None = None
 
-    @classmethod
-    def of(cls, name: str, reason: str, *, policy: str, retry_after: float) -> CircuitOpenError:
+    @staticmethod
+    def of(name: str, reason: str, policy: str, retry_after: float) -> CircuitOpenError:
         """The refusal of a circuit, whose message is made when somebody reads it: under load most are only caught."""
-        error = cls.__new__(cls)
+        error = CircuitOpenError.__new__(CircuitOpenError)
         error.policy = policy
         error.strategy = "circuit_breaker"
-        error.retry_after = max(0.0, retry_after)
+        error.retry_after = retry_after if retry_after > 0 else 0.0
         error._facts = (name, reason)  # noqa: SLF001 - the same class
         return error
 

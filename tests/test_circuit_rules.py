@@ -21,6 +21,7 @@ from resilient_agents.adapters.circuit_states import (
     calm_until,
     decide,
 )
+from resilient_agents.adapters.counts import Ticks
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
 from resilient_agents.errors import CircuitOpenError
 from tests.conftest import ManualClock
@@ -55,7 +56,7 @@ def test_a_closed_circuit(
     failed: bool, slow: bool, in_row: int, seen: Window | None, decision: Opens | str | None
 ) -> None:
     """It opens after so many failures in a row, or at a share of enough calls."""
-    assert decide(Closed(), Outcome(failed, slow, in_row, 0, seen), RULES) == decision
+    assert decide(Closed(Ticks()), Outcome(failed, slow, in_row, 0, seen), RULES) == decision
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_an_open_circuit(failed: bool) -> None:
 def test_a_rule_that_is_switched_off() -> None:
     """Nothing opens by it."""
     bad = Outcome(True, True, 99, 0, window(99, 99, 99))
-    assert decide(Closed(), bad, Rules()) is None
+    assert decide(Closed(Ticks()), bad, Rules()) is None
 
 
 def test_how_long_it_is_open() -> None:

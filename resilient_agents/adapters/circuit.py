@@ -61,6 +61,7 @@ class Circuit:
         "_storage",
         "breaker",
         "era",
+        "name",
         "outcomes",
         "rules",
         "shadow",
@@ -68,6 +69,7 @@ class Circuit:
 
     def __init__(self, name: str | None, rules: Rules, *, judges: bool = False, shadow: bool = False) -> None:
         """`judges`: a success may be a result that turns out to be a failure, so none is only a tick."""
+        self.name = name
         self.rules = rules
         self._judges = judges
         self.shadow = shadow
@@ -88,22 +90,18 @@ class Circuit:
         breaker.add_listener(Listener(self))
         reset_after_fork(self)
 
-    @property
-    def name(self) -> str | None:
-        return self.breaker.name
-
     def _new_era(self, state: str) -> Era:
         if state == "closed":
             self._openings = 0
             self.outcomes.begin(self.rules.new_window())
-            era = Closed()
+            era = Closed(self.outcomes.ticks)
             self._calm(era)
             return era
         self.outcomes.end()
         if state == "half-open":
             return HalfOpen()
         reason, self._reason = self._reason, ""
-        return Open(self._open_until(), reason or f"{self.breaker.fail_counter} failures")
+        return Open(self._open_until(), f"open after {reason or f'{self.breaker.fail_counter} failures'}")
 
     def _open_until(self) -> float:
         return clock.monotonic() + self.open_for()
@@ -137,15 +135,6 @@ class Circuit:
                 _CHANGES[new]("", self.name or "", old, new, self.shadow)  # type: ignore[arg-type]  # pybreaker's names
             )
 
-    def refuse(self, era: Open) -> Refusal | None:
-        """The refusal of a circuit that is open for some time to come, without a lock: what was read is what is refused
-        by. None when its time is up."""
-        left = era.until - clock.monotonic()
-        if left <= 0:
-            return None
-        next(self.outcomes.refused)
-        return Refusal(f"open after {era.reason}", left)
-
     def admit(self, call: Call) -> Era | Refusal:
         """The era in which `call` may run. In half-open it holds a permit afterwards, or is inside a call that does."""
         with self._lock:
@@ -155,7 +144,7 @@ class Circuit:
             era = self.era
             refusal = None
             if isinstance(era, Open):
-                refusal = Refusal(f"open after {era.reason}", era.until - now)
+                refusal = Refusal(era.reason, era.until - now)
             elif isinstance(era, HalfOpen):
                 refusal = self._let_probe(call, era, now)
             if refusal is None:
@@ -196,9 +185,9 @@ class Circuit:
         probe: Probe | None = None if call.probes is None else call.probes.get(self)
         return None if probe is None or probe.over else probe
 
-    def tick(self, era: Closed, now: float, seconds: float | None) -> None:
-        """A success that changes nothing. Takes no lock."""
-        turn = not next(self.outcomes.ticks) % SPARSE
+    def tick(self, era: Closed, now: float, seconds: float) -> None:
+        """A success that changes nothing, and was timed. Takes no lock."""
+        turn = not next(era.ticks) % SPARSE
         self._note(era, now, seconds, failed=False, turn=turn)
 
     def record(

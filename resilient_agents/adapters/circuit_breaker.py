@@ -228,7 +228,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
                 return found
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
         circuit: Circuit = vars(breaker)["_circuit"]
-        circuit.breaker.name = name
+        circuit.name = circuit.breaker.name = name
         return breaker
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any, NoReturn
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
-from resilient_agents.adapters.circuit_states import Closed, Era, Open, Refusal
+from resilient_agents.adapters.circuit_states import FOREVER, Closed, Era, Open, Refusal
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import SPARSE, is_slow
 from resilient_agents.base.clock import clock
@@ -33,17 +32,17 @@ class Breaker(ABC):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         circuit = self._circuit
         era = circuit.era
-        if type(era) is Open and not circuit.shadow:  # refused before there is a coroutine
-            refusal = circuit.refuse(era)
-            if refusal is not None:
-                raise self._refused(call, refusal)
+        if type(era) is Open and not circuit.shadow:  # refused before there is a coroutine, and without a lock
+            left = era.until - clock.monotonic()
+            if left > 0:
+                next(circuit.outcomes.refused)
+                raise self._refused(call, era.reason, left)
         return self._run(proceed, call, era)
 
     async def _run(self, proceed: Proceed, call: Call, era: Era) -> Any:
-        circuit = self._circuit
         started: float | None = None
         waited = 0.0
-        finished = lasting = False
+        ended = lasting = False
         try:
             if era.timed:
                 if not era.closed:
@@ -51,26 +50,26 @@ class Breaker(ABC):
                 started, waited = clock.monotonic(), call.waited
             try:
                 result = await proceed(call)
-                finished = True
+                ended = True
             except Exception as error:
-                finished = True
+                ended = True
                 self._failed(call, era, unboxed(error), _taken(call, started, waited))
                 raise
             finally:
-                if not finished:
+                if not ended:
                     self._interrupted(call, era, _taken(call, started, waited))
             if call.closers is not None:  # how long its consumer takes is not the dependency's affair
                 call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
                 lasting = True
-            elif started is None and era.calm_until == math.inf:  # the path of most
-                if not next(circuit.outcomes.ticks) % SPARSE:
-                    era.timed = True  # type: ignore[misc]  # only a closed era is calm
+            elif started is None and (era.calm_until == FOREVER or clock.monotonic() < era.calm_until):
+                if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
+                    era.timed = True  # type: ignore[misc]
             else:
-                self._succeeded(call, era, result, started, waited)
+                self._succeeded(call, era, result, _taken(call, started, waited))
             return result
         finally:
-            if call.probes is not None and circuit in call.probes:
-                probe = call.probes[circuit]
+            if call.probes is not None and self._circuit in call.probes:
+                probe = call.probes[self._circuit]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
                 probe.suspend()
@@ -92,7 +91,7 @@ class Breaker(ABC):
         circuit.deliver(call.audience)
         if not isinstance(admitted, Refusal):
             return admitted
-        refused = self._refused(call, admitted)
+        refused = self._refused(call, *admitted)
         if circuit.shadow:
             return seen
         try:
@@ -100,24 +99,19 @@ class Breaker(ABC):
         finally:
             del refused  # no cycle through the traceback
 
-    def _refused(self, call: Call, refusal: Refusal) -> CircuitOpenError:
+    def _refused(self, call: Call, reason: str, wait: float) -> CircuitOpenError:
         circuit, audience = self._circuit, call.audience
-        reason, wait = refusal
         if audience is not None:
             audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, circuit.name, circuit.shadow))
-        return CircuitOpenError.of(circuit.name or call.name, reason, policy=call.name, retry_after=wait)
+        policy = call.name
+        return CircuitOpenError.of(circuit.name or policy, reason, policy, wait)
 
-    def _succeeded(self, call: Call, era: Era, result: Any, started: float | None, waited: float) -> None:
-        now = clock.monotonic()
-        seconds = None if started is None else now - started - (call.waited - waited)
-        if (
-            now < era.calm_until
-            and isinstance(era, Closed)
-            and call.probes is None
-            and not is_slow(seconds, self.slow_call)
-        ):
-            self._circuit.tick(era, now, seconds)
-            return
+    def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
+        if isinstance(era, Closed) and seconds is not None and not is_slow(seconds, self.slow_call):
+            now = clock.monotonic()
+            if now < era.calm_until:
+                self._circuit.tick(era, now, seconds)
+                return
         when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
         failure: Failure | None = None

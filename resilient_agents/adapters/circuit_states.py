@@ -11,26 +11,30 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from resilient_agents.adapters.counts import Ticks
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+
+FOREVER: Final = math.inf
 
 __all__ = ["CLOSE", "Closed", "Era", "HalfOpen", "Open", "Opens", "Outcome", "Probe", "Refusal", "Rules", "decide"]
 
 
 class Closed:
     """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so all there is to record
-    is a tick. `timed`: is the next call to be timed?"""
+    is a tick of `ticks`. `timed`: is the next call to be timed?"""
 
-    __slots__ = ("calm_until", "timed")
+    __slots__ = ("calm_until", "ticks", "timed")
     closed: Final = True
     name: Final = "closed"
 
-    def __init__(self) -> None:
+    def __init__(self, ticks: Ticks) -> None:
+        self.ticks = ticks
         self.calm_until = -1.0
         self.timed = True
 
 
 class Open:
-    """Calls are refused `until` a moment of the monotonic clock."""
+    """Calls are refused `until` a moment of the monotonic clock. `reason`: "open after 5 failures"."""
 
     __slots__ = ("reason", "until")
     closed: Final = False
@@ -180,7 +184,7 @@ def calm_until(outcome: Outcome, rules: Rules) -> float:
     if outcome.in_row:  # the next one ends the row
         return -1.0
     if window is None:
-        return math.inf
+        return FOREVER
     if window.calls >= rules.minimum_calls or not (window.failures or window.slow):
         return window.fresh_until()
     return -1.0

@@ -40,6 +40,10 @@ class NativeCircuit(Circuit):
         self._opened_at = _Opening(_inside(breaker, "_state_storage"))
         self._watch(breaker)
 
+    @property
+    def name(self) -> str | None:  # type: ignore[override]  # it may change at any time
+        return self.breaker.name
+
     def open_for(self) -> float:
         return self.breaker.reset_timeout
 
