@@ -64,16 +64,6 @@ class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
 
     _facts: tuple[str, str] | None = None
 
-    @staticmethod
-    def of(name: str, reason: str, policy: str, retry_after: float) -> CircuitOpenError:
-        """The refusal of a circuit, whose message is made when somebody reads it: under load most are only caught."""
-        error = CircuitOpenError.__new__(CircuitOpenError)
-        error.policy = policy
-        error.strategy = "circuit_breaker"
-        error.retry_after = retry_after if retry_after > 0 else 0.0
-        error._facts = (name, reason)  # noqa: SLF001 - the same class
-        return error
-
     @property
     def args(self) -> tuple[Any, ...]:
         if self._facts is not None:
@@ -93,6 +83,19 @@ class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
 
     def __reduce__(self) -> Any:
         return type(self), self.args, vars(self)
+
+
+def circuit_open(name: str, reason: str, policy: str, retry_after: float) -> CircuitOpenError:
+    """A refusal whose message is made when somebody reads it: under load most are only caught."""
+    error = _new(CircuitOpenError)
+    error.policy = policy
+    error.strategy = "circuit_breaker"
+    error.retry_after = retry_after if retry_after > 0 else 0.0
+    error._facts = (name, reason)  # noqa: SLF001 - of this module
+    return error
+
+
+_new = CircuitOpenError.__new__
 
 
 class BulkheadFullError(Rejected):

@@ -8,6 +8,7 @@ with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock, and
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import pybreaker
@@ -251,19 +252,13 @@ class Circuit:
             case None if isinstance(era, Closed):
                 self._calm(era)
 
-    def open(self, reason: str) -> None:
+    def order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
+        """Change the state by hand."""
         with self._lock:
-            self._reason = reason
-            self.breaker.open()
+            self._reason = "being opened by hand"
+            change(self.breaker)
             self._reason = ""
-
-    def close(self) -> None:
-        with self._lock:
-            self.breaker.close()
-
-    def half_open(self) -> None:
-        with self._lock:
-            self.breaker.half_open()
+        self.deliver(None)
 
     def reconfigure(self, new: Circuit) -> None:
         """Take over the rules of `new`; state, window and counts stay. Nothing trips before the next outcome. An open
@@ -306,7 +301,7 @@ class Circuit:
             changes.tell()
 
     def after_fork(self) -> None:
-        """In a forked child: the state stays, the permits of the parent's calls and everybody's locks do not."""
+        """In a forked child: the state stays, the permits of the parent's calls and all locks do not."""
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading` resets its own
         self._changes = None
         self.outcomes.reset()

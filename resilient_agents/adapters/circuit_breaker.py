@@ -146,18 +146,15 @@ class CircuitBreaker(Breaker):
 
     def open(self) -> None:
         """Open the circuit by hand, for `reset_timeout` seconds."""
-        self._circuit.open("being opened by hand")
-        self._circuit.deliver(None)
+        self._circuit.order(lambda breaker: breaker.open())
 
     def close(self) -> None:
         """Close the circuit by hand and forget what was counted."""
-        self._circuit.close()
-        self._circuit.deliver(None)
+        self._circuit.order(lambda breaker: breaker.close())
 
     def half_open(self) -> None:
         """Let probes through now."""
-        self._circuit.half_open()
-        self._circuit.deliver(None)
+        self._circuit.order(lambda breaker: breaker.half_open())
 
     def reconfigure(self, new: CircuitBreaker) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise; the name and the state stay:
@@ -220,25 +217,22 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
 def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = None) -> CircuitBreaker:
     """The live breaker of that name (`among`: for which this holds), or a new one with the default options."""
     with _making:
-        if among is None:
-            return _named(name) or CircuitBreaker(name)
-        for breaker in instances.each("circuit_breaker"):
-            if breaker.name == name and among(breaker):
-                found: CircuitBreaker = breaker
-                return found
+        for breaker in _named(name):
+            if among is None or among(breaker):
+                return breaker
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
         circuit: Circuit = vars(breaker)["_circuit"]
         circuit.name = circuit.breaker.name = name
         return breaker
 
 
-def _named(name: str) -> CircuitBreaker | None:
-    return next((breaker for breaker in instances.each("circuit_breaker") if breaker.name == name), None)
+def _named(name: str) -> list[CircuitBreaker]:
+    return [breaker for breaker in instances.each("circuit_breaker") if breaker.name == name]
 
 
 def _has_twin(name: str) -> bool:
     """Is another breaker of this name alive, rather than waiting to be collected with the traceback that mentions
     it?"""
-    if _named(name) is not None:
+    if _named(name):
         gc.collect()
-    return _named(name) is not None
+    return bool(_named(name))

@@ -17,7 +17,7 @@ from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.match import When, ask
 from resilient_agents.deadline import expired
-from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError
+from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, circuit_open
 
 __all__ = ["Breaker"]
 
@@ -104,7 +104,7 @@ class Breaker(ABC):
         if audience is not None:
             audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, circuit.name, circuit.shadow))
         policy = call.name
-        return CircuitOpenError.of(circuit.name or policy, reason, policy, wait)
+        return circuit_open(circuit.name or policy, reason, policy, wait)
 
     def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
         if isinstance(era, Closed) and seconds is not None and not is_slow(seconds, self.slow_call):

@@ -51,22 +51,19 @@ class Ticks(_Count):
         self.drain()
 
 
-class RetryCounts:
-    """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
-    was good.
+class _Counts:
+    """Numbers by name. `ticks`: what is counted on the happy path.
 
-    Locking: counting needs none, as all of it is ticks; looking does.
+    Locking: a tick needs none; the rest is done under `_lock`, which is free in a forked child.
     """
 
-    __slots__ = ("__weakref__", "_failures", "_lock", "_neutral", "_retries", "_saved", "ticks")
+    __slots__ = ("__weakref__", "_lock", "_numbers", "ticks")
+    _names: tuple[str, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, ticks: Ticks | None = None) -> None:
         self._lock = Lock()
-        self.ticks = Ticks()
-        self._saved = Ticks()
-        self._failures = Ticks()
-        self._neutral = Ticks()
-        self._retries = Ticks()
+        self.ticks = Ticks() if ticks is None else ticks
+        self.reset()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -75,24 +72,33 @@ class RetryCounts:
 
     def reset(self) -> None:
         with self._lock:
-            for ticks in (self.ticks, self._saved, self._failures, self._neutral, self._retries):
-                ticks.reset()
+            self.ticks.reset()
+            self._numbers: dict[str, float] = dict.fromkeys(self._names, 0)
+
+    def _add(self, **numbers: float) -> None:
+        with self._lock:
+            for name, number in numbers.items():
+                self._numbers[name] += number
+
+
+class RetryCounts(_Counts):
+    """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
+    was good."""
+
+    __slots__ = ()
+    _names = ("success", "failure", "neutral", "retries")
 
     def record(self, ending: Verdict, attempts: int) -> None:
-        for _ in range(attempts - 1):  # before the ending, so that no snapshot has a call saved without a retry
-            next(self._retries)
-        if ending == "failure":
-            next(self._failures)
-        elif ending == "neutral":
-            next(self._neutral)
-        else:
-            next(self._saved if attempts > 1 else self.ticks)
+        if ending == "success" and attempts == 1:
+            next(self.ticks)
+            return
+        with self._lock:
+            self._numbers[ending] += 1
+            self._numbers["retries"] += attempts - 1
 
     def metrics(self) -> dict[str, Any]:
         with self._lock:
-            saved, failures, neutral, retries = (
-                ticks.taken() for ticks in (self._saved, self._failures, self._neutral, self._retries)
-            )
+            saved, failures, neutral, retries = self._numbers.values()
             successes = self.ticks.taken() + saved
         calls = successes + failures + neutral
         return {
@@ -110,60 +116,39 @@ class RetryCounts:
         return RetryCounts, ()
 
 
-class LimitCounts:
+class LimitCounts(_Counts):
     """How calls fared at a limit. `ticks`: those that it let through at once."""
 
-    __slots__ = ("__weakref__", "_let_in", "_lock", "_rejections", "_seconds", "_timed", "_waits", "ticks")
-
-    def __init__(self, ticks: Ticks) -> None:
-        self._lock = Lock()
-        self.ticks = ticks
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """In a forked child nothing has happened yet."""
-        self.reset()
-
-    def reset(self) -> None:
-        with self._lock:
-            self.ticks.reset()
-            self._let_in = self._rejections = self._waits = self._timed = 0
-            self._seconds = 0.0
+    __slots__ = ()
+    _names = ("calls", "rejections", "waits", "timed", "seconds")
 
     def let_in(self) -> None:
         """A call was let through, in shadow: it would have been rejected."""
-        with self._lock:
-            self._let_in += 1
+        self._add(calls=1)
 
     def not_at_once(self) -> None:
         """A call that took a tick was not let through at once after all."""
-        with self._lock:
-            self._let_in -= 1
+        self._add(calls=-1)
 
     def made_wait(self, seconds: float | None) -> None:
         """A call was let through after waiting, or would have waited; None if nobody knows how long."""
-        with self._lock:
-            self._let_in += 1
-            self._waits += 1
-            if seconds is not None:
-                self._timed += 1
-                self._seconds += seconds
+        timed = {} if seconds is None else {"timed": 1, "seconds": seconds}
+        self._add(calls=1, waits=1, **timed)
 
     def reject(self) -> None:
-        with self._lock:
-            self._rejections += 1
+        self._add(rejections=1)
 
     def metrics(self) -> dict[str, Any]:
         with self._lock:
+            calls, rejections, waits, timed, seconds = self._numbers.values()
             return {
-                "calls": max(0, self._let_in + self.ticks.taken()),  # a reset may come before `not_at_once`
-                "rejections": self._rejections,
-                "waits": self._waits,
-                "average_wait": share(self._seconds, self._timed),
+                "calls": max(0, calls + self.ticks.taken()),  # a reset may come before `not_at_once`
+                "rejections": rejections,
+                "waits": waits,
+                "average_wait": share(seconds, timed),
             }
 
 
-def share(part: float, whole: int) -> float | None:
+def share(part: float, whole: float) -> float | None:
     """None of nothing."""
     return part / whole if whole else None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from resilient_agents.adapters.counts import Ticks, Verdict, share
 from resilient_agents.classify import Failure
@@ -29,58 +30,75 @@ def is_slow(seconds: float | None, slow_call: float | None) -> bool:
     return slow_call is not None and seconds is not None and seconds >= slow_call * (1 - 1e-9)
 
 
-class Window(Protocol):
-    """What happened lately: `calls` of which `failures` failed and `slow` were slow (a failure may be slow too)."""
+class Window(ABC):
+    """What happened lately: `calls` of which `failures` failed and `slow` were slow (a failure may be slow too).
 
-    failures: int
-    slow: int
+    It lies on an axis, of time or of numbers, and keeps what happened by places there: [place, calls, failures, slow].
+    """
 
-    @property
-    def calls(self) -> int: ...
+    __slots__ = ("_places", "calls", "failures", "slow")
 
+    def __init__(self) -> None:
+        self._places: deque[list[int]] | None = None
+        self.calls = self.failures = self.slow = 0
+
+    @abstractmethod
     def record(self, now: float, *, failed: bool, slow: bool) -> None:
         """One more outcome."""
-        ...
 
+    @abstractmethod
     def add_good(self, calls: int) -> None:
         """So many good ones since the last `record`, before the moment that `fresh_until` named."""
-        ...
 
+    @abstractmethod
     def fresh_until(self) -> float:
         """Until when the present figures hold if nothing more happens."""
-        ...
 
+    @abstractmethod
     def age(self, now: float) -> None:
         """Forget what is older than the window."""
-        ...
 
+    @abstractmethod
     def following(self, old: Window | None) -> Window:
         """This new window with what the old one knows: as far as it reaches, and if it is of the same kind."""
-        ...
+
+    def _add(self, place: int, calls: int, failures: int, slow: int) -> None:
+        places = self._places
+        if places is None:
+            places = self._places = deque()
+        if not places or places[-1][0] < place:
+            places.append([place, 0, 0, 0])
+        self._count(places[-1], calls, failures, slow)
+
+    def _count(self, at: list[int], calls: int, failures: int, slow: int) -> None:
+        at[1] += calls
+        at[2] += failures
+        at[3] += slow
+        self.calls += calls
+        self.failures += failures
+        self.slow += slow
+
+    def _forget(self, last: int) -> None:
+        places = self._places
+        while places and places[0][0] <= last:
+            gone = places.popleft()
+            self._count(gone, *(-count for count in gone[1:]))
 
 
-class CountWindow:
-    """The last `size` calls. Of those that failed or were slow it keeps the number."""
+class CountWindow(Window):
+    """The last `size` calls. Places are their numbers, and only what failed or was slow is kept there."""
 
-    __slots__ = ("_bad", "_total", "failures", "size", "slow")
+    __slots__ = ("_total", "size")
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self.size = size
-        self.failures = self.slow = self._total = 0
-        self._bad: deque[tuple[int, bool, bool]] | None = None
-
-    @property
-    def calls(self) -> int:
-        return min(self._total, self.size)
+        self._total = 0
 
     def record(self, now: float, *, failed: bool, slow: bool) -> None:
         self._total += 1
         if failed or slow:
-            if self._bad is None:
-                self._bad = deque()
-            self._bad.append((self._total, failed, slow))
-            self.failures += failed
-            self.slow += slow
+            self._add(self._total, 0, failed, slow)
         self.age(now)
 
     def add_good(self, calls: int) -> None:
@@ -92,80 +110,48 @@ class CountWindow:
 
     def age(self, now: float) -> None:
         """Calls age by number, whatever the time."""
-        bad = self._bad
-        while bad and bad[0][0] <= self._total - self.size:
-            _, failed, slow = bad.popleft()
-            self.failures -= failed
-            self.slow -= slow
+        self.calls = min(self._total, self.size)
+        self._forget(self._total - self.size)
 
     def following(self, old: Window | None) -> Window:
         if isinstance(old, CountWindow):
-            unknown = old._total - old.calls  # noqa: SLF001  # the same class
             self._total = old.calls
-            bad = old._bad or ()  # noqa: SLF001  # the same class
-            self._bad = deque((number - unknown, failed, slow) for number, failed, slow in bad)
-            self.failures, self.slow = old.failures, old.slow
+            for number, *counts in old._places or ():  # noqa: SLF001 - the same class
+                self._add(number - old._total + old.calls, *counts)  # noqa: SLF001
             self.age(0.0)
         return self
 
 
-class TimeWindow:
-    """The last `seconds`, in ten buckets: what is older than the window is forgotten a tenth at a time."""
+class TimeWindow(Window):
+    """The last `seconds`. Places are tenths of it: what is older than the window is forgotten a tenth at a time."""
 
-    __slots__ = ("_buckets", "_width", "calls", "failures", "slow")
+    __slots__ = ("_width",)
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._width = seconds / BUCKETS
-        self._buckets: deque[list[int]] | None = None  # each: its number on the time axis, calls, failures, slow
-        self.calls = self.failures = self.slow = 0
 
     def record(self, now: float, *, failed: bool, slow: bool) -> None:
-        number = int(now / self._width)
-        if not self._buckets or self._buckets[-1][0] < number:
-            self._forget(number)
-        self._add(number, 1, failed, slow)
+        self.age(now)
+        self._add(int(now / self._width), 1, failed, slow)
 
     def add_good(self, calls: int) -> None:
-        if self._buckets:
-            self._add(self._buckets[-1][0], calls, 0, 0)
+        if self._places:
+            self._count(self._places[-1], calls, 0, 0)
 
     def fresh_until(self) -> float:
-        return (self._buckets[-1][0] + 1) * self._width if self._buckets else -1.0
+        return (self._places[-1][0] + 1) * self._width if self._places else -1.0
 
     def age(self, now: float) -> None:
-        self._forget(int(now / self._width))
+        self._forget(int(now / self._width) - BUCKETS)
 
     def following(self, old: Window | None) -> Window:
         if isinstance(old, TimeWindow):
-            if old._width == self._width:  # noqa: SLF001  # the same class
-                return old
-            for number, *counts in old._buckets or ():  # noqa: SLF001  # the same class
-                self._add(int(number * old._width / self._width), *counts)  # noqa: SLF001  # the same class
-            if self._buckets:  # the next outcome may fall into the last bucket, and looks at none before it
-                self._forget(self._buckets[-1][0])
+            for place, *counts in old._places or ():  # noqa: SLF001 - the same class
+                self._add(int(place * old._width / self._width), *counts)  # noqa: SLF001
+            if self._places:
+                self._forget(self._places[-1][0] - BUCKETS)
         return self
-
-    def _add(self, number: int, calls: int, failures: int, slow: int) -> None:
-        buckets = self._buckets
-        if buckets is None:
-            buckets = self._buckets = deque()
-        if not buckets or buckets[-1][0] < number:
-            buckets.append([number, 0, 0, 0])
-        bucket = buckets[-1]
-        bucket[1] += calls
-        bucket[2] += failures
-        bucket[3] += slow
-        self.calls += calls
-        self.failures += failures
-        self.slow += slow
-
-    def _forget(self, number: int) -> None:
-        buckets = self._buckets
-        while buckets and buckets[0][0] <= number - BUCKETS:
-            _, calls, failures, slow = buckets.popleft()
-            self.calls -= calls
-            self.failures -= failures
-            self.slow -= slow
 
 
 class Outcomes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from functools import partialmethod
 from typing import Any
 
 import pybreaker
@@ -172,8 +173,7 @@ def _cannot_break(listener: object) -> bool:
 
 class _Shield(pybreaker.CircuitBreakerListener):
     """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it
-    shields, so that
-    `remove_listener` still finds it."""
+    shields, so that `remove_listener` still finds it."""
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
@@ -184,19 +184,7 @@ class _Shield(pybreaker.CircuitBreakerListener):
 
     __hash__ = None  # type: ignore[assignment]  # equal to an object with a hash of its own
 
-    def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
-        self._tell("before_call", cb, func, *args, **kwargs)
-
-    def failure(self, cb: Any, exc: BaseException) -> None:
-        self._tell("failure", cb, exc)
-
-    def success(self, cb: Any) -> None:
-        self._tell("success", cb)
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._tell("state_change", cb, old_state, new_state)
-
-    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
+    def tell(self, what: str, *args: Any, **kwargs: Any) -> None:
         try:
             getattr(self._listener, what)(*args, **kwargs)
         except Exception:
@@ -205,6 +193,10 @@ class _Shield(pybreaker.CircuitBreakerListener):
                 events.logger.exception(
                     "listener %r failed in %s; further failures of it are not logged", self._listener, what
                 )
+
+
+for _what in ("before_call", "failure", "success", "state_change"):
+    setattr(_Shield, _what, partialmethod(_Shield.tell, _what))
 
 
 def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
