@@ -81,11 +81,15 @@ def in_text(code: str) -> str:
     return "litellm.SomeError: AnthropicException - " + json.dumps({"type": "error", "error": {"type": code}})
 
 
-# google.rpc.Status with a RetryInfo of 2.5 s, as it travels
-RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
-DURATION = b"\x0a\x08\x08\x02\x10\x80\xca\xb5\xee\x01"
-DETAIL = b"\x0a" + bytes([len(RETRY_INFO)]) + RETRY_INFO + b"\x12" + bytes([len(DURATION)]) + DURATION
-RPC_STATUS = b"\x08\x08\x12\x02no\x1a" + bytes([len(DETAIL)]) + DETAIL
+def rpc_status(duration: bytes = b"\x08\x02\x10\x80\xca\xb5\xee\x01") -> bytes:
+    """A serialized google.rpc.Status with a RetryInfo, of 2 s and 500,000,000 ns if nothing else is said."""
+
+    def message(*fields: tuple[int, bytes]) -> bytes:
+        return b"".join(bytes([number << 3 | 2, len(value)]) + value for number, value in fields)
+
+    retry_info = message((1, b"type.googleapis.com/google.rpc.RetryInfo"), (2, message((1, duration))))
+    return b"\x08\x08" + message((2, b"no"), (3, retry_info))
+
 
 REFUSED = ConnectionRefusedError(111, "refused")
 PG = "psycopg.OperationalError"
@@ -255,7 +259,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "grpc",
         "RESOURCE_EXHAUSTED with a RetryInfo",
-        grpc("RESOURCE_EXHAUSTED", "", ("grpc-status-details-bin", RPC_STATUS)),
+        grpc("RESOURCE_EXHAUSTED", "", ("grpc-status-details-bin", rpc_status())),
         "rate_limit",
         True,
         None,

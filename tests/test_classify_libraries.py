@@ -23,7 +23,7 @@ from resilient_agents import classify
 from resilient_agents.classify import transient_by_itself
 from resilient_agents.errors import BulkheadFullError
 from tests.classify_server import Response, foreign, misbehaving
-from tests.classify_table import ROWS, RPC_STATUS, Row, grpc, made, table, written
+from tests.classify_table import ROWS, Row, grpc, made, rpc_status, table, written
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.library}: {row.fault}")
@@ -161,16 +161,52 @@ def test_an_error_names_its_wait_in_its_own_way(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [b"", b"\x08", RPC_STATUS[:-3], b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x0f", 3, "x"]
+    ("duration", "seconds"),
+    [(b"\x08\x05", 5.0), (b"\x10\x80\xca\xb5\xee\x01", 0.5), (b"", 0.0), (b"\x08\x85\x01", 133.0)],
+)
+def test_a_retry_info_of_grpcs_is_read(duration: bytes, seconds: float) -> None:
+    """Seconds and nanoseconds; what is 0 does not travel."""
+    error = grpc("UNAVAILABLE", "", ("other", 1), ("grpc-status-details-bin", rpc_status(duration)))
+    assert classify(error()).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        *(b"", b"\x08", rpc_status()[:-3], rpc_status()[:-6], b"\x0f" + rpc_status(), 3, "x", rpc_status() * 500),
+        *(
+            b"\x1a" + b"\xff" * 11,
+            rpc_status(b"\x08" + b"\xff" * 9 + b"\x01"),
+            rpc_status(b"\x0a\x00"),
+            rpc_status(b"\x12\x00"),
+        ),
+    ],
 )
 def test_a_broken_rpc_status_is_no_wait(status: Any) -> None:
-    """What does not parse is ignored."""
-    assert classify(grpc("UNAVAILABLE", "", ("grpc-status-details-bin", status))()).retry_after is None
+    """What does not parse, or is absurd, is ignored, and spoils nothing else."""
+    failure = classify(grpc("UNAVAILABLE", "", ("grpc-status-details-bin", status))())
+    assert (failure.kind, failure.retry_after) == ("connection", None)
+
+
+@pytest.mark.parametrize("metadata", [3, (("a",),), ((1, 2, 3),), object()])
+def test_metadata_that_are_none_are_ignored(metadata: Any) -> None:
+    """Whatever `trailing_metadata` returns."""
+    error = grpc("UNAVAILABLE")()
+    error.trailing_metadata = lambda: metadata
+    assert classify(error).kind == "connection"
+
+
+@pytest.mark.parametrize(
+    ("said", "transient"), [("9" * 20, False), ("soon", False), ("", False), (b"\xff", False), ("20", True)]
+)
+def test_a_pushback_that_cannot_be_read_forbids_a_retry(said: Any, transient: bool) -> None:
+    """gRFC A6."""
+    assert classify(grpc("UNAVAILABLE", "", ("grpc-retry-pushback-ms", said))()).transient is transient
 
 
 def test_pushback_beats_retry_info() -> None:
     """gRFC A6 decides, in both directions."""
-    both = ("grpc-retry-pushback-ms", "100"), ("grpc-status-details-bin", RPC_STATUS)
+    both = ("grpc-retry-pushback-ms", "100"), ("grpc-status-details-bin", rpc_status())
     assert classify(grpc("UNAVAILABLE", "", *both)()).retry_after == 0.1
     never = classify(grpc("UNAVAILABLE", "", ("grpc-retry-pushback-ms", "-1"), both[1])())
     assert (never.retry_after, never.transient) == (None, False)

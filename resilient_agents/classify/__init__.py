@@ -26,7 +26,7 @@ from dataclasses import replace
 from resilient_agents.classify import traits as classes
 from resilient_agents.classify.codes import of_status
 from resilient_agents.classify.explain import explain
-from resilient_agents.classify.facts import TELLING, carries, get, name_of, status_of
+from resilient_agents.classify.facts import TELLING, carries, get, name_of, status_of, told_by
 from resilient_agents.classify.hints import hints_of
 from resilient_agents.classify.kinds import KINDS, UNKNOWN, Failure, Kind, Phase, Verdict, failure_of
 from resilient_agents.classify.traits import learn, means_control, register, traits_of
@@ -121,8 +121,9 @@ def classify_result(result: object) -> Failure:
     """
     name = name_of(type(result))
     try:
-        status = status_of(result)
-        hints = hints_of(result, status)
+        facts = told_by(result)
+        status = status_of(facts)
+        hints = hints_of(facts, status)
         rule = of_status(status, hinted=hints.wait is not None) if status else UNKNOWN
         failure = failure_of(rule, name, status=status, retry_after=hints.wait, decided=hints.retry)
     except Exception:

@@ -8,6 +8,7 @@ from typing import Final
 from resilient_agents.classify.codes import CODES, WEAK_CODES, of_status
 from resilient_agents.classify.facts import (
     TELLING,
+    Facts,
     carried_by,
     codes_in,
     codes_of,
@@ -17,6 +18,7 @@ from resilient_agents.classify.facts import (
     leaves_of,
     message_of,
     status_of,
+    told_by,
 )
 from resilient_agents.classify.hints import hints_of, is_daily_quota
 from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, SPECIFIC, UNKNOWN, Failure, Kind, Rule, failure_of
@@ -75,18 +77,19 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
     if traits.plain is not None and TELLING.isdisjoint(error.__dict__):
         return traits.plain
     if traits.source == "ours":
-        return failure_of(traits.rule or UNKNOWN, traits.name, retry_after=hints_of(error).wait, phase=traits.phase)
+        wait = hints_of(told_by(error)).wait
+        return failure_of(traits.rule or UNKNOWN, traits.name, retry_after=wait, phase=traits.phase)
     read = traits.reader(error) if traits.reader is not None else read_sqlstate(error)
-    mute = traits.reader in MUTE
-    status = None if mute or read.rule is BROKEN_REPLY else status_of(error, traits.packages)
-    codes = [] if mute else codes_of(error)
-    wait, decided = hints_of(error, status)
+    facts = {} if traits.reader in MUTE else _facts_of(error, traits)
+    status = None if read.rule is BROKEN_REPLY else status_of(facts, traits.packages)
+    codes = codes_of(facts)
+    wait, decided = hints_of(facts, status)
     if traits.source == "registered" and traits.rule is not None:
         rule, told = traits.rule, None
         decided = rule.transient if rule.transient is not None else decided
     else:
         rule, told = _decide(codes, status, read, wait is not None, traits)
-        rule, told, status = _refine(error, rule, told, status, traits)
+        rule, told, status = _refine(error, facts, rule, told, status, traits)
     return failure_of(
         rule,
         traits.name,
@@ -96,6 +99,13 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
         decided=decided if read.retry is None else read.retry,
         phase=None if status is not None else read.phase or traits.phase,
     )
+
+
+def _facts_of(error: BaseException, traits: Traits) -> Facts:
+    """What an error tells; attributes that neither it nor its class has are not asked for."""
+    if traits.telling is None:
+        return told_by(error)
+    return told_by(error, traits.telling | (TELLING & error.__dict__.keys()))
 
 
 def _decide(
@@ -128,12 +138,12 @@ def _says_more(own: Rule, read: Reading, traits: Traits) -> bool:
 
 
 def _refine(
-    error: BaseException, rule: Rule, told: str | None, status: int | None, traits: Traits
+    error: BaseException, facts: Facts, rule: Rule, told: str | None, status: int | None, traits: Traits
 ) -> tuple[Rule, str | None, int | None]:
     """What the message adds to a rule: the code in it that a gateway put there, a phrase, a quota per day."""
     if rule.kind == "connection" and traits.source == "library":
         return rule, told, None  # litellm puts a 500 on a request that never arrived
-    if rule.kind == "rate_limit" and is_daily_quota(error):
+    if rule.kind == "rate_limit" and is_daily_quota(facts):
         return rule._replace(kind="quota"), told, status
     if status is None or told is not None or rule.kind in SPECIFIC or rule.sure:
         return rule, told, status

@@ -7,7 +7,7 @@ A fact of the wrong type or out of range counts as absent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeGuard
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "package_of",
     "path",
     "status_of",
+    "told_by",
 ]
 
 _STATUS_NAMES: Final = ("status_code", "status", "http_status")
@@ -57,9 +58,12 @@ _CODE_IS_ITS_OWN: Final = frozenset(
 )
 # A code is a word, never a sentence: `Failure` promises to hold no message.
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
-_CODE_IN_TEXT: Final = re.compile(r"""["'](?:type|code)\\?["']\s*:\s*\\?["']([A-Za-z0-9_.-]{1,64})""", re.ASCII)
+# Compiled at its first use: it is needed rarely.
+_CODE_IN_TEXT: Final = r"""(?a)["'](?:type|code)\\?["']\s*:\s*\\?["']([A-Za-z0-9_.-]{1,64})"""
 _MAX_TEXT: Final = 8192
 
+
+Facts = Mapping[str, Any]
 
 # The interpreter's own descriptors: neither a metaclass nor a property can get in between.
 mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
@@ -95,6 +99,11 @@ def get(thing: Any, name: str) -> Any:
     return value
 
 
+def told_by(thing: object, names: Iterable[str] = TELLING) -> Facts:
+    """What a foreign object tells by the attributes of these names: those that can be read and are not None."""
+    return {name: value for name in names if (value := get(thing, name)) is not None}
+
+
 def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
     return isinstance(value, dict)
 
@@ -116,51 +125,48 @@ def _status(value: object) -> int | None:
     return int(value) if isinstance(value, int) and 400 <= value <= 599 else None
 
 
-def _named_status(thing: object) -> int | None:
-    return next((status for name in _STATUS_NAMES if (status := _status(get(thing, name)))), None)
-
-
-def status_of(thing: object, packages: frozenset[str] = frozenset()) -> int | None:
+def status_of(facts: Facts, packages: frozenset[str] = frozenset()) -> int | None:
     """The HTTP status between 400 and 599 that an error or a response carries, or None."""
-    if status := _named_status(thing):
-        return status
+    for name in _STATUS_NAMES:
+        if status := _status(facts.get(name)):
+            return status
     for name in _RESPONSE_NAMES:
-        response = get(thing, name)
+        response = facts.get(name)
         if is_dict(response):  # botocore
             status = _status(path(response, "ResponseMetadata", "HTTPStatusCode"))
         elif response is not None:  # never by its truth: a requests.Response is falsy on 4xx and 5xx
-            status = _named_status(response)
+            status = next((found for key in _STATUS_NAMES if (found := _status(get(response, key)))), None)
         if status:
             return status
-    return _status_in_code(thing) if packages.isdisjoint(_CODE_IS_ITS_OWN) else None
+    return _status_in_code(facts) if packages.isdisjoint(_CODE_IS_ITS_OWN) else None
 
 
-def _status_in_code(thing: object) -> int | None:
+def _status_in_code(facts: Facts) -> int | None:
     """A status in the place of a code: inside a stream that began with 200 there is no other place."""
-    body = get(thing, "body")
-    for code in (get(thing, "code"), path(body, "error", "code"), path(body, "code")):
+    body = facts.get("body")
+    for code in (facts.get("code"), path(body, "error", "code"), path(body, "code")):
         if status := _status(int(code) if isinstance(code, str) and _is_status(code) else code):
             return status
     return None
 
 
-def codes_of(error: object) -> list[str]:
+def codes_of(facts: Facts) -> list[str]:
     """The machine-readable codes that an error carries, most specific first."""
-    body = get(error, "body")
+    body = facts.get("body")
     inner = path(body, "error")
     inner = inner if is_dict(inner) else body
-    response = get(error, "response")
+    response = facts.get("response")
     candidates = (
-        get(error, "error_code"),
-        get(error, "provider_error_code"),
+        facts.get("error_code"),
+        facts.get("provider_error_code"),
         path(inner, "code"),
-        get(error, "code"),
+        facts.get("code"),
         path(response, "Error", "Code"),
-        get(error, "status"),
-        get(error, "type"),
-        get(error, "provider_error_type"),
+        facts.get("status"),
+        facts.get("type"),
+        facts.get("provider_error_type"),
         path(inner, "type"),
-        get(get(error, "error"), "code"),  # azure-core
+        get(facts.get("error"), "code"),  # azure-core
     )
     return [code for code in candidates if isinstance(code, str) and _CODE.fullmatch(code) and not _is_status(code)]
 
@@ -171,7 +177,7 @@ def _is_status(code: str) -> bool:
 
 def codes_in(message: str) -> Iterator[str]:
     """The codes in an answer that a gateway has put into its message as JSON, or as Python shows it."""
-    return (match[1] for match in _CODE_IN_TEXT.finditer(message))
+    return (match[1] for match in re.finditer(_CODE_IN_TEXT, message))
 
 
 def message_of(error: BaseException) -> str:

@@ -12,16 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.base.clock import clock
-from resilient_agents.classify.facts import get, is_dict, is_list, path
+from resilient_agents.classify.facts import Facts, get, is_dict, is_list, path
 
 __all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of"]
 
 _NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
 _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
-_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)
+# Compiled at their first use: they are needed rarely.
+_DURATION: Final = r"(?a)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 _DURATION_UNITS: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 # One of the values that a proxy has joined: an HTTP date, whose own comma follows the weekday, or anything else.
-_ITEM: Final = re.compile(r"[A-Za-z]{3,9}, [^,]+|[^,]+")
+_ITEM: Final = r"[A-Za-z]{3,9}, [^,]+|[^,]+"
 _MAX_NODES: Final = 64
 _MAX_HEADERS: Final = 256
 
@@ -36,8 +37,10 @@ _HEADERS: Final = (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0), 
 _SHOULD_RETRY: Final = ("x-should-retry", "stripe-should-retry")
 # An error's own word. Libraries that have it mean a bool.
 _OWN_WORD: Final = ("is_retryable", "retryable", "retriable", "should_retry")
-_RESET: Final = re.compile(r"(?:x-)?rate-?limit-reset(?:-after)?|x-rate-limit-reset|x-ratelimit-reset-[a-z-]+")
-_ANTHROPIC_RESET: Final = re.compile(r"anthropic-ratelimit-[a-z-]+-reset")
+_RESET: Final = (
+    r"(?:x-)?rate-?limit-reset(?:-after)?|x-rate-limit-reset|x-ratelimit-reset-[a-z-]+"
+    r"|anthropic-ratelimit-[a-z-]+-reset"
+)
 _EPOCH: Final = 1e9  # a larger number of seconds is a moment, not a wait
 
 _Headers = Mapping[str, list[Any]]  # lower-case names, all values of each
@@ -50,16 +53,18 @@ class Hints(NamedTuple):
     retry: bool | None = None
 
 
-def hints_of(thing: object, status: int | None = None) -> Hints:
+def hints_of(facts: Facts, status: int | None = None) -> Hints:
     """The hints of an error or a response: its own, those of its headers, those in its details.
 
     Headers that say when a limit is full again count only beside a `status` that says that it is spent.
     """
-    waits = (_scaled(get(thing, name), unit) for name, unit in _ATTRIBUTES)
+    waits = (_scaled(facts.get(name), unit) for name, unit in _ATTRIBUTES)
     wait = next((seconds for seconds in waits if seconds is not None), None)
     retry = None
     reset = None
-    for found in _all_headers(thing):
+    for found in _all_headers(facts):
+        if found is None:
+            continue
         headers = _listed(found)
         if wait is None:
             wait = _wait(headers)
@@ -68,31 +73,31 @@ def hints_of(thing: object, status: int | None = None) -> Hints:
         if reset is None:
             reset = _reset(headers, status)
     if wait is None:
-        wait = next(_retry_delays(thing), None)
+        wait = next(_retry_delays(facts), None)
     if retry is None:
-        said = (get(thing, name) for name in _OWN_WORD)
+        said = (facts.get(name) for name in _OWN_WORD)
         retry = next((word for word in said if isinstance(word, bool)), None)
-        if retry is None and get(thing, "non_retryable") is True:
+        if retry is None and facts.get("non_retryable") is True:
             retry = False
     return Hints(reset if wait is None else wait, retry)
 
 
-def _all_headers(thing: object) -> Iterator[object]:
+def _all_headers(facts: Facts) -> Iterator[object]:
     """The headers of an error, wherever clients keep them."""
     for name in ("response", "resp", "raw_response", "http_response"):
-        response = get(thing, name)
+        response = facts.get(name)
+        if response is None:
+            continue
         yield path(response, "ResponseMetadata", "HTTPHeaders") if is_dict(response) else get(response, "headers")
-    yield get(get(thing, "meta"), "headers")
-    yield get(thing, "headers")
-    yield get(thing, "litellm_response_headers")
+    yield get(facts.get("meta"), "headers")
+    yield facts.get("headers")
+    yield facts.get("litellm_response_headers")
 
 
 def _listed(headers: Any) -> _Headers:
     """All values of each header: mappings of clients ignore case and may hold a name twice, a plain dict may hold a
     list."""
     found: dict[str, list[Any]] = {}
-    if headers is None:
-        return found
     try:
         pairs: Iterable[Any] = headers.items() if is_dict(headers) else _pairs(headers)
         for _, (name, value) in zip(range(_MAX_HEADERS), pairs, strict=False):
@@ -131,7 +136,7 @@ def _longest(value: object) -> float | None:
         value = value.decode("latin-1")
     if not isinstance(value, str) or "," not in value:
         return seconds_of(value)
-    waits = [seconds for item in _ITEM.findall(value[:512]) if (seconds := seconds_of(item.strip())) is not None]
+    waits = [seconds for item in re.findall(_ITEM, value[:512]) if (seconds := seconds_of(item.strip())) is not None]
     return max(waits, default=None)
 
 
@@ -142,7 +147,7 @@ def _reset(headers: _Headers, status: int | None) -> float | None:
     spent: list[float] = []
     others: list[float] = []
     for name, values in headers.items():
-        if not (_RESET.fullmatch(name) or _ANTHROPIC_RESET.fullmatch(name)):
+        if "reset" not in name or not re.fullmatch(_RESET, name):
             continue
         remaining = headers.get(name.replace("reset-after", "reset").replace("reset", "remaining"), ())
         some = spent if any(seconds_of(left) == 0.0 for left in remaining) else others
@@ -163,7 +168,7 @@ def _until_reset(value: object) -> float | None:
         if seconds >= _EPOCH * 1000.0:
             seconds /= 1000.0
         return max(0.0, seconds - clock.wall()) if seconds >= _EPOCH else _finite(seconds)
-    parts = _DURATION.fullmatch(text)
+    parts = re.fullmatch(_DURATION, text)
     if parts is not None and text:
         values = zip(parts.groups(), _DURATION_UNITS, strict=True)
         return _finite(sum(float(value) * unit for value, unit in values if value))
@@ -216,9 +221,9 @@ def _until(date: str) -> float | None:
         return None
 
 
-def _nodes(thing: object) -> Iterator[object]:
+def _nodes(facts: Facts) -> Iterator[object]:
     """What is in `.details` and `.body`, at most a few dozen parts: an answer may be of any size."""
-    queue: list[object] = [get(thing, "details"), get(thing, "body")]
+    queue: list[object] = [facts.get("details"), facts.get("body")]
     for position in range(_MAX_NODES):
         if position >= len(queue):
             return
@@ -230,9 +235,9 @@ def _nodes(thing: object) -> Iterator[object]:
             queue.extend(node[:_MAX_NODES])
 
 
-def _retry_delays(thing: object) -> Iterator[float]:
+def _retry_delays(facts: Facts) -> Iterator[float]:
     """google.rpc's RetryInfo, as JSON has it or as the message itself."""
-    for node in _nodes(thing):
+    for node in _nodes(facts):
         delay = node.get("retryDelay", node.get("retry_delay")) if is_dict(node) else get(node, "retry_delay")
         if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
             seconds = _finite(float(match[1]))
@@ -252,8 +257,8 @@ def rpc_delay(delay: object) -> float | None:
     return _finite(seconds) if not nanos else _finite(seconds + nanos / 1e9)
 
 
-def is_daily_quota(thing: object) -> bool:
+def is_daily_quota(facts: Facts) -> bool:
     """Whether Google's details name a quota per day, which no wait of ours outlives."""
     return any(
-        isinstance(quota := node.get("quotaId"), str) and "PerDay" in quota for node in _nodes(thing) if is_dict(node)
+        isinstance(quota := node.get("quotaId"), str) and "PerDay" in quota for node in _nodes(facts) if is_dict(node)
     )

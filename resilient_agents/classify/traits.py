@@ -19,8 +19,8 @@ from resilient_agents.classify.readers import READERS, Reader
 
 __all__ = ["Traits", "learn", "means_control", "register", "traits_of"]
 
-# A class that defines one of these has no plain answer: its instances must be asked.
-_OPAQUE: Final = TELLING | {"__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"}
+# A class that defines one of these may tell anything: its instances must be asked.
+_OPAQUE: Final = frozenset(("__getattr__", "__getattribute__", "__dict__", "__cause__", "__context__"))
 _STANDARD: Final = frozenset(
     (
         *("builtins", "socket", "ssl", "asyncio", "concurrent", "multiprocessing", "subprocess", "http", "sqlite3"),
@@ -46,6 +46,8 @@ class Traits(NamedTuple):
     """Whether `plain` holds whatever the error's cause is."""
     group: bool
     """Whether it is what its leaves are."""
+    telling: frozenset[str] | None
+    """Those attributes of `TELLING` that the class has; None where only the instance can say."""
     phase: Phase | None
     """How far a request has come that ends with it."""
     control: bool
@@ -110,6 +112,7 @@ def learn(cls: type) -> Traits:
     error = any(c is Exception for c in mro)  # `in` would ask a metaclass
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
     phase = _phase_of(mro)
+    telling = _telling(mro)
     plain = None
     final = source in ("registered", "ours", "builtin")
     control = error and rule is not None and rule.kind == "control"
@@ -119,13 +122,13 @@ def learn(cls: type) -> Traits:
         plain, final = failure_of(rule, name), True
     elif group:
         final = False
-    elif reader is None and not any(_OPAQUE & namespace_of(c).keys() for c in mro if package_of(c) != "builtins"):
+    elif reader is None and telling is not None and not telling:
         plain = failure_of(rule or UNKNOWN, name, phase=phase)
         final = final or (rule is not None and rule.kind not in ("connection", "timeout", "overload", "unknown"))
     key = id(cls)
     ref = weakref.ref(cls, _forget(memory, key))
     packages = frozenset(map(package_of, mro))
-    traits = Traits(ref, name, rule, source, packages, reader, plain, final, group, phase, control)
+    traits = Traits(ref, name, rule, source, packages, reader, plain, final, group, telling, phase, control)
     memory[key] = traits
     return traits
 
@@ -144,6 +147,19 @@ def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
         if rule is not None:
             return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
     return None, "", reader
+
+
+def _telling(mro: tuple[type, ...]) -> frozenset[str] | None:
+    """The attributes of `TELLING` that the classes have; None where one of them may make up any."""
+    names: set[str] = set()
+    for cls in mro:
+        if package_of(cls) == "builtins":
+            continue
+        namespace = namespace_of(cls).keys()
+        if not _OPAQUE.isdisjoint(namespace):
+            return None
+        names |= TELLING & namespace
+    return frozenset(names)
 
 
 def _phase_of(mro: tuple[type, ...]) -> Phase | None:
