@@ -112,16 +112,43 @@ def test_each_library_has_its_room(library: str) -> None:
     assert users <= LIBRARIES[library]
 
 
+SEEN_BY_TELEMETRY = {"base", "classify", "events", "telemetry"}
+
+
 def test_telemetry_sees_events_and_the_api_only() -> None:
     """No SDK, and of ours what happened, what a failure is, what is alive, and what calls look at."""
-    allowed = {"events", "classify", "base", "base.fork", "base.instances", "base.now"}
     for module, path in modules().items():
         if module.split(".")[0] == "telemetry":
             for target, name in imports(path):
                 assert not target.startswith("opentelemetry.sdk"), module
                 if target.startswith("resilient_agents") and not target.startswith("resilient_agents.telemetry"):
                     full = resolve(target, name)
-                    assert full in allowed or full.startswith("telemetry"), f"{module} imports {full}"
+                    room = full.split(".")[0]
+                    assert full == "core" or room in SEEN_BY_TELEMETRY, f"{module} imports {full}"
+
+
+TIMELESS = {"base", "testing", "simulate", "demo", "cli", "cli_config", "cli_health", "cli_trace", "scan"}
+"""Rooms that may have clocks of their own: the ground floor, what replaces its clock, and programs."""
+
+OWN_CLOCKS = re.compile(
+    r"""
+    \b(time\.(time|monotonic|perf_counter|process_time)(_ns)?|time\.sleep|datetime\.(now|utcnow|today)|date\.today)\(
+    | \b(random|secrets)\.\w+\(
+    | \b(asyncio|anyio|trio)\.(sleep|sleep_until|wait_for|timeout|timeout_at|move_on_\w+|fail_\w+|current_time)\(
+    | \.call_(later|at)\(
+    | \b(acquire|get)\([^)]*timeout=
+    """,
+    re.VERBOSE,
+)
+
+
+@pytest.mark.parametrize("module", sorted(module for module in modules() if module.split(".")[0] not in TIMELESS))
+def test_time_and_chance_come_from_one_place(module: str) -> None:
+    """No module but those of a few rooms reads a clock, sleeps, sets a timer or draws a number by itself."""
+    tree = ast.parse(modules()[module].read_text())
+    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if OWN_CLOCKS.search(call)]
+    assert not [name for target, name in imports(modules()[module]) if name and target in ("time", "random", "secrets")]
 
 
 def test_private_names_stay_in_their_room() -> None:

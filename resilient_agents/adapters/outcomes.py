@@ -7,12 +7,12 @@ that changes nothing takes a tick, and notes how long it took if it was timed; w
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
 from resilient_agents.adapters.counts import Ticks, Verdict, share
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 
 __all__ = ["SPARSE", "CountWindow", "Outcomes", "TimeWindow", "Window", "is_slow"]
@@ -216,7 +216,7 @@ class Outcomes:
             if self._recent is None:
                 self._recent = deque(maxlen=RECENT_FAILURES)
             kind, status = ("unknown", None) if failure is None else (failure.kind, failure.status)
-            self._recent.append((time.time(), kind, status))
+            self._recent.append((clock.wall(), kind, status))
 
     def is_turn(self) -> bool:
         """Of those recorded here, is it this one's turn to be noted?"""

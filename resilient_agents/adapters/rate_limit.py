@@ -22,7 +22,6 @@ from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import on_event_loop, running_loop
-from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
 from resilient_agents.errors import RateLimitedError
 
@@ -276,7 +275,7 @@ class RateLimit:
             await call.runtime.sleep(max(0.0, turn.due - now))
             return
         while turn.due > now + ROUNDING:
-            await _wait(turn.waiter, turn.due - now)
+            await turn.waiter.wait(turn.due - now)
             turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()
 
@@ -375,20 +374,6 @@ class RateLimit:
             "a RateLimit holds live state (who may start when) and cannot be pickled or copied; build one in each "
             "process"
         )
-
-
-async def _wait(waiter: Waiter, seconds: float) -> None:
-    """Wait to be woken, at most `seconds`. On asyncio without a cancel scope: in a loop that was closed, anyio would
-    keep the task that is in one for ever."""
-    loop = running_loop()
-    if loop is None:
-        await waiter.wait(seconds)
-        return
-    timer = loop.call_later(seconds, waiter.wake)
-    try:
-        await waiter.wait(None)
-    finally:
-        timer.cancel()
 
 
 def _spelled(rate: str) -> tuple[float, float]:

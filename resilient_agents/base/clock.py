@@ -10,12 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from queue import SimpleQueue
+from typing import Final, Protocol, TypeVar
 
 __all__ = ["Clock", "Lock", "clock"]
 
 _AT_ONCE: Final = 1e6
 """Seconds that every platform can sleep at once."""
+
+
+T = TypeVar("T")
 
 
 class Lock(Protocol):
@@ -41,21 +45,28 @@ def _acquire(lock: Lock, seconds: float | None) -> bool:
     return lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
+def _get(queue: SimpleQueue[T], seconds: float) -> T:
+    return queue.get(timeout=seconds)
+
+
 class Clock:
     """Time as everything in the package knows it.
 
     `monotonic()`: seconds that never go back; `wall()`: seconds since 1970; `sleep(seconds)`: in the calling thread;
     `acquire(lock, seconds)`: wait in the calling thread for a lock, at most so long (None: for ever), and say whether
-    it came. Event loops have clocks of their own: whoever replaces this one sees to it that they agree.
+    it came; `get(queue, seconds)`: what an idle thread is given to do, or queue.Empty.
+
+    Event loops have clocks of their own: whoever replaces this one sees to it that they agree.
     """
 
-    __slots__ = ("acquire", "monotonic", "sleep", "wall")
+    __slots__ = ("acquire", "get", "monotonic", "sleep", "wall")
 
     def __init__(self) -> None:
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = _wall
         self.sleep: Callable[[float], None] = _sleep
         self.acquire: Callable[[Lock, float | None], bool] = _acquire
+        self.get = _get
 
     def now(self) -> datetime:
         """The wall clock's time, in UTC."""

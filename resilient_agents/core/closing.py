@@ -10,8 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-import anyio
-
+from resilient_agents.base import timers
 from resilient_agents.core.call import Call
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.streams import Stream
@@ -32,7 +31,7 @@ async def close_unwanted(call: Call, result: Any) -> None:
             if is_awaitable(closing):
                 discard(closing)
         return
-    with anyio.move_on_after(SECONDS, shield=True):
+    with timers.scope(SECONDS, shield=True):
         for name in ("aclose", "close"):  # a blocking client's response in async code refuses the first, httpx's
             with suppress(Exception):
                 closing = getattr(result, name)()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
 from resilient_agents.core.driver import discard, is_awaitable, unfinished
@@ -294,7 +295,7 @@ def _close_all(unwanted: list[Any]) -> None:
 
 
 async def _aclose_all(unwanted: list[Any]) -> None:
-    with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+    with timers.scope(CLOSING_SECONDS, shield=True):
         while unwanted:
             result = unwanted.pop(0)
             with suppress(Exception):

@@ -221,7 +221,7 @@ class Workers:
         while True:
             self.serving[thread] = None
             try:
-                worker = self._queue.get(timeout=IDLE_SECONDS)
+                worker = clock.get(self._queue, IDLE_SECONDS)
             except Empty:
                 self.serving.pop(thread, None)
                 try:

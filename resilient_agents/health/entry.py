@@ -7,13 +7,14 @@ import inspect
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import anyio
 
 from resilient_agents import events
+from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares
@@ -96,7 +97,7 @@ class Entry:
         nothing."""
         check = self.check
         if self.hung is not None and not self.hung[0].done:
-            at, began = datetime.now(UTC), clock.monotonic()
+            at, began = clock.now(), clock.monotonic()
             seconds = began - self.hung[1]
             verdict: Verdict = (HealthStatus.UNHEALTHY, f"has been running for {seconds:.0f} s and does not end")
             self._keep(verdict, at, seconds)
@@ -111,10 +112,10 @@ class Entry:
                 await self._timed(partial(self._in_thread, room, place), room)
 
     async def _timed(self, run: Callable[[], Any], room: Room) -> None:
-        at, began = self.running = datetime.now(UTC), clock.monotonic()
+        at, began = self.running = clock.now(), clock.monotonic()
         answer: Verdict | None = None
         try:
-            with anyio.move_on_after(self.check.timeout):
+            with timers.scope(self.check.timeout):
                 answer = judge(await run())
         except BaseException as error:  # a SystemExit too: no check ends the monitor
             if _from_outside(error):

@@ -14,7 +14,6 @@ import importlib.metadata
 import inspect
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER, OTEL_PYTHON_TRACER_PROVIDER
 
 from resilient_agents import events
+from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import now
 from resilient_agents.telemetry import names
@@ -139,12 +139,12 @@ class _Connecting:
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
-        self.gives_up_at = time.monotonic() + PATIENCE
+        self.gives_up_at = clock.monotonic() + PATIENCE
         self.done = threading.Event()
 
     def wait(self) -> bool:
         """Wait until it is over. False if it is not: this is the thread that does it, or it takes too long."""
-        return self.thread != threading.get_ident() and self.done.wait(max(self.gives_up_at - time.monotonic(), 0.0))
+        return self.thread != threading.get_ident() and self.done.wait(max(self.gives_up_at - clock.monotonic(), 0.0))
 
 
 _UNSEEN: Final = object()

@@ -162,7 +162,7 @@ class _Opening:
             self._told = told
             self._moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
             if told is not None:
-                age = datetime.now(UTC) - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
+                age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
                 self._moment = clock.monotonic() - age.total_seconds()
         return self._moment
 
