@@ -119,6 +119,8 @@ class Form:
     scopes: list[Scope]
     stars: list[tuple[int, str]] = field(default_factory=list)
     """(dots, module) of each `from module import *`."""
+    imported: frozenset[str] = frozenset()
+    """Top-level modules that it imports."""
     comments: dict[int, str] = field(default_factory=dict)
     """Line and text of the comments that speak to the scanner."""
 

@@ -136,6 +136,10 @@ class Known:
     """Functions that return what they are given, and its position."""
     protections: Mapping[str, bool]
     """Decorators and objects that guard calls, and whether they end one."""
+    names: frozenset[str]
+    """Last words of everything that may be a call, or that calls what it is given."""
+    open: frozenset[str]
+    """Top-level modules with clients whose calls may have any name."""
     modules: frozenset[str]
     """Names of the top-level modules."""
     digest: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Binding, dotted
+from resilient_agents.scan.form import dotted
 from resilient_agents.scan.tree import last_name
 from resilient_agents.scan.values import (
     ClassValue,
@@ -152,23 +152,10 @@ def member(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     return resolver.once((cls, name, "member"), make)
 
 
-def own_bindings(cls: ClassValue, name: str) -> list[tuple[int, Binding]]:
-    """(scope, binding) of `name` in the class and of `self.name` in its methods."""
-    scopes = cls.file.form.scopes
-    found = [(cls.scope, binding) for binding in cls.within.bindings.get(name, ())]
-    for number in cls.file.functions_of(cls.scope):
-        function = scopes[number]
-        for word in ("self", "cls", cls.within.name):
-            found += [(number, binding) for binding in function.bindings.get(f"{word}.{name}", ())]
-    outside = f"{cls.within.name}.{name}"
-    found += [(0, binding) for binding in scopes[0].bindings.get(outside, ())]
-    return found
-
-
 def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     assigned: list[Values] = []
     declared: list[Values] = []
-    for scope, binding in own_bindings(cls, name):
+    for scope, binding in cls.file.attributes_of(cls.scope).get(name, ()):
         values = resolver.evaluate(binding.value, Spot(cls.file, scope, binding.order, binding.block))
         is_type = binding.value is not None and binding.value[0] == "typed"
         (declared if is_type else assigned).append(values)

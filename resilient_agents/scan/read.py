@@ -23,7 +23,7 @@ def read(tree: ast.Module, text: str) -> Form:
     """The Form of a tree; `text` is what it was made from, for its comments."""
     reader = _Statements()
     reader.statements(tree.body)
-    form = Form(reader.scopes, reader.stars)
+    form = Form(reader.scopes, reader.stars, frozenset(reader.imported))
     if "resilient:" in text:
         for number, line in enumerate(text.splitlines(), 1):
             if found := PRAGMA.search(line):
@@ -47,12 +47,14 @@ class _Statements(Expressions):
 
     def on_import(self, node: ast.Import) -> None:
         for alias in node.names:
+            self.imported.add(alias.name.split(".", 1)[0])
             if alias.asname:
                 self.bind(alias.asname, ("import", alias.name), node.lineno)
             else:
                 self.bind(alias.name.split(".", 1)[0], ("import", alias.name.split(".", 1)[0]), node.lineno)
 
     def on_from(self, node: ast.ImportFrom) -> None:
+        self.imported.add((node.module or "").split(".", 1)[0])
         for alias in node.names:
             if alias.name == "*":
                 self.stars.append((node.level, node.module or ""))

@@ -25,6 +25,7 @@ class Expressions:
     def __init__(self) -> None:
         self.scope = Scope("module", "", -1)
         self.scopes = [self.scope]
+        self.imported: set[str] = set()
         self.stars: list[tuple[int, str]] = []
         self.index = 0
         self.block = 0

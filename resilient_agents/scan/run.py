@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +47,24 @@ def scan(paths: Iterable[Path], options: Options | None = None) -> Report:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, DEEPEST))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), paused_collection():
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             return Scan(list(paths), options or Options()).report()
     finally:
         sys.setrecursionlimit(before)
+
+
+@contextlib.contextmanager
+def paused_collection() -> Iterator[None]:
+    """Trees of syntax have no circles: looking for some in a million new objects costs more than reading a file."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Scan:

@@ -63,6 +63,7 @@ def load(tables: Iterable[Table]) -> Known:
             builder.library(name, entry)
     builder.connect()
     digest = hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
+    runners = {n: (e.get("keyword", ""), e["at"]) for e in merged.get("runner", ()) for n in e["names"]}
     return Known(
         clients=builder.clients,
         canonical=builder.canonical,
@@ -71,9 +72,18 @@ def load(tables: Iterable[Table]) -> Known:
         ends=builder.ends,
         waits=_limiters(merged.get("wait", ())),
         blocks=_limiters(merged.get("block", ())),
-        runners={n: (e.get("keyword", ""), e["at"]) for e in merged.get("runner", ()) for n in e["names"]},
+        runners=runners,
         protections={name: entry["limits"] for entry in merged.get("protection", ()) for name in entry["names"]},
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
+        names=frozenset(
+            name.rpartition(".")[2]
+            for name in (*(each for client in builder.clients.values() for each in client.operations), *runners)
+        ),
+        open=frozenset(
+            client.name.split(".", 1)[0]
+            for client in builder.clients.values()
+            if not client.operations.keys().isdisjoint(("*", ""))
+        ),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         digest=digest,
     )

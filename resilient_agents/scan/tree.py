@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
+from typing import Any
 
-from resilient_agents.scan.form import Expression, Form, Site
+from resilient_agents.scan.form import Binding, Expression, Form, Site
 from resilient_agents.scan.values import Spot
 
 __all__ = ["SourceFile", "Tree", "last_name"]
@@ -19,37 +20,55 @@ HANDING_ON = frozenset(
 class SourceFile:
     """A file; its form is made when it is first asked for."""
 
-    __slots__ = ("_form", "_make", "methods", "package", "parts", "path")
+    __slots__ = ("_attributes", "_make", "_methods", "form", "package", "parts", "path")
+
+    form: Form
 
     def __init__(self, path: str, parts: tuple[str, ...], make: Callable[[], Form]) -> None:
         self.path = path
         self.package = parts[:-1]
         self.parts = self.package if parts and parts[-1] == "__init__" else parts
         self._make = make
-        self._form: Form | None = None
-        self.methods: dict[int, list[int]] | None = None
+        self._methods: dict[int, list[int]] | None = None
+        self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
 
     def __repr__(self) -> str:
         return self.path
 
-    @property
-    def form(self) -> Form:
-        if self._form is None:
-            self._form = self._make()
-        return self._form
+    def __getattr__(self, name: str) -> Any:
+        if name != "form":
+            raise AttributeError(name)
+        self.form = self._make()
+        return self.form
 
     def functions_of(self, scope: int) -> list[int]:
         """The functions in a class, those inside them too."""
-        if self.methods is None:
-            self.methods = {}
+        if self._methods is None:
+            self._methods = {}
             scopes = self.form.scopes
             for number, each in enumerate(scopes):
                 owner = each.parent
                 while owner > 0 and scopes[owner].kind == "function":
                     owner = scopes[owner].parent
                 if each.kind == "function" and owner >= 0 and scopes[owner].kind == "class":
-                    self.methods.setdefault(owner, []).append(number)
-        return self.methods.get(scope, [])
+                    self._methods.setdefault(owner, []).append(number)
+        return self._methods.get(scope, [])
+
+    def attributes_of(self, scope: int) -> dict[str, list[tuple[int, Binding]]]:
+        """(scope, binding) by name, of what a class binds, and its methods to `self.name`, and others to `Class.name`."""
+        found = self._attributes.get(scope)
+        if found is None:
+            scopes = self.form.scopes
+            cls = scopes[scope]
+            found = {name: [(scope, each) for each in bindings] for name, bindings in cls.bindings.items()}
+            places = [(number, ("self.", "cls.", f"{cls.name}.")) for number in self.functions_of(scope)]
+            for number, prefixes in [*places, (0, (f"{cls.name}.",))]:
+                for path, bindings in scopes[number].bindings.items():
+                    if path.startswith(prefixes):
+                        name = path.partition(".")[2]
+                        found.setdefault(name, []).extend((number, each) for each in bindings)
+            self._attributes[scope] = found
+        return found
 
 
 def module_parts(path: str) -> tuple[str, ...]:
@@ -80,6 +99,7 @@ class Tree:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
         self._sites: dict[str, list[tuple[Spot, int]]] | None = None
+        self._imported: set[str] | None = None
         self._classes: dict[str, list[tuple[SourceFile, int]]] | None = None
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
@@ -132,6 +152,12 @@ class Tree:
                             if name_of := last_name(handed):
                                 self._sites.setdefault(f"{name_of}()", []).append((spot, index))
         return self._sites.get(name, [])
+
+    def imports(self, modules: frozenset[str]) -> bool:
+        """Whether any file imports one of these."""
+        if self._imported is None:
+            self._imported = {module for file in self.files for module in file.form.imported}
+        return not self._imported.isdisjoint(modules)
 
     def heirs_of(self, name: str) -> list[tuple[SourceFile, int]]:
         """Every class in the tree that has a base of this name."""
