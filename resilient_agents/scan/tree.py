@@ -55,7 +55,7 @@ class SourceFile:
         return self._methods.get(scope, [])
 
     def attributes_of(self, scope: int) -> dict[str, list[tuple[int, Binding]]]:
-        """(scope, binding) by name, of what a class binds, and its methods to `self.name`, and others to `Class.name`."""
+        """(scope, binding) by name: what a class binds, its methods to `self.name`, its module to `Class.name`."""
         found = self._attributes.get(scope)
         if found is None:
             scopes = self.form.scopes
