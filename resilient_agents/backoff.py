@@ -45,6 +45,7 @@ from tenacity.wait import wait_base
 
 from resilient_agents.base.chance import chance
 from resilient_agents.base.durations import number, seconds
+from resilient_agents.base.spelling import spelled
 
 __all__ = ["Backoff", "Jitter", "exponential", "fibonacci", "fixed", "linear"]
 
@@ -91,6 +92,7 @@ class Backoff(wait_base):
         return self.spelling
 
 
+@spelled
 def exponential(
     base: float | timedelta = 0.5,
     *,
@@ -115,6 +117,7 @@ def exponential(
     return Backoff(_exponential, first, factor, cap, jitter, spelling)
 
 
+@spelled
 def linear(
     base: float | timedelta = 0.5,
     *,
@@ -138,6 +141,7 @@ def linear(
     return Backoff(_linear, first, more, cap, jitter, _spelling("linear", jitter, base=first, step=more, max=cap))
 
 
+@spelled
 def fibonacci(
     base: float | timedelta = 0.5,
     *,
@@ -159,6 +163,7 @@ def fibonacci(
     return Backoff(_fibonacci, first, 0.0, cap, jitter, _spelling("fibonacci", jitter, base=first, max=cap))
 
 
+@spelled
 def fixed(delay: float | timedelta = 1.0, *, jitter: Jitter = None) -> Backoff:
     """The same wait after every attempt, scattered only if asked.
 

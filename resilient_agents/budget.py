@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import number, seconds
 from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.spelling import Spelled
 
 __all__ = ["RetryBudget"]
 
@@ -30,7 +31,7 @@ _SHORTEST_WINDOW = 0.001
 _ROUNDING = 1e-9  # 100 calls at a ratio of 0.29 allow 29 retries, not the 28.999999999999996 of float arithmetic
 
 
-class RetryBudget:
+class RetryBudget(Spelled):
     """At most `ratio` retries per call, plus `per_second` retries a second, over any `window` seconds.
 
     One object may serve any number of policies, threads and event loops; together they keep to one budget. Memory and

@@ -19,6 +19,7 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.spelling import meant_by
 from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 from resilient_agents.registry import Keyed, registry
@@ -83,8 +84,9 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     unknown = sorted(options.keys() - _BUILD.keys())
     if unknown or (strategies and options):
         reason = f"does not know {', '.join(unknown)}" if unknown else "takes strategies or options, not both"
-        if "circuit_breaker" in unknown:
-            reason += " (the circuit breaker is breaker=)"
+        meant = meant_by(unknown[0], _BUILD) if unknown else None
+        if meant is not None:
+            reason += f" (did you mean {meant}?)"
         raise TypeError(f"resilient {reason}: {_FORMS}")
     if len(strategies) == 1 and isinstance(strategies[0], Policy | Keyed) and name is None:
         return strategies[0]

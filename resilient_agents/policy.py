@@ -12,6 +12,7 @@ from resilient_agents.adapters import adapt
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
@@ -36,7 +37,7 @@ _changing = Lock()
 """Held while what a policy consists of is exchanged, never while a chain is composed or runs."""
 
 
-class Policy:
+class Policy(Spelled):
     """Strategies around a callable, outermost first: `Policy(A, B, C)` runs `A(B(C(fn)))`.
 
     A strategy is one of ours (`Retry(3)`), a native tenacity, pybreaker, anyio or aiolimiter object, another `Policy`,

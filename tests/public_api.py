@@ -40,6 +40,7 @@ MODULES = (
 _MACHINERY = frozenset(
     [
         "accepts",
+        "args",
         "after_fork",
         "become",
         "bind",
@@ -53,6 +54,8 @@ _MACHINERY = frozenset(
         "judge",
         "late",
         "left_alone",
+        "of",
+        "plan",
         "plan_for",
         "recheck",
         "rechecks",
@@ -60,6 +63,7 @@ _MACHINERY = frozenset(
         "renew",
         "replaced",
         "take_over",
+        "watchers",
         "withdraw",
     ]
 )

@@ -24,6 +24,7 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, positive_int
 from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import on_event_loop, running_loop, this_task_or_thread
@@ -43,7 +44,7 @@ _LOOK = 10.0
 """Seconds after which a call that waits looks whether an event loop was closed under those inside."""
 
 
-class Bulkhead:
+class Bulkhead(Spelled):
     """At most `limit` calls inside at a time; the others wait in line, first come first served.
 
     One Bulkhead is one limit for the whole process: threads and tasks of any number of event loops share it, asyncio

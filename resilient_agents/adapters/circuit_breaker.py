@@ -18,6 +18,7 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, positive_int, seconds
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import Failure, counts_against_dependency
 from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
 from resilient_agents.errors import Rejected
@@ -28,7 +29,7 @@ _making = Lock()
 """Held while a breaker is looked up by name, and made if there is none."""
 
 
-class CircuitBreaker(Breaker):
+class CircuitBreaker(Spelled, Breaker):
     """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
 
     It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in

@@ -19,6 +19,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import on_event_loop, running_loop
@@ -47,7 +48,7 @@ _ON_LOOP = (
 )
 
 
-class RateLimit:
+class RateLimit(Spelled):
     """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
     served.
 

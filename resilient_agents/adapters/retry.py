@@ -14,6 +14,7 @@ from resilient_agents.adapters.retry_native import adapt_native
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
 from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.base.durations import positive_int, seconds
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_control, is_transient, transient_by_itself
 from resilient_agents.core import marks
@@ -34,7 +35,7 @@ _DEFAULT_WAIT = exponential()
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
-class Retry(RetryLoop):
+class Retry(Spelled, RetryLoop):
     """Try again, as tenacity would. `Retry(3)` makes at most three attempts, with jittered exponential waits between.
 
     What comes out in the end is the last result or the last error, the same object, with a note on it: `gave up after

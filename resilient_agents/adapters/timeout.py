@@ -10,6 +10,7 @@ from typing import Any
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, name_of, unboxed
@@ -31,7 +32,7 @@ MAX_ABANDONED = 32
 """Calls that outran their limit and still run; at this many, new ones are rejected."""
 
 
-class Timeout:
+class Timeout(Spelled):
     """What is inside may take at most `seconds` (float or timedelta); after that PolicyTimeoutError comes out.
 
     Async code is cancelled and awaited. Around a `Retry` the limit is for all attempts and waits together, inside one

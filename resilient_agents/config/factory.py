@@ -18,11 +18,12 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from resilient_agents import backoff
+from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Choice, Duration, Named, Plain, Reader, is_none, nearest
+from resilient_agents.config.values import MISSING, Choice, Duration, Named, Plain, Reader, is_none
 
 __all__ = ["WAITS", "Factory"]
 

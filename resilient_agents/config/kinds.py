@@ -11,10 +11,11 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import WAITS, Factory
 from resilient_agents.config.model import StrategySpec
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, nearest, parse_duration
+from resilient_agents.config.values import MISSING, parse_duration
 from resilient_agents.core.call import Strategy
 from resilient_agents.strategies.hedge import Hedge
 

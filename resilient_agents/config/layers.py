@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from resilient_agents.base.spelling import nearest
 from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS, long_form, merged
 from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
-from resilient_agents.config.values import nearest
 from resilient_agents.presets import PRESETS
 
 __all__ = ["PREFIX", "Draft", "Layers", "inherited", "layered"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
+from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
 from resilient_agents.config.tree import Node, Problems
 
-__all__ = ["MISSING", "Choice", "Duration", "Named", "Plain", "Reader", "is_none", "nearest", "parse_duration"]
+__all__ = ["MISSING", "Choice", "Duration", "Named", "Plain", "Reader", "is_none", "parse_duration"]
 
 MISSING: Any = object()
 """What a reader returns after it has reported a problem."""
@@ -42,49 +41,6 @@ def parse_duration(text: str) -> float | None:
     parts = [(float(amount), _SECONDS[unit]) for amount, unit in re.findall(_PART, text)]
     # 200 ms are 0.2 s, not 0.2 and a rounding error
     return sum(amount / 1000 if unit == 0.001 else amount * unit for amount, unit in parts)
-
-
-_ELSEWHERE = {
-    "backoff": "wait",
-    "base_delay": "wait",
-    "breaker": "circuit_breaker",
-    "delay": "wait",
-    "failure_threshold": "failures",
-    "fail_max": "failures",
-    "half_open_max_calls": "half_open_calls",
-    "max_attempts": "attempts",
-    "max_calls": "limit",
-    "max_concurrent": "limit",
-    "max_concurrency": "limit",
-    "max_delay": "wait",
-    "max_queue_size": "queue",
-    "max_retries": "attempts",
-    "max_wait_duration": "max_wait",
-    "monitor_window": "window",
-    "recovery_timeout": "reset_timeout",
-    "stop_after_attempt": "attempts",
-    "success_threshold": "successes",
-    "timeout_duration": "reset_timeout",
-    "wait_duration": "reset_timeout",
-}
-"""What other libraries, and hand-written patterns, call the same thing."""
-
-
-_LISTED = 100
-_COMPARED = 200
-"""Names to list, and to compare with, at most: a source may have thousands, and as many mistakes."""
-
-
-def nearest(word: str, allowed: Iterable[str]) -> str:
-    """ "did you mean ...? Allowed: ..." for a word that is none of those allowed."""
-    words = list(allowed)
-    close = [known for known in words if known == _ELSEWHERE.get(word.lower())]
-    if len(words) <= _COMPARED:
-        close = close or difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
-    close = close or [known for known in words if len(word) > 2 and known.startswith(word.lower())]
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
-    return f"{hint}Allowed: {', '.join(words[:_LISTED]) or 'nothing'}{more}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from resilient_agents.base.durations import seconds
+from resilient_agents.base.spelling import Spelled
 
 __all__ = ["Answer", "CheckResult", "HealthCheck", "HealthStatus", "Verdict", "failed", "judge"]
 
@@ -31,7 +32,7 @@ Verdict = tuple[HealthStatus, str]
 
 
 @dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(Spelled):
     """A function that says how something is doing, and how often it is asked.
 
     `check` takes no arguments and is sync or async. It returns a bool, a `HealthStatus` (or its value), or a pair of

@@ -22,6 +22,7 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.runtime import ASYNC
 from resilient_agents.core.threads import Workers
@@ -52,7 +53,7 @@ class _Session:
             self.waiter.wake()
 
 
-class HealthMonitor:
+class HealthMonitor(Spelled):
     """Checks on their own intervals, a bounded history of each, and one report over all.
 
     It is told of checks by `checks` and `add`. Unless `builtin=False`, it also looks at the circuit breakers and

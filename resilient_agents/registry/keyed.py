@@ -13,6 +13,7 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import now
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import WayIn, declares, guard
@@ -30,7 +31,7 @@ _LOOKS = 16
 """How many policies are looked at for one that may go, so that a newcomer costs the same in a big outage."""
 
 
-class Keyed:
+class Keyed(Spelled):
     """Guards like a `Policy`, by another one for each key: `key(*args, **kwargs)` of the call's arguments.
 
     Made by `registry.keyed(...)`. At most `at_most` policies are kept; beyond that the least recently used one goes,

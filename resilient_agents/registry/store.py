@@ -17,6 +17,7 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Strategy
 from resilient_agents.events import logger
 from resilient_agents.policy import Policy
@@ -46,7 +47,7 @@ class Changes:
     removed: tuple[str, ...] = ()
 
 
-class Registry:
+class Registry(Spelled):
     """Policies, circuit breakers, bulkheads and rate limits by name: made at first use, the same object ever after.
 
     What a name means comes from the configuration (`configure`), else from code (`add`, or the options given at first

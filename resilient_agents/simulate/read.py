@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from resilient_agents.base.spelling import nearest
 from resilient_agents.config.lines import key_lines
 from resilient_agents.config.model import ConfigError, Problem
 from resilient_agents.config.tree import Node, Problems, nodes
-from resilient_agents.config.values import nearest, parse_duration
+from resilient_agents.config.values import parse_duration
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Times
 
 __all__ = ["read"]

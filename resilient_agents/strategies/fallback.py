@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from resilient_agents import events
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
 from resilient_agents.core.closing import close_unwanted
@@ -31,7 +32,7 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-class Fallback:
+class Fallback(Spelled):
     """When the call fails, answer with `handler(error, *args, **kwargs)`, or with `value`: one of the two is given.
 
     The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import positive_int, seconds
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Branch, Call, Proceed, unboxed
 from resilient_agents.core.match import Match, ask, matcher, names
@@ -27,7 +28,7 @@ MAX_ABANDONED = 32
 """Blocking requests that lost and still run; at this many, calls are made without a hedge."""
 
 
-class Hedge:
+class Hedge(Spelled):
     """When no answer has come `after` seconds (float or timedelta), ask again without giving up on the first request.
 
     At most `extra` further requests (hedges; default 1) start, one each `after` seconds, and one at once when a request
