@@ -138,9 +138,9 @@ def test_a_shared_component_of_the_policys_name_stays_another_one() -> None:
 
 def test_a_breaker_of_that_name_made_elsewhere_is_the_same_circuit() -> None:
     """It gets the numbers of the configuration."""
-    breaker = CircuitBreaker("elsewhere", failures=9)
-    registry = Registry({"circuit_breakers": {"elsewhere": {"failures": 2}}})
-    assert registry.circuit_breaker("elsewhere") is breaker
+    breaker = CircuitBreaker("made elsewhere", failures=9)
+    registry = Registry({"circuit_breakers": {"made elsewhere": {"failures": 2}}})
+    assert registry.circuit_breaker("made elsewhere") is breaker
     assert breaker.failures == 2
 
 
