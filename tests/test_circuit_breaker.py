@@ -13,13 +13,25 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pybreaker
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout, deadline, fixed
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Fallback,
+    Policy,
+    RateLimit,
+    Retry,
+    Timeout,
+    deadline,
+    fixed,
+    http_failure,
+)
 from resilient_agents.errors import CircuitOpenError, Rejected
 from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -166,6 +178,53 @@ async def test_the_reset_timeout_can_grow(h: Harness) -> None:
     await h.call(policy, fine)
     await fail(h, policy)
     assert breaker.retry_after == pytest.approx(10)
+
+
+class Maintenance(Exception):
+    status_code = 503
+    retry_after = 120.0
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 120), ({"max_reset_timeout": 60}, 60)])
+async def test_it_is_open_as_long_as_the_server_says(h: Harness, options: dict[str, Any], seconds: float) -> None:
+    """The answer that trips it counts, also a probe's; after one without a hint, and by hand, it is `reset_timeout`."""
+    breaker = CircuitBreaker(failures=2, reset_timeout=10, open_for="retry_after", **options)
+    policy = Policy(breaker)
+    await fail(h, policy, 1, Maintenance)
+    await fail(h, policy, 1, ServerError)
+    assert breaker.retry_after == pytest.approx(10)
+    await h.sleep(10)
+    await fail(h, policy, 1, Maintenance)
+    assert breaker.retry_after == pytest.approx(seconds)
+    await h.sleep(seconds - 1)
+    with pytest.raises(CircuitOpenError) as caught:
+        await h.call(policy, fine)
+    assert caught.value.retry_after == pytest.approx(1)
+    await h.sleep(1)
+    await h.call(policy, fine)
+    breaker.open()
+    assert breaker.retry_after == pytest.approx(10)
+    breaker.close()
+    await fail(h, policy, 2, Maintenance)
+    breaker.reconfigure(CircuitBreaker(failures=1, reset_timeout=10, open_for="retry_after", **options))
+    assert breaker.retry_after == pytest.approx(seconds)
+    breaker.reconfigure(CircuitBreaker(failures=1, reset_timeout=10))
+    assert breaker.retry_after == pytest.approx(10)
+    await h.sleep(11)
+    await fail(h, policy, 1, Maintenance)
+    assert breaker.retry_after == pytest.approx(10)
+
+
+async def test_a_result_may_say_how_long_to_wait(h: Harness) -> None:
+    """A response that `when` calls a failure has headers, too."""
+    breaker = CircuitBreaker(failures=1, when=http_failure, open_for="retry_after")
+    response = SimpleNamespace(status_code=503, headers={"Retry-After": "77"})
+
+    async def answer() -> Any:
+        return response
+
+    assert await h.call(Policy(breaker), answer) is response
+    assert breaker.retry_after == pytest.approx(77)
 
 
 @pytest.mark.parametrize(
@@ -949,6 +1008,7 @@ def _hiding(name: str) -> Any:
         ({"successes": 0}, "successes must be"),
         ({"window": -1}, "window must be"),
         ({"name": ""}, "name must be"),
+        ({"open_for": "ever"}, 'open_for must be "retry_after" or None, got .ever'),
     ],
 )
 def test_bad_options_fail_when_built(options: dict[str, Any], message: str) -> None:

@@ -88,8 +88,27 @@ def test_a_rule_that_is_switched_off() -> None:
 def test_how_long_it_is_open() -> None:
     """Always as long, or doubled at each opening in a row up to the maximum, however many there were."""
     rules = Rules(reset_timeout=10, max_reset_timeout=35)
-    assert [rules.open_for(n) for n in (1, 2, 3, 4, 10_000)] == [10, 20, 35, 35, 35]
-    assert Rules(reset_timeout=10).open_for(9) == 10
+    assert [rules.seconds_open(n) for n in (1, 2, 3, 4, 10_000)] == [10, 20, 35, 35, 35]
+    assert Rules(reset_timeout=10).seconds_open(9) == 10
+
+
+@pytest.mark.parametrize(
+    ("open_for", "maximum", "hint", "seconds"),
+    [
+        (None, None, 120.0, 10),
+        ("retry_after", None, 120.0, 120),
+        ("retry_after", None, 3.0, 3),
+        ("retry_after", 60.0, 120.0, 60),
+        ("retry_after", 60.0, None, 20),
+        ("retry_after", None, None, 10),
+    ],
+)
+def test_how_long_it_is_open_by_what_the_server_says(
+    open_for: str | None, maximum: float | None, hint: float | None, seconds: float
+) -> None:
+    """Where that is wanted, and there is a hint; never beyond the maximum."""
+    rules = Rules(reset_timeout=10, max_reset_timeout=maximum, open_for=open_for)
+    assert rules.seconds_open(2, hint) == seconds
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import pybreaker
 
-from resilient_agents import events
 from resilient_agents.adapters.circuit_changes import Changes
 from resilient_agents.adapters.circuit_states import (
     Closed,
@@ -37,8 +36,6 @@ from resilient_agents.core.call import Audience, Call
 
 __all__ = ["Circuit", "Listener"]
 
-_CHANGES: Final = {"open": events.CircuitOpened, "half-open": events.CircuitHalfOpened, "closed": events.CircuitClosed}
-
 
 class Circuit:
     """One circuit over one pybreaker object.
@@ -55,6 +52,7 @@ class Circuit:
     __slots__ = (
         "__weakref__",
         "_changes",
+        "_hint",
         "_judges",
         "_lock",
         "_openings",
@@ -84,10 +82,10 @@ class Circuit:
         self.breaker = breaker
         self.outcomes = Outcomes()
         self._reason = ""
+        self._hint: float | None = None
         self._changes: Changes | None = None
-        state = breaker.current_state
-        self._openings = int(state == "open")
-        self.era: Era = self._new_era(state)
+        self._openings = int(breaker.current_state == "open")
+        self.era: Era = self._new_era(breaker.current_state)
         breaker.add_listener(Listener(self))
         reset_after_fork(self)
 
@@ -102,14 +100,16 @@ class Circuit:
         if state == "half-open":
             return HalfOpen()
         reason, self._reason = self._reason, ""
-        return Open(self._open_until(), f"open after {reason or f'{self.breaker.fail_counter} failures'}")
+        hint, self._hint = self._hint, None
+        reason = f"open after {reason or f'{self.breaker.fail_counter} failures'}"
+        return Open(self._open_until(hint), reason, hint)
 
-    def _open_until(self) -> float:
-        return clock.monotonic() + self.open_for()
+    def _open_until(self, hint: float | None) -> float:
+        return clock.monotonic() + self.rules.seconds_open(max(1, self._openings), hint)
 
-    def open_for(self) -> float:
-        """Seconds for which it is open, and for which a probe has its permit."""
-        return self.rules.open_for(max(1, self._openings))
+    def _lease(self) -> float:
+        """Seconds for which a probe has its permit."""
+        return self.rules.seconds_open(max(1, self._openings))
 
     def _calm(self, era: Closed) -> None:
         era.calm_until = -1.0 if self._judges else calm_until(self._outcome(), self.rules)
@@ -132,9 +132,7 @@ class Circuit:
             self.outcomes.transitions += 1
             if self._changes is None:
                 self._changes = Changes()
-            self._changes.add(
-                _CHANGES[new]("", self.name or "", old, new, self.shadow)  # type: ignore[arg-type]  # pybreaker's names
-            )
+            self._changes.add(self.name or "", old, new, shadow=self.shadow)
 
     def admit(self, call: Call) -> Era | Refusal:
         """The era in which `call` may run. In half-open it holds a permit afterwards, or is inside a call that does."""
@@ -167,7 +165,7 @@ class Circuit:
                     call.probes = {}
                 call.probes[self] = probe = Probe(era)  # so that its end takes it back, whatever happens next
             out.append(probe)
-        probe.until = now + self.open_for()
+        probe.until = now + self._lease()
         probe.resume()
         return None
 
@@ -182,7 +180,6 @@ class Circuit:
         call.probes[self] = Probe(None)
 
     def _probe_of(self, call: Call) -> Probe | None:
-        """What `call` probes this circuit with."""
         probe: Probe | None = None if call.probes is None else call.probes.get(self)
         return None if probe is None or probe.over else probe
 
@@ -220,7 +217,7 @@ class Circuit:
             if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
                 era = probed
             if era is self.era and (isinstance(era, Closed) or era is probed):
-                self._conclude(era, now, error, failed, slow)
+                self._conclude(era, now, error, failure if failed else None, slow=slow)
 
     def _note(self, era: Era, now: float, seconds: float | None, *, failed: bool, turn: bool) -> None:
         """Keep how long a call took: of one in many where it is busy. Where slow calls matter, all are timed."""
@@ -231,9 +228,11 @@ class Circuit:
         if isinstance(era, Closed):
             era.timed = always or timed  # a reload may have brought that rule to a busy circuit
 
-    def _conclude(self, era: Closed | HalfOpen, now: float, error: Exception | None, failed: bool, slow: bool) -> None:
+    def _conclude(
+        self, era: Closed | HalfOpen, now: float, error: Exception | None, failure: Failure | None, *, slow: bool
+    ) -> None:
         """Count, decide, and act on it."""
-        storage = self._storage
+        storage, failed = self._storage, failure is not None
         if isinstance(era, Closed):
             if self.outcomes.window is not None:
                 self.outcomes.window.record(now, failed=failed, slow=slow)
@@ -245,7 +244,7 @@ class Circuit:
             storage.increment_success_counter()
         match decide(era, self._outcome(failed=failed, slow=slow), self.rules):
             case Opens(reason):
-                self._reason = reason
+                self._reason, self._hint = reason, None if failure is None else failure.retry_after
                 self.breaker.open()
             case str():
                 self.breaker.close()
@@ -271,7 +270,7 @@ class Circuit:
                 self._calm(era)
                 era.timed = True  # the rules may look at that now
             elif isinstance(era, Open):
-                era.until = min(era.until, self._open_until())
+                era.until = min(era.until, self._open_until(era.hint))
 
     def metrics(self, slow_call: float | None) -> dict[str, Any]:
         """One snapshot."""

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
@@ -40,6 +40,9 @@ class CircuitBreaker(Spelled, Breaker):
     `max_reset_timeout`, if given) it is half-open: at most `half_open_calls` probes run at a time, `successes` of them
     close it, one failure (or slow call) opens it again.
 
+    With `open_for="retry_after"` an answer that trips it and says how long to wait (Retry-After and its like) keeps it
+    open for as long as that, at most `max_reset_timeout` if that is given.
+
     `on` says which errors are failures: a type, a predicate or a tuple of these; by default those that
     `counts_against_dependency`: time limits, connections, overload, server errors and unknown ones. Any other error is
     a success if it proves the dependency alive, else neutral; cancellation is neutral. `when` says which results are
@@ -60,6 +63,7 @@ class CircuitBreaker(Spelled, Breaker):
     max_reset_timeout: float | None
     half_open_calls: int
     successes: int
+    open_for: str | None
     on: Match
 
     def __init__(
@@ -79,6 +83,7 @@ class CircuitBreaker(Spelled, Breaker):
         successes: int = 1,
         on: Match = counts_against_dependency,
         when: When | None = None,
+        open_for: Literal["retry_after"] | None = None,
         shadow: bool = False,
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
@@ -191,6 +196,12 @@ def _rate(value: float, name: str) -> float:
     return float(value)
 
 
+def _open_for(value: Any, name: str) -> Any:
+    if value not in (None, "retry_after"):
+        raise ValueError(f'{name} must be "retry_after" or None, got {value!r}')
+    return value
+
+
 def _optional(check: Callable[..., Any]) -> Callable[[Any, str], Any]:
     return lambda value, name: None if value is None else check(value, name)
 
@@ -211,6 +222,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "successes": positive_int,
     "on": lambda value, name: value,  # by `matcher`
     "when": result_predicate,
+    "open_for": _open_for,
 }
 """The options, and how each is checked: what a breaker keeps is what comes out."""
 

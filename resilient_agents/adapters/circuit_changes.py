@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from resilient_agents import events
 from resilient_agents.core.call import Audience
 
 __all__ = ["Changes"]
+
+_KINDS: Final = {"open": events.CircuitOpened, "half-open": events.CircuitHalfOpened, "closed": events.CircuitClosed}
 
 
 class Changes:
@@ -30,8 +33,8 @@ class Changes:
     def waiting(self) -> bool:
         return bool(self._new or self._claimed)
 
-    def add(self, change: events.CircuitChanged) -> None:
-        self._new.append(change)
+    def add(self, name: str, old: str, new: str, *, shadow: bool) -> None:
+        self._new.append(_KINDS[new]("", name, old, new, shadow))  # type: ignore[arg-type]  # pybreaker's names
 
     def claim(self, audience: Audience | None) -> None:
         """Those who watch the call that found them are told of the changes so far."""

@@ -34,17 +34,19 @@ class Closed:
 
 
 class Open:
-    """Calls are refused `until` a moment of the monotonic clock. `reason`: "open after 5 failures"."""
+    """Calls are refused `until` a moment of the monotonic clock. `reason`: "open after 5 failures". `hint`: the seconds
+    to wait that the answer that tripped it named."""
 
-    __slots__ = ("reason", "until")
+    __slots__ = ("hint", "reason", "until")
     closed: Final = False
     timed: Final = True
     calm_until: Final = -1.0
     name: Final = "open"
 
-    def __init__(self, until: float, reason: str) -> None:
+    def __init__(self, until: float, reason: str, hint: float | None = None) -> None:
         self.until = until
         self.reason = reason
+        self.hint = hint
 
 
 class Probe:
@@ -126,17 +128,21 @@ class Rules:
     max_reset_timeout: float | None = None
     half_open_calls: int = 1
     successes: int = 1
+    open_for: str | None = None
 
     def new_window(self) -> Window | None:
         if self.failure_rate is None and self.slow_rate is None:
             return None
         return TimeWindow(self.window) if self.window_calls is None else CountWindow(self.window_calls)
 
-    def open_for(self, openings: int) -> float:
-        """Seconds, at the so manyth opening in a row."""
-        if self.max_reset_timeout is None:
+    def seconds_open(self, openings: int, hint: float | None = None) -> float:
+        """At the so manyth opening in a row, by an answer that said how long to wait."""
+        maximum = self.max_reset_timeout
+        if hint is not None and self.open_for == "retry_after":
+            return hint if maximum is None else min(maximum, hint)
+        if maximum is None:
             return self.reset_timeout
-        return min(self.max_reset_timeout, self.reset_timeout * 2.0 ** min(openings - 1, 64))
+        return min(maximum, self.reset_timeout * 2.0 ** min(openings - 1, 64))
 
 
 class Outcome(NamedTuple):

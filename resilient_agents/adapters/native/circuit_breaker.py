@@ -45,15 +45,18 @@ class NativeCircuit(Circuit):
     def name(self) -> str | None:  # type: ignore[override]  # it may change at any time
         return self.breaker.name
 
-    def open_for(self) -> float:
+    def _lease(self) -> float:
         return self.breaker.reset_timeout
 
-    def _open_until(self) -> float:
-        return self._opened_at() + self.open_for()
+    def _open_until(self, hint: float | None = None) -> float:
+        return self._opened_at() + self.breaker.reset_timeout
 
-    def _conclude(self, era: Closed | HalfOpen, now: float, error: Exception | None, failed: bool, slow: bool) -> None:
+    def _conclude(
+        self, era: Closed | HalfOpen, now: float, error: Exception | None, failure: Failure | None, *, slow: bool
+    ) -> None:
         """Tell the object, which counts, decides and acts. Its exclusions and listeners are to see the user's own
         error."""
+        failed = failure is not None
         if failed and isinstance(era, HalfOpen):
             self._reason = "a failed probe"
         told = (error or PolicyTimeoutError()) if failed else None
