@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from resilient_agents.classify.codes import CODES, WEAK_CODES, of_status
 from resilient_agents.classify.facts import (
@@ -21,7 +21,17 @@ from resilient_agents.classify.facts import (
     told_by,
 )
 from resilient_agents.classify.hints import hints_of, is_daily_quota
-from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, SPECIFIC, UNKNOWN, Failure, Kind, Rule, failure_of
+from resilient_agents.classify.kinds import (
+    BROKEN_REPLY,
+    CANCELLED,
+    SPECIFIC,
+    UNKNOWN,
+    Failure,
+    Kind,
+    Rule,
+    Verdict,
+    failure_of,
+)
 from resilient_agents.classify.readers import MUTE, Reading, read_sqlstate
 from resilient_agents.classify.traits import Traits, traits_of
 from resilient_agents.classify.wording import REFUSALS, found_in
@@ -47,6 +57,8 @@ _WORST_FIRST: Final[tuple[Kind, ...]] = (
     "rate_limit",
     "conflict",
 )
+_WEIGHTIEST_FIRST: Final[tuple[Verdict, ...]] = ("failure", "success", "neutral")
+_T = TypeVar("_T")
 _Memo = dict[int, Failure | None]  # by id of an error of this one walk; None while it is being looked at
 
 
@@ -212,17 +224,20 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
     if not leaves:
         return failure_of(UNKNOWN, name)
     kinds = {leaf.kind for leaf in leaves}
-    statuses = {leaf.status for leaf in leaves}
-    codes = {leaf.code for leaf in leaves}
-    phases = {leaf.phase for leaf in leaves}
     verdicts = {leaf.verdict for leaf in leaves}
+    phases = {leaf.phase for leaf in leaves}
     return Failure(
         kind=next(kind for kind in _WORST_FIRST if kind in kinds),
         transient=all(leaf.transient for leaf in leaves),
-        status=statuses.pop() if len(statuses) == 1 else None,
-        code=codes.pop() if len(codes) == 1 else None,
+        status=_shared({leaf.status for leaf in leaves}),
+        code=_shared({leaf.code for leaf in leaves}),
         retry_after=max((leaf.retry_after for leaf in leaves if leaf.retry_after is not None), default=None),
         type=name,
-        verdict="failure" if "failure" in verdicts else "success" if "success" in verdicts else "neutral",
-        phase=phases.pop() if len(phases) == 1 else None,
+        verdict=next(verdict for verdict in _WEIGHTIEST_FIRST if verdict in verdicts),
+        phase=_shared(phases),
     )
+
+
+def _shared(values: set[_T | None]) -> _T | None:
+    """The value that all have, None where they differ."""
+    return values.pop() if len(values) == 1 else None

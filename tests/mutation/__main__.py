@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -36,16 +37,12 @@ def main() -> int:
             spared += 1
             continue
         lived.append(mutant)
-        print(f'{number}/{len(found)} line {mutant.line}\n{_quoted(mutant.name)} = ""', flush=True)
+        print(f'{number}/{len(found)} line {mutant.line}\n{json.dumps(mutant.name)} = ""', flush=True)
     print(
         f"{len(found)} changes, {len(found) - len(lived) - spared} noticed, {spared} survive with a reason, "
         f"{len(lived)} without, {time.monotonic() - began:.0f} s"
     )
     return bool(lived)
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if "'" not in name else f"'''{name}'''"
 
 
 if __name__ == "__main__":
