@@ -7,15 +7,15 @@ import inspect
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 import aiolimiter
 import anyio
 import pybreaker
-import tenacity
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.native.retry import NativeRetry
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
@@ -24,6 +24,9 @@ from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 from resilient_agents.registry import Keyed, registry
 from resilient_agents.strategies.fallback import Fallback
+
+if TYPE_CHECKING:
+    import tenacity
 
 __all__ = ["bulkhead", "circuit_breaker", "rate_limit", "resilient", "retry", "timeout"]
 
@@ -161,7 +164,7 @@ def _timeout(value: Any) -> Any:
 
 
 def _retry(value: Any) -> Any:
-    return value if isinstance(value, Retry | tenacity.BaseRetrying) else Retry(value)
+    return value if isinstance(value, Retry | NativeRetry) else Retry(value)
 
 
 def _breaker(value: Any) -> Any:

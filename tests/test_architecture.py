@@ -37,9 +37,7 @@ LEVELS: list[set[str]] = [
 LIBRARIES = {
     "tenacity": {
         "backoff",
-        "adapters.retry",
-        "adapters.retry_loop",
-        "adapters.retry_native",
+        "adapters.native.retry",
         "adapters.retry_state",
         "decorator",
     },

@@ -7,12 +7,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias
 
-from tenacity import RetryCallState, retry_base
-
+from resilient_agents.adapters.native.retry import adapt_native
 from resilient_agents.adapters.retry_loop import RetryLoop
-from resilient_agents.adapters.retry_native import adapt_native
-from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
-from resilient_agents.backoff import exponential, fibonacci, fixed, linear
+from resilient_agents.adapters.retry_state import (
+    RetryCallState,
+    State,
+    hooks,
+    ignores_results,
+    intends,
+    named,
+    retry_base,
+)
+from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
 from resilient_agents.base.durations import positive_int, seconds
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.budget import RetryBudget
@@ -68,6 +74,18 @@ class Retry(Spelled, RetryLoop):
     """
 
     minds_retry_after: ClassVar[bool] = True
+    when: Callable[[Any], object] | retry_base | None = None
+    stop: Stop | None = None
+    before: Hook | None = None
+    after: Hook | None = None
+    before_sleep: Hook | None = None
+
+    _types: tuple[Any, ...] = ()
+    _predicates: tuple[Any, ...] = ()
+    _natives: tuple[Any, ...] = ()
+    _transient = False
+    _result_natives: tuple[Any, ...] = ()
+    _when: Callable[[Any], object] | None = None
 
     def __init__(
         self,
@@ -87,51 +105,52 @@ class Retry(Spelled, RetryLoop):
             self.attempts = positive_int(attempts, "attempts")
         elif stop is None:
             raise ValueError("attempts must be an int unless stop= is given: without either a failing call never ends")
-        if when is not None and (not callable(when) or isinstance(when, type)):
-            raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
-        if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
-            raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
-        if any(wait is builder for builder in _BUILDERS):
-            raise TypeError(f"wait must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
-        if not callable(wait) or isinstance(wait, type):
-            raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
         if budget is not None and not isinstance(budget, RetryBudget):
             raise TypeError(f"budget must be a RetryBudget or None, got {budget!r}")
-        for name, part in {"stop": stop, "before": before, "after": after, "before_sleep": before_sleep}.items():
+        _check_when(when)
+        _check_wait(wait)
+        self.on = on
+        self.wait = wait
+        self.max_retry_after = None if max_retry_after is None else seconds(max_retry_after, "max_retry_after")
+        hooks = {"stop": stop, "before": before, "after": after, "before_sleep": before_sleep}
+        for name, part in hooks.items():
             if part is not None and (not callable(part) or isinstance(part, type)):
                 raise TypeError(f"{name} must be a function of tenacity's RetryCallState or None, got {part!r}")
-        self.on = on
-        self.when = when
-        self.wait = wait
-        self.stop = stop
-        self.budget = budget
-        self.max_retry_after = None if max_retry_after is None else seconds(max_retry_after, "max_retry_after")
-        self.before = before
-        self.after = after
-        self.before_sleep = before_sleep
+        self._keep(when=when, budget=budget, **hooks)
+        self._sort_choices(on, when)
+        natives = {f"on[{number}]": native for number, native in enumerate(self._natives)}
+        super().__init__({"wait": wait, **hooks, **natives, "when": when})
+
+    def _keep(self, **facts: Any) -> None:
+        """Remember what differs from the class: most retries have few options."""
+        for name, fact in facts.items():
+            if fact is not None and fact is not False and fact != ():
+                setattr(self, name, fact)
+
+    def _sort_choices(self, on: Any, when: Any) -> None:
         types, predicates, natives = _sorted(on)
-        self._transient = is_transient in predicates
-        self._types = types
-        self._meant = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
-        self._predicates = tuple(predicate for predicate in predicates if predicate is not is_transient)
-        self._natives = natives
-        self._only_default = self._transient and not (types or natives or self._predicates)
-        self._result_natives = tuple(native for native in natives if not ignores_results(native))
-        if isinstance(when, retry_base):
-            self._result_natives += (when,)
-        self._when = None if isinstance(when, retry_base) else when
-        self.judges_results = self._when is not None or bool(self._result_natives)
-        super().__init__(
-            {
-                "wait": wait,
-                "stop": stop,
-                "before": before,
-                "after": after,
-                "before_sleep": before_sleep,
-                **{f"on[{number}]": native for number, native in enumerate(natives)},
-                "when": when,
-            }
+        of_results = tuple(native for native in natives if not ignores_results(native))
+        plain = not isinstance(when, retry_base)
+        self._keep(
+            _types=types,
+            _predicates=tuple(predicate for predicate in predicates if predicate is not is_transient),
+            _natives=natives,
+            _transient=is_transient in predicates,
+            _result_natives=of_results if plain else (*of_results, when),
+            _when=when if plain else None,
         )
+        self._keep(judges_results=bool(self._when is not None or self._result_natives))
+        foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
+        if not foreign and isinstance(self.wait, Backoff):
+            self._shows_time = False
+            if not self._transient:
+                self.timed = False
+
+    @property
+    def alone(self) -> bool:
+        """May its first attempt be made without it, where it is the whole policy? Then nothing comes before that
+        attempt, and no result is looked at."""
+        return not (self._prepares or self.judges_results)
 
     def accepts(self, call: Call, result: Any) -> bool:
         if self._result_natives or self._when is None:
@@ -145,8 +164,8 @@ class Retry(Spelled, RetryLoop):
         """What `when` says of a result, for those who count attempts; None where the loop alone asks."""
         return ask(self._when, result) if self._when is not None and not self._result_natives else None
 
-    def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
-        error = state.error
+    def judge(self, state: State) -> Any:
+        error, since = state.error, state.since
         try:
             if error is None:
                 return self._judge_result(state)
@@ -171,16 +190,19 @@ class Retry(Spelled, RetryLoop):
             return True
         return _any(self._result_natives, state)
 
-    def left_alone(self, state: State, since: marks.Moment) -> None:
+    def left_alone(self, state: State) -> None:
         """Say why the default did not retry an error that it knows nothing about."""
         failure, error = state.failure, state.error
-        if not self._only_default or self.attempts == 1 or failure is None or error is None:
+        only_default = self._transient and not (self._types or self._natives or self._predicates)
+        if not only_default or self.attempts == 1 or failure is None or error is None:
             return
-        if failure.kind == "unknown" and not failure.transient and not marks.exhausted_since(error, since):
+        if failure.kind == "unknown" and not failure.transient and not marks.exhausted_since(error, state.since):
             marks.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
 
     def _matches(self, error: Exception, since: marks.Moment) -> bool:
-        types = self._meant if isinstance(error, Rejected | ExceptionGroup) else self._types
+        types = self._types
+        if isinstance(error, Rejected | ExceptionGroup):
+            types = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
         if isinstance(error, types) and meant(error, types):
             return True
         if isinstance(error, ExceptionGroup):
@@ -194,7 +216,7 @@ class Retry(Spelled, RetryLoop):
     def take_over(self, old: Retry) -> None:
         """Go on counting for the retry whose place this one takes, and with its budget, under the numbers of its
         own."""
-        self._tally = old._tally
+        self._counts = old._counts
         if self.budget is not None and old.budget is not None and self.budget is not old.budget:
             old.budget.reconfigure(self.budget)
             self.budget = old.budget
@@ -228,6 +250,20 @@ class Retry(Spelled, RetryLoop):
         if self.max_retry_after != 60.0:
             parts.append(f"max_retry_after={self.max_retry_after!r}")
         return f"Retry({', '.join(parts)})"
+
+
+def _check_when(when: Any) -> None:
+    if when is not None and (not callable(when) or isinstance(when, type)):
+        raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
+    if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
+        raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
+
+
+def _check_wait(wait: Any) -> None:
+    if any(wait is builder for builder in _BUILDERS):
+        raise TypeError(f"wait must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
+    if not callable(wait) or isinstance(wait, type):
+        raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
 
 
 def _any(natives: tuple[retry_base, ...], state: State) -> Any:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import tenacity
-from tenacity import RetryCallState
+from tenacity import RetryCallState, TryAgain, retry_base
 
+from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
-from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call
-from resilient_agents.core.marks import set_cause
+from resilient_agents.core.marks import Moment, set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 
-__all__ = ["Outcome", "State", "hooks", "ignores_results", "intends", "named"]
+__all__ = [
+    "IDLE",
+    "Outcome",
+    "RetryCallState",
+    "State",
+    "action",
+    "asks_again",
+    "hooks",
+    "ignores_results",
+    "intends",
+    "named",
+    "retry_base",
+]
 
 
 class Outcome(tenacity.Future):
@@ -60,45 +72,77 @@ class Outcome(tenacity.Future):
 class State(RetryCallState):
     """tenacity's state of one call, as its objects and hooks see it, and what the loop itself remembers.
 
-    `error`, `result`: what `outcome` holds; `failure`: what kind of outcome that is, where somebody had to know;
-    `real`: the last error that is not one of a policy's own; `given_up`: it was to be retried and is not any more;
-    `reason`: where the wait comes from.
+    It is made in the midst of a failure, so it sets what differs, and tenacity's constructor does not run.
+
+    `since`: when the present attempt began; `over`: it has ended; `error`, `result`: what `outcome` then holds;
+    `raised`: the error as it came, perhaps boxed; `raised_before`: that of the attempt before; `failure`: what kind of
+    outcome that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the
+    seconds that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not
+    any more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed.
     """
 
+    attempt_number = 1
+    outcome_timestamp: float | None = None
+    idle_for = 0.0
+    next_action: Any = None
+    upcoming_sleep = 0.0  # before tenacity 9 a state had none
+
+    over = False
     error: Exception | None = None
     result: Any = None
+    raised: Exception | None = None
+    raised_before: Exception | None = None
     failure: Failure | None = None
     real: Exception | None = None
-    given_up = False
+    asked: float | None = None
     reason: Literal["backoff", "retry_after"] = "backoff"
-    _outcome: Outcome | None = None
-    _over = False
+    given_up = False
+    late = False
+    _outcome: Any = None
 
-    def __init__(self, shown: Any, call: Call, began: float) -> None:
-        super().__init__(shown, call.fn, call.args, call.kwargs)
-        self.start_time = began
-        self.upcoming_sleep = 0.0  # before tenacity 9 a state had none
+    def __init__(self, shown: Any, call: Call, since: Moment) -> None:
+        self.retry_object = shown
+        self.call = call
+        self.since = since
+        self.start_time = since[0]
+
+    fn = property(lambda self: self.call.fn)
+    args = property(lambda self: self.call.args)
+    kwargs = property(lambda self: self.call.kwargs)
 
     @property
     def outcome(self) -> Any:
         """Made when somebody looks at it: the usual wait and stop do not."""
-        if self._over and self._outcome is None:
+        if self.over and self._outcome is None:
             self._outcome = Outcome(self.attempt_number, self.result, self.error)
         return self._outcome
 
     @outcome.setter
     def outcome(self, outcome: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # reads alike
-        self._over = False
         self._outcome = outcome
 
-    def ended(self, result: Any, error: Exception | None) -> None:
-        self.outcome_timestamp = clock.monotonic()
-        self.error = error
+    def ended(self, result: Any, error: Exception | None, raised: Exception | None = None) -> None:
+        """The present attempt has come to this."""
+        self.over = True
         self.result = result
+        self.error = error
+        self.raised = raised
         self.failure = None
-        self._over = True
         if error is not None and not isinstance(error, ResilienceError):
             self.real = error
+
+    def prepare_for_next_attempt(self) -> None:
+        self.over = False
+        self.raised_before = self.raised
+        self.raised = None
+        self.error = self.result = self.failure = self._outcome = self.asked = None
+        self.outcome_timestamp = self.next_action = None
+        self.attempt_number += 1
+
+    @property
+    def ending(self) -> Verdict:
+        """How a call ends whose last result comes out."""
+        return "failure" if self.given_up else "success"
 
     def blame(self) -> None:
         """An error of a policy's own leaves as if raised `from` the last real error of this call."""
@@ -128,6 +172,18 @@ def intends(native: Any, error: Exception) -> bool:
         types = native.exception_types
         return meant(error, types if isinstance(types, tuple) else (types,))
     return any(intends(part, error) for part in getattr(native, "retries", ()))
+
+
+def asks_again(error: Exception | None) -> bool:
+    """Is it tenacity's own word for "once more"?"""
+    return isinstance(error, TryAgain)
+
+
+action = tenacity.RetryAction
+"""What `next_action` of a state is: made of the seconds to sleep."""
+
+IDLE: Final = (tenacity.before_nothing, tenacity.after_nothing, tenacity.before_sleep_nothing)
+"""Hooks that do nothing."""
 
 
 def hooks(options: Any) -> dict[str, str | None]:

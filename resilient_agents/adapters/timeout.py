@@ -85,13 +85,14 @@ class Timeout(Spelled):
             # Running into the outer limit tells nothing about the callee, unless it is this call's own and still whole.
             call.cut_short = outer.call != call.origin or outer.at - now < WHOLE * outer.seconds
             return proceed(call)
-        call.cut_short = False
+        if call.rare.cut_short:
+            call.cut_short = False
         limit = Deadline(now + self.seconds, self.seconds, outer, own=True)
         limit.call = call.origin
         return self._limited(limit, proceed, call)
 
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
-        before = call.error
+        before = call.rare.error
         last: Exception | None = None
         try:
             enter(limit)
@@ -110,7 +111,8 @@ class Timeout(Spelled):
                 del timed_out  # no cycle through the traceback
         finally:
             limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
-            call.error = before  # inside of another limit that is its last error, outside of all None
+            if call.rare.error is not before:
+                call.error = before  # inside of another limit that is its last error, outside of all None
             leave(limit)
         if result is EXPIRED:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import anyio
 import tenacity
@@ -14,12 +14,14 @@ from tenacity import RetryError, TryAgain
 from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
 from resilient_agents.classify import is_control
-from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.runtime import settle
 
-__all__ = ["adapt_native"]
+__all__ = ["NativeRetry", "adapt_native"]
+
+NativeRetry: TypeAlias = tenacity.BaseRetrying
+"""What may stand where a retry is asked for."""
 
 
 def adapt_native(thing: Any) -> Strategy | None:
@@ -104,7 +106,7 @@ _ORDINARY_SLEEPS = (
 
 class _NativeLoop(RetryLoop):
     def __init__(self, native: Any) -> None:
-        self._native = native
+        self._native = self._shown = native
         self._judge = native.retry
         self.enabled: bool = getattr(native, "enabled", True)  # since tenacity 9
         self.blocks = isinstance(native.sleep, tenacity.sleep_using_event)
@@ -112,9 +114,9 @@ class _NativeLoop(RetryLoop):
         parts = {name: getattr(native, name) for name in ("retry", "wait", "stop", "before", "after", "before_sleep")}
         if native.sleep not in _ORDINARY_SLEEPS:
             parts["sleep"] = native.sleep
-        super().__init__({**parts, "retry_error_callback": native.retry_error_callback}, native)
+        super().__init__({**parts, "retry_error_callback": native.retry_error_callback})
 
-    def judge(self, call: Call, state: State, since: marks.Moment) -> Any:
+    def judge(self, state: State) -> Any:
         error = state.error
         try:
             if error is not None and is_control(error) and not intends(self._judge, error):

@@ -1,0 +1,81 @@
+"""How a retry ends that gives up: what it says on the error and to those who watch, and of what it warns."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from resilient_agents.adapters.retry_state import State
+from resilient_agents.base.clock import clock
+from resilient_agents.base.warn import warn_once
+from resilient_agents.classify import Failure, classify, classify_result
+from resilient_agents.classify.inner_retries import inner_retries
+from resilient_agents.core import marks
+from resilient_agents.core.call import Call
+from resilient_agents.core.watch import warn_of_inner_retries
+from resilient_agents.events import GaveUp
+
+__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "warn_of_blocking"]
+
+Reason = Literal["stop", "retry_after", "deadline", "budget"]
+
+_WHY: Final[dict[Reason, str]] = {
+    "stop": "",
+    "retry_after": ": the server asks to wait longer than max_retry_after",
+    "deadline": ": the next attempt would begin after the deadline",
+    "budget": ": the retry budget is spent",
+}
+
+
+def give_up(reason: Reason, call: Call, state: State) -> None:
+    """No attempt follows, though the outcome was to be retried."""
+    attempts = state.attempt_number
+    elapsed = clock.monotonic() - state.start_time
+    state.given_up = True
+    if call.audience is not None:
+        call.audience.tell(GaveUp(call.audience.policy, attempts, elapsed, reason, known(state)))
+    error = state.error
+    if error is not None and attempts > 1 and call.audience is None:  # who watches has looked at each attempt
+        inner = inner_retries(error)
+        if inner is not None and inner.retries:
+            warn_of_inner_retries(call, inner)
+    if error is None or (attempts == 1 and reason == "stop"):  # nothing was retried, nor would have been
+        return
+    took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.3f}".rstrip("0").rstrip(".")
+    when = f", {took} s after the first failure" if state.late else f" in {took} s"
+    text = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''}{when}{_WHY[reason]}"
+    if attempts > 1:
+        marks.exhausted(error, text)
+    else:
+        marks.note(error, text)
+
+
+def known(state: State) -> Failure:
+    """What kind of outcome it is, looked at once."""
+    if state.failure is None:
+        state.failure = classify_result(state.result) if state.error is None else classify(state.error)
+    return state.failure
+
+
+def warn_of_blocking(call: Call) -> None:
+    """A blocking retry is about to sleep in the thread of a running event loop."""
+    name = call.name
+    warn_once(
+        ("retry", name),
+        lambda: (
+            f"a retry of {name!r} sleeps in the thread of a running event loop and holds up everything else on it: "
+            f"use `await policy.acall(...)` with an async function, or call it from a worker thread"
+        ),
+        call.fn,
+    )
+
+
+def forget_earlier_attempts(error: Exception) -> None:
+    """Cut the traceback of an instance that is raised again and again back to its newest raise: Python only ever adds
+    to it."""
+    newest = trace = error.__traceback__
+    while trace is not None and newest is not None:
+        following = trace.tb_next
+        if following is not None and following.tb_frame is newest.tb_frame:
+            trace.tb_next = None
+            return
+        trace = following

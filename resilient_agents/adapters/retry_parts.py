@@ -1,0 +1,108 @@
+"""What a retry consists of: tenacity's wait, stop and hooks, which may answer with an awaitable, and its counts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from resilient_agents.adapters.counts import RetryCounts
+from resilient_agents.adapters.retry_state import IDLE, State
+from resilient_agents.budget import RetryBudget
+from resilient_agents.core.call import Call
+from resilient_agents.core.driver import discard, is_awaitable
+from resilient_agents.core.guard import declares
+from resilient_agents.core.runtime import settle
+
+__all__ = ["RetryParts", "answered", "finite_seconds", "needs_async", "tell"]
+
+
+class RetryParts:
+    """The options of a retry, and counts that decide nothing."""
+
+    owns_attempts: ClassVar[bool] = True
+    minds_retry_after: ClassVar[bool] = False
+
+    attempts: int | None = None
+    budget: RetryBudget | None = None
+    max_retry_after: float | None = None
+    judges_results = False
+    timed = True
+    """Must the first attempt know when it began? For the note, hooks, and whether it was retried inside."""
+
+    _wait: Callable[[Any], Any] | None = None
+    _stop: Callable[[Any], Any] | None = None
+    _before: Callable[[Any], Any] | None = None
+    _after: Callable[[Any], Any] | None = None
+    _before_sleep: Callable[[Any], Any] | None = None
+    _sleep: Callable[[float], Any] | None = None
+    _asynchronous: str | None = None
+    _prepares = False
+    _shown: Any = None
+    _shows_time = True
+    """Do parts that are not ours see the state, and so when an attempt ended?"""
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep."""
+        for name in ("wait", "stop", "before", "after", "before_sleep", "sleep"):
+            part = parts.get(name)
+            if callable(part) and part not in IDLE:
+                setattr(self, f"_{name}", part)
+        asynchronous = [name for name, part in parts.items() if callable(part)]
+        asynchronous = [name for name in asynchronous if declares(inspect.iscoroutinefunction, parts[name])]
+        if asynchronous:
+            self._asynchronous = asynchronous[0]
+        if asynchronous or self.budget is not None or self._before is not None:
+            self._prepares = True
+        self._counts = RetryCounts()
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, since it was made or `reset_metrics` called, in one snapshot of plain data.
+
+        `calls` that ended, which are `successes`, `failures` (an error came out, or a result that was to be retried)
+        and `neutral` ones (cancelled, or a predicate or hook raised); the `attempts` that they took, of which `retries`
+        were not the first; how many calls a retry `saved`, and the `saved_rate`, their share of all calls (None where
+        there was none). A stream ends here with its first item.
+        """
+        return self._counts.metrics()
+
+    def reset_metrics(self) -> None:
+        """Count from zero again."""
+        self._counts.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_counts": RetryCounts()}  # a copy counts for itself
+
+
+async def tell(name: str, hook: Callable[[Any], Any], call: Call, state: State) -> None:
+    try:
+        await answered(name, call, hook(state))
+    finally:
+        del state
+
+
+async def answered(name: str, call: Call, answer: Any) -> Any:
+    """What a hook or other part answered, awaited where it is an awaitable, in the colour of the call."""
+    if answer is None or answer is True or answer is False or not is_awaitable(answer):
+        return answer
+    if call.runtime.blocking:
+        discard(answer)
+        raise TypeError(needs_async(name, call))
+    return await settle(call, answer)
+
+
+def needs_async(name: str, call: Call) -> str:
+    return (
+        f"the {name}= of the retry around {call.name!r} is async, which a blocking call cannot await: "
+        f"use `await policy.acall(...)`, or a plain function for {name}="
+    )
+
+
+def finite_seconds(delay: Any) -> float:
+    """What a wait answered. Below zero is none; one without end is a mistake. Raises TypeError or ValueError."""
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        raise TypeError(f"wait must return seconds as a number, got {delay!r}")
+    if not delay < math.inf:
+        raise ValueError(f"wait must return finite seconds, got {delay}")
+    return max(0.0, float(delay))
