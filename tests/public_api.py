@@ -63,7 +63,6 @@ _MACHINERY = frozenset(
         "reconfigure",
         "renew",
         "replaced",
-        "strategies",
         "take_over",
         "watchers",
         "withdraw",
