@@ -220,7 +220,7 @@ class Policy(Spelled):
             if step is innermost and plan.edition is now.edition:
                 break
         else:
-            plan = _Composed(self, innermost).plan
+            plan = _Composed(self, innermost)
             self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
         return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
@@ -246,8 +246,10 @@ class Policy(Spelled):
         return tuple(dict.fromkeys((*self._observers, *inner)))
 
 
-class _Composed:
+class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
+
+    __slots__ = ("_innermost", "_layers", "_watched", "_watchers")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -255,19 +257,19 @@ class _Composed:
         self._layers = _bound_layers(policy)
         self._watchers = policy.watchers
         self._watched: Proceed | None = None
-        self._quiet = _chain(self._layers, innermost)
-        self.plan = plan = Plan(policy.name, self._quiet, self.enter, rechecks_of(self._layers), edition)
+        super().__init__(policy.name, rechecks_of(self._layers), edition)
+        self.chain = _chain(self._layers, innermost)
         if self._watchers:
-            plan.quiet = None
+            self.quiet = None
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
         watchers = self._watchers
         recorded = recording()
         if not recorded and not watchers and in_force() is None:
-            return self._quiet
+            return self.chain
         limit = current()
-        chain = self._quiet
+        chain = self.chain
         dropped: Recorder | None = None
         if watchers or recorded:
             name = call.name

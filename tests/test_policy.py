@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import pickle
+import weakref
 from typing import Any
 
 import pytest
 
-from resilient_agents import CircuitBreaker, Policy
+from resilient_agents import CircuitBreaker, Policy, Retry
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.runtime import settle
 from resilient_agents.events import (
@@ -227,3 +230,28 @@ def test_what_was_called_already_is_refused_with_the_remedy() -> None:
     with pytest.raises(TypeError, match=r"policy.call takes a function.*got int"):
         Policy().call(3)  # type: ignore[arg-type]
     run_on("asyncio", main)
+
+
+def test_a_policy_that_is_dropped_lets_go_of_its_strategies_at_once() -> None:
+    """Nothing that a policy remembers of its calls refers back to it: a circuit's name is free again without the garbage
+    collector."""
+
+    class Passes:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            return await proceed(call)
+
+    async def work() -> int:
+        return 1
+
+    strategy = Passes()
+    gone = weakref.ref(strategy)
+    policy = Policy(strategy, Retry(2))
+    guarded, async_guarded = policy(int), policy(work)
+    assert (policy.call(int), guarded(), asyncio.run(async_guarded())) == (0, 0, 1)
+    assert list(policy.stream(range, 1)) == [0]
+    gc.disable()
+    try:
+        del strategy, policy, guarded, async_guarded
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -6,10 +6,11 @@ one `send(None)`, which runs to its end because a blocking runtime never suspend
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
@@ -99,10 +100,6 @@ def name_of(fn: Callable[..., Any]) -> str:
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
-def _unplanned(call: Call) -> NoReturn:
-    raise AssertionError("no call enters before its plan is made")
-
-
 _NO_RECHECKS: Final[Rechecks] = {}
 
 
@@ -110,35 +107,31 @@ class Plan:
     """What all calls of one function have in common until a policy changes.
 
     `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
-    is the edition (base/now.py), which it never is where observers watch. `enter(call)`: the chain for any call, while
-    `edition` is the one in force. `rechecks`: the second looks that the layers of the chain want. `alone`: the retry
-    that is the whole policy, if it is one whose first attempt may be made without a frame of it.
+    is the edition (base/now.py), which it never is where observers watch. `edition`: in which the plan was made.
+    `rechecks`: the second looks that the layers of the chain want. `alone`: the retry that is the whole policy, if it
+    is one whose first attempt may be made without a frame of it.
     """
 
-    __slots__ = ("alone", "chain", "edition", "enter", "name", "quiet", "rechecks")
+    __slots__ = ("alone", "chain", "edition", "name", "quiet", "rechecks")
 
-    def __init__(
-        self,
-        name: str | None,
-        chain: Proceed = _unplanned,
-        enter: Callable[[Call], Proceed] = _unplanned,
-        rechecks: Rechecks = _NO_RECHECKS,
-        edition: object = None,
-    ) -> None:
+    chain: Proceed
+
+    def __init__(self, name: str | None, rechecks: Rechecks = _NO_RECHECKS, edition: object = None) -> None:
         self.name = name
-        self.chain = chain
-        self.enter = enter
         self.rechecks = rechecks
         self.edition = self.quiet = edition
         self.alone: Any = None
 
-    def named(self, name: str) -> Plan:
+    def enter(self, call: Call) -> Proceed:
+        """The chain for any call, one that is watched or has a deadline, too, while `edition` is the one in force."""
+        raise NotImplementedError  # of no edition: a plan is made before a call enters
+
+    def named(self, name: str) -> Self:
         """The same plan for a function of that name, unless the policy has a name of its own."""
         if self.name is not None:
             return self
-        plan = Plan(name, self.chain, self.enter, self.rechecks, self.edition)
-        plan.quiet = self.quiet
-        plan.alone = self.alone
+        plan = copy.copy(self)
+        plan.name = name
         return plan
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Hashable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -150,15 +151,7 @@ class Keyed(Spelled):
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go: each by the plan of its key's policy."""
 
-        def enter(call: Call) -> Proceed:
-            policy, flight = self.board(self.key(*call.args, **call.kwargs))
-            call.plan = _Plan(policy.plan(call.fn, innermost), policy, flight)
-            return call.plan.enter(call)
-
-        def run(call: Call) -> Awaitable[Any]:
-            return enter(call)(call)
-
-        return Plan(self.name, run, enter, {}, now.edition)
+        return _ByKey(self, innermost)
 
     def _make_room(self, newest: Entry) -> None:
         looks = _LOOKS
@@ -173,15 +166,41 @@ class Keyed(Spelled):
         return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
 
 
-class _Plan(Plan):
+class _ByKey(Plan):
+    """Sends each call on by the plan of its key's policy."""
+
+    __slots__ = ("innermost", "keyed")
+
+    def __init__(self, keyed: Keyed, innermost: Proceed) -> None:
+        super().__init__(keyed.name, edition=now.edition)
+        self.keyed = keyed
+        self.innermost = innermost
+        self.chain = partial(_run_by_key, keyed, innermost)
+
+    def enter(self, call: Call) -> Proceed:
+        return _enter_by_key(self.keyed, self.innermost, call)
+
+
+class _InFlight(Plan):
     """Holds the policy for as long as the call is in flight."""
 
     __slots__ = ("flight", "policy")
 
     def __init__(self, plan: Plan, policy: Policy, flight: Flight | None) -> None:
-        super().__init__(plan.name, plan.chain, plan.enter, plan.rechecks, plan.edition)
+        super().__init__(plan.name, plan.rechecks, plan.edition)
         self.policy = policy
         self.flight = flight
+
+
+def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Proceed:
+    policy, flight = keyed.board(keyed.key(*call.args, **call.kwargs))
+    plan = policy.plan(None, innermost)
+    call.plan = _InFlight(plan, policy, flight)
+    return plan.enter(call)
+
+
+def _run_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Awaitable[Any]:
+    return _enter_by_key(keyed, innermost, call)(call)
 
 
 def _busy(policy: Policy) -> bool:
