@@ -233,8 +233,8 @@ def test_what_was_called_already_is_refused_with_the_remedy() -> None:
 
 
 def test_a_policy_that_is_dropped_lets_go_of_its_strategies_at_once() -> None:
-    """Nothing that a policy remembers of its calls refers back to it: a circuit's name is free again without the garbage
-    collector."""
+    """Nothing that it remembers of its calls refers back to it: no garbage collection is needed before a circuit's
+    name is free again."""
 
     class Passes:
         async def execute(self, proceed: Proceed, call: Call) -> Any:
