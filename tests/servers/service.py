@@ -6,7 +6,9 @@ hang. The state of a process is told by `state`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import threading
 from typing import Any
@@ -38,6 +40,7 @@ monitor = HealthMonitor(
 )
 
 _held = threading.Event()
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
 def _hold_all_locks() -> None:
@@ -49,9 +52,26 @@ def _hold_all_locks() -> None:
 
     threading.Thread(target=policy.call, args=(held,), daemon=True).start()  # and a slot
     inside.wait()
-    with monitor._lock, breaker._circuit._lock, bulkhead._pool._lock, monitor._workers._lock:
+    with contextlib.ExitStack() as locks:
+        for lock in _locks(monitor, policy):
+            locks.enter_context(lock)
         _held.set()
         threading.Event().wait()
+
+
+def _locks(*owners: object) -> list[Any]:
+    """Every lock of the library that can be reached from these objects."""
+    found, seen, left = [], set[int](), list(owners)
+    while left:
+        thing: Any = left.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, _LOCKS):
+            found.append(thing)
+        elif type(thing).__module__.startswith("resilient_agents") or isinstance(thing, dict | list | tuple | set):
+            left += gc.get_referents(thing)
+    return found
 
 
 def be_a_busy_parent() -> None:
