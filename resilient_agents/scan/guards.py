@@ -70,12 +70,18 @@ def _waited_later(resolver: Resolver, seen: Sighting) -> Limit | None:
     if not names:
         return None
     for site in scope.calls:
-        if site.order > seen.site.order and site.arguments and dotted(site.arguments[0]) in names:
+        if site.order > seen.site.order and site.arguments and not names.isdisjoint(_names(site.arguments[0])):
             for value in resolver.evaluate(site.callee, seen.spot):
                 limited = resolver.known.waits.get(value.path) if isinstance(value, Symbol) else None
                 if limited is not None and _stated(site, *limited):
                     return Limit("explicit", value.path)  # type: ignore[union-attr]
     return None
+
+
+def _names(expression: Expression) -> list[str]:
+    if expression is not None and expression[0] == "seq":
+        return [dotted(each) for each in expression[1]]
+    return [dotted(expression)]
 
 
 def _calls_in(expression: Expression, calls: list[Site]) -> set[int]:
@@ -103,9 +109,25 @@ def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
             continue
         spot = Spot(seen.spot.file, seen.spot.scope, site.order, site.block)
         same = bool(mine) and receiver(site.callee) == mine
-        if same or any(_polls(value) for value in resolver.evaluate(site.callee, spot)):
+        polls = any(_polls(value) for value in resolver.evaluate(site.callee, spot))
+        if same or (polls and _registered(seen.spot, receiver(site.callee), mine)):
             return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
     return None
+
+
+def _registered(spot: Spot, poller: str, mine: str) -> bool:
+    """Whether a poller watches this socket; it counts as watched where that cannot be told."""
+    if not poller or not mine.startswith("self."):
+        return True
+    form, index = spot.file.form, spot.scope
+    found = list(form.scopes[index].bindings.get(f"{poller}[]", ()))
+    while index >= 0 and form.scopes[index].kind != "class":
+        index = form.scopes[index].parent
+    if index >= 0:
+        name = f"{poller.partition('.')[2]}[]"
+        found += [binding for _, binding in spot.file.attributes_of(index).get(name, ())]
+    watched = {dotted(binding.value) for binding in found}
+    return not watched or mine in watched
 
 
 def _polls(value: Value) -> bool:

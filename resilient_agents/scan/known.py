@@ -77,6 +77,10 @@ class Client:
     """The client that `with` gives; "": itself."""
     items: str = ""
     """The client that iterating gives."""
+    chains: bool = False
+    """Whether a method that is no call gives the object itself: a builder."""
+    watching: tuple[str, ...] = ()
+    """Methods of a poller that give what it watches, in pairs with events."""
     setters: Mapping[str, int] = field(default_factory=dict)
     """Methods that set the limit afterwards, and the position of it."""
     options: frozenset[str] = frozenset()

@@ -15,7 +15,7 @@ LONGEST = 300
 """Characters of a text constant that are kept."""
 LIMITERS = frozenset({"wait_for", "acall", "call", "run_until_complete"})
 """Names of callees that may limit what stands in their arguments: only there is it worth a block of its own."""
-COLLECTORS = frozenset({"append", "add", "appendleft", "put", "put_nowait"})
+COLLECTORS = frozenset({"append", "add", "appendleft", "put", "put_nowait", "register"})
 ANNOTATION = re.compile(r"[A-Za-z_][\w.]*(\s*[\[|].*)?\Z", re.DOTALL)
 
 
@@ -145,7 +145,7 @@ class Expressions:
         self.block = before
         self.order += 1
         site.order = self.order
-        if name in COLLECTORS and len(site.arguments) == 1 and (path := dotted(callee)):
+        if name in COLLECTORS and site.arguments and (path := dotted(callee)):
             self.bind(path.removesuffix(f".{name}") + "[]", site.arguments[0], node.lineno)
         return ("call", number)
 

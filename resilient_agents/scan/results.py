@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Site
-from resilient_agents.scan.members import attribute
+from resilient_agents.scan.members import attribute, receiver
 from resilient_agents.scan.tree import last_name
 from resilient_agents.scan.values import (
     ClassValue,
@@ -14,6 +14,7 @@ from resilient_agents.scan.values import (
     FunctionValue,
     Instance,
     Made,
+    Many,
     Method,
     Opaque,
     Parents,
@@ -48,8 +49,7 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
         case Symbol(path):
             return _of_symbol(resolver, path, made)
         case Method(owner, name):
-            client = resolver.known.clients.get(owner.client.makes.get(name, ""))
-            return (ClientValue(client, made, owner, None, f"{owner.client.name}.{name}"),) if client else ()
+            return _of_method(resolver, owner, name, made)
         case ClassValue():
             return (Instance(callee, made),)
         case FunctionValue():
@@ -63,6 +63,16 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
             return resolver.evaluate(body, callee.spot)
         case _:
             return ()
+
+
+def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) -> Values:
+    client = resolver.known.clients.get(owner.client.makes.get(name, ""))
+    if client is not None:
+        return (ClientValue(client, made, owner, None, f"{owner.client.name}.{name}"),)
+    if name in owner.client.watching:
+        watched = resolver.collected(receiver(made.site.callee), made.spot)
+        return (Many((Many(watched),)),) if watched else ()
+    return (owner,) if owner.client.chains and owner.client.operation(name) is None else ()
 
 
 def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
@@ -88,6 +98,9 @@ def _partial(resolver: Resolver, made: Made) -> Values:
 
 def _dict(resolver: Resolver, made: Made) -> Values:
     site = made.site
+    for value in _argument(resolver, made, 0):
+        if isinstance(value, Many) and value.values and all(isinstance(each, Many) for each in value.values):
+            return value.values  # pairs: their first parts are what a loop over the dict gives
     return (Data(("dict", site.keywords, not site.arguments, site.spread), made.spot),)
 
 

@@ -8,6 +8,7 @@ import tokenize
 from pathlib import Path
 
 from resilient_agents.scan.form import Form, Scope
+from resilient_agents.scan.quotes import requoted
 from resilient_agents.scan.read import read
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.repair import repair
@@ -55,7 +56,7 @@ def form_of(path: str, content: bytes) -> tuple[Form, FileStatus]:
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
-            tree, whole = repair(text), False
+            tree, whole = repair(requoted(text)), False
         return read(tree, text), FileStatus(path, "read" if whole else "repaired")
     except Unreadable as error:
         return unreadable(path, str(error))

@@ -21,7 +21,19 @@ __all__ = ["TableError", "load", "shipped"]
 LIBRARY = {"kind", "package", "default", "client", "ends"}
 CLIENT = {
     *("name", "also", "like", "module", "kind", "made_by", "limit", "at", "unit", "default", "carriers", "attributes"),
-    *("enters", "items", "setters", "options", "retries", "retry_limit", "async", "not_calls", "call"),
+    *(
+        "enters",
+        "items",
+        "chains",
+        "watching",
+        "setters",
+        "options",
+        "retries",
+        "retry_limit",
+        "async",
+        "not_calls",
+        "call",
+    ),
 }
 CALL = {
     *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
@@ -152,6 +164,8 @@ class _Builder:
             makes={},
             enters=entry.get("enters", ""),
             items=entry.get("items", ""),
+            chains=entry.get("chains", False),
+            watching=tuple(entry.get("watching", ())),
             setters=entry.get("setters", {}),
             options=frozenset(entry.get("options", ())),
             retries=_default(where, entry.get("retries")),

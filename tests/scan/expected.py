@@ -37,8 +37,8 @@ def cases() -> list[str]:
 
 
 def unpack(case: str, folder: Path) -> Path:
-    """Write the files of a case to a folder, as Python files."""
-    source = CORPUS / case
+    """Write the files of a case below a folder, as Python files; the folder that they then stand in."""
+    source, folder = CORPUS / case, folder / case
     files = sorted(source.rglob("*")) if source.is_dir() else [CORPUS / f"{case}.py.txt"]
     for file in files:
         if file.is_file():
