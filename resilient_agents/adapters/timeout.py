@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
-from resilient_agents.base.durations import seconds as check_seconds
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call, Proceed, name_of, unboxed
 from resilient_agents.core.guard import declares
+from resilient_agents.core.options import Configured, Flag, Seconds
 from resilient_agents.core.runtime import EXPIRED
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import Deadline, current, enter, leave
@@ -32,7 +32,7 @@ MAX_ABANDONED = 32
 """Calls that outran their limit and still run; at this many, new ones are rejected."""
 
 
-class Timeout(Spelled):
+class Timeout(Configured):
     """What is inside may take at most `seconds` (float or timedelta); after that PolicyTimeoutError comes out.
 
     Async code is cancelled and awaited. Around a `Retry` the limit is for all attempts and waits together, inside one
@@ -54,11 +54,14 @@ class Timeout(Spelled):
     `thread`.
     """
 
+    strategy = "timeout"
+    OPTIONS = MappingProxyType({"seconds": Seconds(zero=False), "thread": Flag(none=True)})
+
+    seconds: float
+    thread: bool | None
+
     def __init__(self, seconds: float | timedelta, *, thread: bool | None = None) -> None:
-        self.seconds = check_seconds(seconds, "seconds", zero=False)
-        if thread is not None and not isinstance(thread, bool):
-            raise TypeError(f"thread must be True, False or None, got {thread!r}")
-        self.thread = thread
+        self.take(locals())
         # No thread yet: they start with calls.
         self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
 
@@ -145,22 +148,8 @@ class Timeout(Spelled):
         if self._workers is not None and old._workers is not None:
             self._workers = old._workers
 
-    def describe(self) -> dict[str, Any]:
-        described: dict[str, Any] = {"strategy": "timeout", "seconds": self.seconds, "thread": self.thread}
-        if self._workers is not None:
-            described["abandoned"] = self._workers.abandoned
-        return described
-
-    def __repr__(self) -> str:
-        thread = "" if self.thread is None else f", thread={self.thread}"
-        return f"Timeout({self.seconds:g}{thread})"
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.seconds, self.thread)  # its threads belong to this process
-
-
-def _rebuild(seconds: float, thread: bool | None) -> Timeout:
-    return Timeout(seconds, thread=thread)
+    def live(self) -> dict[str, Any]:
+        return {} if self._workers is None else {"abandoned": self._workers.abandoned}
 
 
 def _warning(call: Call) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from resilient_agents import events
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.marks import set_context
-from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
+from resilient_agents.core.match import Match, When, ask, matcher
+from resilient_agents.core.options import Check, Code, Configured, Errors, Results
 from resilient_agents.errors import ResilienceError
 
 __all__ = ["Fallback"]
@@ -32,7 +32,25 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-class Fallback(Spelled):
+class _Handler(Code):
+    def checked(self, value: Any, name: str) -> Any:
+        if value is not _MISSING and not callable(value):
+            raise TypeError(f"{name} must be callable (a plain value is value=), got {type(value).__name__}")
+        return value
+
+    def shown(self, value: Any) -> str | None:
+        return name_of(value) if callable(value) else None
+
+    def spelled(self, value: Any) -> str:
+        return self.shown(value) or ""
+
+
+class _Value(Check):
+    def spelled(self, value: Any) -> str:
+        return "..."
+
+
+class Fallback(Configured):
     """When the call fails, answer with `handler(error, *args, **kwargs)`, or with `value`: one of the two is given.
 
     The handler gets the arguments of the call and may be sync or async (in a blocking call it must be sync). What it
@@ -47,7 +65,14 @@ class Fallback(Spelled):
     Raises TypeError or ValueError, when built, for anything else.
     """
 
+    strategy = "fallback"
+    OPTIONS = MappingProxyType({"handler": _Handler(), "value": _Value(), "on": Errors(), "when": Results()})
     stands_in: ClassVar[bool] = True
+
+    handler: Callable[..., Any] | _Missing
+    value: Any
+    on: Match
+    when: When | None
 
     def __init__(
         self,
@@ -60,12 +85,7 @@ class Fallback(Spelled):
         if (handler is _MISSING) == (value is _MISSING):
             given = "neither" if handler is _MISSING else "both"
             raise TypeError(f"Fallback takes a handler or value=, got {given}")
-        if handler is not _MISSING and not callable(handler):
-            raise TypeError(f"handler must be callable (a plain value is value=), got {type(handler).__name__}")
-        self._handler = handler
-        self._value = value
-        self._on = on
-        self._when = result_predicate(when)
+        self.take(locals())
         self._matches = matcher(on)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
@@ -83,7 +103,7 @@ class Fallback(Spelled):
                 raise
             finally:
                 del failed  # no cycle through the traceback
-        if self._when is None or call.closers is not None or not ask(self._when, result):
+        if self.when is None or call.closers is not None or not ask(self.when, result):
             return result
         await close_unwanted(call, result)  # first: the handler may need its connection
         return await self._answer(call, None)
@@ -98,10 +118,10 @@ class Fallback(Spelled):
         return answer
 
     async def _stand_in(self, call: Call, failed: Exception | None) -> Any:
-        if not callable(self._handler):
-            return self._value if call.closers is None else iter((self._value,))
+        if not callable(self.handler):
+            return self.value if call.closers is None else iter((self.value,))
         try:
-            answer = self._handler(failed, *call.args, **call.kwargs)
+            answer = self.handler(failed, *call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
         if not is_awaitable(answer):
@@ -116,22 +136,7 @@ class Fallback(Spelled):
 
     def describe(self) -> dict[str, Any]:
         """What is chosen, by name; neither the value nor what the handler holds."""
-        return {
-            "strategy": "fallback",
-            "handler": name_of(self._handler) if callable(self._handler) else None,
-            "on": names(self._on),
-            "when": None if self._when is None else name_of(self._when),
-        }
-
-    def __repr__(self) -> str:
-        parts = [name_of(self._handler) if callable(self._handler) else "value=..."]
-        parts.append(f"on=({', '.join(names(self._on))})")
-        if self._when is not None:
-            parts.append(f"when={name_of(self._when)}")
-        return f"Fallback({', '.join(parts)})"
-
-    def __reduce__(self) -> Any:
-        return partial(Fallback, self._handler, value=self._value, on=self._on, when=self._when), ()
+        return {option: shown for option, shown in super().describe().items() if option != "value"}
 
 
 def _unbox_context(raised: Exception, box: Exception, failed: Exception) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from resilient_agents.base.clock import clock
-from resilient_agents.base.durations import positive_int, seconds
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Branch, Call, Proceed, unboxed
-from resilient_agents.core.match import Match, ask, matcher, names
+from resilient_agents.core.match import Match, ask, matcher
+from resilient_agents.core.options import Configured, Count, Errors, Seconds
 from resilient_agents.core.race import Race, race
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import current
@@ -28,7 +28,7 @@ MAX_ABANDONED = 32
 """Blocking requests that lost and still run; at this many, calls are made without a hedge."""
 
 
-class Hedge(Spelled):
+class Hedge(Configured):
     """When no answer has come `after` seconds (float or timedelta), ask again without giving up on the first request.
 
     At most `extra` further requests (hedges; default 1) start, one each `after` seconds, and one at once when a request
@@ -47,13 +47,17 @@ class Hedge(Spelled):
     TypeError or ValueError, when built, for options of a wrong type or value.
     """
 
+    strategy = "hedge"
+    OPTIONS = MappingProxyType({"after": Seconds(), "extra": Count(), "on": Errors()})
     owns_attempts: ClassVar[bool] = True
     races: ClassVar[bool] = True
 
+    after: float
+    extra: int
+    on: Match
+
     def __init__(self, after: float | timedelta, *, extra: int = 1, on: Match = is_transient) -> None:
-        self.after = seconds(after, "after")
-        self.extra = positive_int(extra, "extra")
-        self._on = on
+        self.take(locals())
         self._matches = matcher(on)
         self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "hedge")
 
@@ -114,27 +118,8 @@ class Hedge(Spelled):
         counted."""
         self._workers = old._workers
 
-    def describe(self) -> dict[str, Any]:
-        """The options as plain data, and how many blocking requests that lost still run."""
-        return {
-            "strategy": "hedge",
-            "after": self.after,
-            "extra": self.extra,
-            "on": names(self._on),
-            "abandoned": self._workers.abandoned,
-        }
-
-    def __repr__(self) -> str:
-        parts = [f"{self.after:g}"]
-        if self.extra != 1:
-            parts.append(f"extra={self.extra}")
-        if self._on is not is_transient:
-            found = names(self._on)
-            parts.append(f"on=({', '.join(found)})" if len(found) > 1 else f"on={found[0]}")
-        return f"Hedge({', '.join(parts)})"
-
-    def __reduce__(self) -> Any:
-        return partial(Hedge, self.after, extra=self.extra, on=self._on), ()  # its threads belong to this process
+    def live(self) -> dict[str, Any]:
+        return {"abandoned": self._workers.abandoned}  # blocking requests that lost and still run
 
 
 def _tell(proceed: Proceed, number: int, after: float, branch: Call) -> Awaitable[Any]:

@@ -1,0 +1,105 @@
+"""Options are declared once: what checks, shows, pickles and exchanges them comes from there."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from resilient_agents import Fallback, Hedge, Policy, Timeout, is_transient
+from resilient_agents.core.options import (
+    Check,
+    Code,
+    Configured,
+    Count,
+    Errors,
+    Flag,
+    Number,
+    Results,
+    Seconds,
+    Share,
+    Text,
+    Word,
+)
+
+KINDS = [kind for kind in Configured.__subclasses__() if kind.__module__.startswith("resilient_agents")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constructor_and_checks_name_the_same_options(kind: type[Configured]) -> None:
+    """In the same order, so that neither can gain one alone."""
+    assert list(kind.OPTIONS) == list(inspect.signature(kind).parameters)
+
+
+class Pause(Configured):
+    """A strategy as a user of this mechanism would write it: one line for an option."""
+
+    strategy = "pause"
+    OPTIONS = MappingProxyType({"seconds": Seconds(), "kind": Word(words=("short", "long")), "on": Errors()})
+
+    def __init__(self, seconds: float, *, kind: str = "short", on: Any = is_transient) -> None:
+        self.take(locals())
+
+    def live(self) -> dict[str, Any]:
+        return {"pauses": 0}
+
+
+def test_all_the_rest_follows() -> None:
+    """Description, spelling, pickling, taking over and what is said about unknown ones."""
+    pause = Pause(3, kind="long", on=(ValueError, KeyError))
+    assert pause.describe() == {
+        "strategy": "pause",
+        "seconds": 3.0,
+        "kind": "long",
+        "on": ["ValueError", "KeyError"],
+        "pauses": 0,
+    }
+    assert repr(pause) == "Pause(3, kind='long', on=(ValueError, KeyError))"
+    assert repr(pickle.loads(pickle.dumps(pause))) == repr(pause)
+    other = Pause(1)
+    other.adopt(pause)
+    assert repr(other) == repr(pause)
+    with pytest.raises(TypeError, match="Pause has no option 'second'; did you mean 'seconds'"):
+        Pause(second=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "why"),
+    [
+        (Seconds(zero=False), 0, "x must be more than 0 seconds, got 0"),
+        (Count(minimum=2), 1, "x must be at least 2, got 1"),
+        (Number(above=True), 0, "x must be more than 0, got 0"),
+        (Share(), 1.5, "x must be greater than 0 and at most 1, got 1.5"),
+        (Share(), "1", "x must be a number, got str"),
+        (Flag(), 1, "x must be True or False, got 1"),
+        (Flag(none=True), 1, "x must be True, False or None, got 1"),
+        (Text(none=True), "", "x must be a non-empty string or None, got ''"),
+        (Word(words=("a", "b")), "c", 'x must be "a" or "b", got '),
+        (Errors(), 5, "x must be an exception type, a predicate or a tuple of these, got 5"),
+        (Results(), 5, "x must be a predicate on results or None, got int"),
+        (Seconds(), None, "x must be a number of seconds or a timedelta, got None"),
+    ],
+)
+def test_errors_name_option_rule_and_value(check: Check, value: object, why: str) -> None:
+    """Whatever the check is."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        check(value, "x")
+    assert why in str(caught.value)
+
+
+def test_code_is_shown_by_name() -> None:
+    """Never what it holds."""
+    assert Code().shown(test_code_is_shown_by_name) == "tests.test_options.test_code_is_shown_by_name"
+    assert Code().shown(None) is None
+
+
+@pytest.mark.parametrize(
+    "strategy", [Timeout(2.5, thread=True), Hedge(1, extra=2, on=OSError), Fallback(str, on=OSError)], ids=str
+)
+def test_strategies_pickle_with_their_options(strategy: Any) -> None:
+    """And describe the same again."""
+    again = pickle.loads(pickle.dumps(Policy(strategy)))
+    assert again.describe() == Policy(strategy).describe()
