@@ -341,6 +341,21 @@ def test_a_task_stops_waiting(runtime: str) -> None:
 
 
 @pytest.mark.parametrize("runtime", LOOPS)
+def test_a_wait_whose_time_ran_out_may_be_renewed(runtime: str) -> None:
+    """Who waits again waits as long as it says, and is woken as before, also from another thread."""
+
+    async def scenario() -> None:
+        waiter, start = ASYNC.waiter(), clock.monotonic()
+        assert not await waiter.wait(2)
+        assert not await waiter.wait(3)
+        assert clock.monotonic() == start + 5
+        threading.Thread(target=waiter.wake).start()
+        assert await waiter.wait(None)
+
+    run_on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
 def test_a_waiter_of_a_closed_loop_says_so(runtime: str) -> None:
     """Whoever wakes one whose event loop has ended learns that nobody will come."""
 

@@ -10,12 +10,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from queue import Empty
 from typing import Any
 
 import pytest
 
 from resilient_agents import Policy
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.clock import clock
 from resilient_agents.core import threads
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.errors import PolicyTimeoutError, Rejected
@@ -151,6 +153,23 @@ def test_work_handed_to_a_thread_that_is_about_to_end_is_done(monkeypatch: pytes
     workers = Workers(4, 4, "timeout")
     for number in range(300):
         assert finished(workers.start(lambda number=number: number, "p")) == number
+
+
+def test_work_that_comes_when_idle_time_is_up_is_done_by_the_thread_that_was_there() -> None:
+    """A thread that stops waiting looks once more, for work that counts on it."""
+    workers = Workers(4, 4, "timeout")
+
+    def too_late(queue: Any, seconds: float) -> Any:
+        until(lambda: not queue.empty())
+        raise Empty
+
+    thread = finished(workers.start(threading.current_thread, "p"))
+    until(lambda: thread in workers.serving)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "get", too_late)
+        assert finished(workers.start(threading.current_thread, "p")) is thread  # it waits in the real way as yet
+        until(lambda: thread in workers.serving)
+        assert finished(workers.start(threading.current_thread, "p")) is thread
 
 
 def test_a_thread_that_cannot_start_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
