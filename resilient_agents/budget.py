@@ -19,7 +19,7 @@ import math
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import number, seconds
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.base.spelling import Spelled
@@ -75,6 +75,7 @@ class RetryBudget(Spelled):
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)
+        follow_clock(self)
 
     def deposit(self) -> None:
         """Count a call that begins. Its retries are not calls."""
@@ -121,6 +122,10 @@ class RetryBudget(Spelled):
         """Start again in a forked child: an empty window."""
         self._slices: dict[int, _Slice] = {}
         self._newest = self._slice_now()
+
+    def clock_changed(self, shift: float) -> None:
+        """Start anew with an empty window."""
+        self.after_fork()
 
     def __repr__(self) -> str:
         return f"RetryBudget({self.ratio!r}, per_second={self.per_second!r}, window={self.window!r})"

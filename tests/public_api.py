@@ -42,6 +42,7 @@ _MACHINERY = frozenset(
         "accepts",
         "args",
         "after_fork",
+        "clock_changed",
         "alone",
         "become",
         "bind",

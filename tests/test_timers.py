@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import weakref
 
 import pytest
@@ -38,6 +39,28 @@ def test_alarms_ring_on_time_in_whatever_order_they_were_set() -> None:
         for seconds, bell in bells.items():
             assert bell.rang == [pytest.approx(began + max(0.0, seconds))]
             assert bell.entry == 0
+
+    run_on("asyncio", scenario)
+
+
+@pytest.mark.parametrize("seed", ["one", "two", "three"])
+def test_alarms_ring_on_time_where_most_others_were_stopped(seed: str) -> None:
+    """However many were set and stopped in between."""
+    chance = random.Random(seed)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        kept: list[tuple[float, Bell]] = []
+        for _ in range(2000):
+            seconds, bell = chance.uniform(0, 100), Bell()
+            set_alarm(loop, seconds, bell)
+            if chance.random() < 0.1:
+                kept.append((seconds, bell))
+            else:
+                bell.entry = 0
+        await asyncio.sleep(200)
+        assert all(bell.rang == [pytest.approx(began + seconds)] for seconds, bell in kept)
 
     run_on("asyncio", scenario)
 

@@ -29,7 +29,7 @@ from resilient_agents.adapters.circuit_states import (
 )
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import SPARSE, Outcomes
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Audience, Call
@@ -88,6 +88,7 @@ class Circuit:
         self.era: Era = self._new_era(breaker.current_state)
         breaker.add_listener(Listener(self))
         reset_after_fork(self)
+        follow_clock(self)
 
     def _new_era(self, state: str) -> Era:
         if state == "closed":
@@ -306,6 +307,19 @@ class Circuit:
         self.outcomes.reset()
         if isinstance(self.era, HalfOpen):
             self.era.probes.clear()
+
+    def clock_changed(self, shift: float) -> None:
+        """What is left of an opening stays; what a closed circuit has counted is forgotten."""
+        with self._lock:
+            era = self.era
+            if isinstance(era, Open):
+                era.until += shift
+            elif isinstance(era, HalfOpen):
+                for probe in era.probes:
+                    probe.until += shift
+            else:
+                self.era = self._new_era("closed")
+                era.calm_until = -1.0
 
 
 _LOCK: Final = "_lock"

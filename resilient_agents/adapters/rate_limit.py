@@ -15,7 +15,7 @@ from aiolimiter import AsyncLimiter
 from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.base.fork import Lock, reset_after_fork
@@ -116,10 +116,15 @@ class RateLimit(Spelled):
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)
+        follow_clock(self)
 
     def after_fork(self) -> None:
         """Start with the whole burst, and nobody waiting."""
         self._gcra = Gcra(self.rate / self.per, self.burst)
+
+    def clock_changed(self, shift: float) -> None:
+        """Start anew with the whole burst."""
+        self.after_fork()
 
     def reconfigure(self, new: RateLimit) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays

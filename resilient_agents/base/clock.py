@@ -8,18 +8,34 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Clock", "Lock", "clock"]
+__all__ = ["Clock", "ClockAware", "Lock", "clock", "follow_clock"]
 
 _AT_ONCE: Final = 1e6
 """Seconds that every platform can sleep at once."""
 
 
 T = TypeVar("T")
+
+
+class ClockAware(Protocol):
+    def clock_changed(self, shift: float) -> None:
+        """Another clock has taken the place of the old one, and is `shift` seconds ahead of it. What was measured by
+        the old one is moved or forgotten."""
+        ...
+
+
+_aware: weakref.WeakSet[ClockAware] = weakref.WeakSet()
+
+
+def follow_clock(thing: ClockAware) -> None:
+    """Call `thing.clock_changed(shift)` whenever the clock is replaced, for as long as `thing` lives."""
+    _aware.add(thing)
 
 
 class Lock(Protocol):
@@ -81,16 +97,24 @@ class Clock:
         sleep: Callable[[float], None] | None = None,
         acquire: Callable[[Lock, float | None], bool] | None = None,
     ) -> Generator[None, None, None]:
-        """Until the block ends, the whole process goes by these; what is not given stays."""
+        """Until the block ends, the whole process goes by these; what is not given stays.
+
+        What keeps times (circuits, rates, budgets, health checks) is told at both ends, so that nothing is stuck for
+        the difference of two clocks. A deadline in force is not: let it end first.
+        """
         before = self.monotonic, self.wall, self.sleep, self.acquire
-        self.monotonic = monotonic or self.monotonic
-        self.wall = wall or self.wall
-        self.sleep = sleep or self.sleep
-        self.acquire = acquire or self.acquire
+        self._go_by((monotonic or self.monotonic, wall or self.wall, sleep or self.sleep, acquire or self.acquire))
         try:
             yield
         finally:
-            self.monotonic, self.wall, self.sleep, self.acquire = before
+            self._go_by(before)
+
+    def _go_by(self, functions: tuple[Any, Any, Any, Any]) -> None:
+        then = self.monotonic()
+        self.monotonic, self.wall, self.sleep, self.acquire = functions
+        shift = self.monotonic() - then
+        for thing in list(_aware):
+            thing.clock_changed(shift)
 
 
 clock = Clock()

@@ -19,7 +19,7 @@ import anyio
 import anyio.abc
 
 from resilient_agents.base import instances
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import positive_int
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.base.spelling import Spelled
@@ -97,6 +97,13 @@ class HealthMonitor(Spelled):
             self.add(check)
         instances.add("health_monitor", self)
         reset_after_fork(self)
+        follow_clock(self)
+
+    def clock_changed(self, shift: float) -> None:
+        """What is known stays as old as it is, and what is due stays due."""
+        for entry in self._entries.values():
+            entry.due += shift
+            entry.known_at += shift
 
     def after_fork(self) -> None:
         """Nothing runs here, and what the parent found out is the parent's."""
