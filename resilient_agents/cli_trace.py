@@ -8,11 +8,13 @@ import contextlib
 import io
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resilient_agents.trace import Operation
+    from resilient_agents.trace.terminal import Glyphs, Line
 
 __all__ = ["add_to"]
 
@@ -26,13 +28,16 @@ def add_to(commands: Any) -> None:
     """
     trace: argparse.ArgumentParser = commands.add_parser("trace", help="draw operations from a file of spans")
     trace.description = (
-        "Draws the operations in FILE over time: attempts, waits and state changes. Those to which most happened come "
-        "first. FILE holds OTLP JSON lines, as `resilient-agents demo --export FILE` and the file exporter of the "
-        "OpenTelemetry Collector write them."
+        "Says in a line for each policy how its calls went and where their time did, then draws operations in FILE "
+        "over time: attempts, waits and state changes. Those to which most happened come first. FILE holds OTLP JSON "
+        "lines, as `resilient-agents demo --export FILE` and the file exporter of the OpenTelemetry Collector write "
+        "them."
     )
     trace.add_argument("file", metavar="FILE", help="OTLP JSON lines; - reads standard input")
     trace.add_argument("--id", default="", metavar="PREFIX", help="only traces whose id begins so")
     trace.add_argument("--limit", type=_count, default=3, metavar="N", help="how many operations to draw (default 3)")
+    trace.add_argument("--slowest", type=_count, metavar="N", help="the N operations that took longest, in their place")
+    trace.add_argument("--errors", action="store_true", help="only operations whose caller saw an error")
     trace.set_defaults(run=_trace)
 
 
@@ -49,7 +54,7 @@ def _complain(message: str, status: int) -> int:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from resilient_agents.trace import operations, read
+    from resilient_agents.trace import operations, read, summary
 
     try:
         with _lines(arguments.file) as lines:
@@ -67,7 +72,20 @@ def _trace(arguments: argparse.Namespace) -> int:
     if not found:
         wanted = f"operation in a trace {prefix}..." if prefix else 'span "policy ..." of resilient_agents'
         return _complain(f"no {wanted} among the {len(reading.spans)} spans of {arguments.file}", NOTHING)
-    _draw(sorted(found, key=lambda operation: operation.interest, reverse=True)[: arguments.limit], len(found))
+    _print(lambda width, glyphs: summary(reading.spans, width=width, glyphs=glyphs))
+    chosen = [operation for operation in found if operation.failed] if arguments.errors else found
+    limit = arguments.limit
+    if arguments.slowest is not None:
+        chosen.sort(key=lambda operation: operation.duration, reverse=True)
+        limit = arguments.slowest
+    else:
+        chosen.sort(key=lambda operation: operation.interest, reverse=True)
+    for operation in chosen[:limit]:
+        _print(partial(_drawn, operation))
+    if not chosen:
+        print(f"None of {len(found)} operations ended in an error for its caller.")
+    elif len(chosen) > limit:
+        print(f"{limit} of {len(chosen)} operations. More with --limit N, one with --id PREFIX.")
     return OK
 
 
@@ -87,13 +105,15 @@ def _lines(file: str) -> Generator[IO[str]]:
             text.detach()
 
 
-def _draw(chosen: list[Operation], total: int) -> None:
-    from resilient_agents.trace import render, waterfall
+def _drawn(operation: Operation, width: int, glyphs: Glyphs) -> list[Line]:
+    from resilient_agents.trace import waterfall
+
+    return waterfall(operation, width=width, glyphs=glyphs)
+
+
+def _print(lines: Callable[[int, Glyphs], list[Line]]) -> None:
+    from resilient_agents.trace import render
     from resilient_agents.trace.terminal import glyphs_for, wants_colour
 
-    width, glyphs, colour = shutil.get_terminal_size().columns, glyphs_for(sys.stdout), wants_colour(sys.stdout)
-    for operation in chosen:
-        lines = waterfall(operation, width=width, glyphs=glyphs)
-        print(render(lines, colour=colour, encoding=sys.stdout.encoding), end="\n\n")
-    if total > len(chosen):
-        print(f"{len(chosen)} of {total} operations. More with --limit N, one with --id PREFIX.")
+    shown = lines(shutil.get_terminal_size().columns, glyphs_for(sys.stdout))
+    print(render(shown, colour=wants_colour(sys.stdout), encoding=sys.stdout.encoding), end="\n\n")

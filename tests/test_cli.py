@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,37 @@ def test_trace_shows_the_most_telling_first_and_says_what_it_left_out(
     assert "policy lively" in out
     assert "policy dull" not in out
     assert "1 of 3 operations" in out
+
+
+def test_trace_begins_with_a_line_for_each_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The summary counts all calls of the file, whatever is drawn of them."""
+    write(tmp_path / "f", "chat", "chat", "search")
+    assert cli.main(["trace", str(tmp_path / "f"), "--limit", "1"]) == 0
+    head, chat, search = capsys.readouterr().out.splitlines()[:3]
+    assert head.split()[:3] == ["policy", "calls", "success"]
+    assert (chat.split()[:2], search.split()[:2]) == (["chat", "2"], ["search", "1"])
+
+
+def test_trace_picks_the_slowest_and_those_with_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--slowest N draws the operations that took longest, --errors those whose caller saw an error."""
+    write(tmp_path / "f", "quick", "slow", "broken")
+    documents = [json.loads(line) for line in (tmp_path / "f").read_text().splitlines()]
+    _, slow, broken = (document["resourceSpans"][0]["scopeSpans"][0]["spans"][0] for document in documents)
+    slow["endTimeUnixNano"] = str(int(slow["endTimeUnixNano"]) + 10**10)
+    broken["status"] = {"code": 2}
+    (tmp_path / "f").write_text("\n".join(map(json.dumps, documents)))
+
+    def pictures(*options: str) -> list[str]:
+        assert cli.main(["trace", str(tmp_path / "f"), *options]) == 0
+        return re.findall(r"^policy (\w+):", capsys.readouterr().out, re.MULTILINE)
+
+    assert pictures("--slowest", "1") == ["slow"]
+    assert pictures("--errors") == ["broken"]
+    assert pictures("--errors", "--slowest", "2") == ["broken"]
+    del broken["status"]
+    (tmp_path / "f").write_text("\n".join(map(json.dumps, documents)))
+    assert cli.main(["trace", str(tmp_path / "f"), "--errors"]) == 0
+    assert "None of 3 operations ended in an error for its caller." in capsys.readouterr().out
 
 
 def test_trace_by_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

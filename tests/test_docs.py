@@ -35,7 +35,7 @@ from resilient_agents import cli, errors, events, health
 from resilient_agents.classify import KINDS
 from resilient_agents.classify.classes import CLASSES
 from resilient_agents.classify.kinds import TRANSIENT
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import contract, metric_table
 from tests.conftest import swapped_clock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,12 +267,12 @@ def code(*words: str) -> str:
 
 
 def spans_table() -> str:
-    cells = [(code(span.name), span.description, code(*span.attributes)) for span in names.SPANS]
+    cells = [(code(span.name), span.description, code(*span.attributes)) for span in contract.SPANS]
     return table(("Span", "What it is", "Attributes"), cells)
 
 
 def span_events_table() -> str:
-    cells = [(code(event.name), event.description, code(*event.attributes)) for event in names.EVENTS]
+    cells = [(code(event.name), event.description, code(*event.attributes)) for event in contract.EVENTS]
     return table(("Event", "What it is", "Attributes"), cells)
 
 
@@ -285,19 +285,19 @@ def metrics_table() -> str:
             metric.description,
             code(*metric.attributes),
         )
-        for metric in names.METRICS
+        for metric in metric_table.METRICS
     ]
     return table(("Metric", "Kind", "Unit", "What it is", "Attributes"), cells)
 
 
-def _unit(metric: names.Metric) -> str:
+def _unit(metric: metric_table.Metric) -> str:
     return code(metric.unit) if metric.unit else ""
 
 
 def attributes_table() -> str:
     cells = [
         (code(attribute.name), attribute.type, " ".join([attribute.description, code(*attribute.values)]).strip())
-        for attribute in names.ATTRIBUTES
+        for attribute in contract.ATTRIBUTES
     ]
     return table(("Attribute", "Type", "What it says"), cells)
 

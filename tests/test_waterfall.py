@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from resilient_agents.trace import Moment, Operation, Span, from_sdk, operations, read, render, waterfall
+from resilient_agents.trace import Moment, Operation, Span, from_sdk, operations, read, render, summary, waterfall
 from resilient_agents.trace.exporter import JsonLinesExporter
 from resilient_agents.trace.terminal import ASCII, UNICODE, cells, clip, glyphs_for, seconds, wants_colour
 
@@ -68,10 +68,12 @@ STORY = [
             moment("retry.scheduled", 600, delay=1.0, reason="retry_after"),
         ],
     ),
-    span("a1", "op", "attempt", 0, 100, attempt=1, error__type="server", http__response__status_code=503),
+    span("a1", "op", "attempt 1", 0, 100, attempt=1, error__type="server", http__response__status_code=503),
     span("u1", "a1", "POST", 10, 90, scope="httpx"),
-    span("a2", "op", "attempt", 500, 600, attempt=2, error__type="rate_limit", http__response__status_code=429),
-    span("a3", "op", "attempt", 1600, 2000, attempt=3, outcome="success"),
+    span("w1", "op", "wait backoff", 100, 500),
+    span("a2", "op", "attempt 2", 500, 600, attempt=2, error__type="rate_limit", http__response__status_code=429),
+    span("w2", "op", "wait retry_after", 600, 1600),
+    span("a3", "op", "attempt 3", 1600, 2000, attempt=3, outcome="success"),
 ]
 
 
@@ -114,7 +116,7 @@ def test_attempts_show_outcome_kind_and_status() -> None:
 
 def test_an_attempt_that_was_queued_begins_with_a_wait() -> None:
     """The time that an attempt waited for a slot or a token is part of its bar, with the texture of waits."""
-    queued = [span("op", None, "policy x", 0, 100), span("a", "op", "attempt", 0, 100, attempt=1, waited=0.05)]
+    queued = [span("op", None, "policy x", 0, 100), span("a", "op", "attempt 1", 0, 100, attempt=1, waited=0.05)]
     picture = drawn(queued)
     assert bar(picture, "attempt 1", "░") == pytest.approx((0, 0.5), abs=0.03)
     assert bar(picture, "attempt 1", "█") == pytest.approx((0.5, 1), abs=0.03)
@@ -172,7 +174,7 @@ def test_names_too_long_or_wide_or_hostile_are_tamed() -> None:
     """Long names are cut, wide characters count double, and escape sequences from a file cannot steer the terminal."""
     spans = [
         span("op", None, "policy " + "名" * 60, 0, 10),
-        span("a", "op", "attempt", 0, 5, attempt="\x1b[2J\n" + "x" * 90),
+        span("a", "op", "attempt 1", 0, 5, attempt="\x1b[2J\n" + "x" * 90),
     ]
     picture = drawn(spans)
     assert max(map(cells, picture)) <= 80
@@ -196,7 +198,7 @@ def test_nothing_that_a_span_says_steers_the_terminal(outcome: str) -> None:
     events = [moment(name, 1, **facts) for name in ("rejected", "circuit_breaker.state_change", "attempt", outcome)]
     spans = [
         span("op", None, "policy x" + outcome, 0, 100, events=events, trace=outcome, **facts),
-        span("a", "op", "attempt", 0, 50, trace=outcome, **facts),
+        span("a", "op", "attempt 1", 0, 50, trace=outcome, **facts),
         span("b", "a", outcome, 0, 50, scope="app", trace=outcome),
     ]
     for colour in (False, True):
@@ -217,10 +219,10 @@ def test_what_the_output_cannot_encode_is_a_question_mark() -> None:
 def test_a_hundred_thousand_children_are_drawn_in_seconds() -> None:
     """The picture shows the first and the last of them, and how many lie between."""
     many = 100_000
-    events = [moment("retry.scheduled", number, delay=0.0005, reason="backoff") for number in range(many)]
+    events = [moment("rejected", number, strategy="bulkhead") for number in range(many)]
     spans = [
         span("op", None, "policy x", 0, many, events=events),
-        *(span(f"a{number}", "op", "attempt", number, number + 0.5, attempt=number) for number in range(many)),
+        *(span(f"a{number}", "op", "attempt 1", number, number + 0.5, attempt=number) for number in range(many)),
     ]
     began = time.process_time()
     picture = drawn(spans)
@@ -276,14 +278,14 @@ def test_an_operation_that_ended_in_an_error_says_so() -> None:
 
 def test_an_instant_operation_can_be_drawn() -> None:
     """A span whose clock did not move still has a picture."""
-    assert "policy x" in drawn([span("op", None, "policy x", 0, 0), span("a", "op", "attempt", 0, 0, attempt=1)])[4]
+    assert "policy x" in drawn([span("op", None, "policy x", 0, 0), span("a", "op", "attempt 1", 0, 0, attempt=1)])[4]
 
 
 def test_a_worker_left_behind_lengthens_the_axis() -> None:
     """A span that outlives its operation (an abandoned worker) is drawn in full."""
     late = [
         span("op", None, "policy x", 0, 100),
-        span("a", "op", "attempt", 0, 100, attempt=1),
+        span("a", "op", "attempt 1", 0, 100, attempt=1),
         span("w", "a", "work", 0, 400),
     ]
     picture = drawn(late)
@@ -322,13 +324,64 @@ def test_retry_without_a_next_attempt_waits_as_planned() -> None:
 # ----------------------------------------------------------------------------------------------------- which operations
 
 
+def test_a_wait_in_line_is_a_row_below_its_attempt() -> None:
+    """What an attempt waited for has a bar of its own, beneath it."""
+    picture = drawn(
+        [
+            span("op", None, "policy x", 0, 100),
+            span("a", "op", "attempt 1", 0, 100, attempt=1, waited=0.05),
+            span("w", "a", "wait bulkhead", 0, 50),
+        ]
+    )
+    assert row(picture, "wait (bulkhead)").startswith("  └ wait (bulkhead) ")
+    assert bar(picture, "wait (bulkhead)", "░") == pytest.approx((0, 0.5), abs=0.03)
+
+
+def test_an_attempt_tells_of_retries_inside_it_and_that_it_is_a_hedge() -> None:
+    """What multiplies requests is in the label of the attempt."""
+    picture = drawn(
+        [
+            span("op", None, "policy x", 0, 100),
+            span("a", "op", "attempt 1", 0, 90, attempt=1, inner_retries=2, error__type="server"),
+            span("b", "op", "attempt 2", 50, 100, attempt=2, hedge=1),
+        ]
+    )
+    assert "attempt 1 ✗ server (+2 inside)" in "\n".join(picture)
+    assert "attempt 2 (hedge) ✓" in "\n".join(picture)
+
+
+def test_the_summary_says_where_each_policys_time_went() -> None:
+    """A line for each policy, the one that took most time first: calls, success, attempts, and three sums of time."""
+    other = [
+        span("o2", None, "policy search", 0, 5000, trace="b" * 32, outcome="failure", error=True),
+        span("a", "o2", "attempt 1", 0, 5000, trace="b" * 32, attempt=1),
+        span("w", "a", "wait rate_limit", 0, 3000, trace="b" * 32),
+        span("x", None, "policy search", 0, 0, trace="c" * 32, outcome="success"),
+    ]
+    lines = render(summary([*STORY, *other], width=100)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["policy", "calls", "success", "attempts/call", "in", "attempts", "between", "in", "line"],
+        ["search", "2", "50%", "0.50", "2.00", "s", "0.0", "ms", "3.00", "s"],
+        ["chat", "1", "100%", "3.00", "600", "ms", "1.40", "s", "0.0", "ms"],
+    ]
+
+
+def test_the_summary_stays_short() -> None:
+    """A file of a thousand policies has twenty lines of summary, in any width."""
+    spans = [span(f"o{number}", None, f"policy p{number}", 0, 1) for number in range(1000)]
+    lines = render(summary(spans)).splitlines()
+    assert len(lines) == 22
+    assert lines[-1] == "and 980 more policies"
+    assert max(map(len, lines)) <= 80
+
+
 def test_only_outermost_operations_are_listed_in_order() -> None:
     """An operation inside another is drawn as part of it; strangers' spans are no operations, whatever their name."""
     spans = [
         span("late", None, "policy late", 50, 60, trace="b" * 32),
         span("outer", "root", "policy outer", 0, 40),
         span("root", None, "agent run", 0, 45, scope="app"),
-        span("a", "outer", "attempt", 0, 40, attempt=1),
+        span("a", "outer", "attempt 1", 0, 40, attempt=1),
         span("inner", "a", "policy inner", 5, 30),
         span("fake", None, "policy of truth", 0, 5, scope="app", trace="c" * 32),
     ]
@@ -454,7 +507,7 @@ def test_memory_and_file_give_the_same_spans(tmp_path: Path) -> None:
         "policy x", attributes={"resilient_agents.attempts": 2, "f": 0.5, "b": True}
     ) as operation:
         operation.add_event("rejected", {"resilient_agents.strategy": "bulkhead"})
-        with tracer.start_as_current_span("attempt", kind=SpanKind.CLIENT) as attempt:
+        with tracer.start_as_current_span("attempt 1", kind=SpanKind.CLIENT) as attempt:
             attempt.set_status(Status(StatusCode.ERROR))
     provider.shutdown()
     from_file = read(path.read_text().splitlines())

@@ -19,12 +19,11 @@ from resilient_agents import events
 from resilient_agents.base import instances
 from resilient_agents.classify import Failure
 from resilient_agents.telemetry import names
-from resilient_agents.telemetry.metrics import transition
+from resilient_agents.telemetry.facts import facts
 
 __all__ = ["LogObserver"]
 
-Facts = dict[str, Any]
-Line = tuple[int, str, Facts]
+Line = tuple[int, str]
 
 
 class LogObserver:
@@ -32,26 +31,33 @@ class LogObserver:
 
     `logger`: where to, by default the logger `resilient_agents.events`. State changes outside any call (a manual
     `breaker.open()`) are logged too, once for each logger, for as long as an observer with that logger is in use.
-    Raises TypeError for what is no logger.
+    `summary`: True logs one line for each finished call, with what it went through (info; warning if it took more than
+    one attempt or a fallback; error if one came out), and of the rest only what belongs to no call alone: state changes
+    and health checks.
+    Raises TypeError for what is no logger or no bool.
     """
 
-    def __init__(self, logger: logging.Logger | None = None) -> None:
+    def __init__(self, logger: logging.Logger | None = None, *, summary: bool = False) -> None:
         if logger is not None and not isinstance(logger, logging.Logger):
             raise TypeError(f"logger must be a logging.Logger or None, got {type(logger).__name__}")
+        if not isinstance(summary, bool):
+            raise TypeError(f"summary must be True or False, got {summary!r}")
         self.logger = logger or logging.getLogger("resilient_agents.events")
+        self.summary = summary
         instances.add("log_observer", self)
 
     def __call__(self, event: events.Event) -> None:
-        line = _LINES.get(type(event))
+        line = (_SUMMARY if self.summary else _LINES).get(type(event))
         if line is None:
             return
-        level, text, facts = line(event)
+        level, text = line(event)
         if self.logger.isEnabledFor(level):
+            told = facts(event)
             if event.policy:
-                facts[names.POLICY] = event.policy
-                self.logger.log(level, "%s: %s", event.policy, text, extra=facts)
+                told[names.POLICY] = event.policy
+                self.logger.log(level, "%s: %s", event.policy, text, extra=told)
             else:
-                self.logger.log(level, "%s", text, extra=facts)
+                self.logger.log(level, "%s", text, extra=told)
 
 
 def _outside_a_call(event: events.Event) -> None:
@@ -62,111 +68,96 @@ def _outside_a_call(event: events.Event) -> None:
 events.subscribe(_outside_a_call)
 
 
+def _finished(event: events.CallEnded) -> Line:
+    """All of a call in one line."""
+    went = []
+    if event.retry_waited:
+        went.append(f"waited {event.retry_waited:.3g} s between attempts")
+    if event.waited:
+        went.append(f"waited {event.waited:.3g} s in line")
+    failed = (f"{kind} x {count}" if count > 1 else kind for kind, count in event.failed.items())
+    if told := ", ".join(failed):
+        went.append(f"attempts failed: {told}")
+    level = ERROR if event.failure is not None else INFO
+    if level == INFO and (event.attempts > 1 or event.outcome == "fallback"):
+        level = WARNING
+    text = f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
+    return level, "; ".join([text, *went])
+
+
 def _call_started(event: events.CallStarted) -> Line:
-    return DEBUG, "call started", {}
+    return DEBUG, "call started"
 
 
 def _call_ended(event: events.CallEnded) -> Line:
     level = ERROR if event.failure is not None else INFO if event.outcome == "fallback" else DEBUG
-    facts: Facts = {names.OUTCOME: event.outcome, names.ATTEMPT_COUNT: event.attempts, names.DURATION: event.duration}
-    return (
-        level,
-        f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}",
-        facts | _facts(event.failure),
-    )
+    return level, f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
 
 
 def _attempt_started(event: events.AttemptStarted) -> Line:
-    return DEBUG, f"attempt {event.attempt} started", {names.ATTEMPT: event.attempt}
+    return DEBUG, f"attempt {event.attempt} started"
 
 
 def _attempt_ended(event: events.AttemptEnded) -> Line:
-    facts: Facts = {names.ATTEMPT: event.attempt, names.OUTCOME: event.outcome, names.DURATION: event.duration}
-    text = f"attempt {event.attempt}: {event.outcome} in {event.duration:.3g} s{_why(event.failure)}"
-    return INFO, text, facts | _facts(event.failure)
+    inner = f", {event.inner_retries} retries inside" if event.inner_retries else ""
+    return INFO, f"attempt {event.attempt}: {event.outcome} in {event.duration:.3g} s{inner}{_why(event.failure)}"
 
 
 def _retry_scheduled(event: events.RetryScheduled) -> Line:
-    facts: Facts = {names.ATTEMPT: event.attempt, names.DELAY: event.delay, names.REASON: event.reason}
     text = f"attempt {event.attempt} is retried in {event.delay:.3g} s ({event.reason}){_why(event.failure)}"
-    return WARNING, text, facts | _facts(event.failure)
+    return WARNING, text
 
 
 def _gave_up(event: events.GaveUp) -> Line:
-    facts: Facts = {names.ATTEMPT_COUNT: event.attempts, names.GAVE_UP: event.reason}
     text = f"gave up after {_count(event.attempts)} in {event.elapsed:.3g} s ({event.reason}){_why(event.failure)}"
-    return WARNING, text, facts | _facts(event.failure)
+    return WARNING, text
 
 
 def _rejected(event: events.CallRejected) -> Line:
-    facts: Facts = {names.STRATEGY: event.strategy}
     text = f"{'would be ' if event.shadow else ''}rejected by {event.strategy}"
     if event.name is not None:
         text += f" {event.name!r}"
-        if event.strategy in names.NAMED_STRATEGIES:
-            facts[names.NAMED_STRATEGIES[event.strategy]] = event.name
     if event.retry_after is not None:
-        facts[names.RETRY_AFTER] = event.retry_after
         text += f", try again in {event.retry_after:.3g} s"
-    if event.shadow:
-        facts[names.SHADOW] = True
-    return WARNING, text, facts
+    return WARNING, text
 
 
 def _waited(event: events.Waited) -> Line:
-    return (
-        DEBUG,
-        f"waited {event.seconds:.3g} s for {event.strategy}",
-        {names.STRATEGY: event.strategy, names.WAITED: event.seconds},
-    )
+    return DEBUG, f"waited {event.seconds:.3g} s for {event.reason or event.strategy}"
 
 
 def _timed_out(event: events.TimeoutExpired) -> Line:
-    return (
-        WARNING,
-        f"{event.strategy} of {event.limit:g} s expired",
-        {names.STRATEGY: event.strategy, names.LIMIT: event.limit},
-    )
+    return WARNING, f"{event.strategy} of {event.limit:g} s expired"
 
 
 def _late(event: events.LateResult) -> Line:
-    facts: Facts = {names.LIMIT: event.limit, names.LATE: event.late}
-    return WARNING, f"came back {event.late:.3g} s after its limit of {event.limit:g} s; the value was returned", facts
+    return WARNING, f"came back {event.late:.3g} s after its limit of {event.limit:g} s; the value was returned"
 
 
 def _fell_back(event: events.FallbackUsed) -> Line:
-    return WARNING, f"fallback used{_why(event.failure)}", _facts(event.failure)
+    return WARNING, f"fallback used{_why(event.failure)}"
 
 
 def _hedged(event: events.HedgeStarted) -> Line:
-    return INFO, f"hedge {event.hedge} started after {event.after:.3g} s", {names.DELAY: event.after}
+    return INFO, f"hedge {event.hedge} started after {event.after:.3g} s"
 
 
 def _circuit_changed(event: events.CircuitChanged) -> Line:
     level = {"open": ERROR, "half-open": WARNING, "closed": INFO}[event.to_state]
     if event.shadow and level == ERROR:
         level = WARNING  # nothing is refused: it only would be
-    text = (
-        f"circuit {event.circuit_breaker!r} {event.from_state} -> {event.to_state}{' (shadow)' if event.shadow else ''}"
-    )
-    return level, text, dict(transition(event))
+    shadow = " (shadow)" if event.shadow else ""
+    return level, f"circuit {event.circuit_breaker!r} {event.from_state} -> {event.to_state}{shadow}"
 
 
 def _health_checked(event: events.HealthChecked) -> Line:
-    facts: Facts = {
-        names.HEALTH_CHECK: event.health_check,
-        names.STATUS: event.status,
-        names.CRITICAL: event.critical,
-        names.DURATION: event.duration,
-    }
     if event.status == event.previous:
         level = DEBUG  # every interval, as long as it lasts
     elif event.status == "unhealthy" and event.critical:
         level = ERROR
     else:
         level = INFO if event.status == "healthy" else WARNING
-    text = f"health check {event.health_check!r} {event.previous} -> {event.status} in {event.duration:.3g} s"
-    return level, text, facts
+    return level, f"health check {event.health_check!r} {event.previous} -> {event.status} in {event.duration:.3g} s"
 
 
 def _count(attempts: int) -> str:
@@ -177,15 +168,6 @@ def _why(failure: Failure | None) -> str:
     if failure is None:
         return ""
     return f": {failure.kind}" if failure.status is None else f": {failure.kind} ({failure.status})"
-
-
-def _facts(failure: Failure | None) -> Facts:
-    if failure is None:
-        return {}
-    facts: Facts = {names.ERROR_TYPE: failure.kind}
-    if failure.status is not None:
-        facts[names.STATUS_CODE] = failure.status
-    return facts
 
 
 _LINES: dict[type[events.Event], Callable[[Any], Line]] = {
@@ -201,6 +183,14 @@ _LINES: dict[type[events.Event], Callable[[Any], Line]] = {
     events.LateResult: _late,
     events.FallbackUsed: _fell_back,
     events.HedgeStarted: _hedged,
+    events.CircuitOpened: _circuit_changed,
+    events.CircuitHalfOpened: _circuit_changed,
+    events.CircuitClosed: _circuit_changed,
+    events.HealthChecked: _health_checked,
+}
+
+_SUMMARY: dict[type[events.Event], Callable[[Any], Line]] = {
+    events.CallEnded: _finished,
     events.CircuitOpened: _circuit_changed,
     events.CircuitHalfOpened: _circuit_changed,
     events.CircuitClosed: _circuit_changed,

@@ -5,21 +5,16 @@ A meter may refuse an instrument; then that one stays silent and the others work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, NoOpMeter, Observation
 
 from resilient_agents.base import instances
-from resilient_agents.events import CircuitChanged
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table, names
 from resilient_agents.telemetry.faults import Faults
 
-__all__ = ["UNNAMED", "Attributes", "Instruments", "transition"]
-
-Attributes = Mapping[str, str | bool | int | float]
-
-UNNAMED = "unnamed"
+__all__ = ["Instruments"]
 
 _noop = NoOpMeter(names.SCOPE)
 
@@ -32,35 +27,40 @@ class Instruments:
         "duration",
         "faults",
         "health_checks",
-        "rate_limit_wait",
+        "inner_retries",
         "rejections",
         "retry_delay",
         "transitions",
+        "waits",
     )
 
     def __init__(self, meter: Meter, faults: Faults) -> None:
         self.faults = faults
-        self.duration = self._histogram(meter, names.POLICY_DURATION)
-        self.attempts = self._counter(meter, names.ATTEMPTS)
-        self.rejections = self._counter(meter, names.REJECTIONS)
-        self.retry_delay = self._histogram(meter, names.RETRY_DELAY)
-        self.transitions = self._counter(meter, names.CIRCUIT_BREAKER_TRANSITIONS)
-        self.rate_limit_wait = self._histogram(meter, names.RATE_LIMIT_WAIT)
-        self.health_checks = self._histogram(meter, names.HEALTH_CHECK_DURATION)
-        self._gauge(meter, names.CIRCUIT_BREAKER_STATE, _states)
-        self._gauge(meter, names.BULKHEAD_IN_USE, _total("in_use"))
-        self._gauge(meter, names.BULKHEAD_QUEUED, _total("queued"))
-        self._gauge(meter, names.BULKHEAD_LIMIT, _total("limit"))
-        self._gauge(meter, names.HEALTH_CHECK_STATUS, _statuses)
+        self.duration = self._histogram(meter, metric_table.POLICY_DURATION)
+        self.attempts = self._counter(meter, metric_table.ATTEMPTS)
+        self.rejections = self._counter(meter, metric_table.REJECTIONS)
+        self.retry_delay = self._histogram(meter, metric_table.RETRY_DELAY)
+        self.transitions = self._counter(meter, metric_table.CIRCUIT_BREAKER_TRANSITIONS)
+        self.waits = {
+            "rate_limit": self._histogram(meter, metric_table.RATE_LIMIT_WAIT),
+            "bulkhead": self._histogram(meter, metric_table.BULKHEAD_WAIT),
+        }
+        self.inner_retries = self._counter(meter, metric_table.INNER_RETRIES)
+        self.health_checks = self._histogram(meter, metric_table.HEALTH_CHECK_DURATION)
+        self._gauge(meter, metric_table.CIRCUIT_BREAKER_STATE, _states)
+        self._gauge(meter, metric_table.BULKHEAD_IN_USE, _total("in_use"))
+        self._gauge(meter, metric_table.BULKHEAD_QUEUED, _total("queued"))
+        self._gauge(meter, metric_table.BULKHEAD_LIMIT, _total("limit"))
+        self._gauge(meter, metric_table.HEALTH_CHECK_STATUS, _statuses)
 
-    def _counter(self, meter: Meter, metric: names.Metric) -> Counter:
+    def _counter(self, meter: Meter, metric: metric_table.Metric) -> Counter:
         try:
             return meter.create_counter(metric.name, metric.unit, metric.description)
         except Exception:
             self._refused(metric)
             return _noop.create_counter(metric.name)
 
-    def _histogram(self, meter: Meter, metric: names.Metric) -> Histogram:
+    def _histogram(self, meter: Meter, metric: metric_table.Metric) -> Histogram:
         try:
             return meter.create_histogram(
                 metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.boundaries
@@ -69,7 +69,7 @@ class Instruments:
             self._refused(metric)
             return _noop.create_histogram(metric.name)
 
-    def _gauge(self, meter: Meter, metric: names.Metric, read: Callable[[], Iterable[Observation]]) -> None:
+    def _gauge(self, meter: Meter, metric: metric_table.Metric, read: Callable[[], Iterable[Observation]]) -> None:
         def observe(options: CallbackOptions) -> Sequence[Observation]:
             try:
                 return list(read())
@@ -82,27 +82,15 @@ class Instruments:
         except Exception:
             self._refused(metric)
 
-    def _refused(self, metric: names.Metric) -> None:
+    def _refused(self, metric: metric_table.Metric) -> None:
         self.faults.log(f"making the instrument {metric.name}", "it will be missing")
-
-
-def transition(event: CircuitChanged) -> dict[str, str | bool | int | float]:
-    """The attributes of a state change, the same on the metric and on the span event."""
-    attributes: dict[str, str | bool | int | float] = {
-        names.CIRCUIT_BREAKER: event.circuit_breaker or UNNAMED,
-        names.FROM: event.from_state,
-        names.TO: event.to_state,
-    }
-    if event.shadow:
-        attributes[names.SHADOW] = True
-    return attributes
 
 
 def _states() -> Iterable[Observation]:
     """Breakers of one name are one series: a state is 1 if any of them is in it."""
     states: dict[tuple[str, bool], set[str]] = {}
     for breaker in [*instances.each("circuit_breaker"), *instances.each("native_circuit_breaker")]:
-        key = (breaker.name or UNNAMED, bool(getattr(breaker, "shadow", False)))
+        key = (breaker.name or names.UNNAMED, bool(getattr(breaker, "shadow", False)))
         states.setdefault(key, set()).add(breaker.state)
     for (name, shadow), found in states.items():
         for state in names.STATES:
@@ -129,7 +117,7 @@ def _total(field: str) -> Callable[[], Iterable[Observation]]:
     def read() -> Iterable[Observation]:
         totals: dict[str, int] = {}
         for bulkhead in instances.each("bulkhead"):
-            name = getattr(bulkhead, "name", None) or UNNAMED
+            name = getattr(bulkhead, "name", None) or names.UNNAMED
             totals[name] = totals.get(name, 0) + getattr(bulkhead, field)
         return [Observation(total, {names.BULKHEAD: name}) for name, total in totals.items()]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Span
 
-__all__ = ["Operation", "is_attempt", "is_operation", "operations"]
+__all__ = ["Operation", "is_attempt", "is_operation", "is_wait", "operations"]
 
 
 def is_operation(span: Span) -> bool:
@@ -34,6 +34,15 @@ class Operation:
         return counted if isinstance(counted, int) else sum(is_attempt(span) for span in self.below(self.span))
 
     @property
+    def duration(self) -> int:
+        return self.span.end - self.span.start
+
+    @property
+    def failed(self) -> bool:
+        """Did its caller see an error?"""
+        return self.span.error or self.span.attributes.get(names.OUTCOME) in ("failure", "rejected")
+
+    @property
     def interest(self) -> tuple[int, int, int]:
         """Sorts operations, the most telling last: by kinds of events that happened, then events, then attempts."""
         happened = [event.name for event in self.span.events]
@@ -41,7 +50,11 @@ class Operation:
 
 
 def is_attempt(span: Span) -> bool:
-    return span.scope == names.SCOPE and span.name == names.ATTEMPT_SPAN
+    return span.scope == names.SCOPE and span.name.startswith(names.ATTEMPT_PREFIX)
+
+
+def is_wait(span: Span) -> bool:
+    return span.scope == names.SCOPE and span.name.startswith(names.WAIT_PREFIX)
 
 
 def operations(spans: Iterable[Span]) -> list[Operation]:

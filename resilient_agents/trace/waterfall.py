@@ -7,7 +7,6 @@ Bars differ by texture and outcomes by a sign, so that the picture reads the sam
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any
 from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Moment, Span
 from resilient_agents.trace.terminal import UNICODE, Glyphs, Line, Role, cells, clip, clock, seconds
-from resilient_agents.trace.tree import Operation, is_attempt, is_operation
+from resilient_agents.trace.tree import Operation, is_attempt, is_operation, is_wait
 
 __all__ = ["waterfall"]
 
@@ -101,8 +100,9 @@ def _tree(
     children = operation.below(span)
     rows = [_bar(child, glyphs) for child in children]
     if is_operation(span):
-        attempts = [child.start for child in children if is_attempt(child)]
-        rows += [_moment(event, span, attempts, glyphs) for event in span.events]
+        # Waits have spans where attempts have; where attempts are events, so are the waits between them.
+        told = {names.RETRY_SCHEDULED} if any(map(is_attempt, children)) else frozenset[str]()
+        rows += [_moment(event, span, glyphs) for event in span.events if event.name not in told]
     rows.sort(key=lambda row: row.start)
     if (more := len(rows) - BROADEST) > 0:
         rows[BROADEST // 2 : -BROADEST // 2] = [_left_out(more, rows, glyphs)]
@@ -125,7 +125,9 @@ def _bar(span: Span, glyphs: Glyphs) -> _Row:
     role: Role = "bad" if failed else ""
     figure = seconds(span.end - span.start)
     label, glyph, queued = span.name, glyphs.operation if is_operation(span) else glyphs.other, 0
-    if is_attempt(span):
+    if is_wait(span):
+        label, role, glyph = _wait_label(span.name.removeprefix(names.WAIT_PREFIX)), "wait", glyphs.wait
+    elif is_attempt(span):
         label, role, glyph = _attempt(span.attributes, failed, glyphs)
         # Slots and tokens are waited for before the function runs, so this is how an attempt begins.
         queued = span.start + _nanoseconds(span.attributes.get(names.WAITED))
@@ -134,10 +136,13 @@ def _bar(span: Span, glyphs: Glyphs) -> _Row:
 
 def _attempt(facts: Mapping[str, Any], failed: bool, glyphs: Glyphs) -> tuple[str, Role, str]:
     label = f"attempt {_word(facts.get(names.ATTEMPT, '?'))}"
+    if names.HEDGE_NUMBER in facts:
+        label += " (hedge)"
+    inner = f" (+{_word(facts[names.INNER_RETRIES])} inside)" if names.INNER_RETRIES in facts else ""
     if not failed:
-        return f"{label} {glyphs.ok}", "good", glyphs.good
+        return f"{label} {glyphs.ok}{inner}", "good", glyphs.good
     status = f" {_word(facts[names.STATUS_CODE])}" if names.STATUS_CODE in facts else ""
-    return f"{label} {glyphs.no} {_word(facts.get(names.ERROR_TYPE, 'failed'))}{status}", "bad", glyphs.bad
+    return f"{label} {glyphs.no} {_word(facts.get(names.ERROR_TYPE, 'failed'))}{status}{inner}", "bad", glyphs.bad
 
 
 def _word(value: Any) -> str:
@@ -145,11 +150,11 @@ def _word(value: Any) -> str:
     return str(value)[:100]
 
 
-def _moment(event: Moment, owner: Span, attempts: list[int], glyphs: Glyphs) -> _Row:
+def _moment(event: Moment, owner: Span, glyphs: Glyphs) -> _Row:
     """A mark; but a scheduled retry is a wait, and an attempt without a span of its own is a bar."""
     facts = event.attributes
     if event.name == names.RETRY_SCHEDULED:
-        return _wait(event, owner, attempts, glyphs)
+        return _wait(event, owner, glyphs)
     if event.name == names.ATTEMPT_EVENT:
         label, role, glyph = _attempt(facts, names.ERROR_TYPE in facts, glyphs)
         took = _nanoseconds(facts.get(names.DURATION))
@@ -158,14 +163,15 @@ def _moment(event: Moment, owner: Span, attempts: list[int], glyphs: Glyphs) -> 
     return _Row(label, "mark", glyphs.mark, event.at, event.at, figure)
 
 
-def _wait(event: Moment, owner: Span, attempts: list[int], glyphs: Glyphs) -> _Row:
-    """Until the next attempt really began, which is what the caller waited; as planned if that has no span."""
-    planned = min(event.at + _nanoseconds(event.attributes.get(names.DELAY)), owner.end)
-    following = bisect_left(attempts, event.at)
-    end = attempts[following] if following < len(attempts) else planned
-    reason = event.attributes.get(names.REASON, "")
-    label = f"wait ({'Retry-After' if reason == 'retry_after' else reason})" if reason else "wait"
+def _wait(event: Moment, owner: Span, glyphs: Glyphs) -> _Row:
+    """As long as it was planned to be."""
+    end = min(event.at + _nanoseconds(event.attributes.get(names.DELAY)), owner.end)
+    label = _wait_label(_word(event.attributes.get(names.REASON, "")))
     return _Row(label, "wait", glyphs.wait, event.at, max(end, event.at + 1), seconds(end - event.at))
+
+
+def _wait_label(reason: str) -> str:
+    return f"wait ({'Retry-After' if reason == 'retry_after' else reason})" if reason else "wait"
 
 
 def _telling(event: Moment, glyphs: Glyphs) -> str:

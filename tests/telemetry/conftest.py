@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
@@ -18,12 +18,24 @@ from opentelemetry.trace import INVALID_SPAN, SpanContext, get_current_span
 from resilient_agents import telemetry
 
 
+class Begun(SpanProcessor):
+    """In which order spans began: on a test's clock many begin at the same moment."""
+
+    def __init__(self) -> None:
+        self.order: dict[int, int] = {}
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.order[span.context.span_id] = len(self.order)
+
+
 class Sdk:
     """A tracer provider and a meter provider, and what has come out of them."""
 
     def __init__(self, sampler: Sampler | None = None) -> None:
         self.exporter = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        self._begun = Begun()
+        self.tracer_provider.add_span_processor(self._begun)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self.reader], shutdown_on_exit=False)
@@ -35,7 +47,12 @@ class Sdk:
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         """Finished spans, in the order of their beginning."""
-        return tuple(sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0))
+        return tuple(
+            sorted(
+                self.exporter.get_finished_spans(),
+                key=lambda span: (span.start_time or 0, self._begun.order[identity(span).span_id]),
+            )
+        )
 
     @property
     def operation(self) -> ReadableSpan:
@@ -44,7 +61,11 @@ class Sdk:
 
     @property
     def attempts(self) -> list[ReadableSpan]:
-        return [span for span in self.spans if span.name == "attempt"]
+        return [span for span in self.spans if span.name.startswith("attempt ")]
+
+    @property
+    def waits(self) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name.startswith("wait ")]
 
     def span(self, name: str) -> ReadableSpan:
         (span,) = [span for span in self.spans if span.name == name]

@@ -38,7 +38,7 @@ from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.base.now import now
 from resilient_agents.policy import Policy
-from resilient_agents.telemetry import bridge
+from resilient_agents.telemetry import bridge, connected
 from tests.conftest import Harness
 from tests.telemetry.conftest import Sdk, faults, identity
 from tests.telemetry.test_spans import HTTPError, flaky
@@ -119,7 +119,7 @@ def test_an_sdk_set_up_after_import_is_picked_up() -> None:
     code = IN_MEMORY + (
         "assert not telemetry.active()\nguarded()\ninstall()\nassert telemetry.active()\nguarded()\nprint(names())"
     )
-    assert run_python(code) == "['attempt', 'policy p']"
+    assert run_python(code) == "['attempt 1', 'policy p']"
 
 
 def test_a_provider_that_the_environment_names_is_loaded() -> None:
@@ -468,10 +468,10 @@ def test_a_hook_that_must_be_awaited_is_refused() -> None:
 
 def test_policies_named_at_run_time_do_not_pile_up(sdk: Sdk) -> None:
     """What is remembered for each policy's name is bounded."""
-    for n in range(bridge.MAX_POLICIES + 10):
+    for n in range(connected.MAX_POLICIES + 10):
         telemetry.active()
         telemetry.recorder(f"p{n}")
-    assert len(now.bridge._sinks) <= bridge.MAX_POLICIES
+    assert len(now.bridge.connected._sinks) <= connected.MAX_POLICIES
 
 
 def test_a_meter_provider_is_let_go() -> None:
@@ -562,7 +562,7 @@ def test_a_span_that_is_recorded_and_not_sampled_counts_as_recorded() -> None:
     with sdk.tracer.start_as_current_span("request"):
         Policy(Retry(2), name="p").call(int)
     undo()
-    assert sampler.names == ["request", "policy p", "attempt"]
+    assert sampler.names == ["request", "policy p", "attempt 1"]
     sdk.close()
 
 
@@ -639,7 +639,7 @@ def test_under_a_remote_parent_the_sampler_decides() -> None:
     Policy(name="p").call(int)
     context.detach(token)
     undo()
-    assert [span.name for span in sdk.spans] == ["policy p", "attempt"]
+    assert [span.name for span in sdk.spans] == ["policy p", "attempt 1"]
     sdk.close()
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_current_in_the_consumer_of_a_generator(sdk: Sdk) -> None:
             with sdk.tracer.start_as_current_span(f"outside {n}"):
                 pass
         assert get_current_span() is request
-    assert [parent_of(sdk.span(f"inside {n}"), sdk.spans) for n in range(3)] == ["attempt"] * 3
+    assert [parent_of(sdk.span(f"inside {n}"), sdk.spans) for n in range(3)] == ["attempt 1"] * 3
     assert [parent_of(sdk.span(f"outside {n}"), sdk.spans) for n in range(3)] == ["request"] * 3
     assert outcome(sdk) == "success"
 
@@ -122,7 +122,7 @@ def test_a_span_that_the_generator_keeps_across_a_yield_is_not_seen_outside(sdk:
 
     for _ in policy()(numbers)():
         assert get_current_span() is INVALID_SPAN
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
 
 
 # ------------------------------------------------------------------------------------------------------ async streams
@@ -248,7 +248,7 @@ def test_concurrent_calls_do_not_see_each_other(sdk: Sdk, loop: Any) -> None:
         mine = sdk.span(f"mine {n}")
         assert mine.parent is not None
         attempt = by_id[mine.parent.span_id]
-        assert attempt.name == "attempt"
+        assert attempt.name == "attempt 1"
         below = [span for span in sdk.spans if span.parent and span.parent.span_id == identity(attempt).span_id]
         assert len(below) == 1
     assert len({identity(span).trace_id for span in sdk.spans}) == 20
@@ -262,7 +262,7 @@ def test_a_worker_thread_sees_the_attempt(sdk: Sdk) -> None:
             return threading.get_ident()
 
     assert Policy(Retry(2), Timeout(60, thread=True), name="p").call(work) != threading.get_ident()
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
     assert get_current_span() is INVALID_SPAN
 
 
@@ -281,7 +281,7 @@ def test_a_worker_left_behind_does_not_disturb(sdk: Sdk) -> None:
     assert (sdk.operation.attributes or {})["error.type"] == "timeout"
     go.set()
     assert ended.wait(10)
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
 
 
 # ---------------------------------------------------------------------------- begun blocking, gone on as an awaitable
@@ -311,7 +311,7 @@ def test_an_awaitable_that_came_out_leaves_the_caller_alone(sdk: Sdk) -> None:
 
     asyncio.run(scenario())
     assert parent_of(sdk.span("meanwhile"), sdk.spans) == "request"
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
     assert parent_of(sdk.operation, sdk.spans) == "request"
 
 
@@ -327,7 +327,7 @@ def test_an_awaitable_may_end_in_another_task(sdk: Sdk) -> None:
 
     asyncio.run(scenario())
     assert outcome(sdk) == "success"
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
 
 
 def test_an_awaitable_that_fails_is_retried_in_its_context(sdk: Sdk) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table, names
 from tests.telemetry.prometheus import MISSING, Prometheus, firing, promtool
 from tests.telemetry.promql import Query, parse, problems
 from tests.telemetry.traffic import DOWN, END, HEALTHY, Series, scrape_traffic
@@ -76,7 +76,7 @@ def test_the_traffic_touches_every_metric(scraped: list[Series]) -> None:
     suffix = {"counter": "_total", "histogram": "_bucket", "gauge": ""}
     expected = {
         metric.name.replace(".", "_") + ("_seconds" if metric.unit == "s" else "") + suffix[metric.kind]
-        for metric in names.METRICS
+        for metric in metric_table.METRICS
     }
     assert expected <= {series.name for series in scraped}
 
@@ -94,7 +94,7 @@ def test_shadow_breakers_are_told_apart(name: str) -> None:
     """Where a series may be a shadow breaker's, the query says which it means."""
     marked = {
         metric.name.replace(".", "_") + suffix
-        for metric in names.METRICS
+        for metric in metric_table.METRICS
         if names.SHADOW in metric.attributes
         for suffix in ("", "_total")
     }
@@ -108,7 +108,7 @@ def test_shadow_breakers_are_told_apart(name: str) -> None:
 @pytest.mark.parametrize("name", QUERIES)
 def test_each_panel_follows_the_variables(name: str) -> None:
     """What is chosen at the top of the dashboard holds for every query: the instance, and the policy if it has one."""
-    policies = {metric.name.replace(".", "_") for metric in names.METRICS if names.POLICY in metric.attributes}
+    policies = {metric.name.replace(".", "_") for metric in metric_table.METRICS if names.POLICY in metric.attributes}
     for selector in parse(QUERIES[name]).selectors:
         wanted = {"job", "instance"}
         if re.sub(r"_seconds.*|_total", "", selector.metric) in policies:

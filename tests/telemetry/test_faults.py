@@ -42,7 +42,7 @@ class Failing(SpanProcessor):
             raise Broken
 
 
-@pytest.mark.parametrize("at", ["start", "start attempt", "end"])
+@pytest.mark.parametrize("at", ["start", "start attempt 1", "end"])
 async def test_a_broken_span_processor(h: Harness, at: str, caplog: pytest.LogCaptureFixture) -> None:
     """When a processor raises, results and errors are unchanged, nothing stays current, and metrics are right."""
     sdk = Sdk()

@@ -10,11 +10,12 @@ import pytest
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
-from resilient_agents.telemetry import LogObserver, logs, names
+from resilient_agents.telemetry import LogObserver, logs
 from tests.conftest import Harness
 from tests.telemetry.test_spans import HTTPError, Tells, fail, flaky, ok
 
@@ -188,20 +189,48 @@ def test_a_logger_must_be_one() -> None:
         LogObserver("resilient_agents")  # type: ignore[arg-type]
 
 
-def test_its_names_are_those_of_the_table() -> None:
-    """Facts in `extra` use names of the table only."""
-    known = {attribute.name for attribute in names.ATTRIBUTES}
-    failure = None
-    made = [
-        logs._LINES[type(event)](event)[2]
-        for event in (
-            events.CallEnded("p", "success", 1, 0.1, failure),
-            events.AttemptEnded("p", 1, "success", 0.1, failure),
-            events.RetryScheduled("p", 1, 0.1, "backoff", failure),
-            events.GaveUp("p", 1, 0.1, "stop", failure),
-            events.CallRejected("p", "bulkhead", 1.0, "b", True),
-            events.Waited("p", "bulkhead", 1.0),
-            events.LateResult("p", 1.0, 1.0),
-        )
+def test_a_summary_must_be_a_bool() -> None:
+    """The error names the argument and the value."""
+    with pytest.raises(TypeError, match="summary must be True or False, got 'yes'"):
+        LogObserver(summary="yes")  # type: ignore[arg-type]
+
+
+async def test_a_summary_is_one_line_for_each_call(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """Outcome, attempts, time, waits and kinds of failure stand in one line when the call has ended."""
+    caplog.set_level(logging.DEBUG)
+    policy = Policy(Retry(3, wait=fixed(1, jitter=None)), RateLimit(1, per=4, burst=1), name="p")
+    undo = policy.observe(LogObserver(summary=True))
+    await h.call(policy, flaky(2))
+    await h.call(policy, ok)
+    with pytest.raises(HTTPError):
+        await h.call(policy, fail)
+    undo()
+    assert lines(caplog) == [
+        (
+            "WARNING",
+            (
+                "p: success after 3 attempts in 8 s; waited 2 s between attempts; waited 6 s in line; "
+                "attempts failed: overload x 2"
+            ),
+        ),
+        ("INFO", "p: success after 1 attempt in 4 s; waited 4 s in line"),
+        (
+            "ERROR",
+            (
+                "p: failure after 3 attempts in 12 s: overload (503); waited 2 s between attempts; "
+                "waited 10 s in line; attempts failed: overload x 3"
+            ),
+        ),
     ]
-    assert {name for each in made for name in each} <= known
+    told = vars(caplog.records[0])
+    assert (told["resilient_agents.waited"], told["resilient_agents.retry_waited"]) == pytest.approx((6, 2))
+
+
+async def test_a_summary_tells_of_state_changes(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """A circuit belongs to no call alone, so its changes are lines of their own."""
+    policy = Policy(CircuitBreaker(f"summed {h.runtime}", failures=1), name="p")
+    undo = policy.observe(LogObserver(summary=True))
+    with pytest.raises(HTTPError):
+        await h.call(policy, fail)
+    undo()
+    assert lines(caplog)[0] == ("ERROR", f"p: circuit 'summed {h.runtime}' closed -> open")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from resilient_agents.base import instances
 from resilient_agents.health import HealthMonitor
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table
 from tests.conftest import Harness
 from tests.telemetry.conftest import Sdk, identity
 from tests.telemetry.test_spans import HTTPError, Tells, fail, flaky, ok
@@ -210,6 +211,9 @@ async def exercise(h: Harness) -> list[Any]:
     await h.call(policy, fail)
     await h.call(policy, ok)
     assert breaker.state == "open"
+    await h.call(Policy(Tells(events.Waited("p", "bulkhead", 0.5)), name="p"), ok)
+    with pytest.raises(HTTPError):
+        await h.call(Policy(name="p"), partial(fail, inner_retries=2))
     monitor = HealthMonitor()
     events.publish(events.HealthChecked("", "db", "healthy", "unknown", 0.5, critical=True))
     return [breaker, bulkhead, monitor]
@@ -219,9 +223,9 @@ async def test_each_metric_is_as_the_table_says(h: Harness, sdk: Sdk) -> None:
     """Every metric of the table exists, with its kind, unit and description, and no attribute beyond its own."""
     alive = await exercise(h)
     found = sdk.metrics()
-    assert set(found) == {metric.name for metric in names.METRICS}
+    assert set(found) == {metric.name for metric in metric_table.METRICS}
     kinds = {"counter": Sum, "histogram": Histogram, "gauge": Gauge}
-    for metric in names.METRICS:
+    for metric in metric_table.METRICS:
         made = found[metric.name]
         assert isinstance(made.data, kinds[metric.kind]), metric.name
         assert (made.unit, made.description) == (metric.unit, metric.description)
@@ -233,8 +237,8 @@ async def test_each_metric_is_as_the_table_says(h: Harness, sdk: Sdk) -> None:
 async def test_histograms_have_boundaries_in_seconds(h: Harness, sdk: Sdk) -> None:
     """The buckets of all histograms reach from milliseconds to minutes, not those of the SDK's default."""
     alive = await exercise(h)
-    histograms = [metric for metric in names.METRICS if metric.kind == "histogram"]
-    assert len(histograms) == 4
+    histograms = [metric for metric in metric_table.METRICS if metric.kind == "histogram"]
+    assert len(histograms) == 5
     for metric in histograms:
         for point in sdk.metrics()[metric.name].data.data_points:
             assert tuple(point.explicit_bounds) == metric.boundaries

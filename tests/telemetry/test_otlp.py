@@ -21,16 +21,17 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from resilient_agents import telemetry
+from resilient_agents import events, telemetry
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
+from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import CircuitOpenError
 from resilient_agents.health import HealthCheck, HealthMonitor
 from resilient_agents.policy import Policy
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table, names
 from tests.conftest import ManualClock, swapped_clock
 from tests.telemetry.test_spans import HTTPError
 
@@ -60,6 +61,16 @@ def plain(value: dict[str, Any]) -> Any:
 
 def attributes(of: dict[str, Any]) -> dict[str, Any]:
     return {pair["key"]: plain(pair["value"]) for pair in of.get("attributes", [])}
+
+
+class Told:
+    """A strategy in which a call waits for a slot, and around a client that retries by itself."""
+
+    def execute(self, proceed: Proceed, call: Call) -> Any:
+        assert call.audience is not None
+        call.audience.tell_of_wait("bulkhead", 0.5)
+        call.audience.tell(events.AttemptEnded("other", 1, "failure", 0.5, None, inner_retries=2))
+        return proceed(call)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +105,7 @@ def exported(receiver: str) -> dict[str, Any]:
                 policy.call(work)
             with pytest.raises(CircuitOpenError):
                 policy.call(work)
+            Policy(Told(), name="other").call(int)
     finally:
         undo()
     tracers.shutdown()
@@ -120,21 +132,29 @@ def test_the_tree_arrives_as_it_was(spans: list[dict[str, Any]]) -> None:
     """Request, operation, attempts and the user's own spans arrive with their parents."""
     by_id = {span["spanId"]: span["name"] for span in spans}
     trace = [span for span in spans if span["traceId"] == spans[0]["traceId"]]
-    assert [(span["name"], by_id.get(span.get("parentSpanId", ""))) for span in trace] == [
-        ("request", None),
-        ("policy chat", "request"),
-        ("attempt", "policy chat"),
-        ("GET /chat", "attempt"),
-        ("attempt", "policy chat"),
-        ("GET /chat", "attempt"),
-        ("attempt", "policy chat"),
-        ("GET /chat", "attempt"),
-    ]
-    assert {span["scope"] for span in spans if span["name"] in ("attempt", "policy chat")} == {names.SCOPE}
+    assert sorted((span["name"], by_id.get(span.get("parentSpanId", ""), "")) for span in trace) == sorted(
+        [
+            ("request", ""),
+            ("policy chat", "request"),
+            ("attempt 1", "policy chat"),
+            ("GET /chat", "attempt 1"),
+            ("wait backoff", "policy chat"),
+            ("attempt 2", "policy chat"),
+            ("wait rate_limit", "attempt 2"),
+            ("GET /chat", "attempt 2"),
+            ("wait backoff", "policy chat"),
+            ("attempt 3", "policy chat"),
+            ("wait rate_limit", "attempt 3"),
+            ("GET /chat", "attempt 3"),
+        ]
+    )
+    assert {span["scope"] for span in spans if span["name"].startswith(("attempt ", "wait ", "policy "))} == {
+        names.SCOPE
+    }
 
 
 def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]]) -> None:
-    """The saved operation has no status, the failing one ERROR without a message; both are INTERNAL."""
+    """The saved operation has no status, the failing one ERROR and why in two words; both are INTERNAL."""
     saved, failed, _ = (span for span in spans if span["name"] == "policy chat")
     assert {span["kind"] for span in (saved, failed)} == {"SPAN_KIND_INTERNAL"}
     assert saved["status"] == {}
@@ -143,8 +163,10 @@ def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]
         names.ATTEMPT_COUNT: 3,
         names.OUTCOME: "success",
         names.WAITED: 3.0,
+        names.RETRY_WAITED: 1.0,
+        names.FAILED: {"values": [{"stringValue": "overload"}]},
     }
-    assert failed["status"] == {"code": "STATUS_CODE_ERROR"}
+    assert failed["status"] == {"code": "STATUS_CODE_ERROR", "message": "overload 503"}
     assert attributes(failed)[names.ERROR_TYPE] == "overload"
     assert attributes(failed)[names.STATUS_CODE] == 503
 
@@ -158,6 +180,7 @@ def test_span_events_arrive(spans: list[dict[str, Any]]) -> None:
         names.ATTEMPT: 1,
         names.REASON: "backoff",
         names.ERROR_TYPE: "overload",
+        names.STATUS_CODE: 503,
     }
     assert names.STATE_CHANGE in [event["name"] for event in failed["events"]]
 
@@ -186,8 +209,8 @@ def test_metrics_arrive_with_unit_and_type(exported: dict[str, Any]) -> None:
         if scope["scope"]["name"] == names.SCOPE
         for metric in scope["metrics"]
     }
-    assert set(found) == {metric.name for metric in names.METRICS}
-    for metric in names.METRICS:
+    assert set(found) == {metric.name for metric in metric_table.METRICS}
+    for metric in metric_table.METRICS:
         arrived = found[metric.name]
         kind = {"counter": "sum", "histogram": "histogram", "gauge": "gauge"}[metric.kind]
         assert arrived.get("unit", "") == metric.unit
@@ -204,7 +227,7 @@ def test_views_bring_boundaries_to_any_sdk() -> None:
     reader = InMemoryMetricReader(preferred_aggregation=exporter._preferred_aggregation)
     views = [
         View(instrument_name=metric.name, aggregation=ExplicitBucketHistogramAggregation(metric.boundaries))
-        for metric in names.METRICS
+        for metric in metric_table.METRICS
         if metric.boundaries
     ]
     meters = MeterProvider([reader], views=views, shutdown_on_exit=False)
@@ -216,22 +239,22 @@ def test_views_bring_boundaries_to_any_sdk() -> None:
     data = reader.get_metrics_data()
     assert data is not None
     metrics = {metric.name: metric.data for metric in data.resource_metrics[0].scope_metrics[0].metrics}
-    found: Any = metrics[names.POLICY_DURATION.name]
-    assert [tuple(point.explicit_bounds) for point in found.data_points] == [names.SECONDS]
+    found: Any = metrics[metric_table.POLICY_DURATION.name]
+    assert [tuple(point.explicit_bounds) for point in found.data_points] == [metric_table.SECONDS]
     meters.shutdown()
     exporter.shutdown()
 
 
 def test_exemplars_arrive(exported: dict[str, Any], spans: list[dict[str, Any]]) -> None:
     """The measurement of a duration carries the trace of its operation."""
-    traces = {span["traceId"] for span in spans if span["name"] == "policy chat"}
+    traces = {span["traceId"] for span in spans if span["name"].startswith("policy ")}
     exemplars = [
         exemplar["traceId"]
         for request in exported["/v1/metrics"]
         for resource in request["resourceMetrics"]
         for scope in resource["scopeMetrics"]
         for metric in scope["metrics"]
-        if metric["name"] == names.POLICY_DURATION.name
+        if metric["name"] == metric_table.POLICY_DURATION.name
         for point in metric["histogram"]["dataPoints"]
         for exemplar in point.get("exemplars", [])
     ]

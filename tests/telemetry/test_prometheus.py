@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilient_agents import telemetry
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table
 from tests.conftest import Harness, run_on
 from tests.telemetry.test_metrics import exercise
 
@@ -44,13 +44,13 @@ def scraped() -> Iterator[dict[str, Metric]]:
         thread.join()
 
 
-def prometheus_name(metric: names.Metric) -> str:
+def prometheus_name(metric: metric_table.Metric) -> str:
     """The documented name: dots become underscores, seconds a suffix; the parser takes the `_total` of counters off."""
     return metric.name.replace(".", "_") + ("_seconds" if metric.unit == "s" else "")
 
 
-@pytest.mark.parametrize("metric", names.METRICS, ids=lambda metric: metric.name)
-def test_each_metric_is_scraped(metric: names.Metric, scraped: dict[str, Metric]) -> None:
+@pytest.mark.parametrize("metric", metric_table.METRICS, ids=lambda metric: metric.name)
+def test_each_metric_is_scraped(metric: metric_table.Metric, scraped: dict[str, Metric]) -> None:
     """Every metric of the table is there under its name, with its type, its help and labels of the table only."""
     family = scraped[prometheus_name(metric)]
     assert family.type == metric.kind
@@ -62,9 +62,9 @@ def test_each_metric_is_scraped(metric: names.Metric, scraped: dict[str, Metric]
 
 
 @pytest.mark.parametrize(
-    "metric", [metric for metric in names.METRICS if metric.boundaries], ids=lambda metric: metric.name
+    "metric", [metric for metric in metric_table.METRICS if metric.boundaries], ids=lambda metric: metric.name
 )
-def test_histograms_have_their_buckets(metric: names.Metric, scraped: dict[str, Metric]) -> None:
+def test_histograms_have_their_buckets(metric: metric_table.Metric, scraped: dict[str, Metric]) -> None:
     """The buckets that are scraped are those of the table."""
     samples = scraped[prometheus_name(metric)].samples
     bounds = {sample.labels["le"] for sample in samples if sample.name.endswith("_bucket")}
@@ -75,7 +75,7 @@ def test_the_state_of_a_circuit_can_be_queried(scraped: dict[str, Metric]) -> No
     """One sample for each state of each circuit, exactly one of them 1."""
     samples = [
         (sample.labels["resilient_agents_state"], sample.value)
-        for sample in scraped[prometheus_name(names.CIRCUIT_BREAKER_STATE)].samples
+        for sample in scraped[prometheus_name(metric_table.CIRCUIT_BREAKER_STATE)].samples
         if sample.labels["resilient_agents_circuit_breaker"] == "c"
     ]
     assert sorted(samples) == [("closed", 0.0), ("half-open", 0.0), ("open", 1.0)]

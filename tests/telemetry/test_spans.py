@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -25,9 +26,11 @@ from tests.telemetry.conftest import Sdk, parent_of
 class HTTPError(Exception):
     """What a client library raises: a status, and a key in its message."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, inner_retries: int | None = None) -> None:
         super().__init__(f"{status} for https://api.example/?key=SECRET")
         self.status_code = status
+        if inner_retries is not None:  # as openai and anthropic say it
+            self.request = SimpleNamespace(headers={"x-stainless-retry-count": str(inner_retries)})
 
 
 class Tells:
@@ -47,8 +50,8 @@ async def ok() -> str:
     return "ok"
 
 
-async def fail() -> None:
-    raise HTTPError(503)
+async def fail(inner_retries: int | None = None) -> None:
+    raise HTTPError(503, inner_retries)
 
 
 def flaky(failures: int, status: int = 503) -> Any:
@@ -121,21 +124,24 @@ async def test_an_operation_that_fails_is_an_error(h: Harness, sdk: Sdk) -> None
     with pytest.raises(HTTPError):
         await h.call(Policy(Retry(2, wait=fixed(1)), name="p"), fail)
     assert sdk.operation.status.status_code is StatusCode.ERROR
+    assert sdk.operation.status.description == "overload 503"
     assert dict(sdk.operation.attributes or {}) == {
         "resilient_agents.policy": "p",
         "resilient_agents.attempts": 2,
         "resilient_agents.outcome": "failure",
         "resilient_agents.gave_up": "stop",
+        "resilient_agents.retry_waited": 1.0,
+        "resilient_agents.failed": ("overload",),
         "error.type": "overload",
         "http.response.status_code": 503,
     }
 
 
 async def test_no_message_reaches_a_span(h: Harness, sdk: Sdk) -> None:
-    """Statuses have no description and no exception is recorded: messages carry keys."""
+    """Statuses are described in words of a closed set and no exception is recorded: messages carry keys."""
     with pytest.raises(HTTPError):
         await h.call(Policy(Retry(2, wait=fixed(1)), Fallback(lambda error: 1, on=KeyError), name="p"), fail)
-    assert all(span.status.description is None for span in sdk.spans)
+    assert {span.status.description for span in sdk.spans} == {None, "overload 503"}
     assert "exception" not in [event.name for span in sdk.spans for event in span.events]
     assert "SECRET" not in "".join(span.to_json() for span in sdk.spans)
 
@@ -151,6 +157,7 @@ async def test_the_scheduled_retry_is_an_event(h: Harness, sdk: Sdk) -> None:
                 "resilient_agents.attempt": 1,
                 "resilient_agents.reason": "backoff",
                 "error.type": "overload",
+                "http.response.status_code": 503,
             },
         )
     ]
@@ -203,6 +210,7 @@ async def test_a_rejection_is_an_attempt_and_an_event(h: Harness, sdk: Sdk) -> N
     (attempt,) = sdk.attempts
     assert (attempt.attributes or {})["resilient_agents.outcome"] == "rejected"
     assert attempt.status.status_code is StatusCode.ERROR
+    assert attempt.status.description == "rejected by circuit_breaker"
     assert (sdk.operation.attributes or {})["resilient_agents.outcome"] == "rejected"
     assert (sdk.operation.attributes or {})["error.type"] == "rejected"
     assert sdk.operation.status.status_code is StatusCode.ERROR
@@ -249,7 +257,7 @@ async def test_a_late_result_is_a_timeout_event(h: Harness, sdk: Sdk) -> None:
 async def test_a_fallback_is_an_event_and_an_outcome(h: Harness, sdk: Sdk) -> None:
     """An operation answered by a fallback has the outcome `fallback`, an event with the kind, and no error."""
     assert await h.call(Policy(Fallback(value="cached"), name="p"), fail) == "cached"
-    assert sdk.events() == [("fallback", {"error.type": "overload"})]
+    assert sdk.events() == [("fallback", {"error.type": "overload", "http.response.status_code": 503})]
     assert (sdk.operation.attributes or {})["resilient_agents.outcome"] == "fallback"
     assert "error.type" not in (sdk.operation.attributes or {})
     assert sdk.operation.status.status_code is StatusCode.UNSET
@@ -264,8 +272,15 @@ async def test_a_spent_budget_is_a_rejection(h: Harness, sdk: Sdk) -> None:
 
 async def test_waiting_shows_on_attempt_and_operation(h: Harness, sdk: Sdk) -> None:
     """Seconds spent waiting for slots and tokens are an attribute of the attempt and of the operation."""
-    told = Tells(events.Waited("p", "bulkhead", 0.5), events.Waited("p", "rate_limit", 0.25))
-    await h.call(Policy(Retry(2), told, name="p"), ok)
+
+    class Queue:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            assert call.audience is not None
+            call.audience.tell_of_wait("bulkhead", 0.5)
+            call.audience.tell_of_wait("rate_limit", 0.25)
+            return await proceed(call)
+
+    await h.call(Policy(Retry(2), Queue(), name="p"), ok)
     assert (sdk.attempts[0].attributes or {})["resilient_agents.waited"] == 0.75
     assert (sdk.operation.attributes or {})["resilient_agents.waited"] == 0.75
 
@@ -293,7 +308,7 @@ async def test_the_users_spans_nest_under_the_attempt(h: Harness, sdk: Sdk) -> N
             await h.sleep(1)
 
     await h.call(Policy(Retry(3), Timeout(60, thread=False), name="p"), work)
-    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt"
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
 
 
 async def test_a_fallbacks_spans_nest_under_the_operation(h: Harness, sdk: Sdk) -> None:
@@ -324,13 +339,13 @@ async def test_a_guarded_call_in_an_attempt_nests_under_it(h: Harness, sdk: Sdk)
 
     await h.call(Policy(name="outer"), work)
     inner = sdk.span("policy inner")
-    assert parent_of(inner, sdk.spans) == "attempt"
+    assert parent_of(inner, sdk.spans) == "attempt 1"
 
 
 async def test_a_policy_inside_a_policy_is_one_operation(h: Harness, sdk: Sdk) -> None:
     """A policy used as a strategy makes no operation of its own."""
     await h.call(Policy(Policy(Retry(2), name="inner"), name="outer"), ok)
-    assert [span.name for span in sdk.spans] == ["policy outer", "attempt"]
+    assert [span.name for span in sdk.spans] == ["policy outer", "attempt 1"]
 
 
 async def test_nothing_is_current_afterwards(h: Harness, sdk: Sdk) -> None:

@@ -154,11 +154,13 @@ async def test_waits_for_a_rate_limit(h: Harness, sdk: Sdk) -> None:
     (point,) = sdk.metrics()["resilient_agents.rate_limit.wait"].data.data_points
     assert (dict(point.attributes), point.count) == ({"resilient_agents.policy": "p"}, 1)
     assert point.sum == pytest.approx(4)
-    assert [attributes(span).get("resilient_agents.waited") for span in sdk.spans] == [
-        None,
-        None,
-        pytest.approx(4),
-        pytest.approx(4),
+    waited = [(span.name, attributes(span).get("resilient_agents.waited")) for span in sdk.spans]
+    assert waited == [
+        ("policy p", None),
+        ("attempt 1", None),
+        ("policy p", pytest.approx(4)),
+        ("attempt 1", pytest.approx(4)),
+        ("wait rate_limit", None),
     ]
 
 
@@ -211,6 +213,7 @@ async def test_a_spent_budget(h: Harness, sdk: Sdk) -> None:
         "resilient_agents.attempts": 1,
         OUTCOME: "failure",
         "resilient_agents.gave_up": "budget",
+        "resilient_agents.failed": ("overload",),
         "error.type": "overload",
         "http.response.status_code": 503,
     }
@@ -323,6 +326,8 @@ async def test_all_strategies_at_once(h: Harness, sdk: Sdk) -> None:
     assert attributes(sdk.operation) == {
         "resilient_agents.policy": "p",
         "resilient_agents.attempts": 3,
+        "resilient_agents.retry_waited": 2.0,
+        "resilient_agents.failed": ("overload",),
         OUTCOME: "success",
     }
     assert [attributes(span)[OUTCOME] for span in sdk.attempts] == ["failure", "failure", "success"]

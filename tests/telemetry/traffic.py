@@ -3,8 +3,8 @@
 Real policies and real strategies, measured by the SDK, exported by OpenTelemetry's exporter for Prometheus and asked
 for over HTTP every fifteen seconds. Everything is deterministic:
 
-- from 0 to 500 s all is well: of 1,000 operations of `chat` one fails, 136 of its 1,135 attempts do, and one wait in
-  twenty lasts 340 ms;
+- from 0 to 500 s all is well: of 1,000 operations of `chat` one fails, 136 of its 1,135 attempts do, each after two
+  retries of the client's own, and one wait in twenty lasts 340 ms;
 - from 500 to 1,100 s every dependency is down, and there are more calls than bulkheads and rate limits let through;
 - from then on all is well again.
 """
@@ -146,7 +146,7 @@ class Service:
             nonlocal left
             left -= 1
             if left >= 0:
-                raise HTTPError(503)
+                raise HTTPError(503, inner_retries=2)
             return await self.answer()
 
         return work

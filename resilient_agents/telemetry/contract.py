@@ -1,0 +1,206 @@
+"""What is sent, in tables: spans, their events and attributes, each with what it means. The docs are made from them,
+and from the metrics in `metric_table`.
+
+Every attribute value is bounded: a name that a developer gave, words of a closed set, or a number. No message,
+argument, result or URL is ever a value.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from resilient_agents.telemetry import names
+
+__all__ = ["ATTRIBUTES", "EVENTS", "SPANS", "Attribute", "Span", "SpanEvent"]
+
+
+class Attribute(NamedTuple):
+    """One attribute. `values`: the closed set its values come from; empty for numbers and given names."""
+
+    name: str
+    type: Literal["string", "string[]", "int", "double", "boolean"]
+    description: str
+    values: tuple[str, ...] = ()
+
+
+class Span(NamedTuple):
+    """One kind of span. `attributes`: what it may carry."""
+
+    name: str
+    description: str
+    attributes: tuple[str, ...]
+
+
+class SpanEvent(NamedTuple):
+    """One event on an operation span."""
+
+    name: str
+    description: str
+    attributes: tuple[str, ...]
+
+
+KINDS: Final = (
+    "timeout",
+    "connection",
+    "rate_limit",
+    "overload",
+    "server",
+    "conflict",
+    "quota",
+    "auth",
+    "not_found",
+    "validation",
+    "context_length",
+    "content_filter",
+    "unknown",
+    "rejected",
+    "control",
+)
+STRATEGIES: Final = (
+    "circuit_breaker",
+    "rate_limit",
+    "bulkhead",
+    "timeout",
+    "deadline",
+    "retry_budget",
+    "require_healthy",
+)
+
+ATTRIBUTES: Final = (
+    Attribute(names.POLICY, "string", "Name of the policy, by default the guarded function's `module.qualname`."),
+    Attribute(names.ATTEMPT, "int", "Which attempt this is, from 1."),
+    Attribute(
+        names.ATTEMPT_COUNT, "int", "How many attempts the operation made; 0 if it was refused before the first."
+    ),
+    Attribute(
+        names.OUTCOME,
+        "string",
+        "How it ended. Only operations end in `fallback`.",
+        ("success", "failure", "rejected", "fallback", "cancelled"),
+    ),
+    Attribute(names.RETRIED, "boolean", "Did the operation make more than one attempt?"),
+    Attribute(
+        names.GAVE_UP,
+        "string",
+        "Why a retryable failure was not retried any more.",
+        ("stop", "retry_after", "deadline", "budget"),
+    ),
+    Attribute(names.FAILED, "string[]", "The kinds of failure that attempts ran into, each once.", KINDS),
+    Attribute(
+        names.INNER_RETRIES, "int", "How often the client library tried again by itself, where it says so and did."
+    ),
+    Attribute(names.HEDGE_NUMBER, "int", "Which further request of a hedged call this is, from 1."),
+    Attribute(names.DELAY, "double", "Seconds until the next attempt."),
+    Attribute(names.REASON, "string", "Where the wait comes from.", ("backoff", "retry_after")),
+    Attribute(names.STRATEGY, "string", "The strategy that did it.", STRATEGIES),
+    Attribute(names.RETRY_AFTER, "double", "Seconds after which trying again makes sense."),
+    Attribute(names.LIMIT, "double", "The time limit, in seconds."),
+    Attribute(
+        names.LATE, "double", "Seconds by which a blocking call outran its limit; its value was returned all the same."
+    ),
+    Attribute(names.WAITED, "double", "Seconds spent waiting for slots and tokens."),
+    Attribute(names.RETRY_WAITED, "double", "Seconds spent waiting between attempts."),
+    Attribute(
+        names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
+    ),
+    Attribute(names.DURATION, "double", "Seconds that the attempt took, where it has no span of its own."),
+    Attribute(names.CIRCUIT_BREAKER, "string", "Name of the circuit breaker; `unnamed` for all that have none."),
+    Attribute(names.FROM, "string", "State before.", names.STATES),
+    Attribute(names.TO, "string", "State after.", names.STATES),
+    Attribute(names.STATE, "string", "The state that the value is about.", names.STATES),
+    Attribute(names.BULKHEAD, "string", "Name of the bulkhead; `unnamed` for all that have none."),
+    Attribute(names.RATE_LIMIT, "string", "Name of the rate limit, if it has one."),
+    Attribute(
+        names.SHADOW,
+        "boolean",
+        "Present and true where the strategy is in shadow: nothing was really refused.",
+    ),
+    Attribute(names.HEALTH_CHECK, "string", "Name of the health check."),
+    Attribute(
+        names.STATUS, "string", "What the health check found, or the status that the value is about.", names.STATUSES
+    ),
+    Attribute(names.CRITICAL, "boolean", "Does the failure of this health check make the service unhealthy?"),
+    Attribute(names.ERROR_TYPE, "string", "Kind of the failure.", KINDS),
+    Attribute(names.STATUS_CODE, "int", "HTTP status of the failure, where it has one."),
+    Attribute(
+        names.OPENINFERENCE_KIND,
+        "string",
+        "For backends that follow OpenInference: ours are links of a chain, never model calls.",
+        ("CHAIN",),
+    ),
+)
+
+_FAILURE: Final = (names.ERROR_TYPE, names.STATUS_CODE)
+
+SPANS: Final = (
+    Span(
+        names.OPERATION_PREFIX + "<name>",
+        "One operation, until the caller has its answer. Status ERROR only when the caller sees an error.",
+        (
+            names.POLICY,
+            names.ATTEMPT_COUNT,
+            names.OUTCOME,
+            names.GAVE_UP,
+            names.WAITED,
+            names.RETRY_WAITED,
+            names.FAILED,
+            names.LEFT_OUT,
+            *_FAILURE,
+            names.OPENINFERENCE_KIND,
+        ),
+    ),
+    Span(
+        names.ATTEMPT_PREFIX + "<n>",
+        "One attempt, from 20 on `attempt 20+`; spans that the guarded function makes nest under it. Status ERROR when "
+        "it failed or was refused, with a description such as `rate_limit 429`.",
+        (
+            names.ATTEMPT,
+            names.OUTCOME,
+            names.WAITED,
+            names.INNER_RETRIES,
+            names.HEDGE_NUMBER,
+            *_FAILURE,
+            names.OPENINFERENCE_KIND,
+        ),
+    ),
+    Span(
+        names.WAIT_PREFIX + "<reason>",
+        "One wait of a millisecond or more: `backoff` and `retry_after` between attempts; `bulkhead` and `rate_limit` "
+        "beneath the attempt that waited, or beneath the operation.",
+        (names.OPENINFERENCE_KIND,),
+    ),
+)
+
+EVENTS: Final = (
+    SpanEvent(
+        names.RETRY_SCHEDULED,
+        "An attempt failed and another follows.",
+        (names.DELAY, names.ATTEMPT, names.REASON, *_FAILURE),
+    ),
+    SpanEvent(
+        names.STATE_CHANGE,
+        "A circuit changed its state during this operation.",
+        (names.CIRCUIT_BREAKER, names.FROM, names.TO, names.SHADOW),
+    ),
+    SpanEvent(
+        names.REJECTED,
+        "A strategy refused the attempt, or a spent retry budget (`retry_budget`) the next one.",
+        (names.STRATEGY, names.RETRY_AFTER, names.CIRCUIT_BREAKER, names.BULKHEAD, names.RATE_LIMIT, names.SHADOW),
+    ),
+    SpanEvent(
+        names.TIMEOUT,
+        "A time limit ended the operation or the attempt, or was outrun (`resilient_agents.late`).",
+        (names.STRATEGY, names.LIMIT, names.LATE),
+    ),
+    SpanEvent(names.FALLBACK, "A fallback stands in for an error or a result.", _FAILURE),
+    SpanEvent(
+        names.HEDGE,
+        "A further attempt was started because the one before is slow or has failed.",
+        (names.DELAY, names.HEDGE_NUMBER),
+    ),
+    SpanEvent(
+        names.ATTEMPT_EVENT,
+        "An attempt ended. Only with `configure(attempt_spans=False)`, in place of its span.",
+        (names.ATTEMPT, names.OUTCOME, names.DURATION, names.INNER_RETRIES, *_FAILURE),
+    ),
+)

@@ -1,0 +1,36 @@
+"""What is current where, and how it is put back."""
+
+from __future__ import annotations
+
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.trace import Span, get_current_span, set_span_in_context
+
+__all__ = ["AttemptSpan", "put_back"]
+
+
+class AttemptSpan:
+    """An attempt span, the context that it is current in, and the one to put back."""
+
+    __slots__ = ("inner", "outer", "refused_by", "span", "start", "waited")
+
+    def __init__(self, span: Span, inner: Context, outer: Context, start: int) -> None:
+        self.span = span
+        self.inner = inner
+        self.outer = outer
+        self.start = start
+        self.waited = 0.0
+        self.refused_by: str | None = None
+
+
+def put_back(inner: Context, outer: Context) -> None:
+    """Make `outer` current again where `inner` is.
+
+    What the user's code attached meanwhile and left (baggage, for the rest of a request) stays, as it does without a
+    policy; only our span goes. Another span means that this is not the context we came from, or that the user's own
+    span is still current: left alone.
+    """
+    current = get_current()
+    if current is inner:
+        attach(outer)
+    elif get_current_span(current) is get_current_span(inner):
+        attach(set_span_in_context(get_current_span(outer), current))
