@@ -47,10 +47,9 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
-
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers.get("content-length", 0)))
+        assert isinstance(self.server, Server)
         failing, self.server.failing = self.server.failing, self.server.failing - 1
         if failing > 0:
             self._answer(503, b'{"error": {"message": "busy", "type": "server_error"}}', "application/json")

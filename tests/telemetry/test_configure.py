@@ -471,6 +471,7 @@ def test_policies_named_at_run_time_do_not_pile_up(sdk: Sdk) -> None:
     for n in range(connected.MAX_POLICIES + 10):
         telemetry.active()
         telemetry.recorder(f"p{n}")
+    assert now.bridge.connected is not None
     assert len(now.bridge.connected._sinks) <= connected.MAX_POLICIES
 
 

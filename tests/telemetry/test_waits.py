@@ -40,7 +40,7 @@ def seconds(span: ReadableSpan) -> float:
     return ((span.end_time or 0) - (span.start_time or 0)) / 1e9
 
 
-def tree(sdk: Sdk) -> list[tuple[str, str | None, float]]:
+def tree(sdk: Sdk) -> list[tuple[str, str | None, Any]]:
     """Name, parent and seconds of each span, in the order in which they began."""
     return [(span.name, parent_of(span, sdk.spans), pytest.approx(seconds(span), abs=1e-6)) for span in sdk.spans]
 
