@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
-from typing import Any, Final, Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
@@ -16,11 +16,10 @@ from resilient_agents.adapters.circuit_states import Open, Rules
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.base.durations import flag, positive_int, seconds
 from resilient_agents.base.fork import Lock
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.classify import Failure, counts_against_dependency
-from resilient_agents.core.match import Match, When, ask, matcher, names, result_predicate
+from resilient_agents.core.match import Match, When, ask, matcher
+from resilient_agents.core.options import Configured, Count, Errors, Flag, Results, Seconds, Share, Text, Word
 from resilient_agents.errors import Rejected
 
 __all__ = ["CircuitBreaker", "shared_breaker"]
@@ -29,7 +28,14 @@ _making = Lock()
 """Held while a breaker is looked up by name, and made if there is none."""
 
 
-class CircuitBreaker(Spelled, Breaker):
+class _Name(Text):
+    def checked(self, value: Any, name: str) -> str:
+        if isinstance(value, int):
+            raise ValueError(f"{name} must be a non-empty string or None, got {value!r}; failures={value}, perhaps?")
+        return super().checked(value, name)
+
+
+class CircuitBreaker(Configured, Breaker):
     """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
 
     It opens after `failures` consecutive failures (default 5), or when at least `failure_rate` (0 to 1) of the calls in
@@ -52,6 +58,30 @@ class CircuitBreaker(Spelled, Breaker):
     `name` (default: the policy's) shows in errors and telemetry; one breaker object shared by several policies is one
     circuit. Raises ValueError or TypeError for options out of range. A call that is refused raises `CircuitOpenError`.
     """
+
+    strategy = "circuit_breaker"
+    HOLDS = "its circuit"
+    INSIDE = frozenset(["name", "shadow"])
+    OPTIONS = MappingProxyType(
+        {
+            "name": _Name(none=True),
+            "failures": Count(none=True),
+            "failure_rate": Share(none=True),
+            "window": Seconds(zero=False),
+            "window_calls": Count(none=True),
+            "minimum_calls": Count(),
+            "slow_call": Seconds(none=True, zero=False),
+            "slow_rate": Share(),
+            "reset_timeout": Seconds(zero=False),
+            "max_reset_timeout": Seconds(none=True, zero=False),
+            "half_open_calls": Count(),
+            "successes": Count(),
+            "on": Errors(),
+            "when": Results(),
+            "open_for": Word(none=True, words=("retry_after",)),
+            "shadow": Flag(),
+        }
+    )
 
     failures: int | None
     failure_rate: float | None
@@ -86,12 +116,7 @@ class CircuitBreaker(Spelled, Breaker):
         open_for: Literal["retry_after"] | None = None,
         shadow: bool = False,
     ) -> None:
-        if name is not None and (not isinstance(name, str) or not name):
-            hint = f"; failures={name}, perhaps?" if isinstance(name, int) else ""
-            raise ValueError(f"name must be a non-empty string or None, got {name!r}{hint}")
-        given = locals()
-        for option, check in _CHECKS.items():
-            setattr(self, option, check(given[option], option))
+        self.take(locals())
         if failures is None and failure_rate is None and slow_call is None:
             raise ValueError(
                 "one of failures, failure_rate and slow_call must be given, or the circuit would never open"
@@ -111,7 +136,7 @@ class CircuitBreaker(Spelled, Breaker):
         rules = {option: getattr(self, option) for option in Rules.__match_args__}
         if slow_call is None:
             rules["slow_rate"] = None
-        self._circuit = Circuit(name, Rules(**rules), judges=when is not None, shadow=flag(shadow, "shadow"))
+        self._circuit = Circuit(name, Rules(**rules), judges=when is not None, shadow=shadow)
         if name is not None and _has_twin(name):
             warnings.warn(
                 f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
@@ -167,64 +192,20 @@ class CircuitBreaker(Spelled, Breaker):
         the circuit, its window (as far as the new one reaches, if both are of time or both of calls), consecutive
         failures and probes. Nothing trips before the next outcome; an open circuit stays open from now on for as long
         at most as it would if it opened now."""
-        for option in (*_CHECKS, "_matches"):
-            setattr(self, option, getattr(new, option))
+        self.adopt(new)
+        self._matches = new._matches
         self._circuit.reconfigure(new._circuit)
+
+    def live(self) -> dict[str, Any]:
+        return {"metrics": self.metrics()}
 
     def describe(self) -> dict[str, Any]:
         """Options and live state as plain data."""
-        options = {option: getattr(self, option) for option in _CHECKS if option != "when"}
-        return {
-            "strategy": "circuit_breaker",
-            "name": self.name,
-            **options,
-            "on": names(self.on),
-            "shadow": self.shadow,
-            "metrics": self.metrics(),
-        }
+        return {option: shown for option, shown in super().describe().items() if option != "when"}
 
     def __repr__(self) -> str:
         options = f"{self.name!r}, failures={self.failures}, reset_timeout={self.reset_timeout:g}"
         return f"CircuitBreaker({options}) <{self.state}>"
-
-
-def _rate(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} must be greater than 0 and at most 1, got {value}")
-    return float(value)
-
-
-def _open_for(value: Any, name: str) -> Any:
-    if value not in (None, "retry_after"):
-        raise ValueError(f'{name} must be "retry_after" or None, got {value!r}')
-    return value
-
-
-def _optional(check: Callable[..., Any]) -> Callable[[Any, str], Any]:
-    return lambda value, name: None if value is None else check(value, name)
-
-
-_length = partial(seconds, zero=False)
-
-_CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
-    "failures": _optional(positive_int),
-    "failure_rate": _optional(_rate),
-    "window": _length,
-    "window_calls": _optional(positive_int),
-    "minimum_calls": positive_int,
-    "slow_call": _optional(_length),
-    "slow_rate": _rate,
-    "reset_timeout": _length,
-    "max_reset_timeout": _optional(_length),
-    "half_open_calls": positive_int,
-    "successes": positive_int,
-    "on": lambda value, name: value,  # by `matcher`
-    "when": result_predicate,
-    "open_for": _open_for,
-}
-"""The options, and how each is checked: what a breaker keeps is what comes out."""
 
 
 def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = None) -> CircuitBreaker:

@@ -186,22 +186,27 @@ class Configured(Spelled):
 
     The constructor names them with their types and defaults and begins with `self.take(locals())`, which checks and
     keeps each as an attribute of its name. `strategy`: what it is called in `describe()`, in telemetry and in files.
-    `HOLDS`: the live state of one that cannot be pickled, in words.
+    `HOLDS`: the live state of one that cannot be pickled, in words. `INSIDE`: options that what is inside keeps, and a
+    property shows; a reload leaves them to it.
     """
 
     strategy: ClassVar[str]
     OPTIONS: ClassVar[Mapping[str, Check]]
     HOLDS: ClassVar[str] = ""
+    INSIDE: ClassVar[frozenset[str]] = frozenset()
 
     def take(self, given: Mapping[str, Any]) -> None:
         """Check and keep what the constructor was given."""
         for option, check in self.OPTIONS.items():
-            setattr(self, option, check(given[option], option))
+            value = check(given[option], option)
+            if option not in self.INSIDE:
+                setattr(self, option, value)
 
     def adopt(self, new: Any) -> None:
         """Take over the options of `new`, another of this kind."""
         for option in self.OPTIONS:
-            setattr(self, option, getattr(new, option))
+            if option not in self.INSIDE:
+                setattr(self, option, getattr(new, option))
 
     def live(self) -> dict[str, Any]:
         """Its state now, as plain data."""
