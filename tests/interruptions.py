@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dis
+import inspect
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import resilient_agents
+from resilient_agents.base.clock import Clock
 
 __all__ = ["Interrupt", "ends_elsewhere", "interrupt", "interrupt_everywhere"]
 
@@ -46,6 +48,9 @@ T = TypeVar("T")
 _RESUME = dis.opmap["RESUME"]
 
 _HOME = os.path.dirname(resilient_agents.__file__) + os.sep
+_REPLACED = inspect.unwrap(Clock.replaced).__code__
+"""What a test itself calls around its scenario."""
+
 _WAITS = frozenset({"acquire", "get", "sleep"})
 """Functions in C out of which the exception of a signal handler comes while they wait."""
 
@@ -116,7 +121,7 @@ class _Point:
             sys.setprofile(None)
 
     def _profile(self, frame: FrameType, event: str, what: Any) -> None:
-        if not frame.f_code.co_filename.startswith(self._inside):
+        if not frame.f_code.co_filename.startswith(self._inside) or frame.f_code is _REPLACED:
             return
         if (
             event == "c_return"
