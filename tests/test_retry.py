@@ -989,7 +989,7 @@ def test_describe_is_plain_data_without_values() -> None:
         (Retry(), "Retry(3)"),
         (Retry(5, on=MyError, wait=fixed(2)), "Retry(5, on=MyError, wait=fixed(delay=2.0, jitter=None))"),
         (Retry(None, on=(is_transient, MyError), stop=tenacity.stop_never), None),
-        (Retry(2, max_retry_after=5), "Retry(2, max_retry_after=5.0)"),
+        (Retry(2, max_retry_after=5), "Retry(2, max_retry_after=5)"),
         (Retry(2, wait=exponential(0.1)), "Retry(2, wait=exponential(base=0.1, factor=2.0, max=30.0, jitter='full'))"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from resilient_agents.adapters.native.retry import adapt_native
@@ -12,15 +13,12 @@ from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_state import (
     RetryCallState,
     State,
-    hooks,
     ignores_results,
     intends,
     named,
     retry_base,
 )
 from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
-from resilient_agents.base.durations import positive_int, seconds
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_control, is_transient, transient_by_itself
 from resilient_agents.core import marks
@@ -28,20 +26,75 @@ from resilient_agents.core.call import Call
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.guard import declares
 from resilient_agents.core.match import ask, matcher, meant
+from resilient_agents.core.options import Code, Configured, Count, Errors, Made, Results, Seconds, Wait
 from resilient_agents.errors import Rejected
 
 __all__ = ["Retry", "adapt_native"]
 
 Choice: TypeAlias = type[Exception] | Callable[[Exception], object] | retry_base
 Hook: TypeAlias = Callable[[RetryCallState], object]
-Wait: TypeAlias = Callable[[RetryCallState], float]
+Waiting: TypeAlias = Callable[[RetryCallState], float]
 Stop: TypeAlias = Callable[[RetryCallState], bool]
 
 _DEFAULT_WAIT = exponential()
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
-class Retry(Spelled, RetryLoop):
+def _check_when(when: Any, name: str) -> Any:
+    if not callable(when) or isinstance(when, type):
+        raise TypeError(f"{name} must be a predicate on results, a tenacity retry object or None, got {when!r}")
+    if not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
+        raise TypeError(f"{name} must be a plain predicate: a coroutine always counts as true, got {when!r}")
+    return when
+
+
+def _check_wait(wait: Any, name: str) -> Any:
+    if any(wait is builder for builder in _BUILDERS):
+        raise TypeError(f"{name} must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
+    if not callable(wait) or isinstance(wait, type):
+        raise TypeError(f"{name} must be a wait object such as exponential() or fixed(2), got {wait!r}")
+    return wait
+
+
+def _check_hook(part: Any, name: str) -> Any:
+    if not callable(part) or isinstance(part, type):
+        raise TypeError(f"{name} must be a function of tenacity's RetryCallState or None, got {part!r}")
+    return part
+
+
+class _Part(Code):
+    """A function, or an object of tenacity's, by name: its own repr may hold anything."""
+
+    def shown(self, value: Any) -> Any:
+        return named(value)
+
+
+class _Wait(_Part, Wait):
+    """The same for how long to wait; ours show their numbers."""
+
+
+class _When(_Part, Results):
+    """Which results are retried."""
+
+    def checked(self, value: Any, name: str) -> Any:
+        return _check_when(value, name)
+
+
+class _Choices(Errors):
+    """Which errors are retried; checked when they are sorted."""
+
+    def checked(self, value: Any, name: str) -> Any:
+        return value
+
+    def shown(self, value: Any) -> list[Any]:
+        return [named(part) for part in _flat(value)]
+
+    def spelled(self, value: Any) -> str:
+        found = [str(name) for name in self.shown(value)]
+        return f"({', '.join(found)})" if len(found) > 1 else found[0]
+
+
+class Retry(Configured, RetryLoop):
     """Try again, as tenacity would. `Retry(3)` makes at most three attempts, with jittered exponential waits between.
 
     What comes out in the end is the last result or the last error, the same object, with a note on it: `gave up after
@@ -73,12 +126,31 @@ class Retry(Spelled, RetryLoop):
     Raises TypeError or ValueError, when built, for an argument of a wrong type or value; the message names it.
     """
 
+    strategy = "retry"
+    OPTIONS = MappingProxyType(
+        {
+            "attempts": Count(none=True),
+            "on": _Choices(),
+            "when": _When(),
+            "wait": _Wait(check=_check_wait),
+            "stop": _Part(none=True, check=_check_hook),
+            "budget": Made(type=RetryBudget),
+            "max_retry_after": Seconds(none=True),
+            "before": _Part(none=True, check=_check_hook),
+            "after": _Part(none=True, check=_check_hook),
+            "before_sleep": _Part(none=True, check=_check_hook),
+        }
+    )
     minds_retry_after: ClassVar[bool] = True
-    when: Callable[[Any], object] | retry_base | None = None
-    stop: Stop | None = None
-    before: Hook | None = None
-    after: Hook | None = None
-    before_sleep: Hook | None = None
+
+    on: Choice | tuple[Choice, ...]
+    when: Callable[[Any], object] | retry_base | None
+    wait: Waiting
+    stop: Stop | None
+    max_retry_after: float | None
+    before: Hook | None
+    after: Hook | None
+    before_sleep: Hook | None
 
     _types: tuple[Any, ...] = ()
     _predicates: tuple[Any, ...] = ()
@@ -93,7 +165,7 @@ class Retry(Spelled, RetryLoop):
         *,
         on: Choice | tuple[Choice, ...] = is_transient,
         when: Callable[[Any], object] | retry_base | None = None,
-        wait: Wait = _DEFAULT_WAIT,
+        wait: Waiting = _DEFAULT_WAIT,
         stop: Stop | None = None,
         budget: RetryBudget | None = None,
         max_retry_after: float | timedelta | None = 60.0,
@@ -101,22 +173,10 @@ class Retry(Spelled, RetryLoop):
         after: Hook | None = None,
         before_sleep: Hook | None = None,
     ) -> None:
-        if attempts is not None:
-            self.attempts = positive_int(attempts, "attempts")
-        elif stop is None:
+        self.take(locals())
+        if attempts is None and stop is None:
             raise ValueError("attempts must be an int unless stop= is given: without either a failing call never ends")
-        if budget is not None and not isinstance(budget, RetryBudget):
-            raise TypeError(f"budget must be a RetryBudget or None, got {budget!r}")
-        _check_when(when)
-        _check_wait(wait)
-        self.on = on
-        self.wait = wait
-        self.max_retry_after = None if max_retry_after is None else seconds(max_retry_after, "max_retry_after")
         hooks = {"stop": stop, "before": before, "after": after, "before_sleep": before_sleep}
-        for name, part in hooks.items():
-            if part is not None and (not callable(part) or isinstance(part, type)):
-                raise TypeError(f"{name} must be a function of tenacity's RetryCallState or None, got {part!r}")
-        self._keep(when=when, budget=budget, **hooks)
         self._sort_choices(on, when)
         natives = {f"on[{number}]": native for number, native in enumerate(self._natives)}
         super().__init__({"wait": wait, **hooks, **natives, "when": when})
@@ -220,50 +280,6 @@ class Retry(Spelled, RetryLoop):
         if self.budget is not None and old.budget is not None and self.budget is not old.budget:
             old.budget.reconfigure(self.budget)
             self.budget = old.budget
-
-    def describe(self) -> dict[str, Any]:
-        """The options as plain data; functions and tenacity objects by name."""
-        return {
-            "strategy": "retry",
-            "attempts": self.attempts,
-            "on": [named(part) for part in _flat(self.on)],
-            "when": named(self.when),
-            "wait": named(self.wait),
-            "stop": named(self.stop),
-            "budget": None if self.budget is None else self.budget.describe(),
-            "max_retry_after": self.max_retry_after,
-            **hooks(self),
-        }
-
-    def __repr__(self) -> str:
-        parts = [repr(self.attempts)]
-        if self.on is not is_transient:
-            names = [str(named(part)) for part in _flat(self.on)]
-            parts.append(f"on=({', '.join(names)})" if len(names) > 1 else f"on={names[0]}")
-        parts += [
-            f"{option}={named(getattr(self, option))}"
-            for option in ("when", "wait", "stop", "before", "after", "before_sleep")
-            if getattr(self, option) is not None and getattr(self, option) is not _DEFAULT_WAIT
-        ]
-        if self.budget is not None:
-            parts.append(f"budget={self.budget!r}")
-        if self.max_retry_after != 60.0:
-            parts.append(f"max_retry_after={self.max_retry_after!r}")
-        return f"Retry({', '.join(parts)})"
-
-
-def _check_when(when: Any) -> None:
-    if when is not None and (not callable(when) or isinstance(when, type)):
-        raise TypeError(f"when must be a predicate on results, a tenacity retry object or None, got {when!r}")
-    if when is not None and not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
-        raise TypeError(f"when must be a plain predicate: a coroutine always counts as true, got {when!r}")
-
-
-def _check_wait(wait: Any) -> None:
-    if any(wait is builder for builder in _BUILDERS):
-        raise TypeError(f"wait must be called: {getattr(wait, '__name__', wait)}(...), got the function itself")
-    if not callable(wait) or isinstance(wait, type):
-        raise TypeError(f"wait must be a wait object such as exponential() or fixed(2), got {wait!r}")
 
 
 def _any(natives: tuple[retry_base, ...], state: State) -> Any:

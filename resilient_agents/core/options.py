@@ -17,7 +17,7 @@ from resilient_agents.core.call import name_of
 from resilient_agents.core.match import matcher, names, result_predicate
 
 __all__ = ["Check", "Code", "Configured", "Count", "Errors", "Flag", "Made", "Number", "Results", "Seconds", "Share",
-           "Text", "Word"]  # fmt: skip
+           "Text", "Wait", "Word"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,11 @@ class Results(Code):
 
 
 @dataclass(frozen=True)
+class Wait(Code):
+    """How long to wait between attempts: one of backoff.py's waits, or tenacity's."""
+
+
+@dataclass(frozen=True)
 class Made(Check):
     """An object of this class of ours, or None, which describes itself."""
 
@@ -195,10 +200,21 @@ class Configured(Spelled):
     HOLDS: ClassVar[str] = ""
     INSIDE: ClassVar[frozenset[str]] = frozenset()
 
+    def __init_subclass__(cls) -> None:
+        """Defaults belong to the class: an object keeps what differs, which is little."""
+        super().__init_subclass__()
+        for option, default, _ in _parameters(cls) if "OPTIONS" in vars(cls) else ():
+            if default is not inspect.Parameter.empty and option not in cls.INSIDE:
+                setattr(cls, option, staticmethod(default) if inspect.isfunction(default) else default)
+
     def take(self, given: Mapping[str, Any]) -> None:
         """Check and keep what the constructor was given."""
+        kind = type(self)
         for option, check in self.OPTIONS.items():
-            value = check(given[option], option)
+            value = given[option]
+            if value is getattr(kind, option, _GIVEN):
+                continue
+            value = check(value, option)
             if option not in self.INSIDE:
                 setattr(self, option, value)
 
@@ -223,8 +239,7 @@ class Configured(Spelled):
     def _spelled(self) -> list[str]:
         """The arguments that are not at their defaults; the first in any case, as it says most."""
         parts: list[str] = []
-        kind: Any = type(self)
-        for option, default, by_name in _parameters(kind):
+        for option, default, by_name in _parameters(type(self)):
             value = getattr(self, option)
             if value != default or not parts:
                 text = self.OPTIONS[option].spelled(value)
@@ -240,7 +255,10 @@ class Configured(Spelled):
         return functools.partial(type(self), **{option: getattr(self, option) for option in self.OPTIONS}), ()
 
 
-@functools.cache
+_GIVEN: Any = object()
+"""What no default is."""
+
+
 def _parameters(cls: type) -> list[tuple[str, Any, bool]]:
     """(name, default, only by name) of each argument of a constructor."""
     parameters = inspect.signature(cls).parameters.values()
