@@ -11,8 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, cast, dataclass_transform
 
 from resilient_agents.base.fork import Lock
 
@@ -54,19 +53,54 @@ HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 logger = logging.getLogger("resilient_agents")
 
 
-@dataclass(slots=True)
-class Event:
+_NOTHING: Final[Mapping[str, int]] = {}
+
+
+@dataclass_transform()
+class _Told:
+    """What makes a class of its fields, as a dataclass is: seventeen of those would take six times as long to import.
+
+    The constructor is the only thing that is made; defaults are attributes of the class.
+    """
+
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
+
+    def __init_subclass__(cls) -> None:
+        own, above = cls.__annotations__, cast(Any, cls.__mro__[1])
+        fields = (*above.__match_args__, *own)
+        type.__setattr__(cls, "__match_args__", fields)
+        if not own:
+            return
+        stores = "".join(f"\n self.{name} = {name}" for name in fields)
+        made: dict[str, Any] = {}
+        exec(f"def __init__(self, {', '.join(fields)}):{stores}", made)
+        constructor = made["__init__"]
+        constructor.__defaults__ = tuple(getattr(cls, name) for name in fields if hasattr(cls, name))
+        constructor.__annotations__ = {**getattr(above.__init__, "__annotations__", {}), **own, "return": None}
+        constructor.__qualname__ = f"{cls.__qualname__}.__init__"
+        type.__setattr__(cls, "__init__", constructor)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({told})"
+
+
+class Event(_Told):
     """Base of all events. `policy`: the name of the policy in whose call it happened, "" outside a call."""
 
     policy: str
 
 
-@dataclass(slots=True)
 class CallStarted(Event):
     """An operation began."""
 
 
-@dataclass(slots=True)
 class CallEnded(Event):
     """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out.
 
@@ -80,10 +114,9 @@ class CallEnded(Event):
     failure: Failure | None = None
     waited: float = 0.0
     retry_waited: float = 0.0
-    failed: Mapping[str, int] = field(default_factory=dict[str, int])
+    failed: Mapping[str, int] = _NOTHING
 
 
-@dataclass(slots=True)
 class AttemptStarted(Event):
     """An attempt began; `attempt` counts from 1. `hedge`: which further request of a hedged call it belongs to, from
     1."""
@@ -92,7 +125,6 @@ class AttemptStarted(Event):
     hedge: int = 0
 
 
-@dataclass(slots=True)
 class AttemptEnded(Event):
     """An attempt ended. `outcome` is never "fallback"; `duration` in seconds. `inner_retries`: how often the client
     library itself tried again meanwhile, None where it does not say."""
@@ -104,7 +136,6 @@ class AttemptEnded(Event):
     inner_retries: int | None = None
 
 
-@dataclass(slots=True)
 class RetryScheduled(Event):
     """Attempt `attempt` failed and another follows after `delay` seconds. `reason` says where the delay comes from."""
 
@@ -114,7 +145,6 @@ class RetryScheduled(Event):
     failure: Failure | None
 
 
-@dataclass(slots=True)
 class GaveUp(Event):
     """A retryable failure is not retried any more. `elapsed` in seconds since the first attempt began."""
 
@@ -124,7 +154,6 @@ class GaveUp(Event):
     failure: Failure | None
 
 
-@dataclass(slots=True)
 class CallRejected(Event):
     """A strategy refused the call; with `shadow` it only would have. `name`: the breaker's or limiter's own name, if it
     has one."""
@@ -135,7 +164,6 @@ class CallRejected(Event):
     shadow: bool = False
 
 
-@dataclass(slots=True)
 class Waited(Event):
     """A call waited `seconds`: for a slot of a bulkhead or a token of a rate limit, whether it got one or not, or
     between two attempts of a retry. `reason`: where the wait of a retry came from."""
@@ -145,7 +173,6 @@ class Waited(Event):
     reason: Literal["backoff", "retry_after"] | None = None
 
 
-@dataclass(slots=True)
 class TimeoutExpired(Event):
     """A time limit of `limit` seconds ended the call or attempt."""
 
@@ -153,7 +180,6 @@ class TimeoutExpired(Event):
     limit: float
 
 
-@dataclass(slots=True)
 class LateResult(Event):
     """A blocking call came back `late` seconds after its limit of `limit` seconds; its value was returned all the
     same."""
@@ -162,14 +188,12 @@ class LateResult(Event):
     late: float
 
 
-@dataclass(slots=True)
 class FallbackUsed(Event):
     """A fallback stands in for an error, or for a result if `failure` is None."""
 
     failure: Failure | None
 
 
-@dataclass(slots=True)
 class HedgeStarted(Event):
     """A further request for the same call, the `hedge`th (from 1), began `after` seconds after the one before it: that
     one is slow, or has failed."""
@@ -178,7 +202,6 @@ class HedgeStarted(Event):
     after: float
 
 
-@dataclass(slots=True)
 class CircuitChanged(Event):
     """Base of the three state changes. `shadow`: the breaker only watches."""
 
@@ -188,22 +211,18 @@ class CircuitChanged(Event):
     shadow: bool = False
 
 
-@dataclass(slots=True)
 class CircuitOpened(CircuitChanged):
     """The circuit opened: calls are rejected from now on."""
 
 
-@dataclass(slots=True)
 class CircuitHalfOpened(CircuitChanged):
     """The circuit lets probes through."""
 
 
-@dataclass(slots=True)
 class CircuitClosed(CircuitChanged):
     """The circuit closed: calls flow again."""
 
 
-@dataclass(slots=True)
 class HealthChecked(Event):
     """A health check ran, `duration` in seconds; `previous` is the status it had before."""
 

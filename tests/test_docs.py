@@ -312,7 +312,7 @@ def events_table() -> str:
 
 
 def _fields(kind: type[events.Event]) -> str:
-    return code(*(field.name for field in dataclasses.fields(kind) if field.name != "policy"))
+    return code(*(field for field in kind.__match_args__ if field != "policy"))
 
 
 GENERATED: dict[tuple[str, str], Callable[[], str]] = {
