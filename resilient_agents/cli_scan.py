@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +32,23 @@ def add_to(commands: Any) -> None:
         "Nothing is imported and nothing is run."
     )
     scan.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="a file or a folder")
-    scan.add_argument("--format", choices=("text", "json"), default="text", help="(default text)")
+    scan.add_argument("--format", choices=("text", "json", "sarif", "github"), default="text", help="(default text)")
     scan.add_argument("--select", action="append", default=[], metavar="RULE", help="turn this rule on, too")
+    scan.add_argument("--baseline", type=Path, metavar="FILE", help="say only what does not stand in this baseline")
+    scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write what is found now to a baseline")
+    scan.add_argument("--since", metavar="REV", help="say only what stands in lines changed since this revision")
     scan.add_argument("--no-ignore", action="store_true", help="read what .gitignore leaves out, too")
     scan.add_argument("--strict", action="store_true", help="a file that cannot be read ends with status 2")
+    scan.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)")
+    scan.add_argument("--no-cache", action="store_true", help="keep nothing for the next time, and use nothing kept")
     scan.set_defaults(run=_scan)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
 
 
 def _scan(arguments: argparse.Namespace) -> int:
@@ -42,22 +56,43 @@ def _scan(arguments: argparse.Namespace) -> int:
     if missing:
         return _complain(f'scan needs {" and ".join(missing)}; run: pip install "resilient-agents[scan]"')
     from resilient_agents.scan import Options, scan
+    from resilient_agents.scan.cache import default_folder
+    from resilient_agents.scan.fingerprints import new_since, read_baseline, write_baseline
 
-    options = Options(ignore=not arguments.no_ignore, select=tuple(arguments.select))
+    options = Options(
+        ignore=not arguments.no_ignore,
+        select=tuple(rule for each in arguments.select for rule in each.split(",")),
+        since=arguments.since,
+        jobs=arguments.jobs,
+        cache=None if arguments.no_cache else default_folder(),
+    )
     try:
+        baseline = read_baseline(arguments.baseline) if arguments.baseline is not None else None
         report = scan(arguments.paths, options)
+        if arguments.write_baseline is not None:
+            write_baseline(arguments.write_baseline, report.findings)
     except ValueError as error:
         return _complain(str(error))
+    except OSError as error:
+        return _complain(f"cannot write {arguments.write_baseline}: {error.strerror}")
+    if baseline is not None:
+        report.findings = new_since(baseline, report.findings)
     print(_formatted(report, arguments.format), end="")
     if arguments.strict and report.count("unreadable"):
         return WRONG
-    return FOUND if report.findings else CLEAN
+    return FOUND if report.findings and arguments.write_baseline is None else CLEAN
 
 
 def _formatted(report: Report, name: str) -> str:
+    from resilient_agents.scan.sarif import as_annotations, as_sarif
     from resilient_agents.scan.text import as_text
 
-    return as_text(report) if name == "text" else json.dumps(report.as_data(), indent=1) + "\n"
+    if name == "text":
+        return as_text(report)
+    if name == "github":
+        return as_annotations(report)
+    data = report.as_data() if name == "json" else as_sarif(report, importlib.metadata.version("resilient-agents"))
+    return json.dumps(data, indent=1) + "\n"
 
 
 def _complain(message: str) -> int:

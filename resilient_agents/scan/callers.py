@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression, Scope, Site
+from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.members import constructor, is_static, last_decorator
-from resilient_agents.scan.tree import SourceFile, last_name
+from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Spot, Value, Values, union
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["ROOT", "Binding", "Block", "Expression", "Form", "Parameter", "Scope", "Site", "dotted"]
+__all__ = ["ROOT", "Binding", "Block", "Expression", "Form", "Parameter", "Scope", "Site", "dotted", "last_name"]
 
 Expression = tuple[Any, ...] | None
 
@@ -155,3 +155,12 @@ def dotted(expression: Expression) -> str:
         base = dotted(expression[1])
         return f"{base}[]" if base else ""
     return ""
+
+
+def last_name(expression: Expression) -> str:
+    """`get` of `requests.get`, of `get` and of `client().get`."""
+    if expression is None:
+        return ""
+    if expression[0] == "attr":
+        return str(expression[2])
+    return str(expression[1]) if expression[0] == "name" else ""

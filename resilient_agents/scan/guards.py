@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resilient_agents.scan.form import Expression, Site, dotted
+from resilient_agents.scan.form import Expression, Site, dotted, last_name
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.tree import last_name
 from resilient_agents.scan.values import Method, Opaque, Spot, Symbol, Value
 
 __all__ = ["Protection", "around", "polled", "protection"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression, Scope, Site, dotted
+from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.tree import SourceFile, last_name
+from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Spot
 
 if TYPE_CHECKING:

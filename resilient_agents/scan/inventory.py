@@ -59,4 +59,5 @@ def _call(resolver: Resolver, seen: Sighting, limit: Limit) -> Call:
         protected_by=guard.source if guard is not None else None,
         confidence=limit.confidence,
         scope=form.qualified(spot.scope),
+        end_line=site.end_line,
     )

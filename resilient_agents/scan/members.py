@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import dotted
-from resilient_agents.scan.tree import last_name
+from resilient_agents.scan.form import dotted, last_name
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,

@@ -43,6 +43,7 @@ class Call:
     confidence: str
     scope: str = ""
     """The function with the classes and functions around it."""
+    end_line: int = 0
 
     @property
     def has_timeout(self) -> bool | None:

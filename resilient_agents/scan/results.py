@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Site
+from resilient_agents.scan.form import Site, last_name
 from resilient_agents.scan.members import attribute, receiver
-from resilient_agents.scan.tree import last_name
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
+import hashlib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from resilient_agents.scan.cache import Cache
+from resilient_agents.scan.changes import Changed, changed_since, touches
+from resilient_agents.scan.comments import without_ignored
 from resilient_agents.scan.files import python_files
-from resilient_agents.scan.form import Form
+from resilient_agents.scan.fingerprints import fingerprinted
 from resilient_agents.scan.inventory import Found, inventory
 from resilient_agents.scan.known import Known
 from resilient_agents.scan.limits import Limits
-from resilient_agents.scan.records import FileStatus, Finding, Report
+from resilient_agents.scan.processes import in_processes
+from resilient_agents.scan.reading import Reading, read_files
+from resilient_agents.scan.records import Call, FileStatus, Finding, Report
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import DEFAULT, RULES, broken
-from resilient_agents.scan.settings import Projects, Settings
-from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
-from resilient_agents.scan.table import TableError, shipped
-from resilient_agents.scan.table import load as load_table
-from resilient_agents.scan.tree import SourceFile, Tree, module_parts
+from resilient_agents.scan.settings import Projects
+from resilient_agents.scan.table import TableError, load, shipped
+from resilient_agents.scan.tree import SourceFile, Tree
 
 __all__ = ["Options", "Scan", "scan"]
 
@@ -37,38 +41,58 @@ class Options:
     """Whether `.gitignore` counts."""
     select: tuple[str, ...] = ()
     """Rules that are on beside those that are on by default and those of the project."""
+    since: str | None = None
+    """A revision: only findings in lines that have changed since, and calls in files that have."""
+    jobs: int = 1
+    """Processes to read and look with, where there are many files."""
+    cache: Path | None = None
+    """A folder to keep what was read and found in; None: nothing is kept."""
 
 
 def scan(paths: Iterable[Path], options: Options | None = None) -> Report:
     """Find the external calls below the paths and what is wrong with them. Nothing is imported, nothing is run.
 
-    Raises ValueError for a path that is not there and for a rule that does not exist.
+    Raises ValueError for a path that is not there, a rule that does not exist, a revision that git does not know.
     """
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, DEEPEST))
-    try:
-        with warnings.catch_warnings(), paused_collection():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return Scan(list(paths), options or Options()).report()
-    finally:
-        sys.setrecursionlimit(before)
+    with undisturbed():
+        looked = Scan(list(paths), options or Options())
+        try:
+            return looked.report()
+        finally:
+            looked.close()
 
 
 @contextlib.contextmanager
-def paused_collection() -> Iterator[None]:
-    """Trees of syntax have no circles: looking for some in a million new objects costs more than reading a file."""
-    was_on = gc.isenabled()
+def undisturbed() -> Iterator[None]:
+    """Deep expressions are read, their warnings are not shown, and no circles are looked for.
+
+    Trees of syntax have none: to look for them in a million new objects costs more than reading a file.
+    """
+    limit, collecting = sys.getrecursionlimit(), gc.isenabled()
+    sys.setrecursionlimit(max(limit, DEEPEST))
     gc.disable()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
-        if was_on:
+        sys.setrecursionlimit(limit)
+        if collecting:
             gc.enable()
 
 
+class Looked(NamedTuple):
+    """What was found in one file."""
+
+    calls: list[Call]
+    findings: list[Finding]
+    warnings: list[str]
+    status: FileStatus
+
+
 class Scan:
-    """One scan: its files, what is known, and what was found."""
+    """One scan: its files, what is known, and how it looks at each."""
 
     def __init__(self, paths: list[Path], options: Options) -> None:
         for rule in options.select:
@@ -76,64 +100,90 @@ class Scan:
                 raise ValueError(f"there is no rule {rule!r}; known are {', '.join(RULES)}")
         self.options = options
         self.projects = Projects()
-        self.statuses: dict[str, FileStatus] = {}
-        self.found: dict[str, list[Found]] = {}
         self.paths = python_files(paths, ignore=options.ignore)
-        known, self.problems = self._known(paths)
-        files = [SourceFile(shown(path), module_parts(str(path.absolute())), self._reader(path)) for path in self.paths]
-        self.tree = Tree(files, known.modules)
-        self.resolver = Resolver(self.tree, known)
-        self.limits = Limits(self.resolver, self._pin)
+        self.changed: Changed | None = changed_since(options.since, paths) if options.since is not None else None
+        self.known, self.problems = self._known(paths)
+        self.cache = Cache(options.cache, paths) if options.cache is not None else None
+        self.reading: Reading = read_files(self.paths, self.cache, options.jobs)
+        self.resolver = Resolver(Tree(self.reading.files, self.known.modules), self.known)
+        self.limits = Limits(self.resolver, lambda path, package: self.projects.pin(_folder(path), package))
+
+    def close(self) -> None:
+        if self.cache is not None:
+            self.cache.close()
 
     def _known(self, paths: list[Path]) -> tuple[Known, list[str]]:
+        """The table, with what the projects add to it; a wrong entry is left out, and said."""
         base = shipped()
         own: dict[str, object] = {}
-        problems = []
+        problems: list[str] = []
         for path in paths:
             folder = path.absolute() if path.is_dir() else path.absolute().parent
             own.update(self.projects.settings(folder).libraries)
         for name, entry in list(own.items()):
             try:
-                load_table([base, {name: entry}])
+                load([base, {name: entry}])
             except TableError as error:
                 problems.append(f"tool.resilient-agents.scan.libraries: not used: {error}")
                 del own[name]
-        return load_table([base, own]), problems
+        return load([base, own]), problems
 
-    def _reader(self, path: Path) -> Callable[[], Form]:
-        def make() -> Form:
-            name = shown(path)
-            try:
-                form, status = form_of(name, load(path))
-            except Unreadable as error:
-                form, status = unreadable(name, str(error))
-            self.statuses[name] = status
-            return form
+    def found(self, file: SourceFile) -> list[Found]:
+        return list(inventory(self.resolver, self.limits, file))
 
-        return make
-
-    def _pin(self, path: str, package: str) -> str:
-        return self.projects.pin(Path(path).absolute().parent, package)
-
-    def settings(self, path: str) -> Settings:
-        return self.projects.settings(Path(path).absolute().parent)
+    def look(self, file: SourceFile) -> Looked:
+        """Everything about one file."""
+        status = self.reading.statuses[file.path]
+        try:
+            found = self.found(file)
+        except RecursionError:
+            return Looked([], [], [], FileStatus(file.path, "unreadable", "nested too deeply"))
+        settings = self.projects.settings(_folder(file.path))
+        on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
+        findings = fingerprinted(Finding(rule.id, message, each.call) for rule, message, each in broken(found, on))
+        findings, said = without_ignored(file.path, file.form, findings)
+        if self.changed is not None:
+            path, changed = Path(file.path).resolve(), self.changed
+            findings = [each for each in findings if touches(changed, path, each.call.line, each.call.end_line)]
+        return Looked([each.call for each in found], findings, said, status)
 
     def report(self) -> Report:
+        files = self.reading.files
+        if self.changed is not None:
+            files = [file for file in files if Path(file.path).resolve() in self.changed]
+        key = self._key()
+        known = self.cache.report(key) if self.cache is not None and key else None
+        if known is not None:
+            return known
         report = Report(warnings=[*self.problems])
-        for file in self.tree.files:
-            found = self.found[file.path] = list(inventory(self.resolver, self.limits, file))
-            report.files.append(self.statuses[file.path])
-            report.calls += [each.call for each in found]
-            settings = self.settings(file.path)
-            on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
-            report.findings += [Finding(rule.id, message, each.call) for rule, message, each in broken(found, on)]
-        report.warnings += self.projects.problems
+        statuses = dict(self.reading.statuses)
+
+        def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:
+            return [self.look(file) for file in some], self.projects.problems
+
+        for looked, problems in in_processes(work, files, self.options.jobs):
+            for each in looked:
+                report.calls += each.calls
+                report.findings += each.findings
+                report.warnings += each.warnings
+                statuses[each.status.path] = each.status
+            report.warnings += [problem for problem in problems if problem not in report.warnings]
+        report.files = list(statuses.values())
+        if self.cache is not None and key:
+            self.cache.keep_report(key, report)
         return report
 
+    def _key(self) -> str:
+        """What a report depends on; "" for one that is not worth keeping."""
+        if self.changed is not None:
+            return ""
+        digest = hashlib.sha256(repr((self.known.digest, self.options, self.problems)).encode())
+        for path, content in sorted(self.reading.hashes.items()):
+            digest.update(path.encode("utf-8", "replace") + content)
+        for file in self.projects.sources({path.absolute().parent for path in self.paths}):
+            digest.update(str(file).encode("utf-8", "replace") + file.read_bytes())
+        return digest.hexdigest()
 
-def shown(path: Path) -> str:
-    """As it is given in reports: from here, if it stands below."""
-    try:
-        return path.absolute().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return os.fspath(path.absolute())
+
+def _folder(path: str) -> Path:
+    return Path(path).absolute().parent

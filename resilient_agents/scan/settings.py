@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resilient_agents.scan.versions import pins
+from resilient_agents.scan.versions import pins, version_files
 
 __all__ = ["Projects", "Settings"]
 
@@ -65,6 +65,11 @@ class Projects:
             self.problems.append(f"{file}: libraries must be a table, got {libraries!r}")
             libraries = {}
         return Settings(tuple(select), tuple(ignore), libraries)
+
+    def sources(self, folders: Iterable[Path]) -> list[Path]:
+        """The files that settings and versions come from, for files in these folders."""
+        above = {each for folder in folders for each in (folder, *folder.parents)}
+        return sorted(file for folder in above for file in version_files(folder))
 
     def pin(self, folder: Path, package: str) -> str:
         """The versions that the nearest folder with a word about the package admits; "" for any."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from resilient_agents.scan.form import Expression, Site
+from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.known import Client, Operation
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.tree import SourceFile, every_site, last_name
+from resilient_agents.scan.tree import SourceFile, every_site
 from resilient_agents.scan.values import (
     ClientValue,
     Method,

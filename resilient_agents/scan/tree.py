@@ -6,29 +6,37 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Expression, Form, Site
+from resilient_agents.scan.form import Binding, Form, Site, last_name
+from resilient_agents.scan.index import HANDING_ON, Names, names_of
 from resilient_agents.scan.values import Spot
 
-__all__ = ["SourceFile", "Tree", "last_name"]
-
-HANDING_ON = frozenset(
-    {"Thread", "Timer", "Process", "submit", "to_thread", "run_in_executor", "run_sync", "partial", "run_in_threadpool"}
-)
-"""Callees whose arguments are functions together with their arguments."""
+__all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
 
 
 class SourceFile:
-    """A file; its form is made when it is first asked for."""
+    """A file; its form, and what that says about names, are made when they are first asked for."""
 
-    __slots__ = ("_attributes", "_make", "_methods", "form", "package", "parts", "path")
+    __slots__ = (
+        *("_attributes", "_calls", "_make", "_make_names", "_methods"),
+        *("form", "names", "package", "parts", "path"),
+    )
 
     form: Form
+    names: Names
 
-    def __init__(self, path: str, parts: tuple[str, ...], make: Callable[[], Form]) -> None:
+    def __init__(
+        self,
+        path: str,
+        parts: tuple[str, ...],
+        make: Callable[[], Form],
+        make_names: Callable[[], Names] | None = None,
+    ) -> None:
         self.path = path
         self.package = parts[:-1]
         self.parts = self.package if parts and parts[-1] == "__init__" else parts
         self._make = make
+        self._make_names = make_names
+        self._calls: dict[str, list[tuple[Spot, int]]] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
 
@@ -36,10 +44,26 @@ class SourceFile:
         return self.path
 
     def __getattr__(self, name: str) -> Any:
-        if name != "form":
-            raise AttributeError(name)
-        self.form = self._make()
-        return self.form
+        if name == "form":
+            self.form = self._make()
+            return self.form
+        if name == "names":
+            self.names = self._make_names() if self._make_names is not None else names_of(self.form)
+            return self.names
+        raise AttributeError(name)
+
+    def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
+        """(spot, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
+        if self._calls is None:
+            self._calls = {}
+            for spot, index, site in every_site(self):
+                last = last_name(site.callee)
+                self._calls.setdefault(last, []).append((spot, index))
+                if last in HANDING_ON:
+                    handed = {f"{last_name(each)}()" for each in (*site.arguments, *site.keywords.values())}
+                    for name in sorted(handed):
+                        self._calls.setdefault(name, []).append((spot, index))
+        return self._calls
 
     def functions_of(self, scope: int) -> list[int]:
         """The functions in a class, those inside them too."""
@@ -77,15 +101,6 @@ def module_parts(path: str) -> tuple[str, ...]:
     return (*(part for part in pure.parent.parts if part not in ("/", "..", ".")), pure.stem)
 
 
-def last_name(expression: Expression) -> str:
-    """`get` of `requests.get`, of `get` and of `client().get`."""
-    if expression is None:
-        return ""
-    if expression[0] == "attr":
-        return str(expression[2])
-    return str(expression[1]) if expression[0] == "name" else ""
-
-
 class Tree:
     """All files; `external` says which top-level modules are libraries whatever files there are."""
 
@@ -98,9 +113,9 @@ class Tree:
             if file.parts:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
-        self._sites: dict[str, list[tuple[Spot, int]]] | None = None
-        self._imported: set[str] | None = None
-        self._classes: dict[str, list[tuple[SourceFile, int]]] | None = None
+        self._sites: dict[str, list[tuple[Spot, int]]] = {}
+        self._heirs: dict[str, list[tuple[SourceFile, int]]] = {}
+        self._index: dict[str, dict[str, list[SourceFile]]] = {}
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
@@ -140,34 +155,37 @@ class Tree:
         return next((file for file in self._by_name.get(parts[-1], ()) if file.parts == parts), None)
 
     def calls_of(self, name: str) -> list[tuple[Spot, int]]:
-        """Every call in the tree whose callee ends in this name, or that hands a function of this name on."""
-        if self._sites is None:
-            self._sites = {}
-            for file in self.files:
-                for spot, index, site in every_site(file):
-                    last = last_name(site.callee)
-                    self._sites.setdefault(last, []).append((spot, index))
-                    if last in HANDING_ON:
-                        for handed in (*site.arguments, *site.keywords.values()):
-                            if name_of := last_name(handed):
-                                self._sites.setdefault(f"{name_of}()", []).append((spot, index))
-        return self._sites.get(name, [])
+        """Every call in the tree whose callee ends in this name; with `()` behind it, those that hand it on."""
+        found = self._sites.get(name)
+        if found is None:
+            files = self._files_by("called", name)
+            found = self._sites[name] = [each for file in files for each in file.calls_by_name().get(name, ())]
+        return found
 
     def imports(self, modules: frozenset[str]) -> bool:
         """Whether any file imports one of these."""
-        if self._imported is None:
-            self._imported = {module for file in self.files for module in file.form.imported}
-        return not self._imported.isdisjoint(modules)
+        return any(self._files_by("imported", module) for module in modules)
 
     def heirs_of(self, name: str) -> list[tuple[SourceFile, int]]:
         """Every class in the tree that has a base of this name."""
-        if self._classes is None:
-            self._classes = {}
+        found = self._heirs.get(name)
+        if found is None:
+            found = self._heirs[name] = [
+                (file, number)
+                for file in self._files_by("bases", name)
+                for number, scope in enumerate(file.form.scopes)
+                if any(last_name(base) == name for base in scope.bases)
+            ]
+        return found
+
+    def _files_by(self, what: str, name: str) -> list[SourceFile]:
+        index = self._index.get(what)
+        if index is None:
+            index = self._index[what] = {}
             for file in self.files:
-                for number, scope in enumerate(file.form.scopes):
-                    for base in scope.bases:
-                        self._classes.setdefault(last_name(base), []).append((file, number))
-        return self._classes.get(name, [])
+                for each in getattr(file.names, what):
+                    index.setdefault(each, []).append(file)
+        return index.get(name, [])
 
 
 def every_site(file: SourceFile) -> Iterator[tuple[Spot, int, Site]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from resilient_agents.scan.known import Default
 
-__all__ = ["choose", "normal", "pins"]
+__all__ = ["choose", "normal", "pins", "version_files"]
 
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 
@@ -25,19 +26,35 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def version_files(folder: Path) -> list[Path]:
+    """The files of one folder that say something about versions."""
+    try:
+        names = {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        return []
+    found = [folder / name for name in (*LOCKS, "pyproject.toml") if name in names]
+    found += [folder / name for name in sorted(names) if name.startswith("requirements") and name.endswith(".txt")]
+    if "requirements" in names:
+        found += sorted((folder / "requirements").glob("*.txt"))
+    return [file for file in found if file.is_file()]
+
+
 def pins(folder: Path) -> dict[str, str]:
     """What the files of one folder say about versions, as specifiers by distribution; lock files come first.
 
     Files that cannot be read say nothing.
     """
     found: dict[str, str] = {}
-    for lock in LOCKS:
-        for name, version in _locked(folder / lock):
-            found.setdefault(normal(name), f"=={version}")
-    for requirements in sorted([*folder.glob("requirements*.txt"), *folder.glob("requirements/*.txt")]):
-        for line in _text(requirements).splitlines():
-            _require(found, line.split(" #")[0].split(" --")[0].strip())
-    for line in _declared(_toml(folder / "pyproject.toml")):
+    declared: list[str] = []
+    for file in version_files(folder):
+        if file.name in LOCKS:
+            for name, version in _locked(file):
+                found.setdefault(normal(name), f"=={version}")
+        elif file.name == "pyproject.toml":
+            declared += _declared(_toml(file))
+        else:
+            declared += [line.split(" #")[0].split(" --")[0].strip() for line in _text(file).splitlines()]
+    for line in declared:
         _require(found, line)
     return found
 
@@ -57,8 +74,6 @@ def _toml(path: Path) -> Mapping[str, Any]:
 
 
 def _locked(path: Path) -> Iterable[tuple[str, str]]:
-    if not path.is_file():
-        return
     if path.name == "Pipfile.lock":
         try:
             data = json.loads(_text(path))

@@ -1,0 +1,129 @@
+"""Files of a scan, read where they have changed and else taken from the cache; several processes read many files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from resilient_agents.scan.cache import Cache, Stored
+from resilient_agents.scan.form import Form
+from resilient_agents.scan.index import Names, names_of
+from resilient_agents.scan.processes import in_processes
+from resilient_agents.scan.records import FileStatus
+from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
+from resilient_agents.scan.tree import SourceFile, module_parts
+
+__all__ = ["Reading", "read_files", "shown"]
+
+
+class Reading(NamedTuple):
+    files: list[SourceFile]
+    statuses: dict[str, FileStatus]
+    hashes: dict[str, bytes]
+
+
+def shown(path: Path) -> str:
+    """As it is given in reports: from here, if it stands below."""
+    try:
+        return path.absolute().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return os.fspath(path.absolute())
+
+
+def read_files(paths: Sequence[Path], cache: Cache | None, jobs: int) -> Reading:
+    """All files; what is neither in the cache nor read in this process gets its form when it is asked for."""
+    known = cache.stored() if cache is not None else {}
+    reading = Reading([], {}, {})
+    fresh: list[tuple[Path, str]] = []
+    kept: dict[str, tuple[Stored, Form | None]] = {}
+    for path in paths:
+        name = shown(path)
+        stored = known.get(name)
+        if stored is not None and stored.stamp == _stamp(path):
+            kept[name] = stored, None
+        else:
+            fresh.append((path, name))
+    for name, stored, form in _read(fresh, known, cache, jobs):
+        kept[name] = stored, form
+    for path in paths:
+        stored, form = kept[shown(path)]
+        reading.statuses[stored.path] = FileStatus(stored.path, stored.status, stored.reason)
+        reading.hashes[stored.path] = stored.hash
+        reading.files.append(_file(path, stored, form, cache))
+    return reading
+
+
+def _file(path: Path, stored: Stored, form: Form | None, cache: Cache | None) -> SourceFile:
+    def make() -> Form:
+        found = cache.form(stored.path) if cache is not None else None
+        return found if found is not None else _form(path, stored.path)[1]
+
+    file = SourceFile(
+        stored.path, module_parts(os.fspath(path.absolute())), make, lambda: Names.from_text(stored.names)
+    )
+    if form is not None:
+        file.form = form
+    return file
+
+
+def _read(
+    fresh: list[tuple[Path, str]], known: dict[str, Stored], cache: Cache | None, jobs: int
+) -> Iterator[tuple[str, Stored, Form | None]]:
+    """What is not in the cache, and what is there under another time."""
+    same: list[Stored] = []
+    changed: list[tuple[Path, str]] = []
+    for path, name in fresh:
+        old = known.get(name)
+        if old is not None and old.hash == _hash(path):
+            same.append(old._replace(stamp=_stamp(path)))
+            yield name, same[-1], None
+        else:
+            changed.append((path, name))
+    if same and cache is not None:
+        cache.restamp(same)
+    if cache is None and jobs < 2:
+        for path, name in changed:
+            stored, form = _form(path, name)
+            yield name, stored, form
+        return
+    for rows in in_processes(_pickled, changed, jobs):
+        if cache is not None:
+            cache.keep(rows)
+        for stored, data in rows:
+            yield stored.path, stored, pickle.loads(data)
+
+
+def _pickled(files: Sequence[tuple[Path, str]]) -> list[tuple[Stored, bytes]]:
+    read = [_form(path, name) for path, name in files]
+    return [(stored, pickle.dumps(form, pickle.HIGHEST_PROTOCOL)) for stored, form in read]
+
+
+def _form(path: Path, name: str) -> tuple[Stored, Form]:
+    stamp = _stamp(path)  # before it is read: what is written meanwhile is read again next time
+    try:
+        content = load(path)
+        form, status = form_of(name, content)
+    except Unreadable as error:
+        content = b""
+        form, status = unreadable(name, str(error))
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return Stored(name, stamp, digest, status.status, status.reason, names_of(form).as_text()), form
+
+
+def _stamp(path: Path) -> str:
+    try:
+        said = path.stat()
+    except OSError:
+        return ""
+    return f"{said.st_mtime_ns} {said.st_ctime_ns} {said.st_size} {said.st_ino}"
+
+
+def _hash(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(load(path), digest_size=16).digest()
+    except Unreadable:
+        return b""
