@@ -1,9 +1,10 @@
-"""`resilient-agents config check FILE` and `resilient-agents config show NAME`."""
+"""`resilient-agents config check FILE`, `resilient-agents config show NAME` and `resilient-agents config schema`."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tomllib
@@ -24,7 +25,7 @@ def add_to(commands: Any) -> None:
 
     Exit status: 0 good; 1 problems, or no such policy; 2 wrong use.
     """
-    config: argparse.ArgumentParser = commands.add_parser("config", help="check a configuration file, show a policy")
+    config: argparse.ArgumentParser = commands.add_parser("config", help="check, show and complete configuration files")
     config.description = "Looks at configuration files: policies by name, in TOML."
     config.set_defaults(run=lambda _: _usage(config))
     commands = config.add_subparsers(dest="config_command", metavar="COMMAND")
@@ -43,6 +44,9 @@ def add_to(commands: Any) -> None:
     show.add_argument("--file", metavar="F", help=f"a TOML file (default: {DEFAULT_FILE}, if there is one)")
     show.add_argument("--profile", metavar="P", help="default: the one that RESILIENT_AGENTS_PROFILE names, if any")
     show.set_defaults(run=_show)
+    schema = commands.add_parser("schema", help="a JSON Schema of configuration files, for editors")
+    schema.description = "Prints a JSON Schema that editors complete and check configuration files by."
+    schema.set_defaults(run=_schema)
     for command in (check, show):
         command.add_argument(
             "--import",
@@ -105,6 +109,13 @@ def _show(arguments: argparse.Namespace) -> int:
     for warning in config.warnings:
         if warning.policy == name:
             print(f"warning: {warning}", file=sys.stderr)
+    return OK
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from resilient_agents.config.schema import schema
+
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return OK
 
 

@@ -25,7 +25,7 @@ from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING, Choice, Duration, Named, Plain, Reader, is_none
 
-__all__ = ["WAITS", "Factory"]
+__all__ = ["WAITS", "Factory", "Nested", "WaitReader"]
 
 WAITS: dict[str, Callable[..., Any]] = {
     "exponential": backoff.exponential,
@@ -35,7 +35,7 @@ WAITS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Wait:
+class WaitReader:
     """A wait of backoff.py: `{ kind = "exponential", base = 0.5 }`."""
 
     def read(self, node: Node, problems: Problems) -> Any:
@@ -58,7 +58,7 @@ class _Wait:
 
 
 @dataclass(frozen=True)
-class _Nested:
+class Nested:
     """An object that is made of a table, such as a `RetryBudget`."""
 
     type: type
@@ -169,7 +169,7 @@ def _reader(name: str, hint: Any) -> Reader | None:
     if name in names.NAMED:
         return Named(name, nullable)
     if name == "wait":
-        return _Wait()
+        return WaitReader()
     if timedelta in members:
         return Duration(nullable)
     words = tuple(
@@ -178,7 +178,7 @@ def _reader(name: str, hint: Any) -> Reader | None:
     if words:
         return Choice(words, nullable)
     if RetryBudget in members:
-        return _Nested(RetryBudget, nullable)
+        return Nested(RetryBudget, nullable)
     plain = tuple(member for member in members if member in (bool, int, float, str))
     return Plain(plain, nullable) if plain else None
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resilient_agents.base.spelling import nearest
-from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS, long_form, merged
+from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
+from resilient_agents.config.strategies import long_form, merged
 from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
-from resilient_agents.presets import PRESETS
+from resilient_agents.presets.tables import PRESETS
 
 __all__ = ["PREFIX", "Draft", "Layers", "inherited", "layered"]
 

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from resilient_agents.config.check import misfits
-from resilient_agents.config.kinds import SECTIONS, SLOTS, build, read_strategy
+from resilient_agents.config.kinds import SECTIONS, SLOTS
 from resilient_agents.config.layers import Draft, Layers, inherited, layered
 from resilient_agents.config.lines import KeyPath, key_lines
-from resilient_agents.config.model import Config, ConfigError, ConfigWarning, PolicySpec, Problem, StrategySpec
+from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
+from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
+from resilient_agents.config.strategies import read_strategy
 from resilient_agents.config.tree import Node, Problems, nodes
 
 __all__ = ["PROFILE", "load", "loads"]

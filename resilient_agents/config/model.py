@@ -1,17 +1,18 @@
-"""What a configuration is: frozen plain data, and the error that lists everything that is wrong with a source of it."""
+"""What a configuration is: frozen plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from resilient_agents.config.kinds import made
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
 
-__all__ = ["Config", "ConfigError", "ConfigWarning", "PolicySpec", "Problem", "StrategySpec"]
+__all__ = ["Config", "ConfigWarning", "PolicySpec", "StrategySpec", "build", "thawed"]
 
 Resolve: TypeAlias = Callable[[str, str], Strategy]
 """(kind, name) -> the shared component of that name."""
@@ -57,6 +58,17 @@ class StrategySpec:
         return _spec, (self.kind, thawed(self.options), self.use, dict(self.places), self.secrets)
 
 
+def build(spec: StrategySpec) -> Strategy:
+    """Make the strategy that `spec` describes, a new one every time.
+
+    Raises ValueError for a spec that only names a shared component: that has to be looked up. TypeError and ValueError
+    are the constructor's; a spec that came out of `load` raises neither.
+    """
+    if spec.use is not None:
+        raise ValueError(f"{spec.kind} uses the shared {spec.use!r}, which is looked up and not built")
+    return made(spec.kind, spec.options)
+
+
 @dataclass(frozen=True)
 class PolicySpec:
     """A policy as data: strategies in order, outermost first."""
@@ -70,8 +82,6 @@ class PolicySpec:
         `resolve(kind, name)` gives the shared component for each `use`. Raises ValueError where there is a `use` and
         no `resolve`.
         """
-        from resilient_agents.config.kinds import build  # which needs the specs
-
         return Policy(
             *(
                 build(spec) if spec.use is None or resolve is None else resolve(spec.kind, spec.use)
@@ -125,43 +135,6 @@ class Config:
     def __reduce__(self) -> Any:
         sections = (self.policies, self.circuit_breakers, self.bulkheads, self.rate_limits)
         return Config, (*map(dict, sections), self.source, self.profile, self.warnings)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        source: The file, "<string>", "<dict>", "preset 'http'" or "environment variable X".
-        line: Its line in the file, or None where there are no lines.
-        key: The dotted key, such as "policies.openai.retry.attempts"; "" for the source as a whole.
-        value: What stands there, as text; None where the problem is not about one value. Secrets are hidden.
-        allowed: What is wrong, and what is allowed instead.
-    """
-
-    source: str
-    line: int | None
-    key: str
-    value: str | None
-    allowed: str
-
-    def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}"
-        what = self.key if self.value is None else f"{self.key} = {self.value}"
-        return ": ".join(part for part in (place, what, self.allowed) if part)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used. `.problems` holds all that is wrong with it, in the order of the source."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__(self.problems)
-
-    def __str__(self) -> str:
-        count = len(self.problems)
-        heading = f"the configuration has {'a problem' if count == 1 else f'{count} problems'}"
-        return "\n  ".join([f"{heading}:", *map(str, self.problems)])
 
 
 def thawed(value: Any) -> Any:

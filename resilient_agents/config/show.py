@@ -15,7 +15,7 @@ from resilient_agents.config.kinds import KINDS
 from resilient_agents.config.model import Config, PolicySpec, StrategySpec, thawed
 from resilient_agents.config.redact import HIDDEN, redacted
 
-__all__ = ["show"]
+__all__ = ["default_of", "show"]
 
 _NAMES: dict[Any, str] = {is_transient: "transient", counts_against_dependency: "counts_against_dependency"}
 
@@ -54,11 +54,12 @@ def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
         place = spec.places.get(option, "")
         value = HIDDEN if option in spec.secrets else redacted(_complete(option, thawed(spec.options[option])))
         return _toml(value), place
-    return _toml(_default(Factory.of(KINDS[spec.kind]).parameters[option].default)), "default"
+    return _toml(default_of(KINDS[spec.kind], option)), "default"
 
 
-def _default(value: Any) -> Any:
-    """A constructor's default as a file would say it."""
+def default_of(make: Any, option: str) -> Any:
+    """A constructor's default as a file would say it, None for "none"."""
+    value = Factory.of(make).parameters[option].default
     if isinstance(value, Backoff):
         return _complete("wait", {"kind": "exponential"})  # which is what Retry's default is
     if isinstance(value, timedelta):

@@ -10,7 +10,7 @@ from datetime import date, time
 from typing import Any
 
 from resilient_agents.config.lines import KeyPath
-from resilient_agents.config.model import ConfigError, Problem
+from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
 __all__ = ["Node", "Place", "Problems", "expand", "nodes", "typed"]

@@ -11,14 +11,15 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
 from resilient_agents.config.tree import Node, Problems
 
-__all__ = ["MISSING", "Choice", "Duration", "Named", "Plain", "Reader", "is_none", "parse_duration"]
+__all__ = ["DURATION", "MISSING", "Choice", "Duration", "Named", "Plain", "Reader", "is_none", "parse_duration"]
 
 MISSING: Any = object()
 """What a reader returns after it has reported a problem."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d)"
-_DURATION = re.compile(rf"\s*(?:{_PART}\s*)+", re.ASCII)
+DURATION = r"\s*(?:(?:\d+(?:\.\d+)?)\s*(?:ms|sec|s|min|m|h|d)\s*)+"
+_DURATION = re.compile(DURATION, re.ASCII)
 _DURATION_FORMS = 'seconds as a number, or text such as "200ms", "1.5s", "2m" or "1h 30m"'
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resilient_agents.config import Config, PolicySpec, load
-from resilient_agents.config.kinds import build
+from resilient_agents.config.model import build
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
 from resilient_agents.presets import PRESETS

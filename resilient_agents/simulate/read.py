@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.lines import key_lines
-from resilient_agents.config.model import ConfigError, Problem
+from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.tree import Node, Problems, nodes
 from resilient_agents.config.values import parse_duration
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Times

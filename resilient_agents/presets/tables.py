@@ -1,23 +1,15 @@
-"""Policies that embody good practice, as the tables that a configuration file would hold.
-
-    [policies.openai]
-    extends = "llm"
-
-    policy = preset("llm")
+"""The presets, as the tables that a configuration file would hold.
 
 The reason for every number stands on the page "Presets" of the documentation; a test compares the two.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from resilient_agents.policy import Policy
-
-__all__ = ["PRESETS", "preset"]
+__all__ = ["PRESETS"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -112,17 +104,3 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """By name, in canonical order; durations as a file would spell them."""
-
-
-def preset(name: str) -> Policy:
-    """A new policy made of a preset, with a circuit, slots and a budget of its own: make it once and share it.
-
-    Raises ValueError for a name that is none of `PRESETS`.
-    """
-    from resilient_agents.config import load  # which knows the presets
-
-    if name not in PRESETS:
-        close = difflib.get_close_matches(str(name), PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"there is no preset {name!r}; {hint}Presets: {', '.join(PRESETS)}")
-    return load({"policies": {name: {"extends": name}}}, env={}).policies[name].build()
