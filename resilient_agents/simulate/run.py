@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from resilient_agents import events
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.errors import Rejected
@@ -31,6 +32,9 @@ PolicySource: TypeAlias = Policy | Callable[[], Policy]
 
 MOST_STEPS = 600
 """Points of a series at most; a step is a second at least."""
+
+_EPOCH = 1_700_000_000.0
+"""When simulations begin, by the wall clock: in November 2023."""
 
 DRAIN = 600.0
 """Seconds that calls may still take after the last one began."""
@@ -62,7 +66,7 @@ def simulate(
         )
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, _virtual(runner.get_loop()):
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, _virtual(runner.get_loop(), seed or scenario.seed):
         world = _World(runner.get_loop(), policy, scenario, seed or scenario.seed)
         try:
             runner.run(world.run())
@@ -275,8 +279,13 @@ def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
 
 
 @contextlib.contextmanager
-def _virtual(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """The library's clock is the loop's; many processes in one may have breakers of one name."""
-    with clock.replaced(monotonic=loop.time), warnings.catch_warnings():
+def _virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Iterator[None]:
+    """The library's clocks are the loop's, and jitter has a stream of its own. Many processes in one may have breakers
+    of one name."""
+    drawn = chance.getstate()
+    chance.seed(f"{seed}/jitter")
+    clocks = clock.replaced(monotonic=loop.time, wall=lambda: _EPOCH + loop.time())
+    with contextlib.ExitStack() as stack, clocks, warnings.catch_warnings():
+        stack.callback(chance.setstate, drawn)
         warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
         yield

