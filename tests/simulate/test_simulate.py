@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout, fixed
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.simulate import Dependency, Error, Load, Phase, Quota, Result, Scenario, Times, simulate
 from resilient_agents.simulate.scenarios import find
