@@ -31,6 +31,7 @@ MODULES = (
     "resilient_agents.integrations.wsgi",
     "resilient_agents.presets",
     "resilient_agents.registry",
+    "resilient_agents.simulate",
     "resilient_agents.telemetry",
     "resilient_agents.trace",
     "resilient_agents.trace.exporter",
