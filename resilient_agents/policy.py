@@ -16,11 +16,12 @@ from resilient_agents.base.spelling import Spelled
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
-from resilient_agents.core.guard import WayIn, guard, methods_of
+from resilient_agents.core.guard import guard, methods_of
 from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED
 from resilient_agents.core.streams import Stream
+from resilient_agents.core.way_in import WayIn
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
@@ -224,6 +225,11 @@ class Policy(Spelled):
             self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
         return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
+    @property
+    def is_one_retry(self) -> bool:
+        """Is it, as it is now, a retry alone, of which a wrapper may make the first attempt itself?"""
+        return _is_one_retry(self.layers)
+
     def bind(self) -> None:
         """Find what is still to be found of this policy. Does nothing after the first time."""
         find = self._find
@@ -261,6 +267,8 @@ class _Composed(Plan):
         self.chain = _chain(self._layers, innermost)
         if self._watchers:
             self.quiet = None
+        if _is_one_retry(self._layers):
+            self.alone = self._layers[0]
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -335,6 +343,10 @@ def _flatten(strategies: Iterable[Strategy]) -> Iterator[Strategy]:
             yield from cast(Policy, strategy).layers
         else:
             yield strategy
+
+
+def _is_one_retry(layers: tuple[Strategy, ...]) -> bool:
+    return len(layers) == 1 and getattr(layers[0], "alone", False)
 
 
 def _bound_layers(policy: Policy) -> tuple[Strategy, ...]:

@@ -136,7 +136,7 @@ class Bulkhead(Spelled):
         """Run the rest of the call while holding a slot."""
         pool = self._pool
         held = pool.held
-        left_before = call.abandoned
+        left_before = call.rare.abandoned
         slot = next(pool.numbers)
         try:
             # `pool.take` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
@@ -146,12 +146,12 @@ class Bulkhead(Spelled):
                 await self._admit(call, slot)
             elif in_use > pool.peak:
                 pool.rose(in_use)
-            if self._workers is not None or call.closers is not None:
+            if self._workers is not None or call.rare.closers is not None:
                 return await self._hold(proceed, call, slot)
             return await proceed(call)
         finally:
             try:
-                if call.abandoned is not left_before or call.closers is not None:
+                if call.rare.abandoned is not left_before or call.rare.closers is not None:
                     self._leave(call, slot, left_before)
                 else:
                     held.pop(slot, None)

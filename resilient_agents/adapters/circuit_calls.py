@@ -47,7 +47,7 @@ class Breaker(ABC):
             if era.timed:
                 if not era.closed:
                     era = self._admit(call, era)
-                started, waited = clock.monotonic(), call.waited
+                started, waited = clock.monotonic(), call.rare.waited
             try:
                 result = await proceed(call)
                 ended = True
@@ -58,8 +58,8 @@ class Breaker(ABC):
             finally:
                 if not ended:
                     self._interrupted(call, era, _taken(call, started, waited))
-            if call.closers is not None:  # how long its consumer takes is not the dependency's affair
-                call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
+            if call.rare.closers is not None:  # how long its consumer takes is not the dependency's affair
+                call.rare.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
                 lasting = True
             elif started is None and (era.calm_until == FOREVER or clock.monotonic() < era.calm_until):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
@@ -68,8 +68,9 @@ class Breaker(ABC):
                 self._succeeded(call, era, result, _taken(call, started, waited))
             return result
         finally:
-            if call.probes is not None and self._circuit in call.probes:
-                probe = call.probes[self._circuit]
+            probes = call.rare.probes
+            if probes is not None and self._circuit in probes:
+                probe = probes[self._circuit]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
                 probe.suspend()
@@ -189,4 +190,4 @@ class Breaker(ABC):
 
 def _taken(call: Call, started: float | None, waited: float) -> float | None:
     """Seconds that it took so far, without queueing; None for a call that is not timed."""
-    return None if started is None else clock.monotonic() - started - (call.waited - waited)
+    return None if started is None else clock.monotonic() - started - (call.rare.waited - waited)

@@ -199,7 +199,7 @@ class Retry(Configured, RetryLoop):
             _result_natives=of_results if plain else (*of_results, when),
             _when=when if plain else None,
         )
-        self._keep(judges_results=bool(self._when is not None or self._result_natives))
+        self.judges_results = self._when is not None or bool(self._result_natives)
         foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
         if not foreign and isinstance(self.wait, Backoff):
             self._shows_time = False
@@ -276,7 +276,7 @@ class Retry(Configured, RetryLoop):
     def take_over(self, old: Retry) -> None:
         """Go on counting for the retry whose place this one takes, and with its budget, under the numbers of its
         own."""
-        self._counts = old._counts
+        self.counts = old.counts
         if self.budget is not None and old.budget is not None and self.budget is not old.budget:
             old.budget.reconfigure(self.budget)
             self.budget = old.budget

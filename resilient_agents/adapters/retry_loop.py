@@ -39,8 +39,6 @@ RETRY_AFTER_JITTER: Final = 0.1
 """A wait that a server asked for gets up to this share longer: clients that were sent away together must not come
 back together."""
 
-_UNTIMED: Final[marks.Moment] = (0.0, 0)
-
 
 class RetryLoop(RetryParts, ABC):
     """What `Retry` and an adapted native object have in common. What a call needs lives in the call's frames, from the
@@ -65,18 +63,18 @@ class RetryLoop(RetryParts, ABC):
     async def execute(self, proceed: Proceed, call: Call, state: State | None = None) -> Any:
         """Attempts until one is good or given up. `state`: of a call whose first attempt has failed; see
         `first_failed`."""
-        since = _UNTIMED
+        began, marked = 0.0, 0
         ending: Verdict = "neutral"
         try:
             if state is None:
-                since = clock.monotonic(), marks.left
+                began, marked = clock.monotonic(), marks.left
                 if self._prepares:
-                    state = await self._prepare(call, since)
+                    state = await self._prepare(call, (began, marked))
             while state is None or await self._next(call, state):
                 try:
                     result = await proceed(call)
                 except Exception as error:
-                    state = state or self._state(call, since)
+                    state = state or self._state(call, (began, marked))
                     # Decided in here, so that a bare `raise` lets the error out with the traceback that it came with.
                     if await self._failed(call, state, error):
                         continue
@@ -88,7 +86,7 @@ class RetryLoop(RetryParts, ABC):
                 if not self.judges_results or self._accepted(call, result):
                     ending = "success"
                     return result
-                state = state or self._state(call, since)
+                state = state or self._state(call, (began, marked))
                 if not await self._rejected(call, state, result):
                     ending = state.ending
                     return await self._out(call, state)
@@ -97,14 +95,14 @@ class RetryLoop(RetryParts, ABC):
             return await self._out(call, state)
         finally:
             if state is None and ending == "success":
-                next(self._counts.ticks)
+                next(self.counts.ticks)
             else:
                 await self._ended(call, state, ending)
             state = result = None
 
     async def _ended(self, call: Call, state: State | None, ending: Verdict) -> None:
         try:
-            self._counts.record(ending, 1 if state is None else state.attempt_number)
+            self.counts.record(ending, 1 if state is None else state.attempt_number)
             unwanted = None if state is None or not state.over or state.raised is not None else state.result
             # Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the
             # call is collected, nothing can be awaited.)
@@ -131,27 +129,27 @@ class RetryLoop(RetryParts, ABC):
         finally:
             del state
 
-    async def first_failed(self, call: Call, error: Exception, since: marks.Moment) -> State | None:
+    async def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> State | None:
         """The first attempt was made by somebody else and raised `error`: with this state `execute` goes on, None where
-        the error is to go out."""
+        the error is to go out. `began` is 0 where nobody looked."""
         ending: Verdict = "neutral"
         again = False
         try:
             if isinstance(error, StopIteration):
                 error = Boxed(error)
-            state = self._state(call, since if self.timed else (clock.monotonic(), 0))
+            state = self._state(call, (began if self.timed else clock.monotonic(), marked))
             state.late = not self.timed
             again = await self._failed(call, state, error)
             ending = "failure"
             return state if again else None
         finally:
             if not again:
-                self._counts.record(ending, 1)
+                self.counts.record(ending, 1)
             del error
 
-    def first_ended(self, verdict: Verdict) -> None:
-        """The same where it did not raise an error of the function's."""
-        self._counts.record(verdict, 1)
+    def interrupted(self) -> None:
+        """The first attempt was made by somebody else, and was cancelled."""
+        self.counts.record("neutral", 1)
 
     async def _prepare(self, call: Call, began: marks.Moment) -> State | None:
         """What comes before the first attempt, where anything does."""

@@ -38,7 +38,6 @@ class RetryParts:
     _before_sleep: Callable[[Any], Any] | None = None
     _sleep: Callable[[float], Any] | None = None
     _asynchronous: str | None = None
-    _prepares = False
     _shown: Any = None
     _shows_time = True
     """Do parts that are not ours see the state, and so when an attempt ended?"""
@@ -53,9 +52,9 @@ class RetryParts:
         asynchronous = [name for name in asynchronous if declares(inspect.iscoroutinefunction, parts[name])]
         if asynchronous:
             self._asynchronous = asynchronous[0]
-        if asynchronous or self.budget is not None or self._before is not None:
-            self._prepares = True
-        self._counts = RetryCounts()
+        # On the instance, where they are read fastest: every call looks at them.
+        self._prepares = bool(asynchronous or self.budget is not None or self._before is not None)
+        self.counts = RetryCounts()
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, since it was made or `reset_metrics` called, in one snapshot of plain data.
@@ -65,14 +64,14 @@ class RetryParts:
         were not the first; how many calls a retry `saved`, and the `saved_rate`, their share of all calls (None where
         there was none). A stream ends here with its first item.
         """
-        return self._counts.metrics()
+        return self.counts.metrics()
 
     def reset_metrics(self) -> None:
         """Count from zero again."""
-        self._counts.reset()
+        self.counts.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_counts": RetryCounts()}  # a copy counts for itself
+        return {**vars(self), "counts": RetryCounts()}  # a copy counts for itself
 
 
 async def tell(name: str, hook: Callable[[Any], Any], call: Call, state: State) -> None:

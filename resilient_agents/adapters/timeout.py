@@ -17,7 +17,7 @@ from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Configured, Flag, Seconds
 from resilient_agents.core.runtime import EXPIRED
 from resilient_agents.core.threads import Workers
-from resilient_agents.deadline import Deadline, current, enter, leave
+from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import PolicyTimeoutError
 
 __all__ = ["Timeout"]
@@ -82,7 +82,7 @@ class Timeout(Configured):
             call.workers = before
 
     def _limit(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        outer = current()
+        outer = None if in_force() is None else current()
         now = clock.monotonic()
         if outer is not None and outer.at <= now + self.seconds:
             # Running into the outer limit tells nothing about the callee, unless it is this call's own and still whole.
@@ -124,10 +124,10 @@ class Timeout(Configured):
                 last = None
         if call.runtime.blocking:
             self._cannot_interrupt(limit, call)
-        if call.audience is not None:
+        if call.rare.audience is not None:
             late = clock.monotonic() - limit.at
             if late > 0:
-                call.audience.tell(events.LateResult(call.audience.policy, self.seconds, late))
+                call.rare.audience.tell(events.LateResult(call.rare.audience.policy, self.seconds, late))
         return result
 
     def _cannot_interrupt(self, limit: Deadline, call: Call) -> None:

@@ -77,6 +77,9 @@ class Clock:
 
     __slots__ = ("acquire", "get", "monotonic", "sleep", "wall")
 
+    def __reduce__(self) -> str:
+        return "clock"  # by name: that of the other process
+
     def __init__(self) -> None:
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = _wall

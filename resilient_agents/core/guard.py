@@ -14,87 +14,24 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from resilient_agents.base.now import now
-from resilient_agents.core.call import ORDINARY, Boxed, Call, Plan, Proceed, call_of, name_of
-from resilient_agents.core.driver import Begun, drive, go_on, idle, new_driver, unfinished
+from resilient_agents.core.call import ORDINARY, Boxed, Call, name_of
+from resilient_agents.core.driver import Begun, idle, new_driver, unfinished
+from resilient_agents.core.first_attempt import coroutine_of_one_retry, function_of_one_retry
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
-from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
+from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import async_driver, blocking_driver
-from resilient_agents.deadline import in_force
+from resilient_agents.core.way_in import Guarding, WayIn
 
-__all__ = ["Guarding", "WayIn", "guard", "methods_of"]
+__all__ = ["declares", "guard", "methods_of"]
 
-now.deadline = in_force
+take, put_back = idle.pop, idle.append
 
 _METHODS = ("invoke", "ainvoke", "stream", "astream", "run", "arun", "run_sync", "create", "generate")
 """Names under which agents, models and clients do their work."""
-
-
-class Guarding(Protocol):
-    """What a wrapper needs of a policy."""
-
-    def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
-        """How calls of `fn`, whose last step is `innermost`, go from now on."""
-        ...
-
-
-class WayIn:
-    """The way of one function's calls into a policy. All that their wrapper refers to, so that a wrapper can be pickled
-    by value, as cloudpickle does."""
-
-    __slots__ = ("fn", "innermost", "looks_async", "plan", "policy")
-
-    def __init__(self, policy: Guarding, fn: Callable[..., Any], innermost: Proceed) -> None:
-        self.policy = policy
-        self.fn = fn
-        self.innermost = innermost
-        self.looks_async = innermost is invoke_any and _looks_async(fn)
-        self.plan = Plan(None)  # of no edition: made when the first call comes
-
-    def __reduce__(self) -> Any:
-        return WayIn, (self.policy, self.fn, self.innermost)
-
-    def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """A call on its way in, with the plan in force."""
-        plan = self.plan
-        if plan.edition is not now.edition:
-            plan = self.plan = self.policy.plan(self.fn, self.innermost)
-        return call_of(plan, runtime, self.fn, args, kwargs)
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that begins blocking and about which there is something to know."""
-        call = self.call(BLOCKING, args, kwargs)
-        if self.looks_async and on_event_loop():
-            call.runtime = ASYNC
-            return self._later(call)
-        return drive(self._through(call), self.switched)
-
-    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The same of a coroutine function."""
-        return await self._later(self.call(ASYNC, args, kwargs))
-
-    def switched(self, begun: Begun) -> Any:
-        """The awaitable that the rest of a call is, which began blocking."""
-        self.looks_async = True
-        return self._rest(begun)
-
-    async def _later(self, call: Call) -> Any:
-        return await go_on(self._through(call))
-
-    async def _rest(self, begun: Begun) -> Any:
-        return self._checked(await go_on(begun))
-
-    async def _through(self, call: Call) -> Any:
-        return self._checked(await call.plan.enter(call)(call))
-
-    def _checked(self, result: Any) -> Any:
-        if type(result) not in PLAIN and runs_later(type(result)):
-            refuse_unrun(self.fn, result)
-        return result
 
 
 def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,13 +42,13 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(fn):
         raise TypeError(f"a policy guards callables, got {type(fn).__name__}{methods_of(fn)}")
     if declares(inspect.iscoroutinefunction, fn) or declares(_is_generator_based, fn):
-        wrapper = _coroutine(policy, fn)
+        wrapper = (coroutine_of_one_retry if policy.is_one_retry else _coroutine)(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
         wrapper = _async_generator(policy, fn)
     elif declares(inspect.isgeneratorfunction, fn):
         wrapper = _generator(policy, fn)
     else:
-        wrapper = _plain(policy, fn)
+        wrapper = (function_of_one_retry if policy.is_one_retry else _plain)(policy, fn)
     for name, kind in (("__defaults__", tuple), ("__kwdefaults__", dict)):  # for whoever reads them off the function
         if isinstance(defaults := getattr(fn, name, None), kind):
             setattr(wrapper, name, defaults)
@@ -149,15 +86,6 @@ def _is_generator_based(fn: object) -> bool:
     """Is it a generator function that `types.coroutine` made awaitable?"""
     code = getattr(fn, "__code__", None)
     return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-
-
-def _looks_async(fn: Callable[..., Any]) -> bool:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    try:
-        return inspect.iscoroutinefunction(inspect.unwrap(fn))
-    except ValueError:  # a proxy that has every attribute, `__wrapped__` without end
-        return False
 
 
 # The two wrappers below are the path of every call. The first look decides whether it is an ordinary one, of which
@@ -220,7 +148,7 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.args = args
         call.kwargs = kwargs
         call.rare = ORDINARY
-        driver = idle.pop() if idle else new_driver()
+        driver = take() if idle else new_driver()
         try:
             result = driver.send(plan.chain(call))
         except Boxed as boxed:
@@ -228,7 +156,7 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         else:
             if driver.gi_yieldfrom is not None:
                 return unfinished(Begun(driver), result, entry.switched)
-            idle.append(driver)
+            put_back(driver)
             if type(result) not in PLAIN and runs_later(type(result)):
                 refuse_unrun(fn, result)
             return result

@@ -27,17 +27,19 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, 
 
 def invoke_coroutine(call: Call) -> Awaitable[Any]:
     """A declared coroutine function: what it returns is the rest of the chain."""
-    result: Awaitable[Any] = call.fn(*call.args, **call.kwargs)
+    kwargs = call.kwargs  # a call with `**` makes a dictionary, even of nothing
+    result: Awaitable[Any] = call.fn(*call.args, **kwargs) if kwargs else call.fn(*call.args)
     return result
 
 
 async def invoke_any(call: Call) -> Any:
     """Anything else, in either colour: only the call itself shows whether an awaitable comes out."""
-    if call.workers is not None:
-        result = await run_in_worker(call, call.workers, lambda: plainly(call))
+    if call.rare.workers is not None:
+        result = await run_in_worker(call, call.rare.workers, lambda: plainly(call))
     else:
         try:  # `plainly`, spelled out: it is the path of every blocking call
-            result = call.fn(*call.args, **call.kwargs)
+            kwargs = call.kwargs
+            result = call.fn(*call.args, **kwargs) if kwargs else call.fn(*call.args)
         except StopIteration as stop:
             raise Boxed(stop) from None
     if type(result) in PLAIN or not hasattr(type(result), "__await__"):

@@ -17,9 +17,10 @@ from resilient_agents.base.now import now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
 from resilient_agents.core.driver import discard, is_awaitable
-from resilient_agents.core.guard import WayIn, declares, guard
+from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.streams import Stream
+from resilient_agents.core.way_in import WayIn
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import is_shared
 from resilient_agents.registry.recent import Entry, Flight, Recent
@@ -147,6 +148,8 @@ class Keyed(Spelled):
         finally:
             with self._lock:
                 self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
+
+    is_one_retry = False
 
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go: each by the plan of its key's policy."""

@@ -1,0 +1,98 @@
+"""How calls come into a policy: with the plan in force, and checked at the end for work that was merely made."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from resilient_agents.base.now import now
+from resilient_agents.core.call import Call, Plan, Proceed, call_of
+from resilient_agents.core.driver import Begun, drive, go_on
+from resilient_agents.core.invoke import PLAIN, invoke_any, refuse_unrun, runs_later
+from resilient_agents.core.loops import on_event_loop
+from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
+from resilient_agents.deadline import in_force
+
+__all__ = ["Guarding", "WayIn"]
+
+now.deadline = in_force
+
+
+class Guarding(Protocol):
+    """What a wrapper needs of a policy."""
+
+    @property
+    def is_one_retry(self) -> bool:
+        """Is it a retry and nothing else, of which a wrapper may make the first attempt itself?"""
+        ...
+
+    def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
+        """How calls of `fn`, whose last step is `innermost`, go from now on."""
+        ...
+
+
+class WayIn:
+    """The way of one function's calls into a policy. All that their wrapper refers to, so that a wrapper can be pickled
+    by value, as cloudpickle does."""
+
+    __slots__ = ("fn", "innermost", "looks_async", "plan", "policy")
+
+    def __init__(self, policy: Guarding, fn: Callable[..., Any], innermost: Proceed) -> None:
+        self.policy = policy
+        self.fn = fn
+        self.innermost = innermost
+        self.looks_async = innermost is invoke_any and _looks_async(fn)
+        self.plan = Plan(None)  # of no edition: made when the first call comes
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.policy, self.fn, self.innermost)
+
+    def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """A call on its way in, with the plan in force."""
+        plan = self.plan
+        if plan.edition is not now.edition:
+            plan = self.plan = self.policy.plan(self.fn, self.innermost)
+        return call_of(plan, runtime, self.fn, args, kwargs)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that begins blocking and about which there is something to know."""
+        call = self.call(BLOCKING, args, kwargs)
+        if self.looks_async and on_event_loop():
+            call.runtime = ASYNC
+            return self._later(call)
+        return drive(self._through(call), self.switched)
+
+    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same of a coroutine function."""
+        return await self._later(self.call(ASYNC, args, kwargs))
+
+    def switched(self, begun: Begun) -> Any:
+        """The awaitable that the rest of a call is, which began blocking."""
+        self.looks_async = True
+        return self._rest(begun)
+
+    async def _later(self, call: Call) -> Any:
+        return await go_on(self._through(call))
+
+    async def _rest(self, begun: Begun) -> Any:
+        return self.checked(await go_on(begun))
+
+    async def _through(self, call: Call) -> Any:
+        return self.checked(await call.plan.enter(call)(call))
+
+    def checked(self, result: Any) -> Any:
+        """The result. Raises TypeError for what was merely made."""
+        if type(result) not in PLAIN and runs_later(type(result)):
+            refuse_unrun(self.fn, result)
+        return result
+
+
+def _looks_async(fn: Callable[..., Any]) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    try:
+        return inspect.iscoroutinefunction(inspect.unwrap(fn))
+    except ValueError:  # a proxy that has every attribute, `__wrapped__` without end
+        return False

@@ -1,0 +1,198 @@
+"""An ordinary call takes a shorter way into its policy than one that is watched or has a deadline: the same happens on
+both, and in a policy that is one retry alone, too."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, RetryBudget, fixed, http_failure
+from resilient_agents.base.now import now
+from tests.conftest import ManualClock, run_on
+
+
+class Mine(ConnectionError):
+    """What the functions raise: transient, and to be told from others."""
+
+
+class Stop(BaseException):
+    """What is none of a policy's business."""
+
+
+class Script:
+    """A function that does one thing after another, the last one again and again."""
+
+    def __init__(self, *steps: Any) -> None:
+        self.steps = list(steps)
+        self.seen: list[Any] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append((args, kwargs))
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        if isinstance(step, BaseException):
+            raise step
+        return step() if callable(step) else step
+
+
+class Response:
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Response) and other.status_code == self.status_code
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+async def later() -> str:
+    return "later"
+
+
+async def fails_later() -> None:
+    raise Mine("later")
+
+
+def again() -> None:
+    raise Mine("again")
+
+
+def group() -> None:
+    raise ExceptionGroup("group", [Mine("leaf")])
+
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "nothing": Policy,
+    "one retry": lambda: Policy(Retry(3, wait=fixed(0))),
+    "one retry of a type": lambda: Policy(Retry(3, on=Mine, wait=fixed(1))),
+    "one retry of other types": lambda: Policy(Retry(3, on=(KeyError, ExceptionGroup), wait=fixed(1))),
+    "one retry with a stop": lambda: Policy(
+        Retry(None, stop=lambda state: state.seconds_since_start >= 2, wait=fixed(1))
+    ),
+    "one attempt": lambda: Policy(Retry(1)),
+    "one retry of results": lambda: Policy(Retry(3, when=http_failure, wait=fixed(1))),
+    "one retry with a budget": lambda: Policy(Retry(3, wait=fixed(0), budget=RetryBudget(0.01, per_second=0.2))),
+    "a retry in a policy in a policy": lambda: Policy(Policy(Retry(3, wait=fixed(0)))),
+    "two retries": lambda: Policy(Retry(2, wait=fixed(0)), Retry(2, wait=fixed(0))),
+    "retry and breaker": lambda: Policy(Retry(3, wait=fixed(0)), CircuitBreaker(failures=2)),
+    "a handler that stops": lambda: Policy(Fallback(Script(StopIteration("handler")))),
+}
+FUNCTIONS: dict[str, Callable[[], Script]] = {
+    "value": lambda: Script(7),
+    "nothing": lambda: Script(None),
+    "one failure": lambda: Script(Mine("1"), "ok"),
+    "two failures": lambda: Script(Mine("1"), KeyError("2"), Mine("3"), "ok"),
+    "failures": lambda: Script(again),
+    "one object": lambda: Script(Mine("cached")),
+    "a mistake": lambda: Script(ZeroDivisionError("mistake")),
+    "a group": lambda: Script(group, group, "ok"),
+    "stop iteration": lambda: Script(StopIteration("function")),
+    "interrupt": lambda: Script(Mine("1"), Stop("2")),
+    "an interrupt at once": lambda: Script(Stop("1")),
+    "generator": lambda: Script(numbers),
+    "responses": lambda: Script(Response(503), Response(200)),
+    "awaitable": lambda: Script(later),
+    "an awaitable that fails": lambda: Script(fails_later, Mine("2"), later),
+}
+
+
+class _Unquiet:
+    """A bridge of which no call ever knows beforehand that nobody records."""
+
+    def __init__(self, bridge: Any) -> None:
+        self._bridge = bridge
+        self.quiet_tracer, self.quiet_meter = object(), object()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bridge, name)
+
+
+def told(error: BaseException) -> Any:
+    """An error with its notes and its causes, but for how long it took."""
+    notes = [re.sub(r"( in|,) [\d.]+ s( after the first failure)?", "", n) for n in getattr(error, "__notes__", [])]
+    cause = error.__cause__ or error.__context__
+    return type(error), str(error), sorted(notes), None if cause is None else told(cause)
+
+
+def outcome(guarded: Callable[..., Any]) -> Any:
+    try:
+        result = guarded(1, key=2)
+        if asyncio.iscoroutine(result):
+            coroutine = result
+            result = run_on("asyncio", lambda: coroutine)
+    except BaseException as error:
+        return told(error)
+    return result
+
+
+def counted(policy: Policy) -> list[Any]:
+    return [layer.metrics() for layer in policy.layers if isinstance(layer, Retry)]
+
+
+def happened(bridge: Any, policy: Policy, script: Script, fn: Any) -> Any:
+    """What two calls of the same function come to."""
+    now.bridge = bridge
+    guarded = policy(fn)
+    came = [outcome(guarded) for _ in range(3)]
+    return came, script.seen, counted(policy)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("made", POLICIES)
+def test_the_same_happens_on_both(
+    made: str, function: str, asynchronous: bool, monkeypatch: pytest.MonkeyPatch, manual_clock: ManualClock
+) -> None:
+    """Results, errors with their notes and causes, arguments, attempts and counts."""
+    came: list[Any] = []
+    monkeypatch.setattr(now, "bridge", now.bridge)  # put back at the end
+    Policy().call(int)  # so that the bridge is connected
+    quick = now.bridge
+    for bridge in (quick, _Unquiet(quick)):
+        policy, script = POLICIES[made](), FUNCTIONS[function]()
+
+        async def work(*args: Any, script: Script = script, **kwargs: Any) -> Any:
+            result = script(*args, **kwargs)
+            return await result if asyncio.iscoroutine(result) else result
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            came.append(happened(bridge, policy, script, work if asynchronous else script.__call__))
+    assert came[0] == came[1]
+
+
+def test_the_note_of_the_shorter_way_says_since_when() -> None:
+    """Where nobody needs to know when the first attempt began, no clock is read, and the note counts from its
+    failure."""
+    error = Mine("down")
+    guarded = Policy(Retry(3, on=Mine, wait=fixed(0.5)))(Script(error).__call__)
+
+    async def scenario() -> None:
+        for _ in range(2):  # the first call makes the plan
+            with pytest.raises(Mine):
+                guarded()
+
+    run_on("blocking", scenario)
+    assert error.__notes__ == ["gave up after 3 attempts, 1.0 s after the first failure"]
+
+
+def test_a_policy_that_changes_is_a_policy_like_any_other() -> None:
+    """A function that was guarded by one retry goes through whatever stands in its place, and back."""
+    policy = Policy(Retry(2, on=Mine, wait=fixed(0)))
+    script = Script(Mine("down"))
+    guarded = policy(script.__call__)
+    with pytest.raises(Mine):
+        guarded()
+    with policy.replaced(Policy(Fallback(value="instead"))):
+        assert guarded() == "instead"
+    with pytest.raises(Mine):
+        guarded()
+    assert len(script.seen) == 5
