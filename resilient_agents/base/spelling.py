@@ -175,14 +175,28 @@ class Spelled:
             return object.__new__(cls)
 
         def __getattr__(self, name: str) -> Any:
-            what = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if name.startswith("_"):
-                raise AttributeError(what)
-            if name in _CALLING and not hasattr(type(self), "acall"):
-                hint = "strategies guard as part of a policy: Policy(...).call(fn), or await Policy(...).acall(fn)"
-                raise AttributeError(f"{what}: {hint}")
-            meant = meant_by(name, [known for known in dir(self) if not known.startswith("_")])
-            raise AttributeError(what if meant is None else f"{what}; did you mean {meant}?")
+            raise _NoAttribute(self, name)
+
+
+class _NoAttribute(AttributeError):
+    """Says what was meant when somebody reads it: our own code asks for attributes that may not be there, too."""
+
+    def __init__(self, thing: object, name: str) -> None:
+        super().__init__(name)
+        self.thing = thing
+
+    def __str__(self) -> str:
+        thing, name = self.thing, str(self.args[0])
+        what = f"{type(thing).__name__!r} object has no attribute {name!r}"
+        if name.startswith("_"):
+            return what
+        if name in _CALLING and not hasattr(type(thing), "acall"):
+            return f"{what}: strategies guard as part of a policy: Policy(...).call(fn), or await Policy(...).acall(fn)"
+        meant = meant_by(name, [known for known in dir(thing) if not known.startswith("_")])
+        return what if meant is None else f"{what}; did you mean {meant}?"
+
+    def __reduce__(self) -> Any:
+        return AttributeError, (str(self),)
 
 
 @functools.cache
