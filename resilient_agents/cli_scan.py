@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resilient_agents.scan import Report
+    from resilient_agents.scan import Options, Report
 
 __all__ = ["add_to"]
 
 CLEAN, FOUND, WRONG = 0, 1, 2
 
-NEEDS = ("parso", "pathspec", "packaging")
+NEEDS = ("libcst", "parso", "pathspec", "packaging")
 
 
 def add_to(commands: Any) -> None:
@@ -37,6 +37,10 @@ def add_to(commands: Any) -> None:
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="say only what does not stand in this baseline")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write what is found now to a baseline")
     scan.add_argument("--since", metavar="REV", help="say only what stands in lines changed since this revision")
+    scan.add_argument("--fix", action="store_true", help="give calls that can wait for ever a limit of 10 s")
+    # An option of its own: one that may have a value would take the path behind it for one.
+    scan.add_argument("--fix=policy", dest="fix_policy", action="store_true", help="or their functions a named policy")
+    scan.add_argument("--dry-run", action="store_true", help="with --fix: print the patch and change nothing")
     scan.add_argument("--no-ignore", action="store_true", help="read what .gitignore leaves out, too")
     scan.add_argument("--strict", action="store_true", help="a file that cannot be read ends with status 2")
     scan.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)")
@@ -67,6 +71,11 @@ def _scan(arguments: argparse.Namespace) -> int:
         cache=None if arguments.no_cache else default_folder(),
     )
     try:
+        if arguments.fix or arguments.fix_policy:
+            how = "policy" if arguments.fix_policy else "limits"
+            _fix(arguments, options, how)
+            if arguments.dry_run:
+                return CLEAN
         baseline = read_baseline(arguments.baseline) if arguments.baseline is not None else None
         report = scan(arguments.paths, options)
         if arguments.write_baseline is not None:
@@ -74,13 +83,26 @@ def _scan(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         return _complain(str(error))
     except OSError as error:
-        return _complain(f"cannot write {arguments.write_baseline}: {error.strerror}")
+        return _complain(f"cannot write {error.filename}: {error.strerror}")
     if baseline is not None:
         report.findings = new_since(baseline, report.findings)
     print(_formatted(report, arguments.format), end="")
     if arguments.strict and report.count("unreadable"):
         return WRONG
     return FOUND if report.findings and arguments.write_baseline is None else CLEAN
+
+
+def _fix(arguments: argparse.Namespace, options: Options, how: str) -> None:
+    """Change the files, or print what would change."""
+    from resilient_agents.scan.fix import fix
+
+    fixed = fix(arguments.paths, options, how)
+    if arguments.dry_run:
+        print(fixed.patch(), end="")
+    else:
+        fixed.write()
+    if fixed.left:
+        print(f"resilient-agents: {len(fixed.left)} findings are not for a program to fix", file=sys.stderr)
 
 
 def _formatted(report: Report, name: str) -> str:

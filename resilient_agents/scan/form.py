@@ -70,6 +70,7 @@ class Site:
     line: int
     column: int
     end_line: int
+    end_column: int
     order: int
     block: int
     awaited: bool = False

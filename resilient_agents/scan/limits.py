@@ -146,7 +146,8 @@ class Limits:
             return said
         if owner.subclass is not None and client.limit + client.carriers:
             return Limit("unknown", f"{owner.subclass.within.name} is a class of its own", "unknown")
-        limitable = client.limit or client.carriers or client.setters or client.options or client.library.package
+        by_hand = client.limit or client.carriers or client.setters or client.options
+        limitable = by_hand or (client.library.package and owner is seen.owner)
         if owner.made is None and owner.of is None and limitable:
             return Limit("unknown", "a client that is handed in", "unknown")
         constructed = self.constructed(owner, client, depth) if owner.made and not owner.subclass else None

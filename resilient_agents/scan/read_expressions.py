@@ -136,6 +136,7 @@ class Expressions:
             node.lineno + self.shift,
             node.col_offset,
             (node.end_lineno or node.lineno) + self.shift,
+            node.end_col_offset or 0,
             0,
             self.block,
         )

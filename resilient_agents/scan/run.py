@@ -7,7 +7,7 @@ import gc
 import hashlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def scan(paths: Iterable[Path], options: Options | None = None) -> Report:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed() -> Generator[None, None, None]:
     """Deep expressions are read, their warnings are not shown, and no circles are looked for.
 
     Trees of syntax have none: to look for them in a million new objects costs more than reading a file.

@@ -1,0 +1,197 @@
+"""What has to change so that a finding is gone: which argument, which option, which decorator, in which file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resilient_agents.scan.form import Binding, Site
+from resilient_agents.scan.holders import names_of
+from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.records import Finding
+from resilient_agents.scan.run import Options, Scan, undisturbed
+from resilient_agents.scan.values import ClientValue, Made, Spot, Symbol
+
+__all__ = ["Changes", "Fixed", "fix"]
+
+SECONDS = 10
+"""The limit that is added: to be looked at, like everything that a program writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A keyword argument of the call that starts and ends there (lines from 1, columns from 0, in bytes)."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    name: str
+    value: str
+    in_place_of: tuple[str, ...] = ()
+    """Arguments that are None, and get the value instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A line after the statement that starts in this one."""
+
+    after: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decorator:
+    """A policy on the function whose name stands in this line."""
+
+    line: int
+    name: str
+    policy: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """Of one file."""
+
+    arguments: list[Argument] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    decorators: list[Decorator] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fixed:
+    """The new text of each file that changes; `left` are findings that are not fixed by a change of text."""
+
+    before: dict[Path, str] = field(default_factory=dict)
+    after: dict[Path, str] = field(default_factory=dict)
+    left: list[Finding] = field(default_factory=list)
+
+    def patch(self) -> str:
+        parts: list[str] = []
+        for path, text in self.after.items():
+            lines = self.before[path].splitlines(keepends=True), text.splitlines(keepends=True)
+            parts += difflib.unified_diff(*lines, f"a/{path}", f"b/{path}")
+        return "".join(parts)
+
+    def write(self) -> None:
+        """Raises OSError."""
+        for path, text in self.after.items():
+            with path.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+
+
+def fix(paths: Iterable[Path], options: Options, how: str) -> Fixed:
+    """Changes that end what RA101 finds: `how` is "limits" or "policy". Nothing is written.
+
+    Raises what `scan` raises. Files that do not parse are left as they are.
+    """
+    from resilient_agents.scan.edit import edited
+
+    planned: dict[str, Changes] = {}
+    fixed = Fixed()
+    with undisturbed():
+        scan = Scan(list(paths), options)
+        try:
+            for file in scan.reading.files:
+                wanted = {(f.call.line, f.call.column): f for f in scan.look(file).findings if f.rule == "RA101"}
+                for found in scan.found(file) if wanted else ():
+                    finding = wanted.get((found.call.line, found.call.column))
+                    if finding is not None and not _plan(scan, found, how, planned):
+                        fixed.left.append(finding)
+        finally:
+            scan.close()
+        for name, changes in planned.items():
+            path = Path(name)
+            text = path.read_bytes().decode("utf-8")
+            new = edited(text, changes)
+            if new != text:
+                fixed.before[path], fixed.after[path] = text, new
+    return fixed
+
+
+def _plan(scan: Scan, found: Found, how: str, planned: dict[str, Changes]) -> bool:
+    if how == "policy":
+        return _decorate(scan, found, planned)
+    seen = found.seen
+    operation, client, owner = seen.operation, seen.client, seen.owner
+    made = owner.made if owner is not None else None
+    of_client = client.limit and made is not None and not found.call.limit_source.startswith("argument")
+    if operation.limit and not seen.runner and not of_client:
+        return _argument(scan, seen.spot, seen.site, operation.limit, operation.unit, planned)
+    if owner is not None and made is not None and operation.client_limit:
+        if client.setters or (client.options and operation.option):
+            return _statement(scan, owner, made, operation.option, planned)
+        if client.limit:
+            return _argument(scan, made.spot, made.site, client.limit, client.unit, planned)
+        if owner.of is not None and owner.of.made is not None and owner.of.client.limit:
+            above = owner.of.made
+            return _argument(scan, above.spot, above.site, owner.of.client.limit, owner.of.client.unit, planned)
+    return False
+
+
+def _changes(scan: Scan, spot: Spot, planned: dict[str, Changes]) -> Changes | None:
+    """Those of a file that was read as it is."""
+    path = spot.file.path
+    if scan.reading.statuses[path].status != "read":
+        return None
+    return planned.setdefault(path, Changes())
+
+
+def _argument(
+    scan: Scan, spot: Spot, site: Site, names: tuple[str, ...], unit: str, planned: dict[str, Changes]
+) -> bool:
+    changes = _changes(scan, spot, planned)
+    given = tuple(name for name in names if name in site.keywords)
+    if changes is None or site.spread or site.starred or any(site.keywords[name] != ("const", None) for name in given):
+        return False
+    place = (site.line, site.column), (site.end_line, site.end_column)
+    wanted = Argument(*place, names[0], _amount(unit), given)
+    if wanted not in changes.arguments:
+        changes.arguments.append(wanted)
+    return True
+
+
+def _amount(unit: str) -> str:
+    return f"{SECONDS}_000" if unit == "ms" else str(SECONDS)
+
+
+def _statement(scan: Scan, owner: ClientValue, made: Made, option: str, planned: dict[str, Changes]) -> bool:
+    """`name.settimeout(10)` behind the statement that made the object and gave it a name."""
+    changes = _changes(scan, made.spot, planned)
+    scope = made.spot.within
+    names = [
+        (path, binding)
+        for path in names_of(scope, made.number)
+        for binding in scope.bindings[path]
+        if _is_made_here(binding, made)
+    ]
+    if changes is None or not names or "[]" in names[0][0]:
+        return False
+    path, binding = names[0]
+    if option:
+        module = owner.client.library.name
+        if Symbol(module) not in scan.resolver.lookup(module, made.spot):
+            return False
+        text = f"{path}.setsockopt({module}.{option}, {_amount('ms')})"
+    else:
+        text = f"{path}.{next(iter(owner.client.setters))}({SECONDS})"
+    wanted = Statement(binding.line, text)
+    if wanted not in changes.statements:
+        changes.statements.append(wanted)
+    return True
+
+
+def _is_made_here(binding: Binding, made: Made) -> bool:
+    return binding.value == ("call", made.number)
+
+
+def _decorate(scan: Scan, found: Found, planned: dict[str, Changes]) -> bool:
+    spot = found.seen.spot
+    changes = _changes(scan, spot, planned)
+    function = spot.file.form.function(spot.scope)
+    if changes is None or function is None or function.yields or found.call.protected_by is not None:
+        return False
+    wanted = Decorator(function.line, function.name, found.call.dependency)
+    if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):
+        changes.decorators.append(wanted)
+    return True

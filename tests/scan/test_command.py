@@ -1,0 +1,329 @@
+"""The command: formats, exit codes, what is left out, baselines, changes, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilient_agents import cli
+
+HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write(name: str, text: str) -> None:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+
+
+def git(*arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    cli.main(["scan", "--format", "json", *arguments])
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return data
+
+
+def lines(data: dict[str, Any]) -> list[tuple[str, int, str]]:
+    return [(each["call"]["path"], each["call"]["line"], each["rule"]) for each in data["findings"]]
+
+
+# ------------------------------------------------------------------------------------------------------------ formats
+
+
+def test_the_json_has_what_is_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    """Version, calls, findings that carry their call, files."""
+    write("a.py", HANGS)
+    write("b.py", "def f(:\n")
+    write("c.py", "\0" * 50)
+    data = found(capsys, ".")
+    assert data["version"] == 1
+    assert data["calls"] == [
+        {
+            "path": "a.py",
+            "line": 5,
+            "column": 12,
+            "kind": "http",
+            "callee": "requests.get",
+            "dependency": "requests",
+            "function": "load",
+            "async": False,
+            "in_try": False,
+            "in_loop": False,
+            "limit": "none",
+            "limit_source": "",
+            "has_timeout": False,
+            "protected_by": None,
+            "confidence": "certain",
+        }
+    ]
+    assert [(each["rule"], each["call"]) for each in data["findings"]] == [("RA101", data["calls"][0])]
+    assert {name: data["files"][name] for name in ("read", "repaired", "unreadable")} == {
+        "read": 1,
+        "repaired": 1,
+        "unreadable": 1,
+    }
+    assert data["files"]["unreadable_files"] == {"c.py": "not text"}
+
+
+def test_the_text_starts_with_a_summary_and_ends_with_coverage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Findings stand between, by dependency."""
+    write("a.py", HANGS)
+    assert cli.main(["scan", "."]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("1 external calls: 1 can wait for ever")
+    assert "a.py:5:12 RA101 requests.get can wait for ever; give it timeout" in text
+    assert text.rstrip().endswith("1 files: 1 read, 0 repaired, 0 unreadable")
+
+
+def test_sarif_has_what_github_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rules, results that point to them, regions from 1, fingerprints that are not lines."""
+    write("a b.py", HANGS)
+    cli.main(["scan", "--format", "sarif", "."])
+    log = json.loads(capsys.readouterr().out)
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    (result,) = run["results"]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "RA101"
+    location = result["locations"][0]["physicalLocation"]
+    assert location["artifactLocation"]["uri"] == "a%20b.py"
+    assert location["region"] == {"startLine": 5, "startColumn": 12}
+    (print_before,) = result["partialFingerprints"].values()
+    write("a b.py", "\n\n" + HANGS)
+    cli.main(["scan", "--format", "sarif", "."])
+    moved = json.loads(capsys.readouterr().out)["runs"][0]["results"][0]
+    assert moved["locations"][0]["physicalLocation"]["region"]["startLine"] == 7
+    assert list(moved["partialFingerprints"].values()) == [print_before]
+
+
+def test_annotations_are_workflow_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """One a finding, with what would end it escaped."""
+    write("a,b.py", HANGS)
+    cli.main(["scan", "--format", "github", "."])
+    assert capsys.readouterr().out.startswith("::warning file=a%2Cb.py,line=5,col=12,title=RA101::requests.get")
+
+
+# ---------------------------------------------------------------------------------------------- what is not said again
+
+
+def test_a_comment_ignores_a_finding_and_says_when_it_is_not_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """By rule or for all rules; one that ignores nothing is a warning."""
+    write(
+        "a.py",
+        """
+        import requests
+        requests.get(url)  # resilient: ignore[RA101]
+        requests.get(
+            url,  # resilient: ignore
+        )
+        requests.get(url)  # resilient: ignore[RA102]
+        """,
+    )
+    data = found(capsys, ".")
+    assert lines(data) == [("a.py", 7, "RA101")]
+    assert data["warnings"] == ["a.py:7: ignore[RA102] ignores nothing"]
+
+
+def test_a_baseline_outlives_moves(capsys: pytest.CaptureFixture[str]) -> None:
+    """Code that moves is not new; a call that is added is."""
+    write("a.py", HANGS)
+    assert cli.main(["scan", ".", "--write-baseline", "known.json"]) == 0
+    write("a.py", "import os\n\n\n" + HANGS)
+    capsys.readouterr()
+    assert cli.main(["scan", ".", "--baseline", "known.json"]) == 0
+    write("a.py", HANGS + "\n\ndef more(url):\n    return requests.get(url)\n")
+    capsys.readouterr()
+    assert lines(found(capsys, ".", "--baseline", "known.json")) == [("a.py", 9, "RA101")]
+
+
+@pytest.mark.parametrize("text", ["{}", '{"version": 2, "findings": []}', "[1", '{"version": 1}'])
+def test_a_baseline_that_cannot_be_used_is_named(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another version, no JSON, something missing: one message, and no scan."""
+    write("known.json", text)
+    assert cli.main(["scan", ".", "--baseline", "known.json"]) == 2
+    assert "known.json" in capsys.readouterr().err
+
+
+def test_since_says_what_stands_in_changed_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Resolved in the whole tree: the client comes from a file that has not changed."""
+    git("init", "-q")
+    write("clients.py", "import requests\nsession = requests.Session()\n")
+    write("a.py", "from clients import session\nsession.get(url)\n")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    write("a.py", "from clients import session\nsession.get(url)\nsession.post(url)\n")
+    write("new.py", "from clients import session\nsession.put(url)\n")
+    assert lines(found(capsys, ".", "--since", "HEAD")) == [("a.py", 3, "RA101"), ("new.py", 2, "RA101")]
+    assert cli.main(["scan", ".", "--since", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------ projects
+
+
+def test_gitignore_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the folder and of those around it, inner rules last; `--no-ignore` reads all."""
+    git("init", "-q")
+    write(".gitignore", "build/\n*_pb2.py\n")
+    write("sub/.gitignore", "!keep_pb2.py\n")
+    for name in ("a.py", "build/a.py", "a_pb2.py", "sub/keep_pb2.py", "sub/x_pb2.py"):
+        write(name, HANGS)
+    assert [path for path, *_ in lines(found(capsys, "."))] == ["a.py", "sub/keep_pb2.py"]
+    assert [path for path, *_ in lines(found(capsys, "sub"))] == ["sub/keep_pb2.py"]
+    assert len(lines(found(capsys, ".", "--no-ignore"))) == 5
+
+
+def test_the_nearest_project_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a monorepo each part has its rules and its versions."""
+    use = "import redis\nr = redis.Redis()\nr.get('x')\n"
+    write("pyproject.toml", "[project]\nname = 'all'\ndependencies = ['redis>=5,<8']\n")
+    write("one/a.py", use)
+    write("two/pyproject.toml", "[project]\nname = 'two'\ndependencies = ['redis==8.1.0']\n")
+    write("two/a.py", use)
+    write("three/pyproject.toml", "[tool.resilient-agents.scan]\nignore = ['RA101']\n")
+    write("three/a.py", use)
+    data = found(capsys, ".")
+    assert lines(data) == [("one/a.py", 3, "RA101")]
+    said = {call["path"]: (call["limit"], call["confidence"]) for call in data["calls"]}
+    assert said == {
+        "one/a.py": ("none", "certain"),
+        "two/a.py": ("default", "certain"),
+        "three/a.py": ("none", "certain"),
+    }
+
+
+def test_without_a_pin_both_versions_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest counts, and it is only likely."""
+    write("a.py", "import redis\nredis.Redis().get('x')\n")
+    (call,) = found(capsys, ".")["calls"]
+    assert (call["limit"], call["confidence"]) == ("default", "likely")
+    assert call["limit_source"] == "redis <8 none, >=8 5 s"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("uv.lock", '[[package]]\nname = "redis"\nversion = "5.0.1"\n'),
+        ("Pipfile.lock", '{"default": {"redis": {"version": "==5.0.1"}}}'),
+        ("requirements.txt", "redis==5.0.1  # pinned\n"),
+        ("requirements-dev.txt", "redis[hiredis]~=7.4\n"),
+        ("pyproject.toml", "[tool.poetry.dependencies]\nredis = '^5.0'\n"),
+    ],
+)
+def test_versions_are_read_where_they_are_pinned(name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lock files, requirements, pyproject."""
+    write(name, text)
+    write("a.py", "import redis\nredis.Redis().get('x')\n")
+    (call,) = found(capsys, ".")["calls"]
+    assert (call["limit"], call["confidence"]) == ("none", "certain")
+
+
+def test_a_project_teaches_its_own_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of the table that is shipped; a wrong entry is said once and the rest goes on."""
+    write(
+        "pyproject.toml",
+        """
+        [tool.resilient-agents.scan.libraries.acme]
+        kind = "http"
+        default = "none"
+        [[tool.resilient-agents.scan.libraries.acme.client]]
+        name = "acme.Client"
+        limit = ["deadline"]
+        call = [{ names = ["fetch"] }]
+        [tool.resilient-agents.scan.libraries.wrong]
+        kind = "htp"
+        client = []
+        """,
+    )
+    write("a.py", "import acme\nacme.Client().fetch()\nacme.Client(deadline=3).fetch()\n")
+    data = found(capsys, ".")
+    assert lines(data) == [("a.py", 2, "RA101")]
+    (warning,) = data["warnings"]
+    assert "wrong: kind is one of" in warning
+
+
+# ---------------------------------------------------------------------------------------------------- what can go wrong
+
+
+def test_status_says_whether_it_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    """0 clean, 1 findings, 2 could not run; what cannot be read is a 2 only with --strict."""
+    write("clean.py", "x = 1\n")
+    assert cli.main(["scan", "clean.py"]) == 0
+    write("binary.py", "\0\0\0\0")
+    assert cli.main(["scan", "."]) == 0
+    assert cli.main(["scan", ".", "--strict"]) == 2
+    write("a.py", HANGS)
+    assert cli.main(["scan", "."]) == 1
+    assert cli.main(["scan", "nowhere"]) == 2
+    assert cli.main(["scan", ".", "--select", "RA999"]) == 2
+    assert "nowhere is not there" in capsys.readouterr().err
+
+
+def test_nothing_about_a_file_stops_the_scan(capsys: pytest.CaptureFixture[str]) -> None:
+    """Encodings, null bytes, deep nesting, loops of links, what may not be read, what is too large."""
+    write("good.py", HANGS)
+    Path("latin.py").write_bytes("# é\nimport requests\nrequests.get('é')\n".encode("latin-1"))
+    Path("utf16.py").write_bytes("import requests\nrequests.get(url)\n".encode("utf-16"))
+    write("null.py", HANGS + "x = '\0'\n")
+    write("deep.py", "x = " + "(" * 5000 + ")" * 5000 + "\n")
+    write("calls.py", "x = " + "f(" * 3000 + ")" * 3000 + "\n")
+    write("sum.py", "x = " + "+".join(["a"] * 20000) + "\n")
+    write("large.py", "x = 1\n" * 700_000)
+    Path("loop").symlink_to(Path.cwd(), target_is_directory=True)
+    Path("dangling.py").symlink_to("nothing.py")
+    data = found(capsys, ".")
+    assert {path for path, *_ in lines(data)} == {"good.py", "latin.py", "utf16.py", "null.py"}
+    assert data["files"]["unreadable_files"]["large.py"] == "larger than 4 MB"
+
+
+def test_the_cache_changes_nothing_but_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same report from it, a new one after any change, and none of it matters when it is broken."""
+    write("clients.py", "import requests\nsession = requests.Session()\n")
+    write("a.py", "from clients import session\nsession.get(url)\n")
+    first = found(capsys, ".")
+    assert found(capsys, ".") == first
+    write("clients.py", "import httpx\nsession = httpx.Client()\n")
+    assert lines(found(capsys, ".")) == []
+    write("clients.py", "import requests\nsession = requests.Session()\n")
+    for file in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
+        file.write_bytes(b"not a database")
+    assert found(capsys, ".") == first
+
+
+def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the same order."""
+    for number in range(200):
+        write(f"part{number % 7}/m{number}.py", f"from part{(number + 1) % 7} import x\n" + HANGS)
+    alone = found(capsys, ".", "--jobs", "1", "--no-cache")
+    assert found(capsys, ".", "--jobs", "2", "--no-cache") == alone
+    assert found(capsys, ".", "--jobs", "2") == alone
+    assert len(alone["findings"]) == 200
+
+
+def test_a_fix_is_shown_or_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--dry-run` prints the patch; without it the finding is gone afterwards."""
+    write("a.py", HANGS)
+    assert cli.main(["scan", "--fix", "--dry-run", "."]) == 0
+    assert "+    return requests.get(url, timeout=10)" in capsys.readouterr().out
+    assert Path("a.py").read_text() == HANGS
+    assert cli.main(["scan", "--fix=policy", "."]) == 0
+    assert '@resilient("requests")' in Path("a.py").read_text()

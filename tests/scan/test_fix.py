@@ -1,0 +1,190 @@
+"""A fix parses, changes nothing the second time, touches only the lines that are meant, and the finding is gone."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from resilient_agents.scan import Options, scan
+from resilient_agents.scan.fix import fix
+from tests.scan.expected import cases, unpack
+
+PIECES = {
+    "argument": (
+        """
+        import requests
+        requests.get(url)  # why
+        """,
+        """
+        import requests
+        requests.get(url, timeout=10)  # why
+        """,
+    ),
+    "none": (
+        """
+        import requests
+        requests.get(url, timeout = None)
+        """,
+        """
+        import requests
+        requests.get(url, timeout = 10)
+        """,
+    ),
+    "lines": (
+        """
+        import requests
+        requests.post(
+            url,  # where
+            json={},
+        )
+        """,
+        """
+        import requests
+        requests.post(
+            url,  # where
+            json={},
+            timeout=10,
+        )
+        """,
+    ),
+    "chain": (
+        """
+        import requests
+        x = requests.get('ü', a()).json()['b'] + 1
+        """,
+        """
+        import requests
+        x = requests.get('ü', a(), timeout=10).json()['b'] + 1
+        """,
+    ),
+    "client": (
+        """
+        import httpx
+        client = httpx.Client(timeout=None)
+        client.get(url)
+        client.post(url)
+        """,
+        """
+        import httpx
+        client = httpx.Client(timeout=10)
+        client.get(url)
+        client.post(url)
+        """,
+    ),
+    "socket option": (
+        """
+        import zmq
+        def ask(ctx: zmq.Context):
+            s = ctx.socket(zmq.PULL)
+            return s.recv()
+        """,
+        """
+        import zmq
+        def ask(ctx: zmq.Context):
+            s = ctx.socket(zmq.PULL)
+            s.setsockopt(zmq.RCVTIMEO, 10_000)
+            return s.recv()
+        """,
+    ),
+    "setter": (
+        """
+        import socket
+        s = socket.socket()
+        s.connect(a)
+        """,
+        """
+        import socket
+        s = socket.socket()
+        s.settimeout(10)
+        s.connect(a)
+        """,
+    ),
+    "milliseconds": (
+        """
+        import zmq
+        zmq.Poller().poll()
+        """,
+        """
+        import zmq
+        zmq.Poller().poll(timeout=10_000)
+        """,
+    ),
+}
+
+LOADER = '''
+"""Doc."""
+from __future__ import annotations
+
+import requests
+
+
+@app.get("/")
+def load(url):
+    return requests.get(url)
+
+
+def stream(url):
+    yield requests.get(url)
+'''
+GUARDED = LOADER.replace("import requests\n", "import requests\nfrom resilient_agents import resilient\n").replace(
+    "def load", '@resilient("requests")\ndef load'
+)
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_limit_is_added_as_the_library_takes_it(piece: str, tmp_path: Path) -> None:
+    """Argument, client argument, socket option or setter, in its unit; comments and layout stay."""
+    before, after = map(textwrap.dedent, PIECES[piece])
+    file = tmp_path / "code.py"
+    file.write_text(before)
+    fixed = fix([tmp_path], Options(), "limits")
+    assert list(fixed.after.values()) == [after]
+    fixed.write()
+    assert "RA101" not in {finding.rule for finding in scan([tmp_path]).findings}
+
+
+@pytest.mark.parametrize("how", ["limits", "policy"])
+@pytest.mark.parametrize("case", cases())
+def test_a_fix_holds_its_promises(case: str, how: str, tmp_path: Path) -> None:
+    """On each module of the corpus: broken files are left alone, other lines keep their text, nothing is left over."""
+    folder = unpack(case, tmp_path)
+    before = {path: path.read_text() for path in folder.rglob("*.py")}
+    fixed = fix([folder], Options(), how)
+    fixed.write()
+    left = {(finding.call.path, finding.call.callee) for finding in fixed.left}
+    for path, text in before.items():
+        after = path.read_text()
+        if after == text:
+            continue
+        ast.parse(text)
+        ast.parse(after)
+        gone = set(text.split("\n")) - set(after.split("\n"))
+        assert all(any(word in line for word in ("(", "None")) for line in gone)
+    again = scan([folder])
+    statuses = {file.path: file.status for file in again.files}
+    for finding in again.findings:
+        call = finding.call
+        if finding.rule == "RA101" and statuses[call.path] == "read":
+            assert (call.path, call.callee) in left
+    assert not fix([folder], Options(), how).after
+
+
+def test_a_policy_is_named_after_the_dependency(tmp_path: Path) -> None:
+    """The decorator stands next to the `def`, the import behind the first imports."""
+    file = tmp_path / "code.py"
+    file.write_text(LOADER)
+    fixed = fix([tmp_path], Options(), "policy")
+    assert list(fixed.after.values()) == [GUARDED]
+    assert [finding.call.function for finding in fixed.left] == ["stream"]
+
+
+def test_a_patch_changes_nothing(tmp_path: Path) -> None:
+    """It can be looked at first."""
+    file = tmp_path / "code.py"
+    file.write_text("import requests\nrequests.get(url)\n")
+    patch = fix([tmp_path], Options(), "limits").patch()
+    assert "+requests.get(url, timeout=10)" in patch
+    assert file.read_text() == "import requests\nrequests.get(url)\n"
