@@ -99,13 +99,11 @@ def of_failure(failure: Failure) -> Facts:
     return {names.ERROR_TYPE: failure.kind, names.STATUS_CODE: failure.status}
 
 
-def described(failure: Failure | None, refused_by: str | None, failed: Iterable[str] = ()) -> str:
+def described(failure: Failure, refused_by: str | None, failed: Iterable[str] = ()) -> str:
     """A failure in words of a closed set: `rate_limit 429`, `rejected by bulkhead`, `timeout after overload, server`.
 
     `failed`: the kinds that attempts before it ran into, which a refusal or an expired limit would hide.
     """
-    if failure is None:
-        return ""
     said: str = failure.kind
     if failure.status is not None:
         said = f"{said} {failure.status}"

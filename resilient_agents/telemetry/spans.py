@@ -91,19 +91,20 @@ class CallRecorder:
         self._spans = self._left_out = 0
 
     def record(self, event: events.Event) -> None:
+        found = _HANDLERS.get(type(event))
+        if found is None:
+            return
+        measure, handler = found
         sink = self._sink
-        kind = type(event)
-        if sink.instruments is not None and kind in MEASURES:
+        if measure is not None and sink.instruments is not None:
             try:
-                MEASURES[kind](sink, sink.instruments, self._extra, event)
+                measure(sink, sink.instruments, self._extra, event)
             except Exception:
                 sink.faults.log("measuring a call", "measurements are missing")
-        handler = _HANDLERS.get(kind)
-        if handler is not None:
-            try:
-                handler(self, event)
-            except Exception:
-                sink.faults.log("recording a call", "spans are missing")
+        try:
+            handler(self, event)
+        except Exception:
+            sink.faults.log("recording a call", "spans are missing")
 
     def suspend(self) -> None:
         """The user's generator hands out an item: nothing of ours stays current."""
@@ -175,15 +176,21 @@ class CallRecorder:
         try:
             if self._recording:
                 attributes: dict[str, Any] = {names.ATTEMPT_COUNT: event.attempts, names.OUTCOME: event.outcome}
-                rare = {
-                    names.GAVE_UP: self._gave_up,
-                    names.WAITED: event.waited,
-                    names.RETRY_WAITED: event.retry_waited,
-                    names.FAILED: list(event.failed),
-                    names.LEFT_OUT: self._left_out,
-                }
-                attributes.update((name, value) for name, value in rare.items() if value)
-                _say_failure(span, attributes, event.failure, described(event.failure, self._refused_by, event.failed))
+                if self._gave_up is not None:
+                    attributes[names.GAVE_UP] = self._gave_up
+                if event.waited:
+                    attributes[names.WAITED] = event.waited
+                if event.retry_waited:
+                    attributes[names.RETRY_WAITED] = event.retry_waited
+                if event.failed:
+                    attributes[names.FAILED] = list(event.failed)
+                if self._left_out:
+                    attributes[names.LEFT_OUT] = self._left_out
+                if event.failure is None:
+                    span.set_attributes(attributes)
+                else:
+                    said = described(event.failure, self._refused_by, event.failed)
+                    _say_failure(span, attributes, event.failure, said)
                 for number in list(self._attempts):  # one that nobody ended: its task was lost, or its race in a thread
                     attempt = self._attempts.pop(number, None)
                     if attempt is not None:
@@ -214,8 +221,10 @@ class CallRecorder:
         if self._common is not None:
             attributes = {**self._common, **attributes}
         start = self._now()
-        name = names.ATTEMPT_SPANS[min(event.attempt, _LAST_NAME)]
-        span = self._tracer.start_span(name, self._inner, attributes=attributes, start_time=start)
+        number = min(_LAST_NAME, event.attempt)
+        span = self._tracer.start_span(
+            names.ATTEMPT_SPANS[number], self._inner, attributes=attributes, start_time=start
+        )
         inner = set_span_in_context(span, outer)
         attach(inner)
         self._attempts[event.attempt] = AttemptSpan(span, inner, outer, start)
@@ -233,12 +242,15 @@ class CallRecorder:
     def _end_attempt(self, attempt: AttemptSpan, event: events.AttemptEnded) -> None:
         span = attempt.span
         try:
-            attributes: dict[str, Any] = {names.OUTCOME: event.outcome}
             if attempt.waited:
-                attributes[names.WAITED] = attempt.waited
+                span.set_attribute(names.WAITED, attempt.waited)
             if event.inner_retries:
-                attributes[names.INNER_RETRIES] = event.inner_retries
-            _say_failure(span, attributes, event.failure, described(event.failure, attempt.refused_by))
+                span.set_attribute(names.INNER_RETRIES, event.inner_retries)
+            if event.failure is None:
+                span.set_attribute(names.OUTCOME, event.outcome)
+            else:
+                said = described(event.failure, attempt.refused_by)
+                _say_failure(span, {names.OUTCOME: event.outcome}, event.failure, said)
         finally:
             span.end(max(self._now(), attempt.start))
 
@@ -291,16 +303,13 @@ class CallRecorder:
             span.add_event(name, attributes, self._now())
 
 
-def _say_failure(span: Span, attributes: dict[str, Any], failure: Failure | None, said: str) -> None:
-    """The final attributes of a span, and its status for what went wrong."""
-    if failure is None:
-        span.set_attributes(attributes)
-    else:
-        span.set_attributes({**attributes, **of_failure(failure)})
-        span.set_status(StatusCode.ERROR, said)
+def _say_failure(span: Span, attributes: dict[str, Any], failure: Failure, said: str) -> None:
+    """The final attributes of a span, and its status, for what went wrong."""
+    span.set_attributes({**attributes, **of_failure(failure)})
+    span.set_status(StatusCode.ERROR, said)
 
 
-_HANDLERS: dict[type[events.Event], Callable[[CallRecorder, Any], None]] = {
+_SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
     events.CallStarted: CallRecorder.call_started,
     events.CallEnded: CallRecorder.call_ended,
     events.AttemptStarted: CallRecorder.attempt_started,
@@ -317,3 +326,4 @@ _HANDLERS: dict[type[events.Event], Callable[[CallRecorder, Any], None]] = {
     events.CircuitHalfOpened: CallRecorder.happened,
     events.CircuitClosed: CallRecorder.happened,
 }
+_HANDLERS: Final = {kind: (MEASURES.get(kind), handler) for kind, handler in _SPANS.items()}

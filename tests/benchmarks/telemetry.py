@@ -12,7 +12,7 @@ from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.trace import Tracer
 
 from resilient_agents import Policy, telemetry
-from resilient_agents.telemetry import names
+from resilient_agents.telemetry import metric_table, names
 from tests.benchmarks import peers
 from tests.benchmarks.calls import BODIES, plain
 from tests.benchmarks.measure import Batch, Effort, blocking, interleaved, suspending
@@ -139,7 +139,7 @@ class _Setting(ExitStack):
     def instruments(self, *, sampled: bool) -> tuple[Tracer, Counter, Histogram]:
         """What one uses to write it by hand."""
         meter = self._meter_provider.get_meter("by hand")
-        duration = names.POLICY_DURATION
+        duration = metric_table.POLICY_DURATION
         return (
             self._providers[sampled].get_tracer("by hand"),
             meter.create_counter("by_hand.attempts"),
@@ -191,7 +191,7 @@ def _by_hand_sync(
         began = time.monotonic()
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
             if attempt_spans:
-                with tracer.start_as_current_span(names.ATTEMPT_SPAN, attributes={names.ATTEMPT: 1}) as attempt:
+                with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
                     result = fn()
                     attempt.set_attribute(names.OUTCOME, "success")
                     attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
@@ -218,7 +218,7 @@ def _by_hand_async(
         began = time.monotonic()
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
             if attempt_spans:
-                with tracer.start_as_current_span(names.ATTEMPT_SPAN, attributes={names.ATTEMPT: 1}) as attempt:
+                with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
                     result = await fn()
                     attempt.set_attribute(names.OUTCOME, "success")
                     attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
