@@ -13,6 +13,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
+from resilient_agents.base.trial import trial
 from resilient_agents.core import watch
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
@@ -76,8 +77,8 @@ class Policy(Spelled):
 
     @property
     def layers(self) -> tuple[Strategy, ...]:
-        """The same, with what policies inside consist of in their place."""
-        return tuple(_flatten(self.strategies))
+        """The same, with what policies inside consist of in their place, and what an experiment puts inside."""
+        return (*_flatten(self.strategies), *trial.inside.get(self.name or "", ()))
 
     def __call__(self, fn: F) -> F:
         """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
@@ -261,7 +262,7 @@ class _Composed(Plan):
         edition = now.edition  # first: a change in the midst of this makes it out of date
         self._innermost = innermost
         self._layers = _bound_layers(policy)
-        self._watchers = policy.watchers
+        self._watchers = (*policy.watchers, *trial.observers)
         self._watched: Proceed | None = None
         super().__init__(policy.name, rechecks_of(self._layers), edition)
         self.chain = _chain(self._layers, innermost)

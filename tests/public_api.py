@@ -33,6 +33,7 @@ MODULES = (
     "resilient_agents.registry",
     "resilient_agents.simulate",
     "resilient_agents.telemetry",
+    "resilient_agents.testing",
     "resilient_agents.trace",
     "resilient_agents.trace.exporter",
 )

@@ -15,6 +15,7 @@ from aiolimiter import AsyncLimiter
 from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
+from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import flag, number
 from resilient_agents.base.durations import seconds as check_seconds
@@ -117,6 +118,7 @@ class RateLimit(Spelled):
         self.after_fork()
         reset_after_fork(self)
         follow_clock(self)
+        instances.add("rate_limit", self)
 
     def after_fork(self) -> None:
         """Start with the whole burst, and nobody waiting."""

@@ -22,6 +22,7 @@ from resilient_agents.adapters.retry_parts import RetryParts, answered, finite_s
 from resilient_agents.adapters.retry_state import State, action, asks_again
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
+from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify, classify_result
 from resilient_agents.core import marks
 from resilient_agents.core.call import Boxed, Call, Proceed, unboxed
@@ -215,7 +216,8 @@ class RetryLoop(RetryParts, ABC):
                 if type(delay) is not float or not 0 <= delay < math.inf:
                     delay = finite_seconds(await answered("wait", call, delay))
             state.upcoming_sleep = self._minding_the_server(state, delay) if self.minds_retry_after else delay
-            stop: Any = self.attempts is not None and state.attempt_number >= self.attempts
+            most = self.attempts if trial.attempts is None else min(trial.attempts, self.attempts or trial.attempts)
+            stop: Any = most is not None and state.attempt_number >= most
             if not stop and self._stop is not None:
                 stop = await answered("stop", call, self._stop(state))
             reason = "stop" if stop else self._obstacle(state)
@@ -274,12 +276,12 @@ class RetryLoop(RetryParts, ABC):
 
     async def _pause(self, call: Call, state: State) -> bool:
         """Wait for the next attempt. False when that took longer than the caller has."""
-        delay = state.upcoming_sleep
-        if delay <= 0 and self._sleep is None and call.runtime.blocking:
+        delay = state.upcoming_sleep if trial.waits else 0.0
+        if delay <= 0 and (self._sleep is None or not trial.waits) and call.runtime.blocking:
             return True
         began = 0.0 if call.audience is None else clock.monotonic()
         try:
-            if self._sleep is not None:
+            if self._sleep is not None and trial.waits:
                 await answered("sleep", call, self._sleep(delay))
             else:
                 if call.runtime.blocking and on_event_loop():

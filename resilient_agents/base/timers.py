@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import anyio
 
-__all__ = ["Alarm", "scope", "set_alarm", "sleep"]
+__all__ = ["Alarm", "scope", "set_alarm", "shift_alarms", "sleep"]
 
 
 class Alarm(Protocol):
@@ -59,6 +59,11 @@ class _Alarms:
         if at < self._armed:
             self._arm(at)
 
+    def shift(self, seconds: float) -> None:
+        self._heap = [(at + seconds, number, alarm) for at, number, alarm in self._heap]
+        if self._heap:
+            self._arm(self._heap[0][0])
+
     def _arm(self, at: float) -> None:
         self._armed = at
         self.loop.call_at(at, self._ring, at)
@@ -89,6 +94,14 @@ def set_alarm(loop: asyncio.AbstractEventLoop, seconds: float, alarm: Alarm) -> 
         alarms = _Alarms(loop)
         _of[id(loop)] = weakref.ref(alarms, partial(_forget, id(loop)))
     alarms.set(seconds, alarm)
+
+
+def shift_alarms(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """The loop goes by another clock from now on, which is so many seconds ahead of the old one."""
+    found = _of.get(id(loop))
+    alarms = None if found is None else found()
+    if alarms is not None and alarms.loop is loop and not loop.is_closed():
+        alarms.shift(seconds)
 
 
 def _forget(key: int, gone: weakref.ref[_Alarms]) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.core.call import Call
@@ -129,6 +130,7 @@ class Workers:
         self.strategy = strategy
         self.after_fork()
         reset_after_fork(self)
+        instances.add("workers", self)
 
     def after_fork(self) -> None:
         self._queue: SimpleQueue[Worker] = SimpleQueue()

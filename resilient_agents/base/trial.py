@@ -1,0 +1,59 @@
+"""What a test or an experiment changes for every call of the process, for as long as it lasts.
+
+It is looked at where a chain is composed, and after a failure: an ordinary call never comes here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any, Final
+
+from resilient_agents.base.fork import Lock
+from resilient_agents.base.now import changed
+
+__all__ = ["Trial", "trial"]
+
+_changing = Lock()
+
+
+class Trial:
+    """`attempts`: at most so many for each call of a retry, None for as many as it says; `waits`: do retries wait?
+    `observers`: of every call; `inside`: by the name of a policy the strategies that stand inside all of its own."""
+
+    __slots__ = ("attempts", "inside", "observers", "waits")
+
+    def __init__(self) -> None:
+        self.attempts: int | None = None
+        self.waits = True
+        self.observers: tuple[Any, ...] = ()
+        self.inside: dict[str, tuple[Any, ...]] = {}
+
+    @contextlib.contextmanager
+    def observed(self, subscription: Any) -> Generator[None, None, None]:
+        """Until the block ends, `subscription` hears of every call."""
+        try:
+            with _changing:
+                self.observers = (*self.observers, subscription)
+            changed()
+            yield
+        finally:
+            with _changing:
+                self.observers = tuple(other for other in self.observers if other is not subscription)
+            changed()
+
+    def put_inside(self, name: str, strategy: Any) -> None:
+        """From now on `strategy` stands inside the policy of this name."""
+        with _changing:
+            self.inside = {**self.inside, name: (*self.inside.get(name, ()), strategy)}
+        changed()
+
+    def take_out(self, name: str, strategy: Any) -> None:
+        """No longer."""
+        with _changing:
+            left = tuple(other for other in self.inside.get(name, ()) if other is not strategy)
+            self.inside = {**self.inside, name: left}
+        changed()
+
+
+trial: Final = Trial()

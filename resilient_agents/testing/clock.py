@@ -1,0 +1,240 @@
+"""`FakeClock`: virtual time in which nothing waits, in blocking code, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Literal, Self, TypeVar
+from unittest import mock
+
+from resilient_agents.base.clock import Lock, clock
+from resilient_agents.base.timers import shift_alarms
+from resilient_agents.core.loops import running_loop, running_trio
+
+__all__ = ["FakeClock"]
+
+T = TypeVar("T")
+
+_GRACE = 0.01
+"""Real seconds in which others may act before time jumps. They are waited for only where there are any."""
+
+_ORIGIN = 1000.0
+"""What the virtual clock shows at first: not 0, which may be taken for "never"."""
+
+
+class FakeClock:
+    """Virtual time for everything in resilient_agents, and for event loops that run meanwhile, while its block lasts.
+
+    Nothing waits: where all would wait, time jumps to the next moment at which something happens. Circuits half-open,
+    rates refill, retries wait, limits and deadlines expire and health checks come due by it, to the second.
+
+    - Blocking code: a wait moves the clock. Threads that wait come to their turn in the order of their times.
+    - asyncio: a loop that runs inside the block goes by this clock, `asyncio.sleep` and all. uvloop cannot.
+    - trio: `run(fn, backend="trio")`, or any trio under `trio.testing.MockClock`, such as pytest-trio's fixture
+      `autojump_clock` sets.
+
+    Threads that are at work, and connections that are open, have some real milliseconds before time jumps. Circuits,
+    rates, budgets and health checks that were used before the block move or forget their times. Raises RuntimeError,
+    when entered, inside another one, or where the event loop cannot be driven.
+    """
+
+    _active: FakeClock | None = None
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        """How long each wait of blocking code was by sleeping, in seconds."""
+        self._elapsed = 0.0
+        self._trio_clock: Any = None
+        self._dues: list[float] = []
+        self._changed = threading.Condition()
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the clock began."""
+        return self._monotonic() - _ORIGIN
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass at once. Raises ValueError if they are negative."""
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        if self._trio_clock is not None:
+            self._trio_clock.jump(seconds)
+        else:
+            self._move_to(self._elapsed + seconds)
+
+    def run(self, fn: Callable[..., Awaitable[T]], *args: Any, backend: Literal["asyncio", "trio"] = "asyncio") -> T:
+        """Run an async function to its end, in an event loop of its own that goes by this clock, and return its result.
+        Enters the block where that has not been done."""
+        with contextlib.nullcontext() if FakeClock._active is self else self:
+            if backend == "trio":
+                return self._run_trio(fn, *args)
+
+            async def main() -> T:
+                return await fn(*args)
+
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                return runner.run(main())
+
+    def _run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        import trio.testing
+
+        mocked = trio.testing.MockClock(autojump_threshold=0)
+        mocked.jump(self._elapsed)
+        try:
+            result: T = trio.run(fn, *args, clock=mocked)
+            return result
+        finally:
+            self._elapsed = mocked.current_time()
+            self._trio_clock = None
+
+    def __enter__(self) -> Self:
+        if FakeClock._active is not None:
+            raise RuntimeError("a FakeClock is in place already, and there is one time for the whole process")
+        wall = clock.wall() - _ORIGIN
+        loop, trio = running_loop(), running_trio()
+        if trio is not None:
+            self._trio_clock = _mock_clock(trio)
+        with contextlib.ExitStack() as stack:
+            if loop is not None:
+                stack.enter_context(self._driving(loop))
+            else:
+                stack.enter_context(self._driving_all())
+            stack.enter_context(
+                clock.replaced(
+                    monotonic=self._monotonic,
+                    wall=lambda: wall + self._monotonic(),
+                    sleep=self._sleep,
+                    acquire=self._acquire,
+                )
+            )
+            self._stack = stack.pop_all()
+        FakeClock._active = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        FakeClock._active = None
+        self._stack.close()
+
+    def _monotonic(self) -> float:
+        if self._trio_clock is None:
+            trio = running_trio()
+            if trio is None:
+                return _ORIGIN + self._elapsed
+            self._trio_clock = _mock_clock(trio)
+        return _ORIGIN + float(self._trio_clock.current_time())
+
+    # -------------------------------------------------------------------------------------------------- event loops
+
+    @contextlib.contextmanager
+    def _driving_all(self) -> Generator[None, None, None]:
+        """Drive each loop of asyncio as long as it runs."""
+        run_forever = asyncio.BaseEventLoop.run_forever
+
+        def run(loop: asyncio.BaseEventLoop) -> None:
+            with self._driving(loop):
+                run_forever(loop)
+
+        with mock.patch.object(asyncio.BaseEventLoop, "run_forever", run):
+            yield
+
+    @contextlib.contextmanager
+    def _driving(self, loop: Any) -> Generator[None, None, None]:
+        """Let the loop go by this clock; its timers keep what is left of each."""
+        real, own_time = getattr(loop, "_selector", None), loop.time
+        if real is None:
+            raise RuntimeError(f"a FakeClock cannot drive a {type(loop).__module__} loop: use clock.run(fn)")
+        _shift(loop, self._loop_time() - own_time())
+        loop.time = self._loop_time
+        loop._selector = _Jumping(real, self)
+        try:
+            yield
+        finally:
+            del loop.time
+            loop._selector = real
+            _shift(loop, own_time() - self._loop_time())
+
+    def _loop_time(self) -> float:
+        return _ORIGIN + self._elapsed
+
+    # ------------------------------------------------------------------------------------------------------- threads
+
+    def _move_to(self, elapsed: float) -> None:
+        with self._changed:
+            self._elapsed = max(self._elapsed, elapsed)
+            self._changed.notify_all()
+
+    def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.wait_until(self._elapsed + seconds, self._pause)
+
+    def _pause(self, patience: float) -> None:
+        with self._changed:
+            self._changed.wait(patience)
+
+    def _acquire(self, lock: Lock, seconds: float | None) -> bool:
+        if seconds is None:
+            return lock.acquire()
+        return bool(
+            lock.acquire(blocking=False)
+            or self.wait_until(self._elapsed + max(0.0, seconds), lambda patience: lock.acquire(timeout=patience))
+        )
+
+    def wait_until(self, due: float, look: Callable[[float], Any], *, busy: bool = False) -> Any:
+        """Wait in this thread until `look(patience)` answers with something, or until time is `due`. Of all who wait,
+        the one that is due first moves the clock, after a moment for others that are at work."""
+        with self._changed:
+            self._dues.append(due)
+        try:
+            while True:
+                came = look(_GRACE if busy or threading.active_count() > 1 else 0.0)
+                if came:
+                    return came
+                with self._changed:
+                    if self._elapsed >= due:
+                        return came
+                    if due <= min(self._dues):
+                        self._move_to(due)
+        finally:
+            with self._changed:
+                self._dues.remove(due)
+
+    def in_seconds(self, seconds: float) -> float:
+        """The moment for `wait_until`."""
+        return self._elapsed + seconds
+
+
+def _mock_clock(trio: Any) -> Any:
+    found = trio.lowlevel.current_clock()
+    if not hasattr(found, "jump"):
+        raise RuntimeError(
+            "a FakeClock follows trio.testing.MockClock, and this trio goes by real time: use clock.run(fn, "
+            "backend='trio'), or run the test under trio.testing.MockClock(autojump_threshold=0)"
+        )
+    return found
+
+
+def _shift(loop: Any, seconds: float) -> None:
+    """Move all timers of a loop."""
+    for timer in loop._scheduled:
+        timer._when += seconds
+    shift_alarms(loop, seconds)
+
+
+class _Jumping:
+    """The selector of an event loop that, rather than wait for a timer, moves the clock to it."""
+
+    def __init__(self, real: Any, clock: FakeClock) -> None:
+        self._real = real
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None or timeout <= 0:
+            return self._real.select(timeout)
+        connected = len(self._real.get_map() or ()) > 1  # more than the loop's own
+        return self._clock.wait_until(self._clock.in_seconds(timeout), self._real.select, busy=connected)
