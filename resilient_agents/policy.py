@@ -9,23 +9,22 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Itera
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
-from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.trial import trial
 from resilient_agents.core import watch
+from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
 from resilient_agents.core.guard import guard, methods_of
 from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED
+from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
-from resilient_agents.deadline import Deadline, current, enter, in_force, leave
-from resilient_agents.errors import DeadlineExceeded
-from resilient_agents.events import Observer, Recorder, Subscription, TimeoutExpired
+from resilient_agents.deadline import current, in_force
+from resilient_agents.events import Observer, Recorder, Subscription
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
 
@@ -289,7 +288,7 @@ class _Composed(Plan):
                 call.audience = Audience(name, watchers, recorder)
                 chain = self._watched = self._watched or self._watch()
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
-            chain = functools.partial(_bounded, chain, limit)
+            chain = functools.partial(bounded, chain, limit)
         if dropped is not None:
             return functools.partial(watch.unrecorded, chain, dropped)
         return chain if call.audience is None else functools.partial(watch.operation, chain)
@@ -305,30 +304,6 @@ class _Composed(Plan):
         retried = not all(getattr(layer, "races", False) for layer in owners)
         attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge, retried)
         return _chain(layers[:split], attempt)
-
-
-async def _bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
-    """Hold a call to the deadline that its caller set."""
-    limit = Deadline(outer.at, outer.seconds, outer, own=False)
-    result: Any = EXPIRED
-    try:
-        enter(limit)
-        if outer.at > clock.monotonic():
-            result = await call.runtime.within(limit, proceed, call)
-        if result is EXPIRED:
-            if call.audience is not None:
-                call.audience.tell(TimeoutExpired(call.audience.policy, "deadline", outer.seconds))
-            raise DeadlineExceeded(
-                f"{call.name!r} ran into its caller's deadline of {outer.seconds:g} s",
-                policy=call.name,
-                strategy="deadline",
-                limit=outer.seconds,
-            ) from call.error
-        return result
-    finally:
-        limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
-        leave(limit)
-        call.error = None
 
 
 def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:

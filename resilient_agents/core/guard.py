@@ -19,11 +19,11 @@ from typing import Any, cast
 from resilient_agents.base.now import now
 from resilient_agents.core.call import ORDINARY, Boxed, Call, name_of
 from resilient_agents.core.driver import Begun, idle, new_driver, unfinished
+from resilient_agents.core.drivers import async_driver, blocking_driver
 from resilient_agents.core.first_attempt import coroutine_of_one_retry, function_of_one_retry
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
-from resilient_agents.core.streams import async_driver, blocking_driver
 from resilient_agents.core.way_in import Guarding, WayIn
 
 __all__ = ["declares", "guard", "methods_of"]

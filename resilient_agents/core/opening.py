@@ -11,6 +11,7 @@ from typing import Any
 from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
+from resilient_agents.core.steps import Over, Step
 from resilient_agents.core.threads import Workers, run_in_worker
 
 __all__ = ["Opened", "aclose", "close", "invoke_stream", "not_blocking", "open_source"]
@@ -22,10 +23,11 @@ class Opened:
     """A source with its first item. When it ended before one, `over` is set and `first` is what it returned.
 
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
-    plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source.
+    plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
+    items after the first are come by, where a layer wants to see them; None for `read` alone.
     """
 
-    __slots__ = ("first", "iterator", "manager", "over", "source")
+    __slots__ = ("first", "iterator", "manager", "over", "source", "step")
 
     def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
         self.source = source
@@ -33,6 +35,28 @@ class Opened:
         self.first = first
         self.manager = manager
         self.over = over
+        self.step: Step | None = None
+
+    async def read(self, sent: Any = None, thrown: BaseException | None = None) -> Any:
+        """The step without any layer: the item that the iterator answers with, `Over` at its end."""
+        iterator = self.iterator
+        try:
+            if sent is None and thrown is None:
+                return await anext(iterator) if hasattr(iterator, "__anext__") else next(iterator)
+            throw = getattr(iterator, "athrow", None) or getattr(iterator, "throw", None)
+            if thrown is None:
+                answer = (getattr(iterator, "asend", None) or iterator.send)(sent)
+            elif throw is None:
+                raise thrown
+            else:
+                answer = throw(thrown)
+            return await answer if hasattr(iterator, "__anext__") else answer
+        except StopIteration as stop:
+            return Over(stop.value)
+        except StopAsyncIteration:
+            return Over(None)
+        finally:
+            del thrown  # no cycle through the traceback
 
     def close(self, outcome: Outcome) -> None:
         try:

@@ -1,206 +1,25 @@
-"""A stream is one call: the chain opens it and brings its first item, a driver hands out the rest.
-
-The driver is itself the generator that the user iterates, so that `send`, `throw` and the return value pass through.
-Blocking and async generators are different things of the language, which is why there are two drivers here and two of
-nothing else. What strategies hold until the end of the stream stands in `call.closers`.
-
-As long as nobody records and nothing is sent or thrown in, the rest of a stream is handed out by `yield from` or
-`async for`: then nothing is to be done between two items.
-"""
+"""`Stream`: what `policy.stream` returns."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, Generic, Self, TypeVar
 
-from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
-from resilient_agents.core.driver import drive
-from resilient_agents.core.opening import Opened, aclose, close, not_blocking, open_source
+from resilient_agents.core.call import Call
+from resilient_agents.core.drivers import Begin, async_driver, blocking_driver
+from resilient_agents.core.interrupt import Interrupt
+from resilient_agents.core.opening import aclose, close
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
-from resilient_agents.events import Recorder
 
-__all__ = ["Stream", "async_driver", "blocking_driver"]
+__all__ = ["Stream"]
 
 T = TypeVar("T")
-Begin = Callable[[Runtime, tuple[Any, ...], dict[str, Any]], Call]
-"""Makes the call, with the plan in force when the first item is asked for."""
 
-
-def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
-    """The generator function that hands out a blocking stream."""
-
-    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        call = begin(BLOCKING, args, kwargs)
-        call.closers = []
-        outcome: Exception | Neutral | None = NEUTRAL
-        try:
-            opened = call.opened = drive(_opened(call), not_blocking)
-            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            quick = recorder is None and hasattr(iterator, "__iter__")
-            while not opened.over:
-                sent = thrown = None
-                try:
-                    _suspend(recorder)
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # `throw` forwards whatever the consumer throws in, as `yield from` does
-                    thrown = error
-                finally:
-                    _resume(recorder)
-                try:
-                    if quick and sent is None and thrown is None:
-                        item = yield from iterator
-                        break
-                    item = _next(iterator, sent, thrown)
-                except StopIteration as stop:
-                    item = stop.value
-                    break
-                finally:
-                    thrown = None
-            outcome = None
-            return item
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            _end(call, outcome)
-            outcome = None
-
-    return guarded
-
-
-def async_driver(begin: Begin) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """The async generator function that hands out an async stream."""
-
-    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = begin(ASYNC, args, kwargs)
-        call.closers = []
-        outcome: Exception | Neutral | None = NEUTRAL
-        try:
-            opened = call.opened = await _unboxing(_opened(call))
-            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            quick = recorder is None and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
-            while not opened.over:
-                sent = thrown = None
-                try:
-                    _suspend(recorder)
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # `athrow` forwards whatever the consumer throws in
-                    thrown = error
-                finally:
-                    _resume(recorder)
-                if quick and sent is None and thrown is None:
-                    async for item in iterator:
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:
-                            thrown = error
-                        if sent is not None or thrown is not None:
-                            break
-                    else:
-                        break
-                try:
-                    item = await _anext(iterator, sent, thrown)
-                finally:
-                    thrown = None
-                if item is _OVER:
-                    break
-            outcome = None
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            await _aend(call, outcome)
-            outcome = None
-
-    return guarded
-
-
-async def _opened(call: Call) -> Opened:
-    return await open_source(call, await call.plan.enter(call)(call))
-
-
-async def _unboxing(opening: Any) -> Opened:
-    try:
-        opened: Opened = await opening
-        return opened
-    except Boxed as boxed:
-        raise RuntimeError("the function raised StopIteration") from boxed.error
-
-
-def _recorder(call: Call) -> Recorder | None:
-    return None if call.audience is None else call.audience.recorder
-
-
-def _suspend(recorder: Recorder | None) -> None:
-    if recorder is not None:
-        recorder.suspend()
-
-
-def _resume(recorder: Recorder | None) -> None:
-    if recorder is not None:
-        recorder.resume()
-
-
-_OVER: Final = object()
-
-
-def _next(iterator: Any, sent: Any, thrown: BaseException | None) -> Any:
-    """The item that the iterator answers with to what was sent or thrown in. Raises StopIteration at its end."""
-    if thrown is None:
-        return next(iterator) if sent is None else iterator.send(sent)
-    try:
-        if not hasattr(iterator, "throw"):
-            raise thrown
-        return iterator.throw(thrown)
-    finally:
-        del thrown  # no cycle through the traceback
-
-
-async def _anext(iterator: Any, sent: Any, thrown: BaseException | None) -> Any:
-    """The same for an iterator of either kind; `_OVER` at its end."""
-    try:
-        if not hasattr(iterator, "__anext__"):
-            return _next(iterator, None, thrown)
-        if thrown is None:
-            return await (anext(iterator) if sent is None else iterator.asend(sent))
-        if not hasattr(iterator, "athrow"):
-            raise thrown
-        return await iterator.athrow(thrown)
-    except (StopAsyncIteration, StopIteration):
-        return _OVER
-    finally:
-        del thrown
-
-
-def _end(call: Call, outcome: Exception | Neutral | None) -> None:
-    """Close what was opened, then give back what is held for it."""
-    try:
-        if call.opened is not None:
-            call.opened.close(outcome)
-    except Exception as error:
-        outcome = outcome if isinstance(outcome, Exception) else error
-        raise
-    finally:
-        call.close(outcome)
-        outcome = None
-
-
-async def _aend(call: Call, outcome: Exception | Neutral | None) -> None:
-    try:
-        if call.opened is not None:
-            await call.opened.aclose(outcome)
-    except Exception as error:
-        outcome = outcome if isinstance(outcome, Exception) else error
-        raise
-    finally:
-        call.close(outcome)
-        outcome = None
+_OF_THE_WHOLE: Final = frozenset(
+    ("get_final_message", "get_final_text", "get_final_completion", "get_final_response", "until_done")
+)
+"""What SDKs' streams answer once they are read to their end, which they would otherwise do themselves."""
 
 
 class Stream(Generic[T]):
@@ -208,13 +27,14 @@ class Stream(Generic[T]):
 
     Nothing runs before the first item is asked for. Leaving the block, `close()` or `aclose()`, closes the source and
     gives back what the policy holds for it; without them that happens when the iteration ends, or when the stream is
-    collected. What is left after `break` can be iterated further.
+    collected. What is left after `break` can be iterated further. `aclose()` from another task than the one that reads
+    ends the read, and the iteration with it.
 
-    From the first item on, public attributes that it has not are those of what is streamed: `get_final_message`,
-    `response`.
+    From the first item on, public attributes that it has not are those of what is streamed: `response`,
+    `get_final_message`. Those that speak of the whole read the stream to its end first, through the policy.
     """
 
-    __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_name")
+    __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_interrupt", "_name")
 
     def __init__(self, begins: Begin, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._begins = begins
@@ -223,23 +43,22 @@ class Stream(Generic[T]):
         self._closed = False
         self._call: Call | None = None
         self._generator: Any = None
+        self._interrupt: Interrupt | None = None
 
-    def __iter__(self) -> Self:
-        self._begin(BLOCKING)
-        return self
+    def __iter__(self) -> Iterator[T]:
+        generator: Iterator[T] = self._begin(BLOCKING)
+        return generator
 
     def __next__(self) -> T:
-        self._begin(BLOCKING)
-        item: T = next(self._generator)
+        item: T = next(self._begin(BLOCKING))
         return item
 
-    def __aiter__(self) -> Self:
-        self._begin(ASYNC)
-        return self
+    def __aiter__(self) -> AsyncIterator[T]:
+        generator: AsyncIterator[T] = self._begin(ASYNC)
+        return generator
 
     async def __anext__(self) -> T:
-        self._begin(ASYNC)
-        item: T = await anext(self._generator)
+        item: T = await anext(self._begin(ASYNC))
         return item
 
     def __getattr__(self, name: str) -> Any:
@@ -248,18 +67,44 @@ class Stream(Generic[T]):
         opened = None if self._call is None else self._call.opened
         if opened is None:
             raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
-        return getattr(opened.source, name)
+        found = getattr(opened.source, name)
+        return self._read_first(found) if name in _OF_THE_WHOLE else found
 
-    def _begin(self, runtime: Runtime) -> None:
-        if self._generator is not None:
-            if runtime.blocking is not isinstance(self._generator, Generator):
+    def _read_first(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(method):
+
+            async def of_the_whole(*args: Any, **kwargs: Any) -> Any:
+                async for _ in self:
+                    pass
+                return await method(*args, **kwargs)
+
+            return of_the_whole
+        if not isinstance(self._generator, Generator):
+            return method
+
+        def of_the_whole_blocking(*args: Any, **kwargs: Any) -> Any:
+            for _ in self:
+                pass
+            return method(*args, **kwargs)
+
+        return of_the_whole_blocking
+
+    def _begin(self, runtime: Runtime) -> Any:
+        """The generator that hands out the items."""
+        generator = self._generator
+        if generator is not None:
+            if runtime.blocking is not isinstance(generator, Generator):
                 raise TypeError(f"the stream of {self._name!r} is iterated both with `for` and with `async for`")
-        elif self._closed:
+            return generator
+        if self._closed:
             raise RuntimeError(f"the stream of {self._name!r} was closed before it began")
+        self._call = call = self._begins(runtime, *self._arguments)
+        if runtime.blocking:
+            self._generator = blocking_driver(lambda runtime, args, kwargs: call)()
         else:
-            self._call = call = self._begins(runtime, *self._arguments)
-            driver = blocking_driver if runtime.blocking else async_driver
-            self._generator = driver(lambda runtime, args, kwargs: call)()
+            self._interrupt = Interrupt()
+            self._generator = async_driver(lambda runtime, args, kwargs: call, self._interrupt)()
+        return self._generator
 
     def close(self) -> None:
         """Close a blocking stream. Raises TypeError for one that was begun with `async for`."""
@@ -269,8 +114,10 @@ class Stream(Generic[T]):
         close(self._generator)
 
     async def aclose(self) -> None:
-        """Close a stream of either kind."""
+        """Close a stream of either kind. Raises RuntimeError from inside the step that reads it."""
         self._closed = True
+        if self._interrupt is not None:
+            await self._interrupt.end_reading(self._generator)
         await aclose(self._generator)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,104 @@
+"""A stream that is closed while another task reads it: the read ends, and so does the stream.
+
+On asyncio the task that reads is cancelled, and the driver of the stream takes that back. Who reads is found when it is
+needed: to write it down at each item would cost as much again as the item. On trio, where a task cannot be cancelled
+alone, each step of a stream that may be closed like this runs in a scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator
+from types import AsyncGeneratorType
+from typing import Any, Final
+
+import anyio
+
+from resilient_agents.base import timers
+from resilient_agents.core.loops import running_loop
+from resilient_agents.core.steps import Over, Step
+
+__all__ = ["Interrupt"]
+
+_LOOK_AGAIN: Final = 0.02
+"""Seconds between two looks whether a read that was told to end has ended."""
+
+_DEEP: Final = 4
+
+
+class Interrupt:
+    """The wish that the reading of one stream ends. `wished`: from now on."""
+
+    __slots__ = ("_reader", "_requests", "_scope", "_scoped", "wished")
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._requests = 0
+        self._reader: asyncio.Task[Any] | None = None
+        self._scope: Any = None
+        self._scoped = 0
+
+    async def end_reading(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Return when nobody reads this generator any more. Called by the one who reads it, it raises RuntimeError."""
+        while getattr(generator, "ag_running", False):
+            if not self.wished:
+                self._ask(generator)
+            await timers.sleep(_LOOK_AGAIN)
+        if self._reader is not None:  # its step took the cancellation for itself and gave an item
+            self._reader.uncancel()
+            self._reader = None
+
+    def _ask(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if running_loop() is None:
+            if self._scoped != anyio.get_current_task().id:
+                self.wished = True
+                self._scope.cancel()
+                return
+        elif reader := next((task for task in asyncio.all_tasks() if _waits_for(task.get_coro(), generator)), None):
+            self.wished = True
+            self._reader = reader
+            self._requests = reader.cancelling()
+            reader.cancel()
+            return
+        raise RuntimeError("a stream cannot be closed from inside the step that reads it")
+
+    def heard(self) -> bool:
+        """Is the cancellation that passes through here this wish, and nobody else's?"""
+        task, self._reader = self._reader, None
+        return task is not None and task.uncancel() <= self._requests
+
+    def around(self, step: Step) -> Step:
+        """A step on trio that ends when it is wished."""
+
+        async def in_scope(sent: Any, thrown: BaseException | None) -> Any:
+            self._scoped = anyio.get_current_task().id
+            with anyio.CancelScope() as self._scope:
+                return await step(sent, thrown)
+            return Over(None)
+
+        return in_scope
+
+
+def _waits_for(awaited: Any, generator: AsyncGenerator[Any, Any]) -> bool:
+    """Does a coroutine that is suspended wait for this generator, through whatever it awaits?"""
+    while awaited is not None and awaited is not generator:
+        for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+            if hasattr(awaited, name):
+                awaited = getattr(awaited, name)
+                break
+        else:
+            awaited = _inside(awaited, _DEEP)
+    return awaited is generator
+
+
+def _inside(awaited: Any, depth: int) -> Any:
+    """The generator or coroutine that one of the interpreter's own awaitables, which show nothing, stands for."""
+    if not depth or type(awaited).__module__ != "builtins":
+        return None
+    for part in gc.get_referents(awaited):
+        if isinstance(part, AsyncGeneratorType) or asyncio.iscoroutine(part):
+            return part
+        if type(part).__module__ == "builtins" and type(part).__name__.startswith(("async_generator", "anext", "coro")):
+            return _inside(part, depth - 1)
+    return None

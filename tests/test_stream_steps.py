@@ -1,0 +1,273 @@
+"""Between two items: the caller's deadline holds for every step, and a stream can be closed while it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient_agents import DeadlineExceeded, Policy, Timeout, deadline, remaining
+from resilient_agents.core.call import NEUTRAL
+from tests.conftest import Events, Harness, run_on
+from tests.test_streams import Holding
+
+
+class Paced:
+    """A stream of 0, 1, 2 ... that takes `pauses[n]` seconds for item n, and remembers how it ended."""
+
+    def __init__(self, h: Harness, *pauses: float) -> None:
+        self.h, self.pauses = h, pauses
+        self.closed = 0
+        self.function: Callable[[], Any] = self.blocking if h.blocking else self.asynchronous
+
+    def blocking(self) -> Iterator[int]:
+        try:
+            for n, pause in enumerate(self.pauses):
+                with contextlib.suppress(StopIteration):
+                    self.h.sleep(pause).send(None)
+                yield n
+        finally:
+            self.closed += 1
+
+    async def asynchronous(self) -> AsyncIterator[int]:
+        try:
+            for n, pause in enumerate(self.pauses):
+                await anyio.sleep(pause)
+                yield n
+        finally:
+            self.closed += 1
+
+
+async def collect(h: Harness, stream: Any, into: list[Any], pause: float = 0.0) -> list[Any]:
+    """Read it to its end, with so many seconds between two items."""
+    if h.blocking:
+        for item in stream:
+            into.append(item)
+            await h.sleep(pause)
+    else:
+        async for item in stream:
+            into.append(item)
+            await h.sleep(pause)
+    return into
+
+
+@pytest.fixture(params=["decorated", "stream"])
+def opening(request: pytest.FixtureRequest) -> Callable[[Policy, Paced], Any]:
+    """Both ways to guard a stream."""
+    if request.param == "decorated":
+        return lambda policy, source: policy(source.function)()
+    return lambda policy, source: policy.stream(source.function)
+
+
+async def test_the_callers_deadline_ends_a_stream_that_stalls(h: Harness, opening: Any) -> None:
+    """Async code is cut off at it; blocking code hands out the item that came too late, and nothing more."""
+    source, holding, seen = Paced(h, 1, 1, 60, 1), Holding(), list[int]()
+    began = h.now()
+    with deadline(5), pytest.raises(DeadlineExceeded, match="deadline of 5 s") as raised:
+        await collect(h, opening(Policy(holding), source), seen)
+    assert seen == ([0, 1, 2] if h.blocking else [0, 1])
+    assert h.now() - began == (62 if h.blocking else 5)
+    assert (source.closed, holding.held, holding.outcomes) == (1, 0, [raised.value])
+
+
+async def test_it_counts_the_consumers_time_too(h: Harness, opening: Any) -> None:
+    """It is the caller's own."""
+    source, seen = Paced(h, *[1] * 9), list[int]()
+    with deadline(5), pytest.raises(DeadlineExceeded):
+        await collect(h, opening(Policy(), source), seen, pause=1)
+    assert (seen, source.closed) == ([0, 1, 2] if h.blocking else [0, 1], 1)
+
+
+async def test_a_deadline_that_has_ended_binds_no_step(h: Harness, opening: Any) -> None:
+    """It ends with its block."""
+    source, seen = Paced(h, 1, 9, 9), list[int]()
+    stream = opening(Policy(), source)
+    with deadline(5):
+        seen.append(next(iter(stream)) if h.blocking else await anext(aiter(stream)))
+    assert await collect(h, stream, seen) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_one_that_begins_in_the_midst_of_an_async_stream_holds(runtime: str) -> None:
+    """For the steps in its block."""
+    h = Harness(runtime)
+
+    async def main() -> None:
+        stream = Policy()(Paced(h, 1, 1, 60).function)()
+        assert await anext(stream) == 0
+        with deadline(5):
+            assert await anext(stream) == 1
+            with pytest.raises(DeadlineExceeded):
+                await anext(stream)
+
+    run_on(runtime, main)
+
+
+async def test_the_generator_sees_the_deadline(h: Harness) -> None:
+    """In every step: what it calls can keep to it."""
+    left: list[float | None] = []
+
+    def blocking() -> Iterator[int]:
+        for n in range(3):
+            left.append(remaining())
+            yield n
+
+    async def asynchronous() -> AsyncIterator[int]:
+        for n in range(3):
+            left.append(remaining())
+            yield n
+
+    with deadline(5):
+        await collect(h, Policy().stream(blocking if h.blocking else asynchronous), [], pause=1)
+    assert left == [5, 4, 3]
+    assert remaining() is None
+
+
+async def test_a_timeout_around_the_consumer_keeps_its_own_error(h: Harness) -> None:
+    """In async code it is the one who cuts off; the stream inside is closed and neutral."""
+    source, holding = Paced(h, 1, 60), Holding()
+    errors: list[type] = []
+
+    async def consumer() -> None:
+        try:
+            await collect(h, Policy(holding).stream(source.function), [])
+        except Exception as error:
+            errors.append(type(error))
+            raise
+
+    if not h.blocking:
+        with pytest.raises(Exception, match="longer than its limit of 5 s"):
+            await Policy(Timeout(5)).acall(consumer)
+        assert (errors, source.closed, holding.outcomes) == ([], 1, [NEUTRAL])
+
+
+async def test_watchers_hear_of_the_deadline(h: Harness) -> None:
+    """As of one that ends a call, and the call fails."""
+    events, policy = Events(), Policy(name="watched")
+    policy.observe(events)
+    with deadline(5), pytest.raises(DeadlineExceeded):
+        await collect(h, policy.stream(Paced(h, 1, 60, 1).function), [])
+    assert [type(event).__name__ for event in events][-3:] == ["TimeoutExpired", "AttemptEnded", "CallEnded"]
+
+
+class Stuck:
+    """An async stream that gives one item and waits for ever, by itself or somewhere inside."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.closed = 0
+
+    async def items(self) -> AsyncIterator[int]:
+        try:
+            yield 0
+            if self.depth:
+                await asyncio.gather(anyio.sleep(1000)) if self.depth > 1 else await self.inside()
+            await anyio.sleep_forever()
+        finally:
+            self.closed += 1
+
+    async def inside(self) -> None:
+        async for _ in self.further():
+            pass
+
+    async def further(self) -> AsyncIterator[int]:
+        await anyio.sleep_forever()
+        yield 1
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("inner", [False, True], ids=["plain", "through another generator"])
+def test_closing_it_from_another_task_ends_the_read(runtime: str, depth: int, inner: bool) -> None:
+    """The iteration of whoever reads ends, all is released, and the outcome is neutral."""
+    source, holding, seen = Stuck(depth), Holding(), list[int]()
+
+    async def through(stream: Any) -> AsyncIterator[int]:
+        async for item in stream:
+            yield item
+
+    async def reads(stream: Any) -> None:
+        async for item in through(stream) if inner else stream:
+            seen.append(item)
+        seen.append(-1)
+
+    async def main() -> None:
+        stream = Policy(holding).stream(source.items)
+        async with anyio.create_task_group() as group:
+            group.start_soon(reads, stream)
+            await anyio.sleep(1)
+            await stream.aclose()
+            assert (source.closed, holding.held) == (1, 0)
+            await anyio.sleep(1)
+            assert seen == [0, -1]
+        assert holding.outcomes == [NEUTRAL]
+
+    run_on(runtime, main)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_closing_it_while_it_opens_ends_that_too(runtime: str) -> None:
+    """Before the first item."""
+    holding, seen = Holding(), list[int]()
+
+    async def items() -> AsyncIterator[int]:
+        await anyio.sleep_forever()
+        yield 0
+
+    async def reads(stream: Any) -> None:
+        seen.extend([item async for item in stream])
+        seen.append(-1)
+
+    async def main() -> None:
+        stream = Policy(holding).stream(items)
+        async with anyio.create_task_group() as group:
+            group.start_soon(reads, stream)
+            await anyio.sleep(1)
+            await stream.aclose()
+        assert (seen, holding.held) == ([-1], 0)
+
+    run_on(runtime, main)
+
+
+def test_a_cancellation_beside_it_stands() -> None:
+    """Whoever cancels the reading task in the same moment is heard."""
+
+    async def main() -> None:
+        stream = Policy().stream(Stuck(0).items)
+
+        async def reads() -> None:
+            async for _ in stream:
+                pass
+
+        task = asyncio.create_task(reads())
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await closing
+
+    run_on("asyncio", main)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_step_cannot_close_the_stream_that_it_is_of(runtime: str) -> None:
+    """It would wait for itself."""
+    streams: list[Any] = []
+
+    async def items() -> AsyncIterator[int]:
+        yield 0
+        await streams[0].aclose()
+
+    async def main() -> None:
+        streams.append(Policy().stream(items))
+        with pytest.raises(RuntimeError, match="from inside the step"):
+            await collect(Harness(runtime), streams[0], [])
+        streams.clear()
+
+    run_on(runtime, main)
