@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from resilient_agents.adapters.native.retry import adapt_native
+from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, check_when, flat, sorted_choices
 from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_state import (
     RetryCallState,
@@ -20,12 +20,10 @@ from resilient_agents.adapters.retry_state import (
 )
 from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import is_control, is_transient, transient_by_itself
+from resilient_agents.classify import is_transient
 from resilient_agents.core import marks
 from resilient_agents.core.call import Call
-from resilient_agents.core.driver import is_awaitable
-from resilient_agents.core.guard import declares
-from resilient_agents.core.match import ask, matcher, meant
+from resilient_agents.core.match import ask, meant
 from resilient_agents.core.options import Code, Configured, Count, Errors, Made, Results, Seconds, Wait
 from resilient_agents.errors import Rejected
 
@@ -38,14 +36,6 @@ Stop: TypeAlias = Callable[[RetryCallState], bool]
 
 _DEFAULT_WAIT = exponential()
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
-
-
-def _check_when(when: Any, name: str) -> Any:
-    if not callable(when) or isinstance(when, type):
-        raise TypeError(f"{name} must be a predicate on results, a tenacity retry object or None, got {when!r}")
-    if not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
-        raise TypeError(f"{name} must be a plain predicate: a coroutine always counts as true, got {when!r}")
-    return when
 
 
 def _check_wait(wait: Any, name: str) -> Any:
@@ -77,7 +67,7 @@ class _When(_Part, Results):
     """Which results are retried."""
 
     def checked(self, value: Any, name: str) -> Any:
-        return _check_when(value, name)
+        return check_when(value, name)
 
 
 class _Choices(Errors):
@@ -87,7 +77,7 @@ class _Choices(Errors):
         return value
 
     def shown(self, value: Any) -> list[Any]:
-        return [named(part) for part in _flat(value)]
+        return [named(part) for part in flat(value)]
 
     def spelled(self, value: Any) -> str:
         found = [str(name) for name in self.shown(value)]
@@ -188,7 +178,7 @@ class Retry(Configured, RetryLoop):
                 setattr(self, name, fact)
 
     def _sort_choices(self, on: Any, when: Any) -> None:
-        types, predicates, natives = _sorted(on)
+        types, predicates, natives = sorted_choices(on)
         of_results = tuple(native for native in natives if not ignores_results(native))
         plain = not isinstance(when, retry_base)
         self._keep(
@@ -202,7 +192,7 @@ class Retry(Configured, RetryLoop):
         self.judges_results = self._when is not None or bool(self._result_natives)
         foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
         if not foreign and isinstance(self.wait, Backoff):
-            self._shows_time = False
+            self.plain = True
             if not self._transient:
                 self.timed = False
 
@@ -210,7 +200,7 @@ class Retry(Configured, RetryLoop):
     def alone(self) -> bool:
         """May its first attempt be made without it, where it is the whole policy? Then nothing comes before that
         attempt, and no result is looked at."""
-        return not (self._prepares or self.judges_results)
+        return self.plain and not (self._prepares or self.judges_results)
 
     def accepts(self, call: Call, result: Any) -> bool:
         if self._result_natives or self._when is None:
@@ -230,16 +220,16 @@ class Retry(Configured, RetryLoop):
             if error is None:
                 return self._judge_result(state)
             failure = state.failure
-            if self._transient and failure is not None and failure.transient and not _already_retried(error, since):
+            if self._transient and failure is not None and failure.transient and not already_retried(error, since):
                 return True
             if self._types and self._matches(error, since):
                 return True
-            if is_control(error):
-                return any(intends(native, error) for native in self._natives) and _any(self._natives, state)
+            if failure is not None and failure.kind == "control":
+                return any(intends(native, error) for native in self._natives) and any_says_yes(self._natives, state)
             for predicate in self._predicates:
                 if ask(predicate, error):
                     return True
-            return _any(self._natives, state)
+            return any_says_yes(self._natives, state)
         finally:
             del error, state
 
@@ -248,7 +238,7 @@ class Retry(Configured, RetryLoop):
             return True  # `accepts` has asked
         if self._when is not None and ask(self._when, state.result):
             return True
-        return _any(self._result_natives, state)
+        return any_says_yes(self._result_natives, state)
 
     def left_alone(self, state: State) -> None:
         """Say why the default did not retry an error that it knows nothing about."""
@@ -261,6 +251,8 @@ class Retry(Configured, RetryLoop):
 
     def _matches(self, error: Exception, since: marks.Moment) -> bool:
         types = self._types
+        if type(error) in types and not isinstance(error, ExceptionGroup):
+            return meant(error, types)
         if isinstance(error, Rejected | ExceptionGroup):
             types = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
         if isinstance(error, types) and meant(error, types):
@@ -268,7 +260,7 @@ class Retry(Configured, RetryLoop):
         if isinstance(error, ExceptionGroup):
             return all(
                 self._matches(leaf, since)
-                or (self._transient and is_transient(leaf) and not _already_retried(leaf, since))
+                or (self._transient and is_transient(leaf) and not already_retried(leaf, since))
                 for leaf in error.exceptions
             )
         return False
@@ -280,49 +272,3 @@ class Retry(Configured, RetryLoop):
         if self.budget is not None and old.budget is not None and self.budget is not old.budget:
             old.budget.reconfigure(self.budget)
             self.budget = old.budget
-
-
-def _any(natives: tuple[retry_base, ...], state: State) -> Any:
-    """Does one of the tenacity objects say yes? An awaitable of the answer as soon as one of them answers with one."""
-    for position, native in enumerate(natives, 1):
-        verdict: Any = native(state)
-        if is_awaitable(verdict):
-            return _any_of_the_rest(verdict, natives[position:], state)
-        if verdict:
-            return True
-    return False
-
-
-async def _any_of_the_rest(verdict: Any, natives: tuple[retry_base, ...], state: State) -> Any:
-    return await verdict or (await rest if is_awaitable(rest := _any(natives, state)) else rest)
-
-
-def _flat(on: Any) -> list[Any]:
-    return [part for item in on for part in _flat(item)] if isinstance(on, tuple) else [on]
-
-
-def _sorted(on: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-    """Exception types, predicates and tenacity objects. Raises TypeError or ValueError for anything else."""
-    plain = [part for part in _flat(on) if not isinstance(part, retry_base)]
-    natives = tuple(part for part in _flat(on) if isinstance(part, retry_base))
-    if plain or not natives:
-        matcher(tuple(plain) if isinstance(on, tuple) else on)  # the rules are the same everywhere
-    types = tuple(part for part in plain if isinstance(part, type))
-    return types, tuple(part for part in plain if not isinstance(part, type)), natives
-
-
-def _already_retried(error: Exception, since: marks.Moment) -> bool:
-    """Has a policy inside given it up during this attempt, it or the error that speaks for it?"""
-    if marks.exhausted_since(error, since):
-        return True
-    hidden = error.__context__
-    if (
-        hidden is None
-        or error.__cause__ is not None
-        or error.__suppress_context__
-        or not marks.exhausted_since(hidden, since)
-    ):
-        return False
-    # `except APIError: raise ToolError()` is told by its context, an error of its own that a fallback raised is not.
-    # Which of the two it is shows when the classifier may not look at the context.
-    return not transient_by_itself(error)

@@ -11,7 +11,6 @@ freed by the garbage collector.
 
 from __future__ import annotations
 
-import math
 import sys
 from abc import ABC, abstractmethod
 from typing import Any, Final
@@ -28,7 +27,7 @@ from resilient_agents.core import marks
 from resilient_agents.core.call import Boxed, Call, Proceed, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.deadline import current
+from resilient_agents.deadline import current, in_force
 from resilient_agents.events import RetryScheduled
 
 __all__ = ["RERAISE", "RetryLoop"]
@@ -130,17 +129,16 @@ class RetryLoop(RetryParts, ABC):
         finally:
             del state
 
-    async def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> State | None:
+    def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> State | None:
         """The first attempt was made by somebody else and raised `error`: with this state `execute` goes on, None where
         the error is to go out. `began` is 0 where nobody looked."""
         ending: Verdict = "neutral"
         again = False
         try:
-            if isinstance(error, StopIteration):
-                error = Boxed(error)
             state = self._state(call, (began if self.timed else clock.monotonic(), marked))
             state.late = not self.timed
-            again = await self._failed(call, state, error)
+            state.ended(None, error, Boxed(error) if isinstance(error, StopIteration) else error)
+            again = self._decide(call, state)
             ending = "failure"
             return state if again else None
         finally:
@@ -169,23 +167,24 @@ class RetryLoop(RetryParts, ABC):
         has."""
         if not state.over:  # the first one
             return True
-        if not await self._pause(call, state):
+        waits = trial.waits and (state.upcoming_sleep > 0 or self._sleep is not None)
+        if (waits or not call.runtime.blocking) and not await self._pause(call, state):
             return False
         if state.raised is None:
             await close_unwanted(call, state.result)
         state.prepare_for_next_attempt()
         if self._before is not None:
             await tell("before", self._before, call, state)
-        state.since = marks.moment()
+        state.since = clock.monotonic(), marks.left
         return True
 
     def _accepted(self, call: Call, result: Any) -> bool:
-        return call.closers is not None or self.accepts(call, result)
+        return call.rare.closers is not None or self.accepts(call, result)
 
     async def _rejected(self, call: Call, state: State, result: Any) -> bool:
         """An attempt had a result that is perhaps not good: does another follow?"""
         state.ended(result, None)
-        return await self._step(call, state)
+        return self._decide(call, state) if self.plain else await self._step(call, state)
 
     async def _failed(self, call: Call, state: State, error: Exception) -> bool:
         """An attempt raised `error`: does another follow?"""
@@ -193,7 +192,7 @@ class RetryLoop(RetryParts, ABC):
             if error is state.raised_before:
                 forget_earlier_attempts(error)
             state.ended(None, unboxed(error), error)
-            if await self._step(call, state):
+            if self._decide(call, state) if self.plain else await self._step(call, state):
                 return True
             state.blame()
             return False
@@ -203,71 +202,85 @@ class RetryLoop(RetryParts, ABC):
     async def _step(self, call: Call, state: State) -> bool:
         """What follows an outcome: another attempt, after `state.upcoming_sleep`, or nothing."""
         try:
-            if self._shows_time:
-                state.outcome_timestamp = clock.monotonic()
-            if not await self._wants(call, state):
+            state.outcome_timestamp = clock.monotonic()
+            self._look(call, state)
+            if not asks_again(state.error) and not await answered("retry", call, self.judge(state)):
                 self.left_alone(state)
                 return False
             if self._after is not None:
                 await tell("after", self._after, call, state)
-            delay: Any = 0.0
-            if self._wait is not None:
-                delay = self._wait(state)
-                if type(delay) is not float or not 0 <= delay < math.inf:
-                    delay = finite_seconds(await answered("wait", call, delay))
-            state.upcoming_sleep = self._minding_the_server(state, delay) if self.minds_retry_after else delay
-            most = self.attempts if trial.attempts is None else min(trial.attempts, self.attempts or trial.attempts)
-            stop: Any = most is not None and state.attempt_number >= most
+            wait = 0.0 if self._wait is None else finite_seconds(await answered("wait", call, self._wait(state)))
+            self._will_wait(state, wait)
+            stop = self._spent(state)
             if not stop and self._stop is not None:
-                stop = await answered("stop", call, self._stop(state))
-            reason = "stop" if stop else self._obstacle(state)
-            if reason is not None:
-                give_up(reason, call, state)
+                stop = bool(await answered("stop", call, self._stop(state)))
+            if self._gives_up(call, state, stop=stop):
                 return False
             state.idle_for += state.upcoming_sleep
             if self._before_sleep is not None:
                 state.next_action = action(state.upcoming_sleep)
                 await tell("before_sleep", self._before_sleep, call, state)
-            audience = call.audience
-            if audience is not None:
-                number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
-                audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))
+            _tell_of_next(call, state)
             return True
         finally:
             del state
 
-    async def _wants(self, call: Call, state: State) -> bool:
-        """Is this outcome to be retried?"""
-        error = state.error
+    def _decide(self, call: Call, state: State) -> bool:
+        """`_step` where all parts are ours, so that there is nobody to show times to, and nothing to await."""
         try:
-            if error is not None:
-                if current() is not None:
-                    call.error = state.real
-                if self.minds_retry_after:
-                    state.failure = classify(error)
-            if asks_again(error):
-                return True
-            return bool(await answered("retry", call, self.judge(state)))
+            self._look(call, state)
+            if not asks_again(state.error) and not self.judge(state):
+                self.left_alone(state)
+                return False
+            assert self._wait is not None
+            self._will_wait(state, self._wait(state))
+            if self._gives_up(call, state, stop=self._spent(state)):
+                return False
+            state.idle_for += state.upcoming_sleep
+            _tell_of_next(call, state)
+            return True
         finally:
-            del error, state
+            del state
 
-    def _minding_the_server(self, state: State, delay: float) -> float:
-        """The wait, or that which the server asked for, if it is longer."""
-        if state.failure is None:
-            state.failure = classify_result(state.result)
-        asked = state.failure.retry_after
-        state.asked = asked
-        state.reason = "backoff"
-        if asked is None or asked <= delay:
-            return delay
-        state.reason = "retry_after"
-        return asked * (1 + RETRY_AFTER_JITTER * chance.random())
+    def _look(self, call: Call, state: State) -> None:
+        """What kind of error it is, for those who ask later."""
+        error = state.error
+        if error is not None:
+            if in_force() is not None and current() is not None:
+                call.error = state.real
+            if self.minds_retry_after:
+                state.failure = classify(error)
+        del error
+
+    def _spent(self, state: State) -> bool:
+        most = self.attempts if trial.attempts is None else min(trial.attempts, self.attempts or trial.attempts)
+        return most is not None and state.attempt_number >= most
+
+    def _gives_up(self, call: Call, state: State, *, stop: bool) -> bool:
+        """Is there anything that keeps an attempt from following? Then it is said."""
+        reason: Reason | None = "stop" if stop else self._obstacle(state)
+        if reason is None:
+            return False
+        give_up(reason, call, state)
+        return True
+
+    def _will_wait(self, state: State, delay: float) -> None:
+        """The wait before the next attempt: `delay`, or what the server asks for, if that is longer."""
+        if self.minds_retry_after:
+            if state.failure is None:
+                state.failure = classify_result(state.result)
+            state.reason = "backoff"
+            state.asked = asked = state.failure.retry_after
+            if asked is not None and asked > delay:
+                state.reason = "retry_after"
+                delay = asked * (1 + RETRY_AFTER_JITTER * chance.random())
+        state.upcoming_sleep = delay
 
     def _obstacle(self, state: State) -> Reason | None:
         """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
         if state.asked is not None and self.max_retry_after is not None and state.asked > self.max_retry_after:
             return "retry_after"
-        limit = current()
+        limit = None if in_force() is None else current()
         if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
             return "deadline"
         if self.budget is not None and not self.budget.withdraw():
@@ -275,11 +288,9 @@ class RetryLoop(RetryParts, ABC):
         return None
 
     async def _pause(self, call: Call, state: State) -> bool:
-        """Wait for the next attempt. False when that took longer than the caller has."""
+        """False when it took longer than the caller has."""
         delay = state.upcoming_sleep if trial.waits else 0.0
-        if delay <= 0 and (self._sleep is None or not trial.waits) and call.runtime.blocking:
-            return True
-        began = 0.0 if call.audience is None else clock.monotonic()
+        began = 0.0 if call.rare.audience is None else clock.monotonic()
         try:
             if self._sleep is not None and trial.waits:
                 await answered("sleep", call, self._sleep(delay))
@@ -291,8 +302,15 @@ class RetryLoop(RetryParts, ABC):
         finally:
             if call.audience is not None and delay > 0:
                 call.audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
-        limit = current()
+        limit = None if in_force() is None else current()
         if limit is None or clock.monotonic() < limit.at:
             return True
         give_up("deadline", call, state)
         return False
+
+
+def _tell_of_next(call: Call, state: State) -> None:
+    audience = call.rare.audience
+    if audience is not None:
+        number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
+        audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))

@@ -39,8 +39,8 @@ class RetryParts:
     _sleep: Callable[[float], Any] | None = None
     _asynchronous: str | None = None
     _shown: Any = None
-    _shows_time = True
-    """Do parts that are not ours see the state, and so when an attempt ended?"""
+    plain = False
+    """Are all parts ours? Then none of them sees the state, and none answers with an awaitable."""
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep."""

@@ -33,7 +33,7 @@ class FirstAttempt(Protocol):
 
     def execute(self, proceed: Proceed, call: Call, state: Any = None, /) -> Awaitable[Any]: ...
 
-    async def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> Any:
+    def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> Any:
         """What `execute` goes on with, None where the error is to go out."""
         ...
 
@@ -58,7 +58,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except Exception as error:
-            rest = await way.failed(plan, ASYNC, args, kwargs, error, began, marked)
+            rest = way.failed(plan, ASYNC, args, kwargs, error, began, marked)
             if rest is None:
                 raise
         except BaseException:
@@ -93,7 +93,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except Exception as error:
-            rest = drive(way.failed(plan, BLOCKING, args, kwargs, error, began, marked), way.switched)
+            rest = way.failed(plan, BLOCKING, args, kwargs, error, began, marked)
             if rest is None:
                 raise
         except BaseException:
@@ -112,7 +112,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
 class _Way(WayIn):
     __slots__ = ()
 
-    async def failed(
+    def failed(
         self, plan: Plan, runtime: Runtime, args: Any, kwargs: Any, error: Exception, began: float, marked: int
     ) -> Awaitable[Any] | None:
         """The first attempt raised `error`: the rest of the call, None where the error is to go out."""
@@ -120,7 +120,7 @@ class _Way(WayIn):
         try:
             alone: FirstAttempt = plan.alone
             call = call_of(plan, runtime, self.fn, args, kwargs)
-            state = await alone.first_failed(call, error, began, marked)
+            state = alone.first_failed(call, error, began, marked)
             return None if state is None else self._rest_of(alone.execute(self.innermost, call, state))
         finally:
             del error, state  # no cycle through the traceback
