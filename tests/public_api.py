@@ -65,6 +65,7 @@ _MACHINERY = frozenset(
         "plan",
         "recheck",
         "reconfigure",
+        "remember",
         "renew",
         "replaced",
         "take_over",

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Registry, Retry
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, Registry, Retry
+from resilient_agents.core.call import Plan
 from resilient_agents.registry import Keyed
+from resilient_agents.registry.recent import Entry
 from tests.conftest import Harness
 
 GOOD = [f"host{number}" for number in range(30)]
@@ -152,3 +154,46 @@ async def test_awaitables_are_refused(key: Callable[[Any], Any], h: Harness) -> 
     with pytest.raises(TypeError, match="returned an awaitable"):
         keyed.policy(key("x"))
     assert len(keyed) == 0
+
+
+async def test_a_call_in_flight_is_known_by_whatever_plan_it_goes(h: Harness) -> None:
+    """Also while the policy changes, or functions of other kinds are called by the same key."""
+    keyed = Registry().keyed(lambda key: Retry(1), key=lambda key: key, at_most=1)
+    inside: list[int] = []
+
+    def others() -> int:
+        kept = id(keyed.policy("a"))
+        keyed.policy("a").observe(lambda event: None)  # from now on its plans are others
+        for name in GOOD:
+            keyed.policy(name)
+        gc.collect()
+        inside.append(id(keyed.policy("a")) == kept)
+        return 1
+
+    def work(key: str) -> int:
+        return others() if inside else guarded_plainly(key)
+
+    async def fetch(key: str) -> int:
+        return others() if inside else work(key)
+
+    guarded_plainly: Callable[[str], int] = keyed(lambda key: others())
+    for _ in range(2):
+        if h.blocking:
+            assert keyed(work)("a") == 1
+        else:
+            assert await keyed(fetch)("a") == 1
+    assert all(inside)
+    assert len(keyed) <= 2
+
+
+def test_an_entry_knows_who_refers_to_its_plans() -> None:
+    """The count of references is what tells a call in flight, on every version of Python."""
+    entry = Entry("a", Policy())
+    assert not entry.in_flight()
+    first = Plan(None)
+    entry.go_by(first)
+    assert entry.in_flight()
+    entry.go_by(Plan(None))
+    assert entry.in_flight()
+    del first
+    assert not entry.in_flight()

@@ -44,7 +44,7 @@ class Keyed(Spelled):
     Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret. One whose
     `__hash__` or `__eq__` raises costs its own calls and no others.
 
-    Locking: `_recent` is read and changed under `_lock`; neither `key` nor `make` runs under it.
+    Locking: `recent` is read and changed under `_lock`; neither `key` nor `make` runs under it.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Keyed(Spelled):
         self.name = name
         self._make = make
         self._lock = Lock()
-        self._recent = Recent()
-        self._stand_ins: tuple[Policy, ...] = ()
+        self.recent = Recent()
+        self.stand_ins: tuple[Policy, ...] = ()
         self._edition = 0
 
     def __call__(self, fn: F) -> F:
@@ -93,9 +93,9 @@ class Keyed(Spelled):
         """
         while True:
             with self._lock:
-                if self._stand_ins:
-                    return self._stand_ins[-1], None
-                entry = self._recent.use(key)
+                if self.stand_ins:
+                    return self.stand_ins[-1], None
+                entry = self.recent.use(key)
                 if entry is not None:
                     return entry.policy, entry.board()
                 edition = self._edition
@@ -109,25 +109,32 @@ class Keyed(Spelled):
             with self._lock:
                 if edition != self._edition:
                     continue  # the configuration changed meanwhile
-                entry = self._recent.use(key) or self._recent.add(key, policy)
+                entry = self.recent.use(key) or self.recent.add(key, policy)
                 self._make_room(entry)
                 return entry.policy, entry.board()
+
+    def remember(self, key: Hashable, plan: _OfKey) -> None:
+        """From now on calls of this key go by this plan, until something changes."""
+        with self._lock:
+            entry = self.recent.use(key)
+            if entry is not None and entry.policy is plan.policy:
+                entry.go_by(plan)
 
     def items(self) -> list[tuple[Hashable, Policy]]:
         """The keys whose policies are kept, and these, for whoever wants to look at their numbers; the most recently
         used one last."""
         with self._lock:
-            return [(entry.key, entry.policy) for entry in self._recent]
+            return [(entry.key, entry.policy) for entry in self.recent]
 
     def __len__(self) -> int:
         """How many policies are kept."""
-        return len(self._recent)
+        return len(self.recent)
 
     def renew(self) -> None:
         """Make all policies anew, in place: after a reload."""
         with self._lock:
             self._edition += 1
-            alive = self._recent.policies()
+            alive = self.recent.policies()
         for key, policy in alive:
             policy.become(self._make(key))
 
@@ -135,19 +142,19 @@ class Keyed(Spelled):
         """Keep no policy. The next call of a key makes a new one."""
         with self._lock:
             self._edition += 1
-            self._recent = Recent()
+            self.recent = Recent()
 
     @contextlib.contextmanager
     def replaced(self, other: Policy) -> Generator[None, None, None]:
         """Until the block ends, `other` stands in for the policies of all keys."""
         nested = Policy(other, name=self.name)
         with self._lock:
-            self._stand_ins = (*self._stand_ins, nested)
+            self.stand_ins = (*self.stand_ins, nested)
         try:
             yield
         finally:
             with self._lock:
-                self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
+                self.stand_ins = tuple(policy for policy in self.stand_ins if policy is not nested)
 
     is_one_retry = False
 
@@ -158,12 +165,12 @@ class Keyed(Spelled):
 
     def _make_room(self, newest: Entry) -> None:
         looks = _LOOKS
-        while len(self._recent) > self.at_most and looks and (entry := self._recent.oldest()) is not newest:
-            if entry.in_flight() is not None or _busy(entry.policy):
-                self._recent.spare(entry)
+        while len(self.recent) > self.at_most and looks and (entry := self.recent.oldest()) is not newest:
+            if entry.in_flight() or _busy(entry.policy):
+                self.recent.spare(entry)
                 looks -= 1
             else:
-                self._recent.release(entry)
+                self.recent.release(entry)
 
     def __repr__(self) -> str:
         return f"Keyed({self.name or name_of(self._make)!r}, key={name_of(self.key)}, at_most={self.at_most})"
@@ -181,29 +188,50 @@ class _ByKey(Plan):
         self.chain = partial(_run_by_key, keyed, innermost)
 
     def enter(self, call: Call) -> Proceed:
-        return _enter_by_key(self.keyed, self.innermost, call)
+        return _enter_by_key(self.keyed, self.innermost, call, self.keyed.key(*call.args, **call.kwargs))
 
 
-class _InFlight(Plan):
-    """Holds the policy for as long as the call is in flight."""
+class _OfKey(Plan):
+    """How calls of one key go. It holds the policy for as long as one of them is in flight."""
 
-    __slots__ = ("flight", "policy")
+    __slots__ = ("composed", "flight", "innermost", "policy")
 
-    def __init__(self, plan: Plan, policy: Policy, flight: Flight | None) -> None:
-        super().__init__(plan.name, plan.rechecks, plan.edition)
+    def __init__(self, composed: Plan, innermost: Proceed, policy: Policy, flight: Flight | None) -> None:
+        super().__init__(composed.name, composed.rechecks, composed.edition)
+        self.quiet = composed.quiet
+        self.chain = composed.chain
+        self.composed = composed
+        self.innermost = innermost
         self.policy = policy
         self.flight = flight
 
 
-def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Proceed:
-    policy, flight = keyed.board(keyed.key(*call.args, **call.kwargs))
-    plan = policy.plan(None, innermost)
-    call.plan = _InFlight(plan, policy, flight)
-    return plan.enter(call)
-
-
 def _run_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Awaitable[Any]:
-    return _enter_by_key(keyed, innermost, call)(call)
+    """An ordinary call. Mostly its key is known, and nothing has changed: that is the path of every call, so what
+    `board` does is spelled out here, in single steps of the interpreter, which need no lock."""
+    kwargs = call.kwargs
+    key = keyed.key(*call.args, **kwargs) if kwargs else keyed.key(*call.args)
+    recent = keyed.recent
+    chain: Proceed | None = None
+    try:
+        entry = recent.by_key[key]
+        plan = entry.plan
+        if plan.quiet is now.edition and plan.innermost is innermost and not keyed.stand_ins:
+            recent.order.move_to_end(entry)
+            call.plan = plan
+            chain = plan.chain
+    except Exception:  # a new key, one that was just released, or a bad one: `board` knows
+        pass
+    return (chain or _enter_by_key(keyed, innermost, call, key))(call)
+
+
+def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call, key: Hashable) -> Proceed:
+    policy, flight = keyed.board(key)
+    composed = policy.plan(None, innermost)
+    call.plan = _OfKey(composed, innermost, policy, flight)
+    if flight is not None:
+        keyed.remember(key, _OfKey(composed, innermost, policy, None))
+    return composed.enter(call)
 
 
 def _busy(policy: Policy) -> bool:
