@@ -47,7 +47,7 @@ LIBRARIES = {
         "adapters.native.circuit_breaker",
         "decorator",
     },
-    "aiolimiter": {"adapters.rate_limit", "decorator"},
+    "aiolimiter": {"adapters.native.rate_limit", "decorator"},
 }
 
 

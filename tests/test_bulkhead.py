@@ -20,8 +20,8 @@ import pytest
 
 from resilient_agents.adapters import bulkhead as module
 from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.bulkhead_native import adapt_native
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.native.bulkhead import adapt_native
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import deadline
@@ -753,7 +753,7 @@ def test_a_closed_loop_strands_neither_slots_nor_places_in_the_queue() -> None:
 
 def test_who_waits_already_finds_out_that_a_loop_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wakes it, and the tasks of the dead loop are kept by somebody, so it looks itself now and then."""
-    monkeypatch.setattr(module, "_LOOK", 0.001)
+    monkeypatch.setattr(module, "LOOK", 0.001)
     bulkhead = Bulkhead(1)
     policy = Policy(bulkhead)
     loop = asyncio.new_event_loop()
@@ -878,26 +878,25 @@ def test_it_describes_itself_as_plain_data() -> None:
         "in_use": 0,
         "queued": 0,
     }
-    assert repr(bulkhead) == "Bulkhead(3, queue=5, max_wait=1.0, isolation='thread')"
+    assert repr(bulkhead) == "Bulkhead(3, queue=5, max_wait=1, isolation='thread')"
     assert repr(Bulkhead(3)) == "Bulkhead(3)"
 
 
 NATIVE = pytest.mark.parametrize("make", [anyio.CapacityLimiter, anyio.Semaphore])
 
 
-def native(thing: Any) -> Any:
-    adapted = adapt_native(thing)
-    assert adapted is not None
-    return adapted
-
-
 def native_of(make: Callable[[int], Any], slots: int, runtime: str = "asyncio") -> Any:
     """Made on a loop: anyio has not always allowed anything else."""
 
     async def scenario() -> Any:
-        return native(make(slots))
+        return make(slots)
 
     return run_on(runtime, scenario)
+
+
+def taken(limiter: Any, of: int = 1) -> int:
+    """How many slots are taken."""
+    return limiter.borrowed_tokens if isinstance(limiter, anyio.CapacityLimiter) else of - limiter.value
 
 
 def test_only_anyio_objects_are_adapted() -> None:
@@ -910,8 +909,8 @@ def test_only_anyio_objects_are_adapted() -> None:
 @LOOPS
 def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int], Any]) -> None:
     """At most its own number of calls is inside; those that waited say so, and all slots come back."""
-    strategy = native_of(make, 2, runtime)
-    policy = Policy(strategy)
+    limiter = native_of(make, 2, runtime)
+    policy = Policy(limiter)
     events = Events()
     policy.observe(events)
     inside, peak = 0, 0
@@ -927,7 +926,7 @@ def test_a_native_limiter_bounds_concurrency(runtime: str, make: Callable[[int],
         async with anyio.create_task_group() as group:
             for _ in range(6):
                 group.start_soon(policy(work))
-        assert strategy._native.statistics().tasks_waiting == 0
+        assert limiter.statistics().tasks_waiting == 0
         assert await policy.acall(value) == "value"
 
     run_on(runtime, scenario)
@@ -954,8 +953,8 @@ def test_one_task_may_hold_two_slots_of_a_native_limiter(runtime: str, make: Cal
 @LOOPS
 def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make: Callable[[int], Any]) -> None:
     """Neither a holder nor a waiter leaks."""
-    strategy = native_of(make, 1, runtime)
-    policy = Policy(strategy)
+    limiter = native_of(make, 1, runtime)
+    policy = Policy(limiter)
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
@@ -966,7 +965,7 @@ def test_cancelling_gives_the_slots_of_a_native_limiter_back(runtime: str, make:
         assert await policy.acall(value) == "value"
 
     run_on(runtime, scenario)
-    assert not strategy._inside
+    assert taken(limiter) == 0
 
 
 @NATIVE
@@ -1006,16 +1005,16 @@ def test_a_native_limiter_in_use_on_another_loop_says_what_to_use(make: Callable
 @LOOPS
 def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callable[[int], Any]) -> None:
     """One stream is one call here too."""
-    strategy = native_of(make, 1, runtime)
+    limiter = native_of(make, 1, runtime)
 
     async def source() -> AsyncIterator[int]:
         yield 1
         yield 2
 
     async def scenario() -> None:
-        async with Policy(strategy).stream(source) as stream:
-            assert [len(strategy._inside) async for _ in stream] == [1, 1]
-        assert not strategy._inside
+        async with Policy(limiter).stream(source) as stream:
+            assert [taken(limiter) async for _ in stream] == [1, 1]
+        assert taken(limiter) == 0
 
     run_on(runtime, scenario)
 
@@ -1023,43 +1022,56 @@ def test_a_stream_holds_a_native_slot_until_it_closes(runtime: str, make: Callab
 @NATIVE
 def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[[int], Any]) -> None:
     """It is given back on the loop, when the thread ends."""
-    strategy = native_of(make, 1)
+    limiter = native_of(make, 1)
     work = InThread()
 
     async def main() -> None:
         with pytest.raises(PolicyTimeoutError):
-            await Policy(strategy, Timeout(0.02, thread=True)).acall(work)
-        assert len(strategy._inside) == 1
+            await Policy(limiter, Timeout(0.02, thread=True)).acall(work)
+        assert taken(limiter) == 1
         work.go_on.set()
-        assert await Policy(strategy).acall(value) == "value"
+        assert await Policy(limiter).acall(value) == "value"
 
     asyncio.run(main())
-    assert not strategy._inside
+    assert taken(limiter) == 0
 
 
 @NATIVE
 @LOOPS
 def test_a_native_limiter_checks_a_call_that_waited_again(runtime: str, make: Callable[[int], Any]) -> None:
     """A layer outside may refuse the call after its wait, and the slot comes back."""
-    strategy = native_of(make, 1, runtime)
+    limiter = native_of(make, 1, runtime)
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(Policy(strategy)(anyio.sleep), 1)
+            group.start_soon(Policy(limiter)(anyio.sleep), 1)
             await anyio.sleep(0.5)
             with pytest.raises(Rejected, match="changed my mind"):
-                await Policy(Refuses(), strategy).acall(value)
+                await Policy(Refuses(), limiter).acall(value)
 
     run_on(runtime, scenario)
-    assert not strategy._inside
+    assert taken(limiter) == 0
 
 
 @NATIVE
 def test_a_native_limiter_describes_itself(make: Callable[[int], Any]) -> None:
     """Plain data again."""
-    strategy = native_of(make, 1)
+    limiter = native_of(make, 1)
+    strategy: Any = adapt_native(limiter)
     assert json.loads(json.dumps(strategy.describe()))["native"] == f"anyio.{make.__name__}"
     assert make.__name__ in repr(strategy)
+
+
+@NATIVE
+def test_all_policies_share_what_is_known_of_a_native_limiter(make: Callable[[int], Any]) -> None:
+    """It is in use on a loop, whichever policy uses it there."""
+    limiter = native_of(make, 5)
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match="in use on another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(Policy(limiter).acall(value)))
+
+    asyncio.run(Policy(limiter).acall(main))
 
 
 ANYIO = tuple(int(part) for part in importlib.metadata.version("anyio").split(".")[:2])
@@ -1072,8 +1084,8 @@ ANYIO = tuple(int(part) for part in importlib.metadata.version("anyio").split(".
 )  # anyio's own waiters
 def test_what_a_closed_loop_holds_of_a_native_limiter_is_free_again(make: Callable[[int], Any]) -> None:
     """A loop closed under a holder and two waiters: the next loop finds the limiter whole."""
-    strategy = native_of(make, 1)
-    policy = Policy(strategy)
+    limiter = native_of(make, 1)
+    policy = Policy(limiter)
     loop = asyncio.new_event_loop()
     strand(loop, lambda: policy.acall(asyncio.sleep, 100), 3)
     for _ in range(4):
@@ -1083,16 +1095,15 @@ def test_what_a_closed_loop_holds_of_a_native_limiter_is_free_again(make: Callab
     async def scenario() -> None:
         assert await policy.acall(value) == "value"
         assert await policy.acall(value) == "value"
-        assert strategy._native.statistics().tasks_waiting == 0
+        assert limiter.statistics().tasks_waiting == 0
         async with anyio.create_task_group() as group:
             group.start_soon(policy(anyio.sleep), 1)
             await anyio.sleep(0.5)
-            with pytest.raises(anyio.WouldBlock):
-                strategy._slots.take(object())
+            assert taken(limiter) == 1
 
     run_on("asyncio", scenario)
     gc.collect()
-    assert not strategy._inside
+    assert taken(limiter) == 0
 
 
 @NATIVE

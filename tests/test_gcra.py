@@ -15,9 +15,9 @@ from resilient_agents.adapters.gcra import Gcra, Reservation
 EPSILON = 1e-6
 
 
-def reserve(schedule: Gcra, now: float, cost: float, waiter: Any = None, loop: Any = None) -> Reservation:
+def reserve(schedule: Gcra, now: float, cost: float, waiter: Any = None) -> Reservation:
     """A place in line."""
-    reservation = Reservation(cost, waiter, loop)
+    reservation = Reservation(cost, waiter)
     schedule.reserve(reservation, now)
     return reservation
 
@@ -111,8 +111,19 @@ def test_a_place_that_is_handed_back_hands_back_no_more_than_is_left() -> None:
     assert schedule.delay(2.0, 1.0) == pytest.approx(0.9)
 
 
-SOMEONE = object()
-"""A waiter, by which its holder can be woken."""
+class Somebody:
+    """A waiter, by which its holder can be woken."""
+
+    loop = None
+
+    def wake(self) -> bool:
+        raise NotImplementedError
+
+    async def wait(self, seconds: float | None) -> bool:
+        raise NotImplementedError
+
+
+SOMEONE = Somebody()
 
 
 def test_the_line_moves_up_when_one_leaves() -> None:
@@ -251,7 +262,7 @@ def test_one_that_came_back_and_does_not_ask_holds_up_nobody_for_long(rate: floa
     """Its loop was blocked, or closed, between the two: its turn passes too."""
     schedule = Gcra(rate=rate, burst=1.0)
     schedule.take(0.0, 1.0)
-    first, second = reserve(schedule, 0.0, 1.0), reserve(schedule, 0.0, 1.0, object())
+    first, second = reserve(schedule, 0.0, 1.0), reserve(schedule, 0.0, 1.0, SOMEONE)
     schedule.come_back(first, 2.0)
     schedule.come_back(second, 2.0)
     assert not schedule.start(second, 2.0)

@@ -18,7 +18,8 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.rate_limit import RateLimit, adapt_native
+from resilient_agents.adapters.native.rate_limit import adapt_native
+from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
@@ -585,7 +586,7 @@ def test_it_describes_itself_as_plain_data() -> None:
         "available": 5.0,
         "queued": 0,
     }
-    assert repr(limit) == "RateLimit(60, 60, burst=5, max_wait=1.0, cost=2)"
+    assert repr(limit) == "RateLimit(60, 60, burst=5, max_wait=1, cost=2)"
     assert repr(RateLimit(10)) == "RateLimit(10)"
     assert RateLimit(1, cost=lambda: 1).describe()["cost"] == "callable"
 

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from resilient_agents.adapters.slot_pool import Kept, SlotPool, Ticket
+from resilient_agents.adapters.slot_pool import Kept, SlotPool
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
 
@@ -23,6 +23,7 @@ class Someone:
     """A waiter: counts how often it was woken, and may be one whose loop was closed."""
 
     def __init__(self, on_wake: Callable[[], None] | None = None) -> None:
+        self.loop: Any = None
         self.woken = 0
         self.gone = False
         self.on_wake = on_wake
@@ -74,7 +75,8 @@ class Waiting:
         self.slot = next(pool.numbers)
 
     def line_up(self, at_most: int | None = None) -> bool:
-        return self.pool.enqueue(self.slot, Ticket(self.someone, self.loop), at_most)
+        self.someone.loop = self.loop
+        return self.pool.enqueue(self.slot, self.someone, at_most)
 
     @property
     def served(self) -> bool:

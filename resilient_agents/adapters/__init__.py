@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient_agents.adapters import bulkhead_native, rate_limit
-from resilient_agents.adapters.native import circuit_breaker, retry
+from resilient_agents.adapters.native import bulkhead, circuit_breaker, rate_limit, retry
 from resilient_agents.core.call import Strategy
 
 __all__ = ["adapt"]
@@ -14,7 +13,7 @@ __all__ = ["adapt"]
 _ADAPTERS: tuple[Callable[[Any], Strategy | None], ...] = (
     retry.adapt_native,
     circuit_breaker.adapt_native,
-    bulkhead_native.adapt_native,
+    bulkhead.adapt_native,
     rate_limit.adapt_native,
 )
 

@@ -3,35 +3,27 @@ waiting."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import inspect
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Literal, NoReturn, cast
+from functools import partial
+from types import FrameType, MappingProxyType
+from typing import Any, Literal, cast
 from weakref import ref
 
-from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts
-from resilient_agents.adapters.slot_pool import (
-    Kept,
-    SlotPool,
-    Ticket,
-    when_all_done,
-)
+from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
+from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.base.durations import flag, positive_int
-from resilient_agents.base.durations import seconds as check_seconds
-from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.guard import declares
-from resilient_agents.core.loops import on_event_loop, running_loop, this_task_or_thread
+from resilient_agents.core.loops import running_loop, this_task_or_thread
+from resilient_agents.core.options import Count, Flag, Seconds, Word
 from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Worker, Workers
-from resilient_agents.core.waiters import Waiter
-from resilient_agents.deadline import current
 from resilient_agents.errors import BulkheadFullError
 
 __all__ = ["Bulkhead"]
@@ -40,11 +32,8 @@ _BEHIND = 0.001
 """Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
 it."""
 
-_LOOK = 10.0
-"""Seconds after which a call that waits looks whether an event loop was closed under those inside."""
 
-
-class Bulkhead(Spelled):
+class Bulkhead(Limit):
     """At most `limit` calls inside at a time; the others wait in line, first come first served.
 
     One Bulkhead is one limit for the whole process: threads and tasks of any number of event loops share it, asyncio
@@ -72,11 +61,26 @@ class Bulkhead(Spelled):
     own. A deadline that ends the wait raises its own error.
 
     What a loop holds that was closed under its tasks is taken back by the next call that finds no slot, or after 10
-    seconds by those that wait already; a loop that was stopped and
-    not closed may go on, and keeps them.
+    seconds by those that wait already; a loop that was stopped and not closed may go on, and keeps them.
 
     Raises TypeError or ValueError for options of a wrong type or value.
     """
+
+    strategy = "bulkhead"
+    OPTIONS = MappingProxyType(
+        {
+            "limit": Count(),
+            "queue": Count(none=True, minimum=0),
+            "max_wait": Seconds(none=True),
+            "isolation": Word(words=("caller", "thread")),
+            "shadow": Flag(),
+        }
+    )
+    HOLDS = "its slots"
+    _error = BulkheadFullError
+
+    queue: int | None
+    isolation: Literal["caller", "thread"]
 
     def __init__(
         self,
@@ -87,27 +91,24 @@ class Bulkhead(Spelled):
         isolation: Literal["caller", "thread"] = "caller",
         shadow: bool = False,
     ) -> None:
-        positive_int(limit, "limit")
-        if isolation not in ("caller", "thread"):
-            raise ValueError(f'isolation must be "caller" or "thread", got {isolation!r}')
-        self.queue = queue if queue is None else positive_int(queue, "queue", minimum=0)
-        self.max_wait = max_wait if max_wait is None else check_seconds(max_wait, "max_wait")
-        self.isolation = isolation
-        self.shadow = flag(shadow, "shadow")
+        self._pool = SlotPool()
+        self._counts = LimitCounts(self._pool.numbers)
+        self.take(locals())
         if shadow and isolation == "thread":
             raise ValueError(
                 'shadow=True needs isolation="caller": threads of its own would bound the calls all the same'
             )
-        self._pool = SlotPool(limit)
-        self._tally = LimitCounts(self._pool.numbers)
-        self._workers = _Threads(self._pool) if isolation == "thread" else None
-        self.name: str | None = None
+        self._threads = _Threads(self._pool) if isolation == "thread" else None
         instances.add("bulkhead", self)
 
     @property
     def limit(self) -> int:
         """Slots."""
         return self._pool.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._pool.resize(limit)
 
     @property
     def in_use(self) -> int:
@@ -123,12 +124,11 @@ class Bulkhead(Spelled):
         """Take over the options of `new`, which is made for this and not used otherwise. Slots in use and the queue
         stay: after a shrink the number in use does not rise before it is below the new limit; after growing, those who
         wait are let in at once, as are all in shadow. Who waits already waits as long as it was told."""
-        self.queue, self.max_wait, self.isolation, self.shadow = new.queue, new.max_wait, new.isolation, new.shadow
         if new.isolation != "thread":
-            self._workers = None
-        elif self._workers is None:
-            self._workers = _Threads(self._pool)
-        self._pool.resize(new.limit)
+            self._threads = None
+        elif self._threads is None:
+            self._threads = _Threads(self._pool)
+        self.adopt(new)
         if self.shadow:
             self._pool.serve(beyond=True)
 
@@ -143,10 +143,12 @@ class Bulkhead(Spelled):
             held[slot] = running_loop()
             in_use = len(held)
             if in_use > pool.limit or pool.queue:
-                await self._admit(call, slot)
+                waiting = self._admit(call, slot)
+                if waiting is not None:
+                    await waiting
             elif in_use > pool.peak:
                 pool.rose(in_use)
-            if self._workers is not None or call.rare.closers is not None:
+            if self._threads is not None or call.rare.closers is not None:
                 return await self._hold(proceed, call, slot)
             return await proceed(call)
         finally:
@@ -163,21 +165,20 @@ class Bulkhead(Spelled):
 
     async def _hold(self, proceed: Proceed, call: Call, slot: int) -> Any:
         """The same for streams, which hold the slot until they close, and for functions that run in threads of ours."""
-        workers_before, left_before = call.workers, call.abandoned
+        threads_before, left_before = call.workers, call.abandoned
         try:
-            workers = self._workers
-            if workers is not None and not declares(inspect.iscoroutinefunction, call.fn):
+            if self._threads is not None and not declares(inspect.iscoroutinefunction, call.fn):
                 kept = Kept(running_loop())
                 self._pool.keep(slot, kept)
-                call.workers = cast(Workers, _Crew(workers, self._pool, kept))
+                call.workers = cast(Workers, _Inside(self._threads, self._pool, kept))
             result = await proceed(call)
             if call.closers is not None:
-                closer = _Closer(functools.partial(self._leave, call, slot, left_before, closed=True))
+                closer = _Closer(partial(self._leave, call, slot, left_before, closed=True))
                 call.closers.append(closer)
                 self._pool.keep(slot, Kept(running_loop(), this_task_or_thread(), ref(closer)))
             return result
         finally:
-            call.workers = workers_before
+            call.workers = threads_before
 
     def _leave(self, call: Call, slot: int, left_before: tuple[Worker, ...], *, closed: bool = False) -> None:
         """Give the slot back: when the stream that holds it is `closed`, and the last of the workers that were left
@@ -188,153 +189,90 @@ class Bulkhead(Spelled):
         left = call.abandoned[len(left_before) :]
         if left:
             self._pool.keep(slot, Kept(None))
-        when_all_done(left, functools.partial(self._pool.give_back, slot))
+        when_all_done(left, partial(self._pool.give_back, slot))
 
-    async def _admit(self, call: Call, slot: int) -> None:
-        """Let a call in that did not find its slot free at first glance, or raise."""
-        loop = running_loop()
-        self._tally.not_at_once()
-        if self._pool.take(slot, loop):
-            self._tally.let_in()
-            return
-        reason = self._must_not_wait(call)
+    def _admit(self, call: Call, slot: int) -> Awaitable[None] | None:
+        """Let a call in that did not find its slot free at first glance, after the wait that is returned, or raise."""
+        pool = self._pool
+        self._counts.not_at_once()
+        if pool.take(slot, running_loop()):
+            self._counts.let_in()
+            return None
+        why = self._must_not_wait(call)
         if self.shadow:
-            self._lend(call, slot, loop, rejects=reason is not None)
-        elif reason is not None:
-            raise self._full(call, reason)
-        else:
-            await self._wait(call, slot, loop)
+            would_wait = max(0, self.in_use - self.limit)
+            pool.lend(slot, running_loop())
+            if why is None and (self.queue is None or would_wait < self.queue):
+                self._counts.made_wait(None)
+            else:
+                self._reject(call)
+                self._counts.let_in()
+            return None
+        if why is not None:
+            raise self._rejection(call, why)
+        return self._wait(call, slot)
 
     def _must_not_wait(self, call: Call) -> str | None:
-        """Why a call that found no slot is refused at once, wherever the queue ends; None if it may wait."""
-        if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool):
+        """Why a call that found no slot is rejected at once, wherever the queue ends; None if it may wait."""
+        taken = f"is full: all of its {self.limit} slots are taken, and"
+        caller = sys._getframe(3)  # noqa: SLF001 - of `execute`, the only way that looks at none of the frames between
+        if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool, caller):
             return (
-                f"this task or thread holds one of its {self.limit} slots, all of which are taken, and would wait for "
-                "itself; give what is called inside another bulkhead, or none"
+                f"is full: this task or thread holds one of its {self.limit} slots, all of which are taken, and would "
+                "wait for itself; give what is called inside another bulkhead, or none"
             )
         if self.queue == 0 or self.max_wait == 0:
-            nobody_waits = "queue=0" if self.queue == 0 else "max_wait=0"
-            return f"all of its {self.limit} slots are taken, and with {nobody_waits} nobody waits"
-        if call.runtime.blocking and on_event_loop():
-            return (
-                f"all of its {self.limit} slots are taken, and a blocking call that waited for one on an event "
-                "loop's own thread would stop the loop; use `await policy.acall(...)`, an async function, or a "
-                "worker thread (`anyio.to_thread.run_sync`)"
-            )
-        return None
+            return f"{taken} with {'queue=0' if self.queue == 0 else 'max_wait=0'} nobody waits"
+        return f"{taken} {ON_LOOP}" if blocks_a_loop(call) else None
 
-    def _lend(self, call: Call, slot: int, loop: asyncio.AbstractEventLoop | None, *, rejects: bool) -> None:
-        """A slot beyond the limit. Count, and tell, what the limit would do if it acted."""
-        would_wait = max(0, self.in_use - self.limit)
-        self._pool.lend(slot, loop)
-        if rejects or (self.queue is not None and would_wait >= self.queue):
-            self._rejected(call)
-            self._tally.let_in()
-        else:
-            self._tally.made_wait(None)
-
-    async def _wait(self, call: Call, slot: int, loop: asyncio.AbstractEventLoop | None) -> None:
+    async def _wait(self, call: Call, slot: int) -> None:
         """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`."""
         pool = self._pool
         began = clock.monotonic()
-        seconds = max_wait = self.max_wait  # as they are now: they may change meanwhile
-        queue = self.queue
-        limit = current()
-        if limit is not None and (seconds is None or limit.at - began < seconds):
-            seconds = max(0.0, limit.at - began) + (0.0 if call.runtime.blocking else _BEHIND)
-        else:
-            limit = None
-        ticket = Ticket(call.runtime.waiter(), loop)
-        if not pool.enqueue(slot, ticket, queue):
-            raise self._full(call, f"all of its {self.limit} slots are taken, and {queue} calls wait already")
+        until, deadline = self._patience(began)
+        max_wait, queue = self.max_wait, self.queue  # as they are now: they may change meanwhile
+        waiter = call.runtime.waiter()
+        if not pool.enqueue(slot, waiter, queue):
+            raise self._rejection(
+                call, f"is full: all of its {self.limit} slots are taken, and {queue} calls wait already"
+            )
         if self.shadow:  # since the last look
             pool.serve(beyond=True)
-        cut_short, call.cut_short = call.cut_short, True  # a limit that ends the wait tells nothing of the callee
-        try:
-            await self._granted(ticket.waiter, seconds)
-        finally:
-            if call.audience is not None:
-                call.audience.tell_of_wait("bulkhead", clock.monotonic() - began)
-        call.cut_short = cut_short
+        with Queueing(call, self.strategy):
+            if until == math.inf and waiter.loop is not None:
+                pool.look_at_times(waiter.loop)
+                await waiter.wait(None)
+            else:
+                left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
+                while not await waiter.wait(min(left, LOOK)) and left > LOOK:
+                    left -= LOOK
+                    pool.look()
         if pool.granted(slot):
             waited = clock.monotonic() - began
             call.recheck(self, waited)
-            self._tally.made_wait(waited)
-        elif limit is None:
-            raise self._full(call, f"none of its {self.limit} slots came free within {max_wait:g} s")
-        elif call.runtime.blocking:
-            raise Expired(limit)  # what a cancellation is in async code: whoever set the limit says what happened
+            self._counts.made_wait(waited)
+        elif deadline is not None and call.runtime.blocking:
+            raise Expired(deadline)  # what a cancellation is in async code: whoever set the limit says what happened
         else:
-            raise self._full(call, f"none of its {self.limit} slots came free before the deadline")
-
-    async def _granted(self, waiter: Waiter, seconds: float | None) -> None:
-        """Wait for the grant, at most `seconds`. A loop that is closed under those inside wakes nobody: look at
-        times."""
-        left = math.inf if seconds is None else seconds
-        while not await waiter.wait(min(left, _LOOK)) and left > _LOOK:
-            left -= _LOOK
-            self._pool.take_back_stranded()
-            self._pool.serve()
-
-    def _full(self, call: Call, reason: str) -> BulkheadFullError:
-        self._rejected(call)
-        name = call.name
-        whose = f"of {name!r}" if self.name is None else repr(self.name)
-        return BulkheadFullError(f"the bulkhead {whose} is full: {reason}", policy=name, strategy="bulkhead")
-
-    def _rejected(self, call: Call) -> None:
-        self._tally.reject()
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "bulkhead", None, self.name, self.shadow))
+            when = f"within {max_wait:g} s" if deadline is None else "before the deadline"
+            raise self._rejection(call, f"is full: none of its {self.limit} slots came free {when}")
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: slots `in_use` and calls `queued` now; since it was made or
         `reset_metrics` called, how many were in use at a time at most (`peak`), the `calls` that it let in, how many of
         them waited (`waits`) and the `average_wait` of these in seconds (None if there were none), and `rejections`. In
         shadow, waits and rejections are those that would have been, and slots in use may be more than `limit`."""
-        in_use = self.in_use
-        return {
-            "limit": self.limit,
-            "in_use": in_use,
-            "queued": self.queued,
-            "peak": max(in_use, self._pool.peak),  # which may be a call behind
-            **self._tally.metrics(),
-        }
+        now = self.live()
+        peak = max(now["in_use"], self._pool.peak)  # which may be a call behind
+        return {"limit": self.limit, **now, "peak": peak, **self._counts.metrics()}
 
     def reset_metrics(self) -> None:
         """Count from zero again, and take the slots in use now for the peak."""
         self._pool.reset_peak()
-        self._tally.reset()
+        super().reset_metrics()
 
-    def describe(self) -> dict[str, Any]:
-        """Options and live state, as plain data."""
-        return {
-            "strategy": "bulkhead",
-            "limit": self.limit,
-            "queue": self.queue,
-            "max_wait": self.max_wait,
-            "isolation": self.isolation,
-            "shadow": self.shadow,
-            "in_use": self.in_use,
-            "queued": self.queued,
-        }
-
-    def __repr__(self) -> str:
-        parts = [repr(self.limit)]
-        if self.queue is not None:
-            parts.append(f"queue={self.queue!r}")
-        if self.max_wait is not None:
-            parts.append(f"max_wait={self.max_wait!r}")
-        if self.isolation != "caller":
-            parts.append(f"isolation={self.isolation!r}")
-        if self.shadow:
-            parts.append("shadow=True")
-        return f"Bulkhead({', '.join(parts)})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a Bulkhead holds live state (its slots) and cannot be pickled or copied; build one in each process"
-        )
+    def live(self) -> dict[str, Any]:
+        return {"in_use": self.in_use, "queued": self.queued}
 
 
 class _Closer:
@@ -361,52 +299,41 @@ class _Threads(Workers):
         return most, most
 
 
-class _Crew:
-    """The bulkhead's workers for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
+class _Inside:
+    """The bulkhead's threads for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
 
-    __slots__ = ("_loop", "_pool", "_running", "_workers", "kept", "leave", "strategy")
+    __slots__ = ("_kept", "_pool", "begin", "leave", "strategy", "threads")
 
-    def __init__(self, workers: Workers, pool: SlotPool, kept: Kept) -> None:
-        self._workers = workers
+    def __init__(self, threads: _Threads, pool: SlotPool, kept: Kept) -> None:
+        self.threads = threads
+        self.begin = threads.begin
+        self.leave = threads.leave
+        self.strategy = threads.strategy
         self._pool = pool
-        self._loop = kept.loop
-        self._running: list[None] = []  # one for each thread: its steps are atomic
-        self.kept = kept
-        self.leave = workers.leave
-        self.strategy = workers.strategy
+        self._kept = kept
 
     def prepare(self, work: Callable[[], Any]) -> Worker:
-        return self._workers.prepare(functools.partial(self.run, work))
-
-    def begin(self, worker: Worker, policy: str) -> None:
-        self._workers.begin(worker, policy)
-        self.kept.loop = None  # as long as a thread runs, a loop that is closed frees nothing
-        self._running.append(None)
-        worker.on_done(self._done)
+        worker = self.threads.prepare(partial(self.run, work))
+        self._kept.workers.append(worker)
+        return worker
 
     def run(self, work: Callable[[], Any]) -> Any:
         """On the worker's thread."""
         return work()
 
-    def _done(self) -> None:
-        self._running.pop()
-        if not self._running:
-            self.kept.loop = self._loop
+
+_INSIDE = (Bulkhead.execute.__code__, _Inside.run.__code__)
 
 
-_INSIDE = (Bulkhead.execute.__code__, _Crew.run.__code__)
-
-
-def _called_from_inside(pool: SlotPool) -> bool:
-    """Is the call that asks made, in this thread or task, by one that is inside already?
+def _called_from_inside(pool: SlotPool, frame: FrameType | None) -> bool:
+    """Is the call that asks, which was made from `frame`, made in this thread or task by one that is inside already?
 
     Whoever would wait for itself stands further down the stack. To look there costs only a call that has to wait;
-    asking for the task that runs would cost each call more than all else here.
+    asking for the task that runs would cost each call more than all else here. A frame that was looked at takes memory
+    until it ends, so the asker's own is not.
     """
-    frame = inspect.currentframe()
-    found = 0  # the one that asks is among them
-    while frame is not None and found < 2:
+    while frame is not None:
         if frame.f_code in _INSIDE and frame.f_locals["self"]._pool is pool:  # noqa: SLF001 - classes of this module
-            found += 1
+            return True
         frame = frame.f_back
-    return found > 1
+    return False

@@ -20,7 +20,8 @@ Whatever was told, nothing starts against the level, which tells what has really
 from __future__ import annotations
 
 import itertools
-from typing import Any
+
+from resilient_agents.core.waiters import Waiter
 
 __all__ = ["ROUNDING", "Gcra", "Reservation"]
 
@@ -39,19 +40,24 @@ class Reservation:
 
     `waits`: its holder has neither started nor left. `standing`: it is in line, and has not let its turn pass. `here`:
     the holder is back (since `due`) and about to ask. `told`: it came and was given another time. `waiter`: how to tell
-    it of an earlier one; a thread sleeps until the time it knows and has none. `loop`: the asyncio loop whose end would
-    strand it, None where there is none.
+    it of an earlier one; a thread sleeps until the time it knows and has none.
     """
 
-    __slots__ = ("cost", "due", "here", "loop", "number", "standing", "told", "waiter", "waits")
+    __slots__ = ("cost", "due", "here", "number", "standing", "told", "waiter", "waits")
 
-    def __init__(self, cost: float, waiter: Any = None, loop: Any = None) -> None:
+    def __init__(self, cost: float, waiter: Waiter | None = None) -> None:
         self.cost = cost
         self.waiter = waiter
-        self.loop = loop
         self.number = 0
         self.due = 0.0
-        self.waits = self.standing = self.here = self.told = False
+        self.waits: bool = False
+        self.standing: bool = False
+        self.here: bool = False
+        self.told: bool = False
+
+    def wake(self) -> bool:
+        """Tell the holder. False where its loop was closed: it will never come."""
+        return self.waiter is None or self.waiter.wake()
 
 
 class Gcra:
@@ -286,4 +292,5 @@ def _comes(reservation: Reservation) -> bool:
 
 
 def _is_stranded(reservation: Reservation) -> bool:
-    return reservation.loop is not None and reservation.loop.is_closed()
+    loop = None if reservation.waiter is None else reservation.waiter.loop
+    return loop is not None and loop.is_closed()

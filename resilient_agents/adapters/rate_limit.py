@@ -1,33 +1,29 @@
-"""`RateLimit`: how many calls may start per second. Native aiolimiter limiters are adapted as they are."""
+"""`RateLimit`: how many calls may start per second."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any
 
-from aiolimiter import AsyncLimiter
-
-from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
+from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
-from resilient_agents.base.durations import flag, number
-from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.durations import number
 from resilient_agents.base.fork import Lock, reset_after_fork
-from resilient_agents.base.spelling import Spelled
-from resilient_agents.core.call import Boxed, Call, Proceed, Strategy
+from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.guard import declares
-from resilient_agents.core.loops import on_event_loop, running_loop
-from resilient_agents.deadline import current
+from resilient_agents.core.options import Flag, Number, Seconds
+from resilient_agents.deadline import Deadline
 from resilient_agents.errors import RateLimitedError
 
-__all__ = ["RateLimit", "adapt_native"]
+__all__ = ["RateLimit"]
 
 _SECONDS = {
     "s": 1,
@@ -43,13 +39,25 @@ _SECONDS = {
 }
 _SPELLED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*", re.IGNORECASE)
 
-_ON_LOOP = (
-    "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
-    "`await policy.acall(...)`, an async function, or a worker thread (`anyio.to_thread.run_sync`)"
-)
+
+class _Cost(Number):
+    """A number, or a function that returns one."""
+
+    def checked(self, value: Any, name: str) -> Any:
+        if not callable(value):
+            return super().checked(value, name)
+        if declares(inspect.iscoroutinefunction, value):
+            raise TypeError(f"{name} must be a number or a plain function: nothing awaits it")
+        return value
+
+    def shown(self, value: Any) -> Any:
+        return "callable" if callable(value) else value
+
+    def spelled(self, value: Any) -> str:
+        return "<function>" if callable(value) else super().spelled(value)
 
 
-class RateLimit(Spelled):
+class RateLimit(Limit):
     """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
     served.
 
@@ -80,6 +88,25 @@ class RateLimit(Spelled):
     is reentrant because the garbage collector may run the `finally` of a waiter whose loop was closed at any point.
     """
 
+    strategy = "rate_limit"
+    OPTIONS = MappingProxyType(
+        {
+            "rate": Number(above=True),
+            "per": Seconds(zero=False),
+            "burst": Number(none=True, above=True),
+            "max_wait": Seconds(none=True),
+            "cost": _Cost(above=True),
+            "shadow": Flag(),
+        }
+    )
+    HOLDS = "who may start when"
+    _error = RateLimitedError
+
+    rate: float
+    per: float
+    burst: float
+    cost: float | Callable[..., float]
+
     def __init__(
         self,
         rate: float | str,
@@ -95,25 +122,14 @@ class RateLimit(Spelled):
             if per not in (1.0, spelled, timedelta(seconds=spelled)):
                 raise TypeError(f"per must be left out when rate is a string, got {per!r}")
             per = spelled
-        self.rate = number(rate, "rate")
-        if self.rate == 0:
-            raise ValueError(f"rate must be more than 0, got {rate:g}")
-        self.per = check_seconds(per, "per", zero=False)
+        self.take(locals())
         if not 0 < self.rate / self.per < math.inf:
             raise ValueError(f"rate / per must be a number that a float can hold, got {self.rate:g} / {self.per:g}")
-        self.burst = max(1.0, self.rate) if burst is None else number(burst, "burst")
-        if self.burst == 0:
-            raise ValueError("burst must be more than 0, got 0")
-        self.max_wait = max_wait if max_wait is None else check_seconds(max_wait, "max_wait")
-        if callable(cost) and declares(inspect.iscoroutinefunction, cost):
-            raise TypeError("cost must be a number or a plain function: nothing awaits it")
-        self.cost = cost
-        self._cost = None if callable(cost) else self._checked(cost)
-        if self._cost == 0:
-            raise ValueError("cost must be more than 0, got 0")
-        self.shadow = flag(shadow, "shadow")
-        self.name: str | None = None
-        self._tally = LimitCounts(Ticks())
+        if burst is None:
+            self.burst = max(1.0, self.rate)
+        if not callable(self.cost):
+            self._affordable(self.cost)
+        self._counts = LimitCounts(Ticks())
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)
@@ -136,16 +152,14 @@ class RateLimit(Spelled):
         that ends."""
         with self._lock:
             forgiven = self.shadow and not new.shadow
-            self.shadow = new.shadow
-            self.rate, self.per, self.burst, self.max_wait = new.rate, new.per, new.burst, new.max_wait
-            self.cost, self._cost = new.cost, new._cost
+            self.adopt(new)
             now = clock.monotonic()
             self._gcra.change(now, self.rate / self.per, self.burst)
             if forgiven:
                 self._gcra.forgive(now)
             early = self._gcra.all_due(now) if self.shadow else []
         for turn in early:
-            turn.waiter.wake()
+            turn.wake()
         self._tell_next(self._gcra)
 
     @property
@@ -163,8 +177,8 @@ class RateLimit(Spelled):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
-        cost = self._cost
-        if cost is None:
+        cost = self.cost
+        if type(cost) is not float:
             return self._priced(proceed, call)
         with self._lock:
             now = clock.monotonic()
@@ -180,7 +194,7 @@ class RateLimit(Spelled):
                     gcra.level = level + cost
                     gcra.at = now
         if starts:
-            next(self._tally.ticks)
+            next(self._counts.ticks)
             return proceed(call)
         return self._later(proceed, call, cost)
 
@@ -191,76 +205,58 @@ class RateLimit(Spelled):
                 starts = self._gcra.take(clock.monotonic(), cost)
             if not starts:
                 return await self._later(proceed, call, cost)
-        next(self._tally.ticks)
+        next(self._counts.ticks)
         return await proceed(call)
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
         if self.shadow:
             self._pretend(call, cost)
-        elif call.runtime.blocking and on_event_loop():
+        elif blocks_a_loop(call):
             with self._lock:
                 delay = self._gcra.delay(clock.monotonic(), cost)
-            raise self._limited(call, delay, _ON_LOOP)
+            raise self._limited(call, delay, ON_LOOP)
         else:
             await self._turn(call, cost)
         return await proceed(call)
 
     def _pretend(self, call: Call, cost: float) -> None:
         """Count, and tell, what the limit would do if it acted."""
-        limit = current()
         with self._lock:
-            gcra = self._gcra
             cost = min(cost, self.burst)
             now = clock.monotonic()
-            give_up, _ = self._give_up(now, None if limit is None else limit.at)
-            delay = gcra.delay(now, cost)
-            rejects = now + delay > give_up + ROUNDING or (call.runtime.blocking and on_event_loop())
+            until, _ = self._patience(now)
+            delay = self._gcra.delay(now, cost)
+            rejects = now + delay > until + ROUNDING or blocks_a_loop(call)
             if not rejects:
-                gcra.charge(now, cost)
+                self._gcra.charge(now, cost)
         if rejects:
-            self._rejected(call, delay)
-            self._tally.let_in()
+            self._reject(call, delay)
+            self._counts.let_in()
         else:
-            self._tally.made_wait(delay)
+            self._counts.made_wait(delay)
 
     async def _turn(self, call: Call, cost: float) -> None:
         """Wait until it is this call's turn."""
-        limit = current()
-        blocking = call.runtime.blocking
-        turn = Reservation(cost, None if blocking else call.runtime.waiter(), None if blocking else running_loop())
-        gcra, started, began = self._gcra, False, math.inf
+        turn = Reservation(cost, None if call.runtime.blocking else call.runtime.waiter())
+        gcra = self._gcra
         try:
             with self._lock:
-                turn.cost = cost = min(cost, self.burst)  # which may have changed since it was priced
-                now = clock.monotonic()
-                give_up, reason = self._give_up(now, None if limit is None else limit.at)
-                delay = gcra.delay(now, cost)
-                if now + delay <= give_up + ROUNDING:
-                    gcra.reserve(turn, now)
-            if not turn.waits:
+                turn.cost = min(cost, self.burst)  # which may have changed since it was priced
+                began = clock.monotonic()
+                until, deadline = self._patience(began)
+                reason = self._no_longer(began, deadline)
+                delay = gcra.delay(began, turn.cost)
+                in_time = began + delay <= until + ROUNDING
+                if in_time:
+                    gcra.reserve(turn, began)
+            if not in_time:
                 raise self._limited(call, delay, reason)
-            began = now
-            while not started:
-                if turn.due > give_up + ROUNDING and not self.shadow:
-                    raise self._limited(call, turn.due - now, reason)
-                asleep = now
-                cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
-                await self._sleep(call, turn, now)
-                call.cut_short = cut_short
-                with self._lock:
-                    gcra.come_back(turn, clock.monotonic())
-                if not blocking:
-                    await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
-                call.recheck(self, clock.monotonic() - asleep)
-                with self._lock:
-                    now = clock.monotonic()
-                    if self.shadow:  # by now
-                        gcra.cancel(turn)
-                        gcra.charge(now, turn.cost)
-                        started = True
-                    else:
-                        started = gcra.start(turn, now)
-                self._tell_next(gcra)
+            with Queueing(call, self.strategy):
+                now = began
+                while turn.waits:
+                    if turn.due > until + ROUNDING and not self.shadow:
+                        raise self._limited(call, turn.due - now, reason)
+                    now = await self._come(call, turn, now, gcra)
         finally:
             if turn.waits:
                 try:
@@ -268,9 +264,26 @@ class RateLimit(Spelled):
                 except BaseException:  # from outside, in the midst of it
                     self._leave(turn, gcra)
                     raise
-            if began < math.inf and call.audience is not None:
-                call.audience.tell_of_wait("rate_limit", clock.monotonic() - began)
-        self._tally.made_wait(now - began)
+        self._counts.made_wait(now - began)
+
+    async def _come(self, call: Call, turn: Reservation, now: float, gcra: Gcra) -> float:
+        """Come when it is due and ask whether it may start. When that was; if it still waits, it has another time."""
+        asleep = now
+        await self._sleep(call, turn, now)
+        with self._lock:
+            gcra.come_back(turn, clock.monotonic())
+        if not call.runtime.blocking:
+            await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
+        call.recheck(self, clock.monotonic() - asleep)
+        with self._lock:
+            now = clock.monotonic()
+            if self.shadow:  # by now
+                gcra.charge(now, turn.cost)
+                gcra.cancel(turn)
+            else:
+                gcra.start(turn, now)
+        self._tell_next(gcra)
+        return now
 
     def _leave(self, turn: Reservation, gcra: Gcra) -> None:
         with self._lock:
@@ -292,17 +305,15 @@ class RateLimit(Spelled):
         while gcra.waiting:
             with self._lock:
                 turn = gcra.moved_up(clock.monotonic())
-            if turn is None or turn.waiter.wake():
+            if turn is None or turn.wake():
                 return
             with self._lock:
                 gcra.cancel(turn)  # its loop was closed
 
-    def _give_up(self, now: float, deadline: float | None) -> tuple[float, str]:
-        """Until when a call that comes now may wait, and why no longer."""
-        patience = math.inf if self.max_wait is None else now + self.max_wait
-        if deadline is not None and deadline < patience:
-            return deadline, f"the deadline leaves {max(0.0, deadline - now):.3g} s"
-        return patience, f"max_wait={self.max_wait} lets no call wait longer"
+    def _no_longer(self, now: float, deadline: Deadline | None) -> str:
+        if deadline is not None:
+            return f"the deadline leaves {max(0.0, deadline.at - now):.3g} s"
+        return f"max_wait={self.max_wait} lets no call wait longer"
 
     def _cost_of(self, call: Call) -> float:
         price = self.cost
@@ -312,76 +323,31 @@ class RateLimit(Spelled):
             cost = price(*call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
-        return self._checked(cost)
+        return self._affordable(number(cost, "cost"))
 
-    def _checked(self, cost: float) -> float:
-        cost = number(cost, "cost")
+    def _affordable(self, cost: float) -> float:
         if cost > self.burst:
             raise ValueError(
                 f"cost must be at most burst ({self.burst:g}), or the call could never start, got {cost:g}"
             )
         return cost
 
-    def _limited(self, call: Call, delay: float, reason: str) -> RateLimitedError:
-        self._rejected(call, delay)
-        name = call.name
-        whose = f"of {name!r}" if self.name is None else repr(self.name)
-        return RateLimitedError(
-            f"the rate limit {whose} ({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}",
-            policy=name,
-            strategy="rate_limit",
-            retry_after=delay,
-        )
-
-    def _rejected(self, call: Call, delay: float) -> None:
-        self._tally.reject()
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "rate_limit", delay, self.name, self.shadow))
+    def _limited(self, call: Call, delay: float, reason: str) -> Exception:
+        why = f"({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}"
+        return self._rejection(call, why, delay)
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: `available` and `queued` now; since it was made or `reset_metrics`
         called, the `calls` that it let start, how many of them it made wait (`waits`) and the `average_wait` of these
         in seconds (None if there were none), and `rejections`. In shadow, waits and rejections are those that would
         have been, and whoever would have been rejected is among the calls too."""
-        return {"available": self.available, "queued": self.queued, **self._tally.metrics()}
+        return {**self.live(), **self._counts.metrics()}
 
-    def reset_metrics(self) -> None:
-        """Count from zero again. What has started stays charged."""
-        self._tally.reset()
+    def live(self) -> dict[str, Any]:
+        return {"available": self.available, "queued": self.queued}
 
-    def describe(self) -> dict[str, Any]:
-        """Options and live state, as plain data."""
-        return {
-            "strategy": "rate_limit",
-            "rate": self.rate,
-            "per": self.per,
-            "burst": self.burst,
-            "max_wait": self.max_wait,
-            "cost": "callable" if self._cost is None else self._cost,
-            "shadow": self.shadow,
-            "available": self.available,
-            "queued": self.queued,
-        }
-
-    def __repr__(self) -> str:
-        parts = [f"{self.rate:g}"]
-        if self.per != 1.0:
-            parts.append(f"{self.per:g}")
-        if self.burst != max(1.0, self.rate):
-            parts.append(f"burst={self.burst:g}")
-        if self.max_wait is not None:
-            parts.append(f"max_wait={self.max_wait!r}")
-        if self._cost != 1:
-            parts.append("cost=<function>" if self._cost is None else f"cost={self._cost:g}")
-        if self.shadow:
-            parts.append("shadow=True")
-        return f"RateLimit({', '.join(parts)})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a RateLimit holds live state (who may start when) and cannot be pickled or copied; build one in each "
-            "process"
-        )
+    def _spelled(self) -> list[str]:
+        return [part for part in super()._spelled() if part != f"burst={max(1.0, self.rate):g}"]
 
 
 def _spelled(rate: str) -> tuple[float, float]:
@@ -391,63 +357,3 @@ def _spelled(rate: str) -> tuple[float, float]:
     if found is None or unit is None:
         raise ValueError(f'rate must be a number or like "10/s", "60/min", "1000/h" or "5/30s", got {rate!r}')
     return float(found[1]), float(found[2] or 1) * unit
-
-
-def adapt_native(thing: Any) -> Strategy | None:
-    """An aiolimiter `AsyncLimiter` as a strategy, None for anything else."""
-    return _Native(thing) if isinstance(thing, AsyncLimiter) else None
-
-
-class _Native:
-    """An `AsyncLimiter` as it is: asyncio only, one event loop, and no way to know the wait before it is over."""
-
-    def __init__(self, limiter: AsyncLimiter) -> None:
-        self._limiter = limiter
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """In a forked child the parent's loop does not run."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        """Run the rest of the call once the limiter lets it through."""
-        loop = running_loop()
-        if loop is None or call.runtime.blocking:
-            raise TypeError(
-                "an aiolimiter AsyncLimiter works in async code on asyncio only: use RateLimit, which works in "
-                "blocking code and on trio as well (or `await policy.acall(...)`, if the function is async)"
-            )
-        if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise TypeError(
-                    "this aiolimiter AsyncLimiter belongs to another event loop, which is still open: use RateLimit, "
-                    "which all loops and threads may share"
-                )
-            self._loop = loop
-        if self._limiter.has_capacity():
-            await self._limiter.acquire()  # does not suspend
-        else:
-            began = clock.monotonic()
-            cut_short, call.cut_short = call.cut_short, True  # a limit that ends this tells nothing of the callee
-            try:
-                await self._limiter.acquire()
-            finally:
-                waited = clock.monotonic() - began
-                if call.audience is not None:
-                    call.audience.tell_of_wait("rate_limit", waited)
-            call.cut_short = cut_short
-            call.recheck(self, waited)
-        return await proceed(call)
-
-    def describe(self) -> dict[str, Any]:
-        """Its options."""
-        return {
-            "strategy": "rate_limit",
-            "native": "aiolimiter.AsyncLimiter",
-            "rate": self._limiter.max_rate,
-            "per": self._limiter.time_period,
-        }
-
-    def __repr__(self) -> str:
-        return f"AsyncLimiter({self._limiter.max_rate:g}, {self._limiter.time_period:g})"

@@ -13,37 +13,34 @@ from collections.abc import Callable
 from typing import Any
 
 from resilient_agents.adapters.counts import Ticks
+from resilient_agents.base import timers
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.loops import Loop, Owner
 from resilient_agents.core.threads import Worker
 from resilient_agents.core.waiters import Waiter
 
-__all__ = ["Kept", "SlotPool", "Ticket", "when_all_done"]
+__all__ = ["LOOK", "Kept", "SlotPool", "when_all_done"]
+
+
+LOOK = 10.0
+"""Seconds after which a call that waits looks whether an event loop was closed under those inside."""
 
 
 class Kept:
-    """What is known of a slot that is not held by a call that runs.
+    """What is known of a slot that is not held by a call that runs where it was called.
 
-    `loop`: the asyncio loop whose end would strand it, None where nothing can. `owner`: who would wait for itself if it
-    asked again, None for nobody. `stream`: what lives as long as the stream that holds it, None where there is none.
+    `loop`: the asyncio loop whose end would strand it, None where nothing can; as long as one of `workers` runs inside,
+    that does not. `owner`: who would wait for itself if it asked again, None for nobody. `stream`: what lives as long
+    as the stream that holds it, None where there is none.
     """
 
-    __slots__ = ("loop", "owner", "stream")
+    __slots__ = ("loop", "owner", "stream", "workers")
 
     def __init__(self, loop: Loop | None, owner: Owner | None = None, stream: weakref.ref[Any] | None = None) -> None:
         self.loop = loop
         self.owner = owner
         self.stream = stream
-
-
-class Ticket:
-    """A place in the queue: how to wake who stands there, and the loop whose end would strand it."""
-
-    __slots__ = ("loop", "waiter")
-
-    def __init__(self, waiter: Waiter, loop: Loop | None) -> None:
-        self.waiter = waiter
-        self.loop = loop
+        self.workers: list[Worker] = []
 
 
 class SlotPool:
@@ -67,9 +64,21 @@ class SlotPool:
     pool whole.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_loops", "_owned", "_skip", "held", "limit", "numbers", "peak", "queue")
+    __slots__ = (
+        "__weakref__",
+        "_lock",
+        "_looking",
+        "_loops",
+        "_owned",
+        "_skip",
+        "held",
+        "limit",
+        "numbers",
+        "peak",
+        "queue",
+    )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.numbers = Ticks()
         self._lock = Lock()
@@ -79,9 +88,10 @@ class SlotPool:
     def after_fork(self) -> None:
         """Start with full capacity and nobody waiting. Giving back a slot of before changes nothing."""
         self.held: dict[int, Loop | Kept | None] = {}
-        self.queue: OrderedDict[int, Ticket] = OrderedDict()
+        self.queue: OrderedDict[int, Waiter] = OrderedDict()
         self.peak = 0
         self._owned: dict[Owner, dict[int, None]] = {}  # the slots that each owner has kept
+        self._looking: set[Loop] = set()  # at times, as somebody waits there
         self._loops: set[Loop] = set()  # on which somebody waits, or held a slot at the last look
         self._skip = 0
 
@@ -151,16 +161,16 @@ class SlotPool:
         """Has this thread or task kept a slot?"""
         return bool(self._owned.get(owner))
 
-    def enqueue(self, slot: int, ticket: Ticket, at_most: int | None) -> bool:
+    def enqueue(self, slot: int, waiter: Waiter, at_most: int | None) -> bool:
         """Wait in line for `slot`, or be served at once where possible. False if `at_most` others wait already."""
         if at_most is not None and len(self.queue) >= at_most:
             self.take_back_stranded()
         with self._lock:
             if at_most is not None and len(self.queue) >= at_most:
                 return False
-            if ticket.loop is not None:
-                self._loops.add(ticket.loop)
-            self.queue[slot] = ticket
+            if waiter.loop is not None:
+                self._loops.add(waiter.loop)
+            self.queue[slot] = waiter
         self.serve()
         return True
 
@@ -173,9 +183,9 @@ class SlotPool:
     def serve(self, *, beyond: bool = False) -> None:
         """Hand out what is free to those in line, or with `beyond` a slot to each of them, and wake them."""
         while self.queue and (granted := self._grant(beyond=beyond)) is not None:
-            slot, ticket = granted
+            slot, waiter = granted
             in_use = len(self.held)
-            alive = ticket.waiter.wake()
+            alive = waiter.wake()
             with self._lock:
                 self.queue.pop(slot, None)
                 if alive:
@@ -183,19 +193,19 @@ class SlotPool:
                 else:  # its loop was closed: the next one then
                     self.held.pop(slot, None)
 
-    def _grant(self, *, beyond: bool) -> tuple[int, Ticket] | None:
+    def _grant(self, *, beyond: bool) -> tuple[int, Waiter] | None:
         """Let the first in line hold its slot. It stays there until it was woken, which another thread may be about to
         do."""
         with self._lock:
             while self.queue:
                 try:
-                    slot, ticket = next(iter(self.queue.items()))
+                    slot, waiter = next(iter(self.queue.items()))
                 except (StopIteration, RuntimeError):  # one was collected between these steps
                     continue
-                if slot not in self.held and not self._put(slot, ticket.loop, beyond=beyond):
+                if slot not in self.held and not self._put(slot, waiter.loop, beyond=beyond):
                     return None
                 if slot in self.queue:
-                    return slot, ticket
+                    return slot, waiter
                 self.held.pop(slot, None)  # collected between these lines, too
             return None
 
@@ -214,6 +224,25 @@ class SlotPool:
             if not slots:
                 self._owned.pop(holder.owner, None)
 
+    def look_at_times(self, loop: Loop) -> None:
+        """While tasks wait on this loop, for as long as it takes: one alarm for all of them."""
+        if loop not in self._looking:
+            self._looking.add(loop)
+            timers.set_alarm(loop, LOOK, _Look(self, loop))
+
+    def look_again(self, loop: Loop) -> None:
+        """The time for that has come."""
+        self._looking.discard(loop)
+        if self.queue:
+            self.look_at_times(loop)
+            self.look()
+
+    def look(self) -> None:
+        """Who waits hears nothing of a loop that was closed under those inside, nor of a wake-up that was lost to an
+        exception from outside."""
+        self.take_back_stranded()
+        self.serve()
+
     def take_back_stranded(self) -> None:
         """A loop that was closed under its tasks never runs their `finally`; the garbage collector may, much later or
         never. Nor does a stream give back what it holds where an exception from outside kept it from closing.
@@ -231,22 +260,39 @@ class SlotPool:
         seen = {loop for loop in {_loop_of(holder) for _, holder in inside} if loop is not None}
         closed.update(loop for loop in seen if loop.is_closed())
         if closed:
-            for slot, ticket in list(self.queue.items()):
-                if ticket.loop in closed:
+            for slot, waiter in list(self.queue.items()):
+                if waiter.loop in closed:
                     self.give_back(slot)
         for slot, holder in inside:
             if _loop_of(holder) in closed or _is_gone(holder):
                 self.give_back(slot)
         self._loops.update(seen)
         self._loops.difference_update(closed)
+        self._looking.difference_update(closed)
 
 
 def _is_gone(holder: Loop | Kept | None) -> bool:
     return isinstance(holder, Kept) and holder.stream is not None and holder.stream() is None
 
 
+class _Look:
+    """An alarm of a loop on which tasks wait."""
+
+    __slots__ = ("_loop", "_pool", "entry")
+
+    def __init__(self, pool: SlotPool, loop: Loop) -> None:
+        self.entry = 0
+        self._pool = pool
+        self._loop = loop
+
+    def ring(self) -> None:
+        self._pool.look_again(self._loop)
+
+
 def _loop_of(holder: Loop | Kept | None) -> Loop | None:
-    return holder.loop if isinstance(holder, Kept) else holder
+    if isinstance(holder, Kept):
+        return holder.loop if all(worker.done for worker in holder.workers) else None
+    return holder
 
 
 def when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:
