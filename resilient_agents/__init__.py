@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -15,6 +16,7 @@ from resilient_agents.classify import Failure, classify, counts_against_dependen
 from resilient_agents.deadline import deadline, remaining
 from resilient_agents.decorator import bulkhead, circuit_breaker, rate_limit, resilient, retry, timeout
 from resilient_agents.errors import (
+    BudgetExceededError,
     BulkheadFullError,
     CircuitOpenError,
     DeadlineExceeded,
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
         get_health_monitor,
         require_healthy,
     )
+    from resilient_agents.run_budgets import Usage, run_budget, usage_of
 
 __all__ = [
+    "BudgetExceededError",
     "Bulkhead",
     "BulkheadFullError",
     "CircuitBreaker",
@@ -68,6 +72,7 @@ __all__ = [
     "RetryBudget",
     "StreamTruncatedError",
     "Timeout",
+    "Usage",
     "bulkhead",
     "circuit_breaker",
     "classify",
@@ -91,19 +96,24 @@ __all__ = [
     "require_healthy",
     "resilient",
     "retry",
+    "run_budget",
     "timeout",
+    "usage_of",
 ]
 
-_HEALTH = frozenset({"HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"})
+_LATER = {
+    **dict.fromkeys(
+        ("HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"), "health"
+    ),
+    **dict.fromkeys(("Usage", "run_budget", "usage_of"), "run_budgets"),
+}
+"""What is imported when it is asked for, with its room: it would be half as much again to import."""
 
 
 def __getattr__(name: str) -> Any:
-    """What belongs to `health` is imported when it is asked for: it would be half as much again to import."""
-    if name not in _HEALTH:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from resilient_agents import health
-
-    return getattr(health, name)
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ RuntimeError
 └── ResilienceError
     ├── Rejected                 refused before the function ran: .policy .strategy .retry_after
     │   ├── CircuitOpenError     also a pybreaker.CircuitBreakerError
+    │   ├── BudgetExceededError  the budget of the run: .budget .spent .limit
     │   ├── BulkheadFullError
     │   └── RateLimitedError
     ├── PolicyTimeoutError       also a TimeoutError: .policy .strategy .limit
@@ -23,6 +24,7 @@ from typing import Any
 import pybreaker
 
 __all__ = [
+    "BudgetExceededError",
     "BulkheadFullError",
     "CircuitOpenError",
     "DeadlineExceeded",
@@ -100,6 +102,17 @@ _new = CircuitOpenError.__new__
 
 class BulkheadFullError(Rejected):
     """All slots of the bulkhead are taken and the call may not wait (longer)."""
+
+
+class BudgetExceededError(Rejected):
+    """The budget of the run has not enough left for another attempt.
+
+    `budget`: which one ("attempts", "tokens" or "cost"); `spent`: what was used of it; `limit`: how much there was.
+    """
+
+    budget: str | None = None
+    spent: float | None = None
+    limit: float | None = None
 
 
 class RateLimitedError(Rejected):

@@ -23,7 +23,7 @@ from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
-from resilient_agents.deadline import current, in_force
+from resilient_agents.deadline import current
 from resilient_agents.events import Observer, Recorder, Subscription
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
@@ -255,14 +255,14 @@ class Policy(Spelled):
 class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_innermost", "_layers", "_watched", "_watchers")
+    __slots__ = ("_innermost", "_layers", "_special", "_watchers")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
         self._innermost = innermost
         self._layers = _bound_layers(policy)
         self._watchers = (*policy.watchers, *trial.observers)
-        self._watched: Proceed | None = None
+        self._special: dict[tuple[Any, bool], Proceed] = {}
         super().__init__(policy.name, rechecks_of(self._layers), edition)
         self.chain = _chain(self._layers, innermost)
         if self._watchers:
@@ -274,10 +274,11 @@ class _Composed(Plan):
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
         watchers = self._watchers
         recorded = recording()
-        if not recorded and not watchers and in_force() is None:
+        if not recorded and not watchers and now.deadline() is None:
             return self.chain
         limit = current()
-        chain = self.chain
+        charged = None if now.budget() is None else now.charged
+        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
         dropped: Recorder | None = None
         if watchers or recorded:
             name = call.name
@@ -286,14 +287,22 @@ class _Composed(Plan):
                 dropped = recorder
             elif watchers or recorder is not None:
                 call.audience = Audience(name, watchers, recorder)
-                chain = self._watched = self._watched or self._watch()
+                chain = self._around_attempts(charged, watched=True)
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:
             return functools.partial(watch.unrecorded, chain, dropped)
         return chain if call.audience is None else functools.partial(watch.operation, chain)
 
-    def _watch(self) -> Proceed:
+    def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
+        """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
+        key = (charged, watched)
+        chain = self._special.get(key)
+        if chain is None:
+            chain = self._special[key] = self._composed(charged, watched=watched)
+        return chain
+
+    def _composed(self, charged: Any, *, watched: bool) -> Proceed:
         layers = self._layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
@@ -302,7 +311,11 @@ class _Composed(Plan):
             split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
         retried = not all(getattr(layer, "races", False) for layer in owners)
-        attempt = functools.partial(watch.attempt, _chain(layers[split:], self._innermost), judge, retried)
+        attempt = _chain(layers[split:], self._innermost)
+        if watched:
+            attempt = functools.partial(watch.attempt, attempt, judge, retried)
+        if charged is not None:
+            attempt = functools.partial(charged, attempt)
         return _chain(layers[:split], attempt)
 
 

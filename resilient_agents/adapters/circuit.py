@@ -162,9 +162,9 @@ class Circuit:
             if len(out) >= self.rules.half_open_calls:
                 return Refusal("half-open and all its probes are taken", min(probe.until for probe in out) - now)
             if probe is None or probe.era is not era:
-                if call.probes is None:
-                    call.probes = {}
-                call.probes[self] = probe = Probe(era)  # so that its end takes it back, whatever happens next
+                if call.marks is None:
+                    call.marks = {}
+                call.marks[self] = probe = Probe(era)  # so that its end takes it back, whatever happens next
             out.append(probe)
         probe.until = now + self._lease()
         probe.resume()
@@ -176,12 +176,12 @@ class Circuit:
         probe = self._probe_of(call)
         if probe is not None:
             probe.over = True
-        if call.probes is None:
-            call.probes = {}
-        call.probes[self] = Probe(None)
+        if call.marks is None:
+            call.marks = {}
+        call.marks[self] = Probe(None)
 
     def _probe_of(self, call: Call) -> Probe | None:
-        probe: Probe | None = None if call.probes is None else call.probes.get(self)
+        probe: Probe | None = None if call.marks is None else call.marks.get(self)
         return None if probe is None or probe.over else probe
 
     def tick(self, era: Closed, now: float, seconds: float) -> None:

@@ -68,9 +68,9 @@ class Breaker(ABC):
                 self._succeeded(call, era, result, _taken(call, started, waited))
             return result
         finally:
-            probes = call.rare.probes
-            if probes is not None and self._circuit in probes:
-                probe = probes[self._circuit]
+            marks = call.rare.marks
+            if marks is not None and self._circuit in marks:
+                probe = marks[self._circuit]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
                 probe.suspend()

@@ -20,7 +20,7 @@ class _Unknown:
         self.quiet_tracer, self.quiet_meter = object(), object()
 
 
-def _no_deadline() -> Any:
+def _nothing() -> Any:
     return None
 
 
@@ -31,17 +31,20 @@ class Now:
     `tracing`, `metering`: the modules of OpenTelemetry whose `_TRACER_PROVIDER` and `_METER_PROVIDER` are the global
     providers. `bridge`: the bridge to them; its `quiet_tracer` and `quiet_meter` are the providers with which nobody
     records.
-    `deadline()`: what the context carries of deadlines, perhaps outlived; None when there is nothing to look at.
+    `deadline()`: what the context carries of deadlines and budgets, perhaps outlived; None when there is nothing to
+    look at. `budget()`: the budget of a run that the context carries, perhaps outlived; `charged`: what is put around
+    each attempt where there is one.
     """
 
-    __slots__ = ("bridge", "deadline", "edition", "metering", "tracing")
+    __slots__ = ("bridge", "budget", "charged", "deadline", "edition", "metering", "tracing")
 
     def __init__(self) -> None:
         self.edition = object()
         self.bridge: Any = _Unknown()
         self.tracing: Any = self.bridge
         self.metering: Any = self.bridge
-        self.deadline = _no_deadline
+        self.deadline = self.budget = _nothing
+        self.charged: Any = None
 
     def __reduce__(self) -> str:
         return "now"

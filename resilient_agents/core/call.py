@@ -223,10 +223,10 @@ class Rare:
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
-    `probes`: what it probes half-open circuits with, by circuit.
+    `marks`: what marks the context for calls inside it, by owner: probes of half-open circuits, charges to budgets.
     """
 
-    __slots__ = ("abandoned", "audience", "closers", "cut_short", "error", "opened", "probes", "waited", "workers")
+    __slots__ = ("abandoned", "audience", "closers", "cut_short", "error", "marks", "opened", "waited", "workers")
 
     def __init__(self) -> None:
         self.audience: Audience | None = None
@@ -237,7 +237,7 @@ class Rare:
         self.error: Exception | None = None
         self.workers: Workers | None = None
         self.abandoned: tuple[Worker, ...] = ()
-        self.probes: dict[Any, Any] | None = None
+        self.marks: dict[Any, Any] | None = None
 
 
 class _Ordinary(Rare):
@@ -292,12 +292,12 @@ class Call:
         error: Exception | None
         workers: Workers | None
         abandoned: tuple[Worker, ...]
-        probes: dict[Any, Any] | None
+        marks: dict[Any, Any] | None
     else:
         __slots__ = ("args", "fn", "kwargs", "plan", "rare", "runtime")
         audience, closers, opened = _rare("audience"), _rare("closers"), _rare("opened")
         waited, cut_short, error = _rare("waited"), _rare("cut_short"), _rare("error")
-        workers, abandoned, probes = _rare("workers"), _rare("abandoned"), _rare("probes")
+        workers, abandoned, marks = _rare("workers"), _rare("abandoned"), _rare("marks")
 
     @property
     def name(self) -> str:

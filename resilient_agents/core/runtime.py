@@ -169,16 +169,16 @@ async def settle(call: Call, result: Any) -> Any:
         return result
     awaitable: Awaitable[Any] = result
     if call.runtime.blocking:
-        probes = () if call.probes is None else tuple(call.probes.values())
-        for probe in probes:  # the context of the caller, who goes on too, is none of theirs
-            probe.suspend()
+        marks = () if call.marks is None else tuple(call.marks.values())
+        for mark in marks:  # the context of the caller, who goes on too, is none of theirs
+            mark.suspend()
         try:
             await SWITCH
         except GeneratorExit:
             discard(awaitable)
             raise
-        for probe in probes:
-            probe.resume()
+        for mark in marks:
+            mark.resume()
         call.runtime = ASYNC
     return await awaitable
 

@@ -14,6 +14,7 @@ import pybreaker
 import tenacity
 
 from resilient_agents import (
+    BudgetExceededError,
     Bulkhead,
     BulkheadFullError,
     CircuitBreaker,
@@ -32,6 +33,7 @@ from resilient_agents import (
     RetryBudget,
     StreamTruncatedError,
     Timeout,
+    Usage,
     classify,
     counts_against_dependency,
     deadline,
@@ -43,6 +45,8 @@ from resilient_agents import (
     linear,
     register,
     remaining,
+    run_budget,
+    usage_of,
 )
 
 
@@ -166,11 +170,18 @@ with deadline(timedelta(seconds=5)):
     assert_type(remaining(), float | None)
 deadline("5")  # type: ignore[arg-type]
 
+with run_budget(attempts=5, tokens=1_000, cost=2.5, prices={"gpt-5": (1.25, 10.0)}, estimate=lambda *_: 10) as run:
+    assert_type(run.spent.attempts, float | None)
+    assert_type(run.left.cost, float | None)
+assert_type(usage_of(object()), Usage | None)
+assert_type(Usage(1, 2).tokens, float)
+run_budget(attempts="5")  # type: ignore[arg-type]
+
 # --------------------------------------------------------------------------------------------------------------- errors
 
 try:
     Policy().call(print)
-except (CircuitOpenError, BulkheadFullError, RateLimitedError) as refused:
+except (CircuitOpenError, BulkheadFullError, RateLimitedError, BudgetExceededError) as refused:
     rejected: Rejected = refused
     assert_type(refused.retry_after, float | None)
     assert_type(refused.policy, str | None)
