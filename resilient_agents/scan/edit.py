@@ -45,7 +45,9 @@ class _Editor(cst.CSTTransformer):
         self.decorated = False
 
     def place(self, node: cst.CSTNode) -> CodeRange:
-        return self.get_metadata(PositionProvider, node)
+        found = self.get_metadata(PositionProvider, node)
+        assert isinstance(found, CodeRange)
+        return found
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         place = self.place(original_node)

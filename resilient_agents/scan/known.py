@@ -81,6 +81,10 @@ class Client:
     """Whether a method that is no call gives the object itself: a builder."""
     watching: tuple[str, ...] = ()
     """Methods of a poller that give what it watches, in pairs with events."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """The client that it is instead when it is made with an argument of this client."""
+    open_attributes: bool = False
+    """Whether any other attribute is such an item."""
     setters: Mapping[str, int] = field(default_factory=dict)
     """Methods that set the limit afterwards, and the position of it."""
     options: frozenset[str] = frozenset()
@@ -89,6 +93,10 @@ class Client:
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
     """Arguments that say how often."""
+
+    def starts(self, word: str) -> bool:
+        """Whether a call of it begins with this word."""
+        return word in self.operations or any(name.startswith(f"{word}.") for name in self.operations)
 
     def operation(self, name: str) -> Operation | None:
         found = self.operations.get(name)
@@ -127,6 +135,8 @@ class Known:
     """Other paths of clients and functions."""
     functions: Mapping[str, tuple[Client, str]]
     """Dotted path of a function or constructor: the module client it belongs to and its name there."""
+    patterns: tuple[tuple[str, str], ...]
+    """Paths of classes with wildcards, for code that is generated, and their clients."""
     makers: Mapping[str, str]
     """Dotted path of a function: the client it returns."""
     ends: Mapping[str, Ends]

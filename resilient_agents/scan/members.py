@@ -37,8 +37,7 @@ def attribute(resolver: Resolver, value: Value, name: str) -> Values:
         case Symbol(path):
             return _of_symbol(resolver, path, name)
         case ClientValue():
-            made = value.client.attributes.get(name)
-            return (ClientValue(resolver.known.clients[made], None, value),) if made else (Method(value, name),)
+            return _of_client(resolver, value, name)
         case Method():
             return (Method(value.owner, f"{value.name}.{name}"),)
         case Opaque(path):
@@ -56,6 +55,14 @@ def attribute(resolver: Resolver, value: Value, name: str) -> Values:
             return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
         case _:
             return ()
+
+
+def _of_client(resolver: Resolver, value: ClientValue, name: str) -> Values:
+    client = value.client
+    made = client.attributes.get(name)
+    if made is None and client.open_attributes and not client.starts(name) and name not in client.makes:
+        made = client.items
+    return (ClientValue(resolver.known.clients[made], None, value),) if made else (Method(value, name),)
 
 
 def _of_symbol(resolver: Resolver, path: str, name: str) -> Values:

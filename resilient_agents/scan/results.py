@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Site, last_name
@@ -26,6 +27,7 @@ from resilient_agents.scan.values import (
 )
 
 if TYPE_CHECKING:
+    from resilient_agents.scan.known import Client, Known
     from resilient_agents.scan.resolve import Resolver
 
 __all__ = ["result"]
@@ -49,6 +51,8 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
             return _of_symbol(resolver, path, made)
         case Method(owner, name):
             return _of_method(resolver, owner, name, made)
+        case ClientValue():
+            return _of_method(resolver, callee, "", made)
         case ClassValue():
             return (Instance(callee, made),)
         case FunctionValue():
@@ -77,13 +81,20 @@ def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) ->
 def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
     known = resolver.known
     path = known.canonical.get(path, path)
-    client = known.clients.get(path) or known.clients.get(known.makers.get(path, ""))
+    client = known.clients.get(path) or known.clients.get(known.makers.get(path, "")) or _generated(known, path)
     if client is not None:
+        for value in _argument(resolver, made, 0) if client.variants else ():
+            if isinstance(value, ClientValue) and value.client.name in client.variants:
+                client = known.clients[client.variants[value.client.name]]
         return (ClientValue(client, made, None, None, path),)
     if path in known.passing:
         return _argument(resolver, made, known.passing[path])
     special = SPECIAL.get(path)
     return special(resolver, made) if special else (Opaque(path, made),)
+
+
+def _generated(known: Known, path: str) -> Client | None:
+    return next((known.clients[name] for pattern, name in known.patterns if fnmatchcase(path, pattern)), None)
 
 
 def _argument(resolver: Resolver, made: Made, at: int) -> Values:

@@ -25,6 +25,9 @@ CLIENT = {
         "enters",
         "items",
         "chains",
+        "open_attributes",
+        "pattern",
+        "variants",
         "watching",
         "setters",
         "options",
@@ -92,10 +95,12 @@ def load(tables: Iterable[Table]) -> Known:
             for name in (*(each for client in builder.clients.values() for each in client.operations), *runners)
         ),
         open=frozenset(
-            client.name.split(".", 1)[0]
+            path.split(".", 1)[0]
             for client in builder.clients.values()
             if not client.operations.keys().isdisjoint(("*", ""))
+            for path in (client.name, *builder.made_by[client.name], *builder.also[client.name])
         ),
+        patterns=tuple((pattern, name) for name, e in builder.entries.items() if (pattern := e.get("pattern"))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         digest=digest,
     )
@@ -139,7 +144,7 @@ class _Builder:
         if like := given.get("like"):
             if like not in self.entries:
                 raise TableError(f"{where}: like names a client that stands above it, got {like!r}")
-            own = ("name", "also", "made_by", "module")
+            own = ("name", "also", "made_by", "module", "pattern", "variants")
             entry = {**{key: value for key, value in self.entries[like].items() if key not in own}, **given}
         name: str = entry["name"]
         self.entries[name] = entry
@@ -165,6 +170,8 @@ class _Builder:
             enters=entry.get("enters", ""),
             items=entry.get("items", ""),
             chains=entry.get("chains", False),
+            variants=entry.get("variants", {}),
+            open_attributes=entry.get("open_attributes", False),
             watching=tuple(entry.get("watching", ())),
             setters=entry.get("setters", {}),
             options=frozenset(entry.get("options", ())),
