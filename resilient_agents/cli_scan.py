@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resilient_agents import cli_advise
+
 if TYPE_CHECKING:
     from resilient_agents.scan import Options, Report
 
@@ -32,7 +34,9 @@ def add_to(commands: Any) -> None:
         "Nothing is imported and nothing is run."
     )
     scan.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="a file or a folder")
-    scan.add_argument("--format", choices=("text", "json", "sarif", "github"), default="text", help="(default text)")
+    formats = ("text", "json", "sarif", "github", "html")
+    scan.add_argument("--format", choices=formats, default="text", help="(default text; html with --advise)")
+    cli_advise.add_options(scan)
     scan.add_argument("--select", action="append", default=[], metavar="RULE", help="turn this rule on, too")
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="say only what does not stand in this baseline")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write what is found now to a baseline")
@@ -70,6 +74,10 @@ def _scan(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
         cache=None if arguments.no_cache else default_folder(),
     )
+    if cli_advise.asked(arguments):
+        return cli_advise.advise(arguments, options)
+    if arguments.format == "html":
+        return _complain("html goes with --advise")
     try:
         if arguments.fix or arguments.fix_policy:
             how = "policy" if arguments.fix_policy else "limits"

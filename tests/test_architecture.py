@@ -32,7 +32,7 @@ LEVELS: list[set[str]] = [
     {"policy"},
     {"", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace", "scan", "simulate"},
-    {"cli", "cli_config", "cli_health", "cli_scan", "cli_simulate", "cli_trace", "__main__"},
+    {"cli", "cli_advise", "cli_config", "cli_health", "cli_scan", "cli_simulate", "cli_trace", "__main__"},
 ]
 LIBRARIES = {
     "tenacity": {
@@ -125,7 +125,7 @@ def test_telemetry_sees_events_and_the_api_only() -> None:
                     assert full == "core" or room in SEEN_BY_TELEMETRY, f"{module} imports {full}"
 
 
-TIMELESS = {"base", "testing", "simulate", "demo", "cli", "cli_config", "cli_health", "cli_trace", "scan"}
+TIMELESS = {"base", "testing", "simulate", "demo", "cli", "cli_advise", "cli_config", "cli_health", "cli_trace", "scan"}
 """Rooms that may have clocks of their own: the ground floor, what replaces its clock, and programs."""
 
 OWN_CLOCKS = re.compile(

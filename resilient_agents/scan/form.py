@@ -10,6 +10,7 @@ An expression is a tuple whose first item says what it is, or None for one that 
     ("enter", expression)         ("each", expression)             ("part", expression, index)
     ("seq", (expression, ...))    ("either", (expression, ...))    ("first", (expression, ...)), the first that is known
     ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...))
+    ("starts", expression), a string that begins with it
     ("param", index)              ("scope", index in Form.scopes)  ("lambda", expression)
     ("import", module)            ("from", dots, module, name)     ("typed", annotation)
     ("in", index in Form.scopes, expression, order, block), one that a nested scope bound

@@ -182,7 +182,13 @@ class Expressions:
 
     def on_binary(self, node: ast.BinOp) -> Expression:
         left, right = self.expression(node.left), self.expression(node.right)
+        if type(node.op) is ast.Add and left is not None:
+            return ("starts", left)
         return _either([left, right]) if type(node.op) is ast.BitOr else None
+
+    def on_text(self, node: ast.JoinedStr) -> Expression:
+        found = [self.expression(each.value if type(each) is ast.FormattedValue else each) for each in node.values]
+        return ("starts", found[0]) if found and found[0] is not None else None
 
     def on_unary(self, node: ast.UnaryOp) -> Expression:
         value = self.expression(node.operand)
@@ -260,6 +266,7 @@ EXPRESSIONS: dict[type, Callable[[Any, Any], Expression]] = {
     ast.BoolOp: Expressions.on_either,
     ast.IfExp: Expressions.on_if_expression,
     ast.BinOp: Expressions.on_binary,
+    ast.JoinedStr: Expressions.on_text,
     ast.UnaryOp: Expressions.on_unary,
     ast.Dict: Expressions.on_dict,
     ast.Tuple: Expressions.on_sequence,

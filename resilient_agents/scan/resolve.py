@@ -323,6 +323,7 @@ HANDLERS: dict[str, Callable[[Resolver, Any, Spot], Values]] = {
     "call": Resolver.call,
     "const": Resolver.data,
     "dict": Resolver.data,
+    "starts": Resolver.data,
     "seq": Resolver.data,
     "lambda": Resolver.data,
     "either": Resolver.either,

@@ -1,0 +1,86 @@
+"""`resilient-agents scan --advise PATH…`, and what else becomes of the advice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resilient_agents.scan import Options
+    from resilient_agents.scan.advice import Advice
+
+__all__ = ["FORMATS", "add_options", "advise", "asked"]
+
+OK, FOUND, WRONG = 0, 1, 2
+
+FORMATS = ("text", "json", "html")
+
+
+def add_options(scan: argparse.ArgumentParser) -> None:
+    """What `scan` takes for advice."""
+    scan.add_argument("--advise", action="store_true", help="say by dependency what would help, and why")
+    scan.add_argument(
+        "--write-policies", type=Path, metavar="FILE", help="add a policy for each dependency to a configuration file"
+    )
+    scan.add_argument("--plan", action="store_true", help="print the phases of rolling out, with their commands")
+
+
+def asked(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.advise or arguments.plan or arguments.write_policies is not None)
+
+
+def advise(arguments: argparse.Namespace, options: Options) -> int:
+    """Advice in place of findings. It is no verdict, so its status is 0 whatever was found."""
+    from resilient_agents.scan.advice import advise as advice_of
+    from resilient_agents.scan.advice.plan import as_plan
+
+    if arguments.format not in FORMATS:
+        return _complain(f"advice has the formats {', '.join(FORMATS)}, got {arguments.format}")
+    try:
+        advice = advice_of(arguments.paths, options)
+    except ValueError as error:
+        return _complain(str(error))
+    if arguments.advise:
+        print(_formatted(advice, arguments.format), end="")
+    if arguments.plan:
+        print(as_plan(advice, " ".join(map(str, arguments.paths))), end="")
+    if arguments.write_policies is not None:
+        return _write_policies(advice, arguments.write_policies)
+    return WRONG if arguments.strict and advice.totals()["files"]["unreadable"] else OK
+
+
+def _formatted(advice: Advice, name: str) -> str:
+    from resilient_agents.scan.advice.html import as_html
+    from resilient_agents.scan.advice.text import as_text
+
+    if name == "json":
+        return json.dumps(advice.as_data(), indent=1) + "\n"
+    return as_html(advice) if name == "html" else as_text(advice)
+
+
+def _write_policies(advice: Advice, path: Path) -> int:
+    from resilient_agents.config import ConfigError, load, loads
+    from resilient_agents.presets import PRESETS
+    from resilient_agents.scan.advice.policies import added_to
+
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        known = list(load(path, env={}).policies) if before else []
+        written = added_to(before, advice, known, PRESETS)
+        loads(written.text, source=str(path), env={})
+        if written.added:
+            path.write_text(written.text, encoding="utf-8")
+    except ConfigError as error:
+        return _complain(str(error), FOUND)
+    except (OSError, UnicodeError) as error:
+        return _complain(f"cannot write {path}: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}")
+    print(f"{path}: {len(written.added)} policies added, {len(written.kept)} kept as they were")
+    return OK
+
+
+def _complain(message: str, status: int = WRONG) -> int:
+    print(f"resilient-agents: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,149 @@
+"""`advise`: a scan, by dependency and by file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resilient_agents.scan.advice.dependencies import Dependency, dependencies
+from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
+from resilient_agents.scan.advice.score import FORMULA, Score, score
+from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.records import FileStatus
+from resilient_agents.scan.run import Options, Scan, undisturbed
+
+__all__ = ["Advice", "Advised", "FileAdvice", "advise"]
+
+
+@dataclass(frozen=True)
+class Advised:
+    """A dependency, how much it can hurt, and what would help."""
+
+    dependency: Dependency
+    score: Score
+    verdicts: list[Verdict]
+
+    @property
+    def candidates(self) -> list[str]:
+        return [verdict.pattern for verdict in self.verdicts if verdict.candidate]
+
+    def as_data(self) -> dict[str, Any]:
+        it = self.dependency
+        return {
+            "name": it.name,
+            "kind": it.target.kind,
+            "library": it.target.library,
+            "files": it.files,
+            "calls": len(it.found),
+            "can_wait_for_ever": len(it.endless),
+            "in_loops": len(it.in_loops),
+            "in_async": len(it.in_async),
+            "protected": len(it.waiting) - len(it.unprotected),
+            "score": self.score.value,
+            "terms": self.score.terms,
+            "priority": self.score.priority,
+            "patterns": {
+                verdict.pattern: {"candidate": verdict.candidate, "why": verdict.why} for verdict in self.verdicts
+            },
+        }
+
+
+@dataclass(frozen=True)
+class FileAdvice:
+    """A file as if it were all there is: for those who roll out file by file."""
+
+    path: str
+    calls: int
+    score: int
+    priority: str
+    candidates: list[str]
+    dependencies: list[str]
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "calls": self.calls,
+            "score": self.score,
+            "priority": self.priority,
+            "candidates": self.candidates,
+            "dependencies": self.dependencies,
+        }
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a code base depends on, worst first, and the same by file. `statuses`: what became of each file."""
+
+    dependencies: list[Advised]
+    files: list[FileAdvice]
+    statuses: list[FileStatus]
+    warnings: list[str]
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "formula": FORMULA,
+            "dependencies": [each.as_data() for each in self.dependencies],
+            "files": [each.as_data() for each in self.files],
+            "totals": self.totals(),
+            "warnings": self.warnings,
+        }
+
+    def totals(self) -> dict[str, Any]:
+        """Files analysed and not, files of high priority, and how many files are candidates for each pattern."""
+        read = Counter(status.status for status in self.statuses)
+        return {
+            "files": {status: read[status] for status in ("read", "repaired", "unreadable")},
+            "files_with_calls": len(self.files),
+            "high_priority_files": sum(file.priority == "high" for file in self.files),
+            "candidates": {pattern: sum(pattern in file.candidates for file in self.files) for pattern in PATTERNS},
+        }
+
+
+def advise(paths: Iterable[Path], options: Options | None = None) -> Advice:
+    """Find the external calls below the paths and say what would help. Nothing is imported, nothing is run.
+
+    Raises ValueError for a path that is not there.
+    """
+    with undisturbed():
+        scan = Scan(list(paths), options or Options())
+        try:
+            statuses = dict(scan.reading.statuses)
+            found: list[Found] = []
+            for file in scan.reading.files:
+                try:
+                    found += scan.found(file)
+                except RecursionError:
+                    statuses[file.path] = FileStatus(file.path, "unreadable", "nested too deeply")
+            grouped = [_advised(each) for each in dependencies(scan.resolver, found)]
+        finally:
+            scan.close()
+    grouped.sort(key=lambda each: (-each.score.value, each.dependency.target))
+    return Advice(grouped, _by_file(grouped), list(statuses.values()), [*scan.problems])
+
+
+def _advised(dependency: Dependency) -> Advised:
+    return Advised(dependency, score(dependency), verdicts(dependency))
+
+
+def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
+    parts: dict[str, list[Advised]] = {}
+    for each in grouped:
+        for path in each.dependency.files:
+            there = [one for one in each.dependency.found if one.call.path == path]
+            parts.setdefault(path, []).append(_advised(Dependency(each.dependency.target, there)))
+    files = [
+        FileAdvice(
+            path,
+            calls=sum(len(part.dependency.found) for part in inside),
+            score=sum(part.score.value for part in inside),
+            priority=min((part.score.priority for part in inside), key=["high", "medium", "low"].index),
+            candidates=[pattern for pattern in PATTERNS if any(pattern in part.candidates for part in inside)],
+            dependencies=[part.dependency.name for part in inside],
+        )
+        for path, inside in parts.items()
+    ]
+    return sorted(files, key=lambda file: (-file.score, file.path))

@@ -1,0 +1,86 @@
+"""Advice as a configuration: one policy for each dependency, on the preset that fits it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from resilient_agents.scan.advice.advise import Advice, Advised
+
+__all__ = ["Written", "added_to", "names"]
+
+PRESET_OF = {
+    "model": "llm",
+    "http": "http",
+    "grpc": "http",
+    "database": "database",
+    "redis": "database",
+    "subprocess": "tool",
+    "socket": "tool",
+    "other_net": "tool",
+    "bus": "background",
+}
+"""The preset that a policy extends, by the kind of its dependency."""
+
+SWITCHES = {"retry": "retry", "circuit breaker": "circuit_breaker", "bulkhead": "bulkhead"}
+"""What a preset may bring that is not meant here: the pattern, and the key that switches it off."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A configuration, the names of the policies that were added to it, and of those that it had."""
+
+    text: str
+    added: list[str]
+    kept: list[str]
+
+
+def names(advice: Advice) -> dict[str, Advised]:
+    """A name for the policy of each dependency that is a candidate for something a policy can do."""
+    found: dict[str, Advised] = {}
+    for each in advice.dependencies:
+        if not any(pattern in each.candidates for pattern in ("time limit", *SWITCHES)):
+            continue
+        name = each.dependency.target.slug
+        if name in found:
+            name = f"{name}-{each.dependency.target.library.lower().replace('.', '-')}"
+        number = 2
+        while name in found:
+            name, number = f"{name.rstrip('0123456789')}{number}", number + 1
+        found[name] = each
+    return found
+
+
+def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[str, Mapping[str, object]]) -> Written:
+    """A configuration with a policy more for each dependency.
+
+    What stands in it stays as it is, letter for letter; a name that it has is left alone.
+
+    Args:
+        text: The configuration as it is, "" where there is none.
+        known: The names of its policies.
+        presets: What each preset brings.
+    """
+    wanted, kept = names(advice), set(known)
+    new = {name: each for name, each in wanted.items() if name not in kept}
+    policies = "\n".join("\n".join(_policy(name, each, presets)) for name, each in new.items())
+    before = f"{text.rstrip()}\n\n" if text.strip() else ""
+    return Written(f"{before}{policies}" if new else text, list(new), [name for name in wanted if name in kept])
+
+
+def _policy(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    it, preset = each.dependency, PRESET_OF[each.dependency.target.kind]
+    yield f"# {_plain(it.name)} ({it.target.kind}), {each.score.priority} priority: {len(it.found)} calls."
+    yield f"[policies.{json.dumps(name)}]"
+    yield f'extends = "{preset}"'
+    for verdict in each.verdicts:
+        key = SWITCHES.get(verdict.pattern)
+        if key is not None and not verdict.candidate and key in presets[preset]:
+            yield f"{key} = false  # {_plain(verdict.why)}"
+    yield ""
+
+
+def _plain(text: str) -> str:
+    """Fit for a comment: what was read in a file may be anything."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,124 @@
+"""What a call talks to: a host, a database, a program, an address; else the library, where the code does not say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from resilient_agents.scan.form import Expression
+from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.known import Client
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.values import ClientValue, Data, Spot
+
+__all__ = ["Target", "target"]
+
+
+class Target(NamedTuple):
+    """One dependency: the same for all calls that talk to the same thing, in whichever file."""
+
+    kind: str
+    library: str
+    name: str
+    """`api.example.com`, `app.db`, `git`; the library's name where nothing more is known."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine and cannot be away: a file, a program."""
+        return self.library == "sqlite3" or self.kind == "subprocess"
+
+    @property
+    def slug(self) -> str:
+        """A name that a configuration can use."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or self.library
+
+
+ADDRESSES = ("base_url", "url", "host", "hostname", "dsn", "uri", "endpoint_url", "bootstrap_servers", "server", "path")
+_WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mongodb"])
+_OF_NO_HOST = frozenset(["sqlite3", "aiosqlite"])
+
+
+def target(resolver: Resolver, found: Found) -> Target:
+    """What the call talks to."""
+    seen, library = found.seen, found.call.dependency
+    if found.call.kind == "subprocess":
+        program = _first(_programs(resolver, seen.given.arguments, seen.spot))
+        return Target("subprocess", library, program or library)
+    texts = _texts(resolver, seen.given.arguments[:1], seen.spot)
+    if seen.owner is None and library in _OF_NO_HOST | {"requests", "httpx", "urllib", "urllib3", "aiohttp"}:
+        name = _first(filter(None, map(_host, texts)))
+    else:
+        name = _first(filter(None, (_host(text) for text in texts if "://" in text)))
+        name = name or _of_client(resolver, seen.owner, seen.client)
+    return Target(found.call.kind, library, name or library)
+
+
+def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, depth: int = 4) -> str:
+    """What the call that made the client was given."""
+    if owner is None or depth == 0:
+        return ""
+    if owner.made is not None:
+        site, spot = owner.made.site, owner.made.spot
+        named = [site.keywords[name] for name in ADDRESSES if name in site.keywords]
+        for text in _texts(resolver, (*named, *site.arguments[:1]), spot):
+            name = _file(text) if client.library.name in _OF_NO_HOST else _host(text)
+            if name:
+                return name
+    return _of_client(resolver, owner.of, client, depth - 1)
+
+
+def _texts(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot, depth: int = 4) -> Iterator[str]:
+    """The strings that these can be, or how they begin, as far as they are written down."""
+    for expression in expressions if depth else ():
+        for value in resolver.evaluate(expression, spot):
+            if not isinstance(value, Data) or value.expression is None:
+                continue
+            kind, text = value.expression[:2]
+            if kind == "starts":
+                yield from _texts(resolver, (text,), value.spot, depth - 1)
+            elif kind == "const" and isinstance(text, str):
+                yield text
+
+
+def _programs(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot) -> Iterator[str]:
+    if not expressions or expressions[0] is None:
+        return
+    first = expressions[0]
+    if first[0] == "seq" and first[1]:
+        yield from map(_file, _texts(resolver, first[1][:1], spot))
+        return
+    for text in _texts(resolver, (first,), spot):
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            words = text.split()
+        if words:
+            yield _file(words[0])
+
+
+def _host(text: str) -> str:
+    """The host of a URL or an address; no credentials, no path."""
+    if "://" not in text and not re.fullmatch(r"[\w.-]+(:\d+)?", text):
+        return ""
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        port = f":{parts.port}" if parts.port is not None and parts.scheme not in ("http", "https") else ""
+        database = (
+            parts.path.strip("/") if parts.scheme.partition("+")[0] in ("postgresql", "postgres", "mysql") else ""
+        )
+    except ValueError:
+        return ""
+    host = parts.hostname or ""
+    return f"{host}{port}{'/' + database if database else ''}" if host else ""
+
+
+def _file(text: str) -> str:
+    return PurePath(text).name
+
+
+def _first(names: Iterator[str]) -> str:
+    return next(iter(names), "")

@@ -1,0 +1,54 @@
+"""Advice for people: dependencies worst first, then files, then totals and the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resilient_agents.scan.advice.advise import Advice, Advised
+from resilient_agents.scan.advice.score import FORMULA, HIGH, MEDIUM, TERMS
+
+__all__ = ["as_text"]
+
+
+def as_text(advice: Advice) -> str:
+    return "\n".join(_lines(advice)) + "\n"
+
+
+def _lines(advice: Advice) -> Iterator[str]:
+    if not advice.dependencies:
+        yield "no external calls were found"
+    for each in advice.dependencies:
+        yield from _dependency(each)
+        yield ""
+    if advice.files:
+        yield "By file:"
+        for file in advice.files:
+            patterns = ", ".join(file.candidates) or "none"
+            yield f"  {file.path}: {file.priority} (score {file.score}), {file.calls} calls; candidates: {patterns}"
+        yield ""
+    totals = advice.totals()
+    read = totals["files"]
+    parts = ", ".join(f"{read[status]} {status}" for status in ("read", "repaired", "unreadable"))
+    yield (
+        f"{sum(read.values())} files: {parts}; {totals['files_with_calls']} make external calls, "
+        f"{totals['high_priority_files']} are of high priority"
+    )
+    candidates = ", ".join(f"{pattern} {count}" for pattern, count in totals["candidates"].items())
+    yield f"files that are candidates: {candidates}"
+    yield f"{FORMULA}; high from {HIGH}, medium from {MEDIUM}"
+    yield from (f"  {name}: {why}" for name, (_, why) in TERMS.items())
+    yield from (f"  {s.path}: {s.reason}" for s in advice.statuses if s.status == "unreadable")
+    yield from (f"warning: {warning}" for warning in advice.warnings)
+
+
+def _dependency(each: Advised) -> Iterator[str]:
+    it = each.dependency
+    via = "" if it.name == it.target.library else f", by {it.target.library}"
+    yield f"{it.name} ({it.target.kind}{via}): {each.score.priority}, score {each.score.value}"
+    terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
+    yield (
+        f"  {len(it.found)} calls in {len(it.files)} files: {len(it.endless)} can wait for ever, {len(it.in_loops)} in "
+        f"loops, {len(it.in_async)} in async code, {len(it.waiting) - len(it.unprotected)} protected  [{terms}]"
+    )
+    for verdict in each.verdicts:
+        yield f"  {'+' if verdict.candidate else '-'} {verdict.pattern}: {verdict.why}"

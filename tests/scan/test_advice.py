@@ -1,0 +1,259 @@
+"""Advice: what a code base depends on, how much that can hurt, and what would help."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from resilient_agents import Registry
+from resilient_agents.cli import main
+from resilient_agents.config import load
+from resilient_agents.scan.advice import FORMULA, Advice, advise
+from resilient_agents.scan.advice.html import as_html
+from resilient_agents.scan.advice.plan import as_plan
+from resilient_agents.scan.advice.score import HIGH, MEDIUM, TERMS
+from resilient_agents.scan.advice.text import as_text
+
+PRICES = """
+    import requests
+
+    API = "https://prices.example.com"
+
+    def prices(names):
+        found = []
+        for name in names:
+            found.append(requests.get("https://prices.example.com/v1", params={"name": name}).json())
+        return found
+
+    def report(price):
+        requests.post(API, json=price, timeout=5)
+"""
+AGENT = """
+    import sqlite3
+    import subprocess
+    import requests
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI()
+    db = sqlite3.connect("data/app.db")
+
+    async def ask(question):
+        try:
+            return await client.chat.completions.create(model="m", messages=[question])
+        except Exception:
+            return None
+
+    async def price(name):
+        return requests.get("https://prices.example.com/" + name)
+
+    def note(text):
+        db.execute("insert into notes values (?)", [text])
+
+    def revision():
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True)
+"""
+ORDERS = """
+    import httpx
+
+    shop = httpx.Client(base_url="https://shop.internal")
+
+    def order(item):
+        return shop.post("/orders", json=item)
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    for name, source in (("prices", PRICES), ("agent", AGENT), ("orders", ORDERS)):
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    return folder
+
+
+@pytest.fixture
+def advice(tree: Path) -> Advice:
+    return advise([tree])
+
+
+def test_calls_are_grouped_by_what_they_talk_to(advice: Advice) -> None:
+    """A host is one dependency whichever file calls it; a database is its file, a program its name."""
+    found = {each.dependency.name: len(each.dependency.files) for each in advice.dependencies}
+    assert found == {"prices.example.com": 2, "openai": 1, "app.db": 1, "git": 1, "shop.internal": 1}
+
+
+@pytest.mark.parametrize(
+    ("dependency", "pattern", "candidate", "why"),
+    [
+        ("prices.example.com", "time limit", True, r"2 calls \(.*agent.py:17, .*prices.py:9\) can wait for ever"),
+        (
+            "prices.example.com",
+            "retry",
+            True,
+            r"2 calls \(.*\) may be made twice; not 1 call \(.*prices.py:13",
+        ),
+        ("prices.example.com", "circuit breaker", True, "while it is down, 3 calls"),
+        ("prices.example.com", "bulkhead", True, r"async code can have any number of these under way: 1 call \(.*17\)"),
+        ("prices.example.com", "rate limit", True, r"a loop calls somebody else's service: 1 call \(.*prices.py:9\)"),
+        ("prices.example.com", "fallback", False, "nothing in the code says what would do"),
+        ("prices.example.com", "health check", True, "3 calls"),
+        ("openai", "time limit", False, "every call has a limit"),
+        ("openai", "rate limit", True, "model APIs have quotas"),
+        ("openai", "fallback", True, r"the code already says what to do instead at .*agent.py:12"),
+        ("app.db", "retry", False, "a file on this machine"),
+        ("app.db", "circuit breaker", False, "a file on this machine has no outage"),
+        ("app.db", "health check", False, "a file on this machine fails with the machine"),
+        ("git", "time limit", True, r"1 call \(.*agent.py:23\) can wait for ever"),
+        ("git", "retry", False, "a command that failed fails again"),
+        ("shop.internal", "retry", False, r"1 call \(.*orders.py:7\) may not be made twice"),
+        ("shop.internal", "rate limit", False, "nothing in the code says that it has a quota"),
+        ("shop.internal", "circuit breaker", False, "a single call outside of loops and async code"),
+    ],
+)
+def test_each_verdict_says_why_with_its_lines(
+    advice: Advice, dependency: str, pattern: str, candidate: bool, why: str
+) -> None:
+    """In one sentence that a reader can check."""
+    [it] = [each for each in advice.dependencies if each.dependency.name == dependency]
+    [verdict] = [each for each in it.verdicts if each.pattern == pattern]
+    assert verdict.candidate is candidate
+    assert re.match(why, verdict.why), verdict.why
+
+
+def test_the_score_follows_from_the_printed_formula_alone(advice: Advice) -> None:
+    """Whoever has the terms and the formula gets the same number."""
+    data = advice.as_data()
+    for dependency in data["dependencies"]:
+        formula = data["formula"].removeprefix("score = ").replace(" x ", "*")
+        assert eval(formula, dict(dependency["terms"])) == dependency["score"]
+    assert FORMULA in as_text(advice)
+    [prices] = [each for each in data["dependencies"] if each["name"] == "prices.example.com"]
+    assert prices["terms"] == {"endless": 2, "endless_async": 1, "endless_loops": 1, "unguarded": 1, "files": 2}
+    assert (prices["score"], prices["priority"]) == (14, "high")
+
+
+def test_files_are_advised_one_by_one_with_totals(advice: Advice) -> None:
+    """For those who roll out file by file."""
+    assert [file.path.rpartition("/")[2] for file in advice.files] == ["agent.py", "prices.py", "orders.py"]
+    totals = advice.totals()
+    assert totals["files"] == {"read": 3, "repaired": 0, "unreadable": 0}
+    assert totals["files_with_calls"] == 3
+    assert totals["candidates"]["time limit"] == 2
+
+
+def test_files_that_do_not_parse_are_counted_and_never_dropped(tree: Path) -> None:
+    """Repaired ones give what can be read, unreadable ones their reason."""
+    (tree / "broken.py").write_text("import requests\ndef f(:\n    requests.get('https://x.example.org')\n")
+    (tree / "nothing.py").write_bytes(b"\x00\xff\x00")
+    found = advise([tree])
+    assert found.totals()["files"] == {"read": 3, "repaired": 1, "unreadable": 1}
+    assert "x.example.org" in {each.dependency.name for each in found.dependencies}
+    assert "nothing.py" in as_text(found)
+
+
+def test_a_guarded_call_counts_as_protected(tree: Path) -> None:
+    """And its score falls to nothing."""
+    guarded = textwrap.dedent(ORDERS).replace("def order", '@resilient("shop")\ndef order')
+    (tree / "orders.py").write_text(f"from resilient_agents import resilient\n{guarded}")
+    [shop] = [each for each in advise([tree]).dependencies if each.dependency.name == "shop.internal"]
+    assert shop.as_data()["protected"] == 1
+    assert shop.score.value == 0
+
+
+def test_a_tree_without_calls_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And has nothing to plan."""
+    (tmp_path / "a.py").write_text("print(1)\n")
+    assert main(["scan", "--no-cache", "--advise", "--plan", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "no external calls were found" in out
+    assert "nothing to roll out" in out
+
+
+def test_policies_are_written_checked_and_called_through(tree: Path, tmp_path: Path) -> None:
+    """One for each dependency, on the preset that fits, with the reason for what it leaves out."""
+    file = tmp_path / "resilience.toml"
+    assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 0
+    text = file.read_text()
+    assert '[policies."prices-example-com"]\nextends = "http"\n' in text
+    assert '[policies."openai"]\nextends = "llm"\n' in text
+    assert "retry = false  # a command that failed fails again" in text
+    assert "app-db" not in text
+    assert main(["config", "check", "--strict", str(file)]) == 0
+    registry = Registry(load(file, env={}))
+    for name in load(file, env={}).policies:
+        assert registry.policy(name).call(int, "7") == 7
+
+
+def test_what_a_configuration_has_is_kept(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Letter for letter, and a second run adds nothing."""
+    file = tmp_path / "resilience.toml"
+    mine = "# mine\n[policies.openai]\nretry = 7   # because\n"
+    file.write_text(mine)
+    for added in ("2 policies added, 1 kept", "0 policies added, 3 kept"):
+        assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 0
+        assert added in capsys.readouterr().out
+        assert file.read_text().startswith(mine)
+    assert load(file, env={}).policies["openai"].strategies[0].options["attempts"] == 7
+
+
+def test_a_configuration_that_is_not_valid_is_left_alone(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its mistakes come out."""
+    file = tmp_path / "resilience.toml"
+    file.write_text("[policies.x]\nretri = 3\n")
+    assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 1
+    assert "did you mean 'retry'" in capsys.readouterr().err
+    assert file.read_text() == "[policies.x]\nretri = 3\n"
+
+
+def test_the_plan_goes_from_watching_to_enforcing(advice: Advice) -> None:
+    """What can hurt most comes first, and every phase has its commands."""
+    plan = as_plan(advice, "code")
+    assert plan.index("Shadow") < plan.index("high priority") < plan.index("Scan again")
+    assert "resilient-agents simulate resilience.toml:prices-example-com --scenario retry-storm" in plan
+
+
+def test_the_page_needs_no_network_and_shows_no_markup_of_the_code(tree: Path) -> None:
+    """Names that were read in files are text, whatever they hold."""
+    (tree / "evil.py").write_text("import subprocess\nsubprocess.run(['<script>alert(1)'])\n")
+    page = as_html(advise([tree]))
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+    assert not re.search(r"(src|href)\s*=", page)
+    assert "prices.example.com" in page
+
+
+def test_json_is_everything_as_data(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For programs and coding agents."""
+    assert main(["scan", "--no-cache", "--advise", "--format", "json", str(tree)]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["version"] == 1
+    assert data["dependencies"][0]["patterns"]["retry"]["candidate"] in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--advise", "--format", "sarif"], "advice has the formats text, json, html, got sarif"),
+        (["--format", "html"], "html goes with --advise"),
+    ],
+)
+def test_formats_go_with_what_they_are_for(
+    tree: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Anything else is wrong use."""
+    assert main(["scan", "--no-cache", *arguments, str(tree)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_documentation_says_the_formula_as_it_is() -> None:
+    """Each term with its weight and its reason."""
+    page = (Path(__file__).parents[2] / "docs" / "pages" / "scan-advice.md").read_text()
+    for name, (weight, why) in TERMS.items():
+        assert f"| `{name}` | {weight} | {why} |" in page
+    assert f"From {HIGH} on the priority is high, from {MEDIUM} on medium." in page
