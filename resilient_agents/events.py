@@ -98,7 +98,11 @@ class Event(_Told):
 
 
 class CallStarted(Event):
-    """An operation began."""
+    """An operation began. `deadline`: seconds that its caller's deadline left it, None where there was none.
+    `configuration`: a fingerprint of the policy's strategies and their options, the same in all processes."""
+
+    deadline: float | None = None
+    configuration: str = ""
 
 
 class CallEnded(Event):

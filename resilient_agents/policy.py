@@ -17,6 +17,7 @@ from resilient_agents.core import watch
 from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
+from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.core.guard import guard, methods_of
 from resilient_agents.core.invoke import invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
@@ -255,7 +256,7 @@ class Policy(Spelled):
 class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_innermost", "_layers", "_special", "_watchers")
+    __slots__ = ("_configuration", "_innermost", "_layers", "_special", "_watchers")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -263,6 +264,7 @@ class _Composed(Plan):
         self._layers = _bound_layers(policy)
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[tuple[Any, bool], Proceed] = {}
+        self._configuration = ""
         super().__init__(policy.name, rechecks_of(self._layers), edition)
         self.chain = _chain(self._layers, innermost)
         if self._watchers:
@@ -286,8 +288,11 @@ class _Composed(Plan):
             if recorder is not None and not watchers and call.closers is None and not recorder.begin():
                 dropped = recorder
             elif watchers or recorder is not None:
-                call.audience = Audience(name, watchers, recorder)
+                call.audience = audience = Audience(name, watchers, recorder)
                 chain = self._around_attempts(charged, watched=True)
+                audience.configuration = self._configuration = self._configuration or fingerprint(self._layers)
+                if limit is not None:
+                    audience.deadline = limit.at - clock.monotonic()
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:

@@ -161,6 +161,8 @@ class Audience:
 
     __slots__ = (
         "attempts",
+        "configuration",
+        "deadline",
         "failed",
         "fell_back",
         "judged",
@@ -177,6 +179,8 @@ class Audience:
         self.observers = observers
         self.recorder = recorder
         self.attempts = 0
+        self.configuration = ""
+        self.deadline: float | None = None
         self.failed: dict[str, int] = {}
         self.fell_back = False
         self.waited = self.retry_waited = 0.0

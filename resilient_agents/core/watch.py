@@ -174,7 +174,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
     audience = call.audience
     if audience is None:
         return await proceed(call)
-    audience.tell(CallStarted(audience.policy))
+    audience.tell(CallStarted(audience.policy, audience.deadline, audience.configuration))
     ended: Exception | Neutral | None = NEUTRAL
     try:
         if audience.recorder is None or not call.runtime.blocking:

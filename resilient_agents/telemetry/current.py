@@ -11,7 +11,7 @@ __all__ = ["AttemptSpan", "put_back"]
 class AttemptSpan:
     """An attempt span, the context that it is current in, and the one to put back."""
 
-    __slots__ = ("inner", "outer", "refused_by", "span", "start", "waited")
+    __slots__ = ("ended_by", "inner", "outer", "span", "start", "waited")
 
     def __init__(self, span: Span, inner: Context, outer: Context, start: int) -> None:
         self.span = span
@@ -19,7 +19,7 @@ class AttemptSpan:
         self.outer = outer
         self.start = start
         self.waited = 0.0
-        self.refused_by: str | None = None
+        self.ended_by: str | None = None
 
 
 def put_back(inner: Context, outer: Context) -> None:

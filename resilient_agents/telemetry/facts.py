@@ -15,7 +15,7 @@ from resilient_agents.telemetry import names
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["SPAN_EVENTS", "described", "facts", "of_failure"]
+__all__ = ["SPAN_EVENTS", "described", "facts", "of_failure", "of_operation"]
 
 Facts = dict[str, Any]
 
@@ -26,7 +26,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "shadow": names.SHADOW,
 }
 _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
-    events.CallStarted: {},
+    events.CallStarted: {"deadline": names.DEADLINE, "configuration": names.CONFIGURATION},
     events.CallEnded: {
         "outcome": names.OUTCOME,
         "attempts": names.ATTEMPT_COUNT,
@@ -93,13 +93,25 @@ def facts(event: events.Event) -> Facts:
     return told
 
 
+def of_operation(event: events.CallEnded) -> Facts:
+    """What the span of an operation says of its end: sums that are nothing are absent, and so is the duration."""
+    told: Facts = {names.ATTEMPT_COUNT: event.attempts, names.OUTCOME: event.outcome}
+    if event.waited:
+        told[names.WAITED] = event.waited
+    if event.retry_waited:
+        told[names.RETRY_WAITED] = event.retry_waited
+    if event.failed:
+        told[names.FAILED] = list(event.failed)
+    return told
+
+
 def of_failure(failure: Failure) -> Facts:
     if failure.status is None:
         return {names.ERROR_TYPE: failure.kind}
     return {names.ERROR_TYPE: failure.kind, names.STATUS_CODE: failure.status}
 
 
-def described(failure: Failure, refused_by: str | None, failed: Iterable[str] = ()) -> str:
+def described(failure: Failure, ended_by: str | None, failed: Iterable[str] = ()) -> str:
     """A failure in words of a closed set: `rate_limit 429`, `rejected by bulkhead`, `timeout after overload, server`.
 
     `failed`: the kinds that attempts before it ran into, which a refusal or an expired limit would hide.
@@ -107,8 +119,8 @@ def described(failure: Failure, refused_by: str | None, failed: Iterable[str] = 
     said: str = failure.kind
     if failure.status is not None:
         said = f"{said} {failure.status}"
-    elif said == "rejected" and refused_by is not None:
-        said = f"rejected by {refused_by}"
+    elif said == "rejected" and ended_by is not None:
+        said = f"rejected by {ended_by}"
     if failure.kind in ("rejected", "timeout"):
         before = [kind for kind in failed if kind != failure.kind]
         if before:

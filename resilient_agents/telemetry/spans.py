@@ -18,21 +18,22 @@ it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Span, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
-from resilient_agents.telemetry.facts import SPAN_EVENTS, described, facts, of_failure
+from resilient_agents.telemetry.ending import say_how_it_ended
+from resilient_agents.telemetry.facts import SPAN_EVENTS, facts, of_operation
 from resilient_agents.telemetry.measures import MEASURES
 
 if TYPE_CHECKING:
-    from resilient_agents.classify import Failure
     from resilient_agents.telemetry.sink import Attributes, Sink
 
 __all__ = ["CallRecorder"]
@@ -41,6 +42,7 @@ MOST_SPANS: Final = 200  # of attempts and waits that one operation makes; what 
 SHORTEST_WAIT: Final = 0.001  # seconds from which on a wait has a span
 
 _LAST_NAME: Final = len(names.ATTEMPT_SPANS) - 1
+_counting = itertools.count(1)
 
 
 class CallRecorder:
@@ -55,19 +57,19 @@ class CallRecorder:
         "_attempts",
         "_begun",
         "_common",
+        "_ended_by",
         "_extra",
-        "_gave_up",
         "_held",
         "_inner",
         "_left_out",
         "_outer",
         "_recording",
-        "_refused_by",
         "_since",
         "_sink",
         "_span",
         "_spans",
         "_start",
+        "_told",
         "_tracer",
     )
 
@@ -86,9 +88,9 @@ class CallRecorder:
         self._extra: Attributes | None = None
         self._common: Attributes | None = None
         self._attempts: dict[int, AttemptSpan] = {}
-        self._gave_up: str | None = None
-        self._refused_by: str | None = None
+        self._ended_by: str | None = None
         self._spans = self._left_out = 0
+        self._told: dict[str, Any] = {}
 
     def record(self, event: events.Event) -> None:
         found = _HANDLERS.get(type(event))
@@ -139,6 +141,7 @@ class CallRecorder:
 
     def _start_operation(self, tracer: Tracer) -> None:
         self._outer = outer = get_current()
+        self._told[names.SEQUENCE] = next(_counting)
         sink = self._sink
         kind = sink.kind()
         self._common = common = self._extra if kind is None else {**(self._extra or {}), **kind}
@@ -161,6 +164,7 @@ class CallRecorder:
     def call_started(self, event: events.CallStarted) -> None:
         if not self._begun:
             self.begin()
+        self._told.update(facts(event))
 
     def call_ended(self, event: events.CallEnded) -> None:
         span = self._span
@@ -175,22 +179,10 @@ class CallRecorder:
         now = max(self._now(), self._start)
         try:
             if self._recording:
-                attributes: dict[str, Any] = {names.ATTEMPT_COUNT: event.attempts, names.OUTCOME: event.outcome}
-                if self._gave_up is not None:
-                    attributes[names.GAVE_UP] = self._gave_up
-                if event.waited:
-                    attributes[names.WAITED] = event.waited
-                if event.retry_waited:
-                    attributes[names.RETRY_WAITED] = event.retry_waited
-                if event.failed:
-                    attributes[names.FAILED] = list(event.failed)
+                attributes = {**self._told, **of_operation(event)}
                 if self._left_out:
                     attributes[names.LEFT_OUT] = self._left_out
-                if event.failure is None:
-                    span.set_attributes(attributes)
-                else:
-                    said = described(event.failure, self._refused_by, event.failed)
-                    _say_failure(span, attributes, event.failure, said)
+                say_how_it_ended(span, attributes, event.failure, self._ended_by, event.failed)
                 for number in list(self._attempts):  # one that nobody ended: its task was lost, or its race in a thread
                     attempt = self._attempts.pop(number, None)
                     if attempt is not None:
@@ -214,6 +206,7 @@ class CallRecorder:
     def attempt_started(self, event: events.AttemptStarted) -> None:
         if not self._room() or self._tracer is None:
             return
+        self._ended_by = None
         outer = get_current()
         attributes: dict[str, Any] = {names.ATTEMPT: event.attempt}
         if event.hedge:
@@ -246,11 +239,7 @@ class CallRecorder:
                 span.set_attribute(names.WAITED, attempt.waited)
             if event.inner_retries:
                 span.set_attribute(names.INNER_RETRIES, event.inner_retries)
-            if event.failure is None:
-                span.set_attribute(names.OUTCOME, event.outcome)
-            else:
-                said = described(event.failure, attempt.refused_by)
-                _say_failure(span, {names.OUTCOME: event.outcome}, event.failure, said)
+            say_how_it_ended(span, {names.OUTCOME: event.outcome}, event.failure, attempt.ended_by)
         finally:
             span.end(max(self._now(), attempt.start))
 
@@ -282,17 +271,25 @@ class CallRecorder:
         self._add_event(SPAN_EVENTS[type(event)], facts(event))
 
     def gave_up_retrying(self, event: events.GaveUp) -> None:
-        self._gave_up = event.reason
+        self._told[names.GAVE_UP] = event.reason
         if event.reason == "budget":
             self._add_event(names.REJECTED, {names.STRATEGY: "retry_budget"})
 
     def rejected(self, event: events.CallRejected) -> None:
         if not event.shadow:
-            self._refused_by = event.strategy
-            attempt = self._attempt()
-            if attempt is not None:
-                attempt.refused_by = event.strategy
+            self._ends(event.strategy)
         self.happened(event)
+
+    def timed_out(self, event: events.TimeoutExpired) -> None:
+        self._ends(event.strategy)
+        self.happened(event)
+
+    def _ends(self, strategy: str) -> None:
+        """A strategy refused or cut off the present attempt, or the operation where there is none."""
+        self._ended_by = strategy
+        attempt = self._attempt()
+        if attempt is not None:
+            attempt.ended_by = strategy
 
     def came_late(self, event: events.LateResult) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
@@ -301,12 +298,6 @@ class CallRecorder:
         span = self._span
         if self._recording and span is not None:
             span.add_event(name, attributes, self._now())
-
-
-def _say_failure(span: Span, attributes: dict[str, Any], failure: Failure, said: str) -> None:
-    """The final attributes of a span, and its status, for what went wrong."""
-    span.set_attributes({**attributes, **of_failure(failure)})
-    span.set_status(StatusCode.ERROR, said)
 
 
 _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
@@ -318,7 +309,7 @@ _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
     events.GaveUp: CallRecorder.gave_up_retrying,
     events.CallRejected: CallRecorder.rejected,
     events.Waited: CallRecorder.waited_for,
-    events.TimeoutExpired: CallRecorder.happened,
+    events.TimeoutExpired: CallRecorder.timed_out,
     events.LateResult: CallRecorder.came_late,
     events.FallbackUsed: CallRecorder.happened,
     events.HedgeStarted: CallRecorder.happened,

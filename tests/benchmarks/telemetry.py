@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from tests.benchmarks.table import Line, at_most
 __all__ = ["with_an_sdk", "without_an_sdk"]
 
 AsyncFunction = Callable[[], Awaitable[Any]]
+
+_sequence = itertools.count(1)
 
 
 def without_an_sdk(effort: Effort) -> Iterator[Line]:
@@ -201,7 +204,14 @@ def _by_hand_sync(
                 seconds = time.monotonic() - began
                 facts = {names.ATTEMPT: 1, names.OUTCOME: "success", names.DURATION: seconds}
                 operation.add_event(names.ATTEMPT_EVENT, facts)
-            operation.set_attributes({names.ATTEMPT_COUNT: 1, names.OUTCOME: "success"})
+            operation.set_attributes(
+                {
+                    names.ATTEMPT_COUNT: 1,
+                    names.OUTCOME: "success",
+                    names.SEQUENCE: next(_sequence),
+                    names.CONFIGURATION: "0123456789ab",
+                }
+            )
             labels = {names.POLICY: POLICY, names.OUTCOME: "success", names.RETRIED: False}
             duration.record(time.monotonic() - began, labels)
             return result
@@ -228,7 +238,14 @@ def _by_hand_async(
                 seconds = time.monotonic() - began
                 facts = {names.ATTEMPT: 1, names.OUTCOME: "success", names.DURATION: seconds}
                 operation.add_event(names.ATTEMPT_EVENT, facts)
-            operation.set_attributes({names.ATTEMPT_COUNT: 1, names.OUTCOME: "success"})
+            operation.set_attributes(
+                {
+                    names.ATTEMPT_COUNT: 1,
+                    names.OUTCOME: "success",
+                    names.SEQUENCE: next(_sequence),
+                    names.CONFIGURATION: "0123456789ab",
+                }
+            )
             labels = {names.POLICY: POLICY, names.OUTCOME: "success", names.RETRIED: False}
             duration.record(time.monotonic() - began, labels)
             return result

@@ -122,6 +122,12 @@ def clean(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
     assert [record.getMessage() for record in complaints] == []
 
 
+def told(span: ReadableSpan) -> dict[str, Any]:
+    """What a span says, but for what only a replay needs: its place in the sequence and its configuration."""
+    only = ("resilient_agents.sequence", "resilient_agents.configuration")
+    return {name: value for name, value in (span.attributes or {}).items() if name not in only}
+
+
 def identity(span: ReadableSpan) -> SpanContext:
     """Trace and span id."""
     context = span.get_span_context()

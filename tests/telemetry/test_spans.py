@@ -20,7 +20,7 @@ from resilient_agents.errors import CircuitOpenError, ResilienceError
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.fallback import Fallback
 from tests.conftest import Harness, run_on
-from tests.telemetry.conftest import Sdk, parent_of
+from tests.telemetry.conftest import Sdk, parent_of, told
 
 
 class HTTPError(Exception):
@@ -73,7 +73,7 @@ async def test_an_operation_is_one_internal_span(h: Harness, sdk: Sdk) -> None:
     span = sdk.operation
     assert span.name == "policy search"
     assert span.kind is SpanKind.INTERNAL
-    assert dict(span.attributes or {}) == {
+    assert told(span) == {
         "resilient_agents.policy": "search",
         "resilient_agents.attempts": 1,
         "resilient_agents.outcome": "success",
@@ -125,7 +125,7 @@ async def test_an_operation_that_fails_is_an_error(h: Harness, sdk: Sdk) -> None
         await h.call(Policy(Retry(2, wait=fixed(1)), name="p"), fail)
     assert sdk.operation.status.status_code is StatusCode.ERROR
     assert sdk.operation.status.description == "overload 503"
-    assert dict(sdk.operation.attributes or {}) == {
+    assert told(sdk.operation) == {
         "resilient_agents.policy": "p",
         "resilient_agents.attempts": 2,
         "resilient_agents.outcome": "failure",

@@ -27,7 +27,7 @@ from resilient_agents import (
 )
 from resilient_agents.base import instances
 from tests.conftest import Harness, run_on
-from tests.telemetry.conftest import Sdk
+from tests.telemetry.conftest import Sdk, told
 from tests.telemetry.test_spans import HTTPError, fail, flaky, ok
 
 OUTCOME = "resilient_agents.outcome"
@@ -208,7 +208,7 @@ async def test_a_spent_budget(h: Harness, sdk: Sdk) -> None:
     with pytest.raises(HTTPError):
         await h.call(policy, fail)
     assert sdk.events() == [("rejected", {STRATEGY: "retry_budget"})]
-    assert attributes(sdk.operation) == {
+    assert told(sdk.operation) == {
         "resilient_agents.policy": "p",
         "resilient_agents.attempts": 1,
         OUTCOME: "failure",
@@ -323,7 +323,7 @@ async def test_all_strategies_at_once(h: Harness, sdk: Sdk) -> None:
         name="p",
     )
     assert await h.call(policy, flaky(2)) == "ok"
-    assert attributes(sdk.operation) == {
+    assert told(sdk.operation) == {
         "resilient_agents.policy": "p",
         "resilient_agents.attempts": 3,
         "resilient_agents.retry_waited": 2.0,

@@ -1,0 +1,36 @@
+"""Which configuration a call ran under, in a few characters: the same in all processes, another one after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from resilient_agents.core.call import Strategy
+
+__all__ = ["fingerprint"]
+
+_LIVE: Final = frozenset(("abandoned", "available", "in_use", "metrics", "queued", "remaining", "retry_after", "state"))
+"""Names under which strategies describe what is so at the moment."""
+
+
+def fingerprint(layers: Iterable[Strategy]) -> str:
+    """Twelve hexadecimal digits of the strategies, in order, and their options; what is live about them does not count.
+
+    An option that is code counts by its name.
+    """
+    import hashlib  # only where somebody watches
+
+    told = repr([_options(layer) for layer in layers])
+    return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+
+
+def _options(layer: Strategy) -> Any:
+    describe = getattr(layer, "describe", None)
+    return type(layer).__qualname__ if describe is None else _fixed(describe())
+
+
+def _fixed(told: Any) -> Any:
+    """What a description says but for what changes by itself."""
+    if isinstance(told, dict):
+        return [(name, _fixed(value)) for name, value in told.items() if name not in _LIVE]
+    return [_fixed(value) for value in told] if isinstance(told, list) else told

@@ -1,0 +1,32 @@
+"""What a span says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span, StatusCode
+
+from resilient_agents.telemetry import names
+from resilient_agents.telemetry.facts import described, of_failure
+
+if TYPE_CHECKING:
+    from resilient_agents.classify import Failure
+
+__all__ = ["say_how_it_ended"]
+
+
+def say_how_it_ended(
+    span: Span, attributes: dict[str, Any], failure: Failure | None, ended_by: str | None, failed: Iterable[str] = ()
+) -> None:
+    """The final attributes of a span, and its status for what went wrong."""
+    if failure is None:
+        span.set_attributes(attributes)
+        return
+    attributes.update(of_failure(failure))
+    if failure.retry_after is not None:
+        attributes[names.RETRY_AFTER] = failure.retry_after
+    if ended_by is not None and failure.kind in ("rejected", "timeout"):
+        attributes[names.STRATEGY] = ended_by
+    span.set_attributes(attributes)
+    span.set_status(StatusCode.ERROR, described(failure, ended_by, failed))

@@ -1,0 +1,149 @@
+"""What spans say for those who play a recording again: in which order, under which configuration, ended by what."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import anyio
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Hedge,
+    Policy,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    Timeout,
+    deadline,
+    fixed,
+)
+from resilient_agents.core.fingerprint import fingerprint
+from resilient_agents.errors import PolicyTimeoutError, ResilienceError
+from tests.conftest import Harness, run_on
+from tests.telemetry.conftest import Sdk
+from tests.telemetry.test_spans import HTTPError, flaky, ok
+
+SEQUENCE, CONFIGURATION = "resilient_agents.sequence", "resilient_agents.configuration"
+DEADLINE, STRATEGY = "resilient_agents.deadline", "resilient_agents.strategy"
+RETRY_AFTER = "resilient_agents.retry_after"
+
+
+def said(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+async def test_operations_are_numbered_as_they_begin(h: Harness, sdk: Sdk) -> None:
+    """Calls that start at the same moment have an order all the same."""
+    policy = Policy(name="p")
+    for _ in range(3):
+        await h.call(policy, ok)
+    first, second, third = (said(span)[SEQUENCE] for span in sdk.spans if span.name == "policy p")
+    assert (second - first, third - second) == (1, 1)
+
+
+async def test_the_deadline_in_force_is_on_the_operation(h: Harness, sdk: Sdk) -> None:
+    """How many seconds the caller had left, when the call began; nothing where there was no deadline."""
+    await h.call(Policy(name="p"), ok)
+    assert DEADLINE not in said(sdk.operation)
+    sdk.exporter.clear()
+    with deadline(7):
+        await h.call(Policy(name="p"), ok)
+    assert said(sdk.operation)[DEADLINE] == pytest.approx(7)
+
+
+async def test_an_attempt_says_what_the_server_asked_for(h: Harness, sdk: Sdk) -> None:
+    """The server's Retry-After is on the attempt that it answered."""
+
+    async def work() -> str:
+        if len(sdk.attempts) == 0:
+            error = HTTPError(429)
+            error.retry_after = 7.0  # type: ignore[attr-defined]
+            raise error
+        return "ok"
+
+    await h.call(Policy(Retry(2), name="p"), work)
+    assert [said(span).get(RETRY_AFTER) for span in sdk.attempts] == [7.0, None]
+
+
+async def test_an_attempt_says_whose_limit_ended_it(h: Harness, sdk: Sdk) -> None:
+    """A time limit of ours, a refusal: by which strategy; an error of the function's own by none."""
+
+    async def slow() -> None:
+        await h.sleep(9)
+        raise HTTPError(503)
+
+    limit = Timeout(2, thread=False)
+    with pytest.raises(PolicyTimeoutError):
+        await h.call(Policy(Retry(1), limit, name="p"), slow)
+    assert [said(span)[STRATEGY] for span in (*sdk.attempts, sdk.operation)] == ["timeout"] * 2
+    sdk.exporter.clear()
+    with pytest.raises(ResilienceError):
+        policy = Policy(Retry(1), RateLimit(1, per=60, max_wait=0), name="p")
+        for _ in range(2):
+            await h.call(policy, ok)
+    assert [said(span).get(STRATEGY) for span in sdk.spans] == [None, None, "rate_limit", "rate_limit"]
+    sdk.exporter.clear()
+    with pytest.raises(TimeoutError):
+        await h.call(Policy(Retry(1), Timeout(9, thread=False), name="p"), own_timeout)
+    assert [said(span).get(STRATEGY) for span in sdk.spans] == [None, None]
+
+
+async def own_timeout() -> None:
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_the_last_attempt_decides_about_the_operation(runtime: str, sdk: Sdk) -> None:
+    """An earlier attempt that a limit cut off is not what ended the operation."""
+
+    async def work() -> None:
+        if len(sdk.attempts) == 0:
+            await anyio.sleep(9)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        run_on(runtime, lambda: Policy(Retry(2, wait=fixed(0)), Timeout(2), name="p").acall(work))
+    assert [said(span).get(STRATEGY) for span in sdk.attempts] == ["timeout", None]
+    assert STRATEGY not in said(sdk.operation)
+
+
+# -------------------------------------------------------------------------------------------------------- configuration
+
+
+async def test_the_configuration_is_the_same_until_it_changes(h: Harness, sdk: Sdk) -> None:
+    """What a policy did, and what state its circuits are in, is no part of its configuration."""
+    breaker = CircuitBreaker(f"kept {h.runtime}", failures=1)
+    budget = RetryBudget(0.2)
+    policy = Policy(Hedge(5), Retry(2, wait=fixed(0), budget=budget), breaker, RateLimit(9), Bulkhead(3), name="p")
+    await h.call(policy, ok)
+    with pytest.raises(ResilienceError):
+        await h.call(policy, flaky(9))
+    undo = policy.observe(lambda event: None)  # composes it anew
+    await h.call(Policy(name="other"), ok)
+    undo()
+    breaker.close()
+    await h.call(policy, ok)
+    found = [said(span)[CONFIGURATION] for span in sdk.spans if span.name == "policy p"]
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert fingerprint((Retry(2),)) != fingerprint((Retry(3),))
+    assert fingerprint((Retry(2), Bulkhead(1))) != fingerprint((Bulkhead(1), Retry(2)))
+
+
+def test_the_configuration_is_the_same_in_another_process() -> None:
+    """Neither hash seeds nor addresses get into it."""
+    layers = "Retry(3, on=(ValueError, is_transient), wait=fixed(2)), Timeout(5), CircuitBreaker('c'), RateLimit(3)"
+    code = (
+        "from resilient_agents import *; from resilient_agents.core.fingerprint import fingerprint\n"
+        f"print(fingerprint(({layers})))"
+    )
+    found = {
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    }
+    assert len(found) == 1
