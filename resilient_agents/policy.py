@@ -292,7 +292,7 @@ class _Composed(Plan):
                 chain = self._around_attempts(charged, watched=True)
                 audience.configuration = self._configuration = self._configuration or fingerprint(self._layers)
                 if limit is not None:
-                    audience.deadline = limit.at - clock.monotonic()
+                    audience.deadline = limit.at - audience.started
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:
