@@ -27,6 +27,7 @@ MODULES = (
     "resilient_agents.errors",
     "resilient_agents.events",
     "resilient_agents.health",
+    "resilient_agents.integrations",
     "resilient_agents.integrations.asgi",
     "resilient_agents.integrations.wsgi",
     "resilient_agents.presets",
