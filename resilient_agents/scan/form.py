@@ -44,7 +44,7 @@ class Block(NamedTuple):
 
     parent: int
     kind: str
-    """scope, try (a body with a handler), other (a handler, `else`, a case), loop, if, with, lambda, argument"""
+    """scope, try (a body with a handler), other (a handler, `else`, a case), loop, each, if, with, lambda, argument"""
     about: Expression
     """The test of an if, the item of a with, the call whose argument it is."""
 

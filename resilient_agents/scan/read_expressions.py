@@ -244,6 +244,12 @@ class Expressions:
             self.target(generator.target, value and ("each", value))
             for test in generator.ifs:
                 self.expression(test)
+        before = self.enter("each")
+        value = self.element(node)
+        self.block = before
+        return value
+
+    def element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Expression:
         if isinstance(node, ast.DictComp):
             self.expression(node.key)
             value = self.expression(node.value)

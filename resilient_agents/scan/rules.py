@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from resilient_agents.scan.habits import client_per_call, reused_request_socket, unbounded_fan_out
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.retrying import endless_retry, nested_retry, repeated_write
 
 __all__ = ["DEFAULT", "RULES", "Rule", "broken"]
 
@@ -14,11 +17,11 @@ __all__ = ["DEFAULT", "RULES", "Rule", "broken"]
 class Rule:
     id: str
     title: str
-    check: Callable[[Found], str | None]
+    check: Callable[[Found, Resolver], str | None]
     default: bool = False
 
 
-def can_wait_for_ever(found: Found) -> str | None:
+def can_wait_for_ever(found: Found, _: Resolver) -> str | None:
     call = found.call
     if call.limit != "none" or call.confidence == "unknown":
         return None
@@ -28,7 +31,7 @@ def can_wait_for_ever(found: Found) -> str | None:
     return f"{call.callee} can wait for ever{f' ({call.limit_source})' if call.limit_source else ''}{advice}"
 
 
-def blocks_the_loop(found: Found) -> str | None:
+def blocks_the_loop(found: Found, _: Resolver) -> str | None:
     call, seen = found.call, found.seen
     if not call.is_async or seen.operation.is_async or seen.runner or call.limit == "never_waits":
         return None
@@ -44,16 +47,22 @@ RULES = {
     for rule in (
         Rule("RA101", "can wait for ever", can_wait_for_ever, True),
         Rule("RA102", "blocking call in async code", blocks_the_loop, True),
+        Rule("RA201", "retry without end or on everything", endless_retry),
+        Rule("RA202", "retry inside retry", nested_retry),
+        Rule("RA203", "retry of a call that is not idempotent", repeated_write),
+        Rule("RA301", "client made per call", client_per_call),
+        Rule("RA302", "unbounded fan-out", unbounded_fan_out),
+        Rule("RA401", "REQ socket used again after a timeout", reused_request_socket),
     )
 }
 DEFAULT = frozenset(rule.id for rule in RULES.values() if rule.default)
 
 
-def broken(found: Iterable[Found], on: frozenset[str]) -> Iterator[tuple[Rule, str, Found]]:
+def broken(found: Iterable[Found], resolver: Resolver, on: frozenset[str]) -> Iterator[tuple[Rule, str, Found]]:
     """The rules that calls break, in the order of the calls."""
     chosen = [rule for name, rule in RULES.items() if name in on]
     for each in found:
         for rule in chosen:
-            message = rule.check(each)
+            message = rule.check(each, resolver)
             if message is not None:
                 yield rule, message, each

@@ -140,7 +140,9 @@ class Scan:
             return Looked([], [], [], FileStatus(file.path, "unreadable", "nested too deeply"))
         settings = self.projects.settings(_folder(file.path))
         on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
-        findings = fingerprinted(Finding(rule.id, message, each.call) for rule, message, each in broken(found, on))
+        findings = fingerprinted(
+            Finding(rule.id, message, each.call) for rule, message, each in broken(found, self.resolver, on)
+        )
         findings, said = without_ignored(file.path, file.form, findings)
         if self.changed is not None:
             path, changed = Path(file.path).resolve(), self.changed

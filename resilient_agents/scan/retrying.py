@@ -1,0 +1,72 @@
+"""Rules about retries that others wrote around a call: RA201, RA202, RA203."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resilient_agents.scan.form import Site
+from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.values import Opaque, Spot, Symbol
+
+__all__ = ["endless_retry", "nested_retry", "repeated_write"]
+
+RETRIES = {
+    "tenacity.retry": "stop",
+    "backoff.on_exception": "max_tries",
+    "stamina.retry": "",
+    "retrying.retry": "stop_max_attempt_number",
+    "retry.retry": "tries",
+    "resilient_agents.retry": "",
+}
+"""Decorators that try again, and the argument without which they do so for ever; "" for those that end anyway."""
+ENDS = {"stop", "max_tries", "max_time", "stop_max_attempt_number", "stop_max_delay", "tries"}
+EVERYTHING = {"builtins.BaseException"}
+
+
+def retries_around(found: Found, resolver: Resolver) -> Iterator[tuple[str, Site | None, Spot]]:
+    """(decorator, the call that made it or None for a bare one, where) of the function that the call stands in."""
+    spot = found.seen.spot
+    scope = spot.within
+    if scope.kind != "function":
+        return
+    outside = Spot(spot.file, scope.parent, 1 << 30, 0)
+    for decorator in scope.decorators:
+        for value in resolver.evaluate(decorator, outside):
+            if isinstance(value, Symbol) and value.path in RETRIES:
+                yield value.path, None, outside
+            elif isinstance(value, Opaque) and value.path in RETRIES:
+                yield value.path, value.made.site, value.made.spot
+
+
+def endless_retry(found: Found, resolver: Resolver) -> str | None:
+    for path, site, spot in retries_around(found, resolver):
+        ends = not RETRIES[path] or (site is not None and (ENDS & site.keywords.keys() or site.spread))
+        if not ends:
+            return f"{path} around {found.call.callee} tries again for ever; give it {RETRIES[path]}"
+        given = [*site.arguments, *site.keywords.values()] if site is not None else []
+        for each in given:
+            if any(isinstance(v, Symbol) and v.path in EVERYTHING for v in resolver.evaluate(each, spot)):
+                return f"{path} around {found.call.callee} tries again on what should end the program"
+    return None
+
+
+def nested_retry(found: Found, resolver: Resolver) -> str | None:
+    client, owner = found.seen.client, found.seen.owner
+    if client.retries is None or owner is None or owner.made is None:
+        return None
+    site = owner.made.site
+    if site.spread or any(site.keywords.get(name) == ("const", 0) for name in client.retry_limit):
+        return None
+    for path, _, _ in retries_around(found, resolver):
+        return f"{path} repeats {found.call.callee}, which repeats itself up to {client.retries} times"
+    return None
+
+
+def repeated_write(found: Found, resolver: Resolver) -> str | None:
+    seen = found.seen
+    if seen.operation.idempotent is not False or "idempotency_key" in seen.given.keywords:
+        return None
+    for path, _, _ in retries_around(found, resolver):
+        return f"{path} repeats {found.call.callee}, which may do its work twice"
+    return None
