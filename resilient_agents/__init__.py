@@ -47,11 +47,13 @@ if TYPE_CHECKING:
         require_healthy,
     )
     from resilient_agents.run_budgets import Usage, run_budget, usage_of
+    from resilient_agents.strategies.chaos import Chaos, chaos
 
 __all__ = [
     "BudgetExceededError",
     "Bulkhead",
     "BulkheadFullError",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpenError",
     "DeadlineExceeded",
@@ -74,6 +76,7 @@ __all__ = [
     "Timeout",
     "Usage",
     "bulkhead",
+    "chaos",
     "circuit_breaker",
     "classify",
     "counts_against_dependency",
@@ -105,6 +108,7 @@ _LATER = {
     **dict.fromkeys(
         ("HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"), "health"
     ),
+    **dict.fromkeys(("Chaos", "chaos"), "strategies.chaos"),
     **dict.fromkeys(("Usage", "run_budget", "usage_of"), "run_budgets"),
 }
 """What is imported when it is asked for, with its room: it would be half as much again to import."""

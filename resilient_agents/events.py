@@ -24,10 +24,12 @@ __all__ = [
     "CallEnded",
     "CallRejected",
     "CallStarted",
+    "ChaosInjected",
     "CircuitChanged",
     "CircuitClosed",
     "CircuitHalfOpened",
     "CircuitOpened",
+    "Disturbance",
     "Event",
     "FallbackUsed",
     "GaveUp",
@@ -48,6 +50,7 @@ __all__ = [
 
 Outcome = Literal["success", "failure", "rejected", "fallback", "cancelled"]
 CircuitState = Literal["closed", "open", "half-open"]
+Disturbance = Literal["latency", "error", "result", "truncated"]
 HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 
 logger = logging.getLogger("resilient_agents")
@@ -204,6 +207,13 @@ class HedgeStarted(Event):
 
     hedge: int
     after: float
+
+
+class ChaosInjected(Event):
+    """A `Chaos` made a call late ("latency"), failed it ("error"), answered it ("result"), or ended its stream early
+    ("truncated")."""
+
+    what: Disturbance
 
 
 class CircuitChanged(Event):

@@ -49,6 +49,7 @@ _MACHINERY = frozenset(
         "alone",
         "become",
         "bind",
+        "chaos_is_on",
         "board",
         "deposit",
         "end",

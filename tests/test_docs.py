@@ -339,6 +339,7 @@ DEFAULTS = [
     ("timeout.md", "Timeout"),
     ("fallback.md", "Fallback"),
     ("hedge.md", "Hedge"),
+    ("chaos.md", "Chaos"),
     ("backoff.md", "exponential"),
     ("backoff.md", "linear"),
     ("backoff.md", "fibonacci"),

@@ -896,7 +896,7 @@ def test_a_forked_child_starts_anew(go: threading.Event) -> None:
 def alone(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """Only the components of this test are looked at."""
     components: dict[str, list[Any]] = {"circuit_breaker": [], "bulkhead": []}
-    monkeypatch.setattr("resilient_agents.base.instances.each", lambda kind: components[kind])
+    monkeypatch.setattr("resilient_agents.base.instances.each", lambda kind: components.get(kind, []))
     return components
 
 

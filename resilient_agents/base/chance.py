@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import random
 
-__all__ = ["chance"]
+__all__ = ["chance", "named"]
 
 chance = random.Random()
+
+
+def named(seed: str) -> random.Random:
+    """A generator of its own, which gives the same numbers for the same name."""
+    return random.Random(seed)
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=chance.seed)

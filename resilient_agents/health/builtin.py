@@ -16,7 +16,7 @@ from typing import Any, Final
 from resilient_agents.base import instances
 from resilient_agents.health.check import HealthCheck, HealthStatus, Verdict
 
-__all__ = ["names_of", "open_circuits", "saturated_bulkheads"]
+__all__ = ["experiments", "names_of", "open_circuits", "saturated_bulkheads"]
 
 INTERVAL: Final = 5.0
 SHOWN: Final = 5  # names in a message
@@ -38,6 +38,11 @@ def saturated_bulkheads(*, critical: Iterable[str] = ()) -> HealthCheck:
     """Degraded while all slots of a bulkhead are taken and calls wait or are refused; unhealthy while one of a name in
     `critical` refuses. Bulkheads that only watch (`shadow=True`) are left out."""
     return _check("bulkheads", "bulkhead", critical, _bulkhead, "slots are free where calls need them")
+
+
+def experiments() -> HealthCheck:
+    """Degraded as long as there is a `Chaos` anywhere in the process."""
+    return _check("chaos", "chaos", (), lambda _: ("on", HealthStatus.DEGRADED), "no call fails on purpose")
 
 
 def names_of(critical: Iterable[str]) -> frozenset[str]:

@@ -27,7 +27,7 @@ from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.runtime import ASYNC
 from resilient_agents.core.threads import Workers
 from resilient_agents.core.waiters import Waiter
-from resilient_agents.health.builtin import names_of, open_circuits, saturated_bulkheads
+from resilient_agents.health.builtin import experiments, names_of, open_circuits, saturated_bulkheads
 from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus
 from resilient_agents.health.entry import Entry, Room
 from resilient_agents.health.report import HealthReport, overall, ready, report
@@ -93,11 +93,19 @@ class HealthMonitor(Spelled):
         self._session: _Session | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         looks = (open_circuits(critical=names), saturated_bulkheads(critical=names)) if builtin else ()
+        self._builtin = builtin
         for check in (*checks, *looks):
             self.add(check)
         instances.add("health_monitor", self)
+        if instances.each("chaos"):
+            self.chaos_is_on()
         reset_after_fork(self)
         follow_clock(self)
+
+    def chaos_is_on(self) -> None:
+        """There is a `Chaos` in this process: from now on a built-in check shows as much."""
+        if self._builtin and "chaos" not in self._entries:
+            self.add(experiments())
 
     def clock_changed(self, shift: float) -> None:
         """What is known stays as old as it is, and what is due stays due."""

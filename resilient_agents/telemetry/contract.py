@@ -89,6 +89,12 @@ ATTRIBUTES: Final = (
     Attribute(
         names.INNER_RETRIES, "int", "How often the client library tried again by itself, where it says so and did."
     ),
+    Attribute(
+        names.CHAOS,
+        "string",
+        "What a `Chaos` did on purpose to this attempt, or to the operation.",
+        ("latency", "error", "result", "truncated"),
+    ),
     Attribute(names.HEDGE_NUMBER, "int", "Which further request of a hedged call this is, from 1."),
     Attribute(names.DELAY, "double", "Seconds until the next attempt."),
     Attribute(names.REASON, "string", "Where the wait comes from.", ("backoff", "retry_after")),
@@ -153,6 +159,7 @@ SPANS: Final = (
             names.DEADLINE,
             names.RETRY_AFTER,
             names.STRATEGY,
+            names.CHAOS,
             *_FAILURE,
             names.OPENINFERENCE_KIND,
         ),
@@ -169,6 +176,7 @@ SPANS: Final = (
             names.HEDGE_NUMBER,
             names.RETRY_AFTER,
             names.STRATEGY,
+            names.CHAOS,
             *_FAILURE,
             names.OPENINFERENCE_KIND,
         ),

@@ -48,6 +48,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
     events.TimeoutExpired: {"strategy": names.STRATEGY, "limit": names.LIMIT},
     events.LateResult: {"limit": names.LIMIT, "late": names.LATE},
     events.FallbackUsed: {},
+    events.ChaosInjected: {"what": names.CHAOS},
     events.HedgeStarted: {"after": names.DELAY, "hedge": names.HEDGE_NUMBER},
     events.CircuitOpened: _CHANGE,
     events.CircuitHalfOpened: _CHANGE,

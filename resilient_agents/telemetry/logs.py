@@ -142,6 +142,10 @@ def _hedged(event: events.HedgeStarted) -> Line:
     return INFO, f"hedge {event.hedge} started after {event.after:.3g} s"
 
 
+def _disturbed(event: events.ChaosInjected) -> Line:
+    return WARNING, f"chaos: {event.what}"
+
+
 def _circuit_changed(event: events.CircuitChanged) -> Line:
     level = {"open": ERROR, "half-open": WARNING, "closed": INFO}[event.to_state]
     if event.shadow and level == ERROR:
@@ -183,6 +187,7 @@ _LINES: dict[type[events.Event], Callable[[Any], Line]] = {
     events.LateResult: _late,
     events.FallbackUsed: _fell_back,
     events.HedgeStarted: _hedged,
+    events.ChaosInjected: _disturbed,
     events.CircuitOpened: _circuit_changed,
     events.CircuitHalfOpened: _circuit_changed,
     events.CircuitClosed: _circuit_changed,

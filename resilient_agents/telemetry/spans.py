@@ -291,6 +291,12 @@ class CallRecorder:
         if attempt is not None:
             attempt.ended_by = strategy
 
+    def disturbed(self, event: events.ChaosInjected) -> None:
+        attempt = self._attempt()
+        span = self._span if attempt is None else attempt.span
+        if self._recording and span is not None:
+            span.set_attribute(names.CHAOS, event.what)
+
     def came_late(self, event: events.LateResult) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
 
@@ -313,6 +319,7 @@ _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
     events.LateResult: CallRecorder.came_late,
     events.FallbackUsed: CallRecorder.happened,
     events.HedgeStarted: CallRecorder.happened,
+    events.ChaosInjected: CallRecorder.disturbed,
     events.CircuitOpened: CallRecorder.happened,
     events.CircuitHalfOpened: CallRecorder.happened,
     events.CircuitClosed: CallRecorder.happened,

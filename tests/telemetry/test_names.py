@@ -51,6 +51,7 @@ def test_no_name_of_generative_ai_is_used() -> None:
         (names.STATE, events.CircuitState),
         (names.GAVE_UP, reason_of(events.GaveUp)),
         (names.REASON, reason_of(events.RetryScheduled)),
+        (names.CHAOS, events.Disturbance),
     ],
 )
 def test_closed_sets_are_those_of_the_code(attribute: str, type_: object) -> None:
@@ -83,6 +84,7 @@ def every_event() -> list[events.Event]:
         events.LateResult("p", 1.0, 1.0),
         events.FallbackUsed("p", failure),
         events.HedgeStarted("p", 1, 0.1),
+        events.ChaosInjected("p", "latency"),
         events.CircuitOpened("p", "c", "closed", "open", shadow=True),
         events.CircuitHalfOpened("p", "c", "open", "half-open"),
         events.CircuitClosed("p", "c", "half-open", "closed"),

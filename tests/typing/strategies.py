@@ -17,6 +17,7 @@ from resilient_agents import (
     BudgetExceededError,
     Bulkhead,
     BulkheadFullError,
+    Chaos,
     CircuitBreaker,
     CircuitOpenError,
     DeadlineExceeded,
@@ -34,6 +35,7 @@ from resilient_agents import (
     StreamTruncatedError,
     Timeout,
     Usage,
+    chaos,
     classify,
     counts_against_dependency,
     deadline,
@@ -159,6 +161,12 @@ assert_type(is_transient(MyError()), bool)
 assert_type(counts_against_dependency(MyError()), bool)
 assert_type(http_failure(object()), bool)
 register(MyError, kind="server", transient=False)
+Chaos(error=ConnectionError, error_rate=0.5, latency=timedelta(seconds=1), at=3, seed="x")
+Chaos(error="overload", when=lambda *_, **__: True)
+Chaos(ConnectionError)  # type: ignore[call-arg]
+with chaos("openai", result={}) as injected:
+    assert_type(injected, Chaos)
+
 register(MyError, kind="serve")  # type: ignore[arg-type]
 register("MyError", kind="server")  # type: ignore[arg-type]
 classify("error")  # type: ignore[arg-type]
