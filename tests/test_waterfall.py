@@ -550,9 +550,8 @@ sys.exit(os.waitpid(child, 0)[1])
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_a_line_that_could_not_be_finished_costs_no_other(tmp_path: Path) -> None:
+def test_a_line_that_could_not_be_finished_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk is full in the midst of a line, the next one begins anew."""
-    exporter = JsonLinesExporter(tmp_path / "spans.jsonl")
 
     class Full(io.FileIO):
         room = 10
@@ -564,8 +563,10 @@ def test_a_line_that_could_not_be_finished_costs_no_other(tmp_path: Path) -> Non
             self.room -= taken
             return taken
 
-    exporter._file.close()
-    exporter._file = full = Full(tmp_path / "spans.jsonl", "ab")
+    full = Full(tmp_path / "spans.jsonl", "ab")
+    monkeypatch.setattr(Path, "open", lambda path, *args, **options: full)
+    exporter = JsonLinesExporter(tmp_path / "spans.jsonl")
+    monkeypatch.undo()
     tracer = TracerProvider().get_tracer("t")
     ended = [tracer.start_span(name) for name in ("lost", "kept")]
     for each in ended:

@@ -24,8 +24,17 @@ from typing import Any
 PORT = 6006
 URL = f"http://127.0.0.1:{PORT}"
 PROJECT = "agents"
-CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
-CHROMIUM += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+CHROMIUM = (
+    "chromium",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 # What a picture is called, by the name of its policy.
 PICTURES = {

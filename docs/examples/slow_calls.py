@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -90,7 +90,7 @@ SHAPES = {
 
 
 @contextlib.contextmanager
-def serving(fail: int) -> Iterator[str]:
+def serving(fail: int) -> Generator[str]:
     """A model server on this machine that fails so often and asks for 0.6 s each time."""
     left = [fail]
 
