@@ -55,21 +55,22 @@ _known: dict[type, tuple[str, ...] | None] = {}  # of results, most of which hav
 def inner_retries(ended: object) -> InnerRetries | None:
     """What the result or error of an attempt says about retries inside it; None where it does not say. Never raises."""
     try:
+        cls = type(ended)
+        if cls in _known:
+            path = _known[cls]
+            return None if path is None else _header(ended, path)
         if isinstance(ended, BaseException):
             return _of_error(ended)
-        return _of_metadata(ended) if isinstance(ended, dict) else _of_result(ended)
+        return _of_metadata(ended) if isinstance(ended, dict) else _learn(cls, ended)
     except Exception:
         return None
 
 
-def _of_result(result: object) -> InnerRetries | None:
-    cls = type(result)
-    try:
-        path = _known[cls]
-    except KeyError:
-        if len(_known) >= _MOST:
-            _known.clear()
-        path = _known[cls] = next((path for path in _PATHS if _header(result, path) is not None), None)
+def _learn(cls: type, result: object) -> InnerRetries | None:
+    """Find out where results of this class tell it, if they do."""
+    if len(_known) >= _MOST:
+        _known.clear()
+    path = _known[cls] = next((path for path in _PATHS if _header(result, path) is not None), None)
     return None if path is None else _header(result, path)
 
 

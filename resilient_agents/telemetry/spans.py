@@ -53,26 +53,16 @@ class CallRecorder:
     the policy's clock.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_begun",
-        "_common",
-        "_ended_by",
-        "_extra",
-        "_held",
-        "_inner",
-        "_left_out",
-        "_outer",
-        "_recording",
-        "_since",
-        "_sink",
-        "_span",
-        "_spans",
-        "_start",
-        "_told",
-        "_tracer",
-    )
-
+    # What differs from call to call is stored, what is rare has its default here.
+    _span: Span | None = None
+    _begun = False
+    _recording = False
+    _held: Context | None = None
+    _extra: Attributes | None = None
+    _common: Attributes | None = None
+    _ended_by: str | None = None
+    _spans = 0
+    _left_out = 0
     _inner: Context
     _outer: Context
     _since: int
@@ -81,15 +71,7 @@ class CallRecorder:
     def __init__(self, sink: Sink, *, traced: bool) -> None:
         self._sink = sink
         self._tracer = sink.tracer if traced else None
-        self._span: Span | None = None
-        self._begun = False
-        self._recording = False
-        self._held: Context | None = None
-        self._extra: Attributes | None = None
-        self._common: Attributes | None = None
         self._attempts: dict[int, AttemptSpan] = {}
-        self._ended_by: str | None = None
-        self._spans = self._left_out = 0
         self._told: dict[str, Any] = {}
 
     def record(self, event: events.Event) -> None:
@@ -121,8 +103,9 @@ class CallRecorder:
             attach(self._held)
             self._held = None
 
-    def _now(self) -> int:
-        return self._since + int(clock.monotonic() * 1e9)
+    def _now(self, earliest: int = 0) -> int:
+        now = self._since + int(clock.monotonic() * 1e9)
+        return now if now > earliest else earliest  # noqa: FURB136 - `max` takes four times as long
 
     # -------------------------------------------------------------------------------------------------------- operation
 
@@ -164,7 +147,9 @@ class CallRecorder:
     def call_started(self, event: events.CallStarted) -> None:
         if not self._begun:
             self.begin()
-        self._told.update(facts(event))
+        self._told[names.CONFIGURATION] = event.configuration
+        if event.deadline is not None:
+            self._told[names.DEADLINE] = event.deadline
 
     def call_ended(self, event: events.CallEnded) -> None:
         span = self._span
@@ -176,7 +161,7 @@ class CallRecorder:
                 put_back(self._inner, self._outer)
 
     def _end_operation(self, span: Span, event: events.CallEnded) -> None:
-        now = max(self._now(), self._start)
+        now = self._now(self._start)
         try:
             if self._recording:
                 attributes = {**self._told, **of_operation(event)}
@@ -239,9 +224,12 @@ class CallRecorder:
                 span.set_attribute(names.WAITED, attempt.waited)
             if event.inner_retries:
                 span.set_attribute(names.INNER_RETRIES, event.inner_retries)
-            say_how_it_ended(span, {names.OUTCOME: event.outcome}, event.failure, attempt.ended_by)
+            if event.failure is None:
+                span.set_attribute(names.OUTCOME, event.outcome)
+            else:
+                say_how_it_ended(span, {names.OUTCOME: event.outcome}, event.failure, attempt.ended_by)
         finally:
-            span.end(max(self._now(), attempt.start))
+            span.end(self._now(attempt.start))
 
     def waited_for(self, event: events.Waited) -> None:
         attempt = self._attempt() if event.reason is None else None
@@ -250,7 +238,7 @@ class CallRecorder:
         if event.seconds < SHORTEST_WAIT or not self._room() or self._tracer is None:
             return
         within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)
-        now = max(self._now(), earliest)
+        now = self._now(earliest)
         start = max(now - int(event.seconds * 1e9), earliest)
         name = names.WAIT_PREFIX + (event.reason or event.strategy)
         self._tracer.start_span(name, within, attributes=self._common, start_time=start).end(now)
