@@ -29,6 +29,7 @@ MODULES = (
     "resilient_agents.health",
     "resilient_agents.integrations",
     "resilient_agents.integrations.asgi",
+    "resilient_agents.integrations.deadlines",
     "resilient_agents.integrations.wsgi",
     "resilient_agents.presets",
     "resilient_agents.registry",
@@ -39,6 +40,9 @@ MODULES = (
     "resilient_agents.trace.exporter",
 )
 """What the documentation imports from."""
+
+NEEDS_MORE = frozenset(["resilient_agents.integrations.grpc"])
+"""What needs a library that one may do without: two classes without options."""
 
 _MACHINERY = frozenset(
     [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_agents
-from tests.public_api import MODULES, SNAPSHOT, public_api
+from tests.public_api import MODULES, NEEDS_MORE, SNAPSHOT, public_api
 
 ROOT = Path(resilient_agents.__file__).parent
 TREE = Path(__file__).parents[1]
@@ -204,4 +204,4 @@ def test_what_the_documentation_imports_from_is_watched() -> None:
         for page in DOCS
         for name in re.findall(r"^\s*from (resilient_agents[\w.]*) import", page.read_text(), re.MULTILINE)
     }
-    assert told <= set(MODULES)
+    assert told <= {*MODULES, *NEEDS_MORE}
