@@ -603,6 +603,7 @@ def shaped(**fields: Any) -> Any:
         (shaped(prompt_eval_count=7, eval_count=3, model="llama"), 10, "llama"),
         (shaped(x_groq=shaped(usage=shaped(prompt_tokens=7, completion_tokens=3))), 10, None),
         (shaped(chunk=answer(7, 3)), 10, "gpt-5"),
+        ({"llm_output": {"token_usage": {"prompt_tokens": 7, "completion_tokens": 3}, "model_name": "m"}}, 10, "m"),
         (Usage(7, 3), None, None),
         ("text", None, None),
         (None, None, None),

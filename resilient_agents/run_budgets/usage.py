@@ -42,10 +42,11 @@ _OUTPUT: Final = ("completion_tokens", "output_tokens", "candidates_token_count"
 _BESIDE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens", "thoughts_token_count")
 """Counted beside the others: anthropic's cached tokens, google's thoughts."""
 _TOTAL: Final = ("total_tokens", "total_token_count")
-_KEPT_IN: Final = ("usage", "usage_metadata", "response_usage")
+_KEPT_IN: Final = ("usage", "usage_metadata", "token_usage")
 _AROUND: Final = (
-    "response", "completion", "message", "chunk", "context_wrapper", "data", "raw_response", "x_groq", "result"
-)  # fmt: skip
+    *("response", "completion", "message", "chunk", "data", "raw_response", "result"),
+    *("x_groq", "llm_output", "context_wrapper"),
+)
 """Where events, chunks and results of agents keep the object that has the usage."""
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, set})
 
