@@ -101,10 +101,10 @@ class Breaker(ABC):
             del refused  # no cycle through the traceback
 
     def _refused(self, call: Call, reason: str, wait: float) -> CircuitOpenError:
-        circuit, audience = self._circuit, call.audience
+        circuit, audience = self._circuit, call.rare.audience
         if audience is not None:
             audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, circuit.name, circuit.shadow))
-        policy = call.name
+        policy = call.plan.name or call.name
         return circuit_open(circuit.name or policy, reason, policy, wait)
 
     def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
