@@ -14,7 +14,7 @@ import anyio
 import pybreaker
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, CircuitOpenError, Hedge, Policy, Retry, fixed
+from resilient_agents import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Retry, fixed
 from tests.conftest import Harness, ManualClock, run_on
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -295,3 +295,48 @@ async def test_a_nested_call_tells_the_circuit_nothing(h: Harness, breaker: Any)
     assert state(policy) == "half-open"
     await h.call(policy, fine)
     assert state(policy) == "closed"
+
+
+async def test_a_probe_of_one_circuit_is_none_of_another(h: Harness) -> None:
+    """An agent that probes its model's circuit has no permit for that of its search."""
+    model, search = CircuitBreaker(reset_timeout=10), CircuitBreaker(reset_timeout=10, successes=5)
+    model.half_open()
+    search.half_open()
+
+    async def agent() -> int:
+        await h.call(Policy(search), fine)
+        return int(search.metrics()["successes"])
+
+    async def probing() -> None:
+        assert search.metrics()["probes"] == 1
+        with pytest.raises(CircuitOpenError):
+            await _elsewhere(h, Policy(search))
+
+    assert await h.call(Policy(model), agent) == 1
+    await h.call(Policy(model), lambda: None)
+    model.half_open()
+    await h.call(Policy(model, search), probing)
+
+
+@LOOPS
+def test_a_call_refused_after_it_queued_that_is_answered_inside_is_a_call(runtime: str) -> None:
+    """A fallback within the breaker made a success of it; that says nothing about the dependency."""
+    breaker, slots = CircuitBreaker(failures=1, reset_timeout=100), Bulkhead(1)
+    policy = Policy(breaker, Fallback(value="cached"), slots)
+    came: list[Any] = []
+
+    async def call() -> None:
+        came.append(await policy.acall(fine))
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(slots).acall, anyio.sleep, 5)
+            await anyio.sleep(1)
+            group.start_soon(call)
+            await anyio.sleep(1)
+            breaker.open()
+
+    run_on(runtime, scenario)
+    metrics = breaker.metrics()
+    assert came == ["cached"]
+    assert (metrics["state"], metrics["successes"], metrics["rejections"]) == ("open", 1, 1)
