@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 
-from resilient_agents import Fallback, Policy, Retry, fixed
+from resilient_agents import Fallback, Policy, PolicyTimeoutError, Retry, Timeout, fixed
 from tests.conftest import Harness
 
 
@@ -153,3 +155,22 @@ async def test_a_hook_that_raises_closes_the_last_result(h: Harness) -> None:
     with pytest.raises(ValueError, match="hook"):
         await h.call(Policy(Retry(3, when=bad, wait=fixed(1), before_sleep=hook)), making(made, Response))
     assert [response.closed for response in made] == [1]
+
+
+def test_a_response_that_comes_too_late_from_a_thread_is_closed() -> None:
+    """Nobody gets it; what is no response is left alone."""
+    for late, closed in ((Response(200), 1), (Job("done"), 0)):
+        go = threading.Event()
+
+        def work(late: Any = late, go: threading.Event = go) -> Any:
+            assert go.wait(30)
+            return late
+
+        timeout = Timeout(0.01, thread=True)
+        with pytest.raises(PolicyTimeoutError):
+            Policy(timeout).call(work)
+        go.set()
+        give_up = time.monotonic() + 10
+        while timeout.describe()["abandoned"] or late.closed != closed:
+            assert time.monotonic() < give_up
+            time.sleep(0.001)

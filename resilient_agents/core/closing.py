@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from resilient_agents.base import timers
 from resilient_agents.core.call import Call
-from resilient_agents.core.driver import discard, is_awaitable
+from resilient_agents.core.driver import is_awaitable
+from resilient_agents.core.responses import close_now, is_response
 from resilient_agents.core.streams import Stream
 
 __all__ = ["close_unwanted"]
@@ -23,13 +24,10 @@ SECONDS: Final = 5.0
 
 async def close_unwanted(call: Call, result: Any) -> None:
     """Close `result`, if it is ours to close, in the colour of the call; also where the call is being cancelled."""
-    if not _is_ours_to_close(result):
+    if not (isinstance(result, Stream) or is_response(result)):
         return
     if call.runtime.blocking:
-        with suppress(Exception):
-            closing = result.close()
-            if is_awaitable(closing):
-                discard(closing)
+        close_now(result)
         return
     with timers.scope(SECONDS, shield=True):
         for name in ("aclose", "close"):  # a blocking client's response in async code refuses the first, httpx's
@@ -38,15 +36,3 @@ async def close_unwanted(call: Call, result: Any) -> None:
                 if is_awaitable(closing):
                     await closing
                 return
-
-
-def _is_ours_to_close(result: Any) -> bool:
-    if isinstance(result, Stream):
-        return True
-    with suppress(Exception):  # attributes of the user's
-        status = getattr(result, "status_code", None)
-        if status is None:
-            status = getattr(result, "status", None)
-        if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599:
-            return callable(getattr(result, "close", None)) or callable(getattr(result, "aclose", None))
-    return False

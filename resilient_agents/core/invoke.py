@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from resilient_agents.core.call import Boxed, Call, name_of
 from resilient_agents.core.driver import discard
+from resilient_agents.core.responses import close_response
 from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
 
@@ -35,7 +36,7 @@ def invoke_coroutine(call: Call) -> Awaitable[Any]:
 async def invoke_any(call: Call) -> Any:
     """Anything else, in either colour: only the call itself shows whether an awaitable comes out."""
     if call.rare.workers is not None:
-        result = await run_in_worker(call, call.rare.workers, lambda: plainly(call))
+        result = await run_in_worker(call, call.rare.workers, lambda: plainly(call), close_response)
     else:
         try:  # `plainly`, spelled out: it is the path of every blocking call
             kwargs = call.kwargs

@@ -144,22 +144,15 @@ async def _leave_blocking(call: Call, source: Any) -> None:
 
 async def _open_in_worker(call: Call, workers: Workers) -> Opened:
     """Open it in a thread of ours. One that is opened when nobody waits any more is closed at once."""
-    settled: dict[str, Opened | None] = {}  # by whoever is first: the thread that opened it, or the caller who left
 
-    def work() -> Opened:
-        opened: Opened = drive(open_source(call, plainly(call)), not_blocking)
-        if settled.setdefault("opened", opened) is not opened:
-            opened.close(None)
-        return opened
+    def work() -> Any:
+        return drive(open_source(call, plainly(call)), not_blocking)
 
-    came = False
-    try:
-        result: Opened = await run_in_worker(call, workers, work)
-        came = True
-        return result
-    finally:
-        if not came and (late := settled.setdefault("opened", None)) is not None:
-            late.close(None)
+    def close_it(late: Opened) -> None:
+        late.close(None)
+
+    opened: Opened = await run_in_worker(call, workers, work, close_it)
+    return opened
 
 
 def not_blocking(chain: Any) -> Any:
