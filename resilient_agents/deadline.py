@@ -9,6 +9,7 @@ with.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -97,9 +98,8 @@ def expired() -> list[Deadline]:
     return fired
 
 
-def enter(limit: Deadline) -> None:
-    """Put `limit` in force for this context; always paired with `leave` in a `finally`."""
-    _deadline.set(limit)
+enter: Callable[[Deadline], object] = _deadline.set
+"""Put a limit in force for this context; always paired with `leave` in a `finally`."""
 
 
 def leave(limit: Deadline) -> None:
@@ -110,7 +110,8 @@ def leave(limit: Deadline) -> None:
     """
     limit.active = limit.rung = False
     limit.scope = None
-    suspend(limit)
+    if _deadline.get() is limit:
+        _deadline.set(limit.outer)
 
 
 def suspend(limit: Deadline) -> None:

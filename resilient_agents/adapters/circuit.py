@@ -28,7 +28,7 @@ from resilient_agents.adapters.circuit_states import (
     decide,
 )
 from resilient_agents.adapters.counts import Verdict
-from resilient_agents.adapters.outcomes import SPARSE, Outcomes
+from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.classify import Failure
@@ -184,11 +184,6 @@ class Circuit:
         probe: Probe | None = None if call.marks is None else call.marks.get(self)
         return None if probe is None or probe.over else probe
 
-    def tick(self, era: Closed, now: float, seconds: float) -> None:
-        """A success that changes nothing, and was timed. Takes no lock."""
-        turn = not next(era.ticks) % SPARSE
-        self._note(era, now, seconds, failed=False, turn=turn)
-
     def record(
         self,
         call: Call,
@@ -213,21 +208,13 @@ class Circuit:
             if verdict == "neutral":
                 return
             failed = verdict == "failure"
-            self._note(era, now, seconds, failed=failed, turn=self.outcomes.is_turn())
+            always, turn = self.rules.slow_rate is not None, self.outcomes.is_turn()
+            self.outcomes.keep(era, now, seconds, failed=failed, turn=turn, always=always)
             probed = None if probe is None else probe.era
             if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
                 era = probed
             if era is self.era and (isinstance(era, Closed) or era is probed):
                 self._conclude(era, now, error, failure if failed else None, slow=slow)
-
-    def _note(self, era: Era, now: float, seconds: float | None, *, failed: bool, turn: bool) -> None:
-        """Keep how long a call took: of one in many where it is busy. Where slow calls matter, all are timed."""
-        outcomes, always = self.outcomes, self.rules.slow_rate is not None
-        timed = turn or era.timed
-        if seconds is not None and (turn or not outcomes.busy or (isinstance(era, Closed) and not always)):
-            timed = outcomes.note(now, seconds, failed=failed)
-        if isinstance(era, Closed):
-            era.timed = always or timed  # a reload may have brought that rule to a busy circuit
 
     def _conclude(
         self, era: Closed | HalfOpen, now: float, error: Exception | None, failure: Failure | None, *, slow: bool

@@ -65,7 +65,8 @@ class Breaker(ABC):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]
             else:
-                self._succeeded(call, era, result, _taken(call, started, waited))
+                seconds = None if started is None else clock.monotonic() - started - (call.rare.waited - waited)
+                self._succeeded(call, era, result, seconds)
             return result
         finally:
             marks = call.rare.marks
@@ -108,10 +109,12 @@ class Breaker(ABC):
         return circuit_open(circuit.name or policy, reason, policy, wait)
 
     def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
-        if isinstance(era, Closed) and seconds is not None and not is_slow(seconds, self.slow_call):
+        slow = self.slow_call is not None and is_slow(seconds, self.slow_call)
+        if isinstance(era, Closed) and seconds is not None and not slow:
             now = clock.monotonic()
             if now < era.calm_until:
-                self._circuit.tick(era, now, seconds)
+                turn, always = not next(era.ticks) % SPARSE, self._circuit.rules.slow_rate is not None
+                self._circuit.outcomes.keep(era, now, seconds, failed=False, turn=turn, always=always)
                 return
         when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out

@@ -66,35 +66,37 @@ class Timeout(Configured):
         self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        if self._workers is None:
-            return self._limit(proceed, call)
-        if call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn):
-            return self._threaded(self._workers, proceed, call)
-        return self._limit(proceed, call)
+        workers = self._workers
+        if workers is not None and (call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)):
+            return self._threaded(workers, proceed, call)
+        outer = None if in_force() is None else current()
+        at = clock.monotonic() + self.seconds
+        if outer is not None and outer.at <= at:
+            return self._within_outer(outer, proceed, call)
+        return self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
 
     async def _threaded(self, workers: Workers, proceed: Proceed, call: Call) -> Any:
         """What is inside finds the pool on the call; what is outside does not."""
         before = call.workers
         call.workers = workers
         try:
-            return await self._limit(proceed, call)
+            outer, at = current(), clock.monotonic() + self.seconds
+            if outer is not None and outer.at <= at:
+                return await self._within_outer(outer, proceed, call)
+            return await self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
         finally:
             call.workers = before
 
-    def _limit(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        outer = None if in_force() is None else current()
-        now = clock.monotonic()
-        if outer is not None and outer.at <= now + self.seconds:
-            # Running into the outer limit tells nothing about the callee, unless it is this call's own and still whole.
-            call.cut_short = outer.call != call.origin or outer.at - now < WHOLE * outer.seconds
-            return proceed(call)
-        if call.rare.cut_short:
-            call.cut_short = False
-        limit = Deadline(now + self.seconds, self.seconds, outer, own=True)
-        limit.call = call.origin
-        return self._limited(limit, proceed, call)
+    def _within_outer(self, outer: Deadline, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        """A limit that ends first steps in: running into it tells nothing about the callee, unless it is this call's
+        own and still whole."""
+        call.cut_short = outer.call != call.origin or outer.at - clock.monotonic() < WHOLE * outer.seconds
+        return proceed(call)
 
     async def _limited(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
+        if call.rare.cut_short:
+            call.cut_short = False
+        limit.call = call.origin
         before = call.rare.error
         last: Exception | None = None
         try:
@@ -122,7 +124,7 @@ class Timeout(Configured):
                 raise self._expired(call) from last
             finally:
                 last = None
-        if call.runtime.blocking:
+        if self.thread is None and call.runtime.blocking:
             self._cannot_interrupt(limit, call)
         if call.rare.audience is not None:
             late = clock.monotonic() - limit.at

@@ -308,10 +308,8 @@ class Call:
         """The policy's own name, else that of the function."""
         return self.plan.name or name_of(self.fn)
 
-    @property
-    def origin(self) -> int:
-        """Identity of the call, the same for all that was forked from it."""
-        return id(self)
+    origin = property(id)
+    """Identity of the call, the same for all that was forked from it."""
 
     def branch(self, strategy: Strategy) -> Branch:
         """One of several passes through what is inside `strategy`, at the same time as others."""
@@ -393,7 +391,8 @@ class Branch(Call):
 
     @property
     def origin(self) -> int:
-        return self.parent.origin
+        origin: int = self.parent.origin
+        return origin
 
     def recheck(self, strategy: Strategy, waited: float) -> None:
         self.waited += waited
