@@ -33,6 +33,7 @@ from resilient_agents import (
     fixed,
     http_failure,
 )
+from resilient_agents.adapters.circuit_states import Closed
 from resilient_agents.adapters.counts import LimitCounts, RetryCounts, Ticks
 from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock
@@ -326,7 +327,7 @@ def test_a_reset_in_the_midst_of_a_call_breaks_nothing() -> None:
             return length
 
     outcomes._durations = Interrupted([(0.0, 0.0, False)] * 999, 1_000)
-    outcomes.note(0.0, 0.0, failed=False)
+    outcomes.keep(Closed(Ticks()), 0.0, 0.0, failed=False, turn=True)
     assert outcomes.figures(0.0, 1.0, None, None)["average_duration"] is None
 
 

@@ -178,7 +178,7 @@ class RateLimit(Limit):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
         cost = self.cost
-        if type(cost) is not float:
+        if callable(cost):
             return self._priced(proceed, call)
         with self._lock:
             now = clock.monotonic()
