@@ -13,6 +13,7 @@ from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import Failure, classify, counts_against_dependency, http_failure, is_transient, register
+from resilient_agents.core.managed import opened
 from resilient_agents.deadline import deadline, remaining
 from resilient_agents.decorator import bulkhead, circuit_breaker, rate_limit, resilient, retry, timeout
 from resilient_agents.errors import (
@@ -24,6 +25,8 @@ from resilient_agents.errors import (
     RateLimitedError,
     Rejected,
     ResilienceError,
+    StreamFailedError,
+    StreamTimeoutError,
     StreamTruncatedError,
 )
 from resilient_agents.policy import Policy
@@ -37,6 +40,8 @@ from resilient_agents.registry import (
 )
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.hedge import Hedge
+from resilient_agents.strategies.stream_kinds import json_lines, sse_done
+from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 if TYPE_CHECKING:
     from resilient_agents.health import (
@@ -72,6 +77,9 @@ __all__ = [
     "ResilienceError",
     "Retry",
     "RetryBudget",
+    "StreamFailedError",
+    "StreamTimeout",
+    "StreamTimeoutError",
     "StreamTruncatedError",
     "Timeout",
     "Usage",
@@ -91,7 +99,9 @@ __all__ = [
     "get_rate_limit",
     "http_failure",
     "is_transient",
+    "json_lines",
     "linear",
+    "opened",
     "rate_limit",
     "register",
     "registry",
@@ -100,6 +110,7 @@ __all__ = [
     "resilient",
     "retry",
     "run_budget",
+    "sse_done",
     "timeout",
     "usage_of",
 ]

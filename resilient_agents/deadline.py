@@ -18,7 +18,19 @@ from typing import Any
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import seconds as check_seconds
 
-__all__ = ["Deadline", "current", "deadline", "enter", "expired", "in_force", "leave", "remaining", "resume", "suspend"]
+__all__ = [
+    "Deadline",
+    "current",
+    "deadline",
+    "enter",
+    "expired",
+    "in_force",
+    "leave",
+    "put_in_force",
+    "remaining",
+    "resume",
+    "suspend",
+]
 
 
 class Deadline:
@@ -77,6 +89,10 @@ _deadline: ContextVar[Deadline | None] = ContextVar("resilient_agents_deadline",
 
 in_force = _deadline.get
 """What this context carries, perhaps outlived: only good for asking whether there is anything to look at."""
+
+
+put_in_force = _deadline.set
+"""What `enter` does."""
 
 
 def current() -> Deadline | None:

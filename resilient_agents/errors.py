@@ -9,8 +9,10 @@ RuntimeError
     │   ├── BulkheadFullError
     │   └── RateLimitedError
     ├── PolicyTimeoutError       also a TimeoutError: .policy .strategy .limit
-    │   └── DeadlineExceeded     the limit was the caller's deadline, not the policy's own
-    └── StreamTruncatedError     also a ConnectionError
+    │   ├── DeadlineExceeded     the limit was the caller's deadline, not the policy's own
+    │   └── StreamTimeoutError   the limit of a step of a stream: .which .items
+    ├── StreamTruncatedError     also a ConnectionError
+    └── StreamFailedError        a stream said by an event that it failed: .event .code .status_code
 ```
 
 Everything else that leaves a policy is the user's own error, the same object.
@@ -32,6 +34,8 @@ __all__ = [
     "RateLimitedError",
     "Rejected",
     "ResilienceError",
+    "StreamFailedError",
+    "StreamTimeoutError",
     "StreamTruncatedError",
 ]
 
@@ -140,5 +144,54 @@ class DeadlineExceeded(PolicyTimeoutError):
     """The deadline that the caller set with `deadline()` ended the call."""
 
 
+class StreamTimeoutError(PolicyTimeoutError):
+    """A stream let its consumer wait too long.
+
+    `which` limit it was ("first_item", "idle" or "total"; `limit` is how many seconds), after how many `items`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        policy: str | None = None,
+        strategy: str | None = None,
+        limit: float | None = None,
+        which: str | None = None,
+        items: int = 0,
+    ) -> None:
+        super().__init__(message, policy=policy, strategy=strategy, limit=limit)
+        self.which = which
+        self.items = items
+
+
 class StreamTruncatedError(ResilienceError, ConnectionError):
-    """A stream ended without the mark that says it is complete."""
+    """A stream ended without the mark that says it is complete. `items`: how many came before."""
+
+    def __init__(self, message: str = "", *, policy: str | None = None, items: int = 0) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.items = items
+
+
+class StreamFailedError(ResilienceError):
+    """An item of a stream said that the stream has failed.
+
+    `event` is the item's type (`response.failed`), `code` and `status_code` what it says of the reason, where it does.
+    What kind of failure that is, `classify` tells by these.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        policy: str | None = None,
+        event: str | None = None,
+        code: str | None = None,
+        status_code: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.event = event
+        self.code = code
+        self.status_code = status_code

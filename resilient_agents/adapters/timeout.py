@@ -16,6 +16,7 @@ from resilient_agents.core.call import Call, Proceed, name_of, unboxed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Configured, Flag, Seconds
 from resilient_agents.core.runtime import EXPIRED
+from resilient_agents.core.steps import WHOLE
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import PolicyTimeoutError
@@ -24,9 +25,6 @@ __all__ = ["Timeout"]
 
 MAX_THREADS = 256
 """Calls that one `Timeout(thread=True)` runs at a time."""
-
-WHOLE = 0.9
-"""The share of an outer limit with which it counts as whole."""
 
 MAX_ABANDONED = 32
 """Calls that outran their limit and still run; at this many, new ones are rejected."""

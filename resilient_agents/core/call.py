@@ -329,12 +329,13 @@ class Call:
     def failure(self, error: BaseException) -> Failure:
         return classify(unboxed(error) if isinstance(error, Exception) else error)
 
-    def close(self, outcome: Exception | Neutral | None) -> None:
-        """Run the closers of a stream once, innermost first, as layers left them on the way out. Each runs, whatever
-        another raises; the first such error comes out at the end."""
-        closers, self.closers = self.closers, []
+    def close(self, outcome: Exception | Neutral | None, kept: int = 0) -> None:
+        """Run the closers of a stream once, innermost first, as layers left them on the way out, all but the first
+        `kept`. Each runs, whatever another raises; the first such error comes out at the end."""
+        found = self.closers or []
+        closers, self.closers = found[kept:], found[:kept]
         broken: Exception | None = None
-        for closer in closers or ():
+        for closer in closers:
             try:
                 closer(outcome)
             except Exception as error:

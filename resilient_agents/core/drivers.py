@@ -22,7 +22,7 @@ from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
-from resilient_agents.core.steps import Over, Steps
+from resilient_agents.core.steps import Bounded, Over
 from resilient_agents.deadline import in_force
 from resilient_agents.events import Recorder
 
@@ -39,28 +39,33 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
         call = begin(BLOCKING, args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
-        steps: Steps | None = None
+        bounded: Bounded | None = None
         try:
             opened = call.opened = drive(_opened(call), not_blocking)
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
+            step = opened.step or opened.read
             quick = call.audience is None and opened.step is None and hasattr(iterator, "__iter__")
             while not opened.over:
                 sent = thrown = None
                 try:
-                    _suspend(recorder)
+                    if recorder is not None:
+                        recorder.suspend()
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `throw` forwards whatever the consumer throws in, as `yield from` does
                     thrown = error
                 finally:
-                    _resume(recorder)
+                    if recorder is not None:
+                        recorder.resume()
                 if quick and sent is None and thrown is None and in_force() is None:
                     item = yield from iterator
                     break
-                steps = steps or Steps(call, opened.step or opened.read)
+                if bounded is None and in_force() is not None:
+                    bounded = Bounded(call, step)
+                    step = bounded.step
                 try:
-                    item = drive(steps.next(sent, thrown), not_blocking)
+                    item = drive(step(sent, thrown), not_blocking)
                 finally:
                     thrown = None
                 if type(item) is Over:
@@ -72,7 +77,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
             outcome = error
             raise
         finally:
-            _end(call, outcome, steps)
+            _end(call, outcome, bounded)
             outcome = None
 
     return guarded
@@ -86,7 +91,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
         call = begin(ASYNC, args, kwargs)
         call.closers = []
         outcome: Exception | Neutral | None = NEUTRAL
-        steps: Steps | None = None
+        bounded: Bounded | None = None
         try:
             on_trio = interrupt is not None and running_loop() is None
             if interrupt is None or not on_trio:
@@ -98,19 +103,22 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 opened.step = interrupt.around(opened.step or opened.read)
             call.opened = opened
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
+            step = opened.step or opened.read
             quick = call.audience is None and opened.step is None
             quick = quick and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
             while not opened.over:
                 sent = thrown = None
                 try:
-                    _suspend(recorder)
+                    if recorder is not None:
+                        recorder.suspend()
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `athrow` forwards whatever the consumer throws in
                     thrown = error
                 finally:
-                    _resume(recorder)
+                    if recorder is not None:
+                        recorder.resume()
                 if quick and sent is None and thrown is None and in_force() is None:
                     async for item in iterator:
                         try:
@@ -123,9 +131,11 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                             break
                     else:
                         break
-                steps = steps or Steps(call, opened.step or opened.read)
+                if bounded is None and in_force() is not None:
+                    bounded = Bounded(call, step)
+                    step = bounded.step
                 try:
-                    item = await steps.next(sent, thrown)
+                    item = await step(sent, thrown)
                 finally:
                     thrown = None
                 if type(item) is Over:
@@ -139,7 +149,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             if interrupt is None or not interrupt.heard():
                 raise
         finally:
-            await _aend(call, outcome, steps)
+            await _aend(call, outcome, bounded)
             outcome = None
 
     return guarded
@@ -161,21 +171,11 @@ def _recorder(call: Call) -> Recorder | None:
     return None if call.audience is None else call.audience.recorder
 
 
-def _suspend(recorder: Recorder | None) -> None:
-    if recorder is not None:
-        recorder.suspend()
-
-
-def _resume(recorder: Recorder | None) -> None:
-    if recorder is not None:
-        recorder.resume()
-
-
-def _end(call: Call, outcome: Exception | Neutral | None, steps: Steps | None) -> None:
+def _end(call: Call, outcome: Exception | Neutral | None, bounded: Bounded | None) -> None:
     """Close what was opened, then give back what is held for it."""
     try:
-        if steps is not None:
-            steps.end()
+        if bounded is not None:
+            bounded.end()
         if call.opened is not None:
             call.opened.close(outcome)
     except Exception as error:
@@ -186,10 +186,10 @@ def _end(call: Call, outcome: Exception | Neutral | None, steps: Steps | None) -
         outcome = None
 
 
-async def _aend(call: Call, outcome: Exception | Neutral | None, steps: Steps | None) -> None:
+async def _aend(call: Call, outcome: Exception | Neutral | None, bounded: Bounded | None) -> None:
     try:
-        if steps is not None:
-            steps.end()
+        if bounded is not None:
+            bounded.end()
         if call.opened is not None:
             await call.opened.aclose(outcome)
     except Exception as error:

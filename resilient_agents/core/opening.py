@@ -6,15 +6,17 @@ entered first (`client.messages.stream`, httpx's `.stream`), or a plain answer, 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
 from resilient_agents.core.steps import Over, Step
-from resilient_agents.core.threads import Workers, run_in_worker
+from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
-__all__ = ["Opened", "aclose", "close", "invoke_stream", "not_blocking", "open_source"]
+__all__ = ["Opened", "aclose", "close", "give_up", "invoke_stream", "not_blocking", "open_source"]
 
 Outcome = Exception | Neutral | None
 
@@ -24,10 +26,11 @@ class Opened:
 
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
-    items after the first are come by, where a layer wants to see them; None for `read` alone.
+    items after the first are come by, where a layer wants to see them; None for `read` alone. `left_to`: the thread
+    that still reads it, although nobody waits any more.
     """
 
-    __slots__ = ("first", "iterator", "manager", "over", "source", "step")
+    __slots__ = ("first", "iterator", "left_to", "manager", "over", "source", "step")
 
     def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
         self.source = source
@@ -36,6 +39,7 @@ class Opened:
         self.manager = manager
         self.over = over
         self.step: Step | None = None
+        self.left_to: Worker | None = None
 
     async def read(self, sent: Any = None, thrown: BaseException | None = None) -> Any:
         """The step without any layer: the item that the iterator answers with, `Over` at its end."""
@@ -59,6 +63,10 @@ class Opened:
             del thrown  # no cycle through the traceback
 
     def close(self, outcome: Outcome) -> None:
+        if self.left_to is not None and not self.left_to.done:
+            reader, self.left_to = self.left_to, None
+            reader.on_done(partial(self.close, None))  # a generator that runs cannot be closed
+            return
         try:
             close(self.iterator, self.source)
         finally:
@@ -71,6 +79,20 @@ class Opened:
         finally:
             if self.manager is not None:
                 await _leave(self.manager, outcome)
+
+
+async def give_up(call: Call, opened: Opened, kept: int, outcome: Outcome) -> None:
+    """Close a stream that was opened and is not handed out, and run what the layers inside have left for its end: all
+    closers but the first `kept`. What that raises gives way to the reason for it."""
+    try:
+        with suppress(Exception):
+            if call.runtime.blocking:
+                opened.close(outcome)
+            else:
+                await opened.aclose(outcome)
+    finally:
+        with suppress(Exception):
+            call.close(outcome, kept)
 
 
 async def invoke_stream(call: Call) -> Opened:

@@ -17,10 +17,10 @@ from resilient_agents.base.clock import clock
 from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import Call
 from resilient_agents.core.loops import Loop, running_loop
-from resilient_agents.core.runtime import EXPIRED, Expired
-from resilient_agents.deadline import Deadline, current, enter, in_force, suspend
+from resilient_agents.core.runtime import BLOCKING, Expired
+from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 
-__all__ = ["Over", "Step", "StepLimit", "Steps"]
+__all__ = ["WHOLE", "Bounded", "Over", "Step", "StepLimit"]
 
 
 class Over:
@@ -35,73 +35,102 @@ class Over:
 Step = Callable[[Any, BaseException | None], Awaitable[Any]]
 """Gives the item that the stream answers with to what was sent or thrown in, `Over` at its end."""
 
+WHOLE = 0.9
+"""The share of an outer limit with which it counts as whole."""
+
 Task: TypeAlias = "asyncio.Task[Any]"
 
 
 class StepLimit(Deadline):
-    """How long the step may take that a stream is in. One object serves all steps of a stream, one at a time."""
+    """How long the step may take that a stream is in. One object serves all steps of a stream, one at a time.
 
-    __slots__ = ("_loop", "_requests", "_set_for")
+    Each step is a path of every item, so that what `enter` and `leave` do stands here once more, spelled out.
+    """
+
+    __slots__ = ("_blocking", "_call", "_loop", "_requests", "_set_for")
 
     def __init__(self, call: Call, *, own: bool) -> None:
         super().__init__(0.0, 0.0, None, own=own)
         self.active = False
         self.call = call.origin
+        self._call = call
+        self._blocking = call.runtime.blocking
         self._loop: Loop | None = None
         self._set_for = math.inf
         self._requests = 0
+        if own and call.rare.cut_short:
+            call.cut_short = False
 
-    async def hold(self, call: Call, now: float, seconds: float, step: Step, sent: Any, thrown: Any) -> Any:
-        """One step that begins `now` and may take so many seconds: what it gives, or `EXPIRED`.
-
-        A limit around it that ends earlier is left to whoever set it.
-        """
-        loop = None if call.runtime.blocking else running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
-        owner = call.runtime.owner() if task is None else id(task)
-        outer = current() if in_force() is not None else None
-        if outer is not None and outer.at <= now + seconds and (outer.owner == owner or call.runtime.blocking):
-            return await step(sent, thrown)
+    def begin(self, seconds: float) -> float:
+        """A step begins that may take so many seconds: when. Followed by `finish` in any case, by `cut_off` if it
+        raises. Where a limit around it ends earlier, that is left to whoever set it."""
+        now = clock.monotonic()
+        self.at = at = now + seconds
+        outer = in_force()
+        if outer is not None and self._gives_way(now, outer := current()):
+            return now
         self.outer = outer
-        self.at = now + seconds
         self.seconds = seconds
-        self.owner = owner
-        self.rung = False
         self.active = True
-        try:
-            enter(self)
-            if loop is not None and task is not None:
-                return await self._in_task(loop, task, step, sent, thrown)
-            if not call.runtime.blocking:
-                with timers.scope(seconds) as self.scope:
-                    return await step(sent, thrown)
-                return EXPIRED
-            try:
-                return await step(sent, thrown)
-            except Expired as expired:
-                if expired.limit is not self:
-                    raise
-                return EXPIRED
-        finally:
-            self.active = self.rung = False  # first, and without a call: see `leave`
-            self.task = self.scope = None
-            suspend(self)
-
-    async def _in_task(self, loop: Loop, task: Task, step: Step, sent: Any, thrown: Any) -> Any:
+        put_in_force(self)
+        if self._blocking:
+            self.owner = BLOCKING.owner()
+            return now
+        loop = running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
+            self._enter_scope(seconds)
+            return now
+        self.owner = id(task)
         self.task = task
-        if not self.entry or self.at < self._set_for or loop is not self._loop:
+        if not self.entry or at < self._set_for or loop is not self._loop:
             self._loop = loop
-            self._set_for = self.at
-            timers.set_alarm(loop, self.seconds, self)
-        try:
-            item = await step(sent, thrown)
-        except BaseException as error:
-            if self.rung and task.uncancel() <= self._requests and isinstance(error, asyncio.CancelledError):
-                return EXPIRED
-            raise
-        if self.rung:
-            task.uncancel()
-        return item
+            self._set_for = at
+            timers.set_alarm(loop, seconds, self)
+        return now
+
+    def _gives_way(self, now: float, outer: Deadline | None) -> bool:
+        if outer is None or outer.at > self.at:
+            return False
+        call = self._call
+        if not self._blocking and outer.owner != call.runtime.owner():
+            return False
+        # Running into it tells nothing about the callee, unless it is this call's own and still whole.
+        call.cut_short = outer.call != call.origin or outer.at - now < WHOLE * outer.seconds
+        return True
+
+    def _enter_scope(self, seconds: float) -> None:
+        self.owner = self._call.runtime.owner()
+        scope = timers.scope(seconds)
+        scope.__enter__()
+        self.scope = scope
+
+    def cut_off(self, error: BaseException) -> bool:
+        """Is this error of the step nothing but that its time was up?"""
+        if self.rung and self.task is not None:
+            self.rung = False
+            uncancelled = self.task.uncancel() <= self._requests
+            return uncancelled and isinstance(error, asyncio.CancelledError)
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            return bool(scope.__exit__(type(error), error, error.__traceback__))
+        return isinstance(error, Expired) and error.limit is self
+
+    def finish(self) -> None:
+        """The step is over."""
+        if not self.active:
+            return
+        self.active = False
+        if self.scope is not None:
+            scope, self.scope = self.scope, None
+            scope.__exit__(None, None, None)
+        if self.rung:  # the step has taken the cancellation for itself, and given an item
+            self.rung = False
+            if self.task is not None:
+                self.task.uncancel()
+        self.task = None
+        if in_force() is self:
+            put_in_force(self.outer)
 
     def ring(self) -> None:
         task = self.task
@@ -122,39 +151,37 @@ class StepLimit(Deadline):
         self.outer = None
 
 
-class Steps:
-    """The steps of one stream, each held to the deadline that its caller has set, if any."""
+class Bounded:
+    """The steps of one stream, each held to the deadline that its caller has set at the time, if any."""
 
     __slots__ = ("_call", "_limit", "_step")
 
     def __init__(self, call: Call, step: Step) -> None:
         self._call = call
         self._step = step
-        self._limit: StepLimit | None = None
+        self._limit = StepLimit(call, own=False)
 
-    def next(self, sent: Any, thrown: BaseException | None) -> Awaitable[Any]:
-        """One step."""
-        if in_force() is None:
-            return self._step(sent, thrown)
-        return self._bounded(sent, thrown)
-
-    def end(self) -> None:
-        """There will be no further step."""
-        if self._limit is not None:
-            self._limit.end()
-
-    async def _bounded(self, sent: Any, thrown: BaseException | None) -> Any:
+    async def step(self, sent: Any, thrown: BaseException | None) -> Any:
         """In blocking code an item that comes late is handed out; there is no step after it."""
         call = self._call
         outer = current()
         if outer is None or (not call.runtime.blocking and outer.owner == call.runtime.owner()):
             return await self._step(sent, thrown)
-        now = clock.monotonic()
-        if outer.at > now:
-            if call.runtime.blocking:
+        limit, now = self._limit, clock.monotonic()
+        try:
+            if outer.at > now:
+                if call.runtime.blocking:
+                    return await self._step(sent, thrown)
+                limit.begin(outer.at - now)
                 return await self._step(sent, thrown)
-            limit = self._limit = self._limit or StepLimit(call, own=False)
-            item = await limit.hold(call, now, outer.at - now, self._step, sent, thrown)
-            if item is not EXPIRED:
-                return item
+        except BaseException as error:
+            if not limit.cut_off(error):
+                raise
+        finally:
+            limit.finish()
+            thrown = None
         raise deadline_exceeded(call, outer)
+
+    def end(self) -> None:
+        """There will be no further step."""
+        self._limit.end()

@@ -32,6 +32,7 @@ from resilient_agents import (
     ResilienceError,
     Retry,
     RetryBudget,
+    StreamTimeout,
     StreamTruncatedError,
     Timeout,
     Usage,
@@ -44,10 +45,12 @@ from resilient_agents import (
     fixed,
     http_failure,
     is_transient,
+    json_lines,
     linear,
     register,
     remaining,
     run_budget,
+    sse_done,
     usage_of,
 )
 
@@ -139,6 +142,11 @@ Hedge(0.5)
 Hedge(timedelta(milliseconds=500), extra=2, on=(is_transient, KeyError))
 Hedge("1")  # type: ignore[arg-type]
 Hedge(1, extra="2")  # type: ignore[arg-type]
+
+StreamTimeout(first_item=10, idle=timedelta(seconds=5), total=60, complete=sse_done, preamble=None, thread=True)
+StreamTimeout(complete="always")  # type: ignore[arg-type]
+StreamTimeout(10)  # type: ignore[call-arg]
+assert_type(json_lines("{}"), bool)
 
 Policy(
     tenacity.Retrying(),
