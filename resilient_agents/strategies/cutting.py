@@ -12,11 +12,11 @@ import itertools
 import math
 import socket
 import threading
-import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.classify.facts import get
 
@@ -26,7 +26,7 @@ _IDLE_SECONDS: Final = 10.0
 
 
 class Cut:
-    """The means to end the reads of one stream. Times are those of the operating system: so are reads."""
+    """The means to end the reads of one stream."""
 
     __slots__ = ("_armed", "_fate", "_socket", "at")
 
@@ -53,7 +53,7 @@ class Cut:
     def begin(self, seconds: float) -> None:
         """A step begins that may take so long."""
         self._fate = {}
-        self.at = at = time.monotonic() + seconds
+        self.at = at = clock.monotonic() + seconds
         if at < self._armed:
             self._armed = at
             _watch.put(self)
@@ -66,7 +66,7 @@ class Cut:
     def ring(self) -> float:
         """The time is up for which it was watched. When to look again, never if there is no step."""
         self._armed = at = self.at
-        if at > time.monotonic():
+        if at > clock.monotonic():
             return at
         if self._fate.setdefault(None, True):
             self.shut()
@@ -101,8 +101,8 @@ class _Watch:
         heap: list[tuple[float, int, Cut]] = []
         while True:
             try:
-                wait = max(0.0, heap[0][0] - time.monotonic()) if heap else _IDLE_SECONDS
-                cut = self._queue.get(timeout=min(wait, threading.TIMEOUT_MAX))
+                wait = max(0.0, heap[0][0] - clock.monotonic()) if heap else _IDLE_SECONDS
+                cut = clock.get(self._queue, min(wait, threading.TIMEOUT_MAX))
                 heapq.heappush(heap, (cut.at, next(numbers), cut))
             except Empty:
                 if not heap:
@@ -110,7 +110,7 @@ class _Watch:
                     if self._queue.empty():
                         return
                     self._thread = threading.current_thread()
-            while heap and heap[0][0] <= time.monotonic():
+            while heap and heap[0][0] <= clock.monotonic():
                 cut = heapq.heappop(heap)[2]
                 again = cut.ring()
                 if again < math.inf:
