@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from resilient_agents.base import timers
@@ -25,7 +26,7 @@ class Waiter(Protocol):
         """Wake it, from any thread. False when its event loop is closed: nobody will ever come."""
         ...
 
-    async def wait(self, seconds: float | None) -> bool:
+    def wait(self, seconds: float | None) -> Awaitable[bool]:
         """Wait to be woken, at most `seconds`; False when the time ran out, and then it may be waited for again."""
         ...
 
@@ -58,7 +59,7 @@ class TaskWaiter:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self._future = loop.create_future()
+        self._future: asyncio.Future[bool] = loop.create_future()
         self._woken = False
         self.entry = 0
 
@@ -80,12 +81,12 @@ class TaskWaiter:
     def ring(self) -> None:
         """The future is over: it was woken, or its time is up."""
         if not self._future.done():
-            self._future.set_result(None)
+            self._future.set_result(True)
 
-    async def wait(self, seconds: float | None) -> bool:
-        if seconds is None:
-            await self._future
-            return True
+    def wait(self, seconds: float | None) -> Awaitable[bool]:
+        return self._future if seconds is None else self._within(seconds)
+
+    async def _within(self, seconds: float) -> bool:
         timers.set_alarm(self.loop, seconds, self)
         try:
             await self._future
