@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from resilient_agents.adapters.counts import LimitCounts, Ticks
-from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
-from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
+from resilient_agents.adapters.gcra import ROUNDING, Gcra
+from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
+from resilient_agents.adapters.paced import Paced
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import number
@@ -20,8 +21,7 @@ from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Flag, Number, Seconds
-from resilient_agents.deadline import Deadline
-from resilient_agents.errors import RateLimitedError
+from resilient_agents.errors import RateLimitedError, Rejected
 
 __all__ = ["RateLimit"]
 
@@ -57,7 +57,7 @@ class _Cost(Number):
         return "<function>" if callable(value) else super().spelled(value)
 
 
-class RateLimit(Limit):
+class RateLimit(Paced):
     """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
     served.
 
@@ -168,13 +168,6 @@ class RateLimit(Limit):
         with self._lock:
             return self._gcra.available(clock.monotonic())
 
-    @property
-    def queued(self) -> int:
-        """Calls that wait their turn now."""
-        with self._lock:
-            self._gcra.forget_stranded()
-            return self._gcra.waiting
-
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
         cost = self.cost
@@ -235,86 +228,6 @@ class RateLimit(Limit):
         else:
             self._counts.made_wait(delay)
 
-    async def _turn(self, call: Call, cost: float) -> None:
-        """Wait until it is this call's turn."""
-        turn = Reservation(cost, None if call.runtime.blocking else call.runtime.waiter())
-        gcra = self._gcra
-        try:
-            with self._lock:
-                turn.cost = min(cost, self.burst)  # which may have changed since it was priced
-                began = clock.monotonic()
-                until, deadline = self._patience(began)
-                reason = self._no_longer(began, deadline)
-                delay = gcra.delay(began, turn.cost)
-                in_time = began + delay <= until + ROUNDING
-                if in_time:
-                    gcra.reserve(turn, began)
-            if not in_time:
-                raise self._limited(call, delay, reason)
-            with Queueing(call, self.strategy):
-                now = began
-                while turn.waits:
-                    if turn.due > until + ROUNDING and not self.shadow:
-                        raise self._limited(call, turn.due - now, reason)
-                    now = await self._come(call, turn, now, gcra)
-        finally:
-            if turn.waits:
-                try:
-                    self._leave(turn, gcra)
-                except BaseException:  # from outside, in the midst of it
-                    self._leave(turn, gcra)
-                    raise
-        self._counts.made_wait(now - began)
-
-    async def _come(self, call: Call, turn: Reservation, now: float, gcra: Gcra) -> float:
-        """Come when it is due and ask whether it may start. When that was; if it still waits, it has another time."""
-        asleep = now
-        await self._sleep(call, turn, now)
-        with self._lock:
-            gcra.come_back(turn, clock.monotonic())
-        if not call.runtime.blocking:
-            await call.runtime.sleep(0)  # a loop wakes its tasks in no certain order: let all be back, then ask
-        call.recheck(self, clock.monotonic() - asleep)
-        with self._lock:
-            now = clock.monotonic()
-            if self.shadow:  # by now
-                gcra.charge(now, turn.cost)
-                gcra.cancel(turn)
-            else:
-                gcra.start(turn, now)
-        self._tell_next(gcra)
-        return now
-
-    def _leave(self, turn: Reservation, gcra: Gcra) -> None:
-        with self._lock:
-            gcra.cancel(turn)
-        self._tell_next(gcra)
-
-    async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
-        """Sleep until `turn` is due, which others may change to an earlier time."""
-        if turn.waiter is None:
-            await call.runtime.sleep(max(0.0, turn.due - now))
-            return
-        while turn.due > now + ROUNDING:
-            await turn.waiter.wait(turn.due - now)
-            turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
-            now = clock.monotonic()
-
-    def _tell_next(self, gcra: Gcra) -> None:
-        """Wake the first in line, if its time has come nearer."""
-        while gcra.waiting:
-            with self._lock:
-                turn = gcra.moved_up(clock.monotonic())
-            if turn is None or turn.wake():
-                return
-            with self._lock:
-                gcra.cancel(turn)  # its loop was closed
-
-    def _no_longer(self, now: float, deadline: Deadline | None) -> str:
-        if deadline is not None:
-            return f"the deadline leaves {max(0.0, deadline.at - now):.3g} s"
-        return f"max_wait={self.max_wait} lets no call wait longer"
-
     def _cost_of(self, call: Call) -> float:
         price = self.cost
         if not callable(price):  # it was when the call came
@@ -332,7 +245,7 @@ class RateLimit(Limit):
             )
         return cost
 
-    def _limited(self, call: Call, delay: float, reason: str) -> Exception:
+    def _limited(self, call: Call, delay: float, reason: str) -> Rejected:
         why = f"({self.rate:g} per {self.per:g} s) has room in {delay:.3g} s, and {reason}"
         return self._rejection(call, why, delay)
 
