@@ -39,6 +39,7 @@ from resilient_agents.registry import (
     registry,
 )
 from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.stream_kinds import json_lines, sse_done
 from resilient_agents.strategies.stream_timeout import StreamTimeout
@@ -64,6 +65,7 @@ __all__ = [
     "DeadlineExceeded",
     "Failure",
     "Fallback",
+    "Gate",
     "HealthCheck",
     "HealthMonitor",
     "HealthStatus",

@@ -23,6 +23,7 @@ from resilient_agents import (
     DeadlineExceeded,
     Failure,
     Fallback,
+    Gate,
     Hedge,
     Policy,
     PolicyTimeoutError,
@@ -128,6 +129,14 @@ RateLimit("60/min", shadow=True)
 assert_type(limit.metrics(), dict[str, Any])
 assert_type(limit.available, float)
 RateLimit(None)  # type: ignore[arg-type]
+
+gate = Gate("vendor", max_wait=timedelta(minutes=1))
+assert_type(gate.retry_after, float)
+assert_type(gate.queued, int)
+assert_type(gate.metrics(), dict[str, Any])
+Policy(Retry(3), CircuitBreaker(), gate, limit)
+Gate(max_wait=None)
+Gate(max_wait="long")  # type: ignore[arg-type]
 
 Timeout(1)
 Timeout(timedelta(seconds=1), thread=True)

@@ -1,0 +1,168 @@
+"""`Gate`: a server that says wait is heard by every call that shares the gate."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+from resilient_agents.adapters.counts import LimitCounts, Ticks
+from resilient_agents.adapters.gcra import Gcra, Reservation
+from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
+from resilient_agents.adapters.paced import Paced
+from resilient_agents.base import instances
+from resilient_agents.base.clock import clock, follow_clock
+from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.classify import classify_result, http_failure
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.options import Seconds, Text
+from resilient_agents.errors import RateLimitedError, Rejected
+from resilient_agents.strategies.pace import Pace
+
+__all__ = ["Gate"]
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
+"""Results that are no responses with a status."""
+
+
+class Gate(Paced):
+    """Holds back every call that shares it while a server asks to wait, then lets them go spread out.
+
+    When a call inside fails with an answer that says how long to wait (Retry-After and its kin, see `classify`), or
+    returns a response with such a status, no call that shares the gate starts before that time. Then one asks first;
+    when it was answered the others follow, first come first served, at the rate at which the server let them through
+    before, or one a second, twice as fast after each good answer, where that is not known. When nobody is left in line
+    the gate is open, and costs next to nothing.
+
+    One Gate is one gate for the whole process: threads and tasks of any number of event loops share it, asyncio and
+    trio, one after another or at once. Put it inside Retry and CircuitBreaker and outside RateLimit, and share one
+    object among all policies that talk to one server under one account.
+
+    Args:
+        name: What errors and telemetry call it, None (default) for the policy's name. A second live gate of that name
+            is warned of, because two gates share nothing.
+        max_wait: Longest wait in seconds (float or timedelta, default 60). Calls that would wait longer, because the
+            server asks for more or too many are in line, raise RateLimitedError at once, with `.retry_after`. None
+            waits as long as the deadline in force allows.
+
+    Raises TypeError or ValueError, when built, for options of a wrong type or value.
+    """
+
+    strategy = "gate"
+    OPTIONS = MappingProxyType({"name": Text(none=True), "max_wait": Seconds(none=True)})
+    HOLDS = "for how long a server asked to wait"
+    _error = RateLimitedError
+
+    def __init__(self, name: str | None = None, *, max_wait: float | timedelta | None = 60.0) -> None:
+        self.take(locals())
+        if name is not None and any(other.name == name for other in instances.each("gate")):
+            warnings.warn(
+                f"there is a second live Gate named {name!r}: they do not share what a server says; share one object",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._counts = LimitCounts(Ticks())
+        self._lock = Lock()
+        self.after_fork()
+        reset_after_fork(self)
+        follow_clock(self)
+        instances.add("gate", self)
+
+    def after_fork(self) -> None:
+        """Open, and nobody waiting."""
+        self._pace = Pace()
+
+    def clock_changed(self, shift: float) -> None:
+        """Start anew, open."""
+        self.after_fork()
+
+    def reconfigure(self, new: Gate) -> None:
+        """Take over the options of `new`, which is made for this and not used otherwise. Who waits already waits as
+        long as it was told."""
+        self.adopt(new)
+
+    @property
+    def _gcra(self) -> Gcra:  # type: ignore[override]
+        return self._pace.gcra
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the time that the server named; 0.0 when it has passed or none was named."""
+        with self._lock:
+            return self._pace.left(clock.monotonic())
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        """Run the rest of the call, once the gate lets it."""
+        pace = self._pace
+        batch, turn, said_wait = pace.batch, None, False
+        try:
+            if pace.shut:
+                turn = await self._let_in(call)
+                batch = pace.batch
+            if turn is None:
+                next(self._counts.ticks)
+            result = await proceed(call)
+            said_wait = (
+                type(result) not in _PLAIN
+                and http_failure(result)
+                and self._told(classify_result(result).retry_after, batch)
+            )
+            if not said_wait:
+                pace.good.append(clock.monotonic())
+                if turn is not None:
+                    self._over(turn, well=True)
+                    turn = None
+            return result
+        except Exception as error:
+            said_wait = not isinstance(error, Rejected) and self._told(call.failure(error).retry_after, batch)
+            raise
+        finally:
+            if turn is not None and not said_wait:
+                self._over(turn, well=False)
+
+    async def _let_in(self, call: Call) -> Reservation | None:
+        """Wait until the gate lets the call in. Its turn, None if the gate has opened."""
+        with self._lock:
+            now = clock.monotonic()
+            if self._pace.arrives(now):
+                return None
+            delay = self._gcra.delay(now, 1.0)
+        if blocks_a_loop(call):
+            raise self._limited(call, delay, ON_LOOP)
+        return await self._turn(call)
+
+    def _started(self, turn: Reservation, now: float) -> None:
+        self._pace.started(turn, now)
+
+    def _over(self, turn: Reservation, *, well: bool) -> None:
+        """The call of this turn has its answer, which does not say wait."""
+        with self._lock:
+            self._pace.answered(turn, clock.monotonic(), well=well)
+        self._tell_next(self._gcra)
+
+    def _told(self, seconds: float | None, batch: int) -> bool:
+        """The server's answer; does it say for how long to wait?"""
+        if not seconds:
+            return False
+        with self._lock:
+            now = clock.monotonic()
+            news = self._pace.wait(now, seconds, batch)
+            early = self._gcra.all_due(now) if news and self.max_wait is not None and seconds > self.max_wait else []
+        for turn in early:  # to be told that it is too long for them
+            turn.wake()
+        return True
+
+    def _limited(self, call: Call, delay: float, reason: str) -> Rejected:
+        return self._rejection(
+            call, f"is shut, as the server asked to wait; it opens in {delay:.3g} s, and {reason}", delay
+        )
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, as plain data: `retry_after` and `queued` now; since it was made or `reset_metrics`
+        called, the `calls` that it let in, how many of them it made wait (`waits`) and the `average_wait` of these in
+        seconds (None if there were none), and `rejections`."""
+        return {**self.live(), **self._counts.metrics()}
+
+    def live(self) -> dict[str, Any]:
+        return {"retry_after": self.retry_after, "queued": self.queued}

@@ -1,0 +1,124 @@
+"""How fast a server may be asked again that has said wait: decisions that take `now` and return a value.
+
+Nothing starts before the time that the server named. Then one call asks; the others go when it was answered, or when
+the answer takes so long that it is not "wait" again. They go one after another at the rate that the server let through
+before: what it answered well in the time before it said wait, over that time and the wait it asked for. Where that is
+not known, one a second, and twice as fast after each good answer. A rate that has held for a minute is doubled, too.
+
+(A server that says wait tells when, not how many. TCP's slow start and its halving answer the same question for
+networks; a known rate needs neither.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from resilient_agents.adapters.gcra import Gcra, Reservation
+
+__all__ = ["Pace"]
+
+MARGIN: Final = 0.001
+"""Seconds after the time that the server named: its clock and timers are no finer."""
+
+PATIENCE: Final = 1.0
+"""Seconds after which an answer that has not come will not say wait."""
+
+SHORTEST: Final = 1.0
+"""Seconds: a rate is not seen in less."""
+
+HELD: Final = 60.0
+"""Seconds after which a rate that held may be too low."""
+
+FASTEST: Final = 1e6
+
+
+class Pace:
+    """Who may start when. Not thread-safe, as `gcra` is not; `shut`, `batch` and `good` are read and appended to
+    without a lock where nobody waits.
+
+    `shut`: the server has said wait, and those that it held back have not all gone. `batch`: which wait a call began
+    under; what those of one batch are told is one wait. `good`: when answers came that did not say wait.
+    """
+
+    __slots__ = ("_held_since", "_known", "_probe", "_probe_due", "_shut_at", "_until", "batch", "gcra", "good", "shut")
+
+    def __init__(self) -> None:
+        self.gcra = Gcra(1.0, 1.0)
+        self.shut = False
+        self.batch = 0
+        self.good: deque[float] = deque(maxlen=1000)
+        self._shut_at = self._until = -math.inf
+        self._known = self._probe_due = False
+        self._probe: Reservation | None = None
+        self._held_since = 0.0
+
+    def left(self, now: float) -> float:
+        """Seconds until the time that the server named."""
+        return max(0.0, self._until - now) if self.shut else 0.0
+
+    def wait(self, now: float, seconds: float, batch: int) -> bool:
+        """The server told a call of this batch to wait. Is that news?"""
+        until = now + seconds + MARGIN
+        if batch == self.batch:
+            self.batch += 1
+            self._shut_at, self._until = now, max(self._until, until)
+            self._learn(now)
+        elif until <= self._until:
+            return False
+        self._until = max(self._until, until)
+        self._probe, self._probe_due = None, True
+        self._hold(now, self._until)
+        self.shut = True
+        return True
+
+    def arrives(self, now: float) -> bool:
+        """May a call that comes now go past those in line? There are none: all have gone that were held back."""
+        if self._probe_due or self.gcra.waiting or self.gcra.delay(now, 1.0):
+            return False
+        self.shut = False
+        return True
+
+    def started(self, turn: Reservation, now: float) -> None:
+        """One that waited starts. The first after a wait asks for all."""
+        if self._probe_due:
+            self._probe_due = False
+            self._probe = turn
+            self._learn(now)
+            self._hold(now, now + max(PATIENCE, 1.0 / self.gcra.rate))
+        elif now > self._held_since + HELD:
+            self._held_since = now
+            self._faster(now)
+
+    def answered(self, turn: Reservation, now: float, *, well: bool) -> None:
+        """The call of this turn has its answer, which does not say wait; `well`: it is a result."""
+        if turn is self._probe:
+            self._probe = None
+            if well:
+                self.gcra.forgive(now)
+            else:  # cancelled, or another failure: ask again
+                self._probe_due = True
+                self.gcra.level, self.gcra.at = 0.0, now
+        if well and not self._known:
+            self._faster(now)
+
+    def _learn(self, now: float) -> None:
+        """The rate, as far as it can be seen by now."""
+        window = max(self._until - self._shut_at, SHORTEST)
+        recent = [when for when in list(self.good) if when > self._shut_at - window]
+        if recent:
+            self._known = True
+            self.gcra.change(now, len(recent) / max(self._until - recent[0], SHORTEST), 1.0)
+        elif not self._known:
+            self.gcra.change(now, 1.0, 1.0)
+        self._held_since = self._until
+
+    def _faster(self, now: float) -> None:
+        self.gcra.change(now, min(2 * self.gcra.rate, FASTEST), 1.0)
+        if now < self._until:
+            self._hold(now, self._until)
+
+    def _hold(self, now: float, until: float) -> None:
+        """Nothing starts before then."""
+        self.gcra.level, self.gcra.at = (until - now) * self.gcra.rate, now
