@@ -188,7 +188,7 @@ def test_an_interrupted_rejection_leaves_no_one_in_line() -> None:
     """A call that is put off beyond what it may wait leaves, wherever it is interrupted."""
 
     def run(guarded: Guarded) -> None:
-        guarded.limit.reconfigure(RateLimit(1e-3, burst=1, max_wait=1))
+        guarded.limit.reconfigure(RateLimit(1e-2, burst=1, max_wait=1))
         with pytest.raises(RateLimitedError):
             guarded.policy.call(int)
 
@@ -197,7 +197,7 @@ def test_an_interrupted_rejection_leaves_no_one_in_line() -> None:
         guarded.limit.reconfigure(RateLimit(1e9, burst=1))
         guarded.is_whole()
 
-    interrupt_everywhere(rate_limit, run, check)
+    interrupt_everywhere(lambda: Guarded(RateLimit(1e-2, burst=1)), run, check)
 
 
 @LOOPS
