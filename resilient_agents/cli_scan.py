@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -86,6 +87,7 @@ def _scan(arguments: argparse.Namespace) -> int:
                 return CLEAN
         baseline = read_baseline(arguments.baseline) if arguments.baseline is not None else None
         report = scan(arguments.paths, options)
+        gc.freeze()  # the interpreter is about to end: it need not look for circles in a million objects first
         if arguments.write_baseline is not None:
             write_baseline(arguments.write_baseline, report.findings)
     except ValueError as error:

@@ -16,6 +16,8 @@ __all__ = ["parameter"]
 
 MOST = 40
 """Callers that are looked at."""
+HANDS = 4
+"""How often an argument may be handed on from one function to the next."""
 ENDLESS = 1 << 30
 
 
@@ -34,7 +36,9 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
 
     def make() -> Values:
         around = Spot(file, scope.parent, ENDLESS, 0)
-        found = [resolver.evaluate(each, spot) for each, spot in handed_in(resolver, function, position)]
+        with resolver.asking_callers(HANDS) as further:
+            handed = handed_in(resolver, function, position) if further else []
+            found = [resolver.evaluate(each, spot) for each, spot in handed]
         found.append(_default(resolver, given.default, around))
         return union(found) if any(found) else resolver.annotated(given.annotation, around)
 
@@ -60,14 +64,14 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
     shift = 1 if method and not is_static(function) else 0
     found: list[tuple[Expression, Spot]] = []
     for called in _names(function, owner):
-        for spot, index in resolver.tree.calls_of(called)[:MOST]:
+        for spot, index in resolver.tree.calls_of(called, function.file)[:MOST]:
             site = spot.within.calls[index]
             given, known = argument(site, name, position - shift)
             if not known or given is None:
                 continue
             if reaches(resolver, resolver.evaluate(site.callee, spot), function):
                 found.append((given, spot))
-    for spot, index in resolver.tree.calls_of(f"{scope.name}()")[:MOST]:
+    for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
     return found
 

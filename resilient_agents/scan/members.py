@@ -185,7 +185,7 @@ def _handed_in(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     declared = {key: each[0].value for key, each in cls.within.bindings.items()}
     fields = [key for key, value in declared.items() if value and value[0] in ("typed", "first")]
     found: list[Values] = []
-    for spot, index in resolver.tree.calls_of(cls.within.name)[:30]:
+    for spot, index in resolver.tree.calls_of(cls.within.name, cls.file)[:30]:
         site = spot.within.calls[index]
         given = site.keywords.get(name)
         position = fields.index(name) if name in fields else -1

@@ -26,22 +26,24 @@ class Reading(NamedTuple):
     hashes: dict[str, bytes]
 
 
-def shown(path: Path) -> str:
+def shown(path: str) -> str:
     """As it is given in reports: from here, if it stands below."""
-    try:
-        return path.absolute().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return os.fspath(path.absolute())
+    absolute, here = os.path.abspath(path), _here()
+    return absolute[len(here) :].replace(os.sep, "/") if absolute.startswith(here) else absolute
 
 
-def read_files(paths: Sequence[Path], cache: Cache | None, jobs: int) -> Reading:
+def _here() -> str:
+    return os.path.join(os.getcwd(), "")
+
+
+def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     """All files; what is neither in the cache nor read in this process gets its form when it is asked for."""
     known = cache.stored() if cache is not None else {}
     reading = Reading([], {}, {})
-    fresh: list[tuple[Path, str]] = []
+    fresh: list[tuple[str, str]] = []
     kept: dict[str, tuple[Stored, Form | None]] = {}
-    for path in paths:
-        name = shown(path)
+    named = [(path, shown(path)) for path in paths]
+    for path, name in named:
         stored = known.get(name)
         if stored is not None and stored.stamp == _stamp(path):
             kept[name] = stored, None
@@ -49,33 +51,31 @@ def read_files(paths: Sequence[Path], cache: Cache | None, jobs: int) -> Reading
             fresh.append((path, name))
     for name, stored, form in _read(fresh, known, cache, jobs):
         kept[name] = stored, form
-    for path in paths:
-        stored, form = kept[shown(path)]
+    for path, name in named:
+        stored, form = kept[name]
         reading.statuses[stored.path] = FileStatus(stored.path, stored.status, stored.reason)
         reading.hashes[stored.path] = stored.hash
         reading.files.append(_file(path, stored, form, cache))
     return reading
 
 
-def _file(path: Path, stored: Stored, form: Form | None, cache: Cache | None) -> SourceFile:
+def _file(path: str, stored: Stored, form: Form | None, cache: Cache | None) -> SourceFile:
     def make() -> Form:
         found = cache.form(stored.path) if cache is not None else None
         return found if found is not None else _form(path, stored.path)[1]
 
-    file = SourceFile(
-        stored.path, module_parts(os.fspath(path.absolute())), make, lambda: Names.from_text(stored.names)
-    )
+    file = SourceFile(stored.path, module_parts(os.path.abspath(path)), make, lambda: Names.from_text(stored.names))
     if form is not None:
         file.form = form
     return file
 
 
 def _read(
-    fresh: list[tuple[Path, str]], known: dict[str, Stored], cache: Cache | None, jobs: int
+    fresh: list[tuple[str, str]], known: dict[str, Stored], cache: Cache | None, jobs: int
 ) -> Iterator[tuple[str, Stored, Form | None]]:
     """What is not in the cache, and what is there under another time."""
     same: list[Stored] = []
-    changed: list[tuple[Path, str]] = []
+    changed: list[tuple[str, str]] = []
     for path, name in fresh:
         old = known.get(name)
         if old is not None and old.hash == _hash(path):
@@ -97,15 +97,15 @@ def _read(
             yield stored.path, stored, pickle.loads(data)
 
 
-def _pickled(files: Sequence[tuple[Path, str]]) -> list[tuple[Stored, bytes]]:
+def _pickled(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, bytes]]:
     read = [_form(path, name) for path, name in files]
     return [(stored, pickle.dumps(form, pickle.HIGHEST_PROTOCOL)) for stored, form in read]
 
 
-def _form(path: Path, name: str) -> tuple[Stored, Form]:
+def _form(path: str, name: str) -> tuple[Stored, Form]:
     stamp = _stamp(path)  # before it is read: what is written meanwhile is read again next time
     try:
-        content = load(path)
+        content = load(Path(path))
         form, status = form_of(name, content)
     except Unreadable as error:
         content = b""
@@ -114,16 +114,16 @@ def _form(path: Path, name: str) -> tuple[Stored, Form]:
     return Stored(name, stamp, digest, status.status, status.reason, names_of(form).as_text()), form
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     try:
-        said = path.stat()
+        said = os.stat(path)
     except OSError:
         return ""
     return f"{said.st_mtime_ns} {said.st_ctime_ns} {said.st_size} {said.st_ino}"
 
 
-def _hash(path: Path) -> bytes:
+def _hash(path: str) -> bytes:
     try:
-        return hashlib.blake2b(load(path), digest_size=16).digest()
+        return hashlib.blake2b(load(Path(path)), digest_size=16).digest()
     except Unreadable:
         return b""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import Callable, Generator, Hashable
 from typing import Any
 
+from resilient_agents.scan.annotations import annotated
 from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, Scope, dotted
@@ -14,11 +16,8 @@ from resilient_agents.scan.results import result
 from resilient_agents.scan.tree import SourceFile, Tree
 from resilient_agents.scan.values import (
     ClassValue,
-    ClientValue,
     Data,
     FunctionValue,
-    Instance,
-    Many,
     ModuleValue,
     Spot,
     Symbol,
@@ -31,7 +30,6 @@ __all__ = ["Resolver"]
 
 DEEPEST = 60
 """Steps from an expression to what it comes from, one inside the other."""
-WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar", "Type", "type"}
 
 
 class Resolver:
@@ -45,6 +43,7 @@ class Resolver:
         self._for_now: dict[Hashable, Values] = {}
         self._times: dict[Hashable, int] = {}
         self._cuts = 0
+        self._asked = 0
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """Remember what was made; what comes back to itself has no values there.
@@ -76,6 +75,19 @@ class Resolver:
             if times == 3:
                 self._memo[key] = found
         return found
+
+    @contextlib.contextmanager
+    def asking_callers(self, at_most: int) -> Generator[bool, None, None]:
+        """Whether callers may be asked: not when that is what it came from too often."""
+        if self._asked >= at_most:
+            self._cuts += 1
+            yield False
+            return
+        self._asked += 1
+        try:
+            yield True
+        finally:
+            self._asked -= 1
 
     def evaluate(self, expression: Expression, spot: Spot) -> Values:
         if expression is None:
@@ -266,41 +278,7 @@ class Resolver:
         return self.annotated(expression[1], spot)
 
     def annotated(self, expression: Expression, spot: Spot) -> Values:
-        """Objects of the types that an annotation names."""
-        if expression is None:
-            return ()
-        kind = expression[0]
-        if kind == "either":
-            return union([self.annotated(each, spot) for each in expression[1]])
-        if kind == "item":
-            inner = expression[2]
-            parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
-            base = dotted(expression[1]).rpartition(".")[2]
-            if base in WRAPPERS:
-                return union([self.annotated(each, spot) for each in parts])
-            if own := self.annotated(expression[1], spot):
-                return own
-            held = union([self.annotated(each, spot) for each in parts])
-            return (Many(held),) if held else ()
-        if kind == "const" and isinstance(expression[1], str):
-            first, *rest = expression[1].split(".")
-            expression = ("name", first)
-            for each in rest:
-                expression = ("attr", expression, each)
-        elif kind not in ("name", "attr"):
-            return self.evaluate(expression, spot) if kind == "call" else ()
-        return self.objects(self.evaluate(expression, spot))
-
-    def objects(self, values: Values) -> Values:
-        found: list[Value] = []
-        for value in values:
-            if isinstance(value, ClassValue):
-                found.append(Instance(value))
-            elif isinstance(value, Symbol):
-                client = self.known.clients.get(self.known.canonical.get(value.path, value.path))
-                if client is not None:
-                    found.append(ClientValue(client))
-        return tuple(found)
+        return annotated(self, expression, spot)
 
 
 def reaching(bindings: list[Binding], spot: Spot) -> list[Binding]:

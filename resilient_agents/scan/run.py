@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Sequence
@@ -152,6 +153,8 @@ class Scan:
     def report(self) -> Report:
         files = self.reading.files
         if self.changed is not None:
+            names = {path.name for path in self.changed}
+            files = [file for file in files if os.path.basename(file.path) in names]
             files = [file for file in files if Path(file.path).resolve() in self.changed]
         key = self._key()
         known = self.cache.report(key) if self.cache is not None and key else None
@@ -182,7 +185,8 @@ class Scan:
         digest = hashlib.sha256(repr((self.known.digest, self.options, self.problems)).encode())
         for path, content in sorted(self.reading.hashes.items()):
             digest.update(path.encode("utf-8", "replace") + content)
-        for file in self.projects.sources({path.absolute().parent for path in self.paths}):
+        folders = {os.path.dirname(os.path.abspath(path)) for path in self.paths}
+        for file in self.projects.sources(map(Path, folders)):
             digest.update(str(file).encode("utf-8", "replace") + file.read_bytes())
         return digest.hexdigest()
 

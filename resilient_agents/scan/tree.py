@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePath
 from typing import Any
 
 from resilient_agents.scan.form import Binding, Form, Site, last_name
@@ -11,6 +11,11 @@ from resilient_agents.scan.index import HANDING_ON, Names, names_of
 from resilient_agents.scan.values import Spot
 
 __all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
+
+
+MOST_CALLS = 60
+MOST_FILES = 40
+"""Files that are searched for callers of one function."""
 
 
 class SourceFile:
@@ -97,8 +102,8 @@ class SourceFile:
 
 def module_parts(path: str) -> tuple[str, ...]:
     """`src/app/clients.py` as src, app, clients."""
-    pure = PurePath(path)
-    return (*(part for part in pure.parent.parts if part not in ("/", "..", ".")), pure.stem)
+    folder, name = os.path.split(path)
+    return (*(part for part in folder.split(os.sep) if part not in ("", "..", ".")), name.partition(".")[0])
 
 
 class Tree:
@@ -113,7 +118,7 @@ class Tree:
             if file.parts:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
-        self._sites: dict[str, list[tuple[Spot, int]]] = {}
+        self._sites: dict[tuple[str, str], list[tuple[Spot, int]]] = {}
         self._heirs: dict[str, list[tuple[SourceFile, int]]] = {}
         self._index: dict[str, dict[str, list[SourceFile]]] = {}
 
@@ -132,11 +137,7 @@ class Tree:
         for file in self._by_name.get(parts[-1], ()):
             if file.parts[-len(parts) :] != parts or file is importer:
                 continue
-            shared = 0
-            for ours, theirs in zip(importer.package, file.parts[:-1], strict=False):
-                if ours != theirs:
-                    break
-                shared += 1
+            shared = _shared(importer.package, file.parts[:-1])
             rank = (shared, -len(file.parts))
             # One word is found only where Python would look: beside the importer, or at a root above it.
             if len(parts) == 1 and shared != len(file.parts) - 1 and file.parts[-2:-1] != ("src",):
@@ -154,13 +155,27 @@ class Tree:
             return None
         return next((file for file in self._by_name.get(parts[-1], ()) if file.parts == parts), None)
 
-    def calls_of(self, name: str) -> list[tuple[Spot, int]]:
-        """Every call in the tree whose callee ends in this name; with `()` behind it, those that hand it on."""
-        found = self._sites.get(name)
+    def calls_of(self, name: str, near: SourceFile) -> list[tuple[Spot, int]]:
+        """Calls whose callee ends in this name; with `()` behind it, those that hand it on.
+
+        Those in the nearest files come first, and no more are looked for than there are likely to be of a function
+        of this name in particular: every file has a `get`.
+        """
+        key = name, near.path
+        found = self._sites.get(key)
         if found is None:
-            files = self._files_by("called", name)
-            found = self._sites[name] = [each for file in files for each in file.calls_by_name().get(name, ())]
+            found = self._sites[key] = []
+            for file in self._nearest(self._files_by("called", name), near):
+                found += file.calls_by_name().get(name, ())
+                if len(found) >= MOST_CALLS:
+                    break
         return found
+
+    def _nearest(self, files: list[SourceFile], near: SourceFile) -> list[SourceFile]:
+        if len(files) <= MOST_FILES:
+            return files
+        shared = {file: _shared(file.parts, near.parts) for file in files}
+        return sorted(files, key=lambda file: -shared[file])[:MOST_FILES]
 
     def imports(self, modules: frozenset[str]) -> bool:
         """Whether any file imports one of these."""
@@ -186,6 +201,16 @@ class Tree:
                 for each in getattr(file.names, what):
                     index.setdefault(each, []).append(file)
         return index.get(name, [])
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """How many parts two names have in common."""
+    count = 0
+    for ours, theirs in zip(one, other, strict=False):
+        if ours != theirs:
+            break
+        count += 1
+    return count
 
 
 def every_site(file: SourceFile) -> Iterator[tuple[Spot, int, Site]]:

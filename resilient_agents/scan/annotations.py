@@ -1,0 +1,54 @@
+"""Objects of the types that annotations name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilient_agents.scan.form import Expression, dotted
+from resilient_agents.scan.values import ClassValue, ClientValue, Instance, Many, Spot, Symbol, Value, Values, union
+
+if TYPE_CHECKING:
+    from resilient_agents.scan.resolve import Resolver
+
+__all__ = ["annotated"]
+
+WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar", "Type", "type"}
+
+
+def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
+    """Objects of the types that an annotation names."""
+    if expression is None:
+        return ()
+    kind = expression[0]
+    if kind == "either":
+        return union([annotated(resolver, each, spot) for each in expression[1]])
+    if kind == "item":
+        inner = expression[2]
+        parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
+        base = dotted(expression[1]).rpartition(".")[2]
+        if base in WRAPPERS:
+            return union([annotated(resolver, each, spot) for each in parts])
+        if own := annotated(resolver, expression[1], spot):
+            return own
+        held = union([annotated(resolver, each, spot) for each in parts])
+        return (Many(held),) if held else ()
+    if kind == "const" and isinstance(expression[1], str):
+        first, *rest = expression[1].split(".")
+        expression = ("name", first)
+        for each in rest:
+            expression = ("attr", expression, each)
+    elif kind not in ("name", "attr"):
+        return resolver.evaluate(expression, spot) if kind == "call" else ()
+    return objects(resolver, resolver.evaluate(expression, spot))
+
+
+def objects(resolver: Resolver, values: Values) -> Values:
+    found: list[Value] = []
+    for value in values:
+        if isinstance(value, ClassValue):
+            found.append(Instance(value))
+        elif isinstance(value, Symbol):
+            client = resolver.known.clients.get(resolver.known.canonical.get(value.path, value.path))
+            if client is not None:
+                found.append(ClientValue(client))
+    return tuple(found)
