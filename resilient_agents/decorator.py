@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, 
 
 import aiolimiter
 import anyio
-import pybreaker
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.native.circuit_breaker import adapt_native
 from resilient_agents.adapters.native.retry import NativeRetry
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
@@ -26,6 +26,7 @@ from resilient_agents.registry import Keyed, registry
 from resilient_agents.strategies.fallback import Fallback
 
 if TYPE_CHECKING:
+    import pybreaker
     import tenacity
 
 __all__ = ["bulkhead", "circuit_breaker", "rate_limit", "resilient", "retry", "timeout"]
@@ -168,7 +169,7 @@ def _retry(value: Any) -> Any:
 
 
 def _breaker(value: Any) -> Any:
-    if isinstance(value, CircuitBreaker | pybreaker.CircuitBreaker):
+    if isinstance(value, CircuitBreaker) or adapt_native(value) is not None:
         return value
     if value is True:
         return CircuitBreaker()

@@ -45,7 +45,6 @@ LIBRARIES = {
         "errors",
         "adapters.circuit",
         "adapters.native.circuit_breaker",
-        "decorator",
     },
     "aiolimiter": {"adapters.native.rate_limit", "decorator"},
 }

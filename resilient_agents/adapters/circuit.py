@@ -153,22 +153,13 @@ class Circuit:
             return refusal
 
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
-        """Give the call a permit, a fresh lease of the one that it has, or neither where a call around it decides."""
-        probe = self._probe_of(call)
-        out = era.out(now)
-        if probe is None or probe not in out:
-            if probe is None and era.covers_caller():
-                return None
-            if len(out) >= self.rules.half_open_calls:
-                return Refusal("half-open and all its probes are taken", min(probe.until for probe in out) - now)
-            if probe is None or probe.era is not era:
-                if call.marks is None:
-                    call.marks = {}
-                call.marks[self] = probe = Probe(era)  # so that its end takes it back, whatever happens next
-            out.append(probe)
-        probe.until = now + self._lease()
-        probe.resume()
-        return None
+        found = era.permit(self._probe_of(call), self.rules.half_open_calls, now)
+        if isinstance(found, Probe):
+            if call.marks is None:
+                call.marks = {}
+            call.marks[self] = found  # first, so that the end of the call takes it back, whatever happens next
+            era.lend(found, now + self._lease())
+        return found if isinstance(found, Refusal) else None
 
     def refused_late(self, call: Call) -> None:
         """The call had been let in, and was refused when it was looked at again: it counts as a rejection, and not as a
@@ -240,7 +231,6 @@ class Circuit:
                 self._calm(era)
 
     def order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
-        """Change the state by hand."""
         with self._lock:
             self._reason = "being opened by hand"
             change(self.breaker)
@@ -261,10 +251,8 @@ class Circuit:
                 era.until = min(era.until, self._open_until(era.hint))
 
     def metrics(self, slow_call: float | None) -> dict[str, Any]:
-        """One snapshot."""
         with self._lock:
-            now = clock.monotonic()
-            era, rules = self.era, self.rules
+            now, era, rules = clock.monotonic(), self.era, self.rules
             aged = isinstance(era, Open) and now >= era.until
             return {
                 "state": "half-open" if aged else era.name,
@@ -298,20 +286,15 @@ class Circuit:
     def clock_changed(self, shift: float) -> None:
         """What is left of an opening stays; what a closed circuit has counted is forgotten."""
         with self._lock:
-            era = self.era
-            if isinstance(era, Open):
-                era.until += shift
-            elif isinstance(era, HalfOpen):
-                for probe in era.probes:
-                    probe.until += shift
-            else:
+            if isinstance(self.era, Closed):
+                self.era.calm_until = -1.0
                 self.era = self._new_era("closed")
-                era.calm_until = -1.0
+            else:
+                self.era.shift(shift)
 
 
 _LOCK: Final = "_lock"
-"""Where pybreaker keeps its lock. Ours takes the place of it, so that there is one; where the name has moved,
-pybreaker's is taken inside of ours, and by nobody else."""
+"""Where pybreaker keeps its lock, which ours is put in place of; under another name it is taken inside of ours only."""
 
 
 class Listener(pybreaker.CircuitBreakerListener):

@@ -48,6 +48,10 @@ class Open:
         self.reason = reason
         self.hint = hint
 
+    def shift(self, seconds: float) -> None:
+        """Another clock took the place of the one that it was measured by."""
+        self.until += seconds
+
 
 class Probe:
     """The permit of one call in a half-open circuit, and the mark in the context by which the calls inside know that
@@ -79,6 +83,13 @@ class Probe:
             _probing.set(tuple(mark for mark in marks if mark is not self))
 
 
+class Refusal(NamedTuple):
+    """No admission: why, and after how many seconds it is worth asking again."""
+
+    reason: str
+    retry_after: float
+
+
 class HalfOpen:
     """A few calls probe."""
 
@@ -96,6 +107,29 @@ class HalfOpen:
         self.probes = [probe for probe in self.probes if not probe.over and probe.until > now]
         return self.probes
 
+    def shift(self, seconds: float) -> None:
+        for probe in self.probes:
+            probe.until += seconds
+
+    def permit(self, probe: Probe | None, at_most: int, now: float) -> Probe | Refusal | None:
+        """A permit for a caller that has `probe` or none, to be lent to it: the one that it has, or another; None where
+        a call around it decides."""
+        out = self.out(now)
+        if probe is not None and probe in out:
+            return probe
+        if probe is None and self.covers_caller():
+            return None
+        if len(out) >= at_most:
+            return Refusal("half-open and all its probes are taken", min(taken.until for taken in out) - now)
+        return probe if probe is not None and probe.era is self else Probe(self)
+
+    def lend(self, probe: Probe, until: float) -> None:
+        """Let it probe until then at most, and mark the context."""
+        probe.until = until
+        if probe not in self.probes:
+            self.probes.append(probe)
+        probe.resume()
+
     def covers_caller(self) -> bool:
         """Is this asked from inside of a probe?"""
         return any(mark.era is self and not mark.over for mark in _probing.get())
@@ -104,13 +138,6 @@ class HalfOpen:
 Era = Closed | Open | HalfOpen
 
 _probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
-
-
-class Refusal(NamedTuple):
-    """No admission: why, and after how many seconds it is worth asking again."""
-
-    reason: str
-    retry_after: float
 
 
 @dataclass(frozen=True, slots=True)

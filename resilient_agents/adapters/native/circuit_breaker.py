@@ -51,6 +51,10 @@ class NativeCircuit(Circuit):
     def _open_until(self, hint: float | None = None) -> float:
         return self._opened_at() + self.breaker.reset_timeout
 
+    def clock_changed(self, shift: float) -> None:
+        self._opened_at.moment += shift
+        super().clock_changed(shift)
+
     def _conclude(
         self, era: Closed | HalfOpen, now: float, error: Exception | None, failure: Failure | None, *, slow: bool
     ) -> None:
@@ -157,17 +161,17 @@ class _Opening:
     def __init__(self, storage: pybreaker.CircuitBreakerStorage) -> None:
         self._storage = storage
         self._told: datetime | None = None
-        self._moment = -math.inf
+        self.moment = -math.inf
 
     def __call__(self) -> float:
         told = self._storage.opened_at
         if told != self._told:
             self._told = told
-            self._moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
+            self.moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
             if told is not None:
                 age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
-                self._moment = clock.monotonic() - age.total_seconds()
-        return self._moment
+                self.moment = clock.monotonic() - age.total_seconds()
+        return self.moment
 
 
 def _cannot_break(listener: object) -> bool:
