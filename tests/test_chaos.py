@@ -15,6 +15,7 @@ from resilient_agents import (
     Fallback,
     Policy,
     PolicyTimeoutError,
+    Registry,
     Retry,
     Timeout,
     chaos,
@@ -22,8 +23,10 @@ from resilient_agents import (
     fixed,
 )
 from resilient_agents.base import instances
+from resilient_agents.config import ConfigError, loads
 from resilient_agents.events import ChaosInjected
 from resilient_agents.health import HealthMonitor, HealthStatus
+from resilient_agents.registry.experiments import start_what_the_environment_says
 from resilient_agents.testing import FakeClock, capture_events, failing
 from tests.conftest import Harness
 
@@ -192,7 +195,7 @@ def test_it_announces_itself(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
     before = HealthMonitor()
     assert "chaos" not in before.statuses()
     with caplog.at_level(logging.WARNING, "resilient_agents"), chaos("x", error="server", error_rate=0.5):
-        assert "chaos is on: Chaos(error='server', error_rate=0.5)" in caplog.text
+        assert "chaos is on in 'x': Chaos(error='server', error_rate=0.5)" in caplog.text
         for monitor in (before, HealthMonitor()):
             monitor.refresh()
             assert monitor.statuses()["chaos"] is HealthStatus.DEGRADED
@@ -200,6 +203,63 @@ def test_it_announces_itself(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
         assert "chaos" not in HealthMonitor(builtin=False).statuses()
     del monitor
     before.refresh()
+
+
+CONFIGURATION = """
+[policies.tool]
+timeout = 5
+[chaos.tool]
+error = "overload"
+error_rate = 1.0
+[profiles.calm.chaos]
+tool = false
+[profiles.production]
+"""
+
+
+def test_a_configuration_disturbs_policies() -> None:
+    """From when it is loaded, until one without it is; a profile may switch it off."""
+    registry = Registry(loads(CONFIGURATION, env={}))
+    policy = registry.policy("tool")
+    with pytest.raises(Exception, match="chaos: overload"):
+        policy.call(int)
+    registry.configure(loads(CONFIGURATION, env={}, profile="calm"))
+    assert policy.call(int) == 0
+    registry.configure(loads(CONFIGURATION, env={"RESILIENT_AGENTS__CHAOS__TOOL__ERROR": "auth"}))
+    with pytest.raises(Exception, match="chaos: auth"):
+        policy.call(int)
+    registry.configure({"policies": {"tool": {"timeout": 5}}})
+    assert policy.call(int) == 0
+
+
+def test_mistakes_in_a_configuration_are_named() -> None:
+    """All at once, with their places."""
+    with pytest.raises(ConfigError) as caught:
+        loads('[chaos]\nc = 5\n[chaos.a]\nerror = "slow"\n[chaos.b]\nlatenzy = 3\n', env={})
+    said = str(caught.value)
+    assert all(part in said for part in ("error must be one of", "latency", "must be a table, or false"))
+    with pytest.raises(ConfigError, match="is code and can be given in Python only"):
+        loads('[chaos.a]\nerror = "server"\nwhen = "http_failure"\n', env={})
+    with pytest.raises(ConfigError, match="told twice"):
+        loads(CONFIGURATION, env={}, profile="production")
+    told = {"RESILIENT_AGENTS_CHAOS_IN_PRODUCTION": "yes"}
+    assert loads(CONFIGURATION, env=told, profile="production").chaos.keys() == {"tool"}
+
+
+def test_the_environment_disturbs_policies() -> None:
+    """Without a configuration, in TOML."""
+    policy = Policy(name="test_the_environment")
+    said = 'test_the_environment = { error = "server" }'
+    experiments = start_what_the_environment_says({"RESILIENT_AGENTS_CHAOS": said})
+    assert experiments is not None
+    with pytest.raises(Exception, match="chaos: server"):
+        policy.call(int)
+    experiments.become({})
+    assert policy.call(int) == 0
+    assert start_what_the_environment_says({}) is None
+    for text in ("openai", 'x = { error = "slow" }'):
+        with pytest.raises(ConfigError):
+            start_what_the_environment_says({"RESILIENT_AGENTS_CHAOS": text})
 
 
 def test_in_production_it_must_be_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.config.factory import Factory
 from resilient_agents.core.call import Strategy
+from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.hedge import Hedge
 
 __all__ = ["KINDS", "SECTIONS", "SHARED", "SLOTS", "made"]
@@ -23,6 +24,7 @@ KINDS: dict[str, type] = {
     "circuit_breaker": CircuitBreaker,
     "rate_limit": RateLimit,
     "bulkhead": Bulkhead,
+    "chaos": Chaos,
 }
 SLOTS: dict[str, str] = {
     "timeout": "timeout",

@@ -19,7 +19,7 @@ __all__ = ["PREFIX", "Draft", "Layers", "inherited", "layered"]
 
 PREFIX = "RESILIENT_AGENTS__"
 
-_TABLES = ("policies", *SECTIONS)
+_TABLES = ("policies", *SECTIONS, "chaos")
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Layers:
     policies: dict[str, Draft] = field(default_factory=dict[str, Draft])
     components: dict[str, dict[str, Node]] = field(default_factory=dict[str, dict[str, Node]])
     """By kind, then by name."""
+    chaos: dict[str, Node] = field(default_factory=dict[str, Node])
     inherited: dict[str, Draft] = field(default_factory=dict[str, Draft])
     """Policies with what they extend below them, as far as somebody has asked."""
 
@@ -155,6 +156,11 @@ def _apply(table: dict[str, Node], env: Mapping[str, str], layers: Layers, probl
                     layers.policies[name] = _draft(expanded, problems).over(layers.policies.get(name))
                 else:
                     problems.add(expanded, expanded.broken or "must be a table")
+            elif section == "chaos":
+                if isinstance(expanded.value, dict) or expanded.value is False:
+                    layers.chaos[name] = merged(layers.chaos.get(name), expanded)
+                else:
+                    problems.add(expanded, expanded.broken or "must be a table, or false")
             else:
                 kind = SECTIONS[section]
                 found = layers.components[kind]
@@ -209,7 +215,8 @@ def _variables(env: Mapping[str, str], layers: Layers, problems: Problems) -> It
     names = [name for name in env if name.startswith(PREFIX)]
     spelled: dict[tuple[str, str], list[str]] = {}
     for section in _TABLES:
-        existing: Iterable[str] = layers.policies if section == "policies" else layers.components[SECTIONS[section]]
+        tables: dict[str, Iterable[str]] = {"policies": layers.policies, "chaos": layers.chaos}
+        existing = tables[section] if section in tables else layers.components[SECTIONS[section]]
         for name in existing:
             spelled.setdefault((section, _plain(name)), []).append(name)
     for variable in sorted(names, key=lambda name: (name.count("__"), name)):

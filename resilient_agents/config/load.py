@@ -17,6 +17,7 @@ from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
 from resilient_agents.config.strategies import read_strategy
 from resilient_agents.config.tree import Node, Problems, nodes
+from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
 __all__ = ["PROFILE", "load", "loads"]
 
@@ -108,9 +109,29 @@ def _config(
         if strategies is not None:
             policies[name] = PolicySpec(name, strategies)
             warnings += _warnings(policies[name], shared, source)
+    chaos = _chaos(layers.chaos, profile, env, problems)
     problems.raise_if_any()
     sections = {section: shared[kind] for section, kind in SECTIONS.items()}
-    return Config(policies, **sections, source=source, profile=profile, warnings=tuple(warnings))
+    return Config(policies, **sections, source=source, profile=profile, warnings=tuple(warnings), chaos=chaos)
+
+
+def _chaos(
+    tables: Mapping[str, Node], profile: str | None, env: Mapping[str, str], problems: Problems
+) -> dict[str, StrategySpec]:
+    found: dict[str, StrategySpec] = {}
+    for name, table in tables.items():
+        if table.value is False:
+            continue
+        if not told_twice(profile, env):
+            problems.add(table, TOLD_ONCE, shown=False)
+            continue
+        if "when" in table.value:  # elsewhere it names a judge of results; here it chooses calls
+            problems.add(table.value["when"], "is code and can be given in Python only", shown=False)
+            continue
+        spec = read_strategy("chaos", table, problems)
+        if spec is not None:
+            found[name] = spec
+    return found
 
 
 def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:

@@ -113,6 +113,7 @@ class Config:
         source: The file, "<string>" or "<dict>".
         profile: The profile that was applied, or None.
         warnings: See `ConfigWarning`.
+        chaos: What disturbs policies on purpose, by the names of these.
     """
 
     policies: Mapping[str, PolicySpec] = field(default_factory=dict[str, PolicySpec])
@@ -122,9 +123,10 @@ class Config:
     source: str = "<dict>"
     profile: str | None = None
     warnings: tuple[ConfigWarning, ...] = ()
+    chaos: Mapping[str, StrategySpec] = field(default_factory=dict[str, StrategySpec])
 
     def __post_init__(self) -> None:
-        for section in ("policies", "circuit_breakers", "bulkheads", "rate_limits"):
+        for section in ("policies", "circuit_breakers", "bulkheads", "rate_limits", "chaos"):
             object.__setattr__(self, section, MappingProxyType(dict(getattr(self, section))))
 
     def component(self, kind: str, name: str) -> StrategySpec:
@@ -134,7 +136,7 @@ class Config:
 
     def __reduce__(self) -> Any:
         sections = (self.policies, self.circuit_breakers, self.bulkheads, self.rate_limits)
-        return Config, (*map(dict, sections), self.source, self.profile, self.warnings)
+        return Config, (*map(dict, sections), self.source, self.profile, self.warnings, dict(self.chaos))
 
 
 def thawed(value: Any) -> Any:

@@ -29,7 +29,8 @@ _TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str
 def schema() -> Schema:
     """The schema of a whole file, as plain data."""
     shared = {section: _named(_slot(kind, use=False)) for section, kind in SECTIONS.items()}
-    tables = {"policies": _named({"$ref": "#/$defs/policy"}), **shared}
+    chaos = _named({"anyOf": [{"const": False}, {"$ref": "#/$defs/chaos"}]})
+    tables = {"policies": _named({"$ref": "#/$defs/policy"}), **shared, "chaos": chaos}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Policies of resilient-agents",

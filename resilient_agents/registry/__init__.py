@@ -7,6 +7,7 @@ The rooms: wanted (what a configuration asks for, every stateful strategy under 
 happens) -> keyed (one policy per host, tenant or model) -> store (the registry itself) -> shorthand.
 """
 
+from resilient_agents.registry.experiments import start_what_the_environment_says
 from resilient_agents.registry.keyed import Keyed
 from resilient_agents.registry.shorthand import (
     get_bulkhead,
@@ -27,3 +28,5 @@ __all__ = [
     "get_rate_limit",
     "registry",
 ]
+
+_experiments = start_what_the_environment_says()

@@ -22,6 +22,7 @@ from resilient_agents.core.call import Strategy
 from resilient_agents.events import logger
 from resilient_agents.policy import Policy
 from resilient_agents.registry.draft import Draft, disown
+from resilient_agents.registry.experiments import Experiments
 from resilient_agents.registry.keyed import Keyed
 from resilient_agents.registry.wanted import Key, Wanted
 
@@ -79,6 +80,7 @@ class Registry(Spelled):
         self._loading = Lock()
         self._source: Source | None = None
         self._profile: str | None = None
+        self._experiments = Experiments()
         self._wanted = Wanted()
         if config is not None:
             self.configure(config, profile=profile)
@@ -220,6 +222,7 @@ class Registry(Spelled):
             self._asked = {}
             self._source = self._profile = None
             self._wanted = Wanted()
+            self._experiments.become({})
         for breaker in breakers:
             breaker.close()
 
@@ -235,6 +238,7 @@ class Registry(Spelled):
             with self._lock:
                 changes, unused = self._apply(Wanted(config))
                 self._source, self._profile = source, profile
+                self._experiments.become(config.chaos)
         for breaker in unused:  # or whoever looks at open circuits would see it for ever
             breaker.close()
         for warning in config.warnings:

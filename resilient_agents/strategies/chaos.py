@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -22,10 +22,18 @@ from resilient_agents.core.opening import Opened
 from resilient_agents.core.options import Check, Code, Configured, Count, Flag, Seconds, Share
 from resilient_agents.core.threads import run_in_worker
 
-__all__ = ["Chaos", "ChaosError", "chaos"]
+__all__ = ["TOLD_ONCE", "Chaos", "ChaosError", "chaos", "told_twice"]
 
 PROFILE: Final = "RESILIENT_AGENTS_PROFILE"
 IN_PRODUCTION: Final = "RESILIENT_AGENTS_CHAOS_IN_PRODUCTION"
+TOLD_ONCE: Final = (
+    f"chaos in production must be told twice: the profile says production, so set {IN_PRODUCTION}=yes, too"
+)
+
+
+def told_twice(profile: str | None, env: Mapping[str, str]) -> bool:
+    """May there be chaos under this profile?"""
+    return profile != "production" or env.get(IN_PRODUCTION) == "yes"
 
 
 class ChaosError(Exception):
@@ -155,19 +163,35 @@ class Chaos(Configured):
             raise ValueError("truncate needs at, the item before which the stream ends")
         if result is not None and at is not None:
             raise ValueError("result takes the place of a whole call, so it goes with no at")
-        if os.environ.get(PROFILE) == "production" and os.environ.get(IN_PRODUCTION) != "yes":
-            raise RuntimeError(
-                f"chaos in production must be told twice: {PROFILE} says production, so set {IN_PRODUCTION}=yes, too"
-            )
+        if not told_twice(os.environ.get(PROFILE), os.environ):
+            raise RuntimeError(TOLD_ONCE)
         self._chance = chance if seed is None else named(str(seed))
+        self._announced = False
         self.name: str | None = None
+
+    def announce(self) -> None:
+        """Say that it is on: once, before the first call or when it is put inside a policy."""
+        self._announced = True
         instances.add("chaos", self)
-        events.logger.warning("chaos is on: %r", self)
+        events.logger.warning("chaos is on%s: %r", "" if self.name is None else f" in {self.name!r}", self)
         for monitor in instances.each("health_monitor"):
             monitor.chaos_is_on()
 
+    @contextlib.contextmanager
+    def inside(self, policy: str) -> Generator[None, None, None]:
+        """Until the block ends it stands inside the policy of this name."""
+        self.name = policy
+        try:
+            trial.put_inside(policy, self)
+            self.announce()
+            yield
+        finally:
+            trial.take_out(policy, self)
+
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call, or not."""
+        if not self._announced:
+            self.announce()
         if self.when is not None and not self.when(*call.args, **call.kwargs):
             return await proceed(call)
         ends = self.error_rate == 1.0 or self._chance.random() < self.error_rate
@@ -284,9 +308,5 @@ def chaos(policy: str, **options: Any) -> Generator[Chaos, None, None]:
     if not isinstance(policy, str) or not policy:
         raise ValueError(f"policy must be the name of a policy, got {policy!r}")
     strategy = Chaos(**options)
-    strategy.name = policy
-    try:
-        trial.put_inside(policy, strategy)
+    with strategy.inside(policy):
         yield strategy
-    finally:
-        trial.take_out(policy, strategy)
