@@ -30,9 +30,10 @@ from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
 from resilient_agents.events import CallRejected, logger
 
-__all__ = ["Threads", "Worker", "Workers", "run_in_worker"]
+__all__ = ["THREAD_NAME", "Threads", "Worker", "Workers", "run_in_worker"]
 
 IDLE_SECONDS = 10.0
+THREAD_NAME = "resilient-agents-worker"
 
 _RUNS, _CANCELLED = True, False
 
@@ -200,7 +201,7 @@ class Workers:
 
     def _add_thread(self, worker: Worker, policy: str) -> None:
         try:
-            threading.Thread(target=self._serve, name="resilient-agents-worker", daemon=True).start()
+            threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True).start()
         except RuntimeError as error:  # no thread, or the interpreter is about to exit
             if worker.cancel():
                 raise Rejected(

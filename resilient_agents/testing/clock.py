@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Literal, Self, TypeVar
 from unittest import mock
 
+from resilient_agents.base import instances
 from resilient_agents.base.clock import Lock, clock
 from resilient_agents.base.timers import shift_alarms
 from resilient_agents.core.loops import running_loop, running_trio
+from resilient_agents.core.threads import THREAD_NAME
 
 __all__ = ["FakeClock"]
 
@@ -19,6 +22,9 @@ T = TypeVar("T")
 
 _GRACE = 0.01
 """Real seconds in which others may act before time jumps. They are waited for only where there are any."""
+
+_PATIENCE = 0.25
+"""The same for worker threads of the package that are at work: they may be about to wait, or to end."""
 
 _ORIGIN = 1000.0
 """What the virtual clock shows at first: not 0, which may be taken for "never"."""
@@ -35,7 +41,8 @@ class FakeClock:
     - trio: `run(fn, backend="trio")`, or any trio under `trio.testing.MockClock`, such as pytest-trio's fixture
       `autojump_clock` sets.
 
-    Threads that are at work, and connections that are open, have some real milliseconds before time jumps. Circuits,
+    Threads that are at work, and connections that are open, have some real milliseconds before time jumps (worker
+    threads of the package a quarter of a second). Circuits,
     rates, budgets and health checks that were used before the block move or forget their times. Raises RuntimeError,
     when entered, inside another one, or where the event loop cannot be driven.
     """
@@ -48,6 +55,7 @@ class FakeClock:
         self._elapsed = 0.0
         self._trio_clock: Any = None
         self._dues: list[float] = []
+        self._waiting_workers = 0
         self._changed = threading.Condition()
         self._stack = contextlib.ExitStack()
 
@@ -185,8 +193,11 @@ class FakeClock:
     def wait_until(self, due: float, look: Callable[[float], Any], *, busy: bool = False) -> Any:
         """Wait in this thread until `look(patience)` answers with something, or until time is `due`. Of all who wait,
         the one that is due first moves the clock, after a moment for others that are at work."""
+        worker = threading.current_thread().name == THREAD_NAME
+        give_up = time.monotonic() + _PATIENCE
         with self._changed:
             self._dues.append(due)
+            self._waiting_workers += worker
         try:
             while True:
                 came = look(_GRACE if busy or threading.active_count() > 1 else 0.0)
@@ -195,11 +206,17 @@ class FakeClock:
                 with self._changed:
                     if self._elapsed >= due:
                         return came
-                    if due <= min(self._dues):
+                    if due <= min(self._dues) and (time.monotonic() >= give_up or not self._works()):
                         self._move_to(due)
         finally:
             with self._changed:
                 self._dues.remove(due)
+                self._waiting_workers -= worker
+
+    def _works(self) -> bool:
+        """Is a worker thread of the package at work, rather than waiting by this clock?"""
+        busy: int = sum(workers.busy for workers in instances.each("workers"))
+        return busy > self._waiting_workers
 
     def in_seconds(self, seconds: float) -> float:
         """The moment for `wait_until`."""
