@@ -60,6 +60,9 @@ STRATEGIES: Final = (
     "circuit_breaker",
     "rate_limit",
     "bulkhead",
+    "gate",
+    "hedge",
+    "run_budget",
     "timeout",
     "deadline",
     "retry_budget",
@@ -119,6 +122,7 @@ ATTRIBUTES: Final = (
     Attribute(names.STATE, "string", "The state that the value is about.", names.STATES),
     Attribute(names.BULKHEAD, "string", "Name of the bulkhead; `unnamed` for all that have none."),
     Attribute(names.RATE_LIMIT, "string", "Name of the rate limit, if it has one."),
+    Attribute(names.GATE, "string", "Name of the gate, if it has one."),
     Attribute(
         names.SHADOW,
         "boolean",
@@ -183,8 +187,8 @@ SPANS: Final = (
     ),
     Span(
         names.WAIT_PREFIX + "<reason>",
-        "One wait of a millisecond or more: `backoff` and `retry_after` between attempts; `bulkhead` and `rate_limit` "
-        "beneath the attempt that waited, or beneath the operation.",
+        "One wait of a millisecond or more: `backoff` and `retry_after` between attempts; `bulkhead`, `rate_limit` and "
+        "`gate` beneath the attempt that waited, or beneath the operation.",
         (names.OPENINFERENCE_KIND,),
     ),
 )
@@ -203,7 +207,15 @@ EVENTS: Final = (
     SpanEvent(
         names.REJECTED,
         "A strategy refused the attempt, or a spent retry budget (`retry_budget`) the next one.",
-        (names.STRATEGY, names.RETRY_AFTER, names.CIRCUIT_BREAKER, names.BULKHEAD, names.RATE_LIMIT, names.SHADOW),
+        (
+            names.STRATEGY,
+            names.RETRY_AFTER,
+            names.CIRCUIT_BREAKER,
+            names.BULKHEAD,
+            names.RATE_LIMIT,
+            names.GATE,
+            names.SHADOW,
+        ),
     ),
     SpanEvent(
         names.TIMEOUT,

@@ -48,6 +48,7 @@ TO: Final = "resilient_agents.to"
 STATE: Final = "resilient_agents.state"
 BULKHEAD: Final = "resilient_agents.bulkhead"
 RATE_LIMIT: Final = "resilient_agents.rate_limit"
+GATE: Final = "resilient_agents.gate"
 SHADOW: Final = "resilient_agents.shadow"
 HEALTH_CHECK: Final = "resilient_agents.health_check"
 STATUS: Final = "resilient_agents.status"
@@ -68,6 +69,7 @@ NAMED_STRATEGIES: Final = {
     "circuit_breaker": CIRCUIT_BREAKER,
     "bulkhead": BULKHEAD,
     "rate_limit": RATE_LIMIT,
+    "gate": GATE,
 }  # whose name it carries
 
 UNNAMED: Final = "unnamed"
