@@ -63,6 +63,7 @@ STRATEGIES: Final = (
     "gate",
     "hedge",
     "run_budget",
+    "stream_timeout",
     "timeout",
     "deadline",
     "retry_budget",
