@@ -41,7 +41,8 @@ from resilient_agents.registry import (
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
-from resilient_agents.strategies.stream_kinds import json_lines, sse_done
+from resilient_agents.strategies.resume import Resume
+from resilient_agents.strategies.stream_text import json_lines, sse_done
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ __all__ = [
     "Registry",
     "Rejected",
     "ResilienceError",
+    "Resume",
     "Retry",
     "RetryBudget",
     "StreamFailedError",

@@ -29,7 +29,7 @@ from resilient_agents import (
     sse_done,
 )
 from resilient_agents.core.call import NEUTRAL
-from resilient_agents.strategies.stream_kinds import text_of
+from resilient_agents.strategies.stream_text import text_of
 from tests.conftest import Events, Harness, run_on
 from tests.sdk_items import COMPLETE, agents, candidate, chat, item, langchain, message, ollama, response, text_delta
 from tests.test_stream_steps import Paced, collect

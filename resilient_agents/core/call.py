@@ -40,6 +40,7 @@ __all__ = [
     "call_of",
     "name_of",
     "rechecks_of",
+    "run_closers",
     "unboxed",
 ]
 
@@ -331,20 +332,25 @@ class Call:
 
     def close(self, outcome: Exception | Neutral | None, kept: int = 0) -> None:
         """Run the closers of a stream once, innermost first, as layers left them on the way out, all but the first
-        `kept`. Each runs, whatever another raises; the first such error comes out at the end."""
+        `kept`."""
         found = self.closers or []
         closers, self.closers = found[kept:], found[:kept]
-        broken: Exception | None = None
-        for closer in closers:
-            try:
-                closer(outcome)
-            except Exception as error:
-                broken = broken or error
-        if broken is not None:
-            try:
-                raise broken
-            finally:
-                broken = None
+        run_closers(closers, outcome)
+
+
+def run_closers(closers: Iterable[Closer], outcome: Exception | Neutral | None) -> None:
+    """Run each of them, whatever another raises; the first such error comes out at the end."""
+    broken: Exception | None = None
+    for closer in closers:
+        try:
+            closer(outcome)
+        except Exception as error:
+            broken = broken or error
+    if broken is not None:
+        try:
+            raise broken
+        finally:
+            broken = None
 
 
 def call_of(

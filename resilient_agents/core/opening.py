@@ -27,10 +27,10 @@ class Opened:
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
     items after the first are come by, where a layer wants to see them; None for `read` alone. `left_to`: the thread
-    that still reads it, although nobody waits any more.
+    that still reads it, although nobody waits any more. `parts`: how many streams it is made of.
     """
 
-    __slots__ = ("first", "iterator", "left_to", "manager", "over", "source", "step")
+    __slots__ = ("first", "iterator", "left_to", "manager", "over", "parts", "source", "step")
 
     def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
         self.source = source
@@ -38,6 +38,7 @@ class Opened:
         self.first = first
         self.manager = manager
         self.over = over
+        self.parts = 1
         self.step: Step | None = None
         self.left_to: Worker | None = None
 
@@ -166,15 +167,22 @@ async def _leave_blocking(call: Call, source: Any) -> None:
 
 async def _open_in_worker(call: Call, workers: Workers) -> Opened:
     """Open it in a thread of ours. One that is opened when nobody waits any more is closed at once."""
+    settled: dict[str, Opened | None] = {}  # by whoever is first: the thread that opened it, or the caller who left
 
-    def work() -> Any:
-        return drive(open_source(call, plainly(call)), not_blocking)
+    def work() -> Opened:
+        opened: Opened = drive(open_source(call, plainly(call)), not_blocking)
+        if settled.setdefault("opened", opened) is not opened:
+            opened.close(None)
+        return opened
 
-    def close_it(late: Opened) -> None:
-        late.close(None)
-
-    opened: Opened = await run_in_worker(call, workers, work, close_it)
-    return opened
+    came = False
+    try:
+        result: Opened = await run_in_worker(call, workers, work)
+        came = True
+        return result
+    finally:
+        if not came and (late := settled.setdefault("opened", None)) is not None:
+            late.close(None)
 
 
 def not_blocking(chain: Any) -> Any:

@@ -68,14 +68,15 @@ class Stream(Generic[T]):
         if opened is None:
             raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
         found = getattr(opened.source, name)
-        return self._read_first(found) if name in _OF_THE_WHOLE else found
+        return self._read_first(name, found) if name in _OF_THE_WHOLE else found
 
-    def _read_first(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _read_first(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(method):
 
             async def of_the_whole(*args: Any, **kwargs: Any) -> Any:
                 async for _ in self:
                     pass
+                self._refuse_parts(name)
                 return await method(*args, **kwargs)
 
             return of_the_whole
@@ -85,9 +86,18 @@ class Stream(Generic[T]):
         def of_the_whole_blocking(*args: Any, **kwargs: Any) -> Any:
             for _ in self:
                 pass
+            self._refuse_parts(name)
             return method(*args, **kwargs)
 
         return of_the_whole_blocking
+
+    def _refuse_parts(self, name: str) -> None:
+        opened = None if self._call is None else self._call.opened
+        if opened is not None and opened.parts > 1:
+            raise RuntimeError(
+                f"the stream of {self._name!r} broke off and was gone on with, so that {name!r} knows only its last "
+                f"part: put the items together"
+            )
 
     def _begin(self, runtime: Runtime) -> Any:
         """The generator that hands out the items."""

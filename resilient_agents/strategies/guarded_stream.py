@@ -18,7 +18,7 @@ from resilient_agents.core.threads import Workers, run_in_worker
 from resilient_agents.errors import StreamTimeoutError
 from resilient_agents.strategies.cutting import Cut
 from resilient_agents.strategies.stream_faults import said_failed, timed_out, truncated
-from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, reader_of
+from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, has_known_items, reader_of
 
 __all__ = ["GuardedStream", "Limits"]
 
@@ -277,8 +277,12 @@ class GuardedStream:
     def _check_complete(self) -> None:
         """The stream has ended: was that its end?"""
         complete, progress = self._limits.complete, self._progress
-        if complete is None or progress.complete or (complete == "auto" and not progress.known):
+        if complete is None or progress.complete:
             return
+        if complete == "auto" and not progress.known:
+            empty = not self._items and self._opened is not None and has_known_items(self._opened.source)
+            if not empty:
+                return
         raise truncated(self._call, self._items)
 
     def _failed(self, error: Exception, late: StreamTimeoutError | None = None) -> Over:
@@ -302,3 +306,4 @@ class GuardedStream:
 
     def _end(self, outcome: Exception | Neutral | None) -> None:
         self._limit.end()
+        self._opened = None  # the two refer to each other

@@ -14,8 +14,17 @@ from typing import Any, Final, TypeAlias, cast
 
 from resilient_agents.classify.facts import get, mro_of, name_of, package_of
 
-__all__ = ["COMPLETE", "FAILED", "ITEM", "OPENER", "Progress", "Reader", "breaks", "json_lines", "reader_of",
-           "sse_done", "text_of"]  # fmt: skip
+__all__ = [
+    "COMPLETE",
+    "FAILED",
+    "ITEM",
+    "OPENER",
+    "Progress",
+    "Reader",
+    "breaks",
+    "has_known_items",
+    "reader_of",
+]
 
 ITEM: Final = 0
 OPENER: Final = 1
@@ -226,6 +235,25 @@ def _find_reader(kind: type) -> tuple[str, Reader] | None:
 reader_of = cast(Callable[[type], "tuple[str, Reader] | None"], functools.lru_cache(maxsize=1024)(_find_reader))
 """How to read items of this class, and of which kind its stream is; None where nothing is known about it."""
 
+# Streams that have items of a known kind, if they have any.
+_SOURCES: Final = frozenset(
+    (package, name)
+    for package, names in {
+        "openai": "Stream AsyncStream ChatCompletionStream AsyncChatCompletionStream ResponseStream",
+        "groq": "Stream AsyncStream",
+        "anthropic": "Stream AsyncStream MessageStream AsyncMessageStream",
+        "mistralai": "EventStream EventStreamAsync",
+        "litellm": "CustomStreamWrapper",
+    }.items()
+    for name in names.split()
+)
+
+
+def has_known_items(source: Any) -> bool:
+    """Is this an SDK's stream, which is not complete without an item?"""
+    return any((package_of(cls), name_of(cls).partition("[")[0]) in _SOURCES for cls in mro_of(type(source)))
+
+
 # Errors by which an SDK shows, in the midst of its stream, that the connection or the server broke off.
 _BROKEN: Final = frozenset(
     {("google", "UnknownApiResponseError"), ("agents", "ModelBehaviorError"), ("mistralai", "ResponseValidationError")}
@@ -247,65 +275,3 @@ def _word(value: Any) -> str | None:
     """A reason or code as a short word: of an enumeration its value; nothing that could be a sentence."""
     value = get(value, "value") or value
     return value if isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() else None
-
-
-# ------------------------------------------------------------------------------------------------ bare lines
-
-
-def sse_done(line: Any) -> bool:
-    """Is this line of an event stream the mark of completion that OpenAI's servers send, `data: [DONE]`? For
-    `complete=` where the items are lines or chunks of text or bytes; so is it at the end of a chunk."""
-    if isinstance(line, bytes | bytearray):
-        line = bytes(line).decode("utf-8", "replace")
-    return isinstance(line, str) and line.rstrip().endswith(("data: [DONE]", "data:[DONE]"))
-
-
-def json_lines(line: Any) -> bool:
-    """Is this line a JSON object that says `"done": true`, as the last one of ollama's is? For `complete=` where the
-    items are lines."""
-    try:
-        said = json.loads(line)
-    except (TypeError, ValueError):
-        return False
-    return isinstance(said, dict) and said.get("done") is True
-
-
-# ------------------------------------------------------------------------------------------------ text
-
-
-def text_of(item: Any) -> str:
-    """The text that an item of a known kind adds to the answer, "" where it adds none; a string is its own."""
-    if isinstance(item, str):
-        return item
-    found = reader_of(type(item))
-    text = None if found is None else _TEXT[found[0]](item)
-    return text if isinstance(text, str) else ""
-
-
-def _chat_text(chunk: Any) -> Any:
-    if name_of(type(chunk)).partition("[")[0] == "CompletionEvent":
-        chunk = get(chunk, "data")
-    chunk = get(chunk, "chunk") or chunk
-    choices = get(chunk, "choices")
-    return get(get(choices[0], "delta"), "content") if choices else None
-
-
-def _delta_text(event: Any) -> Any:
-    return get(event, "delta") if get(event, "type") == "response.output_text.delta" else None
-
-
-def _block_text(event: Any) -> Any:
-    return get(get(event, "delta"), "text") if get(event, "type") == "content_block_delta" else None
-
-
-_TEXT: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
-    {
-        "chat": _chat_text,
-        "responses": _delta_text,
-        "messages": _block_text,
-        "google": lambda response: get(response, "text"),
-        "ollama": lambda part: get(get(part, "message"), "content") or get(part, "response"),
-        "langchain": lambda chunk: get(get(chunk, "message") or chunk, "content"),
-        "agents": lambda event: _delta_text(get(event, "data")),
-    }
-)

@@ -31,6 +31,7 @@ from resilient_agents import (
     RateLimitedError,
     Rejected,
     ResilienceError,
+    Resume,
     Retry,
     RetryBudget,
     StreamTimeout,
@@ -54,6 +55,7 @@ from resilient_agents import (
     sse_done,
     usage_of,
 )
+from resilient_agents.integrations.resuming import without_overlap
 
 
 class MyError(Exception):
@@ -156,6 +158,11 @@ StreamTimeout(first_item=10, idle=timedelta(seconds=5), total=60, complete=sse_d
 StreamTimeout(complete="always")  # type: ignore[arg-type]
 StreamTimeout(10)  # type: ignore[call-arg]
 assert_type(json_lines("{}"), bool)
+
+Resume(lambda items, prompt: iter(items), times=3, on=(is_transient, KeyError))
+Resume("more")  # type: ignore[arg-type]
+Resume(print, times="2")  # type: ignore[arg-type]
+assert_type([*without_overlap("a", iter("b"))], list[str])
 
 Policy(
     tenacity.Retrying(),

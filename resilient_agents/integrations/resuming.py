@@ -1,0 +1,154 @@
+"""What `Resume(continue_with)` may be for the common servers, and what helps to write one.
+
+Servers that take the beginning of an answer (vLLM, DeepSeek, Mistral) and Responses that run in the background go on
+exactly where the stream broke off. Others can only be asked to: the answer then goes on in the sense, not to the
+letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Literal, overload
+
+from resilient_agents.classify.facts import get
+from resilient_agents.strategies.stream_text import text_of
+
+__all__ = ["continue_chat", "continue_messages", "continue_response", "text_so_far", "without_overlap"]
+
+Continue = Callable[..., Any]
+
+ASK_TO_GO_ON = (
+    "Your answer was cut off. It ended with the text between the marks.\n<end>{end}</end>\n"
+    "Go on exactly where it ended. Do not repeat any of it and do not comment on this."
+)
+QUOTED = 400
+"""Characters of the end that are quoted to a model that is asked to go on."""
+
+
+def text_so_far(items: Iterable[Any]) -> str:
+    """The text of the items of a known kind, put together."""
+    return "".join(text_of(item) for item in items)
+
+
+def continue_chat(create: Callable[..., Any], *, by: Literal["prefix", "continue_final_message"]) -> Continue:
+    """Go on with chat completions on a server that takes the beginning of the assistant's answer.
+
+    `create` is the client's (`client.chat.completions.create`), `by` how the server is told:
+    "continue_final_message" for vLLM, "prefix" for DeepSeek's beta address and Mistral. `messages` must be given by
+    name. Raises ValueError, when called, for another `by`.
+    """
+    if by not in ("prefix", "continue_final_message"):
+        raise ValueError(f'by must be "prefix" or "continue_final_message", got {by!r}')
+
+    def continue_with(items: list[Any], *args: Any, **kwargs: Any) -> Any:
+        answer: dict[str, Any] = {"role": "assistant", "content": text_so_far(items)}
+        if by == "prefix":
+            answer["prefix"] = True
+        else:
+            body = {**(kwargs.get("extra_body") or {}), "continue_final_message": True, "add_generation_prompt": False}
+            kwargs = {**kwargs, "extra_body": body}
+        return create(*args, **{**kwargs, "messages": [*kwargs["messages"], answer]})
+
+    return continue_with
+
+
+def continue_response(retrieve: Callable[..., Any]) -> Continue:
+    """Go on with a Response of openai that runs in the background (`background=True, stream=True`).
+
+    `retrieve` is `client.responses.retrieve`. Raises LookupError, when called, where no item named the response.
+    """
+
+    def continue_with(items: list[Any], *args: Any, **kwargs: Any) -> Any:
+        found = next((name for item in items if (name := get(get(item, "response"), "id"))), None)
+        if found is None:
+            raise LookupError("no item of the stream so far names its response: preamble= must not drop it")
+        after = max((n for item in items if isinstance(n := get(item, "sequence_number"), int)), default=0)
+        return retrieve(found, stream=True, starting_after=after)
+
+    return continue_with
+
+
+def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
+    """Go on with messages of anthropic: `create` is `client.messages.create`, called with `stream=True`.
+
+    `prefill=True` gives the model its own answer to go on with, which models up to 4.5 take; later ones refuse it with
+    a 400. `prefill=False` asks in a message that quotes the end: the answer then goes on in the sense, and where a word
+    was cut in two, perhaps not to the letter. Raises ValueError, when called, for calls with tools or thinking, which
+    cannot be gone on with, and where the stream has called a tool.
+    """
+
+    def continue_with(items: list[Any], *args: Any, **kwargs: Any) -> Any:
+        for option in ("tools", "thinking"):
+            if kwargs.get(option):
+                raise ValueError(f"a message with {option} cannot be gone on with")
+        text = text_so_far(items)
+        if prefill:
+            # The server refuses white space at the end; what is cut off here the model writes again.
+            more = [{"role": "assistant", "content": text.rstrip()}]
+        else:
+            more = [
+                {"role": "assistant", "content": text.rstrip() or "..."},
+                {"role": "user", "content": ASK_TO_GO_ON.format(end=text[-QUOTED:])},
+            ]
+        return create(*args, **{**kwargs, "messages": [*kwargs["messages"], *more]})
+
+    return continue_with
+
+
+@overload
+def without_overlap(before: str, rest: Iterable[str], *, least: int = 8) -> Iterator[str]: ...
+@overload
+def without_overlap(before: str, rest: AsyncIterable[str], *, least: int = 8) -> AsyncIterator[str]: ...
+def without_overlap(before: str, rest: Any, *, least: int = 8) -> Any:
+    """`rest` without what it repeats at its beginning of the end of `before`: a model that is asked to go on likes to
+    begin with its last words.
+
+    A repetition shorter than `least` characters (default 8) may be chance and stays. `rest` may be an iterable of
+    strings or an async one; the result is of the same kind.
+    """
+    if hasattr(rest, "__aiter__"):
+        return _without_overlap_async(_Overlap(before, least), rest)
+    return _without_overlap(_Overlap(before, least), rest)
+
+
+def _without_overlap(overlap: _Overlap, rest: Iterable[str]) -> Iterator[str]:
+    for piece in rest:
+        if new := overlap.take(piece):
+            yield new
+    if new := overlap.end():
+        yield new
+
+
+async def _without_overlap_async(overlap: _Overlap, rest: AsyncIterable[str]) -> AsyncIterator[str]:
+    async for piece in rest:
+        if new := overlap.take(piece):
+            yield new
+    if new := overlap.end():
+        yield new
+
+
+class _Overlap:
+    """Holds back the beginning of a text as long as it may repeat the end of another."""
+
+    def __init__(self, before: str, least: int) -> None:
+        self._before = before
+        self._least = least
+        self._held: str | None = ""
+
+    def take(self, piece: str) -> str:
+        if self._held is None:
+            return piece
+        held = self._held = self._held + piece
+        before = self._before
+        if any(before.startswith(held, start) for start in range(len(before) - len(held) + 1)):
+            return ""  # it may go on like this
+        return self.end()
+
+    def end(self) -> str:
+        held, self._held = self._held, None
+        if not held:
+            return ""
+        for size in range(min(len(held), len(self._before)), self._least - 1, -1):
+            if self._before.endswith(held[:size]):
+                return held[size:]
+        return held

@@ -1,0 +1,267 @@
+"""Streams of the real SDKs against a server that breaks them off: each kind of end is seen for what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Policy,
+    Resume,
+    Retry,
+    StreamFailedError,
+    StreamTimeout,
+    StreamTimeoutError,
+    StreamTruncatedError,
+    classify,
+    fixed,
+)
+from resilient_agents.core.streams import Stream
+from resilient_agents.integrations.resuming import continue_chat, continue_messages, text_so_far
+from tests.stream_server import END, RESET, STALL, Server, chat_events, message_events, response_events, serving
+
+TEXT = "to be, or not to be"
+ASK: list[Any] = [{"role": "user", "content": "?"}]
+
+
+class Sdk:
+    """One way to ask one SDK for a stream. `call` is what a policy is to guard, with its arguments."""
+
+    def __init__(self, name: str, events: Callable[..., list[bytes]], server: Server, *, blocking: bool) -> None:
+        self.events, self.blocking = events, blocking
+        openai_class: Any = openai.OpenAI if blocking else openai.AsyncOpenAI
+        anthropic_class: Any = anthropic.Anthropic if blocking else anthropic.AsyncAnthropic
+        asked: dict[str, Any] = {"model": "m", "stream": True}
+        if name == "anthropic":
+            self.client = anthropic_class(api_key="k", base_url=server.url, max_retries=0)
+            self.create, self.asked = self.client.messages.create, {**asked, "messages": ASK, "max_tokens": 9}
+        else:
+            self.client = openai_class(api_key="k", base_url=server.url, max_retries=0)
+            if name == "responses":
+                self.create, self.asked = self.client.responses.create, {**asked, "input": "?"}
+            else:
+                self.create, self.asked = self.client.chat.completions.create, {**asked, "messages": ASK}
+
+    def read(self, policy: Policy, seen: list[Any] | None = None) -> str:
+        """The text that the consumer sees."""
+        items: list[Any] = [] if seen is None else seen
+        stream = policy.stream(self.create, **self.asked)
+        if self.blocking:
+            with stream:
+                items.extend(stream)
+            self.client.close()
+        else:
+            asyncio.run(self._aread(stream, items))
+        return text_so_far(items)
+
+    async def _aread(self, stream: Stream[Any], items: list[Any]) -> None:
+        async with self.client, stream:
+            async for item in stream:
+                items.append(item)  # noqa: PERF401 - those before an error, too
+
+
+KINDS: dict[str, Callable[..., list[bytes]]] = {
+    "chat": chat_events, "responses": response_events, "anthropic": message_events,
+}  # fmt: skip
+each_sdk = pytest.mark.parametrize("kind", KINDS)
+each_colour = pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "async"])
+
+
+def answering(*answers: list[Any] | int) -> Callable[[str, dict[str, Any]], tuple[int, list[Any]]]:
+    """One answer after another, the last again and again; a number is a refusal with that status."""
+    left = list(answers)
+
+    def handler(path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return (answer, [b"{}"]) if isinstance(answer, int) else (200, answer)
+
+    return handler
+
+
+@each_sdk
+@each_colour
+def test_a_whole_stream(kind: str, blocking: bool) -> None:
+    """Comes through, whatever the server does after its mark."""
+    for ending in (END, STALL, RESET):
+        parts: list[Any] = KINDS[kind](TEXT)
+        if kind == "chat" and ending != END:
+            parts.pop()  # `[DONE]`, at which the SDK stops reading
+        with serving(answering([*parts, ending])) as server:
+            breaker = CircuitBreaker(failures=1)
+            sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+            assert sdk.read(Policy(breaker, StreamTimeout(idle=0.3))) == TEXT
+            assert breaker.state == "closed"
+
+
+@each_sdk
+@each_colour
+def test_a_refusal_is_tried_again(kind: str, blocking: bool) -> None:
+    """With 429 and with 529; and so is a stream that says nothing before it breaks off."""
+    events = KINDS[kind](TEXT)
+    with serving(answering(429, 529, [events[0], RESET], [events[0], END], events)) as server:
+        sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+        assert sdk.read(Policy(Retry(5, wait=fixed(0)), StreamTimeout(first_item=5))) == TEXT
+        assert len(server.requests) == 5
+
+
+@each_sdk
+@each_colour
+def test_a_truncated_stream_is_an_error(kind: str, blocking: bool) -> None:
+    """Which the SDK says nothing of."""
+    with serving(answering([*KINDS[kind](TEXT)[:4], END])) as server:
+        sdk, seen = Sdk(kind, KINDS[kind], server, blocking=blocking), list[Any]()
+        breaker = CircuitBreaker(failures=1)
+        with pytest.raises(StreamTruncatedError):
+            sdk.read(Policy(breaker, StreamTimeout(idle=5)), seen)
+        assert (text_so_far(seen) in TEXT, len(seen), breaker.state) == (True, 4, "open")
+
+
+@each_sdk
+@each_colour
+@pytest.mark.parametrize("ping", [b"", b": ping\n\n"], ids=["silence", "pings"])
+def test_a_stall_ends(kind: str, blocking: bool, ping: bytes) -> None:
+    """Also under pings without end, on which no time limit of an SDK fires."""
+    stall: list[Any] = [part for _ in range(200) for part in (ping, 0.02)] if ping else [STALL]
+    with serving(answering([*KINDS[kind](TEXT)[:4], *stall])) as server:
+        sdk, seen = Sdk(kind, KINDS[kind], server, blocking=blocking), list[Any]()
+        began = time.monotonic()
+        with pytest.raises(StreamTimeoutError, match=r"idle\) after 4 items"):
+            sdk.read(Policy(StreamTimeout(idle=0.2)), seen)
+        assert (len(seen), time.monotonic() - began < 3) == (4, True)
+
+
+@each_colour
+@pytest.mark.parametrize(
+    ("kind", "event", "failure"),
+    [
+        ("responses", {"type": "error", "code": "rate_limit_exceeded", "message": "x", "param": None}, "rate_limit"),
+        ("responses", {"type": "error", "code": "server_error", "message": "x", "param": None}, "server"),
+        ("anthropic", {"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, "overload"),
+        ("chat", {"error": {"code": "server_error", "type": "server_error", "message": "x"}}, "server"),
+    ],
+)
+def test_an_error_event_is_a_failure(kind: str, event: dict[str, Any], failure: str, blocking: bool) -> None:
+    """Of its kind, whether the SDK raises it or hands it out."""
+    name = f"event: {event['type']}\n" if "type" in event else ""
+    told = f"{name}data: {json.dumps({**event, 'sequence_number': 4})}\n\n".encode()
+    with serving(answering([*KINDS[kind](TEXT)[:4], told, END])) as server:
+        sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+        with pytest.raises((StreamFailedError, openai.APIError, anthropic.APIError)) as raised:
+            sdk.read(Policy(StreamTimeout(idle=5)))
+        assert classify(raised.value).kind == failure
+
+
+SHORT = "to be"
+
+
+class GoesOn:
+    """A server that breaks every first answer off after `cut` bytes, and then goes on from the prefix it is given."""
+
+    def __init__(self, events: Callable[..., list[bytes]], end: str) -> None:
+        self.events, self.end = events, end
+        self.cut = 0
+        self.billed: list[str] = []
+
+    def __call__(self, path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
+        last = body["messages"][-1]
+        begun = last["content"] if last["role"] == "assistant" else ""
+        rest = SHORT[len(begun) :]
+        self.billed.append(rest)
+        stream = b"".join(self.events(rest, size=2))
+        return 200, [stream[: self.cut], self.end] if len(self.billed) == 1 else [stream]
+
+
+@pytest.mark.parametrize(("kind", "step"), [("chat", 1), ("anthropic", 13)])
+@each_colour
+@pytest.mark.parametrize("end", [END, RESET])
+def test_with_resume_the_text_is_whole_wherever_it_was_cut(kind: str, step: int, blocking: bool, end: str) -> None:
+    """At any byte, once, and the server is asked once more for what was lost."""
+    server_of = GoesOn(KINDS[kind], end)
+    length = len(b"".join(KINDS[kind](SHORT, size=2)))
+    with serving(server_of) as server:
+        sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+        create = sdk.create
+        more = continue_chat(create, by="prefix") if kind == "chat" else continue_messages(create, prefill=True)
+        policy = Policy(Resume(more), Retry(2, wait=fixed(0)), StreamTimeout(idle=5))
+
+        def cuts() -> Iterator[None]:
+            for cut in range(1, length, step if end == END else 7 * step):
+                server_of.cut = cut
+                server_of.billed.clear()
+                yield
+
+        def whole(items: list[Any]) -> bool:
+            return text_so_far(items) == SHORT and len(server_of.billed) <= 2
+
+        async def main() -> None:
+            async with sdk.client:
+                for _ in cuts():
+                    assert whole([item async for item in policy.stream(create, **sdk.asked)])
+
+        if not blocking:
+            asyncio.run(main())
+        else:
+            for _ in cuts():
+                assert whole(list(policy.stream(create, **sdk.asked)))
+            sdk.client.close()
+
+
+def test_hundreds_of_streams_leave_nothing() -> None:
+    """Closed early, cancelled, abandoned, read in another task: no slot, task or thread is left."""
+    bulkhead = Bulkhead(10_000)
+    policy = Policy(bulkhead, StreamTimeout(idle=5, first_item=5))
+    closed = 0
+
+    async def source() -> Any:
+        nonlocal closed
+        try:
+            for n in range(5):
+                await asyncio.sleep(0)
+                yield n
+            await asyncio.sleep(60)
+        finally:
+            closed += 1
+
+    async def reads(stream: Any, count: int) -> None:
+        async for _ in stream:
+            count -= 1
+            if not count:
+                return
+
+    async def main() -> None:
+        for n in range(100):
+            early, moved, ended = (policy.stream(source) for _ in range(3))
+            await reads(early, 1 + n % 3)
+            await early.aclose()
+            task = asyncio.create_task(reads(policy.stream(source), 9))
+            abandoned = policy.stream(source)
+            await anext(abandoned)
+            del abandoned
+            await anext(moved)
+            await asyncio.create_task(reads(moved, 2))
+            await moved.aclose()
+            reader = asyncio.create_task(reads(ended, 9))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            await ended.aclose()
+            await asyncio.wait([reader, task])
+        for _ in range(3):
+            gc.collect()
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+    threads = threading.active_count()
+    asyncio.run(main())
+    assert (bulkhead.in_use, threading.active_count() <= threads, closed) == (0, True, 500)
