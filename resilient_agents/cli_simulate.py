@@ -34,6 +34,10 @@ def add_to(commands: Any) -> None:
         "--scenario", required=True, metavar="FILE", help="a TOML file, or a scenario that is shipped (see --list)"
     )
     command.add_argument(
+        "--replay", metavar="FILE", type=Path, help="recorded spans in place of a scenario: OTLP JSON lines"
+    )
+    command.add_argument("--of", metavar="POLICY", help="with --replay: whose calls, where there are several")
+    command.add_argument(
         "--compare", action="append", default=[], metavar="POLICY", help="another policy beside it (may be repeated)"
     )
     command.add_argument(
@@ -94,6 +98,11 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from resilient_agents.simulate.read import read
     from resilient_agents.simulate.scenarios import find
 
+    if arguments.replay is not None:
+        return _replay(arguments)
+    if arguments.scenario is None:
+        print("resilient-agents: simulate needs --scenario or --replay", file=sys.stderr)
+        return WRONG
     if (status := _unable_to_draw(arguments.plot)) is not None:
         return status
     results: dict[str, Result] = {}
@@ -123,6 +132,32 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if interrupted:
         print("resilient-agents: interrupted; this is what happened until then", file=sys.stderr)
     return INTERRUPTED if interrupted else OK
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from resilient_agents.config import ConfigError
+    from resilient_agents.simulate.policies import named
+    from resilient_agents.simulate.recording import recorded
+    from resilient_agents.simulate.replay import replay
+    from resilient_agents.simulate.report import comparison
+    from resilient_agents.trace import read
+
+    try:
+        with open(arguments.replay, encoding="utf-8-sig") as lines:
+            calls = recorded(read(lines).spans, arguments.of)
+        result = replay(named(*_split(arguments.policy), changes=dict(arguments.set)), calls)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        print(f"resilient-agents: cannot read {arguments.replay}: {why}", file=sys.stderr)
+        return WRONG
+    except (ConfigError, LookupError, ValueError) as error:
+        print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
+        return FOUND
+    if arguments.json:
+        print(json.dumps(result.as_dict(), allow_nan=False))
+    else:
+        print("\n".join(comparison(result)))
+    return OK
 
 
 def _tune(arguments: argparse.Namespace, scenario: Scenario) -> int:

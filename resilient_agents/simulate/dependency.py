@@ -7,10 +7,10 @@ import random
 from collections import deque
 from typing import Final
 
-from resilient_agents.classify import register
-from resilient_agents.simulate.scenario import AT_THE_DOOR, KINDS, Dependency, Error, Kind, Quota, Times
+from resilient_agents.classify import KINDS, register
+from resilient_agents.simulate.scenario import AT_THE_DOOR, Dependency, Error, Kind, Quota, Times
 
-__all__ = ["ANSWER", "Server", "SimulatedError", "draw"]
+__all__ = ["ANSWER", "Server", "SimulatedError", "draw", "failure"]
 
 ANSWER: Final = "answer"
 """What a request that goes well returns."""
@@ -27,10 +27,11 @@ class SimulatedError(Exception):
             self.retry_after = retry_after
 
 
-_CLASSES: Final[dict[Kind, type[SimulatedError]]] = {}
+_CLASSES: Final[dict[str, type[SimulatedError]]] = {}
 for _kind in KINDS:
     _CLASSES[_kind] = type(f"Simulated{_kind.title().replace('_', '')}", (SimulatedError,), {})
-    register(_CLASSES[_kind], kind=_kind)
+    if _kind != "unknown":  # which it is without a word
+        register(_CLASSES[_kind], kind=_kind)
 
 _STATUS: Final[dict[Kind, int]] = {
     "rate_limit": 429,
@@ -42,8 +43,13 @@ _STATUS: Final[dict[Kind, int]] = {
 }
 
 
+def failure(kind: str, status: int | None = None, retry_after: float | None = None) -> SimulatedError:
+    """An error of this kind."""
+    return _CLASSES[kind](status, retry_after)
+
+
 def error_of(error: Error) -> SimulatedError:
-    return _CLASSES[error.kind](error.status or _STATUS.get(error.kind), error.retry_after)
+    return failure(error.kind, error.status or _STATUS.get(error.kind), error.retry_after)
 
 
 def draw(times: Times, stream: random.Random) -> float:
@@ -125,7 +131,7 @@ class Server:
         settings = self.settings
         if self._bucket is not None and (wait := self._bucket.wait(self._loop.time())) > 0:
             self.errors += 1
-            raise _CLASSES["rate_limit"](429, wait if self._bucket.quota.retry_after else None)
+            raise failure("rate_limit", 429, wait if self._bucket.quota.retry_after else None)
         error = settings.error
         if error is not None and self._errors.random() >= error.rate:
             error = None
@@ -136,7 +142,7 @@ class Server:
             raise error_of(error)
         if self.busy >= settings.servers and self.waiting >= settings.queue:
             self.errors += 1
-            raise _CLASSES["overload"](503, None)
+            raise failure("overload", 503)
         self.cost += settings.cost
         return await self._serve(None if error is None else error_of(error))
 

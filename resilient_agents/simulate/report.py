@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from resilient_agents.simulate.replay import Replay
 from resilient_agents.simulate.result import Result, Series
 from resilient_agents.trace.terminal import Glyphs, Line, Role, clock, seconds
 
-__all__ = ["course", "seconds_of", "share", "table"]
+__all__ = ["comparison", "course", "seconds_of", "share", "table"]
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS = ".:-=+*%#"
@@ -41,6 +42,24 @@ def table(results: Mapping[str, Result]) -> list[str]:
     for name, cells in rows:
         lines.append(f"{name:<{label}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=True)))
     return [line.rstrip() for line in lines]
+
+
+def comparison(result: Replay) -> list[str]:
+    """What was recorded beside what came out, and what the recording cannot know."""
+    policy = "the policy that was in force" if result.same_policy else "another policy than the one in force"
+    within = f"{result.slower * 1000:.3g} ms"
+    lines = [
+        f"{result.calls:,} calls under {policy}: {result.same:,} went as recorded, times within {within}",
+        f"{'':20}  {'recorded':>10}  {'now':>10}",
+        f"{'success':20}  {share(result.recorded_success_rate):>10}  {share(result.success_rate):>10}",
+        f"{'requests':20}  {result.recorded_requests:>10,}  {result.requests:>10,}",
+    ]
+    lines += [f"{change}: {count:,}" for change, count in result.changes.items()]
+    if result.unknown:
+        lines.append(
+            f"{result.unknown:,} calls came to a point of which the recording says nothing: a guess from there on"
+        )
+    return lines
 
 
 def course(result: Result, *, width: int, glyphs: Glyphs) -> list[Line]:

@@ -24,7 +24,7 @@ from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
 from resilient_agents.simulate.scenario import Load, Phase, Scenario
 
-__all__ = ["simulate"]
+__all__ = ["simulate", "virtual"]
 
 S = TypeVar("S")
 
@@ -33,8 +33,8 @@ PolicySource: TypeAlias = Policy | Callable[[], Policy]
 MOST_STEPS = 600
 """Points of a series at most; a step is a second at least."""
 
-_EPOCH = 1_700_000_000.0
-"""When simulations begin, by the wall clock: in November 2023."""
+_EPOCH = 864_000.0
+"""When simulations begin, by the wall clock: in January 1970, where a float still tells nanoseconds apart."""
 
 DRAIN = 600.0
 """Seconds that calls may still take after the last one began."""
@@ -66,7 +66,7 @@ def simulate(
         )
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, _virtual(runner.get_loop(), seed or scenario.seed):
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, virtual(runner.get_loop(), seed or scenario.seed):
         world = _World(runner.get_loop(), policy, scenario, seed or scenario.seed)
         try:
             runner.run(world.run())
@@ -279,7 +279,7 @@ def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
 
 
 @contextlib.contextmanager
-def _virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Iterator[None]:
+def virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Iterator[None]:
     """The library's clocks are the loop's, and jitter has a stream of its own. Many processes in one may have breakers
     of one name."""
     drawn = chance.getstate()

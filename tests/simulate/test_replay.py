@@ -1,0 +1,186 @@
+"""Recorded calls again: exact under the policy that was in force, and honest about what a recording cannot know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, RetryBudget, Timeout, telemetry
+from resilient_agents.cli import main
+from resilient_agents.simulate import Dependency, Error, Load, Phase, Scenario, Times, simulate
+from resilient_agents.simulate.policies import named
+from resilient_agents.simulate.recording import Recorded, recorded
+from resilient_agents.simulate.replay import Replay, replay
+from resilient_agents.trace.exporter import JsonLinesExporter
+from resilient_agents.trace.spans import from_sdk
+from tests.telemetry.conftest import Sdk
+
+Make = Callable[[], Policy]
+
+
+def record(make: Make, scenario: Scenario) -> list[Recorded]:
+    """Simulate under a real SDK, and read its spans."""
+    sdk = Sdk()
+    undo = sdk.configure()
+    try:
+        simulate(make, scenario)
+    finally:
+        undo()
+    return recorded(from_sdk(sdk.exporter.get_finished_spans()))
+
+
+def is_exact(result: Replay) -> None:
+    different = [(p.call.start, p.call.outcome, p.outcome, p.kind) for p in result.played if not p.same]
+    assert not different, different[:5]
+    assert result.same == result.calls > 0
+    assert result.unknown == 0
+    assert result.same_policy
+    assert result.success_rate == result.recorded_success_rate
+    assert result.requests == result.recorded_requests
+    assert result.slower < 0.001
+
+
+def everything() -> Policy:
+    return Policy(
+        Timeout(10),
+        Retry(3, budget=RetryBudget()),
+        CircuitBreaker(failures=None, failure_rate=0.5, window=10, minimum_calls=5, reset_timeout=3),
+        RateLimit(20, burst=20, max_wait=2),
+        Bulkhead(5, max_wait=1),
+        Timeout(1),
+        name="p",
+    )
+
+
+OUTAGE = Scenario(
+    duration=60.0,
+    load=Load(rate=15.0),
+    dependency=Dependency(servers=8, service=Times("lognormal", 0.2, 0.8)),
+    dependency_phases=(
+        Phase(10.0, 15.0, Dependency(servers=2, service=Times("exponential", 0.4))),
+        Phase(20.0, 30.0, Dependency(error=Error("overload", 0.7, 503, 1.5))),
+        Phase(40.0, 45.0, Dependency(error=Error("connection", 1.0))),
+    ),
+)
+
+
+def test_an_outage_goes_the_same_way_again() -> None:
+    """Limits, queues, circuits, budgets, time limits and a server's wishes: outcomes, kinds and requests are equal."""
+    is_exact(replay(everything, record(everything, OUTAGE)))
+
+
+def test_calls_that_start_together_keep_their_order() -> None:
+    """Which of fifty gets a slot is decided by their sequence."""
+    scenario = Scenario(
+        duration=30.0,
+        load=Load(rate=0.2, arrivals="fixed", fanout=50),
+        dependency=Dependency(servers=4, service=Times("exponential", 0.3), error=Error("server", 0.2)),
+    )
+    is_exact(replay(everything, record(everything, scenario)))
+
+
+POLICIES: list[Make] = [
+    lambda: Policy(Retry(3), name="p"),
+    lambda: Policy(Retry(2), CircuitBreaker(failures=3, reset_timeout=2), name="p"),
+    lambda: Policy(Timeout(2), Retry(4), Timeout(0.5), name="p"),
+    lambda: Policy(RateLimit(5, burst=2, max_wait=0.5), name="p"),
+    lambda: Policy(CircuitBreaker(failures=2, reset_timeout=1), Bulkhead(2, queue=3), name="p"),
+    everything,
+]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    make=st.sampled_from(POLICIES),
+    rate=st.sampled_from([2.0, 10.0]),
+    fanout=st.integers(1, 5),
+    mean=st.sampled_from([0.01, 0.2, 1.0]),
+    kind=st.sampled_from(["server", "connection", "rate_limit", "overload", "auth", "timeout"]),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    hint=st.sampled_from([None, 0.5, 3.0]),
+    seed=st.integers(0, 1000),
+)
+def test_any_traffic_goes_the_same_way_again(
+    make: Make, rate: float, fanout: int, mean: float, kind: str, share: float, hint: float | None, seed: int
+) -> None:
+    """Under the policy that was in force, but for calls on the very edge of a wait."""
+    scenario = Scenario(
+        duration=5.0,
+        load=Load(rate=rate, fanout=fanout),
+        dependency=Dependency(
+            servers=5,
+            service=Times("exponential", mean),
+            error=Error(kind, share, retry_after=hint) if share else None,  # type: ignore[arg-type]
+        ),
+        seed=f"traffic {seed}",
+    )
+    calls = record(make, scenario)
+    if calls:
+        result = replay(make, calls)
+        # Spans have nanoseconds: a call that lies nearer than that to the end of a wait may go the other way.
+        assert result.calls - result.same <= max(1, result.calls // 100)
+
+
+def test_another_policy_says_what_would_have_been_different() -> None:
+    """And how often the recording does not know how it would have gone on."""
+    scenario = Scenario(60.0, Load(rate=10.0), Dependency(error=Error("connection", 0.3)))
+    calls = record(lambda: Policy(Retry(2), name="p"), scenario)
+    once = replay(lambda: Policy(name="p"), calls)
+    assert not once.same_policy
+    assert once.unknown == 0
+    assert once.success_rate < once.recorded_success_rate
+    assert set(once.changes) == {"success -> failure"}
+    four = replay(lambda: Policy(Retry(4), name="p"), calls)
+    assert four.unknown == sum(call.outcome == "failure" for call in calls) > 0
+
+
+def test_the_command_compares_with_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a file of spans, as figures or as JSON."""
+    policies, spans = tmp_path / "policies.toml", tmp_path / "spans.jsonl"
+    policies.write_text("[policies.p]\nretry = 3\nbulkhead = 4\n")
+    provider = written_to(spans)
+    undo = telemetry.configure(tracer_provider=provider)
+    try:
+        simulate(named(str(policies)), Scenario(20.0, Load(rate=5.0), Dependency(error=Error("connection", 0.3))))
+    finally:
+        undo()
+        provider.shutdown()
+    arguments = ["simulate", str(policies), "--replay", str(spans)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "the policy that was in force" in out
+    assert main([*arguments, "--set", "retry.attempts=1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["success_rate"] < found["recorded_success_rate"]
+    assert main(["simulate", str(policies), "--replay", str(policies)]) == 1
+    assert "no spans that can be replayed" in capsys.readouterr().err
+    assert main(["simulate", str(policies)]) == 2
+    assert "needs --scenario or --replay" in capsys.readouterr().err
+
+
+def written_to(path: Path) -> TracerProvider:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(str(path))))
+    return provider
+
+
+def test_a_recording_of_several_policies_asks_for_a_name() -> None:
+    """And says which there are."""
+    sdk = Sdk()
+    undo = sdk.configure()
+    for name in ("a", "b"):
+        Policy(name=name).call(int)
+    undo()
+    spans = from_sdk(sdk.exporter.get_finished_spans())
+    with pytest.raises(ValueError, match="policies a, b: name one"):
+        recorded(spans)
+    with pytest.raises(ValueError, match="no spans that can be replayed of c; there are: a, b"):
+        recorded(spans, "c")
+    assert [call.outcome for call in recorded(spans, "a")] == ["success"]
