@@ -21,8 +21,8 @@ _DAY = 86_400_000_000_000
 class Step:
     """One run of the guarded function: how long it took, and what it ended in.
 
-    `kind` is None for a result. `cut`: a limit of the policy ended it, so that nobody knows how long it would have
-    taken.
+    `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
+    it would have taken.
     """
 
     takes: float
@@ -56,7 +56,7 @@ class Recorded:
 def recorded(spans: Iterable[Span], policy: str | None = None) -> list[Recorded]:
     """The calls of one policy in the order they began; without a name those of the only one.
 
-    Calls that were cancelled from outside, or that hedged, cannot be played again and are left out.
+    Calls that hedged cannot be played again and are left out.
 
     Raises ValueError for spans of several policies and no name, and for none at all.
     """
@@ -74,8 +74,7 @@ def recorded(spans: Iterable[Span], policy: str | None = None) -> list[Recorded]
 
 
 def _plays(operation: Operation) -> bool:
-    hedged = any(event.name == names.HEDGE for event in operation.span.events)
-    return operation.span.attributes.get(names.OUTCOME) != "cancelled" and not hedged
+    return not any(event.name == names.HEDGE for event in operation.span.events)
 
 
 def _call(operation: Operation, midnight: int) -> Recorded:
@@ -113,7 +112,7 @@ def _step(attempt: Span) -> Step | None:
         kind=None if kind is None else str(kind),
         status=status if isinstance(status, int) else None,
         retry_after=float(hint) if isinstance(hint, int | float) else None,
-        cut=facts.get(names.STRATEGY) is not None,
+        cut=facts.get(names.STRATEGY) is not None or outcome == "cancelled",
     )
 
 

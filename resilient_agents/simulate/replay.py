@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 from collections import Counter
@@ -56,7 +57,7 @@ class Replay:
     """What became of recorded calls.
 
     Attributes:
-        calls: Calls that were played.
+        calls: Calls that were played; those that were cancelled from outside are played and not counted.
         same: Those that had the recorded outcome, kind of failure and number of requests.
         unknown: Those of which the recording does not say how they would have gone on: they made more attempts than
             were recorded, or waited longer for one that a limit had cut off.
@@ -176,6 +177,9 @@ async def _play(policy: Policy, calls: Sequence[Recorded]) -> list[Played]:
         script = _Script(call)
         _playing.set(script)
         began = loop.time()
+        if call.outcome == "cancelled":
+            await _until_cancelled(guarded, call)
+            return
         outcome, kind = await _outcome(guarded, call)
         played.append(Played(call, loop.time() - began, outcome, kind, script.runs, script.unknown))
 
@@ -185,6 +189,13 @@ async def _play(policy: Policy, calls: Sequence[Recorded]) -> list[Played]:
         tasks.append(loop.create_task(one(call)))
     await asyncio.gather(*tasks)
     return played
+
+
+async def _until_cancelled(guarded: Callable[[], Any], call: Recorded) -> None:
+    """A call that was cancelled from outside: it counts for nothing, but it was there, and others met it."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(call.duration):
+            await guarded()
 
 
 async def _outcome(guarded: Callable[[], Any], call: Recorded) -> tuple[str, str | None]:
