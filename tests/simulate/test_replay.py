@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -18,6 +16,7 @@ from resilient_agents.simulate import Dependency, Error, Load, Phase, Scenario, 
 from resilient_agents.simulate.policies import named
 from resilient_agents.simulate.recording import Recorded, recorded
 from resilient_agents.simulate.replay import Replay, replay
+from resilient_agents.simulate.scenario import Kind
 from resilient_agents.trace.exporter import JsonLinesExporter
 from resilient_agents.trace.spans import from_sdk
 from tests.telemetry.conftest import Sdk
@@ -96,36 +95,17 @@ POLICIES: list[Make] = [
 ]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    make=st.sampled_from(POLICIES),
-    rate=st.sampled_from([2.0, 10.0]),
-    fanout=st.integers(1, 5),
-    mean=st.sampled_from([0.01, 0.2, 1.0]),
-    kind=st.sampled_from(["server", "connection", "rate_limit", "overload", "auth", "timeout"]),
-    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    hint=st.sampled_from([None, 0.5, 3.0]),
-    seed=st.integers(0, 1000),
-)
-def test_any_traffic_goes_the_same_way_again(
-    make: Make, rate: float, fanout: int, mean: float, kind: str, share: float, hint: float | None, seed: int
-) -> None:
-    """Under the policy that was in force, but for calls on the very edge of a wait."""
+@pytest.mark.parametrize("make", POLICIES)
+@pytest.mark.parametrize("kind", ["server", "rate_limit", "timeout"])
+def test_traffic_goes_the_same_way_again_but_for_the_very_edge_of_a_wait(make: Make, kind: Kind) -> None:
+    """Spans have nanoseconds: a call that lies nearer than that to the end of a wait may go the other way."""
     scenario = Scenario(
-        duration=5.0,
-        load=Load(rate=rate, fanout=fanout),
-        dependency=Dependency(
-            servers=5,
-            service=Times("exponential", mean),
-            error=Error(kind, share, retry_after=hint) if share else None,  # type: ignore[arg-type]
-        ),
-        seed=f"traffic {seed}",
+        duration=20.0,
+        load=Load(rate=5.0, fanout=2),
+        dependency=Dependency(servers=5, service=Times("exponential", 0.2), error=Error(kind, 0.2)),
     )
-    calls = record(make, scenario)
-    if calls:
-        result = replay(make, calls)
-        # Spans have nanoseconds: a call that lies nearer than that to the end of a wait may go the other way.
-        assert result.calls - result.same <= max(1, result.calls // 100)
+    result = replay(make, record(make, scenario))
+    assert result.same >= 0.97 * result.calls > 50
 
 
 def test_another_policy_says_what_would_have_been_different() -> None:
