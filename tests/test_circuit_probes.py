@@ -98,6 +98,7 @@ def test_a_coroutine_that_is_never_awaited_gives_its_permit_back(breaker: Any) -
     policy = Policy(breaker)
     chain: Any = policy(undeclared(fine))()
     chain.close()
+    del chain
     assert policy.call(int) == policy.call(int) == 0
     assert state(policy) == "closed"
 
