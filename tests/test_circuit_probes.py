@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import functools
 import types
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -341,3 +341,35 @@ def test_a_call_refused_after_it_queued_that_is_answered_inside_is_a_call(runtim
     metrics = breaker.metrics()
     assert came == ["cached"]
     assert (metrics["state"], metrics["successes"], metrics["rejections"]) == ("open", 1, 1)
+
+
+async def test_a_stream_that_probes_covers_the_calls_inside_until_it_ends(h: Harness, breaker: Any) -> None:
+    """Those that its function makes between two items; its consumer's ask for themselves."""
+    policy, tool = Policy(breaker), Policy(breaker)
+
+    def items() -> Iterator[Any]:
+        for number in range(3):
+            tool.call(int)
+            yield number
+
+    async def aitems() -> AsyncIterator[Any]:
+        for number in range(3):
+            await tool.acall(fine)
+            yield number
+
+    seen: list[int] = []
+    if h.blocking:
+        for item in policy.stream(items):
+            seen.append(item)
+            with pytest.raises(CircuitOpenError):
+                tool.call(int)
+    else:
+        async for item in policy.stream(aitems):
+            seen.append(item)
+            with pytest.raises(CircuitOpenError):
+                await tool.acall(fine)
+    assert seen == [0, 1, 2]
+    metrics = policy.describe()["strategies"][0]["metrics"]
+    assert (metrics["state"], metrics["probes"]) == ("half-open", 0)
+    await h.call(policy, fine)
+    assert state(policy) == "closed"

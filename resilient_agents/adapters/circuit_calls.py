@@ -16,6 +16,8 @@ from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.match import When, ask
+from resilient_agents.core.opening import Opened
+from resilient_agents.core.tap import tap
 from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, circuit_open
 
@@ -61,6 +63,9 @@ class Breaker(ABC):
             if call.rare.closers is not None:  # how long its consumer takes is not the dependency's affair
                 call.rare.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
                 lasting = True
+                marks = call.rare.marks
+                if marks is not None and self._circuit in marks and isinstance(result, Opened):
+                    tap(result, marks[self._circuit])
             elif started is None and (era.calm_until == FOREVER or clock.monotonic() < era.calm_until):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
-from resilient_agents.core.opening import Opened
+from resilient_agents.core.tap import tap
 from resilient_agents.errors import Rejected
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
 from resilient_agents.run_budgets.usage import Gathered, Usage, usage_of
@@ -148,7 +147,9 @@ async def charged(proceed: Proceed, call: Call) -> Any:
         if call.closers is None:
             charge.succeeded(call, result)
         else:
-            call.closers.append(partial(charge.ended, call, tap(result, charge)))
+            charge.gather(result.first)
+            tap(result, charge, charge.gather)
+            call.closers.append(partial(charge.ended, call, result.source))
             lasting = True
         return result
     finally:
@@ -157,65 +158,3 @@ async def charged(proceed: Proceed, call: Call) -> Any:
             if not charge.settled:  # it was cancelled
                 charge.failed(call, None)
         charge.suspend()
-
-
-def tap(opened: Opened, charge: Charge) -> Any:
-    """Let `charge` see the items of a stream. Returns the source."""
-    charge.gather(opened.first)
-    kind = _TappedAsync if hasattr(opened.iterator, "__anext__") else _Tapped
-    opened.iterator = kind(opened.iterator, charge)
-    return opened.source
-
-
-class _Tapped:
-    """An iterator whose items a charge sees, and inside which attempts are inside that charge."""
-
-    def __init__(self, iterator: Any, charge: Charge) -> None:
-        self._iterator = iterator
-        self._charge = charge
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._iterator, name)
-        return partial(self._step, found) if name in ("send", "throw") else found
-
-    def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
-        return self._step(next, self._iterator)
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        self._charge.resume()
-        try:
-            item = step(*args)
-        finally:
-            self._charge.suspend()
-        self._charge.gather(item)
-        return item
-
-
-class _TappedAsync:
-    """The same of an async one."""
-
-    def __init__(self, iterator: Any, charge: Charge) -> None:
-        self._iterator = iterator
-        self._charge = charge
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._iterator, name)
-        return partial(self._step, found) if name in ("asend", "athrow") else found
-
-    def __aiter__(self) -> Any:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._step(anext, self._iterator)
-
-    async def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        self._charge.resume()
-        try:
-            item = await step(*args)
-        finally:
-            self._charge.suspend()
-        self._charge.gather(item)
-        return item
