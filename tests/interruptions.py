@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dis
+import gc
 import inspect
 import os
 import signal
@@ -87,6 +88,7 @@ def interrupt_everywhere(
                 point.run(partial(run, made))
             if not point.where:
                 assert number > 1, "the scenario has no point inside the library"
+                gc.collect()  # what was interrupted is collected here, and not in another test
                 return number - 1
             check(made)
 

@@ -152,24 +152,33 @@ async def _in_tasks(contest: Race, call: Call, referee: Referee) -> Any:
         failed = None
         contest.decide(winner)
         _hand_back(call, contest, winner)
-        interrupt = _interrupt(contest, winner)
-        unwanted = _unwanted(contest)
-        if interrupt is not None:
-            unwanted.append(contest.kept)
         try:
-            await _aclose_all(unwanted)
-        except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
-            unwanted.append(contest.kept)
-            await _aclose_all(unwanted)
-            raise
+            await _drop_the_rest(contest, winner)
         finally:
             contest.lanes = winner = None  # the two refer to each other
-            unwanted.clear()
-        if interrupt is not None:
-            try:
-                raise interrupt
-            finally:
-                del interrupt  # no cycle through the traceback
+
+
+async def _drop_the_rest(contest: Race, winner: Branch | None) -> None:
+    """Close what nobody wants. Raises the interpreter's exit, if a task that was not chosen was the one to hear of
+    it."""
+    interrupt = _interrupt(contest, winner)
+    unwanted = _unwanted(contest)
+    if interrupt is not None:
+        unwanted.append(contest.kept)
+    try:
+        await _aclose_all(unwanted)
+    except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
+        unwanted.append(contest.kept)
+        await _aclose_all(unwanted)
+        raise
+    finally:
+        unwanted.clear()
+        winner = None
+    if interrupt is not None:
+        try:
+            raise interrupt
+        finally:
+            del interrupt  # no cycle through the traceback
 
 
 def _hand_back(call: Call, contest: Race, winner: Branch | None) -> None:
@@ -194,7 +203,7 @@ def _unwanted(contest: Race) -> list[Any]:
 
 
 def _interrupt(contest: Race, winner: Branch | None) -> BaseException | None:
-    """The interpreter's exit, if a task that was not chosen was the one to hear of it."""
+    """The exit that such a task heard of."""
     for branch in contest.branches:
         if branch is not winner and isinstance(branch.outcome, KeyboardInterrupt | SystemExit):
             return branch.outcome
