@@ -72,9 +72,9 @@ class Spy:
 
 @pytest.fixture(autouse=True)
 def no_warnings_given_yet() -> Iterator[None]:
-    warn._warned.clear()
+    warn.warned.clear()
     yield
-    warn._warned.clear()
+    warn.warned.clear()
 
 
 # --- the limit, in every colour -------------------------------------------------------------------------------------
@@ -722,9 +722,9 @@ def test_the_names_of_warned_functions_are_bounded() -> None:
     """Functions made on the fly do not pile up."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for number in range(warn._REMEMBERED + 5):
+        for number in range(warn.REMEMBERED + 5):
             warn.warn_once(number, lambda: "a warning", int)
-    assert len(warn._warned) == warn._REMEMBERED
+    assert len(warn.warned) == warn.REMEMBERED
 
 
 def test_a_warning_that_is_an_error_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-__all__ = ["warn_once"]
+__all__ = ["REMEMBERED", "warn_once", "warned"]
 
-_REMEMBERED: Final = 1000
-_warned: dict[Hashable, None] = {}
+REMEMBERED: Final = 1000
+warned: dict[Hashable, None] = {}
 _logger = logging.getLogger("resilient_agents")
 
 
@@ -21,12 +21,12 @@ def warn_once(key: Hashable, message: Callable[[], str], fn: Callable[..., Any])
     Never an error: where warnings are errors it is logged instead, for what has come out of the call is not to be
     thrown away.
     """
-    if key in _warned:
+    if key in warned:
         return
-    if len(_warned) >= _REMEMBERED:  # functions made on the fly: forget the oldest, and maybe warn of it again
+    if len(warned) >= REMEMBERED:  # functions made on the fly: forget the oldest, and maybe warn of it again
         with contextlib.suppress(RuntimeError, StopIteration):  # another thread does the same
-            _warned.pop(next(iter(_warned)), None)
-    _warned[key] = None
+            warned.pop(next(iter(warned)), None)
+    warned[key] = None
     said = message()
     try:
         _show(said, fn)
