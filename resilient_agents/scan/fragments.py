@@ -69,6 +69,8 @@ class _Chains:
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
         self.at = 0
+        self.comma = False
+        """Whether the last brackets held a comma, or not one thing: a tuple, then."""
 
     def peek(self, ahead: int = 0) -> Token:
         position = self.at + ahead
@@ -79,9 +81,13 @@ class _Chains:
         while self.peek().kind != "end":
             before = self.at
             values = self.expressions(("",))
-            target = values[0] if len(values) == 1 and isinstance(values[0], (ast.Name, ast.Attribute)) else None
-            if target is not None and self.peek().text == "=":
+            while self.peek().text == ",":
                 self.at += 1
+                values += self.expressions(("",))
+            simple = bool(values) and all(isinstance(each, (ast.Name, ast.Attribute)) for each in values)
+            if simple and self.peek().text == "=":
+                self.at += 1
+                target = values[0] if len(values) == 1 else ast.Tuple(values, ast.Store())
                 value = _together(self.expressions(("",)))
                 found.append(_placed(ast.Assign([target], value, lineno=1), self.tokens[before]))
             else:
@@ -133,19 +139,24 @@ class _Chains:
             self.at += 1
             return _placed(ast.Constant(_literal(token.text)), token)
         if token.text in CLOSERS:
-            return _placed(_together(self.inside(token.text)), token)
+            found = self.inside(token.text)
+            whole = ast.Tuple(found, ast.Load()) if token.text != "{" else _together(found)
+            return _placed(found[0] if token.text == "(" and not self.comma else whole, token)
         return None
 
     def inside(self, opening: str) -> list[ast.expr]:
         """What stands between brackets, without keys."""
         self.at += 1
         found: list[ast.expr] = []
+        comma = False
         while (token := self.peek()).kind != "end":
             if token.text in (")", "]", "}"):
                 self.at += 1
                 break
             found += self.expressions((CLOSERS[opening],))
+            comma = comma or self.peek().text == ","
             self.at += self.peek().text in (",", "=", ";")
+        self.comma = comma or len(found) != 1
         return found
 
     def call(self, function: ast.expr, token: Token) -> ast.expr:

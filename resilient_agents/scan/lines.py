@@ -6,6 +6,7 @@ can go on: before a word that only begins statements, or where two expressions w
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ class Line:
 
     start: int
     end: int
+    stop: int
+    """Where its code ends: before a comment."""
     number: int
     column: int
     header: bool
@@ -70,6 +73,9 @@ def logical_lines(text: str) -> list[Line]:
             _add(found, text, start, code_end, token.start(), first)
             start, first, depth = token.end(), number, 0
     _add(found, text, start, comment if comment >= 0 else len(text), len(text), first)
+    for line, after in itertools.pairwise(found):
+        # Without its colon it is a header all the same, if what follows is indented.
+        line.header = line.header or (line.word not in ("", "@") and after.column > line.column)
     _straighten(found)
     return found
 
@@ -77,7 +83,8 @@ def logical_lines(text: str) -> list[Line]:
 def _breaks(text: str, start: int, code_end: int, following: int) -> bool:
     """Whether an open bracket must have been forgotten, seen where the next line follows."""
     end = text.find("\n", following)
-    line = text[following : end if end >= 0 else len(text)].strip()
+    next_line = text[following : end if end >= 0 else len(text)]
+    line = next_line.strip()
     if not line or line.startswith("#"):
         return False
     if STARTS.match(line):
@@ -88,6 +95,10 @@ def _breaks(text: str, start: int, code_end: int, following: int) -> bool:
         return False
     if last.endswith(":") and HEADER.match(code.lstrip()):
         return True
+    before = code[: len(code) - len(code.lstrip())]
+    begun = len(before) - before.rfind("\n") - 1
+    if begun and line[0] not in ")]}" and len(next_line) - len(next_line.lstrip()) <= begun:
+        return True  # what goes on is indented more
     return not (GOES_ON.match(line) or EXPECTS.search(last))
 
 
@@ -100,8 +111,9 @@ def _add(found: list[Line], text: str, start: int, code_end: int, end: int, numb
     column = len(before.rpartition("\n")[2].expandtabs(8))
     match = HEADER.match(stripped)
     word = "@" if stripped.startswith("@") else match[2] if match is not None else ""
-    header = stripped.endswith(":") or (word in ("def", "class") and stripped.endswith(")"))
-    found.append(Line(start, end, number, column, match is not None and header, word))
+    found.append(
+        Line(start, end, start + len(code), number, column, match is not None and stripped.endswith(":"), word)
+    )
 
 
 def _straighten(lines: list[Line]) -> None:

@@ -83,7 +83,7 @@ class _Pieces:
     def group(self, lines: list[Line]) -> list[ast.stmt]:
         """One statement with its blocks, that did not parse as a whole."""
         parts: list[tuple[Line, list[Line]]] = []
-        decorators = []
+        decorators: list[Line] = []
         for line in lines:
             if line.word == "@" and not parts:
                 decorators.append(line)
@@ -91,13 +91,21 @@ class _Pieces:
                 parts.append((line, []))
             else:
                 parts[-1][1].append(line)
-        found = [statement for line in decorators for statement in self.simple(line)]
-        if not parts:
-            return found
-        head, body = parts[0]
-        if not head.header:
-            return [*found, *self.simple(head), *self.block(body)]
-        return [*found, Shifted([self.compound(head, parts)], head.number - 1)]
+        if not parts or not parts[0][0].header:
+            alone = [*decorators, *(line for line, _ in parts)]
+            below = [each for _, body in parts for each in self.block(body)]
+            return [*(each for line in alone for each in self.simple(line)), *below]
+        head = parts[0][0]
+        whole = self.compound(head, parts)
+        if isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            whole.decorator_list = [each for line in decorators for each in self.decorator(line, head)]
+        return [Shifted([whole], head.number - 1)]
+
+    def decorator(self, line: Line, head: Line) -> list[ast.expr]:
+        made = parsed(self.code(line).removeprefix("@"))
+        if not made or not isinstance(made[0], ast.Expr):
+            return []
+        return [ast.increment_lineno(made[0].value, line.number - head.number)]
 
     def compound(self, head: Line, parts: list[tuple[Line, list[Line]]]) -> ast.stmt:
         body = self.block(parts[0][1]) or [ast.Pass()]
@@ -113,7 +121,7 @@ class _Pieces:
     def attempt(self, parts: list[tuple[Line, list[Line]]], body: list[ast.stmt]) -> ast.stmt:
         handlers, otherwise, finally_ = [], [], []
         for line, lines in parts[1:]:
-            inside = self.block(lines)
+            inside = [*([] if line.header else self.inline(line)), *self.block(lines)]
             if line.word == "except":
                 handlers.append(ast.ExceptHandler(None, None, inside))
             elif line.word == "finally":
@@ -124,7 +132,7 @@ class _Pieces:
 
     def statement(self, line: Line, body: list[ast.stmt], rest: list[ast.stmt]) -> ast.stmt:
         """A header with its body: as it parses, else as an `if` or a loop with what calls its header has."""
-        code = self.code(line)
+        code = self.header(line)
         made = parsed(f"{code.removeprefix('el') if line.word == 'elif' else code} pass")
         if made and len(made) == 1 and hasattr(made[0], "body"):
             node: Any = made[0]
@@ -139,7 +147,7 @@ class _Pieces:
         return ast.If(ALWAYS, inside, rest)
 
     def definition(self, line: Line, body: list[ast.stmt]) -> ast.stmt:
-        code = self.code(line)
+        code = self.header(line)
         made = parsed(f"{code} pass")
         if made and isinstance(made[0], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             made[0].body = body
@@ -156,10 +164,19 @@ class _Pieces:
         whole = self.whole([line])
         if whole is not None:
             return whole
+        return self.inline(line)
+
+    def inline(self, line: Line) -> list[ast.stmt]:
+        """What stands behind the colon: `except KeyError: give_up()`."""
         return [Shifted(fragment(self.code(line), line.column), line.number - 1)]
 
+    def header(self, line: Line) -> str:
+        """With its colon."""
+        code = self.code(line)
+        return code if code.endswith(":") else f"{code}:"
+
     def code(self, line: Line) -> str:
-        return self.text[line.start : line.end].strip(" \t\f")
+        return self.text[line.start : line.stop].strip()
 
 
 def _groups(lines: list[Line]) -> list[list[Line]]:

@@ -1,0 +1,70 @@
+"""A broken line costs itself: calls elsewhere in the file keep their line, function and blocks around them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resilient_agents.scan import scan
+from tests.scan.expected import Expected, expected_in, found_by, unpack
+
+
+def unclosed(line: str) -> str | None:
+    code, mark, rest = line.partition("  #:")
+    return code.rstrip()[:-1] + mark + rest if code.rstrip().endswith(")") else None
+
+
+def without_colon(line: str) -> str | None:
+    found = re.match(r"(\s*(?:async )?(?:def|if|for|while|try|with|class|else|except)\b.*):\s*$", line)
+    return found[1] if found else None
+
+
+def twice_closed(line: str) -> str | None:
+    return f"{line})" if re.match(r"\s+\w+ = [\w.]+\(.*\)$", line) else None
+
+
+def half_quoted(line: str) -> str | None:
+    return line.replace('"', "", 1) if re.match(r"\s+\w[\w.]*\([^\"]*\"[^\"]*\"\)$", line) else None
+
+
+def pushed_in(line: str) -> str | None:
+    return f"  {line}" if re.match(r"        \S.*[)\]]$", line) else None
+
+
+def python_2(line: str) -> str | None:
+    return re.sub(r"\S.*", 'print "done"', line) if re.match(r"\s+(pass|return)\b", line) else None
+
+
+BREAKS = (unclosed, without_colon, twice_closed, half_quoted, pushed_in, python_2)
+
+
+@pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
+def test_a_broken_line_costs_itself(damage: Callable[[str], str | None], tmp_path: Path) -> None:
+    """Wherever it breaks."""
+    folder = unpack("services", tmp_path)
+    file = folder / "agents" / "memory_agent.py"
+    lines = file.read_text().split("\n")
+    broken = 0
+    for number, line in enumerate(lines):
+        damaged = damage(line)
+        # What makes a client is missed where it is broken; that is another matter.
+        if damaged is None or re.search(r"socket\(|connect\(|Poller|class |__init__|cursor|import|MemoryAgent", line):
+            continue
+        text = "\n".join([*lines[:number], damaged, *lines[number + 1 :]])
+        try:
+            ast.parse(text)
+            continue
+        except SyntaxError:
+            broken += 1
+        file.write_text(text)
+        wanted = elsewhere(expected_in(folder), number + 1)
+        assert elsewhere(found_by(scan([folder]), folder), number + 1) == wanted, f"{number + 1}: {damaged}"
+    assert broken
+
+
+def elsewhere(found: list[Expected], line: int) -> list[tuple[object, ...]]:
+    return [(each.path, each.line, each.callee, each.function, each.flags) for each in found if each.line != line]
