@@ -112,7 +112,8 @@ class CallEnded(Event):
     """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out.
 
     Where the time went, in seconds: `waited` for slots and tokens, `retry_waited` between attempts. `failed`: how many
-    attempts failed, by the kind of their failure.
+    attempts failed, by the kind of their failure. Of a stream: seconds until its `first_item`, how many `items` it had,
+    the `longest_gap` that its consumer waited for a further one, and of how many `parts` it is made.
     """
 
     outcome: Outcome
@@ -122,6 +123,10 @@ class CallEnded(Event):
     waited: float = 0.0
     retry_waited: float = 0.0
     failed: Mapping[str, int] = _NOTHING
+    first_item: float | None = None
+    items: int | None = None
+    longest_gap: float | None = None
+    parts: int | None = None
 
 
 class AttemptStarted(Event):

@@ -12,6 +12,7 @@ import pytest
 
 from resilient_agents import DeadlineExceeded, Policy, Timeout, deadline, remaining
 from resilient_agents.core.call import NEUTRAL
+from resilient_agents.events import CallEnded
 from tests.conftest import Events, Harness, run_on
 from tests.test_streams import Holding
 
@@ -271,3 +272,16 @@ def test_a_step_cannot_close_the_stream_that_it_is_of(runtime: str) -> None:
         streams.clear()
 
     run_on(runtime, main)
+
+
+async def test_watchers_hear_how_a_stream_went(h: Harness) -> None:
+    """At its end: the consumer's own time is in no gap."""
+    events, policy = Events(), Policy(name="watched")
+    policy.observe(events)
+    await collect(h, policy.stream(Paced(h, 2, 1, 3).function), [], pause=10)
+    ended = events[-1]
+    assert isinstance(ended, CallEnded)
+    assert (ended.first_item, ended.items, ended.longest_gap, ended.parts) == (2, 3, 3, 1)
+    await h.call(policy, h.sleep, 1)
+    assert isinstance(events[-1], CallEnded)
+    assert events[-1].items is None

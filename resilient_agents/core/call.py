@@ -157,7 +157,7 @@ class Audience:
     """Those who watch one call. Absent on the call, not merely silent, when nobody does.
 
     What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
-    tokens and `retry_waited` between attempts.
+    tokens and `retry_waited` between attempts. `pace`: how a stream went.
     """
 
     __slots__ = (
@@ -168,6 +168,7 @@ class Audience:
         "fell_back",
         "judged",
         "observers",
+        "pace",
         "policy",
         "recorder",
         "retry_waited",
@@ -185,6 +186,7 @@ class Audience:
         self.failed: dict[str, int] = {}
         self.fell_back = False
         self.waited = self.retry_waited = 0.0
+        self.pace: Any = None
         self.judged: tuple[Any, bool] | None = None
         self.started = clock.monotonic()
 

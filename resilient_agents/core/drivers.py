@@ -21,6 +21,7 @@ from resilient_agents.core.driver import drive
 from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
+from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 from resilient_agents.core.steps import Bounded, Over
 from resilient_agents.deadline import in_force
@@ -43,7 +44,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
         try:
             opened = call.opened = drive(_opened(call), not_blocking)
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            step = opened.step or opened.read
+            step = opened.step or opened.read if call.audience is None else Pace(opened, call.audience).step
             quick = call.audience is None and opened.step is None and hasattr(iterator, "__iter__")
             while not opened.over:
                 sent = thrown = None
@@ -103,7 +104,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 opened.step = interrupt.around(opened.step or opened.read)
             call.opened = opened
             item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            step = opened.step or opened.read
+            step = opened.step or opened.read if call.audience is None else Pace(opened, call.audience).step
             quick = call.audience is None and opened.step is None
             quick = quick and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
             while not opened.over:

@@ -65,6 +65,7 @@ STRATEGIES: Final = (
     "run_budget",
     "stream_timeout",
     "timeout",
+    "stream_timeout",
     "deadline",
     "retry_budget",
     "require_healthy",
@@ -113,6 +114,12 @@ ATTRIBUTES: Final = (
     ),
     Attribute(names.WAITED, "double", "Seconds spent waiting for slots and tokens."),
     Attribute(names.RETRY_WAITED, "double", "Seconds spent waiting between attempts."),
+    Attribute(names.FIRST_ITEM, "double", "Seconds until the first item of a stream, retries and waits included."),
+    Attribute(names.ITEMS, "int", "Items of a stream."),
+    Attribute(
+        names.LONGEST_GAP, "double", "The longest, in seconds, that a stream let its consumer wait for a further item."
+    ),
+    Attribute(names.PARTS, "int", "Of how many streams this one is made."),
     Attribute(
         names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
     ),
@@ -158,6 +165,10 @@ SPANS: Final = (
             names.WAITED,
             names.RETRY_WAITED,
             names.FAILED,
+            names.FIRST_ITEM,
+            names.ITEMS,
+            names.LONGEST_GAP,
+            names.PARTS,
             names.LEFT_OUT,
             names.SEQUENCE,
             names.CONFIGURATION,

@@ -25,6 +25,12 @@ _CHANGE: Final[Mapping[str, str]] = {
     "to_state": names.TO,
     "shadow": names.SHADOW,
 }
+_STREAM: Final[Mapping[str, str]] = {
+    "first_item": names.FIRST_ITEM,
+    "items": names.ITEMS,
+    "longest_gap": names.LONGEST_GAP,
+    "parts": names.PARTS,
+}
 _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
     events.CallStarted: {"deadline": names.DEADLINE, "configuration": names.CONFIGURATION},
     events.CallEnded: {
@@ -33,6 +39,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
         "duration": names.DURATION,
         "waited": names.WAITED,
         "retry_waited": names.RETRY_WAITED,
+        **_STREAM,
     },
     events.AttemptStarted: {"attempt": names.ATTEMPT},
     events.AttemptEnded: {
@@ -103,6 +110,9 @@ def of_operation(event: events.CallEnded) -> Facts:
         told[names.RETRY_WAITED] = event.retry_waited
     if event.failed:
         told[names.FAILED] = list(event.failed)
+    if event.items is not None:
+        stream = {name: getattr(event, field) for field, name in _STREAM.items()}
+        told.update({name: value for name, value in stream.items() if value is not None})
     return told
 
 

@@ -25,6 +25,10 @@ def _with(extra: Attributes | None, attributes: Attributes) -> Attributes:
 def _call_ended(sink: Sink, instruments: Instruments, extra: Attributes | None, event: events.CallEnded) -> None:
     attributes = sink.for_duration(event.outcome, event.attempts > 1)
     instruments.duration.record(event.duration, _with(extra, attributes))
+    if event.first_item is not None:
+        instruments.first_item.record(event.first_item, _with(extra, sink.start))
+    if event.longest_gap is not None:
+        instruments.gap.record(event.longest_gap, _with(extra, sink.start))
 
 
 def _attempt_ended(sink: Sink, instruments: Instruments, extra: Attributes | None, event: events.AttemptEnded) -> None:

@@ -94,6 +94,22 @@ BULKHEAD_WAIT: Final = Metric(
     (names.POLICY,),
     SECONDS,
 )
+STREAM_FIRST_ITEM: Final = Metric(
+    "resilient_agents.stream.first_item",
+    "histogram",
+    "s",
+    "How long streams took to their first item, retries and waits included.",
+    (names.POLICY,),
+    SECONDS,
+)
+STREAM_GAP: Final = Metric(
+    "resilient_agents.stream.gap",
+    "histogram",
+    "s",
+    "The longest that a stream let its consumer wait for a further item.",
+    (names.POLICY,),
+    SECONDS,
+)
 INNER_RETRIES: Final = Metric(
     "resilient_agents.inner_retries",
     "counter",
@@ -130,6 +146,8 @@ METRICS: Final = (
     BULKHEAD_LIMIT,
     RATE_LIMIT_WAIT,
     BULKHEAD_WAIT,
+    STREAM_FIRST_ITEM,
+    STREAM_GAP,
     INNER_RETRIES,
     HEALTH_CHECK_DURATION,
     HEALTH_CHECK_STATUS,

@@ -26,6 +26,8 @@ class Instruments:
         "attempts",
         "duration",
         "faults",
+        "first_item",
+        "gap",
         "health_checks",
         "inner_retries",
         "rejections",
@@ -45,6 +47,8 @@ class Instruments:
             "rate_limit": self._histogram(meter, metric_table.RATE_LIMIT_WAIT),
             "bulkhead": self._histogram(meter, metric_table.BULKHEAD_WAIT),
         }
+        self.first_item = self._histogram(meter, metric_table.STREAM_FIRST_ITEM)
+        self.gap = self._histogram(meter, metric_table.STREAM_GAP)
         self.inner_retries = self._counter(meter, metric_table.INNER_RETRIES)
         self.health_checks = self._histogram(meter, metric_table.HEALTH_CHECK_DURATION)
         self._gauge(meter, metric_table.CIRCUIT_BREAKER_STATE, _states)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import calls, footprint, telemetry, threads
+from tests.benchmarks import calls, footprint, streams, telemetry, threads
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -22,6 +22,9 @@ ROWS: dict[str, Row] = {
     "import": footprint.importing,
     "retry": calls.retry_alone,
     "breaker": calls.breaker_alone,
+    "streams": streams.per_item,
+    "steps": streams.with_a_limit,
+    "open": streams.open_streams,
     "growth": footprint.growth,
     "size": footprint.policy_size,
     "waiting": footprint.in_flight,

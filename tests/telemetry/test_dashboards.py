@@ -213,7 +213,7 @@ def test_prometheus_offers_values_for_the_variables(prometheus: Prometheus) -> N
     assert found == {
         "job": ["agents"],
         "instance": ["agents:9464"],
-        "policy": ["chat", "embed", "report", "search", "tool"],
+        "policy": ["chat", "embed", "report", "search", "stream", "tool"],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -202,6 +203,11 @@ def test_gauges_keep_nothing_alive(sdk: Sdk) -> None:
 # -------------------------------------------------------------------------------------------------- shape and exemplars
 
 
+async def two_items() -> AsyncIterator[str]:
+    yield "a"
+    yield "b"
+
+
 async def exercise(h: Harness) -> list[Any]:
     """Make every metric have a value, by real strategies. What it returns must be kept alive for the gauges."""
     breaker, bulkhead = CircuitBreaker("c", failures=2), Bulkhead(3)
@@ -214,6 +220,8 @@ async def exercise(h: Harness) -> list[Any]:
     await h.call(Policy(Tells(events.Waited("p", "bulkhead", 0.5)), name="p"), ok)
     with pytest.raises(HTTPError):
         await h.call(Policy(name="p"), partial(fail, inner_retries=2))
+    stream = Policy(name="p").stream(iter, "ab") if h.blocking else Policy(name="p").stream(two_items)
+    assert await h.items(stream) == ["a", "b"]
     monitor = HealthMonitor()
     events.publish(events.HealthChecked("", "db", "healthy", "unknown", 0.5, critical=True))
     return [breaker, bulkhead, monitor]
@@ -238,7 +246,7 @@ async def test_histograms_have_boundaries_in_seconds(h: Harness, sdk: Sdk) -> No
     """The buckets of all histograms reach from milliseconds to minutes, not those of the SDK's default."""
     alive = await exercise(h)
     histograms = [metric for metric in metric_table.METRICS if metric.kind == "histogram"]
-    assert len(histograms) == 5
+    assert len(histograms) == 7
     for metric in histograms:
         for point in sdk.metrics()[metric.name].data.data_points:
             assert tuple(point.explicit_bounds) == metric.boundaries

@@ -106,6 +106,7 @@ def exported(receiver: str) -> dict[str, Any]:
             with pytest.raises(CircuitOpenError):
                 policy.call(work)
             Policy(Told(), name="other").call(int)
+            assert list(Policy(name="stream").stream(iter, "ab")) == ["a", "b"]
     finally:
         undo()
     tracers.shutdown()

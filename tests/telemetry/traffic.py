@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import itertools
 import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -131,6 +131,12 @@ class Service:
             raise HTTPError(503)
         return "ok"
 
+    async def tokens(self) -> AsyncIterator[str]:
+        """An answer in pieces."""
+        for _ in range(3):
+            await anyio.sleep(0.1)
+            yield "ok"
+
     async def healthy(self) -> bool:
         return not self.down
 
@@ -157,6 +163,7 @@ async def _live(scrape: Callable[[float], None]) -> None:
     # A counter has no rate before its second sample, so what is to be counted later happens once before the first.
     await service.call(service.chat, service.failing(3))
     await service.health.arefresh()
+    assert len([token async for token in Policy(name="stream").stream(service.tokens)]) == 3
     service.began = service.h.now()
     jobs = [_scraping(service, scrape), _chatting(service), _bursting(service), _searching(service)]
     await asyncio.gather(*jobs)

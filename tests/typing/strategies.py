@@ -34,7 +34,9 @@ from resilient_agents import (
     Resume,
     Retry,
     RetryBudget,
+    StreamFailedError,
     StreamTimeout,
+    StreamTimeoutError,
     StreamTruncatedError,
     Timeout,
     Usage,
@@ -49,6 +51,7 @@ from resilient_agents import (
     is_transient,
     json_lines,
     linear,
+    opened,
     register,
     remaining,
     run_budget,
@@ -158,6 +161,10 @@ StreamTimeout(first_item=10, idle=timedelta(seconds=5), total=60, complete=sse_d
 StreamTimeout(complete="always")  # type: ignore[arg-type]
 StreamTimeout(10)  # type: ignore[call-arg]
 assert_type(json_lines("{}"), bool)
+assert_type(StreamTimeoutError().which, str | None)
+assert_type(StreamFailedError().code, str | None)
+Policy().stream(opened(open, items=iter), "path")
+opened(open, items="lines")  # type: ignore[arg-type]
 
 Resume(lambda items, prompt: iter(items), times=3, on=(is_transient, KeyError))
 Resume("more")  # type: ignore[arg-type]

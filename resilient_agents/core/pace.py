@@ -1,0 +1,43 @@
+"""How a stream went that somebody watches: when its first item came, how many there were, how long a gap was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient_agents.base.clock import clock
+from resilient_agents.core.call import Audience
+from resilient_agents.core.opening import Opened
+from resilient_agents.core.steps import Over, Step
+
+__all__ = ["Pace"]
+
+
+class Pace:
+    """Counts the items of one stream. The consumer's own time is in no gap."""
+
+    __slots__ = ("_first_item", "_items", "_longest_gap", "_opened", "_step")
+
+    def __init__(self, opened: Opened, audience: Audience) -> None:
+        self._opened = opened
+        self._step: Step = opened.step or opened.read
+        self._items = 0 if opened.over else 1
+        self._first_item = None if opened.over else clock.monotonic() - audience.started
+        self._longest_gap: float | None = None
+        audience.pace = self
+
+    async def step(self, sent: Any, thrown: BaseException | None) -> Any:
+        """The next item. What ends without one is a gap, too."""
+        began = clock.monotonic()
+        try:
+            item = await self._step(sent, thrown)
+        finally:
+            thrown = None
+            gap = clock.monotonic() - began
+            self._longest_gap = gap if self._longest_gap is None else max(gap, self._longest_gap)
+        if type(item) is not Over:
+            self._items += 1
+        return item
+
+    def facts(self) -> tuple[float | None, int, float | None, int]:
+        """For the event of its end: seconds to the first item, items, longest gap, parts."""
+        return self._first_item, self._items, self._longest_gap, self._opened.parts
