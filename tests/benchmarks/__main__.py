@@ -14,7 +14,10 @@ from tests.benchmarks.peers import NOTES
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.table import Line, as_markdown, as_text
 
-LIBRARIES = ("tenacity", "pybreaker", "anyio", "aiolimiter", "opentelemetry-sdk", "nopanic", "pyresilience", "stamina")
+LIBRARIES = (
+    *("tenacity", "pybreaker", "anyio", "aiolimiter", "opentelemetry-sdk"),
+    *("nopanic", "pyresilience", "stamina", "redress", "resilix", "hyx", "interlock-cb"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,8 +94,10 @@ def retry_alone(effort: Effort) -> Iterator[Line]:
         "pyresilience": lambda: _pyresilience(retry=True),
         "tenacity": peers.tenacity_alone,
         "stamina": peers.stamina,
+        "redress": peers.redress_retry,
+        "resilix": peers.resilix_retry,
     }
-    yield from _async_lines("async retry alone", makers, effort)
+    yield from _async_lines("async retry alone", {**makers, "hyx": peers.hyx_retry}, effort)
     yield sync_line("sync retry alone", makers, effort)
 
 
@@ -106,8 +108,10 @@ def breaker_alone(effort: Effort) -> Iterator[Line]:
         "nopanic": lambda: peers.peer("nopanic").circuit_breaker(reset_timeout=peers.RESET),
         "pyresilience": lambda: _pyresilience(breaker=True),
         "pybreaker": peers.pybreaker_alone,
+        "resilix": peers.resilix_breaker,
+        "interlock": peers.interlock_breaker,
     }
-    yield from _async_lines("async breaker alone", makers, effort)
+    yield from _async_lines("async breaker alone", {**makers, "hyx": peers.hyx_breaker}, effort)
     yield sync_line("sync breaker alone", makers, effort)
 
 

@@ -30,12 +30,18 @@ __all__ = [
     "Stack",
     "by_hand_async",
     "by_hand_sync",
+    "hyx_breaker",
+    "hyx_retry",
+    "interlock_breaker",
     "nopanic",
     "our_window",
     "ours",
     "peer",
     "pybreaker_alone",
     "pyresilience",
+    "redress_retry",
+    "resilix_breaker",
+    "resilix_retry",
     "stamina",
     "tenacity_alone",
 ]
@@ -61,6 +67,9 @@ code gets a token bucket under a lock, and a semaphore for its slots.
 nopanic: its circuit breaker always has a sliding window; see the rows with a window. Its bulkhead counts for each event
 loop, and for threads, separately.
 pyresilience: it has an order of its own (circuit, rate and slots once a call, outside the retries).
+redress, resilix, hyx and interlock are compared where they do one thing alone; hyx knows coroutine functions only, and
+interlock's breaker always has a window.
+best rival: the fastest of the peers, by hand and the bare call left out, and what ours costs of it.
 tenacity and stamina only retry, pybreaker only breaks circuits: beside more strategies they show what that one costs
 there. With threads, pybreaker is `calling()`, and by hand is its decorator.
 """
@@ -125,6 +134,35 @@ def stamina(**options: Any) -> Stack:
     library = peer("stamina")
     library.instrumentation.set_on_retry_hooks(())
     return library.retry(on=RETRIED, attempts=ATTEMPTS, **options)
+
+
+def redress_retry() -> Stack:
+    return peer("redress").retry(strategy=lambda attempt, kind, slept: 0.0, max_attempts=ATTEMPTS)
+
+
+def resilix_retry() -> Stack:
+    return peer("resilix").protect.when(RETRIED, retry=ATTEMPTS)
+
+
+def hyx_retry() -> Stack:
+    """For coroutine functions only."""
+    peer("hyx")
+    return peer("hyx.retry").retry(on=RETRIED, attempts=ATTEMPTS, backoff=0.0)
+
+
+def hyx_breaker() -> Stack:
+    """For coroutine functions only."""
+    peer("hyx")
+    return peer("hyx.circuitbreaker").consecutive_breaker(exceptions=RETRIED, failure_threshold=FAILURES)
+
+
+def resilix_breaker() -> Stack:
+    return peer("resilix").protect.circuit(failures=FAILURES, reset_timeout=RESET)
+
+
+def interlock_breaker() -> Stack:
+    """Its breaker always has a window."""
+    return peer("interlock").CircuitBreaker(name="bench")
 
 
 def pybreaker_alone() -> Stack:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 __all__ = ["COLUMNS", "Goal", "Line", "as_markdown", "as_text", "at_least", "at_most"]
 
-COLUMNS = ("bare", "ours", "by hand", "nopanic", "pyresilience", "tenacity", "stamina", "pybreaker")
+PEERS = (
+    *("nopanic", "pyresilience", "tenacity", "stamina", "pybreaker"),
+    *("redress", "resilix", "hyx", "interlock"),
+)
+COLUMNS = ("bare", "ours", "by hand", *PEERS)
 """What is compared: the call itself, this library, its own dependencies stacked by hand, and the peers."""
 
 
@@ -57,12 +61,22 @@ class Line:
             self.body,
             self.unit,
             *(_cell(self.figures.get(column, "")) for column in COLUMNS),
+            self.best_rival(),
             "" if self.spread is None else f"{self.spread:.0%}",
             "; ".join(goal.judge(self.figures) for goal in self.goals),
         ]
 
+    def best_rival(self) -> str:
+        """The peer with the lowest figure, and what ours is of that. Where more is better, there is none."""
+        ours = self.figures.get("ours")
+        known = {peer: self.figures[peer] for peer in PEERS if isinstance(self.figures.get(peer), float)}
+        best = min(known, key=lambda peer: known[peer], default=None)
+        if best is None or not isinstance(ours, float) or any(goal.least for goal in self.goals):
+            return ""
+        return f"{ours / known[best]:.2f} × {best}"
 
-_HEAD = ["row", "body", "unit", *COLUMNS, "noise", "budget"]
+
+_HEAD = ["row", "body", "unit", *COLUMNS, "best rival", "noise", "budget"]
 _NUMBERS = range(3, len(_HEAD) - 1)
 
 
