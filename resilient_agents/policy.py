@@ -13,7 +13,7 @@ from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.trial import trial
-from resilient_agents.core import watch
+from resilient_agents.core import attempts
 from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
 from resilient_agents.core.driver import discard, drive
@@ -296,8 +296,8 @@ class _Composed(Plan):
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:
-            return functools.partial(watch.unrecorded, chain, dropped)
-        return chain if call.audience is None else functools.partial(watch.operation, chain)
+            return functools.partial(attempts.unrecorded, chain, dropped)
+        return chain if call.audience is None else functools.partial(attempts.operation, chain)
 
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
@@ -311,14 +311,14 @@ class _Composed(Plan):
         layers = self._layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judge: watch.Judge | None = getattr(last, "failed", None)
+        judge: attempts.Judge | None = getattr(last, "failed", None)
         if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
             split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
         retried = not all(getattr(layer, "races", False) for layer in owners)
         attempt = _chain(layers[split:], self._innermost)
         if watched:
-            attempt = functools.partial(watch.attempt, attempt, judge, retried)
+            attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
             attempt = functools.partial(charged, attempt)
         return _chain(layers[:split], attempt)

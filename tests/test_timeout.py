@@ -25,7 +25,7 @@ from resilient_agents.adapters import timeout as timeout_module
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base import warn
 from resilient_agents.base.clock import clock
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import current, deadline
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, Rejected
@@ -152,7 +152,7 @@ async def test_the_error_names_the_policy_and_the_limit(h: Harness) -> None:
 def test_a_late_error_is_not_retried(manual_clock: Any) -> None:
     """A blocking error that comes late is the cause of the PolicyTimeoutError, which is marked as given up."""
     late = ConnectionError("reset")
-    start = marks.moment()
+    start = given_up.moment()
 
     def work() -> None:
         clock.sleep(3)
@@ -161,7 +161,7 @@ def test_a_late_error_is_not_retried(manual_clock: Any) -> None:
     with pytest.raises(PolicyTimeoutError) as caught:
         Policy(Timeout(1, thread=False)).call(work)
     assert caught.value.__cause__ is late
-    assert marks.exhausted_since(caught.value, start)
+    assert given_up.exhausted_since(caught.value, start)
 
 
 def test_a_late_stop_iteration_is_the_cause_itself(manual_clock: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_late_stop_iteration_is_the_cause_itself(manual_clock: Any) -> None:
 def test_an_error_in_time_is_not_touched(manual_clock: Any) -> None:
     """An error before the limit comes out as itself, without a mark."""
     error = ConnectionError("reset")
-    start = marks.moment()
+    start = given_up.moment()
 
     def work() -> None:
         clock.sleep(0.9)
@@ -188,7 +188,7 @@ def test_an_error_in_time_is_not_touched(manual_clock: Any) -> None:
     with pytest.raises(ConnectionError) as caught:
         Policy(Timeout(1, thread=False)).call(work)
     assert caught.value is error
-    assert not marks.exhausted_since(error, start)
+    assert not given_up.exhausted_since(error, start)
 
 
 @pytest.mark.parametrize("runtime", LOOPS)

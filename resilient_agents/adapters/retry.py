@@ -21,7 +21,7 @@ from resilient_agents.adapters.retry_state import (
 from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import is_transient
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Call
 from resilient_agents.core.match import ask, meant
 from resilient_agents.core.options import Code, Configured, Count, Errors, Made, Results, Seconds, Wait
@@ -246,10 +246,10 @@ class Retry(Configured, RetryLoop):
         only_default = self._transient and not (self._types or self._natives or self._predicates)
         if not only_default or self.attempts == 1 or failure is None or error is None:
             return
-        if failure.kind == "unknown" and not failure.transient and not marks.exhausted_since(error, state.since):
-            marks.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
+        if failure.kind == "unknown" and not failure.transient and not given_up.exhausted_since(error, state.since):
+            given_up.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
 
-    def _matches(self, error: Exception, since: marks.Moment) -> bool:
+    def _matches(self, error: Exception, since: given_up.Moment) -> bool:
         types = self._types
         if type(error) in types and not isinstance(error, ExceptionGroup):
             return meant(error, types)

@@ -7,7 +7,7 @@ from typing import Any
 
 from resilient_agents.adapters.retry_state import State, retry_base
 from resilient_agents.classify import transient_by_itself
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.guard import declares
 from resilient_agents.core.match import matcher
@@ -52,16 +52,16 @@ def sorted_choices(on: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any
     return types, tuple(part for part in plain if not isinstance(part, type)), natives
 
 
-def already_retried(error: Exception, since: marks.Moment) -> bool:
+def already_retried(error: Exception, since: given_up.Moment) -> bool:
     """Has a policy inside given it up during this attempt, it or the error that speaks for it?"""
-    if marks.exhausted_since(error, since):
+    if given_up.exhausted_since(error, since):
         return True
     hidden = error.__context__
     if (
         hidden is None
         or error.__cause__ is not None
         or error.__suppress_context__
-        or not marks.exhausted_since(hidden, since)
+        or not given_up.exhausted_since(hidden, since)
     ):
         return False
     # `except APIError: raise ToolError()` is told by its context, an error of its own that a fallback raised is not.

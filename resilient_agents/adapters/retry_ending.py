@@ -9,9 +9,9 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.classify.inner_retries import inner_retries
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
+from resilient_agents.core.attempts import warn_of_inner_retries
 from resilient_agents.core.call import Call
-from resilient_agents.core.watch import warn_of_inner_retries
 from resilient_agents.events import GaveUp
 
 __all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "warn_of_blocking"]
@@ -44,9 +44,9 @@ def give_up(reason: Reason, call: Call, state: State) -> None:
     when = f", {took} s after the first failure" if state.late else f" in {took} s"
     text = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''}{when}{_WHY[reason]}"
     if attempts > 1:
-        marks.exhausted(error, text)
+        given_up.exhausted(error, text)
     else:
-        marks.note(error, text)
+        given_up.note(error, text)
 
 
 def known(state: State) -> Failure:

@@ -23,7 +23,7 @@ from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify, classify_result
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Boxed, Call, Proceed, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.loops import on_event_loop
@@ -67,7 +67,7 @@ class RetryLoop(RetryParts, ABC):
         ending: Verdict = "neutral"
         try:
             if state is None:
-                began, marked = clock.monotonic(), marks.left
+                began, marked = clock.monotonic(), given_up.left
                 if self._prepares:
                     state = await self._prepare(call, (began, marked))
             while state is None or await self._next(call, state):
@@ -111,7 +111,7 @@ class RetryLoop(RetryParts, ABC):
         finally:
             del state
 
-    def _state(self, call: Call, since: marks.Moment) -> State:
+    def _state(self, call: Call, since: given_up.Moment) -> State:
         return State(self._shown or self, call, since)
 
     async def _answer(self, call: Call, state: State) -> Any:
@@ -150,7 +150,7 @@ class RetryLoop(RetryParts, ABC):
         """The first attempt was made by somebody else, and was cancelled."""
         self.counts.record("neutral", 1)
 
-    async def _prepare(self, call: Call, began: marks.Moment) -> State | None:
+    async def _prepare(self, call: Call, began: given_up.Moment) -> State | None:
         """What comes before the first attempt, where anything does."""
         if self._asynchronous is not None and call.runtime.blocking:
             raise TypeError(needs_async(self._asynchronous, call))
@@ -175,7 +175,7 @@ class RetryLoop(RetryParts, ABC):
         state.prepare_for_next_attempt()
         if self._before is not None:
             await tell("before", self._before, call, state)
-        state.since = clock.monotonic(), marks.left
+        state.since = clock.monotonic(), given_up.left
         return True
 
     def _accepted(self, call: Call, result: Any) -> bool:

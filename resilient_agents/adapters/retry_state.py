@@ -12,7 +12,7 @@ from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call
-from resilient_agents.core.marks import Moment, set_cause
+from resilient_agents.core.given_up import Moment, set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 

@@ -11,7 +11,7 @@ from typing import Any
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Proceed, name_of, unboxed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Configured, Flag, Seconds
@@ -107,7 +107,7 @@ class Timeout(Configured):
                 raise
             self._cannot_interrupt(limit, call)
             timed_out = self._expired(call)
-            marks.exhausted(timed_out)
+            given_up.exhausted(timed_out)
             try:
                 raise timed_out from unboxed(error)
             finally:

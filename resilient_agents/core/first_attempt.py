@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import drive, go_on, is_awaitable
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
@@ -54,7 +54,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
         ):
             return await way.arun(args, kwargs)
         alone: FirstAttempt = plan.alone
-        began, marked = (clock.monotonic(), marks.left) if alone.timed else (0.0, 0)
+        began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except Exception as error:
@@ -89,7 +89,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
         ):
             return way.run(args, kwargs)
         alone: FirstAttempt = plan.alone
-        began, marked = (clock.monotonic(), marks.left) if alone.timed else (0.0, 0)
+        began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from resilient_agents.classify import counts_against_dependency, is_control, is_transient, means_control
 from resilient_agents.core.call import Boxed
-from resilient_agents.core.marks import set_cause
+from resilient_agents.core.given_up import set_cause
 
 __all__ = ["Match", "Matcher", "When", "ask", "matcher", "meant", "names", "result_predicate"]
 

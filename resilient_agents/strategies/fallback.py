@@ -11,7 +11,7 @@ from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.driver import discard, is_awaitable
-from resilient_agents.core.marks import set_context
+from resilient_agents.core.given_up import set_context
 from resilient_agents.core.match import Match, When, ask, matcher
 from resilient_agents.core.options import Check, Code, Configured, Errors, Results
 from resilient_agents.errors import ResilienceError

@@ -12,7 +12,7 @@ import traceback
 import pytest
 
 from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, fixed
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from tests.conftest import Harness, ManualClock
 
 
@@ -30,108 +30,108 @@ def raised(error: Exception, *, cause: Exception) -> Exception:
 
 def test_an_error_given_up_during_an_attempt_is_exhausted_for_it() -> None:
     """What was given up after the attempt began counts against it."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError()
-    marks.exhausted(error)
-    assert marks.exhausted_since(error, start)
+    given_up.exhausted(error)
+    assert given_up.exhausted_since(error, start)
 
 
 def test_an_error_that_nobody_gave_up_is_not_exhausted() -> None:
     """An unmarked error says nothing, and neither does one that only carries a note."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError()
-    assert not marks.exhausted_since(error, start)
-    marks.note(error, "a note")
-    assert not marks.exhausted_since(error, start)
+    assert not given_up.exhausted_since(error, start)
+    given_up.note(error, "a note")
+    assert not given_up.exhausted_since(error, start)
 
 
 def test_a_cached_instance_is_fresh_for_the_next_attempt() -> None:
     """An exception instance that a client raises again and again can be retried again after it was given up once."""
     error = ValueError()
-    marks.exhausted(error)
-    assert not marks.exhausted_since(error, marks.moment())
+    given_up.exhausted(error)
+    assert not given_up.exhausted_since(error, given_up.moment())
 
 
 def test_a_clock_that_stands_still_does_not_confuse_before_and_after(manual_clock: ManualClock) -> None:
     """Fake clocks and coarse ones give the same reading twice; the order of things still shows."""
-    before = marks.moment()
+    before = given_up.moment()
     error = ValueError()
-    marks.exhausted(error)
-    after = marks.moment()
+    given_up.exhausted(error)
+    after = given_up.moment()
     assert before[0] == after[0]
-    assert marks.exhausted_since(error, before)
-    assert not marks.exhausted_since(error, after)
+    assert given_up.exhausted_since(error, before)
+    assert not given_up.exhausted_since(error, after)
 
 
 def test_a_wrapper_is_as_exhausted_as_its_cause() -> None:
     """`raise ToolError() from error` does not launder an error, however deep."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError()
-    marks.exhausted(error)
-    assert marks.exhausted_since(raised(KeyError(), cause=raised(OSError(), cause=error)), start)
+    given_up.exhausted(error)
+    assert given_up.exhausted_since(raised(KeyError(), cause=raised(OSError(), cause=error)), start)
 
 
 def test_an_error_raised_while_another_was_handled_is_not_blamed_for_it() -> None:
     """A fallback's own failure has the exhausted error as its context, and is none the worse for it."""
-    start = marks.moment()
+    start = given_up.moment()
     unrelated = KeyError()
     unrelated.__context__ = error = ValueError()
-    marks.exhausted(error)
-    assert not marks.exhausted_since(unrelated, start)
+    given_up.exhausted(error)
+    assert not given_up.exhausted_since(unrelated, start)
 
 
 def test_a_group_is_exhausted_when_one_of_its_members_is() -> None:
     """Repeating the group would repeat that member."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError()
-    marks.exhausted(error)
+    given_up.exhausted(error)
     group = ExceptionGroup("outer", [OSError(), ExceptionGroup("inner", [raised(KeyError(), cause=error)])])
-    assert marks.exhausted_since(group, start)
-    assert not marks.exhausted_since(ExceptionGroup("other", [OSError(), KeyError()]), start)
+    assert given_up.exhausted_since(group, start)
+    assert not given_up.exhausted_since(ExceptionGroup("other", [OSError(), KeyError()]), start)
 
 
 def test_a_circle_of_causes_ends() -> None:
     """`raise a from b`, `raise b from a`: looked through once."""
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert not marks.exhausted_since(first, marks.moment())
+    assert not given_up.exhausted_since(first, given_up.moment())
 
 
 def test_there_is_one_note_of_ours() -> None:
     """A later note takes the place of the earlier one; notes of other people stay."""
     error = ValueError()
     error.add_note("theirs")
-    marks.note(error, "not retried")
-    marks.exhausted(error, "gave up after 2 attempts")
+    given_up.note(error, "not retried")
+    given_up.exhausted(error, "gave up after 2 attempts")
     error.add_note("theirs again")
-    marks.exhausted(error, "gave up after 3 attempts")
+    given_up.exhausted(error, "gave up after 3 attempts")
     assert error.__notes__ == ["theirs", "gave up after 3 attempts", "theirs again"]
 
 
 def test_a_mark_without_a_text_keeps_the_note() -> None:
     """Marking again says nothing new."""
     error = ValueError()
-    marks.exhausted(error, "gave up after 2 attempts")
-    marks.exhausted(error)
-    marks.note(error, "gave up after 3 attempts")
+    given_up.exhausted(error, "gave up after 2 attempts")
+    given_up.exhausted(error)
+    given_up.note(error, "gave up after 3 attempts")
     assert error.__notes__ == ["gave up after 3 attempts"]
 
 
 def test_a_note_keeps_the_mark() -> None:
     """An error stays given up when only its note changes."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError()
-    marks.exhausted(error)
-    marks.note(error, "a note")
-    assert marks.exhausted_since(error, start)
+    given_up.exhausted(error)
+    given_up.note(error, "a note")
+    assert given_up.exhausted_since(error, start)
 
 
 def test_an_exception_that_refuses_attributes_takes_marks_all_the_same() -> None:
     """A frozen dataclass is marked and noted like any other, and still compares as it did."""
-    start = marks.moment()
+    start = given_up.moment()
     error = Frozen()
-    marks.exhausted(error, "a note")
-    assert marks.exhausted_since(error, start)
+    given_up.exhausted(error, "a note")
+    assert given_up.exhausted_since(error, start)
     assert "a note" in "".join(traceback.format_exception_only(error))
     assert error == Frozen()
 
@@ -140,18 +140,18 @@ def test_notes_that_are_no_list_are_left_alone() -> None:
     """What somebody else made of `__notes__` is not ours to repair."""
     error = ValueError()
     error.__notes__ = "a string"  # type: ignore[assignment]  # the point
-    marks.note(error, "a note")
+    given_up.note(error, "a note")
     assert error.__notes__ == "a string"
 
 
 def test_a_mark_survives_pickle() -> None:
     """What a worker process gave up is not retried by the process that waits for it."""
-    start = marks.moment()
+    start = given_up.moment()
     error = ValueError("text")
-    marks.exhausted(error, "gave up after 2 attempts")
+    given_up.exhausted(error, "gave up after 2 attempts")
     copy = pickle.loads(pickle.dumps(error))
-    assert marks.exhausted_since(copy, start)
-    marks.note(copy, "another")
+    assert given_up.exhausted_since(copy, start)
+    given_up.note(copy, "another")
     assert copy.__notes__ == ["another"]
 
 
@@ -183,9 +183,9 @@ def test_threads_that_share_an_error_leave_one_note() -> None:
 def test_a_note_that_the_user_took_away_stays_away() -> None:
     """We exchange our own note only."""
     error = ValueError()
-    marks.note(error, "ours")
+    given_up.note(error, "ours")
     error.__notes__.clear()
-    marks.note(error, "ours again")
+    given_up.note(error, "ours again")
     assert error.__notes__ == []
 
 
