@@ -11,6 +11,9 @@ PEERS = (
     *("nopanic", "pyresilience", "tenacity", "stamina", "pybreaker"),
     *("redress", "resilix", "hyx", "interlock"),
 )
+_WHOLE = ("nopanic", "pyresilience")
+"""Those that do all that is compared where it is more than one strategy."""
+
 COLUMNS = ("bare", "ours", "by hand", *PEERS)
 """What is compared: the call itself, this library, its own dependencies stacked by hand, and the peers."""
 
@@ -69,10 +72,15 @@ class Line:
     def best_rival(self) -> str:
         """The peer with the lowest figure, and what ours is of that. Where more is better, there is none."""
         ours = self.figures.get("ours")
-        known = {peer: self.figures[peer] for peer in PEERS if isinstance(self.figures.get(peer), float)}
-        best = min(known, key=lambda peer: known[peer], default=None)
-        if best is None or not isinstance(ours, float) or any(goal.least for goal in self.goals):
+        peers = PEERS if self.title.endswith(("alone", "attempts")) else _WHOLE
+        known: dict[str, float] = {}
+        for peer in peers:
+            figure = self.figures.get(peer)
+            if isinstance(figure, float):
+                known[peer] = figure
+        if not known or not isinstance(ours, float) or any(goal.least for goal in self.goals):
             return ""
+        best = min(known, key=lambda peer: known[peer])
         return f"{ours / known[best]:.2f} × {best}"
 
 
