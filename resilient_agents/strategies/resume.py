@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from resilient_agents.classify import is_transient
-from resilient_agents.core import marks
+from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Closer, Neutral, Proceed, name_of, run_closers, unboxed
 from resilient_agents.core.match import Match, Matcher, ask, matcher
 from resilient_agents.core.opening import Opened
@@ -154,7 +154,7 @@ class _Whole:
             if self._left:
                 return True
             parts = self._opened.parts if self._opened is not None else 1
-            marks.note(first, f"broke off after {len(self._items)} items in {parts} parts")
+            given_up.note(first, f"broke off after {len(self._items)} items in {parts} parts")
             raise first
         finally:
             del error, failed, first  # no cycle through the traceback
