@@ -705,7 +705,7 @@ def test_a_blocking_wait_on_an_event_loop_warns_once(
     manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds up the loop: the warning says so, names the remedy, and the call goes on."""
-    monkeypatch.setattr(warn, "_warned", {})
+    monkeypatch.setattr(warn, "warned", {})
     policy = Policy(Retry(3, wait=fixed(1)), name="blocks")
     outcomes = iter([ConnectionError(), ConnectionError(), "ok"] * 2)
 
