@@ -582,6 +582,7 @@ def test_it_describes_itself_as_plain_data() -> None:
         "burst": 5.0,
         "max_wait": 1.0,
         "cost": 2.0,
+        "settle": None,
         "shadow": False,
         "available": 5.0,
         "queued": 0,

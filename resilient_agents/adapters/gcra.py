@@ -124,6 +124,10 @@ class Gcra:
         """Somebody starts at whatever time: what it takes is missing for the others."""
         self.level, self.at = self._level(now) + cost, now
 
+    def correct(self, now: float, cost: float) -> None:
+        """What has started cost so much more than was charged, or less where it is negative."""
+        self.level, self.at = max(0.0, self._level(now) + cost), now
+
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
         self.level, self.at = min(self._level(now), self.burst), now

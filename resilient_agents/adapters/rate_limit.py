@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from resilient_agents.adapters.bill import Bill
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra
 from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
+from resilient_agents.adapters.limit_headers import stated
 from resilient_agents.adapters.paced import Paced
+from resilient_agents.adapters.rate_options import Cost, Settle, spelled_rate
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import number
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed
-from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Flag, Number, Seconds
 from resilient_agents.errors import RateLimitedError, Rejected
 
 __all__ = ["RateLimit"]
-
-_SECONDS = {
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "m": 60,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
-}
-_SPELLED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*", re.IGNORECASE)
-
-
-class _Cost(Number):
-    """A number, or a function that returns one."""
-
-    def checked(self, value: Any, name: str) -> Any:
-        if not callable(value):
-            return super().checked(value, name)
-        if declares(inspect.iscoroutinefunction, value):
-            raise TypeError(f"{name} must be a number or a plain function: nothing awaits it")
-        return value
-
-    def shown(self, value: Any) -> Any:
-        return "callable" if callable(value) else value
-
-    def spelled(self, value: Any) -> str:
-        return "<function>" if callable(value) else super().spelled(value)
 
 
 class RateLimit(Paced):
@@ -75,6 +45,10 @@ class RateLimit(Paced):
         cost: What a call takes of the rate, default 1: a number, or a function of the call's arguments that returns
             one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
             it is. What costs 0 never waits.
+        settle: What a call really cost: a function of its result that returns a number, such as the tokens that it
+            used, or None where that does not say. `cost` is reserved at the start; then the difference is charged or
+            handed back, and all of it where the call fails or is cancelled. Of a stream it is asked of each item, and
+            the largest answer counts, at its end. If it raises, or returns nonsense, the cost stays as it was.
         shadow: True lets every call start at once, those that wait when it begins included (a thread, which sleeps,
             when it wakes). What would have waited is counted as if it had, and what would have been rejected is
             reported and counted.
@@ -95,7 +69,8 @@ class RateLimit(Paced):
             "per": Seconds(zero=False),
             "burst": Number(none=True, above=True),
             "max_wait": Seconds(none=True),
-            "cost": _Cost(above=True),
+            "cost": Cost(above=True),
+            "settle": Settle(none=True),
             "shadow": Flag(),
         }
     )
@@ -106,6 +81,7 @@ class RateLimit(Paced):
     per: float
     burst: float
     cost: float | Callable[..., float]
+    settle: Callable[[Any], float | None] | None
 
     def __init__(
         self,
@@ -115,10 +91,11 @@ class RateLimit(Paced):
         burst: float | None = None,
         max_wait: float | timedelta | None = None,
         cost: float | Callable[..., float] = 1,
+        settle: Callable[[Any], float | None] | None = None,
         shadow: bool = False,
     ) -> None:
         if isinstance(rate, str):
-            rate, spelled = _spelled(rate)
+            rate, spelled = spelled_rate(rate)
             if per not in (1.0, spelled, timedelta(seconds=spelled)):
                 raise TypeError(f"per must be left out when rate is a string, got {per!r}")
             per = spelled
@@ -171,7 +148,7 @@ class RateLimit(Paced):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
         cost = self.cost
-        if callable(cost):
+        if callable(cost) or self.settle is not None:
             return self._priced(proceed, call)
         with self._lock:
             now = clock.monotonic()
@@ -192,16 +169,48 @@ class RateLimit(Paced):
         return self._later(proceed, call, cost)
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
-        cost = self._cost_of(call)
+        cost, settle = self._cost_of(call), self.settle
         if cost:
             with self._lock:
                 starts = self._gcra.take(clock.monotonic(), cost)
             if not starts:
-                return await self._later(proceed, call, cost)
-        next(self._counts.ticks)
-        return await proceed(call)
+                await self._wait(call, cost)
+            else:
+                next(self._counts.ticks)
+        else:
+            next(self._counts.ticks)
+        if settle is None:
+            return await proceed(call)
+        bill = Bill(settle, cost)
+        try:
+            result = await proceed(call)
+            if call.closers is None:
+                bill.gather(result)
+                bill.kept = True
+            else:
+                call.closers.append(partial(self._end, bill))
+                bill.watch(result)
+                bill.lasts = True
+            return result
+        finally:
+            if not bill.lasts:
+                self._correct(bill)
+
+    def _end(self, bill: Bill, outcome: object) -> None:
+        bill.kept = not isinstance(outcome, Exception)
+        self._correct(bill)
+
+    def _correct(self, bill: Bill) -> None:
+        """Charge what a call really cost."""
+        with self._lock:
+            self._gcra.correct(clock.monotonic(), bill.difference())
+        self._tell_next(self._gcra)
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
+        await self._wait(call, cost)
+        return await proceed(call)
+
+    async def _wait(self, call: Call, cost: float) -> None:
         if self.shadow:
             self._pretend(call, cost)
         elif blocks_a_loop(call):
@@ -210,7 +219,28 @@ class RateLimit(Paced):
             raise self._limited(call, delay, ON_LOOP)
         else:
             await self._turn(call, cost)
-        return await proceed(call)
+
+    def learn(self, headers: object, of: str = "requests") -> None:
+        """Follow what a server says of its limit: the headers of an answer (any mapping), or an object with `.headers`,
+        such as a response or a stream's `.response`. Those of openai, azure, groq, anthropic and their like are read.
+
+        of: "requests" (default) or "tokens", or as the headers name it ("input-tokens"). What they say becomes `rate`
+        and `per`, and `burst` where that was the rate; and no more starts than the server says is left. Headers that
+        say nothing change nothing.
+        """
+        said = stated(headers, of)
+        if said is None:
+            return
+        with self._lock:
+            now = clock.monotonic()
+            if said.window is not None and (said.limit != self.rate or said.window > self.per):
+                if self.burst == max(1.0, self.rate) or self.burst > said.limit:
+                    self.burst = max(1.0, said.limit)
+                self.rate, self.per = said.limit, said.window
+                self._gcra.change(now, self.rate / self.per, self.burst)
+            if said.remaining is not None:
+                self._gcra.correct(now, max(0.0, self._gcra.available(now) - said.remaining))
+        self._tell_next(self._gcra)
 
     def _pretend(self, call: Call, cost: float) -> None:
         """Count, and tell, what the limit would do if it acted."""
@@ -261,12 +291,3 @@ class RateLimit(Paced):
 
     def _spelled(self) -> list[str]:
         return [part for part in super()._spelled() if part != f"burst={max(1.0, self.rate):g}"]
-
-
-def _spelled(rate: str) -> tuple[float, float]:
-    """`rate` and `per` in seconds of a rate like "60/min"."""
-    found = _SPELLED.fullmatch(rate)
-    unit = _SECONDS.get(found[3].lower()) if found else None
-    if found is None or unit is None:
-        raise ValueError(f'rate must be a number or like "10/s", "60/min", "1000/h" or "5/30s", got {rate!r}')
-    return float(found[1]), float(found[2] or 1) * unit

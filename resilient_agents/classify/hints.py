@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from resilient_agents.base.clock import clock
 from resilient_agents.classify.facts import Facts, get, is_dict, is_list, path
 
-__all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of"]
+__all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of", "until_reset"]
 
 _NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
 _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
@@ -151,13 +151,13 @@ def _reset(headers: _Headers, status: int | None) -> float | None:
             continue
         remaining = headers.get(name.replace("reset-after", "reset").replace("reset", "remaining"), ())
         some = spent if any(seconds_of(left) == 0.0 for left in remaining) else others
-        some += [seconds for value in values if (seconds := _until_reset(value)) is not None]
+        some += [seconds for value in values if (seconds := until_reset(value)) is not None]
     if status == 403:  # GitHub sends the reset with every refusal
         others = []
     return max(spent or others, default=None)
 
 
-def _until_reset(value: object) -> float | None:
+def until_reset(value: object) -> float | None:
     """Seconds until a reset: a duration such as `6m0s`, a number of seconds, a Unix time, or a date of either kind."""
     if not isinstance(value, str) or len(value) > 64:
         return seconds_of(value)

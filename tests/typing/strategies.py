@@ -133,7 +133,9 @@ limit = RateLimit(60, per=60, burst=5, max_wait=1, cost=lambda prompt: len(promp
 RateLimit("60/min", shadow=True)
 assert_type(limit.metrics(), dict[str, Any])
 assert_type(limit.available, float)
+RateLimit(100, settle=lambda used: used).learn({"x-ratelimit-limit-requests": "60"}, of="requests")
 RateLimit(None)  # type: ignore[arg-type]
+RateLimit(5, settle=5)  # type: ignore[arg-type]
 
 gate = Gate("vendor", max_wait=timedelta(minutes=1))
 assert_type(gate.retry_after, float)
