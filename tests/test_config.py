@@ -187,6 +187,7 @@ def test_every_option_of_every_strategy_can_be_configured_or_is_code() -> None:
         "after",
         "before_sleep",
         "result",
+        "settle",
     }
 
 

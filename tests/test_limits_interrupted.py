@@ -67,6 +67,21 @@ def test_an_interrupted_stream_gives_its_slot_back() -> None:
     interrupt_everywhere(bulkhead, run, Guarded.is_whole)
 
 
+def test_an_interrupted_call_in_a_thread_of_the_bulkhead_gives_its_slot_back() -> None:
+    """When that thread ends, if it has begun, and not before."""
+
+    def check(guarded: Guarded) -> None:
+        for _ in range(2000):
+            if guarded.limit.in_use == 0:
+                break
+            threading.Event().wait(0.001)
+        guarded.is_whole()
+
+    interrupt_everywhere(
+        lambda: Guarded(Bulkhead(1, queue=0, isolation="thread")), lambda guarded: guarded.policy.call(int), check
+    )
+
+
 @LOOPS
 def test_an_interrupted_async_call_gives_its_slot_back(runtime: str) -> None:
     """The same on an event loop."""

@@ -13,6 +13,7 @@ from types import FrameType, MappingProxyType
 from typing import Any, Literal, cast
 from weakref import ref
 
+from resilient_agents.adapters.bulkhead_threads import Inside, Threads
 from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
@@ -98,7 +99,7 @@ class Bulkhead(Limit):
             raise ValueError(
                 'shadow=True needs isolation="caller": threads of its own would bound the calls all the same'
             )
-        self._threads = _Threads(self._pool) if isolation == "thread" else None
+        self._threads = Threads(self._pool) if isolation == "thread" else None
         instances.add("bulkhead", self)
 
     @property
@@ -127,7 +128,7 @@ class Bulkhead(Limit):
         if new.isolation != "thread":
             self._threads = None
         elif self._threads is None:
-            self._threads = _Threads(self._pool)
+            self._threads = Threads(self._pool)
         self.adopt(new)
         if self.shadow:
             self._pool.serve(beyond=True)
@@ -170,7 +171,7 @@ class Bulkhead(Limit):
             if self._threads is not None and not declares(inspect.iscoroutinefunction, call.fn):
                 kept = Kept(running_loop())
                 self._pool.keep(slot, kept)
-                call.workers = cast(Workers, _Inside(self._threads, self._pool, kept))
+                call.workers = cast(Workers, Inside(self._threads, self._pool, kept))
             result = await proceed(call)
             if call.closers is not None:
                 closer = _Closer(partial(self._leave, call, slot, left_before, closed=True))
@@ -287,42 +288,7 @@ class _Closer:
         self._leave()
 
 
-class _Threads(Workers):
-    """As many threads as slots: the limit, or those that are still held after it has shrunk, whose calls go on."""
-
-    def __init__(self, pool: SlotPool) -> None:
-        super().__init__(pool.limit, pool.limit, "bulkhead")
-        self._pool = pool
-
-    def caps(self) -> tuple[int, int]:
-        most = max(self._pool.limit, self._pool.in_use)
-        return most, most
-
-
-class _Inside:
-    """The bulkhead's threads for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
-
-    __slots__ = ("_kept", "_pool", "begin", "leave", "strategy", "threads")
-
-    def __init__(self, threads: _Threads, pool: SlotPool, kept: Kept) -> None:
-        self.threads = threads
-        self.begin = threads.begin
-        self.leave = threads.leave
-        self.strategy = threads.strategy
-        self._pool = pool
-        self._kept = kept
-
-    def prepare(self, work: Callable[[], Any]) -> Worker:
-        worker = self.threads.prepare(partial(self.run, work))
-        self._kept.workers.append(worker)
-        return worker
-
-    def run(self, work: Callable[[], Any]) -> Any:
-        """On the worker's thread."""
-        return work()
-
-
-_INSIDE = (Bulkhead.execute.__code__, _Inside.run.__code__)
+_INSIDE = (Bulkhead.execute.__code__, Inside.run.__code__)
 
 
 def _called_from_inside(pool: SlotPool, frame: FrameType | None) -> bool:
