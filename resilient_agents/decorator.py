@@ -24,6 +24,7 @@ from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 from resilient_agents.registry import Keyed, registry
 from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.strategies.gate import Gate
 
 if TYPE_CHECKING:
     import pybreaker
@@ -53,6 +54,7 @@ def resilient(
     timeout: float | timedelta | Timeout | None = None,
     retry: int | Retry | tenacity.BaseRetrying | None = None,
     breaker: str | bool | CircuitBreaker | pybreaker.CircuitBreaker | None = None,
+    gate: bool | float | timedelta | Gate | None = None,
     rate_limit: str | float | RateLimit | aiolimiter.AsyncLimiter | None = None,
     bulkhead: int | Bulkhead | anyio.CapacityLimiter | None = None,
     attempt_timeout: float | timedelta | Timeout | None = None,
@@ -70,6 +72,7 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `retry`: how many attempts
     - `breaker`: the name of a circuit breaker of the registry; functions that use the same name share it, also with a
       `CircuitBreaker` of that name made elsewhere. True: one of its own
+    - `gate`: how many seconds a call waits at most while the server asks to wait; True: as many as a Gate by default
     - `rate_limit`: "60/min", or a number of calls a second
     - `bulkhead`: how many calls at a time
     - `attempt_timeout`: seconds for each attempt
@@ -178,6 +181,12 @@ def _breaker(value: Any) -> Any:
     return registry.circuit_breaker(value)
 
 
+def _gate(value: Any) -> Any:
+    if value is True:
+        return Gate()
+    return value if isinstance(value, Gate) else Gate(max_wait=value)
+
+
 def _rate_limit(value: Any) -> Any:
     return value if isinstance(value, RateLimit | aiolimiter.AsyncLimiter) else RateLimit(value)
 
@@ -192,6 +201,7 @@ _BUILD: dict[str, Callable[[Any], Any]] = {
     "timeout": _timeout,
     "retry": _retry,
     "breaker": _breaker,
+    "gate": _gate,
     "rate_limit": _rate_limit,
     "bulkhead": _bulkhead,
     "attempt_timeout": _timeout,

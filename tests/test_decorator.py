@@ -16,6 +16,7 @@ from resilient_agents import (
     CircuitBreaker,
     CircuitOpenError,
     Fallback,
+    Gate,
     Policy,
     RateLimit,
     Retry,
@@ -94,6 +95,16 @@ def test_options_take_strategies_too() -> None:
         assert kinds(limits) == ["rate_limit", "bulkhead"]
 
     asyncio.run(native())
+
+
+def test_a_gate_has_its_canonical_place() -> None:
+    """Inside the breaker and outside the rate limit; True, seconds, or a gate that is shared."""
+    gate = Gate(max_wait=5)
+    for given, longest in [(True, 60), (30, 30), (gate, 5)]:
+        policy = built(rate_limit=5, gate=given, breaker=True, retry=2)
+        assert kinds(policy) == ["retry", "circuit_breaker", "gate", "rate_limit"]
+        assert policy.layers[2].max_wait == longest
+    assert policy.layers[2] is gate
 
 
 def test_a_breaker_is_shared_by_its_name() -> None:

@@ -181,6 +181,7 @@ def by_strategies(number: int) -> str:
     attempt_timeout=10.5,
     breaker="openai",
     bulkhead=8,
+    gate=30,
     rate_limit="60/min",
     fallback=lambda error, number: "",
     name="by-options",
