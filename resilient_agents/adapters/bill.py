@@ -8,39 +8,49 @@ from typing import Any
 
 from resilient_agents.events import logger
 
-__all__ = ["Bill"]
+__all__ = ["Bill", "real_cost"]
+
+
+def real_cost(settle: Callable[[Any], float | None], result: Any) -> float | None:
+    """What this result says it cost, None if it does not or makes no sense."""
+    try:
+        real = settle(result)
+        if real is None or (type(real) is int and real >= 0):
+            return real
+        if not isinstance(real, float) or not 0.0 <= real < math.inf:
+            raise ValueError(f"settle must return a number of at least 0 or None, got {real!r}")
+    except Exception:
+        if not _complained:
+            _complained.append(None)
+            logger.exception("settle= failed, and the cost stays as it was reserved; further failures are not logged")
+        return None
+    return real
+
+
+_complained: list[None] = []
 
 
 class Bill:
-    """`reserved`: what was charged at the start. `kept`: there was a result; else all is handed back. `lasts`: it is a
-    stream, and not over yet."""
+    """What a stream cost: of what its items say, the largest. `reserved`: what was charged at the start."""
 
-    __slots__ = ("_real", "_settle", "kept", "lasts", "reserved")
+    __slots__ = ("_real", "_settle", "reserved")
 
     def __init__(self, settle: Callable[[Any], float | None], reserved: float) -> None:
         self.reserved = reserved
-        self.kept = self.lasts = False
         self._settle = settle
         self._real: float | None = None
 
-    def gather(self, result: Any) -> None:
-        """Ask what this came to. Of several answers the largest counts."""
-        try:
-            real = self._settle(result)
-            if real is None:
-                return
-            if isinstance(real, bool) or not math.isfinite(real) or real < 0:
-                raise ValueError(f"settle must return a number of at least 0 or None, got {real!r}")
-        except Exception:
-            _complain()
-        else:
+    def gather(self, item: Any) -> None:
+        """What has it come to with this item?"""
+        real = real_cost(self._settle, item)
+        if real is not None:
             self._real = real if self._real is None else max(self._real, real)
 
-    def difference(self) -> float:
+    def difference(self, *, failed: bool) -> float:
         """What is to be charged on top, or handed back where it is negative."""
         if self._real is not None:
             return self._real - self.reserved
-        return 0.0 if self.kept else -self.reserved
+        return -self.reserved if failed else 0.0
 
     def watch(self, opened: Any) -> None:
         """Ask each item of a stream."""
@@ -53,12 +63,3 @@ class Bill:
         """Nothing is in force while an item is made."""
 
     suspend = resume
-
-
-_complained: list[None] = []
-
-
-def _complain() -> None:
-    if not _complained:
-        _complained.append(None)
-        logger.exception("settle= failed, and the cost stays as it was reserved; further failures are not logged")

@@ -9,7 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from resilient_agents.adapters.bill import Bill
+from resilient_agents.adapters.bill import Bill, real_cost
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra
 from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
@@ -181,30 +181,32 @@ class RateLimit(Paced):
             next(self._counts.ticks)
         if settle is None:
             return await proceed(call)
-        bill = Bill(settle, cost)
+        difference, lasts = -cost, False  # a call that fails hands all back
         try:
             result = await proceed(call)
-            if call.closers is None:
-                bill.gather(result)
-                bill.kept = True
+            if call.rare.closers is None:
+                real = real_cost(settle, result)
+                difference = 0.0 if real is None else real - cost
             else:
-                call.closers.append(partial(self._end, bill))
+                bill = Bill(settle, cost)
+                call.closers.append(partial(self._end, bill))  # type: ignore[union-attr]  # as was just seen
                 bill.watch(result)
-                bill.lasts = True
+                lasts = True
             return result
         finally:
-            if not bill.lasts:
-                self._correct(bill)
+            if difference and not lasts:
+                self._correct(difference)
 
     def _end(self, bill: Bill, outcome: object) -> None:
-        bill.kept = not isinstance(outcome, Exception)
-        self._correct(bill)
+        self._correct(bill.difference(failed=isinstance(outcome, Exception)))
 
-    def _correct(self, bill: Bill) -> None:
-        """Charge what a call really cost."""
+    def _correct(self, difference: float) -> None:
+        """Charge so much more for what has started, or less."""
         with self._lock:
-            self._gcra.correct(clock.monotonic(), bill.difference())
-        self._tell_next(self._gcra)
+            gcra = self._gcra
+            gcra.correct(clock.monotonic(), difference)
+        if gcra.waiting:
+            self._tell_next(gcra)
 
     async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
         await self._wait(call, cost)
