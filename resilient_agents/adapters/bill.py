@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.core.opening import Opened
+from resilient_agents.core.tap import tap
 from resilient_agents.events import logger
 
 __all__ = ["Bill", "real_cost"]
@@ -52,12 +54,10 @@ class Bill:
             return self._real - self.reserved
         return -self.reserved if failed else 0.0
 
-    def watch(self, opened: Any) -> None:
+    def watch(self, opened: Opened) -> None:
         """Ask each item of a stream."""
-        from resilient_agents.run_budgets.charge import tap  # only then
-
-        taps: Any = tap
-        taps(opened, self)
+        self.gather(opened.first)
+        tap(opened, self, self.gather)
 
     def resume(self) -> None:
         """Nothing is in force while an item is made."""
