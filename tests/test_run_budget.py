@@ -69,16 +69,16 @@ async def test_attempts_are_charged_before_they_start(h: Harness) -> None:
         raise ConnectionError("down")
 
     with run_budget(attempts=5) as run:
-        for _ in range(2):
-            with pytest.raises((ConnectionError, BudgetExceededError)) as caught:
-                await h.call(Policy(Retry(3, wait=fixed(1))), failing)
+        with pytest.raises(ConnectionError):
+            await h.call(Policy(Retry(3, wait=fixed(1))), failing)
+        with pytest.raises(BudgetExceededError) as caught:
+            await h.call(Policy(Retry(3, wait=fixed(1))), failing)
         assert run.spent == (5, 0, 0)
         assert run.left == (0, None, None)
         with pytest.raises(BudgetExceededError, match="the run may use 5 attempts: 5 used"):
             await h.call(Policy(), llm)
     assert len(started) == 5
     error = caught.value
-    assert isinstance(error, BudgetExceededError)
     assert isinstance(error.__cause__, ConnectionError)
     assert (error.strategy, error.budget, error.spent, error.limit) == ("run_budget", "attempts", 5, 5)
     await h.call(Policy(), llm)  # the block has ended
@@ -272,9 +272,9 @@ def test_it_is_exact_under_tasks(runtime: str, seed: int) -> None:
                 for _ in range(100):
                     group.start_soon(one)
         assert (run.spent.attempts, run.spent.tokens) == tuple(server)
-        assert run.spent.attempts <= 400
-        assert run.spent.tokens <= 3_000
-        assert run.left.tokens == 3_000 - run.spent.tokens
+        assert server[0] <= 400
+        assert server[1] <= 3_000
+        assert run.left.tokens == 3_000 - server[1]
 
     run_on(runtime, scenario)
 

@@ -204,7 +204,7 @@ class Circuit:
             probed = None if probe is None else probe.era
             if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
                 era = probed
-            if era is self.era and (isinstance(era, Closed) or era is probed):
+            if era is self.era and not isinstance(era, Open) and (era.closed or era is probed):
                 self._conclude(era, now, error, failure if failed else None, slow=slow)
 
     def _conclude(
@@ -227,8 +227,9 @@ class Circuit:
                 self.breaker.open()
             case str():
                 self.breaker.close()
-            case None if isinstance(era, Closed):
-                self._calm(era)
+            case None:
+                if isinstance(era, Closed):
+                    self._calm(era)
 
     def order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
         with self._lock:

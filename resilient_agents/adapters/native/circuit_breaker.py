@@ -111,7 +111,7 @@ class NativeBreaker(Breaker):
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self._native = breaker
-        self._circuit: NativeCircuit = NativeCircuit(breaker)
+        self._circuit = self._followed = NativeCircuit(breaker)
         instances.add("native_circuit_breaker", self)
 
     @property
@@ -123,12 +123,12 @@ class NativeBreaker(Breaker):
         return self._native.current_state
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        self._circuit.shield()
-        self._circuit.sync()
+        self._followed.shield()
+        self._followed.sync()
         return super().execute(proceed, call)
 
     def metrics(self) -> dict[str, Any]:
-        self._circuit.sync()
+        self._followed.sync()
         return super().metrics()
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
