@@ -54,7 +54,7 @@ _MACHINERY = frozenset(
         "become",
         "bind",
         "chaos_is_on",
-        "board",
+        "look_up",
         "deposit",
         "end",
         "execute",
@@ -92,11 +92,12 @@ def public_api() -> str:
         module = importlib.import_module(name)
         lines += ["", f"# {name}"]
         for public in sorted(module.__all__):
-            lines += _described(public, getattr(module, public))
+            lines += described(public, getattr(module, public))
     return "\n".join(lines[1:]) + "\n"
 
 
-def _described(name: str, thing: Any) -> Iterator[str]:
+def described(name: str, thing: Any) -> Iterator[str]:
+    """One name: a line for itself, and one for each member of a class."""
     if isinstance(thing, type):
         bases = [base.__name__ for base in thing.__bases__ if base is not object and not _is_hidden(base)]
         yield f"class {name}({', '.join(bases)})" if bases else f"class {name}"

@@ -15,7 +15,7 @@ from resilient_agents.config.strategies import long_form, merged
 from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
 from resilient_agents.presets.tables import PRESETS
 
-__all__ = ["PREFIX", "Draft", "Layers", "inherited", "layered"]
+__all__ = ["PREFIX", "Layers", "UnreadPolicy", "inherited", "layered"]
 
 PREFIX = "RESILIENT_AGENTS__"
 
@@ -23,7 +23,7 @@ _TABLES = ("policies", *SECTIONS, "chaos")
 
 
 @dataclass
-class Draft:
+class UnreadPolicy:
     """A policy before it is read: its strategies in long form."""
 
     node: Node
@@ -34,28 +34,28 @@ class Draft:
     partial: bool = False
     """What it extends could not be found."""
 
-    def over(self, base: Draft | None) -> Draft:
+    def over(self, base: UnreadPolicy | None) -> UnreadPolicy:
         """This one laid over `base`. A list of strategies replaces everything below it."""
         if base is None:
             return self
         extends = self.extends or base.extends
         if self.strategies is not None:
-            return Draft(self.node, extends, self.slots, self.strategies)
+            return UnreadPolicy(self.node, extends, self.slots, self.strategies)
         slots = dict(base.slots)
         for slot, node in self.slots.items():
             slots[slot] = merged(slots.get(slot), node)
-        return Draft(self.node, extends, slots, base.strategies)
+        return UnreadPolicy(self.node, extends, slots, base.strategies)
 
 
 @dataclass
 class Layers:
     """Policies and shared components with all layers applied, before `extends`."""
 
-    policies: dict[str, Draft] = field(default_factory=dict[str, Draft])
+    policies: dict[str, UnreadPolicy] = field(default_factory=dict[str, UnreadPolicy])
     components: dict[str, dict[str, Node]] = field(default_factory=dict[str, dict[str, Node]])
     """By kind, then by name."""
     chaos: dict[str, Node] = field(default_factory=dict[str, Node])
-    inherited: dict[str, Draft] = field(default_factory=dict[str, Draft])
+    inherited: dict[str, UnreadPolicy] = field(default_factory=dict[str, UnreadPolicy])
     """Policies with what they extend below them, as far as somebody has asked."""
 
 
@@ -77,26 +77,26 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
     return layers
 
 
-def inherited(name: str, layers: Layers, problems: Problems) -> Draft:
+def inherited(name: str, layers: Layers, problems: Problems) -> UnreadPolicy:
     """A policy with all that it extends below it; `partial` after having said what is wrong with that.
 
     A name stands for a policy of the source, else for a preset; a policy that extends its own name means the preset.
     """
-    known, chain = layers.inherited, dict[str, Draft]()
-    base: Draft | None = None
+    known, chain = layers.inherited, dict[str, UnreadPolicy]()
+    base: UnreadPolicy | None = None
     partial = False
     at: Any = name
     while at not in known:
-        draft = chain[at] = layers.policies[at]
-        if draft.extends is None:
+        unread = chain[at] = layers.policies[at]
+        if unread.extends is None:
             break
-        below: Any = draft.extends.value
+        below: Any = unread.extends.value
         if isinstance(below, str) and below in PRESETS and (below == at or below not in layers.policies):
             base = _preset(below)
             break
-        problem = _no_base(at, draft.extends, layers.policies, chain)
+        problem = _no_base(at, unread.extends, layers.policies, chain)
         if problem is not None:
-            problems.add(draft.extends, problem)
+            problems.add(unread.extends, problem)
             partial = True
             break
         at = below
@@ -108,7 +108,9 @@ def inherited(name: str, layers: Layers, problems: Problems) -> Draft:
     return known[name]
 
 
-def _no_base(name: str, extends: Node, policies: Mapping[str, Draft], chain: Mapping[str, Draft]) -> str | None:
+def _no_base(
+    name: str, extends: Node, policies: Mapping[str, UnreadPolicy], chain: Mapping[str, UnreadPolicy]
+) -> str | None:
     """Why nothing can be extended by that name, None if it can."""
     below: Any = extends.value
     if extends.broken is not None:
@@ -123,10 +125,10 @@ def _no_base(name: str, extends: Node, policies: Mapping[str, Draft], chain: Map
     return None
 
 
-def _preset(name: str) -> Draft:
+def _preset(name: str) -> UnreadPolicy:
     problems = Problems()
     node = nodes(PRESETS[name], f"preset {name!r}", {}, problems, ("policies", name))
-    return _draft(node, problems)
+    return _unread(node, problems)
 
 
 def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> dict[str, Node]:
@@ -153,7 +155,7 @@ def _apply(table: dict[str, Node], env: Mapping[str, str], layers: Layers, probl
                 problems.add(node, "must have a name", shown=False)
             elif section == "policies":
                 if isinstance(expanded.value, dict):
-                    layers.policies[name] = _draft(expanded, problems).over(layers.policies.get(name))
+                    layers.policies[name] = _unread(expanded, problems).over(layers.policies.get(name))
                 else:
                     problems.add(expanded, expanded.broken or "must be a table")
             elif section == "chaos":
@@ -167,20 +169,20 @@ def _apply(table: dict[str, Node], env: Mapping[str, str], layers: Layers, probl
                 found[name] = merged(found.get(name), long_form(kind, expanded, shared=True))
 
 
-def _draft(node: Node, problems: Problems) -> Draft:
-    draft = Draft(node)
+def _unread(node: Node, problems: Problems) -> UnreadPolicy:
+    unread = UnreadPolicy(node)
     for key, item in node.value.items():
         if key == "extends":
-            draft.extends = item
+            unread.extends = item
         elif key == "strategies":
-            draft.strategies = _list(item, problems)
+            unread.strategies = _list(item, problems)
         elif key in SLOTS:
-            draft.slots[key] = long_form(SLOTS[key], item)
+            unread.slots[key] = long_form(SLOTS[key], item)
         else:
             problems.add(
                 item, f"is not known in a policy; {nearest(key, (*SLOTS, 'strategies', 'extends'))}", shown=False
             )
-    return draft
+    return unread
 
 
 def _list(node: Node, problems: Problems) -> Node:

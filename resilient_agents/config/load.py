@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient_agents.config.check import misfits
 from resilient_agents.config.kinds import SECTIONS, SLOTS
-from resilient_agents.config.layers import Draft, Layers, inherited, layered
+from resilient_agents.config.layers import Layers, UnreadPolicy, inherited, layered
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.problems import ConfigError, Problem
@@ -146,27 +146,27 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
 
 
 def _strategies(name: str, layers: Layers, problems: Problems) -> tuple[StrategySpec, ...] | None:
-    draft = inherited(name, layers, problems)
+    unread = inherited(name, layers, problems)
     read = [
-        read_strategy(kind, table, problems, layers.components.get(kind), partial=draft.partial)
-        for kind, table in _tables(draft, problems)
+        read_strategy(kind, table, problems, layers.components.get(kind), partial=unread.partial)
+        for kind, table in _tables(unread, problems)
     ]
-    return None if draft.partial or None in read else tuple(spec for spec in read if spec is not None)
+    return None if unread.partial or None in read else tuple(spec for spec in read if spec is not None)
 
 
-def _tables(draft: Draft, problems: Problems) -> list[tuple[str, Node]]:
+def _tables(unread: UnreadPolicy, problems: Problems) -> list[tuple[str, Node]]:
     """(kind, options in long form) of each strategy that is not switched off, outermost first."""
-    if draft.strategies is None:
-        slots = [(SLOTS[slot], draft.slots[slot]) for slot in SLOTS if slot in draft.slots]
+    if unread.strategies is None:
+        slots = [(SLOTS[slot], unread.slots[slot]) for slot in SLOTS if slot in unread.slots]
         return [(kind, node) for kind, node in slots if node.value is not False]
-    for node in draft.slots.values():
+    for node in unread.slots.values():
         problems.add(
             node,
-            f"stands beside the list of strategies at {draft.strategies.place}: a policy has either a list, which is "
+            f"stands beside the list of strategies at {unread.strategies.place}: a policy has either a list, which is "
             f"taken as it is, or keys, which may change what it extends",
             shown=False,
         )
-    return [(item.value["kind"].value, item.value["table"]) for item in draft.strategies.value]
+    return [(item.value["kind"].value, item.value["table"]) for item in unread.strategies.value]
 
 
 def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], source: str) -> list[ConfigWarning]:

@@ -3,12 +3,14 @@
     registry.configure("resilience.toml")
     policy = registry.policy("openai")          # the same object ever after, from any thread
 
-The rooms: wanted (what a configuration asks for, every stateful strategy under a name) -> draft (a change before it
-happens) -> keyed (one policy per host, tenant or model) -> store (the registry itself) -> shorthand.
+The rooms: target (what a configuration asks for, every stateful strategy under a name) -> change (a change before it
+happens) -> recent and keyed (one policy per host, tenant or model) -> store (what names stand for) -> names (the
+registry itself) -> shorthand.
 """
 
 from resilient_agents.registry.experiments import start_what_the_environment_says
 from resilient_agents.registry.keyed import Keyed
+from resilient_agents.registry.names import Registry
 from resilient_agents.registry.shorthand import (
     get_bulkhead,
     get_circuit_breaker,
@@ -16,7 +18,7 @@ from resilient_agents.registry.shorthand import (
     get_rate_limit,
     registry,
 )
-from resilient_agents.registry.store import Changes, Registry
+from resilient_agents.registry.store import Changes
 
 __all__ = [
     "Changes",

@@ -22,11 +22,11 @@ class Experiments:
     def __init__(self) -> None:
         self._running: dict[str, tuple[StrategySpec, ExitStack]] = {}
 
-    def become(self, wanted: Mapping[str, StrategySpec]) -> None:
+    def become(self, target: Mapping[str, StrategySpec]) -> None:
         """From now on these. What does not change goes on with its random numbers."""
-        for name in [name for name, (spec, _) in self._running.items() if wanted.get(name) != spec]:
+        for name in [name for name, (spec, _) in self._running.items() if target.get(name) != spec]:
             self._running.pop(name)[1].close()
-        for name, spec in wanted.items():
+        for name, spec in target.items():
             if name not in self._running:
                 self._running[name] = (spec, _started(name, spec))
 

@@ -22,7 +22,7 @@ from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
 from resilient_agents.policy import Policy
-from resilient_agents.registry.draft import is_shared
+from resilient_agents.registry.change import is_shared
 from resilient_agents.registry.recent import Entry, Flight, Recent
 
 __all__ = ["Keyed"]
@@ -69,12 +69,12 @@ class Keyed(Spelled):
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a blocking function under the policy of these arguments."""
-        policy, _flight = self.board(self.key(*args, **kwargs))
+        policy, _flight = self.look_up(self.key(*args, **kwargs))
         return policy.call(fn, *args, **kwargs)
 
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, or any other, under the policy of these arguments."""
-        policy, _flight = self.board(self.key(*args, **kwargs))
+        policy, _flight = self.look_up(self.key(*args, **kwargs))
         return await policy.acall(fn, *args, **kwargs)
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
@@ -83,9 +83,9 @@ class Keyed(Spelled):
 
     def policy(self, key: Hashable) -> Policy:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""
-        return self.board(key)[0]
+        return self.look_up(key)[0]
 
-    def board(self, key: Hashable) -> tuple[Policy, Flight | None]:
+    def look_up(self, key: Hashable) -> tuple[Policy, Flight | None]:
         """The policy for a call of `key`, and what the call holds for as long as it is in flight.
 
         Raises TypeError for a key that no dictionary takes, or that is an awaitable: each call would be a key of its
@@ -97,7 +97,7 @@ class Keyed(Spelled):
                     return self.stand_ins[-1], None
                 entry = self.recent.use(key)
                 if entry is not None:
-                    return entry.policy, entry.board()
+                    return entry.policy, entry.hold()
                 edition = self._edition
             if is_awaitable(key):
                 discard(key)
@@ -111,7 +111,7 @@ class Keyed(Spelled):
                     continue  # the configuration changed meanwhile
                 entry = self.recent.use(key) or self.recent.add(key, policy)
                 self._make_room(entry)
-                return entry.policy, entry.board()
+                return entry.policy, entry.hold()
 
     def remember(self, key: Hashable, plan: _OfKey) -> None:
         """From now on calls of this key go by this plan, until something changes."""
@@ -208,7 +208,7 @@ class _OfKey(Plan):
 
 def _run_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Awaitable[Any]:
     """An ordinary call. Mostly its key is known, and nothing has changed: that is the path of every call, so what
-    `board` does is spelled out here, in single steps of the interpreter, which need no lock."""
+    `look_up` does is spelled out here, in single steps of the interpreter, which need no lock."""
     kwargs = call.kwargs
     key = keyed.key(*call.args, **kwargs) if kwargs else keyed.key(*call.args)
     recent = keyed.recent
@@ -220,13 +220,13 @@ def _run_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Awaitable[Any]:
             recent.order.move_to_end(entry)
             call.plan = plan
             chain = plan.chain
-    except Exception:  # a new key, one that was just released, or a bad one: `board` knows
+    except Exception:  # a new key, one that was just released, or a bad one: `look_up` knows
         pass
     return (chain or _enter_by_key(keyed, innermost, call, key))(call)
 
 
 def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call, key: Hashable) -> Proceed:
-    policy, flight = keyed.board(key)
+    policy, flight = keyed.look_up(key)
     composed = policy.plan(None, innermost)
     call.plan = _OfKey(composed, innermost, policy, flight)
     if flight is not None:

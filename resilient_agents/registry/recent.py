@@ -44,7 +44,7 @@ class Entry:
         self._before = tuple([plan for plan, references in _counted(plans) if references > _ALONE])
         self.plan = plan
 
-    def board(self) -> Flight:
+    def hold(self) -> Flight:
         """What a call of this key holds that has no plan of this entry's."""
         flight = self._flight()
         if flight is None:

@@ -8,7 +8,7 @@ from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.policy import Policy
-from resilient_agents.registry.store import Registry
+from resilient_agents.registry.names import Registry
 
 __all__ = ["get_bulkhead", "get_circuit_breaker", "get_policy", "get_rate_limit", "registry"]
 

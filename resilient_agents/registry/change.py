@@ -1,6 +1,6 @@
 """A change of the registry before it happens: what is new, and which numbers change.
 
-All that may fail happens while the draft is written. `commit` cannot fail: a change happens as a whole or not at all.
+All that may fail happens while the change is written. `commit` cannot fail: a change happens as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base import instances
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
-from resilient_agents.registry.wanted import Key, Wanted
+from resilient_agents.registry.target import Key, Target
 
 if TYPE_CHECKING:
     from resilient_agents.config import PolicySpec, StrategySpec
 
-__all__ = ["Draft", "disown", "is_shared"]
+__all__ = ["Change", "disown", "is_shared"]
 
 _NONE: Mapping[str, Any] = {}
 _OWNER = "_registry"
 _BULKHEAD: dict[str, Any] = {"limit": 25}
 
 
-class Draft:
+class Change:
     """`owner`: the registry, whose `components` are those that exist. To be used under its lock."""
 
-    def __init__(self, owner: object, components: dict[Key, Any], wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, owner: object, components: dict[Key, Any], target: Target) -> None:
+        self.target = target
         self._owner = weakref.ref(owner)
         self._components = components
         self._new: dict[Key, Any] = {}
@@ -59,7 +59,7 @@ class Draft:
         found: Any = self._components.get(key) or self._new.get(key)
         if found is None:
             kind, name = key
-            spec = self.wanted.components.get(key)
+            spec = self.target.components.get(key)
             if kind == "circuit_breaker":
                 found = self._breaker(key, spec, options)
             elif spec is not None:
@@ -77,8 +77,8 @@ class Draft:
         return found
 
     def renumber(self, key: Key) -> None:
-        """Let the component that exists have the numbers that are wanted."""
-        self._twins.append((self._components[key], _built(self.wanted.components[key])))
+        """Let the component that exists have the numbers that it is to have."""
+        self._twins.append((self._components[key], _built(self.target.components[key])))
 
     def commit(self) -> None:
         """Do it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:  # at run time only once there is a configuration: reading one costs `import resilient_agents` 10 ms
     from resilient_agents.config import Config, PolicySpec, StrategySpec
 
-__all__ = ["Key", "Wanted"]
+__all__ = ["Key", "Target"]
 
 Key: TypeAlias = tuple[str, str]
 """Kind and name of a component: ("circuit_breaker", "openai")."""
@@ -22,7 +22,7 @@ Key: TypeAlias = tuple[str, str]
 _SHARED = ("circuit_breaker", "bulkhead", "rate_limit")
 
 
-class Wanted:
+class Target:
     """`policies`: by name, with every stateful strategy as a `use`. `components`: what is used. `written`: the policies
     as the configuration has them."""
 
