@@ -1,0 +1,87 @@
+"""What the table says about a library is what the library says itself, for those that are installed here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+from typing import Any
+
+import pytest
+
+from resilient_agents.scan.known import Client
+from resilient_agents.scan.table import load, shipped
+from resilient_agents.scan.versions import choose
+
+KNOWN = load([shipped()])
+MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
+OLDER = {"elasticsearch"}
+"""Libraries that took the argument in versions before the installed one."""
+CLIENTS = {f"{client.library.name}: {client.name}": client for client in KNOWN.clients.values()}
+
+
+def named(path: str) -> Any:
+    """The object of a dotted path; skips where its library is not installed."""
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for part in parts[end:]:
+            found = getattr(found, part)
+        return found
+    pytest.skip(f"{parts[0]} is not installed")
+
+
+def parameters(function: Any) -> dict[str, inspect.Parameter] | None:
+    """None where they cannot be told: written in C, or handed on as `**options`."""
+    try:
+        found = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+    return None if any(each.kind is each.VAR_KEYWORD for each in found.values()) else dict(found)
+
+
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=list(CLIENTS))
+def test_arguments_are_those_of_the_library(client: Client) -> None:
+    """Each limit is a parameter, at the position that is said."""
+    try:
+        owner = named(client.name)
+    except AttributeError:
+        pytest.skip("made by functions, and not to be named")
+    known = parameters(owner)
+    by_others = client.name in MADE  # their limit is an argument of what makes them
+    if client.limit and known is not None and inspect.isclass(owner) and not by_others:
+        assert set(client.limit) & set(known), f"{client.name} takes none of {client.limit}"
+    for name, operation in client.operations.items():
+        if not operation.limit or name in ("", "*") or "." in name or not hasattr(owner, name):
+            continue
+        given = parameters(getattr(owner, name))
+        if given is None or client.library.name in OLDER:
+            continue
+        assert set(operation.limit) & set(given), f"{client.name}.{name} takes none of {operation.limit}"
+        if operation.at is not None and operation.limit[0] in given:
+            bound = inspect.isclass(owner) and "self" in given
+            assert list(given).index(operation.limit[0]) - bound == operation.at, f"{client.name}.{name}"
+
+
+@pytest.mark.parametrize("name", ["redis.Redis", "redis.asyncio.Redis"])
+def test_defaults_are_those_of_the_installed_version(name: str) -> None:
+    """redis-py 8 has a limit, the versions before it have none."""
+    client = KNOWN.clients[name]
+    default = client.default or client.library.default
+    assert default is not None
+    what, agreed = choose(default, f"=={importlib.metadata.version(client.library.package)}")
+    assert agreed
+    known = parameters(named(name))
+    assert known is not None
+    assert (known[client.limit[0]].default is None) == (what == "none")
+
+
+def test_every_client_that_is_spoken_of_is_there() -> None:
+    """What clients make, enter and hold."""
+    for client in KNOWN.clients.values():
+        spoken_of = [*client.makes.values(), *client.attributes.values(), *client.variants.values()]
+        for name in (*spoken_of, client.enters, client.items):
+            assert not name or name in KNOWN.clients, f"{client.name}: {name}"
