@@ -29,6 +29,7 @@ from resilient_agents import (
     sse_done,
 )
 from resilient_agents.core.call import NEUTRAL
+from resilient_agents.strategies.stream_kinds import reader_of
 from resilient_agents.strategies.stream_text import text_of
 from tests.conftest import Events, Harness, run_on
 from tests.sdk_items import COMPLETE, agents, candidate, chat, item, langchain, message, ollama, response, text_delta
@@ -311,6 +312,38 @@ async def test_errors_that_only_mean_that_the_stream_broke_off_are_transient(h: 
     with pytest.raises(json.JSONDecodeError):
         await collect(h, limited().stream(Script(h, ["a", elsewhere]).function), [])
     assert not is_transient(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "kind"),
+    [
+        ("openai.types.chat", "ChatCompletionChunk", "chat"),
+        ("openai.lib.streaming.chat", "ChunkEvent", "chat"),
+        ("openai.types.responses", "ResponseCompletedEvent", "responses"),
+        ("openai.types.responses", "ResponseErrorEvent", "responses"),
+        ("anthropic.types", "RawMessageStopEvent", "messages"),
+        ("anthropic.types.beta", "BetaRawMessageStopEvent", "messages"),
+        ("anthropic.lib.streaming", "TextEvent", "messages"),
+        ("google.genai.types", "GenerateContentResponse", "google"),
+        ("groq.types.chat", "ChatCompletionChunk", "chat"),
+        ("ollama", "ChatResponse", "ollama"),
+        ("mistralai.client.models", "CompletionEvent", "chat"),
+        ("litellm.types.utils", "ModelResponseStream", "chat"),
+        ("langchain_core.messages", "AIMessageChunk", "langchain"),
+        ("agents", "RawResponsesStreamEvent", "agents"),
+    ],
+)
+def test_the_real_classes_are_known(module: str, name: str, kind: str) -> None:
+    """Of those SDKs that are installed here."""
+    found = reader_of(getattr(pytest.importorskip(module), name))
+    assert found is not None
+    assert found[0] == kind
+
+
+def test_other_events_of_anthropic_are_of_no_known_kind() -> None:
+    """Sessions of managed agents end without the mark of a message."""
+    other = item("anthropic.types.beta", "BetaManagedAgentsDeltaEvent", type="delta")
+    assert reader_of(type(other)) is None
 
 
 def test_marks_of_bare_lines() -> None:

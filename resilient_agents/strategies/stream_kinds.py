@@ -214,9 +214,13 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, Reader]]] = MappingProxyType(
 )
 
 
+# Events of anthropic's that are no message's, and whose streams end without its mark.
+_NO_MESSAGES: Final = ("ManagedAgents", "Webhook")
+
+
 def _by_family(package: str, name: str) -> tuple[str, Reader] | None:
     """The events of which there are dozens of classes, told apart by their `type`."""
-    if package == "anthropic" and name.endswith("Event"):
+    if package == "anthropic" and name.endswith("Event") and not any(other in name for other in _NO_MESSAGES):
         return "messages", _messages
     if package == "openai" and name.startswith(("Response", "BetaResponse")) and name.endswith("Event"):
         return "responses", _responses
