@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from resilient_agents.base.now import now
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
 from resilient_agents.core.driver import drive
 from resilient_agents.core.interrupt import Interrupt
@@ -24,7 +25,6 @@ from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 from resilient_agents.core.steps import Bounded, Over
-from resilient_agents.deadline import in_force
 from resilient_agents.events import Recorder
 
 __all__ = ["Begin", "async_driver", "blocking_driver"]
@@ -59,10 +59,10 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
                 finally:
                     if recorder is not None:
                         recorder.resume()
-                if quick and sent is None and thrown is None and in_force() is None:
+                if quick and sent is None and thrown is None and now.deadline() is None:
                     item = yield from iterator
                     break
-                if bounded is None and in_force() is not None:
+                if bounded is None and now.deadline() is not None:
                     bounded = Bounded(call, step)
                     step = bounded.step
                 try:
@@ -120,7 +120,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 finally:
                     if recorder is not None:
                         recorder.resume()
-                if quick and sent is None and thrown is None and in_force() is None:
+                if quick and sent is None and thrown is None and now.deadline() is None:
                     async for item in iterator:
                         try:
                             sent = yield item
@@ -128,11 +128,11 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                             raise
                         except BaseException as error:
                             thrown = error
-                        if sent is not None or thrown is not None or in_force() is not None:
+                        if sent is not None or thrown is not None or now.deadline() is not None:
                             break
                     else:
                         break
-                if bounded is None and in_force() is not None:
+                if bounded is None and now.deadline() is not None:
                     bounded = Bounded(call, step)
                     step = bounded.step
                 try:
