@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -320,11 +321,12 @@ class Starts:
                     noted.append((here.now, 1.0))
                 self.noted_level = level
 
-        limit._gcra = Noting(limit.rate / limit.per, limit.burst)
+        self._limit, self._made = limit, partial(Noting, limit.rate / limit.per, limit.burst)
         self._clock = swapped_clock(monotonic, time.sleep)
 
     def __enter__(self) -> list[tuple[float, float]]:
         self._clock.__enter__()
+        self._limit._gcra = self._made()  # another clock makes a limit begin anew
         return self.noted
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,17 @@ from resilient_agents.core.options import (
     Word,
 )
 
-KINDS = [kind for kind in Configured.__subclasses__() if kind.__module__.startswith("resilient_agents")]
+
+def kinds(base: type[Configured]) -> Iterator[type[Configured]]:
+    """Strategies with options, by whatever bases they share."""
+    for kind in base.__subclasses__():
+        if kind.__module__.startswith("resilient_agents"):
+            if hasattr(kind, "OPTIONS"):
+                yield kind
+            yield from kinds(kind)
+
+
+KINDS = list(dict.fromkeys(kinds(Configured)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
