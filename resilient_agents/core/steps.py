@@ -20,7 +20,7 @@ from resilient_agents.core.loops import Loop, running_loop
 from resilient_agents.core.runtime import BLOCKING, Expired
 from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 
-__all__ = ["WHOLE", "Bounded", "Over", "Step", "StepLimit", "in_force"]
+__all__ = ["WHOLE", "Bounded", "Over", "Step", "StepLimit"]
 
 
 class Over:
