@@ -74,7 +74,7 @@ class CircuitOpenError(Rejected, pybreaker.CircuitBreakerError):
     def args(self) -> tuple[Any, ...]:
         if self._facts is not None:
             (name, reason), self._facts = self._facts, None
-            self.args = (f"{name!r} is {reason}; next probe in {self.retry_after:.1f} s",)
+            self.args = (f"{name!r} is {reason}; next probe in {self.retry_after:.1f} s",)  # pyright: ignore[reportIncompatibleVariableOverride]
         return super().args
 
     @args.setter
@@ -97,7 +97,7 @@ def circuit_open(name: str, reason: str, policy: str, retry_after: float) -> Cir
     error.policy = policy
     error.strategy = "circuit_breaker"
     error.retry_after = retry_after if retry_after > 0 else 0.0
-    error._facts = (name, reason)  # noqa: SLF001 - of this module
+    error._facts = (name, reason)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
     return error
 
 

@@ -296,7 +296,7 @@ def test_threads_share_a_moving_window_exactly(hand: Hand) -> None:
 class Slow(float):
     """A number that takes long to be multiplied, in the process that made it: in the midst of a locked section."""
 
-    def __init__(self, _: float) -> None:
+    def __init__(self, x: float) -> None:  # pyright: ignore[reportInconsistentConstructor]
         self.process = os.getpid()
         self.begun, self.go_on = threading.Event(), threading.Event()
 

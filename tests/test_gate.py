@@ -207,6 +207,7 @@ def test_those_in_line_are_refused_when_the_server_asks_for_more_than_they_may_w
             with pytest.raises(TooManyRequests):
                 await policy.acall(late)
 
+        began = -1.0
         async with anyio.create_task_group() as group:
             group.start_soon(last)
             await anyio.sleep(0.1)

@@ -15,6 +15,7 @@ import openai
 import pytest
 import redis
 import requests
+from redis.asyncio import Redis as AsyncRedis
 from urllib3.util import Retry as UrllibRetry
 
 from resilient_agents import Policy, Retry, fixed
@@ -214,7 +215,7 @@ def s3() -> Any:
     ("make", "said"),
     [
         (redis.Redis, r"retry=Retry\(NoBackoff\(\), 0\)"),
-        (redis.asyncio.Redis, r"retry=Retry\(NoBackoff\(\), 0\)"),
+        (AsyncRedis, r"retry=Retry\(NoBackoff\(\), 0\)"),
         (s3, r"Config\(retries=\{\"total_max_attempts\": 1\}\)"),
         (Genai, r"HttpRetryOptions\(attempts=1\)"),
         (object, "nobody here knows how a builtins.object retries"),

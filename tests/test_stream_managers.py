@@ -181,6 +181,7 @@ async def test_the_stream_of_an_http_client_is_entered(h: Harness) -> None:
         return httpx.Response(200, text="body")
 
     policy = Policy(Retry(3, wait=fixed(0)))
+    response: Any = None
     if h.blocking:
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
             for response in policy.stream(client.stream, "GET", "http://service/"):

@@ -177,7 +177,7 @@ async def test_a_whole_stream_of_a_known_kind_passes(h: Harness, kind: str) -> N
 async def test_one_that_ends_before_its_mark_is_truncated(h: Harness, kind: str) -> None:
     """It breaks off at any item before: a transient failure of the connection, also to a breaker."""
     items = COMPLETE[kind]
-    marks = [n for n, one in enumerate(items) if n >= len(items) - 2 and n > 0]
+    marks = [n for n in range(len(items)) if n >= len(items) - 2 and n > 0]
     for cut in range(1, marks[0] if kind in ("openai chat", "anthropic") else len(items) - 1):
         breaker = CircuitBreaker(failures=1)
         with pytest.raises(StreamTruncatedError, match="complete=None") as raised:

@@ -75,7 +75,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "one retry of a type": lambda: Policy(Retry(3, on=Mine, wait=fixed(1))),
     "one retry of other types": lambda: Policy(Retry(3, on=(KeyError, ExceptionGroup), wait=fixed(1))),
     "one retry with a stop": lambda: Policy(
-        Retry(None, stop=lambda state: state.seconds_since_start >= 2, wait=fixed(1))
+        Retry(None, stop=lambda state: (state.seconds_since_start or 0) >= 2, wait=fixed(1))
     ),
     "one attempt": lambda: Policy(Retry(1)),
     "one retry of results": lambda: Policy(Retry(3, when=http_failure, wait=fixed(1))),

@@ -216,7 +216,7 @@ class Bulkhead(Limit):
     def _must_not_wait(self, call: Call) -> str | None:
         """Why a call that found no slot is rejected at once, wherever the queue ends; None if it may wait."""
         taken = f"is full: all of its {self.limit} slots are taken, and"
-        caller = sys._getframe(3)  # noqa: SLF001 - of `execute`, the only way that looks at none of the frames between
+        caller = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # `execute`, frames unseen
         if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool, caller):
             return (
                 f"is full: this task or thread holds one of its {self.limit} slots, all of which are taken, and would "

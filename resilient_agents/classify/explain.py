@@ -28,6 +28,7 @@ from resilient_agents.classify.kinds import (
     UNKNOWN,
     Failure,
     Kind,
+    Phase,
     Rule,
     Verdict,
     failure_of,
@@ -225,7 +226,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
         return failure_of(UNKNOWN, name)
     kinds = {leaf.kind for leaf in leaves}
     verdicts = {leaf.verdict for leaf in leaves}
-    phases = {leaf.phase for leaf in leaves}
+    phases: set[Phase | None] = {leaf.phase for leaf in leaves}
     return Failure(
         kind=next(kind for kind in _WORST_FIRST if kind in kinds),
         transient=all(leaf.transient for leaf in leaves),
@@ -234,7 +235,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
         retry_after=max((leaf.retry_after for leaf in leaves if leaf.retry_after is not None), default=None),
         type=name,
         verdict=next(verdict for verdict in _WEIGHTIEST_FIRST if verdict in verdicts),
-        phase=_shared(phases),
+        phase=None if len(phases) > 1 else phases.pop(),
     )
 
 

@@ -131,7 +131,7 @@ def status_of(facts: Facts, packages: frozenset[str] = frozenset()) -> int | Non
         if status := _status(facts.get(name)):
             return status
     for name in _RESPONSE_NAMES:
-        response = facts.get(name)
+        response, status = facts.get(name), None
         if is_dict(response):  # botocore
             status = _status(path(response, "ResponseMetadata", "HTTPStatusCode"))
         elif response is not None:  # never by its truth: a requests.Response is falsy on 4xx and 5xx

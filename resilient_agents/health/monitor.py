@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
-import anyio.abc
 
 from resilient_agents.base.fork import Lock
 from resilient_agents.core.loops import on_event_loop

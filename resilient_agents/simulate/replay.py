@@ -161,8 +161,9 @@ def _waiting_as_recorded(policy: Policy) -> Policy:
     def waiting(strategy: Any) -> Any:
         if not isinstance(strategy, Retry):
             return strategy
-        options = {option: getattr(strategy, option) for option in Retry.OPTIONS}
-        return Retry(**{**options, "wait": _recorded_wait})
+        options: dict[str, Any] = {option: getattr(strategy, option) for option in Retry.OPTIONS}
+        options["wait"] = _recorded_wait
+        return Retry(**options)
 
     return Policy(*map(waiting, policy.strategies), name=policy.name)
 

@@ -7,7 +7,7 @@ import contextlib
 import math
 import random
 import warnings
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -109,7 +109,7 @@ class _World:
         self._plan(scenario.dependency, scenario.dependency_phases, self._server.become)
         self._plan(scenario.load, scenario.load_phases, self._be_offered)
         at(self._start + scenario.duration, self._end)
-        at(self._start + self._series.step, self._sample, 0, dict.fromkeys(Series.COUNTED, 0))
+        at(self._start + self._series.step, self._sample, 0, self._counted())
         self._be_offered(scenario.load)
         undo = events.subscribe(self._hear)
         try:
@@ -214,17 +214,19 @@ class _World:
         if isinstance(event, events.CircuitOpened) and self._opened is None and since >= 0:
             self._opened = since
 
-    def _sample(self, step: int, before: dict[str, int]) -> None:
-        """At the end of each step: what was counted since the last one, and how things stand."""
-        series, server = self._series, self._server
-        now = {
+    def _counted(self) -> dict[str, int]:
+        return {
             "offered": self.offered,
-            "sent": server.sent,
-            "errors": server.errors,
+            "sent": self._server.sent,
+            "errors": self._server.errors,
             "succeeded": self.succeeded,
             "failed": self.failed,
             "refused": self.refused,
         }
+
+    def _sample(self, step: int, before: dict[str, int]) -> None:
+        """At the end of each step: what was counted since the last one, and how things stand."""
+        series, server, now = self._series, self._server, self._counted()
         for name in Series.COUNTED:
             getattr(series, name)[step] = now[name] - before[name]
         series.open[step], series.in_use[step] = self._gauges.read()
@@ -279,7 +281,7 @@ def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
 
 
 @contextlib.contextmanager
-def virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Iterator[None]:
+def virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Generator[None, None, None]:
     """The library's clocks are the loop's, and jitter has a stream of its own. Many processes in one may have breakers
     of one name."""
     drawn = chance.getstate()

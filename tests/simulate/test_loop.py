@@ -55,8 +55,8 @@ def test_cancelled_timers_are_swept() -> None:
             marker = Marker()
             held.append(weakref.ref(marker))
             loop.call_later(1e6, lambda marker=marker: None).cancel()
+            del marker
             await asyncio.sleep(0)
-        del marker
         gc.collect()
         return sum(ref() is not None for ref in held)
 

@@ -165,8 +165,14 @@ StreamTimeout(10)  # type: ignore[call-arg]
 assert_type(json_lines("{}"), bool)
 assert_type(StreamTimeoutError().which, str | None)
 assert_type(StreamFailedError().code, str | None)
-Policy().stream(opened(open, items=iter), "path")
-opened(open, items="lines")  # type: ignore[arg-type]
+
+
+def lines_of(path: str) -> AbstractContextManager[list[str]]:
+    raise NotImplementedError
+
+
+Policy().stream(opened(lines_of, items=iter), "path")
+opened(lines_of, items="lines")  # type: ignore[arg-type]
 
 Resume(lambda items, prompt: iter(items), times=3, on=(is_transient, KeyError))
 Resume("more")  # type: ignore[arg-type]
