@@ -388,11 +388,11 @@ def openai_list(url: str) -> None:
         client.models.list()
 
 
-def anthropic_list(url: str) -> None:
+def anthropic_message(url: str) -> None:
     import anthropic
 
     with anthropic.Anthropic(api_key="x", base_url=url, max_retries=0) as client:
-        client.models.list()
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "?"}])
 
 
 def httpx_async(url: str) -> None:
@@ -422,7 +422,7 @@ CLIENTS: dict[str, tuple[str, Callable[[str], object]]] = {
     "aiohttp": ("aiohttp", lambda url: asyncio.run(aiohttp_get(url))),
     "urllib": ("urllib", urllib.request.urlopen),
     "openai": ("openai", openai_list),
-    "anthropic": ("anthropic", anthropic_list),
+    "anthropic": ("anthropic", anthropic_message),
     "redis": ("redis", redis_ping),
 }
 clients = pytest.mark.parametrize(("module", "call"), CLIENTS.values(), ids=CLIENTS)

@@ -49,6 +49,8 @@ class Sdk:
         else:
             self.client = openai_class(api_key="k", base_url=server.url, max_retries=0)
             if name == "responses":
+                if not hasattr(self.client, "responses"):
+                    pytest.skip("the Responses API came with openai 1.66")
                 self.create, self.asked = self.client.responses.create, {**asked, "input": "?"}
             else:
                 self.create, self.asked = self.client.chat.completions.create, {**asked, "messages": ASK}
