@@ -30,7 +30,9 @@ def add_to(commands: Any) -> None:
         "calls. POLICY is a TOML file of policies (FILE:NAME chooses one of several), or the name of a preset."
     )
     command.add_argument("policy", metavar="POLICY", help="FILE, FILE:NAME, or a preset such as llm or http")
-    command.add_argument("--scenario", metavar="FILE", help="a TOML file, or a scenario that is shipped (see --list)")
+    command.add_argument(
+        "--scenario", metavar="FILE", help="a TOML file, or a scenario that is shipped, such as retry-storm"
+    )
     command.add_argument(
         "--replay", metavar="FILE", type=Path, help="recorded spans in place of a scenario: OTLP JSON lines"
     )
