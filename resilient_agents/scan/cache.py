@@ -72,8 +72,12 @@ class Cache:
         if known is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             known = sqlite3.connect(self.path, timeout=1.0)
-            known.execute("pragma synchronous = off")
-            known.executescript(TABLES)
+            try:
+                known.execute("pragma synchronous = off")
+                known.executescript(TABLES)
+            except sqlite3.Error:  # it is no database, or none of ours
+                known.close()
+                raise
             self._connections = {os.getpid(): known}
         return known
 
