@@ -26,11 +26,16 @@ from resilient_agents import (
 )
 from resilient_agents.base.clock import clock as the_clock
 from resilient_agents.testing import FakeClock, failing
+from tests.virtual_time import CHOSEN
 
 Backend = Literal["asyncio", "trio"]
 BACKENDS: list[Backend] = ["asyncio", "trio"]
 
 WAITS = Retry(4, wait=exponential(1.0, jitter=None))
+
+pytestmark = pytest.mark.skipif(
+    CHOSEN == "uvloop", reason="FakeClock drives loops of asyncio's own, and uvloop's is in C"
+)
 
 
 def real_seconds_are_few(began: float) -> bool:
