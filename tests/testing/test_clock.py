@@ -33,9 +33,7 @@ BACKENDS: list[Backend] = ["asyncio", "trio"]
 
 WAITS = Retry(4, wait=exponential(1.0, jitter=None))
 
-pytestmark = pytest.mark.skipif(
-    CHOSEN == "uvloop", reason="FakeClock drives loops of asyncio's own, and uvloop's is in C"
-)
+pytestmark = pytest.mark.skipif(CHOSEN == "uvloop", reason="FakeClock drives asyncio's own loops, not one in C")
 
 
 def real_seconds_are_few(began: float) -> bool:
