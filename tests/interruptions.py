@@ -40,6 +40,7 @@ from typing import Any, NoReturn, TypeVar
 
 import resilient_agents
 from resilient_agents.base.clock import Clock
+from resilient_agents.simulate.loop import SimulatedLoop
 
 __all__ = ["Interrupt", "ends_elsewhere", "interrupt", "interrupt_everywhere"]
 
@@ -51,6 +52,9 @@ _RESUME = dis.opmap["RESUME"]
 _HOME = os.path.dirname(resilient_agents.__file__) + os.sep
 _REPLACED = {inspect.unwrap(Clock.replaced).__code__, Clock._go_by.__code__}
 """What a test itself calls around its scenario."""
+
+_LOOP = SimulatedLoop.time.__code__.co_filename
+"""An event loop, which is no more whole than asyncio's own after an interruption of itself."""
 
 _WAITS = frozenset({"acquire", "get", "sleep"})
 """Functions in C out of which the exception of a signal handler comes while they wait."""
@@ -126,7 +130,8 @@ class _Point:
     def _profile(self, frame: FrameType, event: str, what: Any) -> None:
         if frame.f_code in _REPLACED and event in ("call", "return") and self._aside in (None, frame):
             self._aside = frame if event == "call" else None
-        if not frame.f_code.co_filename.startswith(self._inside) or self._aside is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(self._inside) or file == _LOOP or self._aside is not None:
             return
         if (
             event == "c_return"
