@@ -54,7 +54,7 @@ def resilient(
     timeout: float | timedelta | Timeout | None = None,
     retry: int | Retry | tenacity.BaseRetrying | None = None,
     breaker: str | bool | CircuitBreaker | pybreaker.CircuitBreaker | None = None,
-    gate: bool | float | timedelta | Gate | None = None,
+    gate: str | bool | float | timedelta | Gate | None = None,
     rate_limit: str | float | RateLimit | aiolimiter.AsyncLimiter | None = None,
     bulkhead: int | Bulkhead | anyio.CapacityLimiter | None = None,
     attempt_timeout: float | timedelta | Timeout | None = None,
@@ -72,7 +72,8 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `retry`: how many attempts
     - `breaker`: the name of a circuit breaker of the registry; functions that use the same name share it, also with a
       `CircuitBreaker` of that name made elsewhere. True: one of its own
-    - `gate`: how many seconds a call waits at most while the server asks to wait; True: as many as a Gate by default
+    - `gate`: the name of a gate of the registry; functions that use the same name share it. True: one of its own, and a
+      number: one whose calls wait so many seconds at most
     - `rate_limit`: "60/min", or a number of calls a second
     - `bulkhead`: how many calls at a time
     - `attempt_timeout`: seconds for each attempt
@@ -184,6 +185,8 @@ def _breaker(value: Any) -> Any:
 def _gate(value: Any) -> Any:
     if value is True:
         return Gate()
+    if isinstance(value, str):
+        return registry.gate(value)
     return value if isinstance(value, Gate) else Gate(max_wait=value)
 
 

@@ -367,7 +367,7 @@ def test_variables_alone_make_a_policy() -> None:
     """There need be no file."""
     env = {"RESILIENT_AGENTS__POLICIES__OPENAI__EXTENDS": "llm", "RESILIENT_AGENTS__BULKHEADS__POOL": "3"}
     config = load({}, env=env)
-    assert len(config.policies["openai"].strategies) == 5
+    assert len(config.policies["openai"].strategies) == 6
     assert config.bulkheads["pool"].options == {"limit": 3}
 
 

@@ -148,6 +148,7 @@ good = st.fixed_dictionaries(
             {"failure_rate": st.floats(0.1, 1)},
             optional={"failures": st.just("none"), "slow_call": numbers, "shadow": st.booleans()},
         ),
+        "gate": st.sampled_from(["shared", True, False, "30s", {"max_wait": "none"}]) | numbers,
         "rate_limit": st.just({"use": "shared"}) | st.integers(1, 90).map(lambda n: f"{n}/min") | numbers,
         "bulkhead": st.just("shared")
         | st.integers(1, 9)
@@ -161,7 +162,12 @@ good = st.fixed_dictionaries(
 @given(good, good)
 def test_what_is_shown_is_what_was_loaded(base: Any, over: Any) -> None:
     """Right configurations load, in any combination, and `show` prints the same policy."""
-    shared = {"circuit_breakers": {"shared": {}}, "rate_limits": {"shared": "9/s"}, "bulkheads": {"shared": 5}}
+    shared = {
+        "circuit_breakers": {"shared": {}},
+        "rate_limits": {"shared": "9/s"},
+        "bulkheads": {"shared": 5},
+        "gates": {"shared": 20},
+    }
     data = {**shared, "policies": {"a": base}, "profiles": {"x": {"policies": {"a": over}}}}
     config = load(data, profile="x", env={})
     assert described(loads(show(config, "a"), env={}), "a") == described(config, "a")

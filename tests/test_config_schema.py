@@ -67,6 +67,8 @@ def each_wrong() -> Iterator[dict[str, Any]]:
     yield {"policies": {"p": {"timeout": "soon"}}}
     yield {"policies": {"p": {"circuit_breaker": {"failure_rate": 1.5}}}}
     yield {"policies": {"p": {"circuit_breaker": 5}}}
+    yield {"policies": {"p": {"gate": -5}}}
+    yield {"policies": {"p": {"gate": {"max_wait": "long"}}}}
     yield {"policies": {"p": {"bulkhead": {"limit": 3, "isolation": "process"}}}}
     yield {"policies": {"p": {"bulkhead": {"limit": 3, "shadow": "yes"}}}}
     yield {"policies": {"p": {"strategies": [{"attempts": 3}]}}}
@@ -90,7 +92,7 @@ def test_what_load_refuses_is_refused(source: dict[str, Any]) -> None:
     [
         {"retry": 3, "timeout": "1m 30s", "attempt_timeout": 2.5, "hedge": "200ms"},
         {"retry": {"on": ["timeout", "OSError"], "wait": "2s", "budget": True, "max_retry_after": "none"}},
-        {"circuit_breaker": True, "rate_limit": "60/min", "bulkhead": False},
+        {"circuit_breaker": True, "rate_limit": "60/min", "bulkhead": False, "gate": "45s"},
         {"circuit_breaker": "${BREAKER}", "retry": {"attempts": "${ATTEMPTS:-3}"}},
         {"extends": "llm", "circuit_breaker": {"use": "shared"}, "bulkhead": "shared"},
         {"strategies": [{"kind": "retry", "attempts": 2}, {"kind": "timeout", "seconds": 3}]},

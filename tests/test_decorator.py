@@ -22,6 +22,7 @@ from resilient_agents import (
     Retry,
     Timeout,
     fixed,
+    get_gate,
     resilient,
 )
 
@@ -105,6 +106,12 @@ def test_a_gate_has_its_canonical_place() -> None:
         assert kinds(policy) == ["retry", "circuit_breaker", "gate", "rate_limit"]
         assert policy.layers[2].max_wait == longest
     assert policy.layers[2] is gate
+
+
+def test_a_gate_is_shared_by_its_name() -> None:
+    """It is the registry's."""
+    one, other = built(gate="shared gate"), built(gate="shared gate", retry=2)
+    assert one.layers[0] is other.layers[1] is get_gate("shared gate")
 
 
 def test_a_breaker_is_shared_by_its_name() -> None:

@@ -336,6 +336,8 @@ DEFAULTS = [
     ("circuit-breaker.md", "CircuitBreaker"),
     ("bulkhead.md", "Bulkhead"),
     ("rate-limit.md", "RateLimit"),
+    ("gate.md", "Gate"),
+    ("run-budget.md", "run_budget"),
     ("timeout.md", "Timeout"),
     ("fallback.md", "Fallback"),
     ("hedge.md", "Hedge"),

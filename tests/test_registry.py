@@ -18,6 +18,7 @@ from resilient_agents import (
     CircuitBreaker,
     CircuitOpenError,
     Fallback,
+    Gate,
     Policy,
     RateLimit,
     RateLimitedError,
@@ -30,6 +31,7 @@ from resilient_agents import (
     events,
     get_bulkhead,
     get_circuit_breaker,
+    get_gate,
     get_policy,
     get_rate_limit,
     rate_limit,
@@ -289,6 +291,7 @@ def test_the_shorthands_are_of_the_process(named: Callable[[str], str]) -> None:
     assert get_circuit_breaker(name) is resilient_agents.registry.circuit_breaker(name)
     assert get_bulkhead(name, 3) is resilient_agents.registry.bulkhead(name)
     assert get_rate_limit(name, 3) is resilient_agents.registry.rate_limit(name)
+    assert get_gate(name, max_wait=3) is resilient_agents.registry.gate(name)
 
 
 # @resilient("name")
@@ -596,6 +599,64 @@ def test_a_rate_limit_cannot_be_escaped_through_other_keys(manual_clock: ManualC
         call(other)
     with pytest.raises(RateLimitedError):
         call("a")
+
+
+def test_a_gate_that_is_shut_cannot_be_escaped_through_other_keys() -> None:
+    """What a server told a tenant is not forgotten because others came between."""
+    keyed = Registry().keyed(lambda tenant: Gate(max_wait=0), key=lambda tenant: tenant, at_most=1)
+    answers = {"a": Throttled(60.0)}
+
+    @keyed
+    def call(tenant: object) -> None:
+        if tenant in answers:
+            raise answers.pop(tenant)
+
+    with pytest.raises(Throttled):
+        call("a")
+    for other in range(30):
+        call(other)
+    with pytest.raises(RateLimitedError):
+        call("a")
+
+
+class Throttled(Exception):
+    """A 429 that says for how long."""
+
+    status_code = 429
+
+    def __init__(self, wait: float) -> None:
+        super().__init__("slow down")
+        self.retry_after = wait
+
+
+def test_a_reload_keeps_what_a_server_said(manual_clock: ManualClock) -> None:
+    """The gate of a policy stays shut, under its name, with the new longest wait."""
+    source: dict[str, Any] = {"policies": {"openai": {"gate": "90s"}}}
+    registry = Registry(source)
+    policy = registry.policy("openai")
+
+    def throttled() -> None:
+        raise Throttled(60.0)
+
+    with pytest.raises(Throttled):
+        policy.call(throttled)
+    source["policies"] = {"openai": {"gate": "5s"}}
+    assert registry.reload().components == ("gate.openai",)
+    gate = registry.gate("openai")
+    assert policy.layers == (gate,)
+    assert (gate.name, gate.max_wait) == ("openai", 5)
+    with pytest.raises(RateLimitedError, match="gate 'openai' is shut"):
+        policy.call(int)
+
+
+def test_a_gate_may_be_named_like_one_made_in_code() -> None:
+    """Only who makes a second one by hand is warned: names of a registry are its own."""
+    by_hand = Gate("vendor")
+    registry = Registry({"gates": {"vendor": {"max_wait": 5}}, "policies": {"p": {"gate": "vendor"}}})
+    (gate,) = registry.policy("p").layers
+    assert gate is registry.gate("vendor")
+    assert gate is not by_hand
+    assert (gate.name, gate.max_wait) == ("vendor", 5)  # type: ignore[attr-defined]
 
 
 def test_threads_that_ask_for_a_key_get_one_policy() -> None:

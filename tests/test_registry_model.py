@@ -314,7 +314,7 @@ def test_a_late_policy_binds_once_under_threads() -> None:
         assert isinstance(policy.strategies[0], Policy)
 
 
-FIRST = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate"}
+FIRST = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate", "gate": "max_wait"}
 SECTIONS = {kind: f"{kind}s" for kind in FIRST}
 
 

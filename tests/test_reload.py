@@ -867,7 +867,7 @@ def test_new_policies_come_with_a_reload(file: File, registry: Registry) -> None
     assert registry.policy("more").layers[0].attempts == 3  # type: ignore[attr-defined]
 
 
-KINDS = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate"}
+KINDS = {"circuit_breaker": "failures", "bulkhead": "limit", "rate_limit": "rate", "gate": "max_wait"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,15 +13,17 @@ from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.config.factory import Factory
 from resilient_agents.core.call import Strategy
 from resilient_agents.strategies.chaos import Chaos
+from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 
-__all__ = ["KINDS", "SECTIONS", "SHARED", "SLOTS", "made"]
+__all__ = ["KINDS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
 
 KINDS: dict[str, type] = {
     "timeout": Timeout,
     "retry": Retry,
     "hedge": Hedge,
     "circuit_breaker": CircuitBreaker,
+    "gate": Gate,
     "rate_limit": RateLimit,
     "bulkhead": Bulkhead,
     "chaos": Chaos,
@@ -31,6 +33,7 @@ SLOTS: dict[str, str] = {
     "retry": "retry",
     "hedge": "hedge",
     "circuit_breaker": "circuit_breaker",
+    "gate": "gate",
     "rate_limit": "rate_limit",
     "bulkhead": "bulkhead",
     "attempt_timeout": "timeout",
@@ -41,11 +44,21 @@ SECTIONS: dict[str, str] = {
     "circuit_breakers": "circuit_breaker",
     "bulkheads": "bulkhead",
     "rate_limits": "rate_limit",
+    "gates": "gate",
 }
 """Where shared components stand, and their kind."""
 
 SHARED = frozenset(SECTIONS.values())
 """The kinds of strategies that may be shared by name."""
+
+
+def short_form(kind: str) -> str | None:
+    """The option that a single value in place of a table stands for; None where it names a shared one."""
+    first = Factory.of(KINDS[kind]).first
+    return first if first != "name" else _SHORT.get(kind)
+
+
+_SHORT = {"gate": "max_wait"}
 
 
 def made(kind: str, options: Mapping[str, Any]) -> Strategy:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from resilient_agents.config.check import misfits
-from resilient_agents.config.kinds import SECTIONS, SLOTS
+from resilient_agents.config.factory import Factory
+from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
 from resilient_agents.config.layers import Layers, UnreadPolicy, inherited, layered
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
@@ -141,7 +142,8 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
             continue
         spec = read_strategy(kind, table, problems)
         if spec is not None:
-            found[name] = spec.but(name=spec.options.get("name") or name) if kind == "circuit_breaker" else spec
+            named = "name" in Factory.of(KINDS[kind]).parameters
+            found[name] = spec.but(name=spec.options.get("name") or name) if named else spec
     return found
 
 
@@ -171,12 +173,7 @@ def _tables(unread: UnreadPolicy, problems: Problems) -> list[tuple[str, Node]]:
 
 def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], source: str) -> list[ConfigWarning]:
     specs = [spec if spec.use is None else shared[spec.kind].get(spec.use) for spec in policy.strategies]
-    # Without its name the trial is no second breaker of a name that is in use.
-    layers = [
-        (spec, build(spec.but(name=None) if spec.kind == "circuit_breaker" else spec))
-        for spec in specs
-        if spec is not None
-    ]
+    layers = [(spec, build(spec.nameless)) for spec in specs if spec is not None]
     secret = any(not isinstance(spec.options[option], str) for spec, _ in layers for option in spec.secrets)
     return [
         ConfigWarning(

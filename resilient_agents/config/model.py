@@ -23,7 +23,7 @@ class StrategySpec:
     """One strategy as data: `build(spec)` makes it.
 
     Attributes:
-        kind: "timeout", "retry", "hedge", "circuit_breaker", "rate_limit" or "bulkhead".
+        kind: "timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit" or "bulkhead".
         options: The constructor's arguments that were given, as plain data: durations in seconds, waits and budgets as
             mappings, `on` and `when` as tuples of names. What is not here has the constructor's default.
         use: The name of the shared component that stands here instead; `options` is empty then.
@@ -45,6 +45,11 @@ class StrategySpec:
     def but(self, **options: Any) -> StrategySpec:
         """The same with these options changed: a component under another name, or under none (`name=None`)."""
         return replace(self, options={**self.options, **options})
+
+    @property
+    def nameless(self) -> StrategySpec:
+        """The same under no name, for a trial or a twin: there may be one of its name alive."""
+        return self.but(name=None) if "name" in self.options else self
 
     def __repr__(self) -> str:
         shown = {key: HIDDEN if key in self.secrets else redacted(thawed(value)) for key, value in self.options.items()}
@@ -109,7 +114,7 @@ class Config:
 
     Attributes:
         policies: By name.
-        circuit_breakers, bulkheads, rate_limits: Shared components by name, for `use`.
+        circuit_breakers, bulkheads, rate_limits, gates: Shared components by name, for `use`.
         source: The file, "<string>" or "<dict>".
         profile: The profile that was applied, or None.
         warnings: See `ConfigWarning`.
@@ -124,9 +129,10 @@ class Config:
     profile: str | None = None
     warnings: tuple[ConfigWarning, ...] = ()
     chaos: Mapping[str, StrategySpec] = field(default_factory=dict[str, StrategySpec])
+    gates: Mapping[str, StrategySpec] = field(default_factory=dict[str, StrategySpec])
 
     def __post_init__(self) -> None:
-        for section in ("policies", "circuit_breakers", "bulkheads", "rate_limits", "chaos"):
+        for section in ("policies", "circuit_breakers", "bulkheads", "rate_limits", "gates", "chaos"):
             object.__setattr__(self, section, MappingProxyType(dict(getattr(self, section))))
 
     def component(self, kind: str, name: str) -> StrategySpec:
@@ -136,7 +142,8 @@ class Config:
 
     def __reduce__(self) -> Any:
         sections = (self.policies, self.circuit_breakers, self.bulkheads, self.rate_limits)
-        return Config, (*map(dict, sections), self.source, self.profile, self.warnings, dict(self.chaos))
+        others = (self.source, self.profile, self.warnings, dict(self.chaos), dict(self.gates))
+        return Config, (*map(dict, sections), *others)
 
 
 def thawed(value: Any) -> Any:

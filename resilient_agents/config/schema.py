@@ -9,7 +9,7 @@ from typing import Any
 
 from resilient_agents.config import names
 from resilient_agents.config.factory import WAITS, Factory, Nested, WaitReader
-from resilient_agents.config.kinds import KINDS, SECTIONS, SHARED, SLOTS
+from resilient_agents.config.kinds import KINDS, SECTIONS, SHARED, SLOTS, short_form
 from resilient_agents.config.show import default_of
 from resilient_agents.config.values import DURATION, Choice, Duration, Named, Plain, Reader
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
@@ -51,7 +51,8 @@ def _policy() -> Schema:
 
 def _slot(kind: str, *, use: bool = True) -> Schema:
     """A table of options, the first of them alone, or the name of a shared one; true and false switch it on and off."""
-    short = [] if kind == "circuit_breaker" else _option(KINDS[kind], Factory.of(KINDS[kind]).first)["anyOf"][:-1]
+    option = short_form(kind)
+    short = [] if option is None else _option(KINDS[kind], option)["anyOf"][:-1]
     forms: list[Schema] = [{"type": "boolean"}, {"$ref": f"#/$defs/{kind}"}, *short, _REFERENCE]
     if kind in SHARED and use:
         name = {"type": "string", "description": f"The name of one in [{kind}s]."}

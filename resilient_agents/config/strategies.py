@@ -9,7 +9,7 @@ from typing import Any
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import WAITS, Factory
-from resilient_agents.config.kinds import KINDS, SHARED
+from resilient_agents.config.kinds import KINDS, SHARED, short_form
 from resilient_agents.config.model import StrategySpec
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING, parse_duration
@@ -31,9 +31,14 @@ def long_form(kind: str, node: Node, *, shared: bool = False) -> Node:
         return replace(node, value=False)
     if value is True:
         return replace(node, value={})
-    if not shared and (kind == "circuit_breaker" or (kind == "bulkhead" and isinstance(value, str))):
+    option = short_form(kind)
+    if not shared and (option is None or (kind in _BY_NAME and isinstance(value, str) and not parse_duration(value))):
         return Node({"use": node}, node.place)
-    return Node(_long_options(kind, {Factory.of(KINDS[kind]).first: node}), node.place)
+    return Node(_long_options(kind, {option or Factory.of(KINDS[kind]).first: node}), node.place)
+
+
+_BY_NAME = frozenset(["bulkhead", "gate"])
+"""Kinds of which a single value is an option where it is a number, and a name where it is text."""
 
 
 def merged(base: Node | None, over: Node) -> Node:
@@ -60,8 +65,7 @@ def read_strategy(
     options: dict[str, Node] = table.value
     if "use" in options and shared is not None and kind in SHARED:
         return _used(kind, options, problems, shared)
-    untried = frozenset(["name"]) if kind == "circuit_breaker" else frozenset[str]()
-    read = Factory.of(KINDS[kind]).read(table, problems, untried=untried, partial=partial)
+    read = Factory.of(KINDS[kind]).read(table, problems, untried=frozenset(["name"]), partial=partial)
     if read is not MISSING and read.get("name") == "":
         problems.add(options["name"], 'must be a non-empty string or "none"')
         return None

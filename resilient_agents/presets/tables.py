@@ -28,6 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "minimum_calls": 10,
                 "reset_timeout": "30s",
             },
+            "gate": {"max_wait": "1m"},
             "bulkhead": {"limit": 32, "max_wait": "30s"},
             "attempt_timeout": "1m",
         },

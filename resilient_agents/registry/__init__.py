@@ -14,6 +14,7 @@ from resilient_agents.registry.names import Registry
 from resilient_agents.registry.shorthand import (
     get_bulkhead,
     get_circuit_breaker,
+    get_gate,
     get_policy,
     get_rate_limit,
     registry,
@@ -26,6 +27,7 @@ __all__ = [
     "Registry",
     "get_bulkhead",
     "get_circuit_breaker",
+    "get_gate",
     "get_policy",
     "get_rate_limit",
     "registry",

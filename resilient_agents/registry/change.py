@@ -17,6 +17,7 @@ from resilient_agents.base import instances
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
 from resilient_agents.registry.target import Key, Target
+from resilient_agents.strategies.gate import Gate
 
 if TYPE_CHECKING:
     from resilient_agents.config import PolicySpec, StrategySpec
@@ -66,12 +67,15 @@ class Change:
                 found = _built(spec)
             elif kind == "bulkhead":
                 found = Bulkhead(**_BULKHEAD | dict(options))
+            elif kind == "gate":
+                found = Gate(**options)
             elif "rate" in options:
                 found = RateLimit(**options)
             else:
                 raise LookupError(f"no configuration has a rate limit named {name!r}: give its rate at first use")
             if kind != "circuit_breaker":
-                found.name = name  # by which `Policy.become` tells it from others
+                given = None if spec is None else spec.options.get("name")
+                found.name = given or name  # by which `Policy.become` tells it from others
             vars(found)[_OWNER] = self._owner
             self._new[key] = found
         return found
@@ -116,10 +120,10 @@ class Change:
 
 
 def _built(spec: StrategySpec) -> Any:
-    """What the spec describes, without its name: no second breaker of a name that is in use."""
+    """What the spec describes, without its name: no second one of a name that is in use."""
     from resilient_agents.config import build
 
-    return build(spec.but(name=None) if spec.kind == "circuit_breaker" else spec)
+    return build(spec.nameless)
 
 
 def _living(name: str) -> set[int]:

@@ -24,6 +24,7 @@ from resilient_agents.core.way_in import WayIn
 from resilient_agents.policy import Policy
 from resilient_agents.registry.change import is_shared
 from resilient_agents.registry.recent import Entry, Flight, Recent
+from resilient_agents.strategies.gate import Gate
 
 __all__ = ["Keyed"]
 
@@ -37,9 +38,9 @@ class Keyed(Spelled):
     """Guards like a `Policy`, by another one for each key: `key(*args, **kwargs)` of the call's arguments.
 
     Made by `registry.keyed(...)`. At most `at_most` policies are kept; beyond that the least recently used one goes,
-    but never one in use: while a call of that key is in flight, a slot is held, a call waits, a circuit is open, or a
-    rate limit has not recovered its burst. Those in use stay on top of `at_most`. (Of native objects only the calls in
-    flight are known.)
+    but never one in use: while a call of that key is in flight, a slot is held, a call waits, a circuit is open, a
+    server has asked to wait, or a rate limit has not recovered its burst. Those in use stay on top of `at_most`. (Of
+    native objects only the calls in flight are known.)
 
     Keys stay in this object: names, telemetry and errors have none of them, as they may be many, or secret. One whose
     `__hash__` or `__eq__` raises costs its own calls and no others.
@@ -237,12 +238,14 @@ def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call, key: Hashable) -
 def _busy(policy: Policy) -> bool:
     """Would a new policy in its place forget something that still matters?"""
     for layer in policy.layers:
-        if not isinstance(layer, CircuitBreaker | Bulkhead | RateLimit) or is_shared(layer):
+        if not isinstance(layer, CircuitBreaker | Bulkhead | RateLimit | Gate) or is_shared(layer):
             continue
         if isinstance(layer, CircuitBreaker) and layer.state == "open":
             return True
         if isinstance(layer, Bulkhead) and (layer.in_use or layer.queued):
             return True
         if isinstance(layer, RateLimit) and layer.available < layer.burst:
+            return True
+        if isinstance(layer, Gate) and (layer.retry_after or layer.queued):
             return True
     return False

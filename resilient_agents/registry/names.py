@@ -16,12 +16,14 @@ from resilient_agents.registry.change import disown
 from resilient_agents.registry.keyed import Keyed
 from resilient_agents.registry.store import Changes, Source, Store, check_name
 from resilient_agents.registry.target import Target
+from resilient_agents.strategies.gate import Gate
 
 __all__ = ["Registry"]
 
 
 class Registry(Store):
-    """Policies, circuit breakers, bulkheads and rate limits by name: made at first use, the same object ever after.
+    """Policies, circuit breakers, bulkheads, rate limits and gates by name: made at first use, the same object ever
+    after.
 
     What a name means comes from the configuration (`configure`), else from code (`add`, or the options given at first
     use), else from the defaults: a policy is then `Policy(Retry(3), CircuitBreaker(name))`, as those two need to know
@@ -79,6 +81,11 @@ class Registry(Store):
         if rate is not None:
             options["rate"] = rate
         return cast(RateLimit, self._component("rate_limit", name, options))
+
+    def gate(self, name: str, **options: Any) -> Gate:
+        """The gate of that name. `options`, those of `Gate`, are for the first use of a name that is not configured;
+        the defaults otherwise."""
+        return cast(Gate, self._component("gate", name, options))
 
     def add(self, name: str, policy: Policy) -> Policy:
         """Give a policy made in code a name. If the configuration has a policy of that name, this one becomes that.

@@ -9,8 +9,9 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.policy import Policy
 from resilient_agents.registry.names import Registry
+from resilient_agents.strategies.gate import Gate
 
-__all__ = ["get_bulkhead", "get_circuit_breaker", "get_policy", "get_rate_limit", "registry"]
+__all__ = ["get_bulkhead", "get_circuit_breaker", "get_gate", "get_policy", "get_rate_limit", "registry"]
 
 registry = Registry()
 """The registry of this process, which `@resilient("name")` looks into."""
@@ -41,3 +42,8 @@ def get_bulkhead(name: str, limit: int | None = None, **options: Any) -> Bulkhea
 def get_rate_limit(name: str, rate: float | str | None = None, **options: Any) -> RateLimit:
     """`registry.rate_limit(name)`."""
     return registry.rate_limit(name, rate, **options)
+
+
+def get_gate(name: str, **options: Any) -> Gate:
+    """`registry.gate(name)`."""
+    return registry.gate(name, **options)

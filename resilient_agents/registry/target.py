@@ -1,6 +1,6 @@
 """What a configuration asks for, with a name for everything that has state.
 
-A breaker, bulkhead or rate limit that stands inside a policy is the component of the policy's name, unless the
+A breaker, bulkhead, rate limit or gate that stands inside a policy is the component of the policy's name, unless the
 configuration has one of that name already (then `name#2`). So `registry.bulkhead("openai")` is the bulkhead of the
 policy "openai", and a reload finds it again.
 """
@@ -19,7 +19,7 @@ __all__ = ["Key", "Target"]
 Key: TypeAlias = tuple[str, str]
 """Kind and name of a component: ("circuit_breaker", "openai")."""
 
-_SHARED = ("circuit_breaker", "bulkhead", "rate_limit")
+_SHARED = ("circuit_breaker", "bulkhead", "rate_limit", "gate")
 
 
 class Target:

@@ -78,9 +78,9 @@ class Gate(Paced):
         self.after_fork()
 
     def reconfigure(self, new: Gate) -> None:
-        """Take over the options of `new`, which is made for this and not used otherwise. Who waits already waits as
-        long as it was told."""
-        self.adopt(new)
+        """Take over the options of `new`, which is made for this and not used otherwise; the name stays. Who waits
+        already waits as long as it was told."""
+        self.max_wait = new.max_wait
 
     @property
     def _gcra(self) -> Gcra:  # type: ignore[override]

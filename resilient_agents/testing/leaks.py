@@ -21,7 +21,7 @@ _PATIENCE = 1.0
 @contextlib.contextmanager
 def no_leaks() -> Generator[None, None, None]:
     """Fail with an AssertionError if what runs in the block leaves something behind: slots of bulkheads, callers that
-    wait for a slot or a token, permits of half-open circuits, calls in worker threads, and, on asyncio, tasks.
+    wait for a slot, a token or a gate, permits of half-open circuits, calls in worker threads, and, on asyncio, tasks.
 
     What was there before counts for nothing. Threads that end within a second after the block are no leak.
     """
@@ -49,7 +49,7 @@ def _held() -> dict[Any, int]:
     for bulkhead in instances.each("bulkhead"):
         held[id(bulkhead), f"slots of {bulkhead!r}"] = bulkhead.in_use
         held[id(bulkhead), f"calls that wait for {bulkhead!r}"] = bulkhead.queued
-    for limit in instances.each("rate_limit"):
+    for limit in [*instances.each("rate_limit"), *instances.each("gate")]:
         held[id(limit), f"calls that wait for {limit!r}"] = limit.queued
     for breaker in instances.each("circuit_breaker"):
         held[id(breaker), f"permits of circuit breaker {breaker.name!r}"] = breaker.metrics()["probes"]

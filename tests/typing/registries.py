@@ -10,6 +10,7 @@ from typing import Any, assert_type
 from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
+    Gate,
     Policy,
     RateLimit,
     Registry,
@@ -19,6 +20,7 @@ from resilient_agents import (
     fixed,
     get_bulkhead,
     get_circuit_breaker,
+    get_gate,
     get_policy,
     get_rate_limit,
     rate_limit,
@@ -34,12 +36,14 @@ assert_type(registry.policy("openai"), Policy)
 assert_type(registry.circuit_breaker("openai", failures=3), CircuitBreaker)
 assert_type(registry.bulkhead("openai", 8, queue=3), Bulkhead)
 assert_type(registry.rate_limit("openai", "60/min"), RateLimit)
+assert_type(registry.gate("openai", max_wait=5), Gate)
 assert_type(registry.configure({}, profile="production"), Changes)
 assert_type(registry.reload(), Changes)
 assert_type(get_policy("openai"), Policy)
 assert_type(get_circuit_breaker("openai"), CircuitBreaker)
 assert_type(get_bulkhead("openai"), Bulkhead)
 assert_type(get_rate_limit("openai", 5), RateLimit)
+assert_type(get_gate("openai"), Gate)
 registry.policy(3)  # type: ignore[arg-type]
 
 per_host = registry.keyed("http", key=lambda url: url.split("/")[2], at_most=100)
