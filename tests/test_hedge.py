@@ -1098,21 +1098,7 @@ async def test_a_retry_after_a_fallback_that_failed_is_no_fallback(h: Harness) -
     assert [event.outcome for event in seen.of(CallEnded)] == ["success"]
 
 
-# --- streams, options, descriptions -----------------------------------------------------------------------------------
-
-
-async def test_a_stream_is_refused(h: Harness) -> None:
-    """A stream belongs to the task that opened it, so it cannot be raced; the error says what to do."""
-    if h.blocking:
-        with pytest.raises(TypeError, match="cannot be hedged"):
-            await h.items(Policy(Hedge(1)).stream(iter, "ab"))
-        return
-
-    async def items() -> Any:
-        yield 1
-
-    with pytest.raises(TypeError, match="cannot be hedged"):
-        await h.items(Policy(Hedge(1)).stream(items))
+# --- options, descriptions --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

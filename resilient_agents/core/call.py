@@ -373,11 +373,11 @@ class Branch(Call):
     """One of several passes of a call that run at the same time, and how it ended.
 
     Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
-    layers that want a second look are asked about it. `ended`: `result` stands, or `outcome`, which is an error;
-    `lost`: nobody wants it any more.
+    layers that want a second look are asked about it. How it ended says `result`, or `outcome`, which is an error.
+    `lost`: nobody wants it any more; `moves`: the stream that it opens will be read elsewhere.
     """
 
-    __slots__ = ("ended", "hedge", "lost", "outcome", "outside", "parent", "result")
+    __slots__ = ("hedge", "lost", "moves", "outcome", "outside", "parent", "result")
 
     def __init__(self, parent: Call, outside: int) -> None:
         self.plan = parent.plan
@@ -393,8 +393,7 @@ class Branch(Call):
         self.workers = parent.workers
         self.parent = parent
         self.outside = outside
-        self.ended = False
-        self.lost = False
+        self.lost = self.moves = False
         self.result: Any = None
         self.outcome: BaseException | None = None
 

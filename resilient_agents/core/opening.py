@@ -10,9 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from resilient_agents.core.call import Call, Neutral
+from resilient_agents.core.call import Branch, Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
+from resilient_agents.core.moving import movable
 from resilient_agents.core.steps import Over, Step
 from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
@@ -107,6 +108,11 @@ async def open_source(call: Call, source: Any, manager: Any = None) -> Opened:
     """Open what the user's function, or the handler of a fallback, gave. `manager`: what was entered to get it."""
     if isinstance(source, Opened):
         return source
+    opening = _open(call, source, manager)
+    return await (movable(call, opening) if isinstance(call, Branch) and call.moves else opening)
+
+
+async def _open(call: Call, source: Any, manager: Any) -> Opened:
     if is_awaitable(source) and not hasattr(source, "__aiter__"):
         await _leave_blocking(call, source)
         source = await source
@@ -133,7 +139,7 @@ async def _enter(call: Call, manager: Any) -> Opened:
     else:
         entered = manager.__enter__()
     try:
-        return await open_source(call, entered, manager)
+        return await _open(call, entered, manager)
     except BaseException as error:
         if call.runtime.blocking:
             manager.__exit__(type(error), error, error.__traceback__)

@@ -21,6 +21,7 @@ from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Branch, Call, Proceed, name_of
 from resilient_agents.core.driver import discard, is_awaitable, unfinished
+from resilient_agents.core.opening import not_blocking
 from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Worker, Workers
 from resilient_agents.core.waiters import Waiter
@@ -286,6 +287,8 @@ class _Threads:
 
 
 def _refuse_awaitable(call: Call, chain: Any) -> Any:
+    if call.closers is not None:
+        return not_blocking(chain)
     discard(chain)
     raise TypeError(
         f"{name_of(call.fn)} returned an awaitable, and what is hedged in a blocking call runs in threads: "

@@ -18,6 +18,7 @@ from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
 from resilient_agents.events import HedgeStarted
+from resilient_agents.strategies.hedged_stream import race_streams
 
 __all__ = ["Hedge"]
 
@@ -43,8 +44,11 @@ class Hedge(Configured):
     request that lost runs to its end behind the caller's back, and what is held for it comes back then. With 32 of
     those, or 256 running ones, calls are made without a hedge, in the caller's own thread.
 
-    A stream cannot be hedged: TypeError. So is a plain function that returns an awaitable in a blocking call. Raises
-    TypeError or ValueError, when built, for options of a wrong type or value.
+    A stream is hedged until its first item, the first that means something where a `StreamTimeout` stands inside; the
+    others are closed, and what reads the stream goes on with the winner. One that holds something of the task that
+    opened it across its items (a cancel scope, a task group, a context variable that it has set) cannot be: TypeError.
+    So is a plain function that returns an awaitable in a blocking call. Raises TypeError or ValueError, when built, for
+    options of a wrong type or value.
     """
 
     strategy = "hedge"
@@ -63,10 +67,7 @@ class Hedge(Configured):
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         if call.closers is not None:
-            raise TypeError(
-                f"the stream of {call.name!r} cannot be hedged, since it belongs to the task that opened it: "
-                f"put the Hedge around a function that returns a whole answer, and give the stream a policy without one"
-            )
+            return await race_streams(call, proceed, self._workers, self._referee)
         return await race(call, proceed, self._workers, partial(self._referee, proceed, call))
 
     async def _referee(self, proceed: Proceed, call: Call, contest: Race) -> Branch | None:
