@@ -512,6 +512,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "psycopg",
+        "a name that does not resolve",
+        made(PG, "failed to resolve host 'db': [Errno -2] Name or service not known"),
+        "connection",
+        True,
+        phase="connect",
+    ),
+    Row(
+        "psycopg",
         "FATAL: password authentication failed",
         made(PG, AT + 'FATAL:  password authentication failed for user "me"'),
         "auth",
@@ -646,6 +654,37 @@ ROWS: tuple[Row, ...] = (
         made("pika.exceptions.AMQPConnectionError", base="pika.exceptions.AMQPError"),
         "connection",
         True,
+    ),
+    Row(
+        "pika",
+        "a connection refused",
+        made(
+            "pika.exceptions.AMQPConnectionError",
+            made("pika.adapters.utils.connection_workflow.AMQPConnectorSocketConnectError", exception=REFUSED)(),
+            base="pika.exceptions.AMQPError",
+        ),
+        "connection",
+        True,
+        phase="connect",
+    ),
+    Row(
+        "pika",
+        "a broker that hangs up at once",
+        made("pika.exceptions.IncompatibleProtocolError", "not supported: StreamLostError: ('EOF',)"),
+        "connection",
+        True,
+        phase="connect",
+    ),
+    Row(
+        "pika",
+        "a broker that does not answer",
+        made(
+            "pika.adapters.utils.connection_workflow.AMQPConnectorStackTimeout",
+            base="pika.adapters.utils.connection_workflow.AMQPConnectorException",
+        ),
+        "timeout",
+        True,
+        phase="connect",
     ),
     Row(
         "pika",

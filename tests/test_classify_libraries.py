@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import classify
+from resilient_agents import Fallback, Policy, classify
 from resilient_agents.classify import transient_by_itself
 from resilient_agents.errors import BulkheadFullError
 from tests.classify_server import Response, foreign, misbehaving
@@ -330,6 +330,74 @@ def test_a_context_proves_nothing_for_an_error_that_speaks_for_itself() -> None:
     assert classify(error).phase is None
 
 
+def made_in_a_handler() -> BaseException:
+    """As ollama does it: an error of its own in place of the client's, whose context it hides."""
+    try:
+        try:
+            raise ConnectionRefusedError(111, "refused")
+        except OSError:
+            raise ConnectionError("is it running?") from None
+    except ConnectionError as error:
+        return error
+
+
+def met_in_a_handler() -> BaseException:
+    """What stands in for a dependency that refuses connections loses its own."""
+
+    def stand_in() -> None:
+        raise foreign("psycopg.OperationalError")("server closed the connection unexpectedly")
+
+    try:
+        try:
+            raise ConnectionRefusedError(111, "refused")
+        except OSError:
+            stand_in()
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def raised_by_c_in_a_handler() -> BaseException:
+    """The same where what stands in is written in C, and has no frame of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        client.setblocking(False)
+        try:
+            try:
+                raise ConnectionRefusedError(111, "refused")
+            except OSError:
+                client.recv(1)
+        except OSError as error:
+            return error
+    raise AssertionError
+
+
+def test_an_error_made_of_another_one_has_its_phase() -> None:
+    """Where the handler that caught that one raised it, also `from None`."""
+    failure = classify(made_in_a_handler())
+    assert (failure.kind, failure.phase, failure.unsent) == ("connection", "connect", True)
+
+
+@pytest.mark.parametrize("failing", [met_in_a_handler, raised_by_c_in_a_handler])
+def test_what_fails_while_another_failure_is_handled_has_not_its_phase(failing: Callable[[], BaseException]) -> None:
+    """A fallback's request may have been sent, although the first one never was."""
+    failure = classify(failing())
+    assert failure.transient
+    assert (failure.phase, failure.unsent) == (None, False)
+
+
+def test_a_fallback_that_breaks_off_may_have_been_sent() -> None:
+    """Its error comes out with the first one as its context, which proves nothing."""
+
+    def refused() -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    def pay(_: Exception) -> None:
+        raise foreign("payments.Broken")("who knows")
+
+    failure = classify(raised(lambda: Policy(Fallback(pay)).call(refused)))
+    assert not failure.unsent
+
+
 # --------------------------------------------------------------------------------------------- the real ones, running
 
 
@@ -456,3 +524,16 @@ def test_a_reset_connection_proves_nothing(module: str, call: Callable[[str], ob
         failure = classify(raised(lambda: call(f"{url}/reset" if "redis" not in module else url)))
     assert failure.transient
     assert not failure.unsent
+
+
+def test_the_name_of_a_page_is_no_code() -> None:
+    """SQLAlchemy keeps one in `code`; the driver's own number is told in its place, where there is one."""
+    wrapped = {row.fault: row.make() for row in ROWS if row.library == "sqlalchemy"}["a driver's error"]
+    assert classify(wrapped).code == "1213"
+    assert classify(made("sqlalchemy.exc.TimeoutError", code="3o7r")()).code is None
+
+
+def test_a_driver_s_number_is_kept_beside_its_cause() -> None:
+    """PyMySQL puts its own number on the error of the socket."""
+    error = made("pymysql.err.OperationalError", 2003, "no", original_exception=ConnectionRefusedError())()
+    assert (classify(error).code, classify(error).phase) == ("2003", "connect")

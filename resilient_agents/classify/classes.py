@@ -71,7 +71,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "unknown neutral": "MCPToolCancellationError",
     },
     "starlette": {"control": "ClientDisconnect WebSocketDisconnect"},
-    "click": {"control": "Abort Exit"},
+    "click": {"control": "Abort Exit", "validation": "UsageError FileError"},
     "typer": {"control": "Abort Exit"},
     "socket": {"connection": "gaierror herror"},
     # A certificate that does not verify will not verify a second later; the dependency cannot be used, so it counts.

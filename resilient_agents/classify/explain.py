@@ -16,6 +16,7 @@ from resilient_agents.classify.facts import (
     get,
     is_suppressed,
     leaves_of,
+    made_of,
     message_of,
     status_of,
     told_by,
@@ -72,12 +73,8 @@ def explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, he
         failure = _explain_group(error, traits.name, depth, memo) if traits.group else _explain_one(error, traits)
     except Exception:  # a fact of theirs, in a way that `get` cannot see (a str whose `lower` raises)
         failure = failure_of(traits.rule or UNKNOWN, traits.name, phase=traits.phase)
-    if traits.source in ("library", "") and not traits.group:
-        cause = carried_by(error)
-        if cause is None and hear_context and not is_suppressed(error):
-            cause = context_of(error)
-        if cause is not None and depth < _MAX_DEPTH:
-            failure = _explain_further(cause, failure, traits, depth, memo)
+    if traits.source not in ("registered", "ours") and not traits.group and depth < _MAX_DEPTH:
+        failure = _hear_others(error, failure, traits, depth, memo, hear_context=hear_context)
     own = get(error, "transient")
     if (own is True or own is False) and traits.source != "ours" and own is not failure.transient:
         failure = replace(failure, transient=own)
@@ -169,11 +166,40 @@ def _refine(
     return (rule, None, status) if code is None else (Rule(CODES[code], answered=True), code, status)
 
 
+def _hear_others(
+    error: BaseException, failure: Failure, traits: Traits, depth: int, memo: _Memo, *, hear_context: bool
+) -> Failure:
+    """What the error that this one is about, or that was handled when it was raised, adds to it.
+
+    How far a request had come is told only by what is known to be about the same request: a cause, or an error that
+    this one was made of; not by the failure of another dependency for which this one stood in.
+    """
+    cause = carried_by(error)
+    other = cause if cause is not None or not hear_context else context_of(error)
+    if other is None:
+        return failure
+    further = failure
+    if traits.source != "builtin" and (cause is not None or not is_suppressed(error)):
+        further = _explain_further(other, failure, traits, depth, memo)
+    if cause is None and not made_of(error, other):
+        return further if further.phase == failure.phase else replace(further, phase=failure.phase)
+    if further.phase is None and further.status is None and further.kind in ("timeout", "connection", "overload"):
+        its = _explained(other, depth, memo)
+        if its is not None and its.phase is not None:
+            return replace(further, phase=its.phase)
+    return further
+
+
+def _explained(error: BaseException, depth: int, memo: _Memo) -> Failure | None:
+    """The answer for a cause or a leaf, None while it is being looked at."""
+    key = id(error)
+    return memo[key] if key in memo else explain(error, traits_of(error), depth + 1, memo)
+
+
 def _explain_further(cause: BaseException, failure: Failure, traits: Traits, depth: int, memo: _Memo) -> Failure:
     """Let the cause speak where the error itself (`failure`, `traits`) says nothing, or less."""
     its = traits_of(cause)
-    key = id(cause)
-    inner = memo[key] if key in memo else explain(cause, its, depth + 1, memo)
+    inner = _explained(cause, depth, memo)
     if inner is None or inner.kind == "control" or (inner.kind == "unknown" and not inner.transient):
         return failure
     if failure.kind == "unknown" and failure.verdict == "failure":
@@ -187,10 +213,9 @@ def _explain_further(cause: BaseException, failure: Failure, traits: Traits, dep
     if _only_wraps(failure, traits):
         nearer = inner.kind in ("timeout", "connection") or (inner.kind == "validation" and its.source == "library")
         if nearer and inner.status is None:
-            phase = failure.phase or inner.phase
-            return replace(inner, type=failure.type, phase=phase)
-    if failure.phase is None and failure.status is None and failure.kind in ("timeout", "connection", "overload"):
-        return replace(failure, phase=inner.phase)
+            return replace(
+                inner, type=failure.type, code=inner.code or failure.code, phase=failure.phase or inner.phase
+            )
     return failure
 
 
@@ -218,8 +243,7 @@ def _explain_group(group: BaseException, name: str, depth: int, memo: _Memo) -> 
         return failure_of(UNKNOWN, name)
     leaves: list[Failure] = []
     for leaf in leaves_of(group):
-        key = id(leaf)
-        known = memo[key] if key in memo else explain(leaf, traits_of(leaf), depth + 1, memo)
+        known = _explained(leaf, depth, memo)
         if known is not None:
             leaves.append(known)
     if not leaves:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from opcode import opmap
+from types import TracebackType
 from typing import Any, Final, TypeGuard
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "is_list",
     "is_suppressed",
     "leaves_of",
+    "made_of",
     "message_of",
     "mro_of",
     "name_of",
@@ -36,8 +39,8 @@ __all__ = [
 _STATUS_NAMES: Final = ("status_code", "status", "http_status")
 _RESPONSE_NAMES: Final = ("response", "resp", "raw_response", "http_response", "meta")
 # Where libraries keep the error that theirs is about, besides `__cause__`: azure-core, SQLAlchemy, qdrant, litellm and
-# PyMySQL, urllib and urllib3, aiohttp.
-_CARRIED_NAMES: Final = ("inner_exception", "orig", "source", "original_exception", "reason", "os_error")
+# PyMySQL, urllib and urllib3, aiohttp, pika.
+_CARRIED_NAMES: Final = ("inner_exception", "orig", "source", "original_exception", "reason", "os_error", "exception")
 
 # Attributes that can change the answer. An error without any is what its class is.
 TELLING: Final = frozenset(
@@ -61,6 +64,7 @@ _CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 # Compiled at its first use: it is needed rarely.
 _CODE_IN_TEXT: Final = r"""(?a)["'](?:type|code)\\?["']\s*:\s*\\?["']([A-Za-z0-9_.-]{1,64})"""
 _MAX_TEXT: Final = 8192
+_RAISE: Final = bytes([opmap["RAISE_VARARGS"]])
 
 
 Facts = Mapping[str, Any]
@@ -76,6 +80,7 @@ _args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__di
 cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
 context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
 is_suppressed: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
+_traceback_of: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
 leaves_of: Final[Callable[[BaseException], tuple[Exception, ...]]] = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
@@ -204,3 +209,16 @@ def carried_by(error: BaseException) -> BaseException | None:
         if isinstance(carried, BaseException):
             return carried
     return next((part for part in _args_of(error) if isinstance(part, BaseException)), None)
+
+
+def made_of(error: BaseException, context: BaseException) -> bool:
+    """Whether `error` was made of the one that was being handled: by a `raise` of the frame that had caught that.
+
+    What a call in a handler raises is another matter, which only happened meanwhile.
+    """
+    raised, caught = _traceback_of(error), _traceback_of(context)
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    if raised is None or caught is None or raised.tb_frame is not caught.tb_frame:
+        return False
+    return raised.tb_frame.f_code.co_code[raised.tb_lasti : raised.tb_lasti + 1] == _RAISE

@@ -44,6 +44,7 @@ _PHASES_OF: Final[Mapping[str, Mapping[Phase, str]]] = {
         "read": "ReadTimeoutError ResponseStreamingError",
     },
     "redis": {"pool": "MaxConnectionsError"},
+    "pika": {"connect": "AMQPConnectorException IncompatibleProtocolError"},
     "psycopg": {"connect": "ConnectionTimeout"},
     "psycopg_pool": {"pool": "PoolTimeout TooManyRequests"},
     "sqlalchemy": {"pool": "TimeoutError"},

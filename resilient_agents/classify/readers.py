@@ -14,6 +14,7 @@ from resilient_agents.classify.facts import cause_of, context_of, get, message_o
 from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Phase, Rule
 from resilient_agents.classify.replies import of_amqp, of_close_code, of_curl, of_mongo, of_mysql, of_smtp
 from resilient_agents.classify.rpc import pushback_of, retry_info_of
+from resilient_agents.classify.stores import STORES
 from resilient_agents.classify.wording import of_phrase
 
 __all__ = ["MUTE", "READERS", "Reader", "Reading", "read_sqlstate"]
@@ -184,6 +185,10 @@ def _read_pydantic_ai(error: BaseException) -> Reading:
     return Reading(phase=_PHASES.get(phase)) if isinstance(phase, str) else _NOTHING
 
 
+def _read_nothing(_: BaseException) -> Reading:
+    return _NOTHING
+
+
 def _called(error: BaseException, name: str) -> Any:
     method = get(error, name)
     try:
@@ -197,8 +202,9 @@ def _args(error: BaseException) -> tuple[Any, ...]:
     return args if isinstance(args, tuple) else ()
 
 
-MUTE: Final[frozenset[Reader]] = frozenset((_read_close,))
-"""Readers that say all there is: the rest of what these errors have warns when it is read, or means something else."""
+MUTE: Final[frozenset[Reader]] = frozenset((_read_close, _read_nothing))
+"""Readers that say all there is: the rest of what these errors have warns when it is read, or means something else, as
+SQLAlchemy's `code` does, which names a page of its documentation."""
 
 READERS: Final[dict[tuple[str, str], Reader]] = {
     ("grpc", "RpcError"): _read_grpc,
@@ -228,6 +234,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("curl_cffi", "ConnectionError"): _read_curl,
     ("pycurl", "error"): _read_curl,
     ("websockets", "ConnectionClosed"): _read_close,
+    **{("sqlalchemy", name): _read_nothing for names in STORES["sqlalchemy"].values() for name in names.split()},
     ("neo4j", "Neo4jError"): _read_neo4j,
     ("neo4j", "DriverError"): _read_neo4j,
     ("pydantic_ai", "ModelConnectionError"): _read_pydantic_ai,
@@ -240,6 +247,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
             "redis": "ConnectionError TimeoutError",
             "pymongo": "ServerSelectionTimeoutError AutoReconnect WaitQueueTimeoutError",
             "kombu": "OperationalError",
+            "pika": "IncompatibleProtocolError",
         }.items()
         for name in names.split()
     },

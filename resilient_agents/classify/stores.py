@@ -107,8 +107,8 @@ STORES: Final[Mapping[str, _Names]] = {
         "overload": "ResourceError",
     },
     "pika": {
-        "timeout": "AMQPHeartbeatTimeout ConnectionBlockedTimeout",
-        "connection": "AMQPConnectionError ChannelWrongStateError ChannelClosed",
+        "timeout": "AMQPHeartbeatTimeout ConnectionBlockedTimeout AMQPConnectorStackTimeout",
+        "connection": "AMQPConnectionError AMQPConnectorException ChannelWrongStateError ChannelClosed",
         "auth answered": "AuthenticationError ProbableAuthenticationError ProbableAccessDeniedError",
         "overload": "NoFreeChannels",
         "validation answered": "UnroutableError NackError",

@@ -114,7 +114,7 @@ def learn(cls: type) -> Traits:
     phase = _phase_of(mro)
     telling = _telling(mro)
     plain = None
-    final = source in ("registered", "ours", "builtin")
+    final = source in ("registered", "ours") or (source == "builtin" and not _may_learn_a_phase(rule, phase))
     control = error and rule is not None and rule.kind == "control"
     if not error:
         rule = CANCELLED
@@ -160,6 +160,11 @@ def _telling(mro: tuple[type, ...]) -> frozenset[str] | None:
             return None
         names |= TELLING & namespace
     return frozenset(names)
+
+
+def _may_learn_a_phase(rule: Rule | None, phase: Phase | None) -> bool:
+    """Whether what an error was made of can tell how far its request had come."""
+    return phase is None and rule is not None and rule.kind in ("timeout", "connection")
 
 
 def _phase_of(mro: tuple[type, ...]) -> Phase | None:

@@ -49,6 +49,9 @@ _LIBPQ: Final[_Phrases] = (
     Says("timeout expired", Rule("timeout")),
     Says("connection already closed", _CONNECTION),
     Says("connection is closed", _CONNECTION),
+    Says("failed to resolve host", None, "connect"),
+    Says("could not translate host name", None, "connect"),
+    Says("could not connect to server", None, "connect"),
 )
 
 PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
@@ -81,6 +84,8 @@ PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
             Says("name resolution", None, "connect"),
             Says("dns resolution", None, "connect"),
         ),
+        # A broker that hangs up at once, or a proxy in front of one that is away.
+        "pika": (Says("streamlosterror", _CONNECTION),),
         "kombu": (Says("access_refused", _AUTH),),
     }
 )
