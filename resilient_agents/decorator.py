@@ -25,6 +25,8 @@ from resilient_agents.policy import Policy
 from resilient_agents.registry import Keyed, registry
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.gate import Gate
+from resilient_agents.strategies.resume import Resume
+from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 if TYPE_CHECKING:
     import pybreaker
@@ -52,12 +54,14 @@ def resilient(
     *,
     fallback: Any = ...,
     timeout: float | timedelta | Timeout | None = None,
+    resume: Callable[..., Any] | Resume | None = None,
     retry: int | Retry | tenacity.BaseRetrying | None = None,
     breaker: str | bool | CircuitBreaker | pybreaker.CircuitBreaker | None = None,
     gate: str | bool | float | timedelta | Gate | None = None,
     rate_limit: str | float | RateLimit | aiolimiter.AsyncLimiter | None = None,
     bulkhead: int | Bulkhead | anyio.CapacityLimiter | None = None,
     attempt_timeout: float | timedelta | Timeout | None = None,
+    stream_timeout: float | timedelta | StreamTimeout | None = None,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Callable[[F], F]:
@@ -69,6 +73,7 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
 
     - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
+    - `resume`: what a stream that broke off goes on with, a function of the items so far and the call's arguments
     - `retry`: how many attempts
     - `breaker`: the name of a circuit breaker of the registry; functions that use the same name share it, also with a
       `CircuitBreaker` of that name made elsewhere. True: one of its own
@@ -77,6 +82,7 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     - `rate_limit`: "60/min", or a number of calls a second
     - `bulkhead`: how many calls at a time
     - `attempt_timeout`: seconds for each attempt
+    - `stream_timeout`: seconds that a stream may stall between two items
 
     Each option also takes the strategy itself, ours or native (`retry=Retry(5, wait=fixed(1))`). None leaves a strategy
     out.
@@ -168,6 +174,10 @@ def _timeout(value: Any) -> Any:
     return value if isinstance(value, Timeout) else Timeout(value)
 
 
+def _resume(value: Any) -> Any:
+    return value if isinstance(value, Resume) else Resume(value)
+
+
 def _retry(value: Any) -> Any:
     return value if isinstance(value, Retry | NativeRetry) else Retry(value)
 
@@ -198,16 +208,22 @@ def _bulkhead(value: Any) -> Any:
     return value if isinstance(value, Bulkhead | anyio.CapacityLimiter) else Bulkhead(value)
 
 
+def _stream_timeout(value: Any) -> Any:
+    return value if isinstance(value, StreamTimeout) else StreamTimeout(idle=value)
+
+
 # the canonical order, outermost first
 _BUILD: dict[str, Callable[[Any], Any]] = {
     "fallback": _fallback,
     "timeout": _timeout,
+    "resume": _resume,
     "retry": _retry,
     "breaker": _breaker,
     "gate": _gate,
     "rate_limit": _rate_limit,
     "bulkhead": _bulkhead,
     "attempt_timeout": _timeout,
+    "stream_timeout": _stream_timeout,
 }
 
 

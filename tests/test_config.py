@@ -88,6 +88,35 @@ def test_keys_stand_for_strategies_in_canonical_order() -> None:
     assert (described[2]["after"], described[2]["extra"]) == (0.5, 1)
 
 
+def test_limits_of_streams_can_be_written() -> None:
+    """All of their options, with what completes a stream by name; alone, how long it may stall."""
+    (alone,) = policy("policies.p.stream_timeout = '20s'")
+    assert (alone["idle"], alone["first_item"], alone["complete"]) == (20, None, "auto")
+    (all_of_them,) = policy("""
+        [policies.p.stream_timeout]
+        first_item = "10s"
+        idle = 5
+        total = "5m"
+        complete = "sse_done"
+        preamble = "none"
+        thread = true
+    """)
+    chosen = {"first_item": 10, "idle": 5, "total": 300, "complete": "sse_done", "preamble": None, "thread": True}
+    assert all_of_them.items() >= chosen.items()
+    define("is_last", complete=lambda item: item is None)
+    (own,) = policy("policies.p.stream_timeout.complete = 'is_last'")
+    assert own["complete"] == "<lambda>"
+
+
+@pytest.mark.parametrize(
+    "text", ["policies.p.resume = 'go_on'", "policies.p.strategies = [{ kind = 'resume' }]", "policies.p.fallback = 1"]
+)
+def test_what_is_made_of_a_function_stands_in_code(text: str) -> None:
+    """A file cannot name the function, and the error says where it goes."""
+    with pytest.raises(ConfigError, match=r"is a function of the program's, which a configuration cannot name: put"):
+        read(text)
+
+
 def test_a_list_of_strategies_keeps_its_own_order() -> None:
     """`strategies` is a list, outermost first, for any other order."""
     text = """

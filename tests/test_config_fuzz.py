@@ -154,6 +154,10 @@ good = st.fixed_dictionaries(
         | st.integers(1, 9)
         | st.fixed_dictionaries({"limit": st.integers(1, 9), "queue": st.just("none")}),
         "attempt_timeout": numbers,
+        "stream_timeout": st.fixed_dictionaries(
+            {}, optional={"first_item": numbers, "idle": numbers, "complete": st.sampled_from(["auto", "none"])}
+        )
+        | numbers,
     },
 )
 

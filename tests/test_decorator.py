@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import aiolimiter
@@ -19,7 +20,9 @@ from resilient_agents import (
     Gate,
     Policy,
     RateLimit,
+    Resume,
     Retry,
+    StreamTimeout,
     Timeout,
     fixed,
     get_gate,
@@ -106,6 +109,19 @@ def test_a_gate_has_its_canonical_place() -> None:
         assert kinds(policy) == ["retry", "circuit_breaker", "gate", "rate_limit"]
         assert policy.layers[2].max_wait == longest
     assert policy.layers[2] is gate
+
+
+def test_streams_have_their_strategies_in_canonical_order() -> None:
+    """Resume outside of the retry, the limits of items innermost: seconds of stalling, or strategies as they are."""
+    resume, limits = Resume(iter), StreamTimeout(total=9)
+    for going_on, stalling in [(iter, 5), (resume, limits)]:
+        policy = built(stream_timeout=stalling, attempt_timeout=8, retry=2, resume=going_on, timeout=30)
+        assert kinds(policy) == ["timeout", "resume", "retry", "timeout", "stream_timeout"]
+    assert policy.layers[1] is resume
+    assert policy.layers[4] is limits
+    assert built(stream_timeout=timedelta(seconds=5)).layers[0].idle == 5
+    with pytest.raises(TypeError, match="continue_with must be a function"):
+        resilient(resume=3)
 
 
 def test_a_gate_is_shared_by_its_name() -> None:

@@ -15,6 +15,7 @@ from resilient_agents import (
     DeadlineExceeded,
     Fallback,
     Policy,
+    Registry,
     Retry,
     StreamFailedError,
     StreamTimeout,
@@ -450,6 +451,20 @@ def test_wrong_options_are_refused_when_it_is_built(options: dict[str, Any], mes
     """By name, rule and value."""
     with pytest.raises((TypeError, ValueError), match=message):
         StreamTimeout(**options)
+
+
+def test_a_reload_keeps_the_threads_that_were_left_behind() -> None:
+    """New limits hold from then on; the steps that still run stay counted."""
+    source: dict[str, Any] = {"policies": {"p": {"stream_timeout": {"idle": 5, "thread": True}}}}
+    registry = Registry(source)
+    policy = registry.policy("p")
+    (before,) = policy.layers
+    source["policies"] = {"p": {"stream_timeout": {"idle": 9, "thread": True}}}
+    registry.reload()
+    (after,) = policy.layers
+    assert isinstance(before, StreamTimeout)
+    assert isinstance(after, StreamTimeout)
+    assert (after.idle, after.workers) == (9, before.workers)
 
 
 def test_it_describes_itself() -> None:

@@ -15,8 +15,9 @@ from resilient_agents.core.call import Strategy
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
+from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["KINDS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
+__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
 
 KINDS: dict[str, type] = {
     "timeout": Timeout,
@@ -26,8 +27,12 @@ KINDS: dict[str, type] = {
     "gate": Gate,
     "rate_limit": RateLimit,
     "bulkhead": Bulkhead,
+    "stream_timeout": StreamTimeout,
     "chaos": Chaos,
 }
+CODE: dict[str, str] = {"fallback": "Fallback(handler)", "resume": "Resume(continue_with)"}
+"""Strategies that are made of a function of the program's, and how."""
+
 SLOTS: dict[str, str] = {
     "timeout": "timeout",
     "retry": "retry",
@@ -37,6 +42,7 @@ SLOTS: dict[str, str] = {
     "rate_limit": "rate_limit",
     "bulkhead": "bulkhead",
     "attempt_timeout": "timeout",
+    "stream_timeout": "stream_timeout",
 }
 """The keys of a policy in canonical order, outermost first, and the kind of each."""
 
@@ -55,10 +61,10 @@ SHARED = frozenset(SECTIONS.values())
 def short_form(kind: str) -> str | None:
     """The option that a single value in place of a table stands for; None where it names a shared one."""
     first = Factory.of(KINDS[kind]).first
-    return first if first != "name" else _SHORT.get(kind)
+    return _SHORT.get(kind, None if first == "name" else first)
 
 
-_SHORT = {"gate": "max_wait"}
+_SHORT = {"gate": "max_wait", "stream_timeout": "idle"}
 
 
 def made(kind: str, options: Mapping[str, Any]) -> Strategy:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resilient_agents.base.spelling import nearest
-from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
+from resilient_agents.config.kinds import CODE, KINDS, SECTIONS, SLOTS
 from resilient_agents.config.strategies import long_form, merged
 from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
 from resilient_agents.presets.tables import PRESETS
@@ -178,11 +178,20 @@ def _unread(node: Node, problems: Problems) -> UnreadPolicy:
             unread.strategies = _list(item, problems)
         elif key in SLOTS:
             unread.slots[key] = long_form(SLOTS[key], item)
+        elif key in CODE:
+            problems.add(item, _is_code(key), shown=False)
         else:
             problems.add(
                 item, f"is not known in a policy; {nearest(key, (*SLOTS, 'strategies', 'extends'))}", shown=False
             )
     return unread
+
+
+def _is_code(kind: str) -> str:
+    return (
+        f"is a function of the program's, which a configuration cannot name: put Policy({CODE[kind]}, "
+        f'get_policy("...")) around the policy in Python'
+    )
 
 
 def _list(node: Node, problems: Problems) -> Node:
@@ -196,6 +205,8 @@ def _list(node: Node, problems: Problems) -> Node:
         kind: Any = options.get("kind") if isinstance(options, dict) else None
         if kind is None:
             problems.add(item, f"must be a table with a kind; {nearest('', KINDS)}")
+        elif isinstance(kind.value, str) and kind.value in CODE:
+            problems.add(kind, _is_code(kind.value))
         elif not isinstance(kind.value, str) or kind.value not in KINDS:
             problems.add(kind, kind.broken or f"is no kind of strategy; {nearest(str(kind.value), KINDS)}")
         else:

@@ -23,7 +23,8 @@ class StrategySpec:
     """One strategy as data: `build(spec)` makes it.
 
     Attributes:
-        kind: "timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit" or "bulkhead".
+        kind: "timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead" or
+            "stream_timeout".
         options: The constructor's arguments that were given, as plain data: durations in seconds, waits and budgets as
             mappings, `on` and `when` as tuples of names. What is not here has the constructor's default.
         use: The name of the shared component that stands here instead; `options` is empty then.

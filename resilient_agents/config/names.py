@@ -13,16 +13,18 @@ from typing import Any
 
 from resilient_agents.classify import KINDS, classify, counts_against_dependency, http_failure, is_transient
 from resilient_agents.core.match import Match, matcher
+from resilient_agents.strategies.stream_text import json_lines, sse_done
 
 __all__ = ["NAMED", "define", "known", "look_up"]
 
-NAMED = ("on", "when", "cost")
+NAMED = ("on", "when", "cost", "complete")
 """The options of strategies that are code, and that a configuration may choose by name."""
 
 _defined: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
     "when": {"http_failure": http_failure},
     "cost": {},
+    "complete": {"auto": "auto", "sse_done": sse_done, "json_lines": json_lines},
 }
 
 
@@ -32,6 +34,7 @@ def define(
     on: Match | None = None,
     when: Callable[[Any], object] | None = None,
     cost: Callable[..., float] | None = None,
+    complete: Callable[[Any], object] | None = None,
 ) -> None:
     """Give code of the program a name that configurations may use, for the whole process.
 
@@ -42,18 +45,20 @@ def define(
         on: What `on = ["name"]` chooses: an exception type, a predicate on errors, or a tuple of these.
         when: What `when = "name"` chooses: a predicate on results.
         cost: What `cost = "name"` of a rate limit means: a function of the call's arguments.
+        complete: What `complete = "name"` of a stream's limits means: a predicate on items.
 
     Raises:
         TypeError, ValueError: there is nothing to name, it is no such code, or the name is empty or built in.
     """
-    given = {option: thing for option, thing in {"on": on, "when": when, "cost": cost}.items() if thing is not None}
+    offered = {"on": on, "when": when, "cost": cost, "complete": complete}
+    given = {option: thing for option, thing in offered.items() if thing is not None}
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a non-empty string, got {name!r}")
     if not given:
-        raise TypeError(f"define({name!r}) needs on=, when= or cost=")
+        raise TypeError(f"define({name!r}) needs on=, when=, cost= or complete=")
     if on is not None:
         matcher(on)
-    for option in ("when", "cost"):
+    for option in ("when", "cost", "complete"):
         if option in given and not callable(given[option]):
             raise TypeError(f"{option} must be a function, got {given[option]!r}")
     for option, thing in given.items():
