@@ -324,7 +324,7 @@ def test_ctrl_c_ends_the_demo_cleanly() -> None:
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "2.0 s" in line:  # it is in the midst of its traffic
+            if " s  answered: " in line:  # it is in the midst of its traffic
                 break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
