@@ -113,7 +113,8 @@ class CallEnded(Event):
 
     Where the time went, in seconds: `waited` for slots and tokens, `retry_waited` between attempts. `failed`: how many
     attempts failed, by the kind of their failure. Of a stream: seconds until its `first_item`, how many `items` it had,
-    the `longest_gap` that its consumer waited for a further one, and of how many `parts` it is made.
+    the `longest_gap` that its consumer waited for a further one, of how many `parts` it is made, and with which
+    `finish` reason it says that it is complete, where a `StreamTimeout` knows its items.
     """
 
     outcome: Outcome
@@ -127,6 +128,7 @@ class CallEnded(Event):
     items: int | None = None
     longest_gap: float | None = None
     parts: int | None = None
+    finish: str | None = None
 
 
 class AttemptStarted(Event):

@@ -26,6 +26,7 @@ from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
 from resilient_agents.deadline import current
 from resilient_agents.events import Observer, Recorder, Subscription
+from resilient_agents.strategies.stream_text import text_in
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
 
@@ -140,7 +141,7 @@ class Policy(Spelled):
         `async with` it is closed at the end of the block. It is retried or replaced only before its first item; slots
         are held until it closes; closing it early is neutral.
         """
-        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), args, kwargs)
+        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), text_in, args, kwargs)
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run as a strategy inside another composition."""

@@ -92,7 +92,7 @@ def serving(handler: Handler) -> Iterator[Server]:
 
 
 def _event(data: Any, name: str | None = None) -> bytes:
-    text = data if isinstance(data, str) else json.dumps(data)
+    text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from resilient_agents import Policy, PolicyTimeoutError, Retry, Timeout, fixed
+from resilient_agents import Policy, PolicyTimeoutError, Retry, StreamTimeout, Timeout, fixed
 from tests.conftest import Harness, run_on
+from tests.sdk_items import message, text_delta
 
 
 class Items:
@@ -29,6 +30,8 @@ class Items:
                 raise ConnectionError("broke off")
             raise end
         return self._left.pop(0)
+
+    kind = "items"
 
     def get_final_message(self) -> str:
         return "final"
@@ -156,11 +159,52 @@ async def test_a_first_item_that_fails_leaves_it_before_the_next_attempt(h: Harn
 async def test_what_it_gives_has_its_attributes(h: Harness) -> None:
     """`get_final_message` of an SDK's stream, also after its end; there are none before the first item."""
     stream = Policy().stream(Client(h).stream)
-    with pytest.raises(AttributeError, match=r"no 'get_final_message' before its first item"):
-        stream.get_final_message()
+    with pytest.raises(AttributeError, match=r"no 'kind' before its first item"):
+        _ = stream.kind
     await h.items(stream)
-    assert stream.get_final_message() == "final"
+    assert stream.kind == "items"
     assert not hasattr(stream, "elsewhere")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_speaks_of_the_whole_reads_it_first(h: Harness, begun: bool) -> None:
+    """Through the policy, from wherever the reading is; also where nothing has been read."""
+    client = Client(h, failures=1)
+    stream = Policy(Retry(2, wait=fixed(1))).stream(client.stream)
+    if begun:
+        assert (next(stream) if h.blocking else await anext(stream)) == 1
+    final = stream.get_final_message()
+    assert (final if h.blocking else await final) == "final"
+    assert client.log == ["entered", "entered", "closed", "left"]
+    assert await h.items(stream) == []
+
+
+async def test_closed_before_it_began_there_is_no_whole(h: Harness) -> None:
+    """The error says so."""
+    stream = Policy().stream(Client(h).stream)
+    await stream.aclose()
+    with pytest.raises(RuntimeError, match="was closed before it began"):
+        _ = stream.get_final_message() if h.blocking else await stream.get_final_message()
+
+
+async def test_text_alone(h: Harness) -> None:
+    """`text_stream` gives what the items of known kinds add, without a second read of the original's own."""
+    items = [message("message_start"), text_delta("to "), text_delta("be"), message("message_stop")]
+    for given, expected in [(items, ["to ", "be"]), (["a", "", "b"], ["a", "b"]), ([], [])]:
+        stream = Policy(StreamTimeout()).stream(iter if h.blocking else asynchronous_items, given)
+        assert await h.items(stream.text_stream) == expected
+
+
+async def test_text_of_items_that_nobody_knows_is_refused(h: Harness) -> None:
+    """Rather than to be nothing."""
+    stream = Policy().stream(iter if h.blocking else asynchronous_items, [1, 2])
+    with pytest.raises(TypeError, match="text_stream knows nothing of the items of .*, which are of int: iterate"):
+        await h.items(stream.text_stream)
+
+
+async def asynchronous_items(items: list[Any]) -> AsyncIterator[Any]:
+    for one in items:
+        yield one
 
 
 def test_a_plain_answer_has_no_attributes_to_lend() -> None:

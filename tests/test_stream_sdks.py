@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import threading
@@ -108,6 +109,57 @@ def test_a_whole_stream(kind: str, blocking: bool) -> None:
 
 @each_sdk
 @each_colour
+def test_the_text_alone(kind: str, blocking: bool) -> None:
+    """Is read through the policy, whatever the items are."""
+
+    async def text(sdk: Sdk, stream: Stream[Any]) -> str:
+        async with sdk.client, stream:
+            return "".join([text async for text in stream.text_stream])
+
+    with serving(answering(529, KINDS[kind](TEXT))) as server:
+        sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+        stream = Policy(Retry(2, wait=fixed(0)), StreamTimeout()).stream(sdk.create, **sdk.asked)
+        if blocking:
+            assert "".join(stream.text_stream) == TEXT
+            sdk.client.close()
+        else:
+            assert asyncio.run(text(sdk, stream)) == TEXT
+
+
+@pytest.mark.parametrize("kind", ["chat", "anthropic"])
+@each_colour
+def test_the_final_message_of_a_helper(kind: str, blocking: bool) -> None:
+    """The SDKs' own helpers that build the whole answer are read through the policy, too, if nothing was read before;
+    one that broke off gives no half of it."""
+    method = "get_final_completion" if kind == "chat" else "get_final_message"
+
+    async def final(sdk: Sdk, stream: Stream[Any]) -> Any:
+        async with sdk.client, stream:
+            return await getattr(stream, method)()
+
+    events: list[Any] = KINDS[kind](TEXT)
+    for parts in (events, events[:4]):
+        with serving(answering(parts)) as server:
+            sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+            asked = {name: value for name, value in sdk.asked.items() if name != "stream"}
+            if kind == "chat":
+                chat = sdk.client.chat if hasattr(sdk.client.chat.completions, "stream") else sdk.client.beta.chat
+                stream = Policy(StreamTimeout()).stream(chat.completions.stream, **asked)
+            else:
+                stream = Policy(StreamTimeout()).stream(sdk.client.messages.stream, **asked)
+            ends = contextlib.nullcontext() if parts is events else pytest.raises(StreamTruncatedError)
+            with ends:
+                if blocking:
+                    with sdk.client, stream:
+                        whole = getattr(stream, method)()
+                else:
+                    whole = asyncio.run(final(sdk, stream))
+                said = whole.choices[0].message.content if kind == "chat" else whole.content[0].text
+                assert said == TEXT
+
+
+@each_sdk
+@each_colour
 def test_a_refusal_is_tried_again(kind: str, blocking: bool) -> None:
     """With 429 and with 529; and so is a stream that says nothing before it breaks off."""
     events = KINDS[kind](TEXT)
@@ -198,7 +250,7 @@ def test_with_resume_the_text_is_whole_wherever_it_was_cut(kind: str, step: int,
         policy = Policy(Resume(more), Retry(2, wait=fixed(0)), StreamTimeout(idle=5))
 
         def cuts() -> Iterator[None]:
-            for cut in range(1, length, step if end == END else 7 * step):
+            for cut in range(1, length, 7 * step if end == RESET or blocking else step):
                 server_of.cut = cut
                 server_of.billed.clear()
                 yield

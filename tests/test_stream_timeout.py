@@ -30,10 +30,25 @@ from resilient_agents import (
     sse_done,
 )
 from resilient_agents.core.call import NEUTRAL
+from resilient_agents.events import CallEnded
 from resilient_agents.strategies.stream_kinds import reader_of
 from resilient_agents.strategies.stream_text import text_of
+from resilient_agents.telemetry.facts import of_operation
+from resilient_agents.telemetry.names import FINISH
 from tests.conftest import Events, Harness, run_on
-from tests.sdk_items import COMPLETE, agents, candidate, chat, item, langchain, message, ollama, response, text_delta
+from tests.sdk_items import (
+    COMPLETE,
+    agents,
+    candidate,
+    chat,
+    item,
+    langchain,
+    message,
+    ollama,
+    responded,
+    response,
+    text_delta,
+)
 from tests.test_stream_steps import Paced, collect
 from tests.test_streams import Holding
 
@@ -194,6 +209,27 @@ async def test_after_the_mark_nothing_is_a_failure(h: Harness) -> None:
         holding, items = Holding(), [chat("a"), chat(None, "stop")]
         seen = await collect(h, limited(holding, idle=5).stream(Script(h, items + ending).function), [])
         assert (seen[:2], holding.outcomes) == (items, [None])
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (chat("be", "length"), "length"),
+        (chat("", "content_filter"), "content_filter"),
+        (responded("response.incomplete", incomplete_details=Object(reason="max_output_tokens")), "max_output_tokens"),
+        (message("message_delta", delta=Object(stop_reason="refusal")), "refusal"),
+        (candidate("be", Object(value="SAFETY")), "SAFETY"),
+        (chat("be", "no more: you know who you are"), None),
+    ],
+)
+async def test_one_that_was_cut_by_its_length_is_complete(h: Harness, last: Any, reason: str | None) -> None:
+    """It is no failure; those who watch hear the reason, where it is a word."""
+    seen, policy = Events(), Policy(StreamTimeout())
+    policy.observe(seen)
+    assert await h.items(policy.stream(Script(h, [last]).function)) == [last]
+    (ended,) = seen.of(CallEnded)
+    assert (ended.outcome, ended.finish) == ("success", reason)
+    assert of_operation(ended).get(FINISH) == reason
 
 
 async def test_every_choice_of_several_must_finish(h: Harness) -> None:

@@ -69,7 +69,7 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
             audience.waited,
             audience.retry_waited,
             audience.failed,
-            *(() if audience.pace is None else audience.pace.facts()),
+            *(() if audience.pace is None else audience.pace.facts(audience.finish)),
         )
     )
 

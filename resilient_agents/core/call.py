@@ -157,7 +157,7 @@ class Audience:
     """Those who watch one call. Absent on the call, not merely silent, when nobody does.
 
     What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
-    tokens and `retry_waited` between attempts. `pace`: how a stream went.
+    tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account.
     """
 
     __slots__ = (
@@ -166,6 +166,7 @@ class Audience:
         "deadline",
         "failed",
         "fell_back",
+        "finish",
         "judged",
         "observers",
         "pace",
@@ -185,6 +186,7 @@ class Audience:
         self.deadline: float | None = None
         self.failed: dict[str, int] = {}
         self.fell_back = False
+        self.finish: str | None = None
         self.waited = self.retry_waited = 0.0
         self.pace: Any = None
         self.judged: tuple[Any, bool] | None = None

@@ -38,6 +38,6 @@ class Pace:
             self._items += 1
         return item
 
-    def facts(self) -> tuple[float | None, int, float | None, int]:
-        """For the event of its end: seconds to the first item, items, longest gap, parts."""
-        return self._first_item, self._items, self._longest_gap, self._opened.parts
+    def facts(self, finish: str | None) -> tuple[float | None, int, float | None, int, str | None]:
+        """For the event of its end: seconds to the first item, items, longest gap, parts, its own reason."""
+        return self._first_item, self._items, self._longest_gap, self._opened.parts, finish

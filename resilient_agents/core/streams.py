@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, Generic, Self, TypeVar
 
 from resilient_agents.core.call import Call
+from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.drivers import Begin, async_driver, blocking_driver
 from resilient_agents.core.interrupt import Interrupt
+from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.opening import aclose, close
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "Texts"]
 
 T = TypeVar("T")
+TextIn = Callable[[Any], "str | None"]
+"""The text that an item adds, None for an item of no known kind."""
 
 _OF_THE_WHOLE: Final = frozenset(
     ("get_final_message", "get_final_text", "get_final_completion", "get_final_response", "until_done")
@@ -30,15 +33,19 @@ class Stream(Generic[T]):
     collected. What is left after `break` can be iterated further. `aclose()` from another task than the one that reads
     ends the read, and the iteration with it.
 
-    From the first item on, public attributes that it has not are those of what is streamed: `response`,
-    `get_final_message`. Those that speak of the whole read the stream to its end first, through the policy.
+    `text_stream` is the same iterator, of the text alone that its items add. `get_final_message()` and what else of the
+    SDK's stream speaks of the whole read it to its end first, through the policy. From the first item on, other public
+    attributes that it has not are those of what is streamed, such as `response`.
     """
 
-    __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_interrupt", "_name")
+    __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_interrupt", "_name", "_text_in")
 
-    def __init__(self, begins: Begin, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, begins: Begin, name: str, text_in: TextIn, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self._begins = begins
         self._name = name
+        self._text_in = text_in
         self._arguments = args, kwargs
         self._closed = False
         self._call: Call | None = None
@@ -66,38 +73,52 @@ class Stream(Generic[T]):
             raise AttributeError(name)
         opened = None if self._call is None else self._call.opened
         if opened is None:
+            if name in _OF_THE_WHOLE:
+                return self._read_first(name, blocking=self._is_blocking())
             raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
         found = getattr(opened.source, name)
-        return self._read_first(name, found) if name in _OF_THE_WHOLE else found
+        return self._read_first(name, blocking=self._is_blocking()) if name in _OF_THE_WHOLE else found
 
-    def _read_first(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(method):
+    def _is_blocking(self) -> bool:
+        """Not known before it begins: then it is what can be waited for here."""
+        return not on_event_loop() if self._generator is None else isinstance(self._generator, Generator)
 
-            async def of_the_whole(*args: Any, **kwargs: Any) -> Any:
-                async for _ in self:
+    def _read_first(self, name: str, *, blocking: bool) -> Callable[..., Any]:
+        if blocking:
+
+            def of_the_whole_blocking(*args: Any, **kwargs: Any) -> Any:
+                for _ in self:
                     pass
-                self._refuse_parts(name)
-                return await method(*args, **kwargs)
+                return self._of_the_whole(name)(*args, **kwargs)
 
-            return of_the_whole
-        if not isinstance(self._generator, Generator):
-            return method
+            return of_the_whole_blocking
 
-        def of_the_whole_blocking(*args: Any, **kwargs: Any) -> Any:
-            for _ in self:
+        async def of_the_whole(*args: Any, **kwargs: Any) -> Any:
+            async for _ in self:
                 pass
-            self._refuse_parts(name)
-            return method(*args, **kwargs)
+            whole = self._of_the_whole(name)(*args, **kwargs)
+            return await whole if is_awaitable(whole) else whole
 
-        return of_the_whole_blocking
+        return of_the_whole
 
-    def _refuse_parts(self, name: str) -> None:
+    def _of_the_whole(self, name: str) -> Callable[..., Any]:
+        """The method, of a stream that has been read to its end."""
         opened = None if self._call is None else self._call.opened
-        if opened is not None and opened.parts > 1:
+        if opened is None:
+            raise RuntimeError(f"the stream of {self._name!r} was closed before its first item: there is no {name!r}")
+        if opened.parts > 1:
             raise RuntimeError(
                 f"the stream of {self._name!r} broke off and was gone on with, so that {name!r} knows only its last "
                 f"part: put the items together"
             )
+        method: Callable[..., Any] = getattr(opened.source, name)
+        return method
+
+    @property
+    def text_stream(self) -> Texts:
+        """The text alone, for `for` or `async for`: what each item of a known SDK's adds, and items that are strings.
+        Raises TypeError at its end if it had items and none was of a known kind."""
+        return Texts(self, self._name, self._text_in)
 
     def _begin(self, runtime: Runtime) -> Any:
         """The generator that hands out the items."""
@@ -141,3 +162,41 @@ class Stream(Generic[T]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class Texts:
+    """The text of a stream, as it comes."""
+
+    __slots__ = ("_name", "_stream", "_text_in")
+
+    def __init__(self, stream: Stream[Any], name: str, text_in: TextIn) -> None:
+        self._stream = stream
+        self._name = name
+        self._text_in = text_in
+
+    def __iter__(self) -> Iterator[str]:
+        unknown: type | None = None
+        known = False
+        for item in self._stream:
+            text = self._text_in(item)
+            if text:
+                yield text
+            known, unknown = known or text is not None, type(item)
+        self._refuse(None if known else unknown)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        unknown: type | None = None
+        known = False
+        async for item in self._stream:
+            text = self._text_in(item)
+            if text:
+                yield text
+            known, unknown = known or text is not None, type(item)
+        self._refuse(None if known else unknown)
+
+    def _refuse(self, unknown: type | None) -> None:
+        if unknown is not None:
+            raise TypeError(
+                f"text_stream knows nothing of the items of {self._name!r}, which are of {unknown.__name__}: iterate "
+                f"the stream itself"
+            )

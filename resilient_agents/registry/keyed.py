@@ -25,6 +25,7 @@ from resilient_agents.policy import Policy
 from resilient_agents.registry.change import is_shared
 from resilient_agents.registry.recent import Entry, Flight, Recent
 from resilient_agents.strategies.gate import Gate
+from resilient_agents.strategies.stream_text import text_in
 
 __all__ = ["Keyed"]
 
@@ -80,7 +81,7 @@ class Keyed(Spelled):
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Iterate what `fn` yields under the policy of these arguments, which is looked up with the first item."""
-        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), args, kwargs)
+        return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), text_in, args, kwargs)
 
     def policy(self, key: Hashable) -> Policy:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""

@@ -307,3 +307,6 @@ class GuardedStream:
     def _end(self, outcome: Exception | Neutral | None) -> None:
         self._limit.end()
         self._opened = None  # the two refer to each other
+        finish, audience = self._progress.finish, self._call.audience
+        if audience is not None and finish is not None and finish.isidentifier():
+            audience.finish = finish

@@ -10,7 +10,7 @@ from typing import Any, Final
 from resilient_agents.classify.facts import get, name_of
 from resilient_agents.strategies.stream_kinds import reader_of
 
-__all__ = ["json_lines", "sse_done", "text_of"]
+__all__ = ["json_lines", "sse_done", "text_in", "text_of"]
 
 
 def sse_done(line: Any) -> bool:
@@ -32,11 +32,18 @@ def json_lines(line: Any) -> bool:
 
 
 def text_of(item: Any) -> str:
-    """The text that an item of a known kind adds to the answer, "" where it adds none; a string is its own."""
+    """The text that an item adds to the answer, "" where it adds none; a string is its own."""
+    return text_in(item) or ""
+
+
+def text_in(item: Any) -> str | None:
+    """The same, but None for an item of no known kind."""
     if isinstance(item, str):
         return item
     found = reader_of(type(item))
-    text = None if found is None else _TEXT[found[0]](item)
+    if found is None:
+        return None
+    text = _TEXT[found[0]](item)
     return text if isinstance(text, str) else ""
 
 
@@ -56,14 +63,30 @@ def _block_text(event: Any) -> Any:
     return get(get(event, "delta"), "text") if get(event, "type") == "content_block_delta" else None
 
 
+def _parts_text(response: Any) -> Any:
+    """What `.text` gives without warning of parts that are none. A thought is no answer."""
+    candidates = get(response, "candidates")
+    parts = get(get(candidates[0], "content"), "parts") if candidates else None
+    texts = [get(part, "text") for part in parts or () if not get(part, "thought")]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _blocks_text(chunk: Any) -> Any:
+    content = get(get(chunk, "message") or chunk, "content")
+    if not isinstance(content, list):
+        return content
+    texts = [block if isinstance(block, str) else get(block, "text") for block in content]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 _TEXT: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "chat": _chat_text,
         "responses": _delta_text,
         "messages": _block_text,
-        "google": lambda response: get(response, "text"),
+        "google": _parts_text,
         "ollama": lambda part: get(get(part, "message"), "content") or get(part, "response"),
-        "langchain": lambda chunk: get(get(chunk, "message") or chunk, "content"),
+        "langchain": _blocks_text,
         "agents": lambda event: _delta_text(get(event, "data")),
     }
 )

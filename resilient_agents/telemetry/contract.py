@@ -121,6 +121,11 @@ ATTRIBUTES: Final = (
     ),
     Attribute(names.PARTS, "int", "Of how many streams this one is made."),
     Attribute(
+        names.FINISH,
+        "string",
+        "Why the stream is complete, in the server's own word, such as `length`, `content_filter` or `end_turn`.",
+    ),
+    Attribute(
         names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
     ),
     Attribute(names.DURATION, "double", "Seconds that the attempt took, where it has no span of its own."),
@@ -169,6 +174,7 @@ SPANS: Final = (
             names.ITEMS,
             names.LONGEST_GAP,
             names.PARTS,
+            names.FINISH,
             names.LEFT_OUT,
             names.SEQUENCE,
             names.CONFIGURATION,

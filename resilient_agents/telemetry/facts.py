@@ -30,6 +30,7 @@ _STREAM: Final[Mapping[str, str]] = {
     "items": names.ITEMS,
     "longest_gap": names.LONGEST_GAP,
     "parts": names.PARTS,
+    "finish": names.FINISH,
 }
 _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
     events.CallStarted: {"deadline": names.DEADLINE, "configuration": names.CONFIGURATION},
