@@ -257,21 +257,22 @@ class Policy(Spelled):
 class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_configuration", "_innermost", "_layers", "_special", "_watchers")
+    __slots__ = ("_configuration", "_innermost", "_special", "_watchers")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
         self._innermost = innermost
-        self._layers = _bound_layers(policy)
+        layers = _bound_layers(policy)
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[tuple[Any, bool], Proceed] = {}
         self._configuration = ""
-        super().__init__(policy.name, rechecks_of(self._layers), edition)
-        self.chain = _chain(self._layers, innermost)
+        super().__init__(policy.name, rechecks_of(layers), edition)
+        self.layers = layers
+        self.chain = _chain(self.layers, innermost)
         if self._watchers:
             self.quiet = None
-        if _is_one_retry(self._layers):
-            self.alone = self._layers[0]
+        if _is_one_retry(self.layers):
+            self.alone = self.layers[0]
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -291,7 +292,7 @@ class _Composed(Plan):
             elif watchers or recorder is not None:
                 call.audience = audience = Audience(name, watchers, recorder)
                 chain = self._around_attempts(charged, watched=True)
-                audience.configuration = self._configuration = self._configuration or fingerprint(self._layers)
+                audience.configuration = self._configuration = self._configuration or fingerprint(self.layers)
                 if limit is not None:
                     audience.deadline = limit.at - audience.started
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
@@ -309,7 +310,7 @@ class _Composed(Plan):
         return chain
 
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
-        layers = self._layers
+        layers = self.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
         judge: attempts.Judge | None = getattr(last, "failed", None)

@@ -135,7 +135,7 @@ def test_in_an_outage_retries_shrink_to_the_share(hand: Hand) -> None:
     for _ in range(6000):
         hand.now += 0.01
         budget.deposit()
-        retries += budget.withdraw() + budget.withdraw()
+        retries += sum(budget.withdraw() is not None for _ in range(2))
     assert 0.15 * 6000 < retries <= 0.2 * 6000 + 1 * 60 + 10
 
 
@@ -332,7 +332,7 @@ def test_a_forked_child_starts_afresh(hand: Hand) -> None:
 
 def test_a_handler_may_go_through_the_budget_that_it_interrupts(hand: Hand) -> None:
     """Its retry counts, and at no point does the budget allow one more than it has."""
-    taken: list[bool] = []
+    taken: list[object] = []
 
     def make() -> RetryBudget:
         taken.clear()
@@ -346,7 +346,7 @@ def test_a_handler_may_go_through_the_budget_that_it_interrupts(hand: Hand) -> N
         taken.extend([budget.withdraw() for _ in range(3)])
 
     def check(budget: RetryBudget) -> None:
-        assert sum(taken) == 3
+        assert sum(each is not None for each in taken) == 3
         assert budget.remaining == 0
 
     interrupt_everywhere(make, run, check, act=lambda budget: taken.append(budget.withdraw()))
@@ -357,7 +357,7 @@ def test_an_exception_from_outside_leaves_a_budget_whole(hand: Hand) -> None:
 
     def make() -> RetryBudget:
         budget = RetryBudget(0, per_second=0.5, window=10)
-        assert [budget.withdraw() for _ in range(3)] == [True] * 3
+        assert all(budget.withdraw() for _ in range(3))
         hand.now += 3
         return budget
 

@@ -202,6 +202,21 @@ def test_a_budget_is_a_table_or_true() -> None:
     assert policy("policies.p.retry.budget = true")[0]["budget"]["ratio"] == 0.2
     assert policy("policies.p.retry.budget = { ratio = 0.1 }")[0]["budget"]["ratio"] == 0.1
     assert policy("policies.p.retry.budget = false")[0]["budget"] is None
+    assert policy("policies.p.hedge = { after = 1, budget = true }")[0]["budget"]["window"] == 10
+
+
+def test_a_budget_counts_in_one_way() -> None:
+    """A budget of what is in flight takes the place of one over a window that lies below it, and the other way round;
+    what is shown of it can be read again."""
+    flying, windowed = "retry.budget = { in_flight = 0.1 }", "retry.budget = { ratio = 0.1 }"
+    for below, above, share in ((windowed, flying, {"in_flight": 0.1}), (flying, windowed, {"ratio": 0.1})):
+        config = read(f"policies.base.{below}\npolicies.p.extends = 'base'\npolicies.p.{above}")
+        for again in (config, read(show(config, "p"))):
+            described = build(again.policies["p"].strategies[0]).describe()["budget"]
+            assert share.items() <= described.items()
+            assert ("window" in described) == ("ratio" in share)
+    with pytest.raises(ConfigError, match="in_flight takes the place of ratio, per_second and window, got ratio=0.1"):
+        read("policies.p.retry.budget = { ratio = 0.1, in_flight = 0.2 }")
 
 
 def test_every_option_of_every_strategy_can_be_configured_or_is_code() -> None:

@@ -1111,6 +1111,7 @@ async def test_a_retry_after_a_fallback_that_failed_is_no_fallback(h: Harness) -
         ({"after": 1, "extra": 0}, ValueError, "extra must be at least 1"),
         ({"after": 1, "extra": 1.5}, TypeError, "extra must be an int"),
         ({"after": 1, "on": ()}, ValueError, "on must name at least one"),
+        ({"after": 1, "budget": 0.2}, TypeError, "budget must be a RetryBudget or None, got 0.2"),
         ({"after": 1, "on": KeyboardInterrupt}, TypeError, "on must name subclasses of Exception"),
     ],
 )
@@ -1128,6 +1129,7 @@ def test_what_it_says_of_itself() -> None:
         "after": 0.5,
         "extra": 2,
         "on": ["KeyError", "OSError"],
+        "budget": None,
         "abandoned": 0,
     }
     assert repr(hedge) == "Hedge(0.5, extra=2, on=(KeyError, OSError))"

@@ -19,7 +19,7 @@ from resilient_agents.adapters.retry_state import (
     retry_base,
 )
 from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
-from resilient_agents.budget import RetryBudget
+from resilient_agents.budget import RetryBudget, followed
 from resilient_agents.classify import is_transient
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call
@@ -269,6 +269,4 @@ class Retry(Configured, RetryLoop):
         """Go on counting for the retry whose place this one takes, and with its budget, under the numbers of its
         own."""
         self.counts = old.counts
-        if self.budget is not None and old.budget is not None and self.budget is not old.budget:
-            old.budget.reconfigure(self.budget)
-            self.budget = old.budget
+        self.budget = followed(old.budget, self.budget)

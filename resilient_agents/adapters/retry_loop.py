@@ -102,6 +102,8 @@ class RetryLoop(RetryParts, ABC):
 
     async def _ended(self, call: Call, state: State | None, ending: Verdict) -> None:
         try:
+            if state is not None and state.counted is not None:
+                state.counted_until(call.closers if ending == "success" else None)
             self.counts.record(ending, 1 if state is None else state.attempt_number)
             unwanted = None if state is None or not state.over or state.raised is not None else state.result
             # Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the
@@ -154,12 +156,13 @@ class RetryLoop(RetryParts, ABC):
         """What comes before the first attempt, where anything does."""
         if self._asynchronous is not None and call.runtime.blocking:
             raise TypeError(needs_async(self._asynchronous, call))
-        if self.budget is not None:
-            self.budget.deposit()
-        if self._before is None:
-            return None
-        state = self._state(call, began)
-        await tell("before", self._before, call, state)
+        state: State | None = None
+        if self._before is not None:
+            state = self._state(call, began)
+            await tell("before", self._before, call, state)
+        if self.budget is not None and (counted := self.budget.deposit()).lasts:
+            state = state or self._state(call, began)
+            state.counted = counted
         return state
 
     async def _next(self, call: Call, state: State) -> bool:
@@ -283,7 +286,7 @@ class RetryLoop(RetryParts, ABC):
         limit = None if in_force() is None else current()
         if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
             return "deadline"
-        if self.budget is not None and not self.budget.withdraw():
+        if self.budget is not None and not state.withdraw(self.budget):
             return "budget"
         return None
 

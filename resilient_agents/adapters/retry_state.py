@@ -10,8 +10,9 @@ from tenacity import RetryCallState, TryAgain, retry_base
 
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
+from resilient_agents.budget import RetryBudget, UnderWay
 from resilient_agents.classify import Failure
-from resilient_agents.core.call import Call
+from resilient_agents.core.call import Call, Closer
 from resilient_agents.core.given_up import Moment, set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
@@ -78,7 +79,8 @@ class State(RetryCallState):
     `raised`: the error as it came, perhaps boxed; `raised_before`: that of the attempt before; `failure`: what kind of
     outcome that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the
     seconds that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not
-    any more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed.
+    any more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed; `counted`: what the
+    budget counts of the call, where it counts what is in flight.
     """
 
     attempt_number = 1
@@ -98,6 +100,8 @@ class State(RetryCallState):
     reason: Literal["backoff", "retry_after"] = "backoff"
     given_up = False
     late = False
+    counted: UnderWay | None = None
+    _retry: UnderWay | None = None
     _outcome: Any = None
 
     def __init__(self, shown: Any, call: Call, since: Moment) -> None:
@@ -130,6 +134,19 @@ class State(RetryCallState):
         self.failure = None
         if error is not None and not isinstance(error, ResilienceError):
             self.real = error
+
+    def withdraw(self, budget: RetryBudget) -> bool:
+        """May another attempt follow? The one that has failed is over."""
+        if self._retry is not None:
+            self._retry.end()
+        self._retry = budget.withdraw()
+        return self._retry is not None
+
+    def counted_until(self, closers: list[Closer] | None) -> None:
+        """The call is over, or will be when these run, and with it its last retry."""
+        for counted in (self.counted, self._retry):
+            if counted is not None:
+                counted.end(closers)
 
     def prepare_for_next_attempt(self) -> None:
         self.over = False

@@ -54,6 +54,20 @@ def number(value: float, name: str, *, minimum: float = 0.0) -> float:
     return result
 
 
+def share(value: float, name: str) -> float:
+    """Return `value`, a part of all, as a float of more than 0 and at most 1.
+
+    Raises:
+        TypeError: `value` is not an int or a float.
+        ValueError: `value` is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must be greater than 0 and at most 1, got {value}")
+    return float(value)
+
+
 def positive_int(value: int, name: str, *, minimum: int = 1) -> int:
     """Return the count `value`, which must be an int of at least `minimum` (default 1).
 

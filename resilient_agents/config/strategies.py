@@ -49,6 +49,8 @@ def merged(base: Node | None, over: Node) -> Node:
         return base
     if "use" in over.value or "use" in base.value or "kind" in over.value:
         return over
+    if ("in_flight" in over.value) is not ("in_flight" in base.value):
+        return over  # a budget that counts in another way
     table: dict[str, Node] = dict(base.value)
     for key, node in over.value.items():
         table[key] = merged(table[key], node) if key in table and key in ("wait", "budget") else node
@@ -98,9 +100,9 @@ def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Mappi
 
 def _long_options(kind: str, options: dict[str, Node]) -> dict[str, Node]:
     long = dict(options)
-    if kind == "retry":
-        if "wait" in long:
-            long["wait"] = _long_wait(long["wait"])
+    if kind == "retry" and "wait" in long:
+        long["wait"] = _long_wait(long["wait"])
+    if kind in ("retry", "hedge"):
         budget = long.get("budget")
         if budget is not None and budget.value is True:
             long["budget"] = replace(budget, value={})

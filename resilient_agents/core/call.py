@@ -109,16 +109,17 @@ class Plan:
 
     `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
     is the edition (base/now.py), which it never is where observers watch. `edition`: in which the plan was made.
-    `rechecks`: the second looks that the layers of the chain want. `alone`: the retry that is the whole policy, if it
-    is one whose first attempt may be made without a frame of it.
+    `layers`: what the chain runs through, outermost first; `rechecks`: the second looks that they want. `alone`: the
+    retry that is the whole policy, if it is one whose first attempt may be made without a frame of it.
     """
 
-    __slots__ = ("alone", "chain", "edition", "name", "quiet", "rechecks")
+    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks")
 
     chain: Proceed
 
     def __init__(self, name: str | None, rechecks: Rechecks = _NO_RECHECKS, edition: object = None) -> None:
         self.name = name
+        self.layers: tuple[Strategy, ...] = ()
         self.rechecks = rechecks
         self.edition = self.quiet = edition
         self.alone: Any = None

@@ -82,11 +82,7 @@ class Share(Check):
     """A part of all: more than 0, at most 1."""
 
     def checked(self, value: Any, name: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} must be greater than 0 and at most 1, got {value}")
-        return float(value)
+        return durations.share(value, name)
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from resilient_agents.base.clock import clock
+from resilient_agents.budget import RetryBudget, UnderWay, followed
 from resilient_agents.classify import is_transient
 from resilient_agents.core.call import Branch, Call, Proceed, unboxed
 from resilient_agents.core.match import Match, ask, matcher
-from resilient_agents.core.options import Configured, Count, Errors, Seconds
+from resilient_agents.core.options import Configured, Count, Errors, Made, Seconds
 from resilient_agents.core.race import Race, race
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
-from resilient_agents.events import HedgeStarted
+from resilient_agents.events import CallRejected, HedgeStarted
 from resilient_agents.strategies.hedged_stream import race_streams
 
 __all__ = ["Hedge"]
@@ -39,6 +39,9 @@ class Hedge(Configured):
     ends the call at once. A hedge that a layer inside refuses (no slot, no token, open circuit) changes nothing for
     the other requests, but no further ones start. `after=0` starts all of them at once.
 
+    `budget`: a `RetryBudget`, out of which each hedge is paid before it starts; by default that of the `Retry` around
+    it, if that has one. When it is spent no further hedges start; those that have started go on.
+
     The function must bear being called twice at the same time with the same arguments. In async code each request is a
     task. In blocking code each is a daemon thread with the caller's context variables; a thread cannot be stopped, so a
     request that lost runs to its end behind the caller's back, and what is held for it comes back then. With 32 of
@@ -52,23 +55,40 @@ class Hedge(Configured):
     """
 
     strategy = "hedge"
-    OPTIONS = MappingProxyType({"after": Seconds(), "extra": Count(), "on": Errors()})
+    OPTIONS = MappingProxyType({"after": Seconds(), "extra": Count(), "on": Errors(), "budget": Made(type=RetryBudget)})
     owns_attempts: ClassVar[bool] = True
     races: ClassVar[bool] = True
 
     after: float
     extra: int
     on: Match
+    budget: RetryBudget | None
 
-    def __init__(self, after: float | timedelta, *, extra: int = 1, on: Match = is_transient) -> None:
+    def __init__(
+        self,
+        after: float | timedelta,
+        *,
+        extra: int = 1,
+        on: Match = is_transient,
+        budget: RetryBudget | None = None,
+    ) -> None:
         self.take(locals())
         self._matches = matcher(on)
         self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "hedge")
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
-        if call.closers is not None:
-            return await race_streams(call, proceed, self._workers, self._referee)
-        return await race(call, proceed, self._workers, partial(self._referee, proceed, call))
+        counted = closers = None
+        try:
+            if self.budget is not None and self.budget is not self._budget_around(call):
+                counted = self.budget.deposit()
+            if call.closers is None:
+                return await race(call, proceed, self._workers, partial(self._referee, proceed, call))
+            opened = await race_streams(call, proceed, self._workers, self._referee)
+            closers = call.closers
+            return opened
+        finally:
+            if counted is not None:
+                counted.end(closers)
 
     async def _referee(self, proceed: Proceed, call: Call, contest: Race) -> Branch | None:
         """Start one after the other and return the branch that decides; None when not even the first found a thread."""
@@ -88,7 +108,7 @@ class Hedge(Configured):
                     left = 0
             if left:
                 now = clock.monotonic()
-                if contest.start(call.branch(self), partial(_tell, proceed, started + 1, now - began)):
+                if self._start(proceed, call, contest, started + 1, now - began):
                     began = now
                     started += 1
                     left -= 1
@@ -96,6 +116,25 @@ class Hedge(Configured):
                     left = 0
             if failed > started:
                 return primary
+
+    def _start(self, proceed: Proceed, call: Call, contest: Race, number: int, after: float) -> bool:
+        """Start a hedge. False where the budget is spent, or no thread is to be had: then no further one will."""
+        budget = self.budget or self._budget_around(call)
+        paid = None if budget is None else budget.withdraw()
+        if budget is not None and paid is None:
+            if call.audience is not None:
+                call.audience.tell(CallRejected(call.audience.policy, "retry_budget"))
+            return False
+        return contest.start(call.branch(self), partial(_hedge, proceed, number, after, paid))
+
+    def _budget_around(self, call: Call) -> RetryBudget | None:
+        """That of the retry around it, whose calls it counts already."""
+        found: RetryBudget | None = None
+        for layer in call.plan.layers:
+            if layer is self:
+                break
+            found = getattr(layer, "budget", None) or found
+        return found
 
     def _decides(self, call: Call, ended: Branch, *, first: bool) -> bool:
         """Does the end of this branch settle the call?"""
@@ -116,17 +155,26 @@ class Hedge(Configured):
 
     def take_over(self, old: Hedge) -> None:
         """Go on with the threads of the hedge whose place this one takes, so that the requests left behind stay
-        counted."""
+        counted, and with its budget."""
         self._workers = old._workers
+        self.budget = followed(old.budget, self.budget)
 
     def live(self) -> dict[str, Any]:
         return {"abandoned": self._workers.abandoned}  # blocking requests that lost and still run
 
 
-def _tell(proceed: Proceed, number: int, after: float, branch: Call) -> Awaitable[Any]:
-    """The beginning of a hedge, told where it runs, so that what it does comes after."""
+async def _hedge(proceed: Proceed, number: int, after: float, paid: UnderWay | None, branch: Call) -> Any:
+    """A hedge, told where it runs, so that what it does comes after. `paid`: what its budget counts until it ends, here
+    too, where a thread that nobody waits for is the last to know."""
     assert isinstance(branch, Branch)
     branch.hedge = number
-    if branch.audience is not None:
-        branch.audience.tell(HedgeStarted(branch.audience.policy, number, after))
-    return proceed(branch)
+    closers = None
+    try:
+        if branch.audience is not None:
+            branch.audience.tell(HedgeStarted(branch.audience.policy, number, after))
+        result = await proceed(branch)
+        closers = branch.closers
+        return result
+    finally:
+        if paid is not None:
+            paid.end(closers)
