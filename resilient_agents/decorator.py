@@ -285,6 +285,7 @@ def _rate_limit_of(
     burst: float | None = None,
     max_wait: float | timedelta | None = None,
     cost: float | Callable[..., float] = 1,
+    settle: Callable[[Any], float | None] | None = None,
 ) -> Any: ...
 
 

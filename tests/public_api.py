@@ -30,6 +30,7 @@ MODULES = (
     "resilient_agents.integrations",
     "resilient_agents.integrations.asgi",
     "resilient_agents.integrations.deadlines",
+    "resilient_agents.integrations.limits",
     "resilient_agents.integrations.wsgi",
     "resilient_agents.presets",
     "resilient_agents.registry",

@@ -231,7 +231,6 @@ def test_every_option_of_every_strategy_can_be_configured_or_is_code() -> None:
         "after",
         "before_sleep",
         "result",
-        "settle",
     }
 
 
@@ -524,12 +523,13 @@ def test_the_program_gives_names_to_its_code() -> None:
     define("stale", on=ValueError)
     define("stale", on=Stale)
     define("empty", when=lambda result: not result)
-    define("tokens", cost=len)
-    text = 'policies.p = { retry = { on = "stale", when = "empty" }, rate_limit = { rate = 10, cost = "tokens" } }'
+    define("tokens", cost=len, settle=abs)
+    text = 'policies.p.retry = { on = "stale", when = "empty" }\n'
+    text += 'policies.p.rate_limit = { rate = 10, cost = "tokens", settle = "tokens" }'
     retry, limit = [build(spec) for spec in read(text).policies["p"].strategies]
     assert isinstance(retry, Retry)
     assert isinstance(limit, RateLimit)
-    assert (retry.on, limit.cost) == (Stale, len)
+    assert (retry.on, limit.cost, limit.settle) == (Stale, len, abs)
 
 
 def test_nothing_is_imported() -> None:
@@ -547,6 +547,7 @@ def test_define_refuses_what_cannot_be_named() -> None:
         ("x", {}),
         ("x", {"on": KeyboardInterrupt}),
         ("x", {"when": 3}),
+        ("x", {"settle": 3}),
         ("timeout", {"on": Stale}),
     ]
     for name, code in wrong:

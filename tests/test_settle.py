@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -13,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_agents import Policy, RateLimit, RateLimitedError
+from resilient_agents import Policy, RateLimit
 from resilient_agents.adapters.gcra import Gcra
-from resilient_agents.adapters.limit_headers import Stated, stated
 from resilient_agents.base.clock import clock
 from tests.conftest import Harness, run_on
 from tests.interruptions import interrupt_everywhere
@@ -182,78 +179,6 @@ def test_estimates_that_are_off_by_five_use_the_allowance(factor: float) -> None
     for minute in range(3):
         spent = sum(real for at, real in used if began + 60 * minute <= at < began + 60 * (minute + 1))
         assert 0.95 * 6_000 <= spent <= 1.1 * 6_000
-
-
-OPENAI = {
-    "x-ratelimit-limit-requests": "60",
-    "x-ratelimit-remaining-requests": "59",
-    "x-ratelimit-reset-requests": "1s",
-    "x-ratelimit-limit-tokens": "150000",
-    "x-ratelimit-remaining-tokens": "149984",
-    "x-ratelimit-reset-tokens": "6ms",
-}
-
-
-def anthropic(**reset: float) -> dict[str, str]:
-    moment = datetime.now(UTC) + timedelta(**reset)
-    return {
-        "anthropic-ratelimit-requests-limit": "1000",
-        "anthropic-ratelimit-requests-remaining": "990",
-        "anthropic-ratelimit-requests-reset": moment.isoformat(),
-    }
-
-
-@pytest.mark.parametrize(
-    ("headers", "of", "found"),
-    [
-        (OPENAI, "requests", (60, 59, 60)),
-        (OPENAI, "tokens", (150_000, 149_984, 60)),
-        ({name.title(): told for name, told in OPENAI.items()}, "requests", (60, 59, 60)),
-        (SimpleNamespace(headers=OPENAI), "requests", (60, 59, 60)),
-        (
-            {**OPENAI, "x-ratelimit-reset-requests": "1m3.5s", "x-ratelimit-remaining-requests": "0"},
-            "requests",
-            (60, 0, 60),
-        ),
-        ({"x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14370",
-          "x-ratelimit-reset-requests": "2m59.56s"}, "requests", (14_400, 14_370, 86_400)),
-        ({"x-ratelimit-limit": "100", "x-ratelimit-remaining": "100"}, "requests", (100, 100, None)),
-        ({"x-ratelimit-limit-requests": "-1"}, "requests", None),
-        ({"x-ratelimit-limit-requests": "0"}, "requests", None),
-        ({"x-ratelimit-limit-requests": "many"}, "requests", None),
-        ({}, "requests", None),
-        (None, "requests", None),
-        (SimpleNamespace(headers=7), "requests", None),
-    ],
-)  # fmt: skip
-def test_headers_of_servers_are_read(headers: Any, of: str, found: tuple[float, ...] | None) -> None:
-    """How much, how much is left, and over which time, which none of them says."""
-    assert stated(headers, of) == (None if found is None else Stated(*found))  # type: ignore[arg-type]
-
-
-def test_a_reset_may_be_a_date() -> None:
-    """As anthropic sends it."""
-    assert stated(anthropic(seconds=0.6), "requests") == Stated(1000, 990, 60)
-
-
-def test_a_limit_follows_what_its_server_says() -> None:
-    """The rate, its time, and what is left."""
-    limit = RateLimit(10, per=60, max_wait=0)
-    limit.learn(OPENAI)
-    assert (limit.rate, limit.per, limit.burst) == (60, 60, 60)
-    assert limit.available == pytest.approx(59, abs=0.1)
-    limit.learn({**OPENAI, "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "60s"})
-    with pytest.raises(RateLimitedError):
-        Policy(limit).call(int)
-    limit.learn({})
-    assert limit.rate == 60
-
-
-def test_a_burst_of_ones_own_stays() -> None:
-    """It was chosen; only a limit below it bounds it."""
-    limit = RateLimit(10, per=60, burst=5)
-    limit.learn(OPENAI)
-    assert (limit.rate, limit.burst) == (60, 5)
 
 
 @pytest.mark.parametrize("settle", [5, "tokens", value])

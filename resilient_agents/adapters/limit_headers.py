@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from resilient_agents.classify.hints import seconds_of, until_reset
+from resilient_agents.classify.hints import headers_of, seconds_of, until_reset
 
-__all__ = ["Stated", "stated"]
+__all__ = ["Stated", "Window", "stated"]
 
 _WINDOWS: Final = (1.0, 10.0, 60.0, 3600.0, 86400.0)
 """Seconds over which servers count."""
 
+_MINUTE: Final = 60.0
+
+
+class Window(NamedTuple):
+    """Over how many seconds a server counts: `likely`, and at least and at most."""
+
+    likely: float
+    least: float
+    most: float
+
 
 class Stated(NamedTuple):
-    """`limit` units, of which `remaining` are left, over `window` seconds; None for what is not said."""
+    """`limit` units, of which `remaining` are left, over `window`; None for what is not said."""
 
     limit: float
     remaining: float | None
-    window: float | None
+    window: Window | None
 
 
-def stated(headers: object, of: str) -> Stated | None:
-    """What these headers, or those of this response, say of requests or tokens (`of`); None if nothing.
-
-    No header states its window. What is used up comes back at the steady rate until the reset, so the window is the
-    time until then, times the limit, over what is used up; the next longer of the usual ones, as some servers count
-    from the full minute and others round.
-    """
-    given = headers if isinstance(headers, Mapping) else getattr(headers, "headers", None)
-    if not isinstance(given, Mapping):
-        return None
-    told: dict[str, Any] = {str(name).lower(): value for name, value in given.items()}
-    limit = _said(told, "limit", of)
+def stated(answer: object, of: str) -> Stated | None:
+    """What the headers of an answer say of requests or tokens (`of`); None if nothing."""
+    told = headers_of(answer)
+    limit = _first(told, "limit", of)
     if not limit:  # some say 0 or -1 for none
         return None
-    remaining, reset = _said(told, "remaining", of), _reset(told, of)
-    window = None
-    if reset and remaining is not None and remaining < limit:
-        seen = 0.9 * reset * limit / (limit - remaining)
-        window = next((usual for usual in _WINDOWS if usual >= seen), None)
-    return Stated(limit, remaining, window)
+    remaining = _first(told, "remaining", of)
+    return Stated(limit, remaining, None if remaining is None else _window(told, of, limit, limit - remaining))
+
+
+def _window(told: Mapping[str, list[Any]], of: str, limit: float, used: float) -> Window | None:
+    """No header states it. What is used up comes back at the steady rate until the reset, so it is the time until then,
+    times the limit, over what is used up.
+
+    As far as these are exact: used up is said in whole units, of which the last may have come back in part, and the
+    time in whole seconds or milliseconds. Of the usual windows that fit, a minute is what nearly all servers mean.
+    Where none fits, the server counts from full minute to full minute, or hour to hour.
+    """
+    reset, exact_to = _reset(told, of)
+    if not reset or used <= 0:
+        return None
+    least = 0.9 * max(0.0, reset - exact_to) * limit / used
+    most = 1.1 * (reset + exact_to) * limit / (used - 1) if used > 1 else math.inf
+    fitting = [usual for usual in _WINDOWS if least <= usual <= most]
+    if not fitting:
+        likely = next((usual for usual in _WINDOWS if usual >= reset), None)
+        return None if likely is None else Window(likely, likely, likely)
+    return Window(_MINUTE if _MINUTE in fitting else fitting[0], least, most)
 
 
 def _names(what: str, of: str) -> tuple[str, ...]:
@@ -48,9 +67,18 @@ def _names(what: str, of: str) -> tuple[str, ...]:
     return (f"x-ratelimit-{what}-{of}", f"anthropic-ratelimit-{of}-{what}", *plain)
 
 
-def _said(told: Mapping[str, Any], what: str, of: str) -> float | None:
-    return next((found for name in _names(what, of) if (found := seconds_of(told.get(name))) is not None), None)
+def _first(told: Mapping[str, list[Any]], what: str, of: str) -> float | None:
+    values = (value for name in _names(what, of) for value in told.get(name, ()))
+    return next((found for value in values if (found := seconds_of(value)) is not None), None)
 
 
-def _reset(told: Mapping[str, Any], of: str) -> float | None:
-    return next((found for name in _names("reset", of) if (found := until_reset(told.get(name))) is not None), None)
+def _reset(told: Mapping[str, list[Any]], of: str) -> tuple[float | None, float]:
+    """Seconds until all is there again, and how exact that is: durations have milliseconds, bare integers and moments
+    whole seconds."""
+    for name in _names("reset", of):
+        for value in told.get(name, ()):
+            found = until_reset(value)
+            if found is not None:
+                text = str(value).strip()
+                return found, 1.0 if text.isdecimal() or "T" in text else 0.001
+    return None, 0.0

@@ -12,9 +12,8 @@ from typing import Any
 from resilient_agents.adapters.bill import Bill, real_cost
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra
+from resilient_agents.adapters.learning import Learning
 from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
-from resilient_agents.adapters.limit_headers import stated
-from resilient_agents.adapters.paced import Paced
 from resilient_agents.adapters.rate_options import Cost, Settle, spelled_rate
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
@@ -27,7 +26,7 @@ from resilient_agents.errors import RateLimitedError, Rejected
 __all__ = ["RateLimit"]
 
 
-class RateLimit(Paced):
+class RateLimit(Learning):
     """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
     served.
 
@@ -77,9 +76,6 @@ class RateLimit(Paced):
     HOLDS = "who may start when"
     _error = RateLimitedError
 
-    rate: float
-    per: float
-    burst: float
     cost: float | Callable[..., float]
     settle: Callable[[Any], float | None] | None
 
@@ -106,6 +102,7 @@ class RateLimit(Paced):
             self.burst = max(1.0, self.rate)
         if not callable(self.cost):
             self._affordable(self.cost)
+        self._asks = self._asking()
         self._counts = LimitCounts(Ticks())
         self._lock = Lock()
         self.after_fork()
@@ -130,6 +127,7 @@ class RateLimit(Paced):
         with self._lock:
             forgiven = self.shadow and not new.shadow
             self.adopt(new)
+            self._asks = self._asking()
             now = clock.monotonic()
             self._gcra.change(now, self.rate / self.per, self.burst)
             if forgiven:
@@ -139,6 +137,10 @@ class RateLimit(Paced):
             turn.wake()
         self._tell_next(self._gcra)
 
+    def _asking(self) -> bool:
+        """Has a call to be asked for anything, or its outcome?"""
+        return callable(self.cost) or self.settle is not None or self._follows is not None
+
     @property
     def available(self) -> float:
         """What could start at once now, in units of cost."""
@@ -147,9 +149,9 @@ class RateLimit(Paced):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
-        cost = self.cost
-        if callable(cost) or self.settle is not None:
+        if self._asks:
             return self._priced(proceed, call)
+        cost: Any = self.cost
         with self._lock:
             now = clock.monotonic()
             gcra = self._gcra
@@ -179,6 +181,8 @@ class RateLimit(Paced):
                 next(self._counts.ticks)
         else:
             next(self._counts.ticks)
+        if self._follows is not None:
+            proceed = partial(self._following, proceed)
         if settle is None:
             return await proceed(call)
         difference, lasts = -cost, False  # a call that fails hands all back
@@ -221,28 +225,6 @@ class RateLimit(Paced):
             raise self._limited(call, delay, ON_LOOP)
         else:
             await self._turn(call, cost)
-
-    def learn(self, headers: object, of: str = "requests") -> None:
-        """Follow what a server says of its limit: the headers of an answer (any mapping), or an object with `.headers`,
-        such as a response or a stream's `.response`. Those of openai, azure, groq, anthropic and their like are read.
-
-        of: "requests" (default) or "tokens", or as the headers name it ("input-tokens"). What they say becomes `rate`
-        and `per`, and `burst` where that was the rate; and no more starts than the server says is left. Headers that
-        say nothing change nothing.
-        """
-        said = stated(headers, of)
-        if said is None:
-            return
-        with self._lock:
-            now = clock.monotonic()
-            if said.window is not None and (said.limit != self.rate or said.window > self.per):
-                if self.burst == max(1.0, self.rate) or self.burst > said.limit:
-                    self.burst = max(1.0, said.limit)
-                self.rate, self.per = said.limit, said.window
-                self._gcra.change(now, self.rate / self.per, self.burst)
-            if said.remaining is not None:
-                self._gcra.correct(now, max(0.0, self._gcra.available(now) - said.remaining))
-        self._tell_next(self._gcra)
 
     def _pretend(self, call: Call, cost: float) -> None:
         """Count, and tell, what the limit would do if it acted."""

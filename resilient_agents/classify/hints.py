@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.base.clock import clock
-from resilient_agents.classify.facts import Facts, get, is_dict, is_list, path
+from resilient_agents.classify.facts import Facts, get, is_dict, is_list, path, told_by
 
-__all__ = ["Hints", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of", "until_reset"]
+__all__ = ["Hints", "headers_of", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of", "until_reset"]
 
 _NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
 _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
@@ -44,6 +44,12 @@ _RESET: Final = (
 _EPOCH: Final = 1e9  # a larger number of seconds is a moment, not a wait
 
 _Headers = Mapping[str, list[Any]]  # lower-case names, all values of each
+
+# Whatever may have headers or be headers; the last two are google-genai's and litellm's.
+_WITH_HEADERS: Final = (
+    *("response", "resp", "raw_response", "http_response", "meta", "headers", "litellm_response_headers"),
+    *("sdk_http_response", "_hidden_params"),
+)
 
 
 class Hints(NamedTuple):
@@ -92,6 +98,16 @@ def _all_headers(facts: Facts) -> Iterator[object]:
     yield get(facts.get("meta"), "headers")
     yield facts.get("headers")
     yield facts.get("litellm_response_headers")
+
+
+def headers_of(thing: object) -> _Headers:
+    """All values of each header, by lower-case name: of an error, a response, a stream or a result, wherever clients
+    keep them, or `thing` itself, where it is a mapping of them. Empty where there are none; never raises."""
+    if isinstance(thing, Mapping):
+        return _listed(path(thing, "ResponseMetadata", "HTTPHeaders") or thing)
+    facts = told_by(thing, _WITH_HEADERS)
+    further = (get(facts.get("sdk_http_response"), "headers"), path(facts.get("_hidden_params"), "additional_headers"))
+    return next((headers for found in (*_all_headers(facts), *further) if (headers := _listed(found))), {})
 
 
 def _listed(headers: Any) -> _Headers:

@@ -17,13 +17,14 @@ from resilient_agents.strategies.stream_text import json_lines, sse_done
 
 __all__ = ["NAMED", "define", "known", "look_up"]
 
-NAMED = ("on", "when", "cost", "complete")
+NAMED = ("on", "when", "cost", "settle", "complete")
 """The options of strategies that are code, and that a configuration may choose by name."""
 
 _defined: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
     "when": {"http_failure": http_failure},
     "cost": {},
+    "settle": {},
     "complete": {"auto": "auto", "sse_done": sse_done, "json_lines": json_lines},
 }
 
@@ -34,6 +35,7 @@ def define(
     on: Match | None = None,
     when: Callable[[Any], object] | None = None,
     cost: Callable[..., float] | None = None,
+    settle: Callable[[Any], float | None] | None = None,
     complete: Callable[[Any], object] | None = None,
 ) -> None:
     """Give code of the program a name that configurations may use, for the whole process.
@@ -45,20 +47,21 @@ def define(
         on: What `on = ["name"]` chooses: an exception type, a predicate on errors, or a tuple of these.
         when: What `when = "name"` chooses: a predicate on results.
         cost: What `cost = "name"` of a rate limit means: a function of the call's arguments.
+        settle: What `settle = "name"` of a rate limit means: a function of the result.
         complete: What `complete = "name"` of a stream's limits means: a predicate on items.
 
     Raises:
         TypeError, ValueError: there is nothing to name, it is no such code, or the name is empty or built in.
     """
-    offered = {"on": on, "when": when, "cost": cost, "complete": complete}
+    offered = {"on": on, "when": when, "cost": cost, "settle": settle, "complete": complete}
     given = {option: thing for option, thing in offered.items() if thing is not None}
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a non-empty string, got {name!r}")
     if not given:
-        raise TypeError(f"define({name!r}) needs on=, when=, cost= or complete=")
+        raise TypeError(f"define({name!r}) needs on=, when=, cost=, settle= or complete=")
     if on is not None:
         matcher(on)
-    for option in ("when", "cost", "complete"):
+    for option in ("when", "cost", "settle", "complete"):
         if option in given and not callable(given[option]):
             raise TypeError(f"{option} must be a function, got {given[option]!r}")
     for option, thing in given.items():

@@ -56,7 +56,7 @@ registry.keyed("http")  # type: ignore[call-arg]
 @circuit_breaker(name="typed", failures=3, reset_timeout=timedelta(seconds=5))
 @retry(3, wait=fixed(1))
 @bulkhead(8, name="typed", isolation="thread")
-@rate_limit("60/min", max_wait=3)
+@rate_limit("60/min", max_wait=3, cost=500, settle=lambda result: result.usage.total_tokens)
 @timeout(5, thread=True)
 def stacked(number: int) -> str:
     return str(number)

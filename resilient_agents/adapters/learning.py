@@ -1,0 +1,70 @@
+"""Rate limits that do as servers say (see limit_headers.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient_agents.adapters.limit_headers import stated
+from resilient_agents.adapters.paced import Paced
+from resilient_agents.base.clock import clock
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.errors import Rejected
+
+__all__ = ["Learning"]
+
+
+class Learning(Paced):
+    """Base of such limits. `_follows`: of what they learn from whatever passes through, None for nothing; `_asks`: has
+    a call to be asked for anything, or its outcome?"""
+
+    rate: float
+    per: float
+    burst: float
+    _follows: str | None = None
+    _asks: bool
+
+    def learn(self, headers: object, of: str = "requests") -> None:
+        """Do as a server says: the headers of an answer (any mapping), or what has them, such as an error, a raw
+        response or a stream. Those of openai, azure, groq, anthropic and their like are read.
+
+        of: "requests" (default) or "tokens", or as the headers name it ("input-tokens"). What they say becomes `rate`
+        and `per`, and `burst` where that was the rate; and no more starts than the server says is left. Headers that
+        say nothing change nothing. Raises ValueError for an `of` that is no name.
+        """
+        said = stated(headers, _checked_of(of))
+        if said is None:
+            return
+        window = said.window
+        with self._lock:
+            now = clock.monotonic()
+            if window is not None and not (said.limit == self.rate and window.least <= self.per <= window.most):
+                if self.burst == max(1.0, self.rate) or self.burst > said.limit:
+                    self.burst = max(1.0, said.limit)
+                self.rate, self.per = said.limit, window.likely
+                self._gcra.change(now, self.rate / self.per, self.burst)
+            if said.remaining is not None:
+                self._gcra.correct(now, max(0.0, self._gcra.available(now) - said.remaining))
+        self._tell_next(self._gcra)
+
+    def follow(self, of: str = "requests") -> None:
+        """`learn` from now on from whatever passes through: errors, raw responses and streams. Parsed results mostly
+        have no headers: `integrations.limits` has a hook for clients of httpx, which sees all answers."""
+        self._follows = _checked_of(of)
+        self._asks = True
+
+    async def _following(self, proceed: Proceed, call: Call) -> Any:
+        of = self._follows or ""
+        try:
+            result = await proceed(call)
+        except Exception as error:
+            if not isinstance(error, Rejected):
+                self.learn(error, of)
+            raise
+        self.learn(result.source if call.rare.closers is not None else result, of)
+        return result
+
+
+def _checked_of(of: object) -> str:
+    if not isinstance(of, str) or not of:
+        raise ValueError(f'of must be a name such as "requests" or "tokens", got {of!r}')
+    return of
