@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         get_health_monitor,
         require_healthy,
     )
+    from resilient_agents.idempotency import idempotency_key
     from resilient_agents.run_budgets import Usage, run_budget, usage_of
     from resilient_agents.strategies.chaos import Chaos, chaos
 
@@ -104,6 +105,7 @@ __all__ = [
     "get_policy",
     "get_rate_limit",
     "http_failure",
+    "idempotency_key",
     "is_transient",
     "json_lines",
     "linear",
@@ -126,6 +128,7 @@ _LATER = {
         ("HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"), "health"
     ),
     **dict.fromkeys(("Chaos", "chaos"), "strategies.chaos"),
+    "idempotency_key": "idempotency",
     **dict.fromkeys(("Usage", "run_budget", "usage_of"), "run_budgets"),
 }
 """What is imported when it is asked for, with its room: it would be half as much again to import."""

@@ -48,7 +48,14 @@ _FORMS = """resilient takes one of
 @overload
 def resilient(policy: Policy | Keyed | str, /) -> Callable[[F], F]: ...
 @overload
-def resilient(strategy: Any, /, *strategies: Any, name: str | None = None) -> Callable[[F], F]: ...
+def resilient(
+    strategy: Any,
+    /,
+    *strategies: Any,
+    name: str | None = None,
+    idempotent: bool | None = None,
+    reconcile: Callable[..., Any] | None = None,
+) -> Callable[[F], F]: ...
 @overload
 def resilient(
     *,
@@ -63,8 +70,16 @@ def resilient(
     attempt_timeout: float | timedelta | Timeout | None = None,
     stream_timeout: float | timedelta | StreamTimeout | None = None,
     name: str | None = None,
+    idempotent: bool | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
-def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Callable[[F], F]:
+def resilient(
+    *strategies: Any,
+    name: str | None = None,
+    idempotent: bool | None = None,
+    reconcile: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Callable[[F], F]:
     """Guard the decorated function, whatever kind it is.
 
     With a Policy: by that policy. With a name: by the registry's policy of that name, looked up at the first call. With
@@ -86,26 +101,29 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
 
     Each option also takes the strategy itself, ours or native (`retry=Retry(5, wait=fixed(1))`). None leaves a strategy
     out.
-    `name` is the policy's name in errors and telemetry; by default the function's `module.qualname`.
+    `name` is the policy's name in errors and telemetry; by default the function's `module.qualname`. `idempotent` and
+    `reconcile` say what may be repeated of a function that writes, as those of a `Policy` do.
 
     Stacked on a function, new policies without a name are one policy, the topmost outermost: one operation in traces.
     A Policy, and one with a name, stays an operation of its own.
 
     Raises TypeError that lists these forms for anything else, and what the strategies raise for bad values.
     """
-    if not strategies and not options:
+    writes = idempotent is not None or reconcile is not None
+    if not strategies and not options and not writes:
         raise TypeError(f"resilient needs something to guard with: {_FORMS}")
     unknown = sorted(options.keys() - _BUILD.keys())
     if unknown or (strategies and options):
         reason = f"does not know {', '.join(unknown)}" if unknown else "takes strategies or options, not both"
-        meant = meant_by(unknown[0], _BUILD) if unknown else None
+        meant = meant_by(unknown[0], (*_BUILD, "idempotent", "reconcile", "name")) if unknown else None
         if meant is not None:
             reason += f" (did you mean {meant}?)"
         raise TypeError(f"resilient {reason}: {_FORMS}")
-    if len(strategies) == 1 and isinstance(strategies[0], Policy | Keyed) and name is None:
-        return strategies[0]
-    if len(strategies) == 1 and isinstance(strategies[0], str) and strategies[0] and name is None:
-        return registry.late(strategies[0])
+    if len(strategies) == 1 and name is None and not writes:
+        if isinstance(strategies[0], Policy | Keyed):
+            return strategies[0]
+        if isinstance(strategies[0], str) and strategies[0]:
+            return registry.late(strategies[0])
     for strategy in strategies:
         if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
             bare = " (was it used without parentheses?)" if inspect.isroutine(strategy) else ""
@@ -113,14 +131,20 @@ def resilient(*strategies: Any, name: str | None = None, **options: Any) -> Call
     if not strategies:
         given = {option: value for option, value in options.items() if value is not None}
         strategies = tuple(build(given[option]) for option, build in _BUILD.items() if option in given)
-    return _Layers(*strategies, name=name)
+    return _Layers(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
 
 
 class _Layers(Policy):
     """What the sugar makes. Around a function that is guarded by another such policy it becomes one policy with it."""
 
-    def __init__(self, *strategies: Any, name: str | None = None) -> None:
-        super().__init__(*strategies, name=name)
+    def __init__(
+        self,
+        *strategies: Any,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        reconcile: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
         self.parts: tuple[_Layers, ...] = (self,)
 
     def __call__(self, fn: F) -> F:

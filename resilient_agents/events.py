@@ -114,7 +114,8 @@ class CallEnded(Event):
     Where the time went, in seconds: `waited` for slots and tokens, `retry_waited` between attempts. `failed`: how many
     attempts failed, by the kind of their failure. Of a stream: seconds until its `first_item`, how many `items` it had,
     the `longest_gap` that its consumer waited for a further one, of how many `parts` it is made, and with which
-    `finish` reason it says that it is complete, where a `StreamTimeout` knows its items.
+    `finish` reason it says that it is complete, where a `StreamTimeout` knows its items. `unknown_outcome`: a call that
+    may not be made twice may have taken effect all the same.
     """
 
     outcome: Outcome
@@ -129,6 +130,7 @@ class CallEnded(Event):
     longest_gap: float | None = None
     parts: int | None = None
     finish: str | None = None
+    unknown_outcome: bool = False
 
 
 class AttemptStarted(Event):
@@ -164,7 +166,7 @@ class GaveUp(Event):
 
     attempts: int
     elapsed: float
-    reason: Literal["stop", "retry_after", "deadline", "budget"]
+    reason: Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
     failure: Failure | None
 
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
 from resilient_agents.base.fork import Lock
@@ -30,6 +30,9 @@ from resilient_agents.strategies.stream_text import text_in
 from resilient_agents.telemetry import active as recording
 from resilient_agents.telemetry import recorder as record
 
+if TYPE_CHECKING:
+    from resilient_agents.idempotency import Writes
+
 __all__ = ["Policy"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,7 +51,16 @@ class Policy(Spelled):
     functions, threads and event loops.
 
     `name` shows in errors, events and telemetry; by default it is the guarded function's `module.qualname`.
-    Raises TypeError, when built, for an object that cannot be a strategy.
+
+    What is guarded may write. `idempotent=False`: it must not be done twice, so it is repeated only where nothing was
+    sent, or where the function has asked for its `idempotency_key()`; otherwise the error comes out, with
+    `unknown_outcome=True` in its note. True: it may be done twice. None (default): nothing is known, and all is
+    repeated. `reconcile(*args, **kwargs)`, sync or async, is called before a repetition and finds out what became of
+    the tries before: None means that none took effect, anything else is the result of the call. It means
+    `idempotent=False`. What a policy inside was told counts where this one is told nothing.
+
+    Raises TypeError or ValueError, when built, for an object that cannot be a strategy and for options of a wrong type
+    or value.
     """
 
     _find: Callable[[], Policy] | None = None
@@ -56,12 +68,23 @@ class Policy(Spelled):
     _stand_ins: tuple[Policy, ...] = ()
     _observers: tuple[Subscription, ...] = ()
     _plans: tuple[tuple[Proceed, Plan], ...] = ()
+    idempotent: bool | None = None
+    reconcile: Callable[..., Any] | None = None
 
-    def __init__(self, *strategies: Any, name: str | None = None) -> None:
+    def __init__(
+        self,
+        *strategies: Any,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        reconcile: Callable[..., Any] | None = None,
+    ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         self.name = name
         self._own: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
+        if idempotent is not None or reconcile is not None:
+            self.idempotent, self.reconcile = idempotent, reconcile
+            _told(self)
 
     @classmethod
     def late(cls, find: Callable[[], Policy], *, name: str) -> Policy:
@@ -80,6 +103,15 @@ class Policy(Spelled):
     def layers(self) -> tuple[Strategy, ...]:
         """The same, with what policies inside consist of in their place, and what an experiment puts inside."""
         return (*_flatten(self.strategies), *trial.inside.get(self.name or "", ()))
+
+    @property
+    def writes(self) -> Writes | None:
+        """What new calls go by of writes: what it was told, and policies inside where it was not; None for nothing."""
+        told = None if self._stand_ins else _told(self)
+        for strategy in self.strategies:
+            inner = strategy.writes if isinstance(strategy, Policy) else None
+            told = inner if told is None else told.over(inner)
+        return told
 
     def __call__(self, fn: F) -> F:
         """Guard `fn`: a function, coroutine function, generator function, async generator function, or any other
@@ -172,12 +204,13 @@ class Policy(Spelled):
         What is in both policies stays as it is. A circuit breaker (of the same name), a bulkhead or a rate limit of
         this policy stays too and takes over the numbers of its counterpart in `other`, the first of a kind for the
         first; a retry's budget likewise. So circuits, windows, slots and spent budgets are kept. `other` is made for
-        this and not used otherwise. Name and observers of this policy do not change. Raises ValueError if `other`
-        contains this policy.
+        this and not used otherwise; what it was told of writes counts from now on. Name and observers of this policy do
+        not change. Raises ValueError if `other` contains this policy.
         """
         self._refuse_itself(other)
         with _changing:
             self._own = _successors(self._own, other.strategies)
+            self.idempotent, self.reconcile = other.idempotent, other.reconcile
         changed()
 
     @contextlib.contextmanager
@@ -202,6 +235,7 @@ class Policy(Spelled):
         return {
             "strategy": "policy",
             "name": self.name,
+            **self._options(),
             "strategies": [_describe(strategy) for strategy in self.strategies],
         }
 
@@ -209,12 +243,17 @@ class Policy(Spelled):
         parts = [repr(strategy) for strategy in self.strategies]
         if self.name is not None:
             parts.append(f"name={self.name!r}")
+        parts += [f"{option}={value}" for option, value in self._options().items() if value is not None]
         return f"Policy({', '.join(parts)})"
 
     def __reduce__(self) -> Any:
         if self._found_by is not None:
             return _rebuild_late, (self._found_by, self.name)
-        return _rebuild, (self._own, self.name)
+        return _rebuild, (self._own, self.name, self.idempotent, self.reconcile)
+
+    def _options(self) -> dict[str, Any]:
+        reconcile = None if self.reconcile is None else name_of(self.reconcile)
+        return {"idempotent": self.idempotent, "reconcile": reconcile}
 
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go from now on, until a policy changes. Finds what is still to be found, in this policy and
@@ -230,7 +269,7 @@ class Policy(Spelled):
     @property
     def is_one_retry(self) -> bool:
         """Is it, as it is now, a retry alone, of which a wrapper may make the first attempt itself?"""
-        return _is_one_retry(self.layers)
+        return self.writes is None and _is_one_retry(self.layers)
 
     def bind(self) -> None:
         """Find what is still to be found of this policy. Does nothing after the first time."""
@@ -257,22 +296,23 @@ class Policy(Spelled):
 class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_configuration", "_innermost", "_special", "_watchers")
+    __slots__ = ("_configuration", "_innermost", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
         self._innermost = innermost
         layers = _bound_layers(policy)
+        self._writes = policy.writes
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[tuple[Any, bool], Proceed] = {}
         self._configuration = ""
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
-        self.chain = _chain(self.layers, innermost)
+        self.chain = _chain(layers, innermost) if self._writes is None else self._composed(None, watched=False)
         if self._watchers:
             self.quiet = None
-        if _is_one_retry(self.layers):
-            self.alone = self.layers[0]
+        if self._writes is None and _is_one_retry(layers):
+            self.alone = layers[0]
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -292,7 +332,7 @@ class _Composed(Plan):
             elif watchers or recorder is not None:
                 call.audience = audience = Audience(name, watchers, recorder)
                 chain = self._around_attempts(charged, watched=True)
-                audience.configuration = self._configuration = self._configuration or fingerprint(self.layers)
+                audience.configuration = self._configuration = self._configuration or self._fingerprint()
                 if limit is not None:
                     audience.deadline = limit.at - audience.started
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
@@ -323,7 +363,15 @@ class _Composed(Plan):
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
             attempt = functools.partial(charged, attempt)
-        return _chain(layers[:split], attempt)
+        if self._writes is None:
+            return _chain(layers[:split], attempt)
+        return functools.partial(
+            self._writes.whole, _chain(layers[:split], functools.partial(self._writes.attempt, attempt))
+        )
+
+    def _fingerprint(self) -> str:
+        told = () if self._writes is None else (self._writes,)
+        return fingerprint((*self.layers, *told))
 
 
 def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
@@ -379,7 +427,7 @@ def _successor(left: list[Strategy], new: Strategy) -> Strategy:
         return new
     left.remove(old)
     if isinstance(old, Policy) and isinstance(new, Policy):
-        return Policy(*_successors(old.strategies, new.strategies), name=new.name)
+        return _rebuild(_successors(old.strategies, new.strategies), new.name, new.idempotent, new.reconcile)
     reconfigure: Callable[[Strategy], None] | None = getattr(old, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(new)
@@ -395,8 +443,22 @@ def _describe(strategy: Strategy) -> dict[str, Any]:
     return describe() if describe is not None else {"strategy": type(strategy).__name__}
 
 
-def _rebuild(strategies: tuple[Strategy, ...], name: str | None) -> Policy:
-    return Policy(*strategies, name=name)
+def _told(policy: Policy) -> Writes | None:
+    """What this one was told of writes. Raises TypeError or ValueError for a wrong type or value."""
+    if policy.idempotent is None and policy.reconcile is None:
+        return None
+    from resilient_agents.idempotency import Writes  # few policies need it
+
+    return Writes(policy.idempotent, policy.reconcile)
+
+
+def _rebuild(
+    strategies: tuple[Strategy, ...],
+    name: str | None,
+    idempotent: bool | None = None,
+    reconcile: Callable[..., Any] | None = None,
+) -> Policy:
+    return Policy(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
 
 
 def _rebuild_late(find: Callable[[], Policy], name: str) -> Policy:

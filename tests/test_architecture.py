@@ -28,7 +28,7 @@ LEVELS: list[set[str]] = [
     },
     {"deadline", "backoff", "budget", "telemetry"},
     {"core"},
-    {"adapters", "run_budgets", "strategies"},
+    {"adapters", "idempotency", "run_budgets", "strategies"},
     {"policy"},
     {"", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace", "scan", "simulate"},

@@ -16,13 +16,14 @@ from resilient_agents.events import GaveUp
 
 __all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "warn_of_blocking"]
 
-Reason = Literal["stop", "retry_after", "deadline", "budget"]
+Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
 _WHY: Final[dict[Reason, str]] = {
     "stop": "",
     "retry_after": ": the server asks to wait longer than max_retry_after",
     "deadline": ": the next attempt would begin after the deadline",
     "budget": ": the retry budget is spent",
+    "unknown_outcome": "",  # who leaves the call with it says that on the error
 }
 
 

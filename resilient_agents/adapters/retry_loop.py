@@ -281,6 +281,9 @@ class RetryLoop(RetryParts, ABC):
 
     def _obstacle(self, state: State) -> Reason | None:
         """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
+        write = state.call.rare.write
+        if write is not None and not write.may_repeat():
+            return "unknown_outcome"
         if state.asked is not None and self.max_retry_after is not None and state.asked > self.max_retry_after:
             return "retry_after"
         limit = None if in_force() is None else current()

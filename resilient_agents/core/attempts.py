@@ -19,7 +19,9 @@ from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, Cal
 __all__ = ["Judge", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
 
 Judge = Callable[[Any], bool | None]
+PaceFacts = tuple[float | None, int | None, float | None, int | None, str | None]
 
+_NO_PACE: PaceFacts = (None, None, None, None, None)
 _TIMED_OUT = classify(PolicyTimeoutError())
 """What became of an attempt that a time limit around it cancelled."""
 
@@ -59,6 +61,8 @@ def _tell_of_end(
 def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
     failure = call.failure(ended) if isinstance(ended, Exception) else None
     outcome = "fallback" if ended is None and audience.fell_back else _outcome(ended)
+    write = call.write
+    pace: PaceFacts = _NO_PACE if audience.pace is None else audience.pace.facts(audience.finish)
     audience.tell(
         CallEnded(
             audience.policy,
@@ -69,7 +73,8 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
             audience.waited,
             audience.retry_waited,
             audience.failed,
-            *(() if audience.pace is None else audience.pace.facts(audience.finish)),
+            *pace,
+            unknown_outcome=write is not None and write.unknown,
         )
     )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resilient_agents.core.opening import Opened
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
+    from resilient_agents.idempotency import Write
 
 __all__ = [
     "NEUTRAL",
@@ -234,9 +235,21 @@ class Rare:
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
     `marks`: what marks the context for calls inside it, by owner: probes of half-open circuits, charges to budgets.
+    `write`: what became of the tries so far, where the policy was told of writes.
     """
 
-    __slots__ = ("abandoned", "audience", "closers", "cut_short", "error", "marks", "opened", "waited", "workers")
+    __slots__ = (
+        "abandoned",
+        "audience",
+        "closers",
+        "cut_short",
+        "error",
+        "marks",
+        "opened",
+        "waited",
+        "workers",
+        "write",
+    )
 
     def __init__(self) -> None:
         self.audience: Audience | None = None
@@ -248,6 +261,7 @@ class Rare:
         self.workers: Workers | None = None
         self.abandoned: tuple[Worker, ...] = ()
         self.marks: dict[Any, Any] | None = None
+        self.write: Write | None = None
 
 
 class _Ordinary(Rare):
@@ -303,11 +317,13 @@ class Call:
         workers: Workers | None
         abandoned: tuple[Worker, ...]
         marks: dict[Any, Any] | None
+        write: Write | None
     else:
         __slots__ = ("args", "fn", "kwargs", "plan", "rare", "runtime")
         audience, closers, opened = _rare("audience"), _rare("closers"), _rare("opened")
         waited, cut_short, error = _rare("waited"), _rare("cut_short"), _rare("error")
         workers, abandoned, marks = _rare("workers"), _rare("abandoned"), _rare("marks")
+        write = _rare("write")
 
     @property
     def name(self) -> str:
@@ -394,6 +410,7 @@ class Branch(Call):
         self.waited = parent.waited
         self.cut_short = parent.cut_short
         self.workers = parent.workers
+        self.write = parent.write
         self.parent = parent
         self.outside = outside
         self.lost = self.moves = False

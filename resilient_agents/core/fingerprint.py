@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from resilient_agents.core.call import Strategy
-
 __all__ = ["fingerprint"]
 
 _LIVE: Final = frozenset(("abandoned", "available", "in_use", "metrics", "queued", "remaining", "retry_after", "state"))
 """Names under which strategies describe what is so at the moment."""
 
 
-def fingerprint(layers: Iterable[Strategy]) -> str:
+def fingerprint(layers: Iterable[Any]) -> str:
     """Twelve hexadecimal digits of the strategies, in order, and their options; what is live about them does not count.
 
     An option that is code counts by its name.
@@ -24,7 +22,7 @@ def fingerprint(layers: Iterable[Strategy]) -> str:
     return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
 
 
-def _options(layer: Strategy) -> Any:
+def _options(layer: Any) -> Any:
     describe = getattr(layer, "describe", None)
     return type(layer).__qualname__ if describe is None else _fixed(describe())
 

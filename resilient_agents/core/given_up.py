@@ -17,7 +17,7 @@ from typing import Final
 
 from resilient_agents.base.clock import clock
 
-__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note", "set_cause", "set_context"]
+__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note", "note_also", "set_cause", "set_context"]
 
 Moment = tuple[float, int]
 """Monotonic seconds, then the marks left so far: clocks stand still between two readings, and fake ones much longer."""
@@ -59,6 +59,16 @@ def note(error: BaseException, text: str) -> None:
         elif ours[0] in notes:  # else the user has taken it away
             notes[notes.index(ours[0])] = text
             ours[0] = text
+
+
+def note_also(error: BaseException, text: str) -> None:
+    """Put it on `error` after what our note there says already."""
+    with suppress(Exception):
+        ours = error.__dict__.get(_NOTE)
+        if ours is None:
+            note(error, text)
+        elif text not in ours[0]:
+            note(error, f"{ours[0]}; {text}")
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:

@@ -93,9 +93,13 @@ class Race:
     def end(self, branch: Branch) -> bool:
         """`branch` has ended. False when nobody wants to know any more."""
         self._ended.append(branch)
+        self.look()
+        return not self.over
+
+    def look(self) -> None:
+        """Something has changed for who waits for the next end."""
         if self._waiter is not None:
             self._waiter.wake()
-        return not self.over
 
     def decide(self, winner: Branch | None) -> None:
         """From now on nobody wants to know."""

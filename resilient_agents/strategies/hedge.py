@@ -42,7 +42,9 @@ class Hedge(Configured):
     `budget`: a `RetryBudget`, out of which each hedge is paid before it starts; by default that of the `Retry` around
     it, if that has one. When it is spent no further hedges start; those that have started go on.
 
-    The function must bear being called twice at the same time with the same arguments. In async code each request is a
+    The function must bear being called twice at the same time with the same arguments; in a policy with
+    `idempotent=False` a hedge starts only once the function has asked for its `idempotency_key()`, or when no request
+    is in flight and none can have taken effect. In async code each request is a
     task. In blocking code each is a daemon thread with the caller's context variables; a thread cannot be stopped, so a
     request that lost runs to its end behind the caller's back, and what is held for it comes back then. With 32 of
     those, or 256 running ones, calls are made without a hedge, in the caller's own thread.
@@ -97,14 +99,20 @@ class Hedge(Configured):
             return None
         began = clock.monotonic()
         started = failed = 0
-        left = self.extra
+        left, write = self.extra, call.write
+        if write is not None:
+            write.on_free(contest.look)
         while True:
-            ended = await contest.next(max(0.0, began + self.after - clock.monotonic()) if left else None)
+            due = left and (write is None or write.free)
+            ended = await contest.next(max(0.0, began + self.after - clock.monotonic()) if due else None)
+            if ended is None and not due:
+                continue  # it may be asked twice from now on
             if ended is not None:
                 if self._decides(call, ended, first=ended is primary):
                     return ended
                 failed += 1
-                if isinstance(ended.outcome, Rejected) and ended is not primary:
+                refused = isinstance(ended.outcome, Rejected) and ended is not primary
+                if refused or (left and write is not None and not write.may_repeat()):
                     left = 0
             if left:
                 now = clock.monotonic()

@@ -37,6 +37,8 @@ class Resume(Configured):
     breaker counts each part. A part that cannot be opened uses up one of `times` (default 2). In the end the first
     error comes out.
 
+    In a policy with `idempotent=False` it goes on only if the function has asked for its `idempotency_key()`.
+
     The items of a stream are kept until it ends. Raises TypeError or ValueError, when built, for options of a wrong
     type or value; TypeError, when called, around a call that is no stream, and where `continue_with` returns none.
     """
@@ -148,6 +150,9 @@ class _Whole:
         failed, first = unboxed(error), self._first
         try:
             if not ask(self._resume.matches, failed, failed):
+                return False
+            write = self._call.write
+            if write is not None and not write.may_go_on():
                 return False
             self._first = first = first or failed
             await self._leave(failed)

@@ -80,3 +80,6 @@ assert_type(policy.describe(), dict[str, Any])
 assert_type(policy.name, str | None)
 policy.observe(3)  # type: ignore[arg-type]
 Policy(name=3)  # type: ignore[arg-type]
+Policy(idempotent=False, reconcile=lambda order: order)
+Policy(idempotent="no")  # type: ignore[arg-type]
+Policy(reconcile="find")  # type: ignore[arg-type]

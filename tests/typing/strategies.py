@@ -48,6 +48,7 @@ from resilient_agents import (
     fibonacci,
     fixed,
     http_failure,
+    idempotency_key,
     is_transient,
     json_lines,
     linear,
@@ -216,6 +217,7 @@ assert_type(deadline(5), AbstractContextManager[None])
 with deadline(timedelta(seconds=5)):
     assert_type(remaining(), float | None)
 deadline("5")  # type: ignore[arg-type]
+assert_type(idempotency_key(), str)
 
 with run_budget(attempts=5, tokens=1_000, cost=2.5, prices={"gpt-5": (1.25, 10.0)}, estimate=lambda *_: 10) as run:
     assert_type(run.spent.attempts, float | None)
