@@ -88,7 +88,7 @@ ATTRIBUTES: Final = (
         names.GAVE_UP,
         "string",
         "Why a retryable failure was not retried any more.",
-        ("stop", "retry_after", "deadline", "budget"),
+        ("stop", "retry_after", "deadline", "budget", "unknown_outcome"),
     ),
     Attribute(names.FAILED, "string[]", "The kinds of failure that attempts ran into, each once.", KINDS),
     Attribute(
@@ -124,6 +124,11 @@ ATTRIBUTES: Final = (
         names.FINISH,
         "string",
         "Why the stream is complete, in the server's own word, such as `length`, `content_filter` or `end_turn`.",
+    ),
+    Attribute(
+        names.UNKNOWN_OUTCOME,
+        "boolean",
+        "Present and true where a call that may not be made twice may have taken effect all the same.",
     ),
     Attribute(
         names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
@@ -167,6 +172,7 @@ SPANS: Final = (
             names.ATTEMPT_COUNT,
             names.OUTCOME,
             names.GAVE_UP,
+            names.UNKNOWN_OUTCOME,
             names.WAITED,
             names.RETRY_WAITED,
             names.FAILED,

@@ -1,7 +1,7 @@
 """What an event tells, as attributes: one table for span events, log records and metrics.
 
-Absent is what is None, and a `shadow` that is False. A `failure` is told by its kind and its status, a refusal's `name`
-under the attribute of its strategy.
+Absent is what is None, and a `shadow` or `unknown_outcome` that is False. A `failure` is told by its kind and its
+status, a refusal's `name` under the attribute of its strategy.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
         "duration": names.DURATION,
         "waited": names.WAITED,
         "retry_waited": names.RETRY_WAITED,
+        "unknown_outcome": names.UNKNOWN_OUTCOME,
         **_STREAM,
     },
     events.AttemptStarted: {"attempt": names.ATTEMPT},
@@ -89,7 +90,7 @@ def facts(event: events.Event) -> Facts:
     told = {}
     for field, name in _TOLD[type(event)].items():
         value = getattr(event, field)
-        if value is not None and (value is not False or name != names.SHADOW):
+        if value is not None and (value is not False or name not in (names.SHADOW, names.UNKNOWN_OUTCOME)):
             told[name] = value
     failure = getattr(event, "failure", None)
     if failure is not None:
@@ -111,6 +112,8 @@ def of_operation(event: events.CallEnded) -> Facts:
         told[names.RETRY_WAITED] = event.retry_waited
     if event.failed:
         told[names.FAILED] = list(event.failed)
+    if event.unknown_outcome:
+        told[names.UNKNOWN_OUTCOME] = True
     if event.items is not None:
         stream = {name: getattr(event, field) for field, name in _STREAM.items()}
         told.update({name: value for name, value in stream.items() if value is not None})
