@@ -21,7 +21,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["ROOT", "Binding", "Block", "Expression", "Form", "Parameter", "Scope", "Site", "dotted", "last_name"]
+__all__ = [
+    "ROOT",
+    "Binding",
+    "Block",
+    "Expression",
+    "Form",
+    "Parameter",
+    "Scope",
+    "Site",
+    "declares",
+    "dotted",
+    "last_name",
+]
 
 Expression = tuple[Any, ...] | None
 
@@ -157,6 +169,13 @@ def dotted(expression: Expression) -> str:
         base = dotted(expression[1])
         return f"{base}[]" if base else ""
     return ""
+
+
+def declares(expression: Expression) -> bool:
+    """Whether it only says what a name will be: `client: Client` and `client: Client | None = None`."""
+    if expression is not None and expression[0] == "first":
+        return bool(expression[1][0] == ("const", None))
+    return expression is not None and expression[0] == "typed"
 
 
 def last_name(expression: Expression) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resilient_agents.scan.form import Expression, Site, dotted, last_name
+from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
@@ -104,7 +104,7 @@ def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
     for site in scope.calls:
         if site.order >= here.order or last_name(site.callee) not in guards:
             continue
-        if not scope.encloses(site.block, here.block):
+        if not scope.encloses(_reached(scope, site.block), here.block):
             continue
         spot = Spot(seen.spot.file, seen.spot.scope, site.order, site.block)
         same = bool(mine) and receiver(site.callee) == mine
@@ -112,6 +112,13 @@ def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
         if same or (polls and _registered(seen.spot, receiver(site.callee), mine)):
             return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
     return None
+
+
+def _reached(scope: Scope, block: int) -> int:
+    """The block that a statement counts for: what comes after a `try` comes after its body."""
+    while scope.blocks[block].kind == "try":
+        block = scope.blocks[block].parent
+    return block
 
 
 def _registered(spot: Spot, poller: str, mine: str) -> bool:

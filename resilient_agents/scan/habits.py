@@ -21,10 +21,20 @@ def client_per_call(found: Found, _: Resolver) -> str | None:
     call, owner = found.call, found.seen.owner
     if owner is None or owner.made is None or call.kind not in POOLED or call.function in ONCE | {None}:
         return None
-    here = found.seen.spot
-    if (owner.made.spot.file, owner.made.spot.scope) != (here.file, here.scope):
+    here, made = found.seen.spot, owner.made.spot
+    if owner.of is not None or (made.file, made.scope) != (here.file, here.scope) or _repeated(found):
         return None
     return f"{owner.client.name} is made for each call of {call.function}; make it once and share its connections"
+
+
+def _repeated(found: Found) -> bool:
+    """Whether one client that is made here makes many calls here."""
+    owner, scope, block = found.seen.owner, found.seen.spot.within, found.seen.site.block
+    while block >= 0 and owner is not None and owner.made is not None:
+        if scope.blocks[block].kind in ("loop", "each") and not scope.encloses(block, owner.made.spot.block):
+            return True
+        block = scope.blocks[block].parent
+    return False
 
 
 def unbounded_fan_out(found: Found, resolver: Resolver) -> str | None:

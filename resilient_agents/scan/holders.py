@@ -49,31 +49,43 @@ def _places(limits: Limits, owner: ClientValue, seen: Sighting) -> Iterator[Plac
         spots += [(owner.made.spot, name) for name in names_of(owner.made.spot.within, owner.made.number)]
     for spot, path in spots:
         for file, index in _scopes(limits, spot, path):
-            yield file, index, path
-            yield from _configured(limits, file, index, path)
+            for name in (path, *_aliases(file.form.scopes[index], {path})):
+                yield file, index, name
+                yield from _configured(limits, file, index, name)
 
 
 def names_of(scope: Scope, index: int) -> list[str]:
-    """The names that are given the result of a call, and those given these names."""
-    found = [path for path, bindings in scope.bindings.items() if any(_is_call(b.value, index) for b in bindings)]
-    others = [
-        path
-        for path, bindings in scope.bindings.items()
-        if any(dotted(binding.value) in found for binding in bindings if binding.value and binding.value[0] != "call")
-    ]
-    return found + [path for path in others if path not in found]
+    """The names that are given the result of a call, and those given these names; `sockets[]` for what holds it."""
+    found = []
+    for path, bindings in scope.bindings.items():
+        inside = [each for binding in bindings if (each := _holds(binding.value, index)) is not None]
+        found += [f"{path}{each}" for each in dict.fromkeys(inside)]
+    return found + [path for path in _aliases(scope, set(found)) if path not in found]
 
 
-def _is_call(expression: Expression, index: int) -> bool:
+def _aliases(scope: Scope, paths: set[str]) -> list[str]:
+    """Names that are given one of these names, or in a loop what one of them holds."""
+    return [path for path, bindings in scope.bindings.items() if any(_source(b.value) in paths for b in bindings)]
+
+
+def _source(expression: Expression) -> str:
+    if expression is None or expression[0] == "call":
+        return ""
+    return f"{dotted(expression[1])}[]" if expression[0] == "each" else dotted(expression)
+
+
+def _holds(expression: Expression, index: int) -> str | None:
+    """What to append to the name of something for the result of a call: nothing, `[]` where it is in a container."""
     if expression is None:
-        return False
-    if expression[0] in ("await", "enter"):
-        return _is_call(expression[1], index)
-    if expression[0] in ("either", "first"):
-        return any(_is_call(each, index) for each in expression[1])
-    if expression[0] == "in":
-        return False
-    return bool(expression == ("call", index))
+        return None
+    kind = expression[0]
+    if kind == "call":
+        return "" if expression[1] == index else None
+    if kind in ("await", "enter", "part"):
+        return _holds(expression[1], index)
+    held = expression[1].values() if kind == "dict" else expression[1] if kind in ("either", "first", "seq") else ()
+    found = next((each for part in held if (each := _holds(part, index)) is not None), None)
+    return found if found is None or kind in ("either", "first") else f"{found}[]"
 
 
 def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile, int]]:
@@ -120,7 +132,7 @@ def _set(
     client, option = owner.client, seen.operation.option
     for site in scope.calls:
         name = last_name(site.callee)
-        if name in client.setters and receiver(site.callee) == path:
+        if name in client.setters and option in ("", name) and receiver(site.callee) == path:
             if (said := _setter(limits, site, name, client.setters[name], spot)) is not None:
                 yield site.order, said
         elif name in client.options and receiver(site.callee) == path and _chooses(site, option):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import dotted, last_name
+from resilient_agents.scan.form import declares, dotted, last_name
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,
@@ -163,8 +163,7 @@ def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     declared: list[Values] = []
     for scope, binding in cls.file.attributes_of(cls.scope).get(name, ()):
         values = resolver.evaluate(binding.value, Spot(cls.file, scope, binding.order, binding.block))
-        is_type = binding.value is not None and binding.value[0] == "typed"
-        (declared if is_type else assigned).append(values)
+        (declared if declares(binding.value) else assigned).append(values)
     return union(assigned) if any(assigned) else union(declared) if declared else ()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Any
 
 from resilient_agents.scan.annotations import annotated
 from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
-from resilient_agents.scan.form import Binding, Expression, Scope, dotted
+from resilient_agents.scan.form import Binding, Expression, Scope, declares, dotted
 from resilient_agents.scan.known import Known
 from resilient_agents.scan.members import attribute
 from resilient_agents.scan.results import result
@@ -119,7 +119,11 @@ class Resolver:
         key = (file, index, *(id(binding) for binding in bindings))
 
         def make() -> Values:
-            return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in bindings])
+            assigned = [binding for binding in bindings if not declares(binding.value)]
+            return every(assigned) or every(binding for binding in bindings if declares(binding.value))
+
+        def every(some: Iterable[Binding]) -> Values:
+            return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in some] or [()])
 
         return self.once(key, make)
 

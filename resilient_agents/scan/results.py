@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["result"]
 
+TAKING = frozenset({"get", "get_nowait", "pop", "popleft", "setdefault", "values", "items", "copy"})
+"""Methods of containers and queues that give what they hold."""
+
 
 def result(resolver: Resolver, spot: Spot, index: int) -> Values:
     site = spot.within.calls[index]
@@ -39,10 +42,27 @@ def result(resolver: Resolver, spot: Spot, index: int) -> Values:
     made = Made(Spot(spot.file, spot.scope, site.order, site.block), index)
     callees = resolver.evaluate(site.callee, made.spot)
     found = [_of(resolver, callee, made) for callee in callees]
+    if last_name(site.callee) in TAKING and (taken := _taken(resolver, site, made.spot)):
+        return taken
     at = resolver.known.passing.get(f".{last_name(site.callee)}")
     if at is not None and at < len(site.arguments) and all(isinstance(each, Symbol) for each in callees):
         return resolver.evaluate(site.arguments[at], made.spot)
     return union(found) if found else ()
+
+
+def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
+    """What a container gives: `sockets.get(name)`, `pool.get_nowait()`, `sockets.values()`."""
+    base = site.callee[1] if site.callee is not None and site.callee[0] == "attr" else None
+    owners = resolver.evaluate(base, spot)
+    if base is None or not all(isinstance(each, (Data, Many, Opaque)) for each in owners):
+        return ()
+    name, arguments = last_name(site.callee), site.arguments
+    if name in ("values", "items", "copy"):
+        held = resolver.each(("each", base), spot)
+        return (Many((Many(held),) if name == "items" else held),) if held else ()
+    found = [resolver.item(("item", base, arguments[0] if arguments else None), spot)]
+    found += [resolver.evaluate(each, spot) for each in arguments[1:2]]
+    return union(found)
 
 
 def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
