@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression, dotted
-from resilient_agents.scan.values import ClassValue, ClientValue, Instance, Many, Spot, Symbol, Value, Values, union
+from resilient_agents.scan.form import Expression, dotted, last_name
+from resilient_agents.scan.values import (
+    ClassValue,
+    ClientValue,
+    FunctionValue,
+    Instance,
+    Many,
+    Spot,
+    Symbol,
+    Value,
+    Values,
+    union,
+)
 
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
@@ -26,6 +37,8 @@ def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
         inner = expression[2]
         parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
         base = dotted(expression[1]).rpartition(".")[2]
+        if base == "Annotated" and (given := union([provided(resolver, each, spot) for each in parts[1:]] or [()])):
+            return given
         if base in WRAPPERS:
             return union([annotated(resolver, each, spot) for each in parts])
         if own := annotated(resolver, expression[1], spot):
@@ -40,6 +53,17 @@ def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     elif kind not in ("name", "attr"):
         return resolver.evaluate(expression, spot) if kind == "call" else ()
     return objects(resolver, resolver.evaluate(expression, spot))
+
+
+def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
+    """What `Depends(get_client)` stands for."""
+    if expression is None or expression[0] != "call":
+        return ()
+    site = spot.within.calls[expression[1]]
+    if last_name(site.callee) not in ("Depends", "Security") or not site.arguments:
+        return ()
+    functions = [each for each in resolver.evaluate(site.arguments[0], spot) if isinstance(each, FunctionValue)]
+    return union([resolver.returned(each) for each in functions] or [()])
 
 
 def objects(resolver: Resolver, values: Values) -> Values:

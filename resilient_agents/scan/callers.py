@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import SourceFile
@@ -39,20 +40,10 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
         with resolver.asking_callers(HANDS) as further:
             handed = handed_in(resolver, function, position) if further else []
             found = [resolver.evaluate(each, spot) for each, spot in handed]
-        found.append(_default(resolver, given.default, around))
+        found.append(provided(resolver, given.default, around) or resolver.evaluate(given.default, around))
         return union(found) if any(found) else resolver.annotated(given.annotation, around)
 
     return resolver.once((file, index, position, "parameter"), make)
-
-
-def _default(resolver: Resolver, default: Expression, around: Spot) -> Values:
-    """The default, and what `Depends(get_client)` stands for."""
-    if default is not None and default[0] == "call":
-        site = around.within.calls[default[1]]
-        if last_name(site.callee) in ("Depends", "Security") and site.arguments:
-            provided = resolver.evaluate(site.arguments[0], around)
-            return union([resolver.returned(each) for each in provided if isinstance(each, FunctionValue)] or [()])
-    return resolver.evaluate(default, around)
 
 
 def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> list[tuple[Expression, Spot]]:

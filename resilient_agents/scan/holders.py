@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
+from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.stated import ending
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Spot
+from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Spot
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
@@ -133,24 +135,33 @@ def _set(
     for site in scope.calls:
         name = last_name(site.callee)
         if name in client.setters and option in ("", name) and receiver(site.callee) == path:
-            if (said := _setter(limits, site, name, client.setters[name], spot)) is not None:
+            if (said := _setter(limits, site, name, client, spot)) is not None:
                 yield site.order, said
         elif name in client.options and receiver(site.callee) == path and _chooses(site, option):
-            yield site.order, limits.ending(site.arguments[1], spot, f"{name} {option}")
+            yield site.order, ending(limits.resolver, site.arguments[1], spot, f"{name} {option}")
+        elif name in client.hooks and receiver(site.callee) == path and _own(limits, site, spot):
+            yield site.order, Limit("unknown", f"what {name} was given", "unknown")
     for attribute in (option, option.lower()) if option else ():
         for binding in scope.bindings.get(f"{path}.{attribute}", ()):
-            yield binding.order, limits.ending(binding.value, spot, f"attribute {attribute}")
+            yield binding.order, ending(limits.resolver, binding.value, spot, f"attribute {attribute}")
+
+
+def _own(limits: Limits, site: Site, spot: Spot) -> bool:
+    """Whether an argument is an object of the tree's own classes, which may do anything."""
+    here = Spot(spot.file, spot.scope, site.order, site.block)
+    return any(isinstance(v, Instance) for each in site.arguments for v in limits.resolver.evaluate(each, here))
 
 
 def _chooses(site: Site, option: str) -> bool:
     return bool(option) and len(site.arguments) > 1 and last_name(site.arguments[0]) == option
 
 
-def _setter(limits: Limits, site: Site, name: str, at: int, spot: Spot) -> Limit | None:
+def _setter(limits: Limits, site: Site, name: str, client: Client, spot: Spot) -> Limit | None:
+    at = client.setters[name]
     if at >= len(site.arguments):
         return None
     value = site.arguments[at]
     if name == "setblocking":
         blocks = value in (("const", True), ("const", 1))
         return Limit("none", "setblocking(True)") if blocks else Limit("explicit", "setblocking(False)")
-    return limits.ending(value, spot, name)
+    return ending(limits.resolver, value, spot, name, client.endless)

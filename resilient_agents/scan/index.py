@@ -15,11 +15,12 @@ HANDING_ON = frozenset(
 
 
 class Names(NamedTuple):
-    """Last words of what a file calls (`name()` for what it hands on to be called), of bases, and what it imports."""
+    """Last words of what a file calls (`name()` for what it hands on to be called), of bases, what it imports, what it puts into a `state`."""
 
     called: frozenset[str]
     bases: frozenset[str]
     imported: frozenset[str]
+    shared: frozenset[str]
 
     def as_text(self) -> str:
         return "|".join(" ".join(sorted(each)) for each in self)
@@ -32,11 +33,13 @@ class Names(NamedTuple):
 def names_of(form: Form) -> Names:
     called: set[str] = set()
     bases: set[str] = set()
+    shared: set[str] = set()
     for scope in form.scopes:
         for site in scope.calls:
             name = last_name(site.callee)
             called.add(name)
             if name in HANDING_ON:
                 called.update(f"{last_name(each)}()" for each in (*site.arguments, *site.keywords.values()))
+        shared.update(path.rpartition(".")[2] for path in scope.bindings if ".state." in path)
         bases.update(last_name(base) for base in scope.bases)
-    return Names(frozenset(called - {""}), frozenset(bases - {""}), form.imported)
+    return Names(frozenset(called - {""}), frozenset(bases - {""}), form.imported, frozenset(shared))

@@ -69,6 +69,20 @@ class Client:
     default: Default | None = None
     carriers: tuple[str, ...] = ()
     """Arguments of its constructor that are clients with a limit of their own: a pool, an engine, a transport."""
+    carrier_at: int | None = None
+    """The position of the first of these."""
+    limit_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Arguments of its constructor that are dicts, and the keys in them that limit its calls."""
+    limit_words: tuple[str, ...] = ()
+    """What limits its calls in a text that its constructor is given."""
+    by_url: Mapping[str, str] = field(default_factory=dict)
+    """What ends a call, by how the text in the first argument of its constructor begins."""
+    endless: tuple[object, ...] = ()
+    """Limits that are none beside None: 0 in some libraries."""
+    inherits: bool = True
+    """Whether the limits of the client that made it are its own."""
+    hooks: frozenset[str] = frozenset()
+    """Methods that give it an object which may limit its calls."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Clients that are attributes of it."""
     makes: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +107,11 @@ class Client:
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
     """Arguments that say how often."""
+
+    @property
+    def settable(self) -> bool:
+        """Whether a limit may be set after it was made."""
+        return bool(self.setters or self.options or self.hooks)
 
     def starts(self, word: str) -> bool:
         """Whether a call of it begins with this word."""

@@ -53,8 +53,27 @@ def attribute(resolver: Resolver, value: Value, name: str) -> Values:
         case Parents(of=cls):
             found = [_bound(resolver, member(resolver, base, name), Instance(base)) for base in bases(resolver, cls)]
             return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
+        case FunctionValue():
+            return _of_function(resolver, value, name)
         case _:
             return ()
+
+
+def _of_function(resolver: Resolver, function: FunctionValue, name: str) -> Values:
+    """What a decorator of a library makes of a function: `task.delay` of a Celery task."""
+    known, found = resolver.known, []
+    around = Spot(function.file, function.within.parent, ENDLESS, 0)
+    for decorator in function.within.decorators:
+        for value in resolver.evaluate(decorator, around):
+            made = ""
+            if isinstance(value, Method):
+                made = value.owner.client.makes.get(value.name, "")
+            elif isinstance(value, Symbol):
+                made = known.makers.get(known.canonical.get(value.path, value.path), "")
+            client = ClientValue(known.clients[made]) if made else value
+            if isinstance(client, ClientValue):
+                found.append(attribute(resolver, client, name))
+    return union(found) if found else ()
 
 
 def _of_client(resolver: Resolver, value: ClientValue, name: str) -> Values:

@@ -92,6 +92,8 @@ class Expressions:
             path = dotted(self.expression(node))
             if path:
                 self.bind(path, value, getattr(node, "lineno", 0))
+            if path.endswith("[]") and isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                self.bind(f"{path[:-1]}{node.slice.value!r}]", value, node.lineno)
 
     def parameters(self, arguments: ast.arguments) -> tuple[Parameter, ...]:
         found = []

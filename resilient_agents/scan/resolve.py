@@ -181,9 +181,20 @@ class Resolver:
         path = dotted(expression)
         if path:
             found = self.path(path, spot)
-            if found:
+            if found or (expression[1][0] == "attr" and expression[1][2] == "state" and (found := self.shared(path))):
                 return found
         return union([attribute(self, value, expression[2]) for value in self.evaluate(expression[1], spot)])
+
+    def shared(self, path: str) -> Values:
+        """`request.app.state.client`, as any `app.state.client = …` of the tree has set it."""
+        name = path.rpartition(".")[2]
+
+        def make() -> Values:
+            places = self.tree.shared(name)
+            found = [self.evaluate(b.value, Spot(file, number, b.order, b.block)) for file, number, b in places]
+            return union(found or [()])
+
+        return self.once((name, "state"), make)
 
     def path(self, path: str, spot: Spot) -> Values:
         """A dotted path that was given a value as such, here or around: `app.client = …`."""

@@ -37,9 +37,7 @@ def blocks_the_loop(found: Found, _: Resolver) -> str | None:
         return None
     if any(block.kind == "lambda" for block in seen.spot.within.inside(seen.site.block)):
         return None  # runs when it is called, wherever that is
-    if seen.site.awaited or any(
-        flag.rpartition(".")[2] == call.limit_source for flag in seen.operation.flags
-    ):
+    if seen.site.awaited or any(flag.rpartition(".")[2] == call.limit_source for flag in seen.operation.flags):
         return None
     return f"{call.callee} blocks the event loop of `async def {call.function}`; await an async client, or a thread"
 

@@ -193,6 +193,14 @@ class Tree:
             ]
         return found
 
+    def shared(self, name: str) -> Iterator[tuple[SourceFile, int, Binding]]:
+        """What is bound to `….state.name` anywhere."""
+        for file in self._files_by("shared", name):
+            for number, scope in enumerate(file.form.scopes):
+                for path, bindings in scope.bindings.items():
+                    if path.endswith(f".state.{name}"):
+                        yield from ((file, number, each) for each in bindings)
+
     def _files_by(self, what: str, name: str) -> list[SourceFile]:
         index = self._index.get(what)
         if index is None:

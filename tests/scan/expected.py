@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from resilient_agents.scan import Report
 
-__all__ = ["CORPUS", "Expected", "cases", "expected_in", "found_by", "unpack"]
+__all__ = ["CORPUS", "OPT_IN", "Expected", "cases", "expected_in", "found_by", "unpack"]
 
 CORPUS = Path(__file__).parent / "corpus"
+OPT_IN = ("RA201", "RA202", "RA203", "RA301", "RA302", "RA401")
 MARK = re.compile(r"#:\s*(.+)$")
 
 

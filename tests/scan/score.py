@@ -1,6 +1,7 @@
 """How good a scan is on the corpus, and how good others are: `python -m tests.scan.score [CASE…]`.
 
-Each figure is that of one case; a site is right when its file, line and callee are. With `--differences` each one is printed.
+Each figure is that of one case; a site is right when its file, line and callee are.
+With `--differences` each one is printed.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resilient_agents.scan import Options, scan
-from tests.scan.expected import Expected, cases, expected_in, found_by, unpack
+from tests.scan.expected import OPT_IN, Expected, cases, expected_in, found_by, unpack
 
 __all__ = ["Score", "score"]
-
-OPT_IN = ("RA201", "RA202", "RA203", "RA301", "RA302", "RA401")
 
 
 class Score(NamedTuple):
@@ -73,19 +72,28 @@ def _share(part: int, whole: int) -> float:
 
 def _main(arguments: list[str]) -> None:
     chosen = [case for case in arguments if not case.startswith("-")] or cases()
-    print("case               sites  precision  recall  F1     waits P  waits R  has_timeout  place")
+    say = sys.stdout.write
+    say("case               sites  precision  recall     F1  waits P  waits R  has_timeout  place\n")
     for case in chosen:
         with tempfile.TemporaryDirectory() as folder:
             root = unpack(case, Path(folder))
             expected, found = expected_in(root), found_by(scan([root], Options(select=OPT_IN)), root)
-        result = score(case, expected, found)
-        print(f"{case:18} {result.sites:5}  {result.precision:9.3f}  {result.recall:6.3f}  {result.f1:.3f}", end="")
-        print(f"{result.wait_precision:9.3f}{result.wait_recall:9.3f}{result.has_timeout:13.3f}{result.place:7.3f}")
+        seen = score(case, expected, found)
+        say(
+            f"{case:18} {seen.sites:5} {seen.precision:10.3f} {seen.recall:7.3f} {seen.f1:6.3f} {seen.wait_precision:8.3f}"
+        )
+        say(f" {seen.wait_recall:8.3f} {seen.has_timeout:12.3f} {seen.place:6.3f}\n")
         if "--differences" in arguments:
             for record in sorted({*expected} ^ {*found}):
-                side = "+" if record in found else "-"
-                print(" ", side, f"{record.path}:{record.line}", record.callee, record.limit, record.function,
-                      *sorted(record.flags), "|", *sorted(record.rules))
+                words = (
+                    record.callee,
+                    record.limit,
+                    record.function,
+                    *sorted(record.flags),
+                    "|",
+                    *sorted(record.rules),
+                )
+                say(f"  {'+' if record in found else '-'} {record.path}:{record.line} {' '.join(words)}\n")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents.scan import scan
-from tests.scan.expected import cases, expected_in, found_by, unpack
+from resilient_agents.scan import Options, scan
+from tests.scan.expected import OPT_IN, cases, expected_in, found_by, unpack
 
 
 @pytest.mark.parametrize("case", cases())
 def test_the_records_of_a_case_are_those_beside_it(case: str, tmp_path: Path) -> None:
     """Line, callee, limit, function, async, in_try, in_loop and rules of each call."""
     folder = unpack(case, tmp_path)
-    assert found_by(scan([folder]), folder) == expected_in(folder)
+    assert found_by(scan([folder], Options(select=OPT_IN)), folder) == expected_in(folder)

@@ -1,0 +1,142 @@
+"""Limits as they are written: an argument, what stands behind `**`, an object that stands for limits, None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from resilient_agents.scan.form import Expression, Site, last_name
+from resilient_agents.scan.known import Ends
+from resilient_agents.scan.records import Limit
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.sightings import Given
+from resilient_agents.scan.values import Data, Opaque, Spot
+
+__all__ = ["ending", "found", "given_limit", "given_of", "inside_limit"]
+
+
+def given_of(site: Site) -> Given:
+    """The arguments of a call as it is written."""
+    return Given(site.arguments, site.keywords, site.spread, site.starred)
+
+
+def found(given: Given, names: tuple[str, ...], at: int | None) -> tuple[Expression, bool]:
+    """The first of these arguments that is given, by keyword or for the first of them by position."""
+    for name in names:
+        if name in given.keywords:
+            return given.keywords[name], True
+    if at is not None and at < len(given.arguments) and not given.starred:
+        return given.arguments[at], True
+    return None, False
+
+
+def given_limit(
+    resolver: Resolver,
+    given: Given,
+    names: tuple[str, ...],
+    at: int | None,
+    spot: Spot,
+    where: str,
+    endless: tuple[object, ...] = (),
+) -> Limit | None:
+    """What the arguments of a call say, if they say something; `endless` are values that mean None."""
+    value, there = found(given, names, at)
+    name = next((name for name in names if name in given.keywords), names[0])
+    if there:
+        return ending(resolver, value, spot, f"{where} {name}", endless)
+    for each in given.spread:
+        if (said := _behind(resolver, each, names, spot, where, endless)) is not None:
+            return said
+    if given.starred and at is not None:
+        return Limit("unknown", f"{where}s behind *", "unknown")
+    return None
+
+
+def _behind(
+    resolver: Resolver, options: Expression, names: tuple[str, ...], spot: Spot, where: str, endless: tuple[object, ...]
+) -> Limit | None:
+    """`**options`: what was put in by name, else what is written where they are made."""
+    for name, value in _put_in(options, spot):
+        if name in names:
+            return ending(resolver, value, spot, f"{where} {name}", endless)
+    written = [value for value in resolver.evaluate(options, spot) if isinstance(value, Data)]
+    for data in written:
+        if data.expression is None or data.expression[0] != "dict":
+            continue
+        _, entries, whole, others = data.expression
+        if inside := next((name for name in names if name in entries), None):
+            return ending(resolver, entries[inside], data.spot, f"{where} {inside}", endless)
+        if others or not whole:
+            return Limit("unknown", f"{where}s behind **", "unknown")
+    return None if written else Limit("unknown", f"{where}s behind **", "unknown")
+
+
+def _put_in(options: Expression, spot: Spot) -> Iterator[tuple[object, Expression]]:
+    """`options["timeout"] = 5` and `options.setdefault("timeout", 5)` above the call."""
+    if options is None or options[0] != "name":
+        return
+    for site in spot.within.calls:
+        callee, arguments = site.callee, site.arguments
+        if site.order < spot.order and last_name(callee) == "setdefault" and len(arguments) == 2:
+            key = arguments[0]
+            if callee is not None and callee[1] == options and key is not None and key[0] == "const":
+                yield key[1], arguments[1]
+    prefix = f"{options[1]}["
+    for path, bindings in spot.within.bindings.items():
+        if path.startswith(prefix) and path != f"{prefix}]":
+            yield from ((path[len(prefix) + 1 : -2], each.value) for each in bindings if each.order < spot.order)
+
+
+def ending(resolver: Resolver, value: Expression, spot: Spot, source: str, endless: tuple[object, ...] = ()) -> Limit:
+    """A limit that is given: None is none, and an object that stands for limits is what its arguments say."""
+    if is_none(value, spot):
+        return Limit("none", f"{source} is None")
+    if value is not None and value[0] == "const" and value[1] in endless and not isinstance(value[1], bool):
+        return Limit("none", f"{source} is {value[1]}")
+    for each in resolver.evaluate(value, spot):
+        if isinstance(each, Opaque) and (ends := resolver.known.ends.get(each.path)):
+            return _object_ends(ends, each, source)
+    return Limit("explicit", source)
+
+
+def _object_ends(ends: Ends, value: Opaque, source: str) -> Limit:
+    given = given_of(value.made.site)
+    if given.spread or given.starred:
+        return Limit("explicit", source)
+    stated = [found(given, (name,), ends.at if name == ends.arguments[0] else None) for name in ends.arguments]
+    said = [is_none(expression, value.made.spot) for expression, there in stated if there]
+    if not said:
+        return Limit(ends.default, source if ends.default == "explicit" else f"{source} limits no wait")
+    return Limit("none", f"{source} is None") if all(said) else Limit("explicit", source)
+
+
+def is_none(value: Expression, spot: Spot, depth: int = 3) -> bool:
+    """Whether it is None for certain: written so, or a name that is never anything else."""
+    if value is None or depth == 0:
+        return False
+    if value[0] == "const":
+        return value[1] is None or (value[1] == -1 and not isinstance(value[1], bool))
+    if value[0] == "first":
+        return is_none(value[1][0], spot, depth - 1)
+    if value[0] != "name":
+        return False
+    index = spot.scope
+    scopes = spot.file.form.scopes
+    while index >= 0:
+        if bindings := scopes[index].bindings.get(value[1]):
+            return all(is_none(b.value, Spot(spot.file, index, b.order, b.block), depth - 1) for b in bindings)
+        index = scopes[index].parent
+    return False
+
+
+def inside_limit(
+    resolver: Resolver, given: Given, arguments: Mapping[str, tuple[str, ...]], spot: Spot
+) -> Limit | None:
+    """A limit in a dict that is an argument: `connect_args={"timeout": 5}`, `kraken({"timeout": 5000})`."""
+    for argument, names in arguments.items():
+        value, there = found(given, (argument,), 0)
+        for data in resolver.evaluate(value, spot) if there else ():
+            if isinstance(data, Data) and data.expression is not None and data.expression[0] == "dict":
+                entries = data.expression[1]
+                if name := next((name for name in names if name in entries), None):
+                    return ending(resolver, entries[name], data.spot, f"{argument} {name}")
+    return None
