@@ -162,19 +162,20 @@ def _statement(scan: Scan, owner: ClientValue, made: Made, option: str, planned:
     names = [
         (path, binding)
         for path in names_of(scope, made.number)
-        for binding in scope.bindings[path]
+        for binding in scope.bindings.get(path, ())
         if _is_made_here(binding, made)
     ]
     if changes is None or not names or "[]" in names[0][0]:
         return False
     path, binding = names[0]
-    if option:
+    setters = owner.client.setters
+    if option and option not in setters:
         module = owner.client.library.name
         if Symbol(module) not in scan.resolver.lookup(module, made.spot):
             return False
         text = f"{path}.setsockopt({module}.{option}, {_amount('ms')})"
     else:
-        text = f"{path}.{next(iter(owner.client.setters))}({SECONDS})"
+        text = f"{path}.{option or next(iter(setters))}({SECONDS})"
     wanted = Statement(binding.line, text)
     if wanted not in changes.statements:
         changes.statements.append(wanted)

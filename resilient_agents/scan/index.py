@@ -15,7 +15,9 @@ HANDING_ON = frozenset(
 
 
 class Names(NamedTuple):
-    """Last words of what a file calls (`name()` for what it hands on to be called), of bases, what it imports, what it puts into a `state`."""
+    """Last words of what a file calls (`name()` for what it hands on to be called) and of bases, what it imports, and
+    what it puts into a `state`.
+    """
 
     called: frozenset[str]
     bases: frozenset[str]

@@ -9,7 +9,7 @@ from typing import Any
 from resilient_agents.scan.annotations import annotated
 from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
-from resilient_agents.scan.form import Binding, Expression, Scope, declares, dotted
+from resilient_agents.scan.form import Binding, Expression, declares, dotted
 from resilient_agents.scan.known import Known
 from resilient_agents.scan.members import attribute
 from resilient_agents.scan.results import result
@@ -115,7 +115,7 @@ class Resolver:
     def bound(self, bindings: list[Binding], file: SourceFile, index: int, spot: Spot | None) -> Values:
         """What a name is: of the bindings that may have run last before the spot, or of all of them."""
         if len(bindings) > 1 and spot is not None:
-            bindings = reaching(bindings, spot)
+            bindings = spot.reaching(bindings)
         key = (file, index, *(id(binding) for binding in bindings))
 
         def make() -> Values:
@@ -190,9 +190,7 @@ class Resolver:
         name = path.rpartition(".")[2]
 
         def make() -> Values:
-            places = self.tree.shared(name)
-            found = [self.evaluate(b.value, Spot(file, number, b.order, b.block)) for file, number, b in places]
-            return union(found or [()])
+            return union([self.evaluate(value, spot) for value, spot in self.tree.shared(name)] or [()])
 
         return self.once((name, "state"), make)
 
@@ -294,20 +292,6 @@ class Resolver:
 
     def annotated(self, expression: Expression, spot: Spot) -> Values:
         return annotated(self, expression, spot)
-
-
-def reaching(bindings: list[Binding], spot: Spot) -> list[Binding]:
-    """Those that may have run last before the spot; all of them if none stands above it, as in a loop."""
-    before = [binding for binding in bindings if binding.order < spot.order]
-    if not before:
-        return bindings
-    scope: Scope = spot.within
-    chosen = []
-    for binding in reversed(before):
-        chosen.append(binding)
-        if scope.encloses(binding.block, spot.block):
-            break
-    return chosen
 
 
 HANDLERS: dict[str, Callable[[Resolver, Any, Spot], Values]] = {

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Form, Site, last_name
+from resilient_agents.scan.form import Binding, Expression, Form, Site, last_name
 from resilient_agents.scan.index import HANDING_ON, Names, names_of
 from resilient_agents.scan.values import Spot
 
@@ -193,13 +193,13 @@ class Tree:
             ]
         return found
 
-    def shared(self, name: str) -> Iterator[tuple[SourceFile, int, Binding]]:
+    def shared(self, name: str) -> Iterator[tuple[Expression, Spot]]:
         """What is bound to `….state.name` anywhere."""
         for file in self._files_by("shared", name):
             for number, scope in enumerate(file.form.scopes):
                 for path, bindings in scope.bindings.items():
                     if path.endswith(f".state.{name}"):
-                        yield from ((file, number, each) for each in bindings)
+                        yield from ((b.value, Spot(file, number, b.order, b.block)) for b in bindings)
 
     def _files_by(self, what: str, name: str) -> list[SourceFile]:
         index = self._index.get(what)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from resilient_agents.scan.form import Expression, Scope, Site
+    from resilient_agents.scan.form import Binding, Expression, Scope, Site
     from resilient_agents.scan.known import Client
     from resilient_agents.scan.tree import SourceFile
 
@@ -45,6 +45,18 @@ class Spot(NamedTuple):
     @property
     def within(self) -> Scope:
         return self.file.form.scopes[self.scope]
+
+    def reaching(self, bindings: list[Binding]) -> list[Binding]:
+        """Those that may have run last before the spot; all of them if none stands above it, as in a loop."""
+        before = [binding for binding in bindings if binding.order < self.order]
+        if not before:
+            return bindings
+        chosen = []
+        for binding in reversed(before):
+            chosen.append(binding)
+            if self.within.encloses(binding.block, self.block):
+                break
+        return chosen
 
 
 class Made(NamedTuple):

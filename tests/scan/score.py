@@ -79,10 +79,8 @@ def _main(arguments: list[str]) -> None:
             root = unpack(case, Path(folder))
             expected, found = expected_in(root), found_by(scan([root], Options(select=OPT_IN)), root)
         seen = score(case, expected, found)
-        say(
-            f"{case:18} {seen.sites:5} {seen.precision:10.3f} {seen.recall:7.3f} {seen.f1:6.3f} {seen.wait_precision:8.3f}"
-        )
-        say(f" {seen.wait_recall:8.3f} {seen.has_timeout:12.3f} {seen.place:6.3f}\n")
+        say(f"{case:18} {seen.sites:5} {seen.precision:10.3f} {seen.recall:7.3f} {seen.f1:6.3f}")
+        say(f" {seen.wait_precision:8.3f} {seen.wait_recall:8.3f} {seen.has_timeout:12.3f} {seen.place:6.3f}\n")
         if "--differences" in arguments:
             for record in sorted({*expected} ^ {*found}):
                 words = (
