@@ -379,6 +379,17 @@ async def test_prices_may_be_a_function_and_results_may_name_their_cost(h: Harne
     assert run.spent.cost == 0.25
 
 
+def test_without_prices_a_failed_call_is_no_failing_price(caplog: pytest.LogCaptureFixture) -> None:
+    """Money is then what results say that they cost, and there is nothing to complain of."""
+
+    def fails() -> None:
+        raise RuntimeError
+
+    with run_budget(cost=100) as run, caplog.at_level(logging.ERROR), pytest.raises(RuntimeError):
+        Policy(Retry(1)).call(fails)
+    assert (run.spent.cost, caplog.records) == (0, [])
+
+
 async def test_a_model_without_a_price_is_logged_once(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """It costs as much as the most expensive attempt so far."""
     with run_budget(cost=100, prices=PRICES) as run, caplog.at_level(logging.ERROR):

@@ -330,6 +330,12 @@ class Call:
         """The policy's own name, else that of the function."""
         return self.plan.name or name_of(self.fn)
 
+    def own_rare(self) -> Rare:
+        """The call's own, in which what is set is a single step."""
+        if self.rare is ORDINARY:
+            self.rare = Rare()
+        return self.rare
+
     origin = property(id)
     """Identity of the call, the same for all that was forked from it."""
 

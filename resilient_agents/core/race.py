@@ -118,7 +118,7 @@ async def race(call: Call, proceed: Proceed, workers: Workers, referee: Referee)
 
 
 async def _in_threads(contest: Race, call: Call, proceed: Proceed, workers: Workers, referee: Referee) -> Any:
-    contest.lanes = lanes = _Threads(contest, workers)
+    contest.lanes = lanes = _Threads(contest, workers, call)
     winner: Branch | None = None
     try:
         winner = await referee(contest)
@@ -128,7 +128,7 @@ async def _in_threads(contest: Race, call: Call, proceed: Proceed, workers: Work
         return contest.kept
     finally:
         contest.decide(winner)
-        lanes.leave(call)
+        lanes.leave()
         _hand_back(call, contest, winner)
         _close_all(_unwanted(contest))
         contest.lanes = winner = None  # the two refer to each other
@@ -244,14 +244,18 @@ class _Tasks:
 
 
 class _Threads:
-    def __init__(self, contest: Race, workers: Workers) -> None:
+    def __init__(self, contest: Race, workers: Workers, call: Call) -> None:
         self._contest = contest
         self._workers = workers
         self._started: list[Worker] = []
+        self._rare = call.own_rare()
+        self._before = self._rare.abandoned
 
     def start(self, branch: Branch, proceed: Proceed) -> bool:
         worker = self._workers.prepare(partial(self._run, branch, proceed))
         self._started.append(worker)
+        # Before it begins: an exception from outside may keep `leave` from beginning.
+        self._rare.abandoned = (*self._rare.abandoned, worker)
         try:
             self._workers.begin(worker, branch.name)
         except Rejected:
@@ -259,12 +263,12 @@ class _Threads:
         worker.on_done(partial(self._done, branch))
         return True
 
-    def leave(self, call: Call) -> None:
-        """Nobody waits any more for those that still run."""
-        for worker in self._started:
-            if not worker.done:
-                call.abandoned += (worker,)
-                self._workers.leave(worker)
+    def leave(self) -> None:
+        """Nobody waits any more for those that still run; the others are as if they had never been."""
+        running = [worker for worker in self._started if not worker.done]
+        for worker in running:
+            self._workers.leave(worker)
+        self._rare.abandoned = (*self._before, *running) if running else self._before
 
     def _run(self, branch: Branch, proceed: Proceed) -> None:
         try:

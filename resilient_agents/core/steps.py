@@ -62,8 +62,9 @@ class StepLimit(Deadline):
             call.cut_short = False
 
     def begin(self, seconds: float) -> float:
-        """A step begins that may take so many seconds: when. Followed by `finish` in any case, by `cut_off` if it
-        raises. Where a limit around it ends earlier, that is left to whoever set it."""
+        """A step begins that may take so many seconds: when. To be called inside `try`; followed by `active = False`
+        and `finish` in any case, by `cut_off` if it raises. Where a limit around it ends earlier, that is left to
+        whoever set it."""
         now = clock.monotonic()
         self.at = at = now + seconds
         outer = in_force()
@@ -117,13 +118,7 @@ class StepLimit(Deadline):
         return isinstance(error, Expired) and error.limit is self
 
     def finish(self) -> None:
-        """The step is over."""
-        if not self.active:
-            return
-        self.active = False
-        if self.scope is not None:
-            scope, self.scope = self.scope, None
-            scope.__exit__(None, None, None)
+        """The step is over, and has said so: an exception from outside may keep this from beginning."""
         if self.rung:  # the step has taken the cancellation for itself, and given an item
             self.rung = False
             if self.task is not None:
@@ -134,7 +129,7 @@ class StepLimit(Deadline):
 
     def ring(self) -> None:
         task = self.task
-        if task is None:  # the consumer has the item: the next step sets the alarm anew
+        if task is None or not self.active:  # the consumer has the item: the next step sets the alarm anew
             return
         left = self.at - clock.monotonic()
         if left > 0:
@@ -178,6 +173,10 @@ class Bounded:
             if not limit.cut_off(error):
                 raise
         finally:
+            limit.active = False
+            scope, limit.scope = limit.scope, None
+            if scope is not None:
+                scope.__exit__(None, None, None)
             limit.finish()
             thrown = None
         raise deadline_exceeded(call, outer)

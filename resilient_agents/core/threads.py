@@ -260,7 +260,11 @@ async def run_in_worker(
     """
     worker = threads.prepare(work)
     wanted = True
+    rare = call.own_rare()
+    before = rare.abandoned
     try:
+        # Before it begins, and out when it has ended: an exception from outside may keep `finally` from beginning.
+        rare.abandoned = (*before, worker)
         try:
             threads.begin(worker, call.name)
         except Rejected:
@@ -278,10 +282,11 @@ async def run_in_worker(
         wanted = False
         return result
     finally:
+        if not wanted or worker.done:
+            rare.abandoned = before
+        else:
+            threads.leave(worker)
         if wanted:
-            if not worker.done:
-                call.abandoned += (worker,)
-                threads.leave(worker)
             worker.on_done(partial(_drop, worker, unwanted))
 
 

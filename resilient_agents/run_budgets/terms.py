@@ -58,10 +58,12 @@ class Terms:
         most expensive one."""
         if usage.cost is not None:
             return usage.cost
+        if self.prices is None:
+            return self.largest[1]
         try:
             if callable(self.prices):
                 return number(self.prices(usage), "the price")
-            going_in, coming_out = _rates(self.prices or {}, usage.model, highest=highest)
+            going_in, coming_out = _rates(self.prices, usage.model, highest=highest)
             return (usage.input * going_in + usage.output * coming_out) / 1e6
         except Exception:
             self._complain("prices")

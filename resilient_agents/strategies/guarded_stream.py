@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -171,7 +172,7 @@ class GuardedStream:
         if self._due and thrown is None:
             return await self._give_due()
         limit = self._limit
-        which, seconds, now = self._which, self._seconds, 0.0
+        which, seconds, now = self._which, self._seconds, math.inf
         if self._timed:
             which, seconds = self._nearest()
         try:
@@ -188,6 +189,10 @@ class GuardedStream:
         except BaseException as error:
             item = self._raised(error, which, seconds, now, thrown)
         finally:
+            limit.active = False
+            scope, limit.scope = limit.scope, None
+            if scope is not None:
+                scope.__exit__(None, None, None)
             limit.finish()
             thrown = None
         if self._timed and seconds is not None:

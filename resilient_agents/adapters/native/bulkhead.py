@@ -66,7 +66,8 @@ class NativeBulkhead:
     """The strategy. `_inside`: the holders of calls that are inside or wait, and whether they hold a slot already;
     `_stranded`: those whose loop has ended, as far as they have not been given back.
 
-    Locking: who owns the object, and who is inside, is changed under `_lock`.
+    Locking: who owns the object, and who is inside, is changed under `_lock`. That one of these holds a slot is noted
+    on its own loop, without a call in between: an exception from outside can strike where a function begins.
     """
 
     def __init__(self, kind: str, slots: _Slots) -> None:
@@ -96,7 +97,8 @@ class NativeBulkhead:
                 began = clock.monotonic()
                 with Queueing(call, "bulkhead"):
                     await self._slots.wait(holder)
-                    self._hold(holder)
+                    if holder in self._inside:  # or the loop of before was closed, and all were given back
+                        self._inside[holder] = True
                 call.recheck(self, clock.monotonic() - began)
             result = await proceed(call)
             if call.closers is not None:
@@ -118,13 +120,8 @@ class NativeBulkhead:
             if type(error).__name__ != "WouldBlock":  # anyio's, or trio's own, which anyio 4.0 lets through
                 raise
             return False
-        self._hold(holder)
+        self._inside[holder] = True
         return True
-
-    def _hold(self, holder: object) -> None:
-        with self._lock:
-            if holder in self._inside:  # or the loop of before was closed, and all were given back
-                self._inside[holder] = True
 
     def _free(self, ended: bool) -> bool:
         """Give back what those hold whose loop has `ended`. Is nobody left?
