@@ -54,7 +54,8 @@ def attribute(resolver: Resolver, value: Value, name: str) -> Values:
             found = [_bound(resolver, member(resolver, base, name), Instance(base)) for base in bases(resolver, cls)]
             return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
         case FunctionValue():
-            return _of_function(resolver, value, name)
+            key = (value.file, value.scope, name, "decorated")
+            return resolver.once(key, lambda: _of_function(resolver, value, name)) if value.within.decorators else ()
         case _:
             return ()
 
