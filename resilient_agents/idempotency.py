@@ -39,7 +39,7 @@ class Writes:
 
     __slots__ = ("asynchronous", "cautious", "idempotent", "reconcile")
 
-    def __init__(self, idempotent: bool | None, reconcile: Callable[..., Any] | None) -> None:
+    def __init__(self, idempotent: bool | None = None, reconcile: Callable[..., Any] | None = None) -> None:
         if idempotent is not None and not isinstance(idempotent, bool):
             raise TypeError(f"idempotent must be True, False or None, got {idempotent!r}")
         if reconcile is not None and (not callable(reconcile) or isinstance(reconcile, type)):

@@ -74,6 +74,7 @@ def each_wrong() -> Iterator[dict[str, Any]]:
     yield {"policies": {"p": {"strategies": [{"attempts": 3}]}}}
     yield {"policies": {"p": {"strategies": [{"kind": "retries"}]}}}
     yield {"policies": {"p": {"on": 3}}}
+    yield {"policies": {"p": {"idempotent": "no"}}}
     yield {"bulkheads": {"b": {"limit": True}}}
     yield {"profiles": {"x": {"retry": 3}}}
     yield {"policy": {}}

@@ -22,6 +22,7 @@ from resilient_agents import (
     Hedge,
     Policy,
     PolicyTimeoutError,
+    Registry,
     Resume,
     Retry,
     Timeout,
@@ -30,6 +31,8 @@ from resilient_agents import (
     idempotency_key,
     resilient,
 )
+from resilient_agents.config import ConfigError, define, loads, show
+from resilient_agents.config.schema import schema
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.events import CallEnded, GaveUp
 from resilient_agents.testing import failing
@@ -712,6 +715,94 @@ def test_what_is_told_changes_with_the_policy() -> None:
         assert calls(3)
     policy.become(Policy(again()))
     assert calls(3)
+
+
+# --- in files and by name ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def defined() -> str:
+    """A name for `find` that configurations may use."""
+    define("find_order", reconcile=find)
+    return "find_order"
+
+
+def told_by(policy: Policy) -> tuple[Any, Any]:
+    return policy.idempotent, policy.reconcile
+
+
+def test_a_file_says_the_same(defined: str) -> None:
+    """Also over what a policy extends, in a list of strategies, and by a variable; `config show` shows it."""
+    text = f"""
+        [policies.write]
+        extends = "http"
+        idempotent = false
+        [policies.order]
+        extends = "write"
+        reconcile = "{defined}"
+        [policies.read]
+        extends = "write"
+        idempotent = "none"
+        [policies.batch]
+        idempotent = "${{SAFE}}"
+        strategies = [{{ kind = "retry" }}]
+    """
+    config = loads(text, env={"SAFE": "true", "RESILIENT_AGENTS__POLICIES__BATCH__RECONCILE": "none"})
+    for name, expected in {
+        "write": (False, None),
+        "order": (False, find),
+        "read": (None, None),
+        "batch": (True, None),
+    }.items():
+        assert told_by(config.policies[name].build()) == expected
+        assert told_by(loads(show(config, name), env={}).policies[name].build()) == expected
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_mistakes_in_a_file_come_with_their_lines() -> None:
+    """All of them at once."""
+    with pytest.raises(ConfigError) as caught:
+        loads(
+            """
+            [policies.a]
+            idempotent = 3
+            reconcile = "nothing"
+            [policies.b]
+            idempotence = false
+            """,
+            env={},
+        )
+    first, second, third = str(caught.value).splitlines()[1:]
+    assert ":3: policies.a.idempotent = 3: must be true or false" in first
+    assert ":4: policies.a.reconcile = 'nothing': is not known" in second
+    assert ":6: policies.b.idempotence: is not known in a policy; did you mean 'idempotent'?" in third
+
+
+def test_a_registry_tells_its_policies() -> None:
+    """By name and by key, and anew after a reload."""
+    registry = Registry({"policies": {"order": {"retry": 3, "idempotent": False}}})
+    policies = [registry.policy("order"), registry.keyed("order", lambda key: key).policy("a")]
+    assert [policy.idempotent for policy in policies] == [False, False]
+    registry.configure({"policies": {"order": {"retry": 3}}})
+    assert policies[0].idempotent is None
+
+
+def test_a_file_that_says_nothing_leaves_the_word_of_code() -> None:
+    """A policy that code has given a name stays as cautious as code made it."""
+    registry, policy = Registry({"policies": {"order": {"retry": 5}}}), Policy(again(), idempotent=False)
+    registry.add("order", policy)
+    assert policy.idempotent is False
+    registry.configure({"policies": {"order": {"retry": 4}}})
+    assert policy.idempotent is False
+    registry.configure({"policies": {"order": {"retry": 4, "idempotent": True}}})
+    assert policy.idempotent is True
+
+
+def test_the_schema_knows_both() -> None:
+    """So that editors complete them."""
+    policy = schema()["$defs"]["policy"]["properties"]
+    assert policy["idempotent"]["anyOf"][0] == {"type": "boolean"}
+    assert policy["reconcile"]["default"] == "none"
 
 
 def test_a_strategy_of_somebody_elses_may_run_it_as_part_of_itself() -> None:

@@ -11,13 +11,13 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.config.factory import Factory
-from resilient_agents.core.call import Strategy
+from resilient_agents.idempotency import Writes
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
+__all__ = ["CODE", "KINDS", "MAKERS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
 
 KINDS: dict[str, type] = {
     "timeout": Timeout,
@@ -30,6 +30,9 @@ KINDS: dict[str, type] = {
     "stream_timeout": StreamTimeout,
     "chaos": Chaos,
 }
+MAKERS: dict[str, type] = {**KINDS, "policy": Writes}
+"""What is made of tables: strategies, and what a policy itself is told."""
+
 CODE: dict[str, str] = {"fallback": "Fallback(handler)", "resume": "Resume(continue_with)"}
 """Strategies that are made of a function of the program's, and how."""
 
@@ -67,7 +70,6 @@ def short_form(kind: str) -> str | None:
 _SHORT = {"gate": "max_wait", "stream_timeout": "idle"}
 
 
-def made(kind: str, options: Mapping[str, Any]) -> Strategy:
-    """A new strategy with these options, which are plain data."""
-    strategy: Strategy = Factory.of(KINDS[kind]).make(options)
-    return strategy
+def made(kind: str, options: Mapping[str, Any]) -> Any:
+    """A new strategy with these options, which are plain data, or what a policy is told."""
+    return Factory.of(MAKERS[kind]).make(options)

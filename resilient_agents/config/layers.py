@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resilient_agents.base.spelling import nearest
-from resilient_agents.config.kinds import CODE, KINDS, SECTIONS, SLOTS
+from resilient_agents.config.factory import Factory
+from resilient_agents.config.kinds import CODE, KINDS, MAKERS, SECTIONS, SLOTS
 from resilient_agents.config.strategies import long_form, merged
 from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
 from resilient_agents.presets.tables import PRESETS
@@ -33,18 +34,20 @@ class UnreadPolicy:
     """A list, which stands instead of slots."""
     partial: bool = False
     """What it extends could not be found."""
+    told: dict[str, Node] = field(default_factory=dict[str, Node])
+    """What it says of itself: `idempotent`, `reconcile`."""
 
     def over(self, base: UnreadPolicy | None) -> UnreadPolicy:
         """This one laid over `base`. A list of strategies replaces everything below it."""
         if base is None:
             return self
-        extends = self.extends or base.extends
+        extends, told = self.extends or base.extends, {**base.told, **self.told}
         if self.strategies is not None:
-            return UnreadPolicy(self.node, extends, self.slots, self.strategies)
+            return UnreadPolicy(self.node, extends, self.slots, self.strategies, told=told)
         slots = dict(base.slots)
         for slot, node in self.slots.items():
             slots[slot] = merged(slots.get(slot), node)
-        return UnreadPolicy(self.node, extends, slots, base.strategies)
+        return UnreadPolicy(self.node, extends, slots, base.strategies, told=told)
 
 
 @dataclass
@@ -171,6 +174,7 @@ def _apply(table: dict[str, Node], env: Mapping[str, str], layers: Layers, probl
 
 def _unread(node: Node, problems: Problems) -> UnreadPolicy:
     unread = UnreadPolicy(node)
+    told = Factory.of(MAKERS["policy"]).parameters
     for key, item in node.value.items():
         if key == "extends":
             unread.extends = item
@@ -178,12 +182,13 @@ def _unread(node: Node, problems: Problems) -> UnreadPolicy:
             unread.strategies = _list(item, problems)
         elif key in SLOTS:
             unread.slots[key] = long_form(SLOTS[key], item)
+        elif key in told:
+            unread.told[key] = item
         elif key in CODE:
             problems.add(item, _is_code(key), shown=False)
         else:
-            problems.add(
-                item, f"is not known in a policy; {nearest(key, (*SLOTS, 'strategies', 'extends'))}", shown=False
-            )
+            allowed = (*SLOTS, *told, "strategies", "extends")
+            problems.add(item, f"is not known in a policy; {nearest(key, allowed)}", shown=False)
     return unread
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from resilient_agents.config.check import misfits
@@ -106,9 +107,9 @@ def _config(
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
     for name in layers.policies:
-        strategies = _strategies(name, layers, problems)
-        if strategies is not None:
-            policies[name] = PolicySpec(name, strategies)
+        spec = _policy(name, layers, problems)
+        if spec is not None:
+            policies[name] = spec
             warnings += _warnings(policies[name], shared, source)
     chaos = _chaos(layers.chaos, profile, env, problems)
     problems.raise_if_any()
@@ -147,13 +148,16 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
     return found
 
 
-def _strategies(name: str, layers: Layers, problems: Problems) -> tuple[StrategySpec, ...] | None:
+def _policy(name: str, layers: Layers, problems: Problems) -> PolicySpec | None:
     unread = inherited(name, layers, problems)
+    told = read_strategy("policy", replace(unread.node, value=unread.told), problems) if unread.told else None
     read = [
         read_strategy(kind, table, problems, layers.components.get(kind), partial=unread.partial)
         for kind, table in _tables(unread, problems)
     ]
-    return None if unread.partial or None in read else tuple(spec for spec in read if spec is not None)
+    if unread.partial or None in read or (unread.told and told is None):
+        return None
+    return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
 
 
 def _tables(unread: UnreadPolicy, problems: Problems) -> list[tuple[str, Node]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -23,8 +23,8 @@ class StrategySpec:
     """One strategy as data: `build(spec)` makes it.
 
     Attributes:
-        kind: "timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead" or
-            "stream_timeout".
+        kind: "timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead", "stream_timeout", or
+            "policy" for what a policy itself is told.
         options: The constructor's arguments that were given, as plain data: durations in seconds, waits and budgets as
             mappings, `on` and `when` as tuples of names. What is not here has the constructor's default.
         use: The name of the shared component that stands here instead; `options` is empty then.
@@ -72,15 +72,17 @@ def build(spec: StrategySpec) -> Strategy:
     """
     if spec.use is not None:
         raise ValueError(f"{spec.kind} uses the shared {spec.use!r}, which is looked up and not built")
-    return made(spec.kind, spec.options)
+    strategy: Strategy = made(spec.kind, spec.options)
+    return strategy
 
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """A policy as data: strategies in order, outermost first."""
+    """A policy as data: strategies in order, outermost first, and what it is `told` of writes, None for nothing."""
 
     name: str
     strategies: tuple[StrategySpec, ...] = ()
+    told: StrategySpec | None = None
 
     def build(self, resolve: Resolve | None = None) -> Policy:
         """Make the policy, with new strategies every time except for the shared ones.
@@ -88,13 +90,19 @@ class PolicySpec:
         `resolve(kind, name)` gives the shared component for each `use`. Raises ValueError where there is a `use` and
         no `resolve`.
         """
-        return Policy(
-            *(
-                build(spec) if spec.use is None or resolve is None else resolve(spec.kind, spec.use)
-                for spec in self.strategies
-            ),
-            name=self.name,
+        strategies = (
+            build(spec) if spec.use is None or resolve is None else resolve(spec.kind, spec.use)
+            for spec in self.strategies
         )
+        return self.around(strategies, self.name)
+
+    def around(self, strategies: Iterable[Strategy], name: str, code: Policy | None = None) -> Policy:
+        """A policy of these strategies that is told the same; where this says nothing of writes, what `code` was told
+        stays."""
+        told: Any = code if self.told is None else made(self.told.kind, self.told.options)
+        if told is None:
+            return Policy(*strategies, name=name)
+        return Policy(*strategies, name=name, idempotent=told.idempotent, reconcile=told.reconcile)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from resilient_agents.strategies.stream_text import json_lines, sse_done
 
 __all__ = ["NAMED", "define", "known", "look_up"]
 
-NAMED = ("on", "when", "cost", "settle", "complete")
-"""The options of strategies that are code, and that a configuration may choose by name."""
+NAMED = ("on", "when", "cost", "settle", "complete", "reconcile")
+"""The options of strategies and policies that are code, and that a configuration may choose by name."""
 
 _defined: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
@@ -26,6 +26,7 @@ _defined: dict[str, dict[str, Any]] = {
     "cost": {},
     "settle": {},
     "complete": {"auto": "auto", "sse_done": sse_done, "json_lines": json_lines},
+    "reconcile": {},
 }
 
 
@@ -37,6 +38,7 @@ def define(
     cost: Callable[..., float] | None = None,
     settle: Callable[[Any], float | None] | None = None,
     complete: Callable[[Any], object] | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> None:
     """Give code of the program a name that configurations may use, for the whole process.
 
@@ -49,19 +51,27 @@ def define(
         cost: What `cost = "name"` of a rate limit means: a function of the call's arguments.
         settle: What `settle = "name"` of a rate limit means: a function of the result.
         complete: What `complete = "name"` of a stream's limits means: a predicate on items.
+        reconcile: What `reconcile = "name"` of a policy means: a function of the call's arguments.
 
     Raises:
         TypeError, ValueError: there is nothing to name, it is no such code, or the name is empty or built in.
     """
-    offered = {"on": on, "when": when, "cost": cost, "settle": settle, "complete": complete}
+    offered = {
+        "on": on,
+        "when": when,
+        "cost": cost,
+        "settle": settle,
+        "complete": complete,
+        "reconcile": reconcile,
+    }
     given = {option: thing for option, thing in offered.items() if thing is not None}
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a non-empty string, got {name!r}")
     if not given:
-        raise TypeError(f"define({name!r}) needs on=, when=, cost=, settle= or complete=")
+        raise TypeError(f"define({name!r}) needs on=, when=, cost=, settle=, complete= or reconcile=")
     if on is not None:
         matcher(on)
-    for option in ("when", "cost", "settle", "complete"):
+    for option in ("when", "cost", "settle", "complete", "reconcile"):
         if option in given and not callable(given[option]):
             raise TypeError(f"{option} must be a function, got {given[option]!r}")
     for option, thing in given.items():

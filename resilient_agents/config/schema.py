@@ -9,7 +9,7 @@ from typing import Any
 
 from resilient_agents.config import names
 from resilient_agents.config.factory import WAITS, Factory, Nested, WaitReader
-from resilient_agents.config.kinds import KINDS, SECTIONS, SHARED, SLOTS, short_form
+from resilient_agents.config.kinds import KINDS, MAKERS, SECTIONS, SHARED, SLOTS, short_form
 from resilient_agents.config.show import default_of
 from resilient_agents.config.values import DURATION, Choice, Duration, Named, Plain, Reader
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
@@ -46,7 +46,8 @@ def _policy() -> Schema:
         for kind in KINDS
     ]
     extends = {"type": "string", "description": f"A policy of this file, or one of {', '.join(PRESETS)}."}
-    return _table({"extends": extends, **slots, "strategies": {"type": "array", "items": {"anyOf": listed}}})
+    told = _options(MAKERS["policy"])["properties"]
+    return _table({"extends": extends, **told, **slots, "strategies": {"type": "array", "items": {"anyOf": listed}}})
 
 
 def _slot(kind: str, *, use: bool = True) -> Schema:

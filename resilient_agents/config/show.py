@@ -11,7 +11,7 @@ from resilient_agents.backoff import Backoff
 from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import counts_against_dependency, is_transient
 from resilient_agents.config.factory import WAITS, Factory
-from resilient_agents.config.kinds import KINDS
+from resilient_agents.config.kinds import MAKERS
 from resilient_agents.config.model import Config, PolicySpec, StrategySpec, thawed
 from resilient_agents.config.redact import HIDDEN, redacted
 
@@ -31,8 +31,10 @@ def show(config: Config, name: str) -> str:
     parts = [f"# {redacted(config.source)}{profile}; outermost first"]
     used = dict.fromkeys((spec.kind, spec.use) for spec in policy.strategies if spec.use is not None)
     parts += [_table(f"[{kind}s.{_key(use)}]", config.component(kind, use)) for kind, use in used]
+    if policy.told is not None:
+        parts.append(_table(f"[policies.{_key(name)}]", policy.told))
     parts += [_table(f"[[policies.{_key(name)}.strategies]]", spec, kind=True) for spec in policy.strategies]
-    if not policy.strategies:
+    if not policy.strategies and policy.told is None:
         parts.append(f"[policies.{_key(name)}]")
     return "\n\n".join(parts) + "\n"
 
@@ -42,7 +44,7 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
     if spec.use is not None:
         rows.append(("use", _toml(spec.use), spec.places.get("use", "")))
     else:
-        rows += [(option, *_value(spec, option)) for option in Factory.of(KINDS[spec.kind]).readers]
+        rows += [(option, *_value(spec, option)) for option in Factory.of(MAKERS[spec.kind]).readers]
     written = [(f"{option} = {text}", place) for option, text, place in rows]
     width = max(len(left) for left, _ in written)
     lines = [f"{left:<{width}}  # {redacted(place)}" if place else left for left, place in written]
@@ -54,7 +56,7 @@ def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
         place = spec.places.get(option, "")
         value = HIDDEN if option in spec.secrets else redacted(_complete(option, thawed(spec.options[option])))
         return _toml(value), place
-    return _toml(default_of(KINDS[spec.kind], option)), "default"
+    return _toml(default_of(MAKERS[spec.kind], option)), "default"
 
 
 def default_of(make: Any, option: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import WAITS, Factory
-from resilient_agents.config.kinds import KINDS, SHARED, short_form
+from resilient_agents.config.kinds import KINDS, MAKERS, SHARED, short_form
 from resilient_agents.config.model import StrategySpec
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING, parse_duration
@@ -67,7 +67,7 @@ def read_strategy(
     options: dict[str, Node] = table.value
     if "use" in options and shared is not None and kind in SHARED:
         return _used(kind, options, problems, shared)
-    read = Factory.of(KINDS[kind]).read(table, problems, untried=frozenset(["name"]), partial=partial)
+    read = Factory.of(MAKERS[kind]).read(table, problems, untried=frozenset(["name"]), partial=partial)
     if read is not MISSING and read.get("name") == "":
         problems.add(options["name"], 'must be a non-empty string or "none"')
         return None

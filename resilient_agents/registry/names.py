@@ -52,7 +52,7 @@ class Registry(Store):
             found = self._policies.get(name)
             if found is None:
                 change = self._change()
-                made = Policy(*self._strategies(name, change), name=name)
+                made = self._made(name, change)
                 self._commit(change)
                 found = self._former.pop(name, made)
                 if found is not made:
@@ -104,7 +104,7 @@ class Registry(Store):
             spec = self._target.policies.get(name)
             if spec is not None and found is None:
                 change = self._change()
-                configured = Policy(*change.strategies(spec), name=name)
+                configured = spec.around(change.strategies(spec), name, policy)
                 self._commit(change)
                 policy.become(configured)
             self._policies[name] = policy

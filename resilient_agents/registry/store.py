@@ -14,7 +14,6 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.spelling import Spelled
-from resilient_agents.core.call import Strategy
 from resilient_agents.events import logger
 from resilient_agents.policy import Policy
 from resilient_agents.registry.change import Change
@@ -97,16 +96,16 @@ class Store(Spelled):
             )
         return found
 
-    def _strategies(self, name: str, change: Change) -> list[Strategy]:
+    def _made(self, name: str, change: Change) -> Policy:
         target = change.target
         if not target.policies:
-            return [Retry(3), change.component(("circuit_breaker", name))]
+            return Policy(Retry(3), change.component(("circuit_breaker", name)), name=name)
         known = set(target.components)
         spec = target.policy(name) or _written(name, target)
         for key in target.components.keys() - known:  # the default's, which are in use under this name already
             if key in self._components:
                 change.renumber(key)
-        return change.strategies(spec)
+        return spec.around(change.strategies(spec), name)
 
     def _commit(self, change: Change) -> None:
         change.commit()
@@ -126,7 +125,8 @@ class Store(Spelled):
                     raise ValueError(f"{name!r} was made in code: give keyed() a function that makes a policy per key")
                 return Policy(Retry(3), CircuitBreaker(), name=name)
             change = self._change()
-            policy = Policy(*change.copy(kept or _written(name, target)), name=name)
+            spec = kept or _written(name, target)
+            policy = spec.around(change.copy(spec), name)
             self._commit(change)
             return policy
 
@@ -143,7 +143,8 @@ class Store(Spelled):
         policies: dict[str, Policy] = {}
         for name, new in specs.items():
             if new is not None and new != self._spec(name, before):
-                policies[name] = Policy(*change.strategies(new), name=name)
+                code = self._policies[name] if name in self._added else None
+                policies[name] = new.around(change.strategies(new), name, code)
         gone = [name for name, new in specs.items() if new is None and name in before.policies]
         removed = {name: was for name in gone if (was := before.serving(name)) is not None}
         # From here on nothing can fail.

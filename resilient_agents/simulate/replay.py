@@ -165,7 +165,7 @@ def _waiting_as_recorded(policy: Policy) -> Policy:
         options["wait"] = _recorded_wait
         return Retry(**options)
 
-    return Policy(*map(waiting, policy.strategies), name=policy.name)
+    return Policy(*map(waiting, policy.strategies), name=policy.name, idempotent=policy.idempotent)
 
 
 async def _play(policy: Policy, calls: Sequence[Recorded]) -> list[Played]:
