@@ -51,6 +51,7 @@ __all__ = [
 Outcome = Literal["success", "failure", "rejected", "fallback", "cancelled"]
 CircuitState = Literal["closed", "open", "half-open"]
 Disturbance = Literal["latency", "error", "result", "truncated"]
+WaitReason = Literal["backoff", "retry_after"]
 HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 
 logger = logging.getLogger("resilient_agents")
@@ -157,7 +158,7 @@ class RetryScheduled(Event):
 
     attempt: int
     delay: float
-    reason: Literal["backoff", "retry_after"]
+    reason: WaitReason
     failure: Failure | None
 
 
@@ -186,7 +187,7 @@ class Waited(Event):
 
     strategy: str
     seconds: float
-    reason: Literal["backoff", "retry_after"] | None = None
+    reason: WaitReason | None = None
 
 
 class TimeoutExpired(Event):
@@ -259,15 +260,62 @@ class HealthChecked(Event):
 Observer = Callable[[Event], object]
 
 
-class Recorder(Protocol):
-    """Follows one call from `CallStarted` to `CallEnded`; `suspend` and `resume` enclose every `yield` to the user's
-    code."""
+class Pace(Protocol):
+    """How a stream went, as `CallEnded` tells it."""
 
-    def begin(self) -> bool:
-        """The call begins now. False when there is nothing to record but its end, which is then told by `end` alone."""
+    @property
+    def first_item(self) -> float | None: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def longest_gap(self) -> float | None: ...
+    @property
+    def parts(self) -> int: ...
+
+
+class Operation(Protocol):
+    """What an operation has added up, as `CallEnded` tells it."""
+
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def waited(self) -> float: ...
+    @property
+    def retry_waited(self) -> float: ...
+    @property
+    def failed(self) -> Mapping[str, int]: ...
+    @property
+    def pace(self) -> Pace | None: ...
+    @property
+    def finish(self) -> str | None: ...
+    @property
+    def unknown_outcome(self) -> bool: ...
+
+
+class Recorder(Protocol):
+    """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
+    event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code.
+
+    `at`: seconds on the policy's clock.
+    """
+
+    def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
+        """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
         ...
 
     def end(self) -> None: ...
+    def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
+    def attempt_ended(
+        self,
+        attempt: int,
+        at: float,
+        outcome: Outcome,
+        duration: float,
+        failure: Failure | None,
+        inner_retries: int | None,
+    ) -> None: ...
+    def waited_for(self, strategy: str, seconds: float, reason: WaitReason | None) -> None: ...
+    def call_ended(self, operation: Operation, outcome: Outcome, duration: float, failure: Failure | None) -> None: ...
     def record(self, event: Event) -> None: ...
     def suspend(self) -> None: ...
     def resume(self) -> None: ...

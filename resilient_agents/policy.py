@@ -9,13 +9,24 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Itera
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents.adapters import adapt
+from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.trial import trial
 from resilient_agents.core import attempts
+from resilient_agents.core.audience import Audience
 from resilient_agents.core.bounds import bounded
-from resilient_agents.core.call import Audience, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of, rechecks_of
+from resilient_agents.core.call import (
+    Boxed,
+    Call,
+    Plan,
+    Proceed,
+    Strategy,
+    call_of,
+    name_of,
+    rechecks_of,
+)
 from resilient_agents.core.driver import discard, drive
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.core.guard import guard, methods_of
@@ -27,8 +38,7 @@ from resilient_agents.core.way_in import WayIn
 from resilient_agents.deadline import current
 from resilient_agents.events import Observer, Recorder, Subscription
 from resilient_agents.strategies.stream_text import text_in
-from resilient_agents.telemetry import active as recording
-from resilient_agents.telemetry import recorder as record
+from resilient_agents.telemetry.bridge import in_force as recording
 
 if TYPE_CHECKING:
     from resilient_agents.idempotency import Writes
@@ -317,29 +327,31 @@ class _Composed(Plan):
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
         watchers = self._watchers
-        recorded = recording()
-        if not recorded and not watchers and now.deadline() is None:
+        records = recording()
+        if records is None and not watchers and now.deadline() is None:
             return self.chain
-        limit = current()
-        charged = None if now.budget() is None else now.charged
+        limit = charged = None
+        if now.deadline() is not None:
+            limit = current()
+            charged = None if now.budget() is None else now.charged
         chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
         dropped: Recorder | None = None
-        if watchers or recorded:
-            name = call.name
-            recorder = record(name) if recorded else None
-            if recorder is not None and not watchers and call.closers is None and not recorder.begin():
+        if watchers or records is not None:
+            name, began = call.name, clock.monotonic()
+            self._configuration = configuration = self._configuration or self._fingerprint()
+            left = None if limit is None else limit.at - began
+            recorder = None if records is None else records.recorder(name)
+            wanted = recorder is not None and recorder.begin(began, configuration, left)
+            if recorder is not None and not (wanted or watchers or call.closers is not None):
                 dropped = recorder
             elif watchers or recorder is not None:
-                call.audience = audience = Audience(name, watchers, recorder)
+                call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
                 chain = self._around_attempts(charged, watched=True)
-                audience.configuration = self._configuration = self._configuration or self._fingerprint()
-                if limit is not None:
-                    audience.deadline = limit.at - audience.started
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:
             return functools.partial(attempts.unrecorded, chain, dropped)
-        return chain if call.audience is None else functools.partial(attempts.operation, chain)
+        return functools.partial(attempts.operation, chain) if watchers or records is not None else chain
 
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
@@ -353,7 +365,7 @@ class _Composed(Plan):
         layers = self.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judge: attempts.Judge | None = getattr(last, "failed", None)
+        judge: attempts.Judge | None = getattr(last, "failed", None) if getattr(last, "judges_results", True) else None
         if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
             split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]

@@ -33,7 +33,7 @@ from resilient_agents.core.call import NEUTRAL
 from resilient_agents.events import CallEnded
 from resilient_agents.strategies.stream_kinds import reader_of
 from resilient_agents.strategies.stream_text import text_of
-from resilient_agents.telemetry.facts import of_operation
+from resilient_agents.telemetry.facts import facts
 from resilient_agents.telemetry.names import FINISH
 from tests.conftest import Events, Harness, run_on
 from tests.sdk_items import (
@@ -229,7 +229,7 @@ async def test_one_that_was_cut_by_its_length_is_complete(h: Harness, last: Any,
     assert await h.items(policy.stream(Script(h, [last]).function)) == [last]
     (ended,) = seen.of(CallEnded)
     assert (ended.outcome, ended.finish) == ("success", reason)
-    assert of_operation(ended).get(FINISH) == reason
+    assert facts(ended).get(FINISH) == reason
 
 
 async def test_every_choice_of_several_must_finish(h: Harness) -> None:

@@ -32,7 +32,8 @@ from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.classify import Failure
-from resilient_agents.core.call import Audience, Call
+from resilient_agents.core.audience import Audience
+from resilient_agents.core.call import Call
 
 __all__ = ["Circuit", "Listener"]
 

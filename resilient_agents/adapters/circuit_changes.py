@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 
 from resilient_agents import events
-from resilient_agents.core.call import Audience
+from resilient_agents.core.audience import Audience
 
 __all__ = ["Changes"]
 

@@ -11,17 +11,16 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.classify.inner_retries import InnerRetries, inner_retries
-from resilient_agents.core.call import NEUTRAL, Audience, Call, Neutral, Proceed, unboxed
+from resilient_agents.core.audience import Audience
+from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
-from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Outcome, Recorder
+from resilient_agents.events import Outcome, Recorder
 
 __all__ = ["Judge", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
 
 Judge = Callable[[Any], bool | None]
-PaceFacts = tuple[float | None, int | None, float | None, int | None, str | None]
 
-_NO_PACE: PaceFacts = (None, None, None, None, None)
 _TIMED_OUT = classify(PolicyTimeoutError())
 """What became of an attempt that a time limit around it cancelled."""
 
@@ -35,48 +34,24 @@ def _outcome(ended: Exception | Neutral | None) -> Outcome:
 
 
 def _end_attempt(
-    call: Call, number: int, started: float, inner: InnerRetries | None, ended: Exception | Neutral | None
+    call: Call,
+    audience: Audience,
+    number: int,
+    started: float,
+    inner: InnerRetries | None,
+    ended: Exception | Neutral | None,
 ) -> None:
     """The end of a stream's attempt, with its last item."""
     failure = call.failure(ended) if isinstance(ended, Exception) else None
-    _tell_of_end(call.audience, number, started, _outcome(ended), failure, inner)
-
-
-def _tell_of_end(
-    audience: Audience | None,
-    number: int,
-    started: float,
-    outcome: Outcome,
-    failure: Failure | None,
-    inner: InnerRetries | None,
-) -> None:
-    assert audience is not None
-    if failure is not None:
-        audience.attempt_failed(failure.kind)
-    duration = clock.monotonic() - started
-    count = None if inner is None else inner.retries
-    audience.tell(AttemptEnded(audience.policy, number, outcome, duration, failure, count))
+    audience.attempt_ended(number, started, _outcome(ended), failure, inner and inner.retries)
 
 
 def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
     failure = call.failure(ended) if isinstance(ended, Exception) else None
-    outcome = "fallback" if ended is None and audience.fell_back else _outcome(ended)
-    write = call.write
-    pace: PaceFacts = _NO_PACE if audience.pace is None else audience.pace.facts(audience.finish)
-    audience.tell(
-        CallEnded(
-            audience.policy,
-            outcome,
-            audience.attempts,
-            clock.monotonic() - audience.started,
-            failure,
-            audience.waited,
-            audience.retry_waited,
-            audience.failed,
-            *pace,
-            unknown_outcome=write is not None and write.unknown,
-        )
-    )
+    write = call.rare.write
+    if write is not None and write.unknown:
+        audience.unknown_outcome = True
+    audience.call_ended("fallback" if ended is None and audience.fell_back else _outcome(ended), failure)
 
 
 def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
@@ -109,9 +84,8 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
     audience = call.audience
     if audience is None:
         return await proceed(call)
-    number = audience.next_attempt()
     started = clock.monotonic()
-    audience.tell(AttemptStarted(audience.policy, number, call.hedge))
+    number = audience.attempt_started(call.hedge, started)
     ended: Exception | Neutral | None = NEUTRAL
     failure: Failure | None = None
     inner: InnerRetries | None = None
@@ -130,12 +104,12 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         raise
     finally:
         if ended is None and call.closers is not None:
-            call.closers.append(lambda end: _end_attempt(call, number, started, inner, end))
+            call.closers.append(lambda end: _end_attempt(call, audience, number, started, inner, end))
         else:
             if ended is NEUTRAL and expired():
                 failure = _TIMED_OUT
             outcome = "failure" if failure is not None and not isinstance(ended, Exception) else _outcome(ended)
-            _tell_of_end(audience, number, started, outcome, failure, inner)
+            audience.attempt_ended(number, started, outcome, failure, inner and inner.retries)
         ended = None
     return result
 
@@ -177,10 +151,11 @@ async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
 
 async def operation(proceed: Proceed, call: Call) -> Any:
     """The whole call, from the outside."""
-    audience = call.audience
+    audience = call.rare.audience
     if audience is None:
         return await proceed(call)
-    audience.tell(CallStarted(audience.policy, audience.deadline, audience.configuration))
+    if audience.observers:
+        audience.call_started()
     ended: Exception | Neutral | None = NEUTRAL
     try:
         if audience.recorder is None or not call.runtime.blocking:

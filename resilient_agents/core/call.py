@@ -10,15 +10,13 @@ import copy
 import functools
 import operator
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from resilient_agents import events
-from resilient_agents.base.clock import clock
-from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure, classify
 from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
+    from resilient_agents.core.audience import Audience
     from resilient_agents.core.opening import Opened
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NEUTRAL",
     "ORDINARY",
-    "Audience",
     "Boxed",
     "Branch",
     "Call",
@@ -149,77 +146,6 @@ def rechecks_of(layers: Iterable[Strategy]) -> Rechecks:
         if recheck is not None:
             outer = (*outer, recheck)
     return rechecks
-
-
-_counting = Lock()
-"""Held while an operation's sums change: the requests of a hedged call run in several threads."""
-
-
-class Audience:
-    """Those who watch one call. Absent on the call, not merely silent, when nobody does.
-
-    What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
-    tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account.
-    """
-
-    __slots__ = (
-        "attempts",
-        "configuration",
-        "deadline",
-        "failed",
-        "fell_back",
-        "finish",
-        "judged",
-        "observers",
-        "pace",
-        "policy",
-        "recorder",
-        "retry_waited",
-        "started",
-        "waited",
-    )
-
-    def __init__(self, policy: str, observers: tuple[events.Observer, ...], recorder: events.Recorder | None) -> None:
-        self.policy = policy
-        self.observers = observers
-        self.recorder = recorder
-        self.attempts = 0
-        self.configuration = ""
-        self.deadline: float | None = None
-        self.failed: dict[str, int] = {}
-        self.fell_back = False
-        self.finish: str | None = None
-        self.waited = self.retry_waited = 0.0
-        self.pace: Any = None
-        self.judged: tuple[Any, bool] | None = None
-        self.started = clock.monotonic()
-
-    def next_attempt(self) -> int:
-        """The number of an attempt that begins now, counted from 1."""
-        with _counting:
-            self.attempts += 1
-            return self.attempts
-
-    def attempt_failed(self, kind: str) -> None:
-        with _counting:
-            self.failed[kind] = self.failed.get(kind, 0) + 1
-
-    def tell_of_wait(
-        self, strategy: str, seconds: float, reason: Literal["backoff", "retry_after"] | None = None
-    ) -> None:
-        """A wait is over, however it ended."""
-        with _counting:
-            if strategy == "retry":
-                self.retry_waited += seconds
-            else:
-                self.waited += seconds
-        self.tell(events.Waited(self.policy, strategy, seconds, reason))
-
-    def tell(self, event: events.Event) -> None:
-        if self.recorder is not None:
-            self.recorder.record(event)
-        for observer in self.observers:
-            observer(event)
 
 
 class Rare:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from resilient_agents.base.clock import clock
-from resilient_agents.core.call import Audience
+from resilient_agents.core.audience import Audience
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.steps import Over, Step
 
@@ -15,14 +15,14 @@ __all__ = ["Pace"]
 class Pace:
     """Counts the items of one stream. The consumer's own time is in no gap."""
 
-    __slots__ = ("_first_item", "_items", "_longest_gap", "_opened", "_step")
+    __slots__ = ("_opened", "_step", "first_item", "items", "longest_gap")
 
     def __init__(self, opened: Opened, audience: Audience) -> None:
         self._opened = opened
         self._step: Step = opened.step or opened.read
-        self._items = 0 if opened.over else 1
-        self._first_item = None if opened.over else clock.monotonic() - audience.started
-        self._longest_gap: float | None = None
+        self.items = 0 if opened.over else 1
+        self.first_item = None if opened.over else clock.monotonic() - audience.started
+        self.longest_gap: float | None = None
         audience.pace = self
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
@@ -33,11 +33,12 @@ class Pace:
         finally:
             thrown = None
             gap = clock.monotonic() - began
-            self._longest_gap = gap if self._longest_gap is None else max(gap, self._longest_gap)
+            self.longest_gap = gap if self.longest_gap is None else max(gap, self.longest_gap)
         if type(item) is not Over:
-            self._items += 1
+            self.items += 1
         return item
 
-    def facts(self, finish: str | None) -> tuple[float | None, int, float | None, int, str | None]:
-        """For the event of its end: seconds to the first item, items, longest gap, parts, its own reason."""
-        return self._first_item, self._items, self._longest_gap, self._opened.parts, finish
+    @property
+    def parts(self) -> int:
+        """Of how many streams it is made."""
+        return self._opened.parts

@@ -66,7 +66,7 @@ class WayIn:
 
     async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The same of a coroutine function."""
-        return await self._later(self.call(ASYNC, args, kwargs))
+        return await go_on(self._through(self.call(ASYNC, args, kwargs)))
 
     def switched(self, begun: Begun) -> Any:
         """The awaitable that the rest of a call is, which began blocking."""

@@ -1,6 +1,6 @@
 """Does anybody record, and where: from the OpenTelemetry API's global state to a recorder for one call.
 
-A policy asks `active()` on every call. Without a provider the answer costs two comparisons. When a provider appears,
+A policy asks `in_force()` on every call. Without a provider the answer costs two comparisons. When a provider appears,
 disappears or is replaced, which is seen by its identity, everything is made anew from the providers in force.
 
 One thread makes it, and no lock is held while it asks the providers. A call that this thread makes meanwhile (a
@@ -29,7 +29,7 @@ from resilient_agents.telemetry.settings import AttributesHook, Settings
 if TYPE_CHECKING:
     from resilient_agents.telemetry.connected import Connected
 
-__all__ = ["active", "configure", "recorder"]
+__all__ = ["active", "configure", "in_force", "recorder"]
 
 PATIENCE: Final = 5.0  # seconds that calls wait for another thread to connect
 
@@ -72,8 +72,9 @@ now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)  # the one in force
 _connecting: _Connecting | None = None
 
 
-def active() -> bool:
-    """Does anybody record? Asked on every call, and the one place that reads private names of the OpenTelemetry API.
+def in_force() -> Connected | None:
+    """What records, None when nobody does. Asked on every call, and the one place that reads private names of the
+    OpenTelemetry API.
 
     The public `get_tracer_provider()` looks into the environment each time, which alone is twice the budget. A test
     fails when these names move; should that reach a user, the public functions take their place.
@@ -85,22 +86,19 @@ def active() -> bool:
         tracer_source, meter_source = trace.get_tracer_provider(), metrics.get_meter_provider()
     bridge: _Bridge = now.bridge
     if tracer_source is bridge.tracer_source and meter_source is bridge.meter_source:
-        return bridge.connected is not None
+        return bridge.connected
     return _connect(tracer_source, meter_source)
+
+
+def active() -> bool:
+    """Does anybody record?"""
+    return in_force() is not None
 
 
 def recorder(policy: str) -> events.Recorder | None:
     """A recorder for one call of this policy, None when nobody records."""
-    connected = _in_force()
+    connected = in_force()
     return None if connected is None else connected.recorder(policy)
-
-
-def _in_force() -> Connected | None:
-    """What `active` has just found, or what was configured since then."""
-    bridge: _Bridge = now.bridge
-    while bridge.tracer_source is _UNSEEN and active():
-        bridge = now.bridge
-    return bridge.connected
 
 
 def configure(
@@ -144,8 +142,8 @@ def _change(change: Callable[[tuple[Settings, ...]], tuple[Settings, ...]]) -> N
         now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
 
 
-def _connect(tracer_source: Any, meter_source: Any) -> bool:
-    """Make the bridge for these global providers, or wait for the thread that does. Does anybody record?"""
+def _connect(tracer_source: Any, meter_source: Any) -> Connected | None:
+    """Make the bridge for these global providers, or wait for the thread that does."""
     global _connecting
     mine = _Connecting()
     try:
@@ -154,13 +152,13 @@ def _connect(tracer_source: Any, meter_source: Any) -> bool:
                 _connecting = mine
             under_way = _connecting
         if under_way is not mine:
-            return under_way.wait() and active()
+            return in_force() if under_way.wait() else None
         while True:
             made = _made(_settings[-1], tracer_source, meter_source)
             with _lock:
                 if made.settings is _settings[-1]:  # else configured meanwhile
                     now.bridge = made
-                    return made.connected is not None
+                    return made.connected
     finally:
         if _connecting is mine:
             _connecting = None
@@ -209,7 +207,7 @@ def _real(provider: Any) -> Any:
 def _outside_a_call(event: events.Event) -> None:
     """A manual `breaker.open()`, a probe whose lease ran out, a health check: nobody's call, so only metrics hear of
     it."""
-    connected = _in_force() if active() else None
+    connected = in_force()
     if connected is not None:
         connected.measure(event)
 

@@ -9,6 +9,7 @@ import importlib.metadata
 from typing import Final
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context, get_current
 
 from resilient_agents import events
 from resilient_agents.telemetry import names
@@ -62,8 +63,12 @@ class Connected:
 
     def recorder(self, policy: str) -> CallRecorder | None:
         """A recorder for one call of this policy, None when nothing of it is recorded."""
-        traced = self._tracer is not None and not _dropped()
-        if not traced and self._instruments is None:
+        outer = None
+        if self._tracer is not None:
+            outer = get_current()
+            if _dropped(outer):
+                outer = None
+        if outer is None and self._instruments is None:
             return None
         sink = self._sinks.get(policy)
         if sink is None:
@@ -78,7 +83,7 @@ class Connected:
                 openinference=self._settings.openinference,
                 extra=None if self._settings.attributes is None else self._extra,
             )
-        return CallRecorder(sink, traced=traced)
+        return CallRecorder(sink, outer)
 
     def measure(self, event: events.Event) -> None:
         """A state change or a health check outside any call."""
@@ -110,9 +115,9 @@ class Connected:
         return extra
 
 
-def _dropped() -> bool:
+def _dropped(outer: Context) -> bool:
     """Did a sampler drop the span around this call? Then it drops ours too, and need not be asked at their expense."""
-    span = trace.get_current_span()
+    span = trace.get_current_span(outer)
     if span is trace.INVALID_SPAN or span.is_recording():
         return False
     context = span.get_span_context()

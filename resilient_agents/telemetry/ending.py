@@ -1,9 +1,9 @@
-"""What a span says at its end."""
+"""What a span says of a failure at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Span, StatusCode
 
@@ -13,17 +13,12 @@ from resilient_agents.telemetry.facts import described, of_failure
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["say_how_it_ended"]
+__all__ = ["say_what_failed"]
 
 
-def say_how_it_ended(
-    span: Span, attributes: dict[str, Any], failure: Failure | None, ended_by: str | None, failed: Iterable[str] = ()
-) -> None:
-    """The final attributes of a span, and its status for what went wrong."""
-    if failure is None:
-        span.set_attributes(attributes)
-        return
-    attributes.update(of_failure(failure))
+def say_what_failed(span: Span, failure: Failure, ended_by: str | None, failed: Iterable[str] = ()) -> None:
+    """The last attributes of a span, and its status, for what went wrong."""
+    attributes = of_failure(failure)
     if failure.retry_after is not None:
         attributes[names.RETRY_AFTER] = failure.retry_after
     if ended_by is not None and failure.kind in ("rejected", "timeout"):

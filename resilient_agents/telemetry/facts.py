@@ -15,7 +15,7 @@ from resilient_agents.telemetry import names
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["SPAN_EVENTS", "described", "facts", "of_failure", "of_operation"]
+__all__ = ["SPAN_EVENTS", "add_sums", "described", "facts", "of_failure"]
 
 Facts = dict[str, Any]
 
@@ -30,7 +30,6 @@ _STREAM: Final[Mapping[str, str]] = {
     "items": names.ITEMS,
     "longest_gap": names.LONGEST_GAP,
     "parts": names.PARTS,
-    "finish": names.FINISH,
 }
 _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
     events.CallStarted: {"deadline": names.DEADLINE, "configuration": names.CONFIGURATION},
@@ -41,6 +40,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
         "waited": names.WAITED,
         "retry_waited": names.RETRY_WAITED,
         "unknown_outcome": names.UNKNOWN_OUTCOME,
+        "finish": names.FINISH,
         **_STREAM,
     },
     events.AttemptStarted: {"attempt": names.ATTEMPT},
@@ -103,21 +103,23 @@ def facts(event: events.Event) -> Facts:
     return told
 
 
-def of_operation(event: events.CallEnded) -> Facts:
-    """What the span of an operation says of its end: sums that are nothing are absent, and so is the duration."""
-    told: Facts = {names.ATTEMPT_COUNT: event.attempts, names.OUTCOME: event.outcome}
-    if event.waited:
-        told[names.WAITED] = event.waited
-    if event.retry_waited:
-        told[names.RETRY_WAITED] = event.retry_waited
-    if event.failed:
-        told[names.FAILED] = list(event.failed)
-    if event.unknown_outcome:
+def add_sums(told: Facts, operation: events.Operation) -> None:
+    """What the span of an operation says of its sums: those that are nothing are absent."""
+    told[names.ATTEMPT_COUNT] = operation.attempts
+    if operation.waited:
+        told[names.WAITED] = operation.waited
+    if operation.retry_waited:
+        told[names.RETRY_WAITED] = operation.retry_waited
+    if operation.failed:
+        told[names.FAILED] = list(operation.failed)
+    if operation.unknown_outcome:
         told[names.UNKNOWN_OUTCOME] = True
-    if event.items is not None:
-        stream = {name: getattr(event, field) for field, name in _STREAM.items()}
+    pace = operation.pace
+    if pace is not None:
+        stream = {name: getattr(pace, field) for field, name in _STREAM.items()}
         told.update({name: value for name, value in stream.items() if value is not None})
-    return told
+        if operation.finish is not None:
+            told[names.FINISH] = operation.finish
 
 
 def of_failure(failure: Failure) -> Facts:

@@ -1,4 +1,4 @@
-"""Which instruments an event of a call goes to, and with which attributes."""
+"""Which instruments what happens to a call goes to, and with which attributes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from resilient_agents.telemetry import names
 from resilient_agents.telemetry.facts import facts
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+    from resilient_agents.classify import Failure
     from resilient_agents.telemetry.metrics import Instruments
     from resilient_agents.telemetry.sink import Attributes, Sink
 
-__all__ = ["MEASURES"]
+__all__ = ["MEASURES", "attempt_ended", "call_ended", "waited_for"]
 
 Measure = Callable[["Sink", "Instruments", "Attributes | None", Any], None]
 
@@ -22,20 +25,38 @@ def _with(extra: Attributes | None, attributes: Attributes) -> Attributes:
     return attributes if extra is None else {**extra, **attributes}
 
 
-def _call_ended(sink: Sink, instruments: Instruments, extra: Attributes | None, event: events.CallEnded) -> None:
-    attributes = sink.for_duration(event.outcome, event.attempts > 1)
-    instruments.duration.record(event.duration, _with(extra, attributes))
-    if event.first_item is not None:
-        instruments.first_item.record(event.first_item, _with(extra, sink.start))
-    if event.longest_gap is not None:
-        instruments.gap.record(event.longest_gap, _with(extra, sink.start))
+def call_ended(
+    sink: Sink,
+    instruments: Instruments,
+    extra: Attributes | None,
+    operation: events.Operation,
+    outcome: str,
+    duration: float,
+    context: Context | None,
+) -> None:
+    attributes = sink.for_duration[outcome, operation.attempts > 1]
+    instruments.duration.record(duration, attributes if extra is None else _with(extra, attributes), context)
+    pace = operation.pace
+    if pace is not None:
+        if pace.first_item is not None:
+            instruments.first_item.record(pace.first_item, _with(extra, sink.start))
+        if pace.longest_gap is not None:
+            instruments.gap.record(pace.longest_gap, _with(extra, sink.start))
 
 
-def _attempt_ended(sink: Sink, instruments: Instruments, extra: Attributes | None, event: events.AttemptEnded) -> None:
-    kind = None if event.failure is None else event.failure.kind
-    instruments.attempts.add(1, _with(extra, sink.for_attempt(event.outcome, kind)))
-    if event.inner_retries:
-        instruments.inner_retries.add(event.inner_retries, _with(extra, sink.start))
+def attempt_ended(
+    sink: Sink,
+    instruments: Instruments,
+    extra: Attributes | None,
+    outcome: str,
+    failure: Failure | None,
+    inner_retries: int | None,
+    context: Context | None,
+) -> None:
+    attributes = sink.for_attempt[outcome, None if failure is None else failure.kind]
+    instruments.attempts.add(1, attributes if extra is None else _with(extra, attributes), context)
+    if inner_retries:
+        instruments.inner_retries.add(inner_retries, _with(extra, sink.start))
 
 
 def _retry_scheduled(
@@ -56,10 +77,10 @@ def _rejected(sink: Sink, instruments: Instruments, extra: Attributes | None, ev
     instruments.rejections.add(1, _with(extra, bounded))
 
 
-def _waited(sink: Sink, instruments: Instruments, extra: Attributes | None, event: events.Waited) -> None:
-    waits = instruments.waits.get(event.strategy)
+def waited_for(sink: Sink, instruments: Instruments, extra: Attributes | None, strategy: str, seconds: float) -> None:
+    waits = instruments.waits.get(strategy)
     if waits is not None:
-        waits.record(event.seconds, _with(extra, sink.start))
+        waits.record(seconds, _with(extra, sink.start))
 
 
 def _circuit_changed(
@@ -69,12 +90,9 @@ def _circuit_changed(
 
 
 MEASURES: Final[Mapping[type[events.Event], Measure]] = {
-    events.CallEnded: _call_ended,
-    events.AttemptEnded: _attempt_ended,
     events.RetryScheduled: _retry_scheduled,
     events.GaveUp: _gave_up,
     events.CallRejected: _rejected,
-    events.Waited: _waited,
     events.CircuitOpened: _circuit_changed,
     events.CircuitHalfOpened: _circuit_changed,
     events.CircuitClosed: _circuit_changed,

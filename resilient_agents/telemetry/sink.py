@@ -19,17 +19,44 @@ __all__ = ["Attributes", "Sink"]
 Attributes = Mapping[str, str | bool | int | float]
 
 
+class _ForDuration(dict[tuple[str, bool], Attributes]):
+    """By outcome, and whether there was more than one attempt."""
+
+    def __init__(self, policy: Attributes) -> None:
+        self.policy = policy
+
+    def __missing__(self, key: tuple[str, bool]) -> Attributes:
+        outcome, retried = key
+        made = self[key] = {**self.policy, names.OUTCOME: outcome, names.RETRIED: retried}
+        return made
+
+
+class _ForAttempt(dict[tuple[str, str | None], Attributes]):
+    """By outcome and kind of failure."""
+
+    def __init__(self, policy: Attributes) -> None:
+        self.policy = policy
+
+    def __missing__(self, key: tuple[str, str | None]) -> Attributes:
+        outcome, kind = key
+        told = {**self.policy, names.OUTCOME: outcome}
+        if kind is not None:
+            told[names.ERROR_TYPE] = kind
+        self[key] = told
+        return told
+
+
 class Sink:
     """`extra`: asks the user's hook for more attributes, None when there is no hook. `openinference`: are spans to say
     that they are links of a chain? None: where OpenInference is in the process."""
 
     __slots__ = (
         "_chain",
-        "_for_attempt",
-        "_for_duration",
         "attempt_spans",
         "extra",
         "faults",
+        "for_attempt",
+        "for_duration",
         "instruments",
         "openinference",
         "policy",
@@ -59,8 +86,8 @@ class Sink:
         self.span_name = names.OPERATION_PREFIX + policy
         self.start: Attributes = {names.POLICY: policy}
         self._chain: Attributes = {names.OPENINFERENCE_KIND: "CHAIN"}
-        self._for_duration: dict[tuple[str, bool], Attributes] = {}
-        self._for_attempt: dict[tuple[str, str | None], Attributes] = {}
+        self.for_duration = _ForDuration(self.start)
+        self.for_attempt = _ForAttempt(self.start)
 
     def kind(self) -> Attributes | None:
         """What spans say of their kind, for backends that know kinds."""
@@ -68,24 +95,3 @@ class Sink:
         if wanted is None:
             wanted = "openinference" in sys.modules
         return self._chain if wanted else None
-
-    def for_duration(self, outcome: str, retried: bool) -> Attributes:
-        key = (outcome, retried)
-        found = self._for_duration.get(key)
-        if found is None:
-            found = self._for_duration[key] = {
-                names.POLICY: self.policy,
-                names.OUTCOME: outcome,
-                names.RETRIED: retried,
-            }
-        return found
-
-    def for_attempt(self, outcome: str, kind: str | None) -> Attributes:
-        key = (outcome, kind)
-        found = self._for_attempt.get(key)
-        if found is None:
-            found = {names.POLICY: self.policy, names.OUTCOME: outcome}
-            if kind is not None:
-                found[names.ERROR_TYPE] = kind
-            self._for_attempt[key] = found
-        return found

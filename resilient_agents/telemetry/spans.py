@@ -6,14 +6,14 @@ Contexts are put back by attaching the one that was there, never by a token: a t
 while a stream can be closed from another task and a call can begin in one context and end in another. Where the current
 context is not ours any more, it is left alone.
 
-Measurements are recorded first, while their span is current, so that exemplars point to it.
+Measurements are given the context of their span, so that exemplars point to it.
 
 Times are those of the policy's own clock, counted from the wall clock's time at the beginning of the operation: a wall
 clock that is set meanwhile makes no span longer, and none that ends before it starts. A wait is told when it is over,
 so its span is made afterwards: nothing is open that a cancellation could leave behind.
 
-Each handler does the rest of its work when one part of it fails, in nested `finally`s; `record` logs what comes out of
-it.
+What a recorder is told never raises: each method logs what comes out of its two parts, measuring and recording, and
+does the rest of its work when a step of it fails, in nested `finally`s.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Span, Tracer, set_span_in_context
+from opentelemetry.trace import Span, set_span_in_context
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
-from resilient_agents.telemetry.ending import say_how_it_ended
-from resilient_agents.telemetry.facts import SPAN_EVENTS, facts, of_operation
-from resilient_agents.telemetry.measures import MEASURES
+from resilient_agents.telemetry.ending import say_what_failed
+from resilient_agents.telemetry.facts import SPAN_EVENTS, add_sums, facts
+from resilient_agents.telemetry.measures import MEASURES, attempt_ended, call_ended, waited_for
+from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CONFIGURATION, OUTCOME, SEQUENCE
 
 if TYPE_CHECKING:
+    from resilient_agents.classify import Failure
     from resilient_agents.telemetry.sink import Attributes, Sink
 
 __all__ = ["CallRecorder"]
@@ -42,6 +44,8 @@ MOST_SPANS: Final = 200  # of attempts and waits that one operation makes; what 
 SHORTEST_WAIT: Final = 0.001  # seconds from which on a wait has a span
 
 _LAST_NAME: Final = len(names.ATTEMPT_SPANS) - 1
+_MEASURING: Final = ("measuring a call", "measurements are missing")
+_RECORDING: Final = ("recording a call", "spans are missing")
 _counting = itertools.count(1)
 
 
@@ -55,40 +59,24 @@ class CallRecorder:
 
     # What differs from call to call is stored, what is rare has its default here.
     _span: Span | None = None
-    _begun = False
     _recording = False
     _held: Context | None = None
     _extra: Attributes | None = None
     _common: Attributes | None = None
     _ended_by: str | None = None
-    _spans = 0
+    _spans_left = 0
     _left_out = 0
-    _inner: Context
-    _outer: Context
+    _inner: Any = None
     _since: int
     _start: int
+    _tracer: Any
 
-    def __init__(self, sink: Sink, *, traced: bool) -> None:
+    def __init__(self, sink: Sink, outer: Context | None) -> None:
+        """`outer`: None makes no spans."""
         self._sink = sink
-        self._tracer = sink.tracer if traced else None
+        self._outer: Any = outer
         self._attempts: dict[int, AttemptSpan] = {}
         self._told: dict[str, Any] = {}
-
-    def record(self, event: events.Event) -> None:
-        found = _HANDLERS.get(type(event))
-        if found is None:
-            return
-        measure, handler = found
-        sink = self._sink
-        if measure is not None and sink.instruments is not None:
-            try:
-                measure(sink, sink.instruments, self._extra, event)
-            except Exception:
-                sink.faults.log("measuring a call", "measurements are missing")
-        try:
-            handler(self, event)
-        except Exception:
-            sink.faults.log("recording a call", "spans are missing")
 
     def suspend(self) -> None:
         """The user's generator hands out an item: nothing of ours stays current."""
@@ -103,40 +91,60 @@ class CallRecorder:
             attach(self._held)
             self._held = None
 
-    def _now(self, earliest: int = 0) -> int:
-        now = self._since + int(clock.monotonic() * 1e9)
-        return now if now > earliest else earliest  # noqa: FURB136 - `max` takes four times as long
+    def _at(self, seconds: float, earliest: int) -> int:
+        """A time of the policy's clock as a span has it, in nanoseconds from 1970."""
+        at = self._since + int(seconds * 1e9)
+        return at if at > earliest else earliest  # noqa: FURB136 - `max` takes four times as long
+
+    def record(self, event: events.Event) -> None:
+        """What few calls go through."""
+        found = _HANDLERS.get(type(event))
+        if found is None:
+            return
+        measure, handler = found
+        sink = self._sink
+        if measure is not None and sink.instruments is not None:
+            try:
+                measure(sink, sink.instruments, self._extra, event)
+            except Exception:
+                sink.faults.log(*_MEASURING)
+        try:
+            handler(self, event)
+        except Exception:
+            sink.faults.log(*_RECORDING)
 
     # -------------------------------------------------------------------------------------------------------- operation
 
-    def begin(self) -> bool:
-        """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows."""
-        self._begun = True
-        sink = self._sink
+    def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
+        """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows, or
+        nothing of what does is recorded."""
+        sink, outer = self._sink, self._outer
         try:
-            if sink.extra is not None:
-                self._extra = sink.extra(sink.policy)
-            if self._tracer is not None:
-                self._start_operation(self._tracer)
+            extra = None if sink.extra is None else sink.extra(sink.policy)
+            self._tracer = tracer = sink.tracer
+            if tracer is not None and outer is not None:
+                self._told = {SEQUENCE: next(_counting), CONFIGURATION: configuration}
+                if deadline is not None:
+                    self._told[names.DEADLINE] = deadline
+                attributes, kind = sink.start, sink.kind()
+                if kind is not None or extra is not None:
+                    self._common = {**(extra or {}), **(kind or {})}
+                    attributes = {**self._common, **attributes}
+                self._start = start = int(clock.wall() * 1e9)
+                self._since = start - int(at * 1e9)
+                span = tracer.start_span(sink.span_name, outer, attributes=attributes, start_time=start)
+                if span.is_recording():
+                    self._recording = True
+                    if sink.attempt_spans:
+                        self._spans_left = MOST_SPANS
+                # One that is not recorded is current all the same: the user's spans inherit the decision from it.
+                self._inner = inner = set_span_in_context(span, outer)
+                attach(inner)
+                self._span = span
+            self._extra = extra
         except Exception:
-            sink.faults.log("recording a call", "spans are missing")
+            sink.faults.log(*_RECORDING)
         return self._recording or sink.instruments is not None
-
-    def _start_operation(self, tracer: Tracer) -> None:
-        self._outer = outer = get_current()
-        self._told[names.SEQUENCE] = next(_counting)
-        sink = self._sink
-        kind = sink.kind()
-        self._common = common = self._extra if kind is None else {**(self._extra or {}), **kind}
-        attributes = sink.start if common is None else {**common, **sink.start}
-        self._start = start = int(clock.wall() * 1e9)
-        self._since = start - int(clock.monotonic() * 1e9)
-        span = tracer.start_span(sink.span_name, outer, attributes=attributes, start_time=start)
-        self._recording = span.is_recording()
-        # One that is not recorded is current all the same: the user's spans inherit the sampler's decision from it.
-        self._inner = inner = set_span_in_context(span, outer)
-        attach(inner)
-        self._span = span
 
     def end(self) -> None:
         """The end of a call of which nothing is recorded."""
@@ -144,104 +152,142 @@ class CallRecorder:
             self._span = None
             put_back(self._inner, self._outer)
 
-    def call_started(self, event: events.CallStarted) -> None:
-        if not self._begun:
-            self.begin()
-        self._told[names.CONFIGURATION] = event.configuration
-        if event.deadline is not None:
-            self._told[names.DEADLINE] = event.deadline
-
-    def call_ended(self, event: events.CallEnded) -> None:
-        span = self._span
-        if span is not None:
-            self._span = None
-            try:
-                self._end_operation(span, event)
-            finally:
-                put_back(self._inner, self._outer)
-
-    def _end_operation(self, span: Span, event: events.CallEnded) -> None:
-        now = self._now(self._start)
+    def call_ended(
+        self, operation: events.Operation, outcome: events.Outcome, duration: float, failure: Failure | None
+    ) -> None:
+        sink, span = self._sink, self._span
         try:
-            if self._recording:
-                attributes = {**self._told, **of_operation(event)}
-                if self._left_out:
-                    attributes[names.LEFT_OUT] = self._left_out
-                say_how_it_ended(span, attributes, event.failure, self._ended_by, event.failed)
-                for number in list(self._attempts):  # one that nobody ended: its task was lost, or its race in a thread
-                    attempt = self._attempts.pop(number, None)
-                    if attempt is not None:
-                        attempt.span.set_attribute(names.OUTCOME, "cancelled")
-                        attempt.span.end(max(now, attempt.start))
-        finally:
-            span.end(now)
+            if sink.instruments is not None:
+                call_ended(sink, sink.instruments, self._extra, operation, outcome, duration, self._inner)
+        except Exception:
+            sink.faults.log(*_MEASURING)
+        if span is None:
+            return
+        self._span = None
+        now = self._start + (int(duration * 1e9) if duration > 0 else 0)
+        try:
+            try:
+                if self._recording:
+                    self._say_all(span, operation, outcome, failure)
+                    if self._attempts:
+                        self._end_attempts(now)
+            finally:
+                try:
+                    span.end(now)
+                finally:
+                    put_back(self._inner, self._outer)
+        except Exception:
+            sink.faults.log(*_RECORDING)
+
+    def _say_all(self, span: Span, operation: events.Operation, outcome: str, failure: Failure | None) -> None:
+        told = self._told
+        told[OUTCOME] = outcome
+        add_sums(told, operation)
+        if self._left_out and self._sink.attempt_spans:
+            told[names.LEFT_OUT] = self._left_out
+        span.set_attributes(told)
+        if failure is not None:
+            say_what_failed(span, failure, self._ended_by, operation.failed)
+
+    def _end_attempts(self, now: int) -> None:
+        """Of those that nobody ended: their task was lost, or their race in a thread."""
+        for number in list(self._attempts):
+            attempt = self._attempts.pop(number, None)
+            if attempt is not None:
+                attempt.span.set_attribute(names.OUTCOME, "cancelled")
+                attempt.span.end(max(now, attempt.start))
 
     # ----------------------------------------------------------------------------------------------- attempts and waits
 
     def _room(self) -> bool:
         """May there be a further span below the operation? Ten thousand attempts must not be ten thousand spans."""
-        if not self._recording or not self._sink.attempt_spans:
-            return False
-        if self._spans < MOST_SPANS:
-            self._spans += 1
+        if self._spans_left:
+            self._spans_left -= 1
             return True
         self._left_out += 1
         return False
 
-    def attempt_started(self, event: events.AttemptStarted) -> None:
-        if not self._room() or self._tracer is None:
+    def attempt_started(self, attempt: int, hedge: int, at: float) -> None:
+        if not self._room():
             return
         self._ended_by = None
-        outer = get_current()
-        attributes: dict[str, Any] = {names.ATTEMPT: event.attempt}
-        if event.hedge:
-            attributes[names.HEDGE_NUMBER] = event.hedge
-        if self._common is not None:
-            attributes = {**self._common, **attributes}
-        start = self._now()
-        number = min(_LAST_NAME, event.attempt)
-        span = self._tracer.start_span(
-            names.ATTEMPT_SPANS[number], self._inner, attributes=attributes, start_time=start
-        )
-        inner = set_span_in_context(span, outer)
-        attach(inner)
-        self._attempts[event.attempt] = AttemptSpan(span, inner, outer, start)
-
-    def attempt_ended(self, event: events.AttemptEnded) -> None:
-        attempt = self._attempts.pop(event.attempt, None)
-        if attempt is not None:
-            try:
-                self._end_attempt(attempt, event)
-            finally:
-                put_back(attempt.inner, attempt.outer)
-        elif self._recording and not self._sink.attempt_spans:
-            self._add_event(names.ATTEMPT_EVENT, facts(event))
-
-    def _end_attempt(self, attempt: AttemptSpan, event: events.AttemptEnded) -> None:
-        span = attempt.span
         try:
-            if attempt.waited:
-                span.set_attribute(names.WAITED, attempt.waited)
-            if event.inner_retries:
-                span.set_attribute(names.INNER_RETRIES, event.inner_retries)
-            if event.failure is None:
-                span.set_attribute(names.OUTCOME, event.outcome)
-            else:
-                say_how_it_ended(span, {names.OUTCOME: event.outcome}, event.failure, attempt.ended_by)
-        finally:
-            span.end(self._now(attempt.start))
+            told: dict[str, Any] = {ATTEMPT: attempt}
+            if hedge:
+                told[names.HEDGE_NUMBER] = hedge
+            if self._common is not None:
+                told.update(self._common)
+            outer = get_current()
+            start = self._at(at, self._start)
+            name = ATTEMPT_SPANS[min(_LAST_NAME, attempt)]
+            span = self._tracer.start_span(name, self._inner, attributes=told, start_time=start)
+            inner = set_span_in_context(span, outer)
+            attach(inner)
+            self._attempts[attempt] = AttemptSpan(span, inner, outer, start)
+        except Exception:
+            self._sink.faults.log(*_RECORDING)
 
-    def waited_for(self, event: events.Waited) -> None:
-        attempt = self._attempt() if event.reason is None else None
+    def attempt_ended(
+        self,
+        attempt: int,
+        at: float,
+        outcome: events.Outcome,
+        duration: float,
+        failure: Failure | None,
+        inner_retries: int | None,
+    ) -> None:
+        sink = self._sink
+        ours = self._attempts.pop(attempt, None)
+        try:
+            if sink.instruments is not None:
+                context = self._inner if ours is None else ours.inner
+                attempt_ended(sink, sink.instruments, self._extra, outcome, failure, inner_retries, context)
+        except Exception:
+            sink.faults.log(*_MEASURING)
+        try:
+            if ours is not None:
+                span = ours.span
+                try:
+                    try:
+                        span.set_attribute(OUTCOME, outcome)
+                        if ours.waited:
+                            span.set_attribute(names.WAITED, ours.waited)
+                        if inner_retries:
+                            span.set_attribute(names.INNER_RETRIES, inner_retries)
+                        if failure is not None:
+                            say_what_failed(span, failure, ours.ended_by)
+                    finally:
+                        span.end(self._at(at, ours.start))
+                finally:
+                    put_back(ours.inner, ours.outer)
+            elif self._recording and not sink.attempt_spans:
+                event = events.AttemptEnded(sink.policy, attempt, outcome, duration, failure, inner_retries)
+                self._add_event(names.ATTEMPT_EVENT, facts(event))
+        except Exception:
+            sink.faults.log(*_RECORDING)
+
+    def waited_for(self, strategy: str, seconds: float, reason: events.WaitReason | None) -> None:
+        sink = self._sink
+        try:
+            if sink.instruments is not None:
+                waited_for(sink, sink.instruments, self._extra, strategy, seconds)
+        except Exception:
+            sink.faults.log(*_MEASURING)
+        if self._recording:
+            try:
+                self._add_wait(reason or strategy, seconds, self._attempt() if reason is None else None)
+            except Exception:
+                sink.faults.log(*_RECORDING)
+
+    def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
         if attempt is not None:
-            attempt.waited += event.seconds
-        if event.seconds < SHORTEST_WAIT or not self._room() or self._tracer is None:
+            attempt.waited += seconds
+        if seconds < SHORTEST_WAIT or not self._room():
             return
         within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)
-        now = self._now(earliest)
-        start = max(now - int(event.seconds * 1e9), earliest)
-        name = names.WAIT_PREFIX + (event.reason or event.strategy)
-        self._tracer.start_span(name, within, attributes=self._common, start_time=start).end(now)
+        now = self._at(clock.monotonic(), earliest)
+        start = max(now - int(seconds * 1e9), earliest)
+        self._tracer.start_span(names.WAIT_PREFIX + name, within, attributes=self._common, start_time=start).end(now)
 
     def _attempt(self) -> AttemptSpan | None:
         """The attempt that is current here, else the newest: those of a hedged call run at the same time."""
@@ -291,18 +337,13 @@ class CallRecorder:
     def _add_event(self, name: str, attributes: Attributes) -> None:
         span = self._span
         if self._recording and span is not None:
-            span.add_event(name, attributes, self._now())
+            span.add_event(name, attributes, self._at(clock.monotonic(), self._start))
 
 
 _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
-    events.CallStarted: CallRecorder.call_started,
-    events.CallEnded: CallRecorder.call_ended,
-    events.AttemptStarted: CallRecorder.attempt_started,
-    events.AttemptEnded: CallRecorder.attempt_ended,
     events.RetryScheduled: CallRecorder.happened,
     events.GaveUp: CallRecorder.gave_up_retrying,
     events.CallRejected: CallRecorder.rejected,
-    events.Waited: CallRecorder.waited_for,
     events.TimeoutExpired: CallRecorder.timed_out,
     events.LateResult: CallRecorder.came_late,
     events.FallbackUsed: CallRecorder.happened,

@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from resilient_agents import events, telemetry
+from resilient_agents import telemetry
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
@@ -69,7 +69,7 @@ class Told:
     def execute(self, proceed: Proceed, call: Call) -> Any:
         assert call.audience is not None
         call.audience.tell_of_wait("bulkhead", 0.5)
-        call.audience.tell(events.AttemptEnded("other", 1, "failure", 0.5, None, inner_retries=2))
+        call.audience.attempt_ended(7, 0.0, "failure", None, 2)
         return proceed(call)
 
 

@@ -34,7 +34,7 @@ class HTTPError(Exception):
 
 
 class Tells:
-    """A strategy that only tells of events."""
+    """A strategy that only tells of what happened: of a wait as strategies do, of all else by its event."""
 
     def __init__(self, *told: events.Event) -> None:
         self.told = told
@@ -42,7 +42,10 @@ class Tells:
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         for event in self.told:
             assert call.audience is not None
-            call.audience.tell(event)
+            if isinstance(event, events.Waited):
+                call.audience.tell_of_wait(event.strategy, event.seconds, event.reason)
+            else:
+                call.audience.tell(event)
         return await proceed(call)
 
 

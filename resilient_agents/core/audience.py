@@ -1,0 +1,115 @@
+"""Those who watch a call, and what its operation adds up for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient_agents import events
+from resilient_agents.base.clock import clock
+from resilient_agents.base.fork import Lock
+from resilient_agents.classify import Failure
+
+__all__ = ["Audience"]
+
+_counting = Lock()
+"""Held while an operation's sums change: the requests of a hedged call run in several threads."""
+
+
+class Audience:
+    """Those who watch one call. Absent on the call, not merely silent, when nobody does.
+
+    What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
+    tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account.
+    `unknown_outcome`: what may not be done twice may have taken effect all the same. Times are the policy's clock's.
+
+    What every call goes through has a method here, which tells a recorder directly: an event is made of it only where
+    somebody observes. All else is told as an event.
+    """
+
+    attempts = 0
+    waited = retry_waited = 0.0
+    fell_back = unknown_outcome = False
+    finish: str | None = None
+    pace: events.Pace | None = None
+    judged: tuple[Any, bool] | None = None
+
+    def __init__(
+        self,
+        policy: str,
+        observers: tuple[events.Observer, ...],
+        recorder: events.Recorder | None,
+        started: float,
+        configuration: str,
+        deadline: float | None,
+    ) -> None:
+        self.policy = policy
+        self.observers = observers
+        self.recorder = recorder
+        self.started = started
+        self.configuration = configuration
+        self.deadline = deadline
+        self.failed: dict[str, int] = {}
+
+    def call_started(self) -> None:
+        """The operation begins, of which a recorder knows already."""
+        self._show(events.CallStarted(self.policy, self.deadline, self.configuration))
+
+    def attempt_started(self, hedge: int, at: float) -> int:
+        """An attempt begins. Returns its number, counted from 1."""
+        with _counting:
+            number = self.attempts = self.attempts + 1
+        if self.recorder is not None:
+            self.recorder.attempt_started(number, hedge, at)
+        if self.observers:
+            self._show(events.AttemptStarted(self.policy, number, hedge))
+        return number
+
+    def attempt_ended(
+        self, number: int, started: float, outcome: events.Outcome, failure: Failure | None, inner_retries: int | None
+    ) -> None:
+        """The attempt that began at `started` is over."""
+        if failure is not None:
+            with _counting:
+                self.failed[failure.kind] = self.failed.get(failure.kind, 0) + 1
+        at = clock.monotonic()
+        if self.recorder is not None:
+            self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries)
+        if self.observers:
+            self._show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
+
+    def tell_of_wait(self, strategy: str, seconds: float, reason: events.WaitReason | None = None) -> None:
+        """A wait is over, however it ended."""
+        with _counting:
+            if strategy == "retry":
+                self.retry_waited += seconds
+            else:
+                self.waited += seconds
+        if self.recorder is not None:
+            self.recorder.waited_for(strategy, seconds, reason)
+        if self.observers:
+            self._show(events.Waited(self.policy, strategy, seconds, reason))
+
+    def call_ended(self, outcome: events.Outcome, failure: Failure | None) -> None:
+        """The operation is over."""
+        duration = clock.monotonic() - self.started
+        if self.recorder is not None:
+            self.recorder.call_ended(self, outcome, duration, failure)
+        if self.observers:
+            sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed)
+            pace = self.pace
+            if pace is None:
+                event = events.CallEnded(self.policy, outcome, *sums, unknown_outcome=self.unknown_outcome)
+            else:
+                paced = (pace.first_item, pace.items, pace.longest_gap, pace.parts, self.finish, self.unknown_outcome)
+                event = events.CallEnded(self.policy, outcome, *sums, *paced)
+            self._show(event)
+
+    def tell(self, event: events.Event) -> None:
+        if self.recorder is not None:
+            self.recorder.record(event)
+        if self.observers:
+            self._show(event)
+
+    def _show(self, event: events.Event) -> None:
+        for observer in self.observers:
+            observer(event)
