@@ -86,7 +86,8 @@ def resilient(
     strategies: by a new policy of them, outermost first. With options: by a new policy in canonical order, whatever
     order they are written in:
 
-    - `fallback`: a handler, called with the error and the call's arguments, or any other value to return instead
+    - `fallback`: a handler, called with the error and the call's arguments; a list of functions and (function, policy)
+      pairs, called with the call's arguments until one answers; or any other value to return instead
     - `timeout`: seconds for the whole call, retries and waits included
     - `resume`: what a stream that broke off goes on with, a function of the items so far and the call's arguments
     - `retry`: how many attempts
@@ -191,7 +192,14 @@ def _guarding(fn: object) -> _Guarded | None:
 def _fallback(value: Any) -> Any:
     if isinstance(value, Fallback):
         return value
+    if isinstance(value, list) and value and all(map(_stands_in, value)):
+        return Fallback(to=value)
     return Fallback(value) if callable(value) else Fallback(value=value)
+
+
+def _stands_in(part: Any) -> bool:
+    """Is it a function, or a function with a policy? Lists of anything else are values."""
+    return callable(part) or (isinstance(part, tuple) and len(part) == 2 and callable(part[0]) and callable(part[1]))
 
 
 def _timeout(value: Any) -> Any:

@@ -113,10 +113,10 @@ class CallEnded(Event):
     """An operation ended. `duration` in seconds; `failure` says what the caller saw, None unless an error came out.
 
     Where the time went, in seconds: `waited` for slots and tokens, `retry_waited` between attempts. `failed`: how many
-    attempts failed, by the kind of their failure. Of a stream: seconds until its `first_item`, how many `items` it had,
-    the `longest_gap` that its consumer waited for a further one, of how many `parts` it is made, and with which
-    `finish` reason it says that it is complete, where a `StreamTimeout` knows its items. `unknown_outcome`: a call that
-    may not be made twice may have taken effect all the same.
+    attempts failed, by the kind of their failure. `fallback`: who answered in its place. Of a stream: seconds until its
+    `first_item`, how many `items`, the `longest_gap` that its consumer waited for a further one, of how many `parts` it
+    is made, and with which `finish` reason it says that it is complete, where a `StreamTimeout` knows its items.
+    `unknown_outcome`: a call that may not be made twice may have taken effect all the same.
     """
 
     outcome: Outcome
@@ -126,6 +126,7 @@ class CallEnded(Event):
     waited: float = 0.0
     retry_waited: float = 0.0
     failed: Mapping[str, int] = _NOTHING
+    fallback: str | None = None
     first_item: float | None = None
     items: int | None = None
     longest_gap: float | None = None
@@ -206,9 +207,11 @@ class LateResult(Event):
 
 
 class FallbackUsed(Event):
-    """A fallback stands in for an error, or for a result if `failure` is None."""
+    """A fallback stands in for an error, or for a result if `failure` is None. `by`: the name of the handler, of the
+    function or of its policy; "value" for a value."""
 
     failure: Failure | None
+    by: str | None = None
 
 
 class HedgeStarted(Event):
@@ -288,6 +291,8 @@ class Operation(Protocol):
     def pace(self) -> Pace | None: ...
     @property
     def finish(self) -> str | None: ...
+    @property
+    def fell_back(self) -> str | None: ...
     @property
     def unknown_outcome(self) -> bool: ...
 

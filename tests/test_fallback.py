@@ -420,7 +420,7 @@ async def test_its_use_is_told(h: Harness) -> None:
     await h.call(policy, work, "bad")
     first, second = events.of(FallbackUsed)
     assert (first.policy, first.failure.kind) == ("p", "connection")
-    assert second == FallbackUsed("p", None)
+    assert second == FallbackUsed("p", None, "value")
     assert [event.outcome for event in events.of(CallEnded)] == ["success", "fallback", "fallback"]
 
 
@@ -442,10 +442,10 @@ async def test_a_handler_that_fails_is_a_failure(h: Harness) -> None:
 
 
 def test_exactly_one_answer_is_given() -> None:
-    """A handler or a value: neither and both fail when the object is built, also when the value is None."""
-    with pytest.raises(TypeError, match="takes a handler or value=, got neither"):
+    """A handler, a value or a chain: none and several fail when the object is built, also when the value is None."""
+    with pytest.raises(TypeError, match="takes a handler, value= or to=, got none of them"):
         Fallback()
-    with pytest.raises(TypeError, match="takes a handler or value=, got both"):
+    with pytest.raises(TypeError, match="takes a handler, value= or to=, got a handler and value="):
         Fallback(handler, value=None)
 
 

@@ -3,11 +3,13 @@ innermost Retry or Hedge."""
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from resilient_agents.base.clock import clock
+from resilient_agents.base.now import now
 from resilient_agents.base.warn import warn_once
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.classify.inner_retries import InnerRetries, inner_retries
@@ -17,7 +19,7 @@ from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import Outcome, Recorder
 
-__all__ = ["Judge", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
+__all__ = ["Judge", "another", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
 
 Judge = Callable[[Any], bool | None]
 
@@ -51,7 +53,9 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
     write = call.rare.write
     if write is not None and write.unknown:
         audience.unknown_outcome = True
-    audience.call_ended("fallback" if ended is None and audience.fell_back else _outcome(ended), failure)
+    if ended is not None:
+        audience.fell_back = None
+    audience.call_ended(_outcome(ended) if audience.fell_back is None else "fallback", failure)
 
 
 def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
@@ -112,6 +116,16 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
             audience.attempt_ended(number, started, outcome, failure, inner and inner.retries)
         ended = None
     return result
+
+
+def another(invoke: Proceed, call: Call) -> Awaitable[Any]:
+    """One more attempt of the operation that the call is in, outside of its layers: told to those who watch, and
+    charged to the budget of the run."""
+    if call.audience is not None:
+        invoke = functools.partial(attempt, invoke, None, False)
+    if now.budget() is not None:
+        invoke = functools.partial(now.charged, invoke)
+    return invoke(call)
 
 
 @types.coroutine

@@ -19,8 +19,9 @@ class Audience:
     """Those who watch one call. Absent on the call, not merely silent, when nobody does.
 
     What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
-    tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account.
-    `unknown_outcome`: what may not be done twice may have taken effect all the same. Times are the policy's clock's.
+    tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account;
+    `fell_back`: who answered in its place; `unknown_outcome`: what may not be done twice may have taken effect all the
+    same. Times are the policy's clock's.
 
     What every call goes through has a method here, which tells a recorder directly: an event is made of it only where
     somebody observes. All else is told as an event.
@@ -28,7 +29,8 @@ class Audience:
 
     attempts = 0
     waited = retry_waited = 0.0
-    fell_back = unknown_outcome = False
+    unknown_outcome = False
+    fell_back: str | None = None
     finish: str | None = None
     pace: events.Pace | None = None
     judged: tuple[Any, bool] | None = None
@@ -95,7 +97,7 @@ class Audience:
         if self.recorder is not None:
             self.recorder.call_ended(self, outcome, duration, failure)
         if self.observers:
-            sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed)
+            sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
             pace = self.pace
             if pace is None:
                 event = events.CallEnded(self.policy, outcome, *sums, unknown_outcome=self.unknown_outcome)

@@ -100,6 +100,11 @@ ATTRIBUTES: Final = (
         "What a `Chaos` did on purpose to this attempt, or to the operation.",
         ("latency", "error", "result", "truncated"),
     ),
+    Attribute(
+        names.FALLBACK_BY,
+        "string",
+        "Who stands in, or answered: the name of the fallback's function or of its policy; `value` for a value.",
+    ),
     Attribute(names.HEDGE_NUMBER, "int", "Which further request of a hedged call this is, from 1."),
     Attribute(names.DELAY, "double", "Seconds until the next attempt."),
     Attribute(names.REASON, "string", "Where the wait comes from.", ("backoff", "retry_after")),
@@ -187,6 +192,7 @@ SPANS: Final = (
             names.DEADLINE,
             names.RETRY_AFTER,
             names.STRATEGY,
+            names.FALLBACK_BY,
             names.CHAOS,
             *_FAILURE,
             names.OPENINFERENCE_KIND,
@@ -246,7 +252,7 @@ EVENTS: Final = (
         "A time limit ended the operation or the attempt, or was outrun (`resilient_agents.late`).",
         (names.STRATEGY, names.LIMIT, names.LATE),
     ),
-    SpanEvent(names.FALLBACK, "A fallback stands in for an error or a result.", _FAILURE),
+    SpanEvent(names.FALLBACK, "A fallback stands in for an error or a result.", (names.FALLBACK_BY, *_FAILURE)),
     SpanEvent(
         names.HEDGE,
         "A further attempt was started because the one before is slow or has failed.",

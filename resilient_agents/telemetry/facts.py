@@ -41,6 +41,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
         "retry_waited": names.RETRY_WAITED,
         "unknown_outcome": names.UNKNOWN_OUTCOME,
         "finish": names.FINISH,
+        "fallback": names.FALLBACK_BY,
         **_STREAM,
     },
     events.AttemptStarted: {"attempt": names.ATTEMPT},
@@ -56,7 +57,7 @@ _TOLD: Final[Mapping[type[events.Event], Mapping[str, str]]] = {
     events.Waited: {"strategy": names.STRATEGY, "seconds": names.WAITED, "reason": names.REASON},
     events.TimeoutExpired: {"strategy": names.STRATEGY, "limit": names.LIMIT},
     events.LateResult: {"limit": names.LIMIT, "late": names.LATE},
-    events.FallbackUsed: {},
+    events.FallbackUsed: {"by": names.FALLBACK_BY},
     events.ChaosInjected: {"what": names.CHAOS},
     events.HedgeStarted: {"after": names.DELAY, "hedge": names.HEDGE_NUMBER},
     events.CircuitOpened: _CHANGE,
@@ -112,6 +113,8 @@ def add_sums(told: Facts, operation: events.Operation) -> None:
         told[names.RETRY_WAITED] = operation.retry_waited
     if operation.failed:
         told[names.FAILED] = list(operation.failed)
+    if operation.fell_back is not None:
+        told[names.FALLBACK_BY] = operation.fell_back
     if operation.unknown_outcome:
         told[names.UNKNOWN_OUTCOME] = True
     pace = operation.pace

@@ -81,7 +81,7 @@ def _finished(event: events.CallEnded) -> Line:
     level = ERROR if event.failure is not None else INFO
     if level == INFO and (event.attempts > 1 or event.outcome == "fallback"):
         level = WARNING
-    text = f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
+    text = f"{_how(event)} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
     return level, "; ".join([text, *went])
 
 
@@ -91,7 +91,11 @@ def _call_started(event: events.CallStarted) -> Line:
 
 def _call_ended(event: events.CallEnded) -> Line:
     level = ERROR if event.failure is not None else INFO if event.outcome == "fallback" else DEBUG
-    return level, f"{event.outcome} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
+    return level, f"{_how(event)} after {_count(event.attempts)} in {event.duration:.3g} s{_why(event.failure)}"
+
+
+def _how(event: events.CallEnded) -> str:
+    return event.outcome if event.fallback is None else f"{event.outcome} {event.fallback}"
 
 
 def _attempt_started(event: events.AttemptStarted) -> Line:
@@ -135,7 +139,8 @@ def _late(event: events.LateResult) -> Line:
 
 
 def _fell_back(event: events.FallbackUsed) -> Line:
-    return WARNING, f"fallback used{_why(event.failure)}"
+    by = "" if event.by is None else f" {event.by}"
+    return WARNING, f"fallback{by} used{_why(event.failure)}"
 
 
 def _hedged(event: events.HedgeStarted) -> Line:

@@ -149,6 +149,11 @@ def test_changes_outside_a_call_are_logged_once_a_logger(caplog: pytest.LogCaptu
             ("WARNING", "p: came back 0.5 s after its limit of 2 s; the value was returned"),
         ),
         (events.FallbackUsed("p", None), ("WARNING", "p: fallback used")),
+        (events.FallbackUsed("p", None, "claude"), ("WARNING", "p: fallback claude used")),
+        (
+            events.CallEnded("p", "fallback", 2, 0.5, fallback="claude"),
+            ("INFO", "p: fallback claude after 2 attempts in 0.5 s"),
+        ),
         (events.Waited("p", "rate_limit", 0.25), ("DEBUG", "p: waited 0.25 s for rate_limit")),
         (
             events.CircuitOpened("p", "c", "closed", "open", True),

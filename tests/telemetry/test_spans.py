@@ -258,9 +258,12 @@ async def test_a_late_result_is_a_timeout_event(h: Harness, sdk: Sdk) -> None:
 
 
 async def test_a_fallback_is_an_event_and_an_outcome(h: Harness, sdk: Sdk) -> None:
-    """An operation answered by a fallback has the outcome `fallback`, an event with the kind, and no error."""
+    """An operation answered by a fallback has that outcome, says who answered, and has an event with the kind, and no
+    error."""
     assert await h.call(Policy(Fallback(value="cached"), name="p"), fail) == "cached"
-    assert sdk.events() == [("fallback", {"error.type": "overload", "http.response.status_code": 503})]
+    kind = {"error.type": "overload", "http.response.status_code": 503}
+    assert sdk.events() == [("fallback", {"resilient_agents.fallback": "value", **kind})]
+    assert (sdk.operation.attributes or {})["resilient_agents.fallback"] == "value"
     assert (sdk.operation.attributes or {})["resilient_agents.outcome"] == "fallback"
     assert "error.type" not in (sdk.operation.attributes or {})
     assert sdk.operation.status.status_code is StatusCode.UNSET
