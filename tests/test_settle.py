@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_agents import Policy, RateLimit
+from resilient_agents import Policy, RateLimit, StreamTimeout
 from resilient_agents.adapters.gcra import Gcra
 from resilient_agents.base.clock import clock
 from tests.conftest import Harness, run_on
@@ -79,6 +80,18 @@ async def test_of_a_stream_the_largest_answer_of_its_items_counts_at_its_end(h: 
     else:
         seen = [limit.available async for _ in stream]
     assert seen == pytest.approx([90] * 4)
+    assert limit.available == pytest.approx(70)
+
+
+async def test_the_items_of_a_limited_stream_are_seen_too(h: Harness) -> None:
+    """Whatever stands inside."""
+
+    async def items() -> AsyncIterator[int]:
+        for item in (5, 30):
+            yield item
+
+    limit = RateLimit(100, per=100, cost=10, settle=lambda item: item)
+    await h.items(Policy(limit, StreamTimeout(idle=5)).stream((lambda: iter([5, 30])) if h.blocking else items))
     assert limit.available == pytest.approx(70)
 
 

@@ -5,9 +5,10 @@ Blocking and async generators are different things of the language, which is why
 nothing else. What strategies hold until the end of the stream stands in `call.closers`.
 
 As long as nobody watches, no layer wants to see the items, no deadline is in force and nothing is sent or thrown in,
-the rest of a stream is handed out by `yield from` or `async for`: then nothing is to be done between two items. (A
-blocking stream therefore heeds a deadline that is in force when its first item is asked for, not one that begins
-later.)
+the rest of a stream is handed out by `yield from` or `async for`: then nothing is to be done between two items. Where
+all that a layer wants is a limit for each step of an async stream, the driver takes the steps itself: a coroutine for
+each would cost half as much again. A test holds the ways equal. (A blocking stream therefore heeds a deadline that is
+in force when its first item is asked for, not one that begins later.)
 """
 
 from __future__ import annotations
@@ -107,6 +108,9 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             step = opened.step or opened.read if call.audience is None else Pace(opened, call.audience).step
             quick = call.audience is None and opened.step is None
             quick = quick and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
+            limited = opened.limited if call.audience is None else None
+            if limited is not None and running_loop() is None:
+                limited = None  # on trio a step has a scope, beside which a coroutine is nothing
             while not opened.over:
                 sent = thrown = None
                 try:
@@ -120,7 +124,8 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 finally:
                     if recorder is not None:
                         recorder.resume()
-                if quick and sent is None and thrown is None and now.deadline() is None:
+                plain = sent is None and thrown is None and now.deadline() is None
+                if quick and plain:
                     async for item in iterator:
                         try:
                             sent = yield item
@@ -132,6 +137,30 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                             break
                     else:
                         break
+                while plain and limited is not None and not limited.due:
+                    try:
+                        limited.limit.begin(limited.idle)
+                        item = await limited.raw()
+                    except BaseException as error:
+                        item = limited.raised(error)
+                    finally:
+                        limited.limit.active = False
+                        limited.limit.finish()
+                    limited.items += 1
+                    if type(item) is not limited.blank:
+                        if type(item) is Over:
+                            break
+                        limited.see(item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        thrown = error
+                        break
+                    plain = sent is None and now.deadline() is None
+                if type(item) is Over:
+                    break
                 if bounded is None and now.deadline() is not None:
                     bounded = Bounded(call, step)
                     step = bounded.step

@@ -14,7 +14,7 @@ from resilient_agents.core.call import Branch, Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
 from resilient_agents.core.moving import movable
-from resilient_agents.core.steps import Over, Step
+from resilient_agents.core.steps import Limited, Over, Step
 from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
 __all__ = ["Opened", "aclose", "close", "give_up", "invoke_stream", "not_blocking", "open_source"]
@@ -27,11 +27,12 @@ class Opened:
 
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
-    items after the first are come by, where a layer wants to see them; None for `read` alone. `left_to`: the thread
-    that still reads it, although nobody waits any more. `parts`: how many streams it is made of.
+    items after the first are come by, where a layer wants to see them; None for `read` alone. `limited`: what that
+    layer is, where all it wants of most steps is to limit them. `left_to`: the thread that still reads it, although
+    nobody waits any more. `parts`: how many streams it is made of.
     """
 
-    __slots__ = ("first", "iterator", "left_to", "manager", "over", "parts", "source", "step")
+    __slots__ = ("first", "iterator", "left_to", "limited", "manager", "over", "parts", "source", "step")
 
     def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
         self.source = source
@@ -41,6 +42,7 @@ class Opened:
         self.over = over
         self.parts = 1
         self.step: Step | None = None
+        self.limited: Limited | None = None
         self.left_to: Worker | None = None
 
     async def read(self, sent: Any = None, thrown: BaseException | None = None) -> Any:

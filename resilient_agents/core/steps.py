@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from threading import get_ident
+from typing import Any, Protocol
 
 from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
@@ -20,7 +21,7 @@ from resilient_agents.core.loops import Loop, running_loop
 from resilient_agents.core.runtime import BLOCKING, Expired
 from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 
-__all__ = ["WHOLE", "Bounded", "Over", "Step", "StepLimit"]
+__all__ = ["WHOLE", "Bounded", "Limited", "Over", "Step", "StepLimit"]
 
 
 class Over:
@@ -35,10 +36,30 @@ class Over:
 Step = Callable[[Any, BaseException | None], Awaitable[Any]]
 """Gives the item that the stream answers with to what was sent or thrown in, `Over` at its end."""
 
+
+class Limited(Protocol):
+    """A layer that limits the steps of an async stream, as the driver sees it, which spares it a coroutine for each of
+    them: between `limit.begin(idle)` and `limit.finish()` it awaits `raw()`. On asyncio only.
+
+    `due`: the next step is to be asked for by the layer's own `step`. `items`: how many there were. `blank`: items of
+    this class say nothing; `see` looks at the others, and `raised` of what came in place of an item.
+    """
+
+    limit: StepLimit
+    idle: Any
+    raw: Any
+    due: bool
+    items: int
+    blank: type | None
+
+    def see(self, item: Any) -> object: ...
+    def raised(self, error: BaseException) -> Over: ...
+
+
 WHOLE = 0.9
 """The share of an outer limit with which it counts as whole."""
 
-Task: TypeAlias = "asyncio.Task[Any]"
+current_task = asyncio.current_task
 
 
 class StepLimit(Deadline):
@@ -47,7 +68,7 @@ class StepLimit(Deadline):
     Each step is a path of every item, so that what `enter` and `leave` do stands here once more, spelled out.
     """
 
-    __slots__ = ("_blocking", "_call", "_loop", "_requests", "_set_for")
+    __slots__ = ("_blocking", "_call", "_loop", "_requests", "_set_for", "_thread")
 
     def __init__(self, call: Call, *, own: bool) -> None:
         super().__init__(0.0, 0.0, None, own=own)
@@ -56,7 +77,8 @@ class StepLimit(Deadline):
         self._call = call
         self._blocking = call.runtime.blocking
         self._loop: Loop | None = None
-        self._set_for = math.inf
+        self._thread = 0
+        self._set_for = math.inf  # when the alarm rings that is set
         self._requests = 0
         if own and call.rare.cut_short:
             call.cut_short = False
@@ -74,21 +96,29 @@ class StepLimit(Deadline):
         self.seconds = seconds
         self.active = True
         put_in_force(self)
+        # To ask for the loop that runs is dear: where the task of the step before runs on, its loop does.
+        if get_ident() != self._thread or current_task(self._loop) is not self.task or at < self._set_for:
+            self._begin_elsewhere(at, seconds)
+        return now
+
+    def _begin_elsewhere(self, at: float, seconds: float) -> None:
+        """In a task that has not run a step yet, or on trio, or in blocking code; or the alarm is to be set."""
         if self._blocking:
             self.owner = BLOCKING.owner()
-            return now
-        loop = running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
+            return
+        self._loop = loop = running_loop()
+        task = None if loop is None else current_task(loop)
         if loop is None or task is None:
             self._enter_scope(seconds)
-            return now
-        self.owner = id(task)
-        self.task = task
-        if not self.entry or at < self._set_for or loop is not self._loop:
-            self._loop = loop
+            return
+        if task is not self.task:
+            self.task = task
+            self.owner = id(task)
+            self._thread = get_ident()
+            self._set_for = math.inf
+        if at < self._set_for:
             self._set_for = at
             timers.set_alarm(loop, seconds, self)
-        return now
 
     def _gives_way(self, now: float, outer: Deadline | None) -> bool:
         if outer is None or outer.at > self.at:
@@ -119,18 +149,25 @@ class StepLimit(Deadline):
 
     def finish(self) -> None:
         """The step is over, and has said so: an exception from outside may keep this from beginning."""
+        if self.rung or self.scope is not None:
+            self._given_all_the_same()
+        if in_force() is self:
+            put_in_force(self.outer)
+
+    def _given_all_the_same(self) -> None:
+        if self.scope is not None:
+            scope, self.scope = self.scope, None
+            scope.__exit__(None, None, None)
         if self.rung:  # the step has taken the cancellation for itself, and given an item
             self.rung = False
             if self.task is not None:
                 self.task.uncancel()
-        self.task = None
-        if in_force() is self:
-            put_in_force(self.outer)
 
     def ring(self) -> None:
-        task = self.task
-        if task is None or not self.active:  # the consumer has the item: the next step sets the alarm anew
+        self._set_for = math.inf
+        if not self.active:  # the consumer has the item: the next step sets the alarm anew
             return
+        task = self.task
         left = self.at - clock.monotonic()
         if left > 0:
             self._set_for = self.at
@@ -143,7 +180,7 @@ class StepLimit(Deadline):
     def end(self) -> None:
         """There will be no further step."""
         self.entry = 0
-        self.outer = None
+        self.outer = self.task = None
 
 
 class Bounded:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from resilient_agents.core.opening import Opened
+from resilient_agents.core.steps import Over, Step
 
 __all__ = ["Mark", "tap"]
 
@@ -21,8 +22,27 @@ class Mark(Protocol):
 
 def tap(opened: Opened, mark: Mark, see: Callable[[Any], object] | None = None) -> None:
     """From the second item on, set `mark` while an item is made, and let `see` look at it."""
+    if opened.step is not None:
+        opened.limited = None
+        opened.step = _tapped(opened.step, mark, see)
+        return
     kind = _TappedAsync if hasattr(opened.iterator, "__anext__") else _Tapped
     opened.iterator = kind(opened.iterator, mark, see)
+
+
+def _tapped(step: Step, mark: Mark, see: Callable[[Any], object] | None) -> Step:
+    async def tapped(sent: Any, thrown: BaseException | None) -> Any:
+        try:
+            mark.resume()
+            item = await step(sent, thrown)
+        finally:
+            mark.suspend()
+            thrown = None
+        if see is not None and type(item) is not Over:
+            see(item)
+        return item
+
+    return tapped
 
 
 class _Tapped:

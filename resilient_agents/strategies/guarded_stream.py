@@ -44,45 +44,47 @@ class GuardedStream:
     """Opens one stream and sees each of its items."""
 
     __slots__ = (
-        "_blank",
         "_call",
         "_cut",
-        "_due",
         "_ended",
         "_held",
         "_inner",
-        "_items",
         "_late",
-        "_limit",
         "_limits",
         "_next_error",
         "_opened",
         "_progress",
-        "_raw",
         "_seconds",
         "_timed",
         "_used",
         "_which",
+        "blank",
+        "due",
+        "idle",
+        "items",
+        "limit",
+        "raw",
     )
 
     def __init__(self, limits: Limits, call: Call) -> None:
         self._limits = limits
         self._call = call
-        self._limit = StepLimit(call, own=True)
+        self.limit = StepLimit(call, own=True)
+        self.idle = limits.idle
         self._progress = Progress()
-        self._blank: type | None = None  # items of this class say nothing
+        self.blank: type | None = None  # items of this class say nothing
         self._held: deque[Any] = deque()
-        self._items = 0
+        self.items = 0
         self._used = 0.0
         self._timed = call.runtime.blocking or limits.total is not None
         self._late: str | None = None
         self._next_error: Exception | None = None
         self._ended: Over | None = None
-        self._due = False
+        self.due = False
         self._opened: Opened | None = None
         self._inner: Step
         self._which, self._seconds = "first_item", limits.first_item
-        self._raw: Callable[[], Awaitable[Any]] | None = None
+        self.raw: Callable[[], Awaitable[Any]] | None = None
         self._cut: Cut | None = None
 
     async def open(self, proceed: Proceed) -> Opened:
@@ -94,8 +96,9 @@ class GuardedStream:
         try:
             self._inner = partial(self._begin, proceed)
             opened: Opened = await self.step(None, None)
-            self._which, self._seconds = "idle", self._limits.idle
+            self._which, self._seconds = "idle", self.idle
             opened.step = self.step
+            opened.limited = self if self.raw is not None and self.idle is not None and not self._timed else None
             call.closers.append(self._end)
             ready = True
             return opened
@@ -119,7 +122,7 @@ class GuardedStream:
             call.workers = before
         inner = opened.step or opened.read
         if not call.runtime.blocking:
-            self._raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
+            self.raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
         elif limits.workers is not None:
             inner = partial(self._in_worker, limits.workers, inner)
         elif limits.thread is None:
@@ -130,7 +133,7 @@ class GuardedStream:
         item = opened.first
         while self._says_nothing(item):
             self._held.append(item)
-            self._items += 1
+            self.items += 1
             item = await inner(None, None)
             if type(item) is Over:
                 self._check_complete()
@@ -138,10 +141,10 @@ class GuardedStream:
                 break
         else:
             self._held.append(item)
-            self._items += 1
+            self.items += 1
         self._inner = inner
         opened.first = self._held.popleft()
-        self._due = bool(self._held or self._ended or self._next_error)
+        self.due = bool(self._held or self._ended or self._next_error)
         return opened
 
     async def _give_due(self) -> Any:
@@ -150,7 +153,7 @@ class GuardedStream:
             return self._held.popleft()
         if self._ended is not None:
             return self._ended
-        self._due = False
+        self.due = False
         error, self._next_error = self._next_error, None
         try:
             if error is not None or self._late is not None:
@@ -169,9 +172,9 @@ class GuardedStream:
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
         """The next item, `Over` at the end, within its limit. The opening is one, too."""
-        if self._due and thrown is None:
+        if self.due and thrown is None:
             return await self._give_due()
-        limit = self._limit
+        limit = self.limit
         which, seconds, now = self._which, self._seconds, math.inf
         if self._timed:
             which, seconds = self._nearest()
@@ -180,8 +183,8 @@ class GuardedStream:
                 if self._cut is not None:
                     self._cut.begin(seconds)
                 now = limit.begin(seconds)
-            if self._raw is not None and sent is None and thrown is None:
-                item = await self._raw()
+            if self.raw is not None and sent is None and thrown is None:
+                item = await self.raw()
             else:
                 item = await self._inner(sent, thrown)
         except StopAsyncIteration:
@@ -201,17 +204,24 @@ class GuardedStream:
             if item is not COMPLETE_ALL:
                 self._check_complete()
         elif item is not self._opened:
-            self._items += 1
-            if type(item) is not self._blank:
-                self._see(item)
+            self.items += 1
+            if type(item) is not self.blank:
+                self.see(item)
         return item
+
+    def raised(self, error: BaseException) -> Over:
+        """A step that the driver took gave no item."""
+        if not isinstance(error, StopAsyncIteration):
+            return self._raised(error, "idle", self.idle, math.inf, None)
+        self._check_complete()
+        return Over(None)
 
     def _raised(
         self, error: BaseException, which: str, seconds: float | None, now: float, thrown: BaseException | None
     ) -> Over:
         """A step raised: its time was up, it failed, or all that counts had come before."""
         try:
-            if self._limit.cut_off(error):
+            if self.limit.cut_off(error):
                 return self._failed(self._expired(which))
             if thrown is not None or not isinstance(error, Exception):
                 raise error
@@ -228,7 +238,7 @@ class GuardedStream:
         if took > seconds and self._call.runtime.blocking:
             if type(item) is not Over:
                 self._late = which
-                self._due = True
+                self.due = True
             elif shut:  # the end of what was read is that of its connection
                 return self._failed(self._expired(which))
         return item
@@ -251,16 +261,16 @@ class GuardedStream:
         says = ITEM
         if complete != "auto" and preamble == "auto":
             says = Progress().see(item)
-        says = max(says, self._see(item))
+        says = max(says, self.see(item))
         if preamble == "auto":
             return says == OPENER
         return preamble is not None and self._next_error is None and self._asks(preamble, item)
 
-    def _see(self, item: Any) -> int:
+    def see(self, item: Any) -> int:
         """Take in what an item says of the whole."""
         complete, progress = self._limits.complete, self._progress
         if complete is None or (complete == "auto" and reader_of(type(item)) is None):
-            self._blank = type(item)
+            self.blank = type(item)
             return ITEM
         if complete != "auto":
             progress.complete = self._asks(complete, item) or progress.complete
@@ -276,7 +286,7 @@ class GuardedStream:
             return ask(predicate, item)
         except Exception as error:
             self._next_error = unboxed(error)
-            self._due = True
+            self.due = True
             return False
 
     def _check_complete(self) -> None:
@@ -285,10 +295,10 @@ class GuardedStream:
         if complete is None or progress.complete:
             return
         if complete == "auto" and not progress.known:
-            empty = not self._items and self._opened is not None and has_known_items(self._opened.source)
+            empty = not self.items and self._opened is not None and has_known_items(self._opened.source)
             if not empty:
                 return
-        raise truncated(self._call, self._items)
+        raise truncated(self._call, self.items)
 
     def _failed(self, error: Exception, late: StreamTimeoutError | None = None) -> Over:
         """An error in the midst, or after all that counts has come. `late`: the limit that it came too late for."""
@@ -307,10 +317,10 @@ class GuardedStream:
 
     def _expired(self, which: str | None) -> StreamTimeoutError:
         which = which or "total"
-        return timed_out(self._call, which, getattr(self._limits, which), self._items)
+        return timed_out(self._call, which, getattr(self._limits, which), self.items)
 
     def _end(self, outcome: Exception | Neutral | None) -> None:
-        self._limit.end()
+        self.limit.end()
         self._opened = None  # the two refer to each other
         finish, audience = self._progress.finish, self._call.audience
         if audience is not None and finish is not None and finish.isidentifier():
