@@ -74,10 +74,11 @@ class Writes:
                 call.marks = {**(call.marks or {}), _current: write}
             write.resume()
             result = await proceed(call)
-            if call.closers is not None and not result.over:
-                lasting = True
+            if call.closers is not None:
+                result = await open_source(call, result)
                 result.step = write.in_steps(result.step or result.read)
                 call.closers.append(write.end)
+                lasting = True
             write.settle(failed=False)
             return result
         except Exception as error:
@@ -283,8 +284,9 @@ def idempotency_key() -> str:
 
     To be sent along with the request (`Idempotency-Key`), so that the other side does once what it is asked twice.
     Asking for it lets the policy repeat the call whatever became of the request before. It is asked for inside a
-    function that is guarded by a policy with `idempotent=` or `reconcile=`, directly or in what the function calls,
-    tasks and worker threads that it starts included. Where such calls are nested, the innermost one counts.
+    function that is guarded by a policy with `idempotent=` or `reconcile=`, or in what the function calls: in its
+    tasks, too, and in threads that take over its context variables. Where such calls are nested, the innermost one
+    counts.
 
     Returns a random UUID as text. Raises RuntimeError outside of such a call, and in a task that has outlived it.
     """

@@ -124,6 +124,17 @@ async def test_one_doubtful_attempt_is_enough(h: Harness) -> None:
     assert "unknown_outcome=True" in notes(caught.value)
 
 
+async def test_an_answer_before_does_not_settle_an_attempt_after(h: Harness) -> None:
+    """A result that was rejected says nothing of the attempt that was lost after it."""
+
+    class Response:
+        status_code = 503
+
+    with pytest.raises(LOST) as caught:
+        await h.call(Policy(again(2, when=http_failure), idempotent=False), Shop(Response(), LOST, ask=True).order)
+    assert "unknown_outcome=True" in notes(caught.value)
+
+
 async def test_the_reason_is_told(h: Harness) -> None:
     """Who watches hears why a transient failure is not retried."""
     policy = Policy(again(), idempotent=False)
@@ -213,6 +224,27 @@ async def test_a_fallback_does_not_hide_it(h: Harness) -> None:
     events = told(policy)
     assert await h.call(policy, Shop(LOST).order) == "later"
     assert [(event.outcome, event.unknown_outcome) for event in events.of(CallEnded)] == [("fallback", True)]
+
+
+async def test_a_stream_with_a_fallback_does_not_hide_it(h: Harness) -> None:
+    """The same before its first item."""
+    policy, work = Policy(Fallback(value="later"), again(), idempotent=False), failing(LOST("before"))
+    events = told(policy)
+    assert await h.items(policy.stream(work.stream if h.blocking else work.async_stream)) == ["later"]
+    assert [(event.outcome, event.unknown_outcome) for event in events.of(CallEnded)] == [("fallback", True)]
+
+
+async def test_a_policy_of_nothing_else_says_so_too(h: Harness) -> None:
+    """Without a layer that could repeat it."""
+    with pytest.raises(LOST) as caught:
+        await h.call(Policy(idempotent=False), Shop(LOST).order)
+    assert notes(caught.value) == "unknown_outcome=True: it may have taken effect all the same"
+
+
+async def test_a_stream_that_is_empty_ends(h: Harness) -> None:
+    """It has taken effect, and has no items."""
+    empty = failing([]).stream if h.blocking else failing([]).async_stream
+    assert await h.items(Policy(again(), idempotent=False).stream(empty)) == []
 
 
 async def test_a_refusal_after_a_doubtful_attempt_says_so(h: Harness) -> None:
@@ -405,14 +437,14 @@ def test_a_call_that_goes_on_as_an_awaitable_keeps_its_key() -> None:
             raise LOST("order")
         return "done"
 
-    guarded = Policy(again(), idempotent=False)(lambda: rest())
+    guarded: Any = Policy(again(), idempotent=False)(lambda: rest())
 
     async def scenario() -> None:
-        assert await guarded() == "done"
-        awaitable = guarded()
-        with pytest.raises(RuntimeError):
-            idempotency_key()
-        assert await awaitable == "done"
+        for _ in range(2):
+            awaitable = guarded()
+            with pytest.raises(RuntimeError):
+                idempotency_key()
+            assert await asyncio.create_task(awaitable) == "done"
 
     asyncio.run(scenario())
     assert keys[0] == keys[1] != keys[2] == keys[3]
@@ -636,10 +668,38 @@ async def test_a_stream_may_be_found(h: Harness) -> None:
     assert await h.items(stream) == [1, 2]
 
 
-async def test_with_a_key_beside_it_both_count(h: Harness) -> None:
-    """A look-up saves the repetition, and hedges do not wait for it."""
+async def test_with_a_key_beside_it_a_look_up_saves_the_repetition(h: Harness) -> None:
+    """It is asked before a retry, key or not."""
     shop, lookup = Shop(LOST, ask=True), Lookup("paid")
     assert await h.call(Policy(again(), reconcile=h.fn(lookup.__call__)), shop.order) == "paid"
+    assert shop.orders == 1
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_with_a_key_hedges_look_nothing_up(runtime: str) -> None:
+    """While the first request is in flight there is nothing to find."""
+    requests = 0
+
+    async def slow() -> str:
+        nonlocal requests
+        requests += 1
+        idempotency_key()
+        await anyio.sleep(10 if requests == 1 else 1)
+        return f"answer {requests}"
+
+    policy = Policy(Hedge(1), reconcile=Lookup())
+    assert run_on(runtime, lambda: policy.acall(slow)) == "answer 2"
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_what_became_of_a_try_that_was_cut_off_is_looked_up(runtime: str) -> None:
+    """Once it is cancelled nothing of it goes on here."""
+
+    async def slow() -> None:
+        await anyio.sleep(10)
+
+    policy = Policy(again(), Timeout(1), again(), reconcile=Lookup("paid"))
+    assert run_on(runtime, lambda: policy.acall(slow)) == "paid"
 
 
 # --- as options -------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import resilient_agents.idempotency as idempotency_module
 import resilient_agents.policy as policy_module
-from resilient_agents import Fallback, Policy, Retry, deadline, fixed, remaining
+from resilient_agents import Fallback, Policy, Retry, deadline, fixed, idempotency_key, remaining
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -85,3 +86,16 @@ def test_no_deadline_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> N
         assert remaining() is None
 
     interrupt_everywhere(lambda: Policy(Retry(2, wait=fixed(0))), run, check, inside=policy_module.__file__)
+
+
+@pytest.mark.parametrize("use", WAYS[:6])
+def test_no_key_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> None:
+    """A call that may ask for a key leaves no mark of itself when it ends."""
+
+    def check(_: Policy) -> None:
+        gc.collect()
+        with pytest.raises(RuntimeError, match="outside a call"):
+            idempotency_key()
+
+    make = lambda: Policy(Retry(2, wait=fixed(0)), reconcile=lambda: None)  # noqa: E731
+    interrupt_everywhere(make, tried(use), check, inside=idempotency_module.__file__)
