@@ -117,6 +117,9 @@ class CallEnded(Event):
     `first_item`, how many `items`, the `longest_gap` that its consumer waited for a further one, of how many `parts` it
     is made, and with which `finish` reason it says that it is complete, where a `StreamTimeout` knows its items.
     `unknown_outcome`: a call that may not be made twice may have taken effect all the same.
+
+    `run_budget`: where one was in force, what it had spent and left then, of what it limits: "attempts.spent",
+    "attempts.left", "tokens.spent", "tokens.left", "cost.spent", "cost.left".
     """
 
     outcome: Outcome
@@ -133,6 +136,7 @@ class CallEnded(Event):
     parts: int | None = None
     finish: str | None = None
     unknown_outcome: bool = False
+    run_budget: Mapping[str, float] | None = None
 
 
 class AttemptStarted(Event):
@@ -295,6 +299,8 @@ class Operation(Protocol):
     def fell_back(self) -> str | None: ...
     @property
     def unknown_outcome(self) -> bool: ...
+    @property
+    def run_budget(self) -> Mapping[str, float] | None: ...
 
 
 class Recorder(Protocol):

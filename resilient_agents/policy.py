@@ -35,7 +35,7 @@ from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
-from resilient_agents.deadline import current
+from resilient_agents.deadline import current, in_force
 from resilient_agents.events import Observer, Recorder, Subscription
 from resilient_agents.strategies.stream_text import text_in
 from resilient_agents.telemetry.bridge import in_force as recording
@@ -314,7 +314,7 @@ class _Composed(Plan):
         layers = _bound_layers(policy)
         self._writes = policy.writes
         self._watchers = (*policy.watchers, *trial.observers)
-        self._special: dict[tuple[Any, bool], Proceed] = {}
+        self._special: dict[Any, Proceed] = {}
         self._configuration = ""
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
@@ -328,13 +328,13 @@ class _Composed(Plan):
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
         watchers = self._watchers
         records = recording()
-        if records is None and not watchers and now.deadline() is None:
-            return self.chain
         limit = charged = None
         if now.deadline() is not None:
             limit = current()
             charged = None if now.budget() is None else now.charged
         chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
+        if limit is None and records is None and not watchers:
+            return chain
         dropped: Recorder | None = None
         if watchers or records is not None:
             name, began = call.name, clock.monotonic()
@@ -353,9 +353,13 @@ class _Composed(Plan):
             return functools.partial(attempts.unrecorded, chain, dropped)
         return functools.partial(attempts.operation, chain) if watchers or records is not None else chain
 
+    def paid(self) -> Proceed | None:
+        """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
+        return None if in_force() is not None else self._around_attempts(now.charged, watched=False)
+
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
-        key = (charged, watched)
+        key = (charged, True) if watched else charged
         chain = self._special.get(key)
         if chain is None:
             chain = self._special[key] = self._composed(charged, watched=watched)

@@ -30,7 +30,7 @@ from resilient_agents import (
     run_budget,
     usage_of,
 )
-from resilient_agents.events import AttemptStarted, CallRejected
+from resilient_agents.events import AttemptStarted, CallEnded, CallRejected
 from resilient_agents.run_budgets.accounts import Account
 from tests.conftest import Events, Harness, run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
@@ -244,6 +244,34 @@ def test_it_is_exact_under_threads(seed: int) -> None:
     assert run.spent.attempts in (700, *range(200, 700))
 
 
+@pytest.mark.parametrize("policy", [Policy(), Policy(Retry(2, wait=fixed(0)))])
+@pytest.mark.parametrize("slices", [False, True])
+def test_attempts_are_exact_under_threads(policy: Policy, slices: bool) -> None:
+    """Where nothing else is limited: as many as were allowed and no more, also while slices come and go."""
+    made = iter(range(10**6))
+
+    def one(number: int) -> int:
+        refused = 0
+        for turn in range(200):
+            block = run_budget(attempts=3) if slices and (turn + number) % 5 == 0 else contextlib.nullcontext()
+            with block:
+                try:
+                    policy.call(next, made)
+                except BudgetExceededError:
+                    refused += 1
+        return refused
+
+    with run_budget(attempts=2_500) as run, ThreadPoolExecutor(16) as pool:
+        working = [pool.submit(contextvars.copy_context().run, one, number) for number in range(16)]
+        refused = sum(done.result() for done in working)
+        with contextlib.suppress(BudgetExceededError):
+            while True:  # a slice may have held what nobody asked for any more
+                policy.call(next, made)
+        assert (run.spent.attempts, run.left.attempts) == (2_500, 0)
+    assert next(made) == 2_500
+    assert refused >= 700
+
+
 @LOOPS
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_exact_under_tasks(runtime: str, seed: int) -> None:
@@ -417,6 +445,47 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], message: s
     """They fail when it is made, and say why."""
     with pytest.raises(error, match=message):
         run_budget(**options)
+
+
+@pytest.mark.parametrize("policy", [Policy(Retry(2, wait=fixed(0))), Policy(Bulkhead(9)), Policy()])
+async def test_attempts_are_exact_one_by_one(h: Harness, policy: Policy) -> None:
+    """Whatever way a call takes: what is spent and left, also within a slice, and where it ends."""
+    with run_budget(attempts=150) as run:
+        for number in range(100):
+            assert (run.spent.attempts, run.left.attempts) == (number, 150 - number)
+            await h.call(policy, llm)
+        with run_budget(attempts=20) as tool:
+            assert run.left.attempts == 30
+            await h.call(policy, llm)
+            assert (tool.left.attempts, run.spent.attempts) == (19, 101)
+        for _ in range(49):
+            await h.call(policy, llm)
+        with pytest.raises(BudgetExceededError, match="the run may use 150 attempts: 150 used"):
+            await h.call(policy, llm)
+        assert run.spent.attempts == 150
+
+
+async def test_each_attempt_of_a_retry_is_charged(h: Harness) -> None:
+    """The first and those that follow it, when nobody watches."""
+    policy = Policy(Retry(3, wait=fixed(0)))
+    with run_budget(attempts=100) as run:
+        await h.call(policy, llm)  # now some are ready
+        for left in (96, 93, 90):
+            with pytest.raises(ConnectionError):
+                await h.call(policy, down)
+            assert run.left.attempts == left
+
+
+async def test_the_end_of_an_operation_tells_what_is_left(h: Harness) -> None:
+    """Of what is limited, here or around; nothing where there is no budget."""
+    policy, told = Policy(Retry(3, wait=fixed(0))), Events()
+    policy.observe(told)
+    await h.call(policy, llm)
+    with run_budget(attempts=10), run_budget(tokens=100):
+        await h.call(policy, llm, 7)
+    first, second = [event.run_budget for event in told.of(CallEnded)]
+    assert first is None
+    assert second == {"attempts.spent": 1, "attempts.left": 9, "tokens.spent": 7, "tokens.left": 93}
 
 
 def test_one_budget_is_one_block() -> None:

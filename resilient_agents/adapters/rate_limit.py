@@ -171,7 +171,8 @@ class RateLimit(Learning):
         return self._later(proceed, call, cost)
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
-        cost, settle = self._cost_of(call), self.settle
+        price, settle = self.cost, self.settle
+        cost = self._cost_of(call, price) if callable(price) else price
         if cost:
             with self._lock:
                 starts = self._gcra.take(clock.monotonic(), cost)
@@ -242,10 +243,7 @@ class RateLimit(Learning):
         else:
             self._counts.made_wait(delay)
 
-    def _cost_of(self, call: Call) -> float:
-        price = self.cost
-        if not callable(price):  # it was when the call came
-            return price
+    def _cost_of(self, call: Call, price: Callable[..., float]) -> float:
         try:
             cost = price(*call.args, **call.kwargs)
         except StopIteration as stop:

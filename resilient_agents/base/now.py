@@ -33,10 +33,10 @@ class Now:
     records.
     `deadline()`: what the context carries of deadlines and budgets, perhaps outlived; None when there is nothing to
     look at. `budget()`: the budget of a run that the context carries, perhaps outlived; `charged`: what is put around
-    each attempt where there is one.
+    each attempt where there is one; `paid()`: pays for an attempt, where that is all that there is to know, else False.
     """
 
-    __slots__ = ("bridge", "budget", "charged", "deadline", "edition", "metering", "tracing")
+    __slots__ = ("bridge", "budget", "charged", "deadline", "edition", "metering", "paid", "tracing")
 
     def __init__(self) -> None:
         self.edition = object()
@@ -45,6 +45,7 @@ class Now:
         self.metering: Any = self.bridge
         self.deadline = self.budget = _nothing
         self.charged: Any = None
+        self.paid: Any = _nothing
 
     def __reduce__(self) -> str:
         return "now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from resilient_agents import events
@@ -20,8 +21,8 @@ class Audience:
 
     What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
     tokens and `retry_waited` between attempts. `pace`: how a stream went; `finish`: why it ended, by its own account;
-    `fell_back`: who answered in its place; `unknown_outcome`: what may not be done twice may have taken effect all the
-    same. Times are the policy's clock's.
+    `budget`: what paid for its last attempt; `fell_back`: who answered in its place; `unknown_outcome`: what may not be
+    done twice may have taken effect all the same. Times are the policy's clock's.
 
     What every call goes through has a method here, which tells a recorder directly: an event is made of it only where
     somebody observes. All else is told as an event.
@@ -33,6 +34,7 @@ class Audience:
     fell_back: str | None = None
     finish: str | None = None
     pace: events.Pace | None = None
+    budget: Any = None
     judged: tuple[Any, bool] | None = None
 
     def __init__(
@@ -51,6 +53,12 @@ class Audience:
         self.configuration = configuration
         self.deadline = deadline
         self.failed: dict[str, int] = {}
+
+    @property
+    def run_budget(self) -> Mapping[str, float] | None:
+        """What the budget of the run has spent and left, of what it limits; None where there is none."""
+        spent: Mapping[str, float] | None = None if self.budget is None else self.budget.facts()
+        return spent
 
     def call_started(self) -> None:
         """The operation begins, of which a recorder knows already."""
@@ -100,10 +108,11 @@ class Audience:
             sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
             pace = self.pace
             if pace is None:
-                event = events.CallEnded(self.policy, outcome, *sums, unknown_outcome=self.unknown_outcome)
+                rest: dict[str, Any] = {"unknown_outcome": self.unknown_outcome, "run_budget": self.run_budget}
+                event = events.CallEnded(self.policy, outcome, *sums, **rest)
             else:
                 paced = (pace.first_item, pace.items, pace.longest_gap, pace.parts, self.finish, self.unknown_outcome)
-                event = events.CallEnded(self.policy, outcome, *sums, *paced)
+                event = events.CallEnded(self.policy, outcome, *sums, *paced, self.run_budget)
             self._show(event)
 
     def tell(self, event: events.Event) -> None:

@@ -126,6 +126,10 @@ class Plan:
         """The chain for any call, one that is watched or has a deadline, too, while `edition` is the one in force."""
         raise NotImplementedError  # of no edition: a plan is made before a call enters
 
+    def paid(self) -> Proceed | None:
+        """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
+        return None
+
     def named(self, name: str) -> Self:
         """The same plan for a function of that name, unless the policy has a name of its own."""
         if self.name is not None:

@@ -7,6 +7,7 @@ is the retry's own loop. A test holds the two ways equal.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -50,7 +51,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
             or plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or now.deadline() is not None
+            or (now.deadline() is not None and not now.paid())
         ):
             return await way.arun(args, kwargs)
         alone: FirstAttempt = plan.alone
@@ -84,8 +85,8 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
             or plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or now.deadline() is not None
             or way.looks_async
+            or (now.deadline() is not None and not now.paid())
         ):
             return way.run(args, kwargs)
         alone: FirstAttempt = plan.alone
@@ -121,9 +122,13 @@ class _Way(WayIn):
             alone: FirstAttempt = plan.alone
             call = call_of(plan, runtime, self.fn, args, kwargs)
             state = alone.first_failed(call, error, began, marked)
-            return None if state is None else self._rest_of(alone.execute(self.innermost, call, state))
+            return None if state is None else self._rest_of(alone.execute(self._further(), call, state))
         finally:
             del error, state  # no cycle through the traceback
+
+    def _further(self) -> Proceed:
+        """What a further attempt is, which a budget is to pay for like the first one."""
+        return self.innermost if now.budget() is None else functools.partial(now.charged, self.innermost)
 
     async def _rest_of(self, chain: Awaitable[Any]) -> Any:
         return self.checked(await chain)
@@ -136,9 +141,10 @@ class _Way(WayIn):
             next(alone.counts.ticks)
             return self.checked(result)
         given = [result]
+        further = self._further()
 
         def proceed(call: Call) -> Awaitable[Any]:
-            return settle(call, given.pop()) if given else self.innermost(call)
+            return settle(call, given.pop()) if given else further(call)
 
         call = call_of(plan, BLOCKING, self.fn, args, kwargs)
         return drive(alone.execute(proceed, call), self.switched)

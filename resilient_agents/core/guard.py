@@ -102,7 +102,7 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or now.deadline() is not None
+            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
         ):
             return await entry.arun(args, kwargs)
         call = Call()
@@ -113,7 +113,7 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.kwargs = kwargs
         call.rare = ORDINARY
         try:
-            result = await plan.chain(call)
+            result = await chain(call)
         except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
             error = boxed.error
         else:
@@ -137,8 +137,8 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or now.deadline() is not None
             or entry.looks_async
+            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
         ):
             return entry.run(args, kwargs)
         call = Call()
@@ -150,7 +150,7 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.rare = ORDINARY
         driver = take() if idle else new_driver()
         try:
-            result = driver.send(plan.chain(call))
+            result = driver.send(chain(call))
         except Boxed as boxed:
             error = boxed.error
         else:

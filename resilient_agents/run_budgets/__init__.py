@@ -23,7 +23,7 @@ from resilient_agents.base.now import now
 from resilient_agents.deadline import in_force
 from resilient_agents.run_budgets.accounts import Amounts
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
-from resilient_agents.run_budgets.charge import charged
+from resilient_agents.run_budgets.charge import charged, paid
 from resilient_agents.run_budgets.terms import Prices, Terms
 from resilient_agents.run_budgets.usage import Usage, usage_of
 
@@ -108,7 +108,8 @@ def run_budget(
         None if tokens is None else _plain(number(tokens, "tokens")),
         None if cost is None else number(cost, "cost"),
     )
-    now.deadline, now.budget, now.charged = _ambient, ambient.get, charged  # from now on calls look for budgets, too
+    now.deadline, now.budget = _ambient, ambient.get  # from now on calls look for budgets, too
+    now.charged, now.paid = charged, paid
     return _Block(limits, usage, estimate, _priced(prices))
 
 

@@ -48,20 +48,25 @@ class Account:
 
     def allows(self, amount: float) -> bool:
         """Is there anything left, and so much?"""
-        left = self.left
-        return left > 0 and amount <= left + ROUNDING * (self.limit or 1.0)
+        limit = self.limit
+        if limit is None:
+            return self.outer is None or self.outer.allows(amount)
+        left = limit - self.spent - self.reserved
+        return left > 0 and amount <= left + ROUNDING * (limit or 1.0)
 
     def take(self) -> bool:
         """One more is spent at once. False, and nothing is, where none is left."""
-        outer = self.outer
-        if self.limit is None:
-            if outer is not None and not outer.take():
-                return False
-        elif self.spent + self.reserved + 1 > self.limit:
+        limit = self.limit
+        if limit is not None and self.spent + self.reserved + 1 > limit:
             return False
-        elif outer is not None:
-            self.held -= 1
-            outer.settle(1, 1)
+        outer = self.outer
+        if outer is not None:
+            if limit is None:
+                if not outer.take():
+                    return False
+            else:
+                self.held -= 1
+                outer.settle(1, 1)
         self.spent += 1
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.tap import tap
+from resilient_agents.deadline import in_force
 from resilient_agents.errors import Rejected
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
 from resilient_agents.run_budgets.usage import Gathered, Usage, usage_of
 
-__all__ = ["charged"]
+__all__ = ["charged", "paid"]
 
 
 class Charge:
@@ -117,19 +119,38 @@ class Charge:
 _attempt: ContextVar[Charge | None] = ContextVar("resilient_agents_charged_attempt", default=None)
 
 
-async def charged(proceed: Proceed, call: Call) -> Any:
+def charged(proceed: Proceed, call: Call) -> Awaitable[Any]:
     """One attempt, inside the innermost Retry or Hedge, under the budget in force."""
     budget = ambient.get()
     if budget is None or not budget.active:
         budget = current()
         if budget is None:
-            return await proceed(call)
-    if not budget.reads_usage:
-        with budget.lock:
-            taken = budget.accounts[0].take()
-        if not taken:
-            raise budget.exceeded(call, 0, 1.0)
-        return await proceed(call)
+            return proceed(call)
+    audience = call.rare.audience
+    if audience is not None:
+        audience.budget = budget
+    if budget.reads_usage:
+        return _metered(budget, proceed, call)
+    if next(budget.ready, None) is None and not budget.take():
+        raise budget.exceeded(call, 0, 1.0)
+    return proceed(call)
+
+
+def paid() -> bool:
+    """Pay for an attempt of which nothing else has to be known, if one is ready in the budget that the context carries
+    and there is no deadline. False where more has to be looked at."""
+    budget = ambient.get()
+    return (
+        budget is not None
+        and in_force() is None
+        and budget.active
+        and not budget.reads_usage
+        and next(budget.ready, None) is not None
+    )
+
+
+async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
+    """An attempt whose result says what it used."""
     inside = _attempt.get()
     if inside is not None and (inside.over or inside.budget.lock is not budget.lock):
         inside = None

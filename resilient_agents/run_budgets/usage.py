@@ -81,11 +81,11 @@ def _read(usage: Any, result: Any) -> Usage | None:
     total = _number(usage, _TOTAL)
     if going_in is None and coming_out is None and total is None:
         return None
-    beside = [_number(usage, (name,)) or 0 for name in _BESIDE]
     if total is not None:  # all of them: what it has beyond the others came out, and what is beside is among them
         going_in = min(going_in or 0, total)
         coming_out = max((coming_out or 0), total - going_in)
     else:
+        beside = [_number(usage, (name,)) or 0 for name in _BESIDE]
         going_in = (going_in or 0) + beside[0] + beside[1]
         coming_out = (coming_out or 0) + beside[2]
     hidden = _get(result, "_hidden_params")

@@ -95,31 +95,45 @@ class Gate(Paced):
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call, once the gate lets it."""
         pace = self._pace
-        batch, turn, said_wait = pace.batch, None, False
+        if pace.shut:
+            turn = await self._let_in(call)
+            if turn is not None:
+                return await self._in_turn(proceed, call, turn)
+        batch = pace.batch
+        next(self._counts.ticks)
         try:
-            if pace.shut:
-                turn = await self._let_in(call)
-                batch = pace.batch
-            if turn is None:
-                next(self._counts.ticks)
             result = await proceed(call)
-            said_wait = (
-                type(result) not in _PLAIN
-                and http_failure(result)
-                and self._told(classify_result(result).retry_after, batch)
-            )
+        except Exception as error:
+            self._refused(call, error, batch)
+            raise
+        if type(result) in _PLAIN or not self._answered_wait(result, batch):
+            pace.good.append(clock.monotonic())
+        return result
+
+    async def _in_turn(self, proceed: Proceed, call: Call, turn: Reservation) -> Any:
+        """The same of one that waited."""
+        pace, batch, said_wait, well = self._pace, self._pace.batch, False, False
+        try:
+            result = await proceed(call)
+            said_wait = self._answered_wait(result, batch)
             if not said_wait:
                 pace.good.append(clock.monotonic())
-                if turn is not None:
-                    self._over(turn, well=True)
-                    turn = None
+                well = True
             return result
         except Exception as error:
-            said_wait = not isinstance(error, Rejected) and self._told(call.failure(error).retry_after, batch)
+            said_wait = self._refused(call, error, batch)
             raise
         finally:
-            if turn is not None and not said_wait:
-                self._over(turn, well=False)
+            if not said_wait:
+                self._over(turn, well=well)
+
+    def _answered_wait(self, result: Any, batch: int) -> bool:
+        """Is it a response that says wait?"""
+        return http_failure(result) and self._told(classify_result(result).retry_after, batch)
+
+    def _refused(self, call: Call, error: Exception, batch: int) -> bool:
+        """Does this error say wait?"""
+        return not isinstance(error, Rejected) and self._told(call.failure(error).retry_after, batch)
 
     async def _let_in(self, call: Call) -> Reservation | None:
         """Wait until the gate lets the call in. Its turn, None if the gate has opened."""

@@ -138,6 +138,11 @@ ATTRIBUTES: Final = (
     Attribute(
         names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
     ),
+    *(
+        Attribute(name, "double", f"What the budget of the run had {had} when the operation ended: {unit}.")
+        for what, name in names.RUN_BUDGET.items()
+        for unit, had in [what.split(".")]
+    ),
     Attribute(names.DURATION, "double", "Seconds that the attempt took, where it has no span of its own."),
     Attribute(names.CIRCUIT_BREAKER, "string", "Name of the circuit breaker; `unnamed` for all that have none."),
     Attribute(names.FROM, "string", "State before.", names.STATES),
@@ -187,6 +192,7 @@ SPANS: Final = (
             names.PARTS,
             names.FINISH,
             names.LEFT_OUT,
+            *names.RUN_BUDGET.values(),
             names.SEQUENCE,
             names.CONFIGURATION,
             names.DEADLINE,

@@ -123,6 +123,9 @@ def add_sums(told: Facts, operation: events.Operation) -> None:
         told.update({name: value for name, value in stream.items() if value is not None})
         if operation.finish is not None:
             told[names.FINISH] = operation.finish
+    spent = operation.run_budget
+    if spent is not None:
+        told.update({names.RUN_BUDGET[what]: amount for what, amount in spent.items()})
 
 
 def of_failure(failure: Failure) -> Facts:

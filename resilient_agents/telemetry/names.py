@@ -45,6 +45,15 @@ PARTS: Final = "resilient_agents.parts"
 FINISH: Final = "resilient_agents.finish_reason"
 UNKNOWN_OUTCOME: Final = "resilient_agents.unknown_outcome"
 LEFT_OUT: Final = "resilient_agents.spans_left_out"
+RUN_BUDGET: Final = {
+    "attempts.spent": "resilient_agents.run_attempts_spent",
+    "attempts.left": "resilient_agents.run_attempts_left",
+    "tokens.spent": "resilient_agents.run_tokens_spent",
+    "tokens.left": "resilient_agents.run_tokens_left",
+    "cost.spent": "resilient_agents.run_cost_spent",
+    "cost.left": "resilient_agents.run_cost_left",
+}
+"""By what an event calls it."""
 DURATION: Final = "resilient_agents.duration"
 HEDGE_NUMBER: Final = "resilient_agents.hedge"
 FALLBACK_BY: Final = "resilient_agents.fallback"

@@ -73,7 +73,7 @@ def every_event() -> list[events.Event]:
     failure = classify(HTTPError(503))
     return [
         events.CallStarted("p"),
-        events.CallEnded("p", "failure", 1, 0.1, failure, 0.1, 0.1, {"overload": 1}),
+        events.CallEnded("p", "failure", 1, 0.1, failure, 0.1, 0.1, {"overload": 1}, run_budget={"attempts.spent": 1}),
         events.AttemptStarted("p", 1, 1),
         events.AttemptEnded("p", 1, "failure", 0.1, failure, 2),
         events.RetryScheduled("p", 1, 0.1, "backoff", failure),

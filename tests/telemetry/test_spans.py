@@ -18,6 +18,7 @@ from resilient_agents.backoff import fixed
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import CircuitOpenError, ResilienceError
 from resilient_agents.policy import Policy
+from resilient_agents.run_budgets import run_budget
 from resilient_agents.strategies.fallback import Fallback
 from tests.conftest import Harness, run_on
 from tests.telemetry.conftest import Sdk, parent_of, told
@@ -381,3 +382,16 @@ async def test_links_and_baggage_are_left_alone(h: Harness, sdk: Sdk) -> None:
     finally:
         context.detach(token)
     assert not any(span.links for span in sdk.spans)
+
+
+async def test_an_operation_says_what_the_budget_of_its_run_has_left(h: Harness, sdk: Sdk) -> None:
+    """Numbers only, of what is limited; a stream says it at its end."""
+    with run_budget(attempts=5, cost=2.0):
+        await h.call(Policy(name="p"), int)
+    said = dict(sdk.operation.attributes or {})
+    assert {name: said[name] for name in said if ".run_" in name} == {
+        "resilient_agents.run_attempts_spent": 1,
+        "resilient_agents.run_attempts_left": 4,
+        "resilient_agents.run_cost_spent": 0,
+        "resilient_agents.run_cost_left": 2.0,
+    }
