@@ -29,7 +29,7 @@ __all__ = ["Runner"]
 
 _OPTIONS = (
     *("-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # plugins are imported already
+    "--assert=plain",  # pytest imports what it rewrites, and so the package, whose plugin is one of its own, by itself
 )
 
 
@@ -74,9 +74,11 @@ class Runner:
         except (SyntaxError, ValueError):
             return True
         changed = partial(_changed, self.module, self.path, code, self.tests, self.noticed)
-        said = self._forked(lambda: {"failed": changed()}, self.limit)
+        said = self._forked(changed, self.limit)
         if said is None:  # hangs, or took the interpreter down
             return True
+        if not said["changed"]:
+            raise RuntimeError(f"the tests import {self.module} from elsewhere")
         if said["failed"] is not None:
             self.noticed[said["failed"]] += 1
         return said["failed"] is not None
@@ -177,9 +179,11 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self.path.read_text()
 
 
-def _changed(module: str, path: Path, code: CodeType, tests: list[str], noticed: Counter[str]) -> str | None:
+def _changed(module: str, path: Path, code: CodeType, tests: list[str], noticed: Counter[str]) -> dict[str, Any]:
     sys.meta_path.insert(0, _Changed(module, path, code))
     try:
-        return _run(tests, noticed)
+        failed = _run(tests, noticed)
     except Exception as error:
-        return f"{type(error).__name__} while the tests were collected"
+        failed = f"{type(error).__name__} while the tests were collected"
+    imported = sys.modules.get(module)  # none where the change kept it from being imported
+    return {"failed": failed, "changed": imported is None or isinstance(imported.__loader__, _Changed)}
