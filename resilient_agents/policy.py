@@ -183,6 +183,7 @@ class Policy(Spelled):
         `async with` it is closed at the end of the block. It is retried or replaced only before its first item; slots
         are held until it closes; closing it early is neutral.
         """
+        _check_callable(fn, "stream")
         return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), text_in, args, kwargs)
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:

@@ -895,6 +895,13 @@ class TestNative:
         native = self.native(state_storage=self.storage(age))
         assert await h.call(Policy(native), fine) == "fine"
 
+    def test_an_opening_that_is_yet_to_come_counts_from_now(self, manual_clock: ManualClock) -> None:
+        """The clock of the machine that wrote it may be ahead: nobody waits for longer than `reset_timeout`."""
+        policy = Policy(self.native(state_storage=self.storage(timedelta(hours=-1))))
+        with pytest.raises(CircuitOpenError) as caught:
+            policy.call(lambda: 1)
+        assert caught.value.retry_after == pytest.approx(10, abs=0.5)
+
     async def test_an_opening_elsewhere_counts(self, h: Harness) -> None:
         """Where another process has probed and failed meanwhile, the storage says "open" as before, but since later."""
         storage = self.storage(timedelta(seconds=9))

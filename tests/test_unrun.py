@@ -202,7 +202,10 @@ class Agent:
         return question
 
 
-@pytest.mark.parametrize("use", [lambda agent: policy(agent), lambda agent: policy.call(agent, "?")])
+@pytest.mark.parametrize(
+    "use",
+    [lambda agent: policy(agent), lambda agent: policy.call(agent, "?"), lambda agent: policy.stream(agent, "?")],
+)
 def test_an_object_whose_methods_do_the_work_is_refused_with_them(use: Callable[[Any], Any]) -> None:
     """The error names what can be guarded."""
     with pytest.raises(TypeError, match=r"policy\(thing\.invoke\) and policy\(thing\.ainvoke\)"):

@@ -170,7 +170,7 @@ class _Opening:
             self.moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
             if told is not None:
                 age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
-                self.moment = clock.monotonic() - age.total_seconds()
+                self.moment = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
         return self.moment
 
 
