@@ -226,6 +226,45 @@ async def test_a_fallback_does_not_hide_it(h: Harness) -> None:
     assert [(event.outcome, event.unknown_outcome) for event in events.of(CallEnded)] == [("fallback", True)]
 
 
+@pytest.mark.parametrize("ask", [False, True])
+async def test_a_chain_goes_on_only_where_nothing_was_done(h: Harness, ask: bool) -> None:
+    """Another service may do it after a refusal, and not where the first one may have: it does not know the key."""
+
+    class Declined(Exception):
+        status_code = 402
+
+    other = Shop("other")
+    policy = Policy(Fallback(to=[h.fn(other.order)], on=Exception), again(2), idempotent=False)
+    assert await h.call(policy, Shop(Declined).order) == "other"
+    with pytest.raises(LOST) as caught:
+        await h.call(policy, Shop(LOST, LOST, ask=ask).order)
+    assert "unknown_outcome=True" in notes(caught.value)
+    assert other.orders == 1
+
+
+async def test_nor_does_it_after_a_link_that_may_have_done_it(h: Harness) -> None:
+    """Each link of the chain is one that could have."""
+    second, third = Shop(LOST), Shop("third")
+    policy = Policy(Fallback(to=[h.fn(second.order), h.fn(third.order)]), idempotent=False)
+    with pytest.raises(LOST) as caught:
+        await h.call(policy, Shop(REFUSED).order)
+    assert "unknown_outcome=True" in notes(caught.value)
+    assert third.orders == 0
+
+
+async def test_nor_after_a_result_that_is_rejected(h: Harness) -> None:
+    """What answered may have done it."""
+
+    class Response:
+        status_code = 503
+
+    other, response = Shop("other"), Response()
+    policy = Policy(Fallback(to=[h.fn(other.order)], when=http_failure), idempotent=False)
+    shop = Shop(response)
+    assert await h.call(policy, shop.order) is response
+    assert other.orders == 0
+
+
 async def test_a_stream_with_a_fallback_does_not_hide_it(h: Harness) -> None:
     """The same before its first item."""
     policy, work = Policy(Fallback(value="later"), again(), idempotent=False), failing(LOST("before"))

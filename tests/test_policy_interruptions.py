@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-import resilient_agents.idempotency as idempotency_module
+import resilient_agents.idempotency.write as write_module
+import resilient_agents.idempotency.writes as writes_module
 import resilient_agents.policy as policy_module
 from resilient_agents import Fallback, Policy, Retry, deadline, fixed, idempotency_key, remaining
 from tests.conftest import run_on
@@ -89,7 +90,8 @@ def test_no_deadline_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> N
 
 
 @pytest.mark.parametrize("use", WAYS[:6])
-def test_no_key_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> None:
+@pytest.mark.parametrize("module", [write_module, writes_module])
+def test_no_key_of_a_call_stays_in_force(use: Callable[[Policy], Any], module: Any) -> None:
     """A call that may ask for a key leaves no mark of itself when it ends."""
 
     def check(_: Policy) -> None:
@@ -98,4 +100,4 @@ def test_no_key_of_a_call_stays_in_force(use: Callable[[Policy], Any]) -> None:
             idempotency_key()
 
     make = lambda: Policy(Retry(2, wait=fixed(0)), reconcile=lambda: None)  # noqa: E731
-    interrupt_everywhere(make, tried(use), check, inside=idempotency_module.__file__)
+    interrupt_everywhere(make, tried(use), check, inside=module.__file__)

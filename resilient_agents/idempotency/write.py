@@ -1,118 +1,26 @@
-"""Calls that write: what a policy may repeat, and the key by which the other side knows a repetition.
-
-A request whose answer got lost may have taken effect. A policy that was told `idempotent=False` repeats it only where
-nothing was sent, where the function has asked for its `idempotency_key()`, or where `reconcile` says that the first try
-did not take effect. Otherwise the error comes out, with `unknown_outcome=True` in its note and on `CallEnded`.
-
-A policy that was told nothing of writes has no part of this in its chain.
-"""
+"""One call that writes: what became of its tries, and its key."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
+from resilient_agents.classify import Failure
 from resilient_agents.core import given_up
-from resilient_agents.core.call import Call, Neutral, Proceed, call_of, name_of, unboxed
+from resilient_agents.core.call import Call, Neutral, call_of, unboxed
 from resilient_agents.core.driver import discard, is_awaitable
-from resilient_agents.core.guard import declares
 from resilient_agents.core.invoke import plainly
 from resilient_agents.core.opening import open_source
 from resilient_agents.core.steps import Step
 from resilient_agents.core.threads import Worker, run_in_worker
 
-__all__ = ["Writes", "idempotency_key"]
+__all__ = ["Write", "idempotency_key", "mark", "needs_async"]
 
 UNKNOWN: Final = "unknown_outcome=True: it may have taken effect all the same"
 
 State = Literal["running", "open", "refused", "answered"]
-
-
-class Writes:
-    """What a policy was told of writes.
-
-    `idempotent`: True where a call may be made twice, False where not; `reconcile` says what became of a try, and means
-    that a call may not. `cautious`: it may not be repeated as it is.
-    """
-
-    __slots__ = ("asynchronous", "cautious", "idempotent", "reconcile")
-
-    def __init__(self, idempotent: bool | None = None, reconcile: Callable[..., Any] | None = None) -> None:
-        if idempotent is not None and not isinstance(idempotent, bool):
-            raise TypeError(f"idempotent must be True, False or None, got {idempotent!r}")
-        if reconcile is not None and (not callable(reconcile) or isinstance(reconcile, type)):
-            raise TypeError(f"reconcile must be a function of the call's arguments or None, got {reconcile!r}")
-        if idempotent and reconcile is not None:
-            raise ValueError("reconcile is for calls that may not be made twice, got idempotent=True beside it")
-        self.idempotent = idempotent
-        self.reconcile = reconcile
-        self.cautious = idempotent is False or reconcile is not None
-        self.asynchronous = reconcile is not None and declares(inspect.iscoroutinefunction, reconcile)
-
-    def over(self, inner: Writes | None) -> Writes:
-        """This word and that of a policy inside, where this one says nothing."""
-        if inner is None or self.idempotent is True:
-            return self
-        reconcile = self.reconcile or inner.reconcile
-        idempotent = inner.idempotent if self.idempotent is None and reconcile is None else self.idempotent
-        return Writes(idempotent, reconcile)
-
-    def describe(self) -> dict[str, Any]:
-        """The two options as plain data."""
-        return {"idempotent": self.idempotent, "reconcile": None if self.reconcile is None else name_of(self.reconcile)}
-
-    async def whole(self, proceed: Proceed, call: Call) -> Any:
-        """The call, around all that may repeat it."""
-        if self.asynchronous and call.runtime.blocking:
-            raise TypeError(_needs_async(call))
-        write = call.write = Write(self)
-        result, lasting = None, False
-        try:
-            if call.runtime.blocking:  # it may yet go on in another context
-                call.marks = {**(call.marks or {}), _current: write}
-            write.resume()
-            result = await proceed(call)
-            if call.closers is not None:
-                result = await open_source(call, result)
-                result.step = write.in_steps(result.step or result.read)
-                call.closers.append(write.end)
-                lasting = True
-            write.settle(failed=False)
-            return result
-        except Exception as error:
-            write.failed(unboxed(error))
-            raise
-        finally:
-            if not lasting:
-                write.over = True  # first, and without a function call: the mark ends in every context
-                write.end(None)
-            write.suspend()
-            result = None
-
-    async def attempt(self, proceed: Proceed, call: Call) -> Any:
-        """One try, inside the innermost Retry or Hedge. What an earlier one has done is found out first."""
-        write = call.write
-        if write is None:  # beneath a composition of somebody else's
-            return await proceed(call)
-        if self.reconcile is not None:
-            found = await write.reconciled(call)
-            if found is not None:
-                return found
-        this = write.begin()
-        try:
-            result = await proceed(call)
-            write.tries[this] = "answered"
-            return result
-        except Exception as error:
-            write.ended(this, call, error)
-            raise
-        finally:
-            if write.tries.get(this) == "running":  # cancelled
-                write.tries[this] = "open"
-            if call.rare.abandoned:
-                write.left_to += call.rare.abandoned
+Reconcile = Callable[..., Any]
 
 
 class Write:
@@ -126,10 +34,12 @@ class Write:
     What threads share is changed in single steps of the interpreter, so there is no lock.
     """
 
-    __slots__ = ("_keys", "_last", "_outer", "_waiting", "_writes", "left_to", "over", "tries", "unknown", "withheld")
+    __slots__ = ("_cautious", "_keys", "_last", "_outer", "_reconcile", "_waiting", "left_to", "over", "tries",
+                 "unknown", "withheld")  # fmt: skip
 
-    def __init__(self, writes: Writes) -> None:
-        self._writes = writes
+    def __init__(self, cautious: bool, reconcile: Reconcile | None) -> None:
+        self._cautious = cautious
+        self._reconcile = reconcile
         self._keys: list[str] = []
         self._last: Exception | None = None
         self._outer: Write | None = None
@@ -146,7 +56,7 @@ class Write:
     @property
     def free(self) -> bool:
         """May it be repeated whatever has become of the tries so far?"""
-        return bool(self._keys) or not self._writes.cautious
+        return bool(self._keys) or not self._cautious
 
     def on_free(self, tell: Callable[[], object]) -> None:
         """Call `tell()` when it becomes `free`, if it is not."""
@@ -164,7 +74,7 @@ class Write:
 
     def may_repeat(self) -> bool:
         """Asked by who wants to try again, now that a try has failed."""
-        if self.free or not self.tries or (self._writes.reconcile is not None and not self._goes_on()):
+        if self.free or not self.tries or (self._reconcile is not None and not self._goes_on()):
             return True
         self.withheld = True
         return False
@@ -178,6 +88,17 @@ class Write:
         self.withheld = self.withheld or not self.free
         return self.free
 
+    def may_go_elsewhere(self, call: Call, error: Exception | None) -> bool:
+        """Asked by who wants to let another function do it, after this error, or after a result: only where nothing can
+        have taken effect, as the other side knows neither the key nor what became of it here."""
+        if not self._cautious:
+            return True
+        states = {*self.tries.values(), "answered" if error is None else _state(call.failure(error))}
+        if states <= {"refused", None}:
+            return True
+        self.withheld = True
+        return False
+
     def begin(self) -> object:
         this = object()
         self.tries[this] = "running"
@@ -185,12 +106,12 @@ class Write:
 
     def ended(self, this: object, call: Call, error: Exception) -> None:
         """A try failed: what does that prove?"""
-        failure = call.failure(error)
-        if failure.unsent:
+        state = _state(call.failure(error))
+        if state is None:
             self.tries.pop(this, None)
         else:
-            self.tries[this] = "open" if failure.transient or failure.verdict == "failure" else "refused"
-        if self._writes.reconcile is not None:
+            self.tries[this] = state
+        if self._reconcile is not None:
             self._last = unboxed(error)
 
     async def reconciled(self, call: Call) -> Any:
@@ -213,8 +134,8 @@ class Write:
         return found if found is None or call.closers is None else await open_source(call, found)
 
     async def _look_up(self, call: Call) -> Any:
-        assert self._writes.reconcile is not None
-        asked = call_of(call.plan, call.runtime, self._writes.reconcile, call.args, call.kwargs)
+        assert self._reconcile is not None
+        asked = call_of(call.plan, call.runtime, self._reconcile, call.args, call.kwargs)
         if call.workers is not None:
             found = await run_in_worker(call, call.workers, lambda: plainly(asked))
         else:
@@ -223,14 +144,14 @@ class Write:
             return found
         if call.runtime.blocking:
             discard(found)
-            raise TypeError(_needs_async(call))
+            raise TypeError(needs_async(call))
         return await found
 
     def settle(self, *, failed: bool) -> None:
         """The call has come to a result, or `failed`: is it known whether it took effect?"""
         states = tuple(self.tries.values())
         known = "answered" in states and not failed
-        lost = self._writes.cautious and not known and ("open" in states or "running" in states)
+        lost = self._cautious and not known and ("open" in states or "running" in states)
         self.unknown = self.withheld or lost
         self._last = None
 
@@ -265,18 +186,25 @@ class Write:
 
     def resume(self) -> None:
         """Mark this context, in which the call goes on."""
-        outer = _current.get()
+        outer = mark.get()
         if outer is not self:
             self._outer = outer
-            _current.set(self)
+            mark.set(self)
 
     def suspend(self) -> None:
         """Take the mark out of this context."""
-        if _current.get() is self:
-            _current.set(self._outer)
+        if mark.get() is self:
+            mark.set(self._outer)
 
 
-_current: ContextVar[Write | None] = ContextVar("resilient_agents_write", default=None)
+def _state(failure: Failure) -> State | None:
+    """What a failure proves of a try; None where it never reached the other side."""
+    if failure.unsent:
+        return None
+    return "open" if failure.transient or failure.verdict == "failure" else "refused"
+
+
+mark: ContextVar[Write | None] = ContextVar("resilient_agents_write", default=None)
 
 
 def idempotency_key() -> str:
@@ -290,7 +218,7 @@ def idempotency_key() -> str:
 
     Returns a random UUID as text. Raises RuntimeError outside of such a call, and in a task that has outlived it.
     """
-    write = _current.get()
+    write = mark.get()
     while write is not None and write.over:
         write = write.outer
     if write is None:
@@ -301,7 +229,7 @@ def idempotency_key() -> str:
     return write.key()
 
 
-def _needs_async(call: Call) -> str:
+def needs_async(call: Call) -> str:
     return (
         f"the reconcile= of {call.name!r} is async, which a blocking call cannot await: "
         f"use `await policy.acall(...)`, or a plain function for reconcile="
