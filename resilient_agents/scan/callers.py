@@ -8,7 +8,7 @@ from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Spot, Value, Values, union
+from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Spot, Value, Values, best, union
 
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
@@ -41,7 +41,7 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
             handed = handed_in(resolver, function, position) if further else []
             found = [resolver.evaluate(each, spot) for each, spot in handed]
         found.append(provided(resolver, given.default, around) or resolver.evaluate(given.default, around))
-        return union(found) if any(found) else resolver.annotated(given.annotation, around)
+        return best(union(found), resolver.annotated(given.annotation, around))
 
     return resolver.once((file, index, position, "parameter"), make)
 

@@ -13,6 +13,8 @@ __all__ = ["client_per_call", "reused_request_socket", "unbounded_fan_out"]
 
 POOLED = {"http", "redis", "model"}
 """Kinds whose clients hold connections that are worth keeping."""
+SINGLE = {"http.client"}
+"""Libraries whose clients are one connection, and not to be shared."""
 ONCE = {"main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"}
 RELAXED = {"REQ_RELAXED", "req_relaxed"}
 
@@ -20,6 +22,8 @@ RELAXED = {"REQ_RELAXED", "req_relaxed"}
 def client_per_call(found: Found, _: Resolver) -> str | None:
     call, owner = found.call, found.seen.owner
     if owner is None or owner.made is None or call.kind not in POOLED or call.function in ONCE | {None}:
+        return None
+    if call.dependency in SINGLE:
         return None
     here, made = found.seen.spot, owner.made.spot
     if owner.of is not None or (made.file, made.scope) != (here.file, here.scope) or _repeated(found):

@@ -47,7 +47,7 @@ class Limits:
         operation = seen.operation
         if operation.by_argument and seen.owner is not None and seen.owner.made is not None:
             made = seen.owner.made
-            for argument in made.site.arguments:
+            for argument in (*made.site.arguments, *made.site.keywords.values()):
                 for value in self.resolver.evaluate(argument, made.spot):
                     if isinstance(value, Symbol) and (what := by_symbol(operation.by_argument, value.path)):
                         return self.said(what, f"a {value.path.rpartition('.')[2]} socket", True)
@@ -93,9 +93,21 @@ class Limits:
         package = seen.client.library.package
         pin = self.pin(seen.spot.file.path, normal(package)) if package else ""
         what, agreed = choose(default, pin)
+        if what == "none" and not package and (said := self.of_process(seen)) is not None:
+            return said
         if not agreed:
             return self.said(what, f"{package} {default}", False)
         return self.said(what, f"{package}{pin}" if pin and len(default.by_version) > 1 else "", True)
+
+    def of_process(self, seen: Sighting) -> Limit | None:
+        """`socket.setdefaulttimeout(5)` holds for every socket that says nothing; other files may be other programs."""
+        if seen.client.kind not in ("http", "socket", "other_net") or seen.operation.is_async:
+            return None
+        for spot, index in seen.spot.file.calls_by_name().get("setdefaulttimeout", ()):
+            callee = spot.within.calls[index].callee
+            if Symbol("socket.setdefaulttimeout") in self.resolver.evaluate(callee, spot):
+                return Limit("explicit", "setdefaulttimeout")
+        return None
 
     def said(self, what: str, source: str, certain: bool) -> Limit:
         confidence = "certain" if certain else "likely"

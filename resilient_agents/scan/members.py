@@ -18,6 +18,7 @@ from resilient_agents.scan.values import (
     Symbol,
     Value,
     Values,
+    best,
     union,
 )
 
@@ -184,7 +185,7 @@ def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     for scope, binding in cls.file.attributes_of(cls.scope).get(name, ()):
         values = resolver.evaluate(binding.value, Spot(cls.file, scope, binding.order, binding.block))
         (declared if declares(binding.value) else assigned).append(values)
-    return union(assigned) if any(assigned) else union(declared) if declared else ()
+    return best(union(assigned or [()]), union(declared or [()]))
 
 
 def _of_heirs(resolver: Resolver, cls: ClassValue, name: str) -> Values:

