@@ -183,9 +183,7 @@ class Resolver:
         path = dotted(expression)
         if path:
             found = self.path(path, spot)
-            if found or (
-                expression[1][0] == "attr" and expression[1][2] == "state" and (found := self.shared(expression[2]))
-            ):
+            if found or (path.endswith(f".state.{expression[2]}") and (found := self.shared(expression[2]))):
                 return found
         return union([attribute(self, value, expression[2]) for value in self.evaluate(expression[1], spot)])
 
