@@ -11,9 +11,10 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.told import Told
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
@@ -60,42 +61,7 @@ logger = logging.getLogger("resilient_agents")
 _NOTHING: Final[Mapping[str, int]] = {}
 
 
-@dataclass_transform()
-class _Told:
-    """What makes a class of its fields, as a dataclass is: seventeen of those would take six times as long to import.
-
-    The constructor is the only thing that is made; defaults are attributes of the class.
-    """
-
-    __match_args__: ClassVar[tuple[str, ...]] = ()
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
-
-    def __init_subclass__(cls) -> None:
-        own, above = cls.__annotations__, cast(Any, cls.__mro__[1])
-        fields = (*above.__match_args__, *own)
-        type.__setattr__(cls, "__match_args__", fields)
-        if not own:
-            return
-        stores = "".join(f"\n self.{name} = {name}" for name in fields)
-        made: dict[str, Any] = {}
-        exec(f"def __init__(self, {', '.join(fields)}):{stores}", made)
-        constructor = made["__init__"]
-        constructor.__defaults__ = tuple(getattr(cls, name) for name in fields if hasattr(cls, name))
-        constructor.__annotations__ = {**getattr(above.__init__, "__annotations__", {}), **own, "return": None}
-        constructor.__qualname__ = f"{cls.__qualname__}.__init__"
-        type.__setattr__(cls, "__init__", constructor)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
-        return f"{type(self).__name__}({told})"
-
-
-class Event(_Told):
+class Event(Told):
     """Base of all events. `policy`: the name of the policy in whose call it happened, "" outside a call."""
 
     policy: str
@@ -267,38 +233,18 @@ class HealthChecked(Event):
 Observer = Callable[[Event], object]
 
 
-class Pace(Protocol):
-    """How a stream went, as `CallEnded` tells it."""
-
-    @property
-    def first_item(self) -> float | None: ...
-    @property
-    def items(self) -> int: ...
-    @property
-    def longest_gap(self) -> float | None: ...
-    @property
-    def parts(self) -> int: ...
-
-
 class Operation(Protocol):
-    """What an operation has added up, as `CallEnded` tells it."""
+    """What an operation has added up, as `CallEnded` tells it. `pace`: of a stream, with what is told of those only."""
 
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def waited(self) -> float: ...
-    @property
-    def retry_waited(self) -> float: ...
-    @property
-    def failed(self) -> Mapping[str, int]: ...
-    @property
-    def pace(self) -> Pace | None: ...
-    @property
-    def finish(self) -> str | None: ...
-    @property
-    def fell_back(self) -> str | None: ...
-    @property
-    def unknown_outcome(self) -> bool: ...
+    attempts: int
+    waited: float
+    retry_waited: float
+    failed: dict[str, int]
+    pace: Any
+    finish: str | None
+    fell_back: str | None
+    unknown_outcome: bool
+
     @property
     def run_budget(self) -> Mapping[str, float] | None: ...
 

@@ -27,35 +27,26 @@ _TIMED_OUT = classify(PolicyTimeoutError())
 """What became of an attempt that a time limit around it cancelled."""
 
 
-def _outcome(ended: Exception | Neutral | None) -> Outcome:
+def _judged(call: Call, ended: Exception | Neutral | None) -> tuple[Outcome, Failure | None]:
+    """What came of it, and the failure where it is one: control flow is none, as a cancellation is none."""
     if ended is None:
-        return "success"
+        return "success", None
     if isinstance(ended, Neutral):
-        return "cancelled"
-    return "rejected" if isinstance(unboxed(ended), Rejected) else "failure"
-
-
-def _end_attempt(
-    call: Call,
-    audience: Audience,
-    number: int,
-    started: float,
-    inner: InnerRetries | None,
-    ended: Exception | Neutral | None,
-) -> None:
-    """The end of a stream's attempt, with its last item."""
-    failure = call.failure(ended) if isinstance(ended, Exception) else None
-    audience.attempt_ended(number, started, _outcome(ended), failure, inner and inner.retries)
+        return "cancelled", None
+    failure = call.failure(ended)
+    if failure.kind == "control" and failure.verdict == "neutral":
+        return "cancelled", None
+    return "rejected" if isinstance(unboxed(ended), Rejected) else "failure", failure
 
 
 def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
-    failure = call.failure(ended) if isinstance(ended, Exception) else None
+    outcome, failure = _judged(call, ended)
     write = call.rare.write
     if write is not None and write.unknown:
         audience.unknown_outcome = True
     if ended is not None:
         audience.fell_back = None
-    audience.call_ended(_outcome(ended) if audience.fell_back is None else "fallback", failure)
+    audience.call_ended(outcome if audience.fell_back is None else "fallback", failure)
 
 
 def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
@@ -90,31 +81,29 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         return await proceed(call)
     started = clock.monotonic()
     number = audience.attempt_started(call.hedge, started)
-    ended: Exception | Neutral | None = NEUTRAL
+    outcome: Outcome | None = None
     failure: Failure | None = None
     inner: InnerRetries | None = None
     try:
         result = await proceed(call)
-        ended = None
+        outcome = "success"
         inner = inner_retries(result if call.closers is None else result.source)
         if call.closers is None and judge is not None and _fails(judge, result, audience):
-            failure = classify_result(result)
+            outcome, failure = "failure", classify_result(result)
     except Exception as error:
-        ended = error
-        failure = call.failure(error)
+        outcome, failure = _judged(call, error)
         inner = inner_retries(unboxed(error))
         if retried and inner is not None and inner.retries:
             warn_of_inner_retries(call, inner)
         raise
     finally:
-        if ended is None and call.closers is not None:
-            call.closers.append(lambda end: _end_attempt(call, audience, number, started, inner, end))
+        retries = inner and inner.retries
+        if outcome == "success" and call.closers is not None:  # it ends with the stream
+            call.closers.append(lambda end: audience.attempt_ended(number, started, *_judged(call, end), retries))
         else:
-            if ended is NEUTRAL and expired():
-                failure = _TIMED_OUT
-            outcome = "failure" if failure is not None and not isinstance(ended, Exception) else _outcome(ended)
-            audience.attempt_ended(number, started, outcome, failure, inner and inner.retries)
-        ended = None
+            if outcome is None and expired():
+                outcome, failure = "failure", _TIMED_OUT
+            audience.attempt_ended(number, started, outcome or "cancelled", failure, retries)
     return result
 
 

@@ -33,7 +33,7 @@ class Audience:
     unknown_outcome = False
     fell_back: str | None = None
     finish: str | None = None
-    pace: events.Pace | None = None
+    pace: Any = None
     budget: Any = None
     judged: tuple[Any, bool] | None = None
 

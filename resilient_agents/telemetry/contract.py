@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from resilient_agents.classify.kinds import KINDS
 from resilient_agents.telemetry import names
 
 __all__ = ["ATTRIBUTES", "EVENTS", "SPANS", "Attribute", "Span", "SpanEvent"]
@@ -39,23 +40,6 @@ class SpanEvent(NamedTuple):
     attributes: tuple[str, ...]
 
 
-KINDS: Final = (
-    "timeout",
-    "connection",
-    "rate_limit",
-    "overload",
-    "server",
-    "conflict",
-    "quota",
-    "auth",
-    "not_found",
-    "validation",
-    "context_length",
-    "content_filter",
-    "unknown",
-    "rejected",
-    "control",
-)
 STRATEGIES: Final = (
     "circuit_breaker",
     "rate_limit",
@@ -63,7 +47,6 @@ STRATEGIES: Final = (
     "gate",
     "hedge",
     "run_budget",
-    "stream_timeout",
     "timeout",
     "stream_timeout",
     "deadline",

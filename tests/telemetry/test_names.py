@@ -15,7 +15,7 @@ from tests.telemetry.test_spans import HTTPError
 
 
 def reason_of(event: type[events.Event]) -> object:
-    return typing.get_type_hints(event, {**vars(events), "Failure": object})["reason"]
+    return typing.get_type_hints(event, {**vars(typing), **vars(events), "Failure": object})["reason"]
 
 
 def value_of(name: str) -> contract.Attribute:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 from types import SimpleNamespace
 from typing import Any
@@ -290,6 +291,25 @@ async def test_waiting_shows_on_attempt_and_operation(h: Harness, sdk: Sdk) -> N
     await h.call(Policy(Retry(2), Queue(), name="p"), ok)
     assert (sdk.attempts[0].attributes or {})["resilient_agents.waited"] == 0.75
     assert (sdk.operation.attributes or {})["resilient_agents.waited"] == 0.75
+
+
+async def test_control_flow_is_no_error(h: Harness, sdk: Sdk) -> None:
+    """What frameworks steer with ends attempt and operation as a cancellation does: no status, no `error.type`."""
+
+    async def steer() -> None:
+        raise bdb.BdbQuit
+
+    with pytest.raises(bdb.BdbQuit):
+        await h.call(Policy(Retry(3), name="p"), steer)
+    assert [told(span) for span in sdk.attempts] == [
+        {"resilient_agents.attempt": 1, "resilient_agents.outcome": "cancelled"}
+    ]
+    assert told(sdk.operation) == {
+        "resilient_agents.policy": "p",
+        "resilient_agents.attempts": 1,
+        "resilient_agents.outcome": "cancelled",
+    }
+    assert {span.status.status_code for span in sdk.spans} == {StatusCode.UNSET}
 
 
 async def test_a_cancelled_operation_is_no_error(h: Harness, sdk: Sdk) -> None:
