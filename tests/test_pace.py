@@ -88,6 +88,21 @@ def test_an_unknown_rate_doubles_with_each_good_answer() -> None:
     assert gaps[1:] == pytest.approx([0.5, 0.25, 0.125, 0.0625], rel=0.01)
 
 
+def test_a_server_that_was_down_is_asked_faster_and_faster() -> None:
+    """From the rate at which it answered before, whatever the wait: it counts no requests, and the line must end."""
+    pace = Pace()
+    pace.good.extend(99 + number / 10 for number in range(1, 11))
+    assert pace.wait(100.0, 50.0, 0, limited=False)
+    line = line_up(pace, 100.0, 40)
+    now, began = 150.0 + MARGIN, 150.0
+    for turn in line:
+        while not start(pace, turn, now):
+            now = turn.due
+        pace.answered(turn, now, well=True)
+    assert now - began < 1.2  # at ten a second it were four seconds
+    assert pace.gcra.rate == pytest.approx(10.0 * 1.1**40, rel=0.2)
+
+
 def test_what_all_of_one_batch_are_told_is_one_wait() -> None:
     """Only the longest counts, and the rate is learned once."""
     pace = Pace()

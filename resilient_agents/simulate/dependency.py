@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from typing import Final
@@ -48,8 +49,10 @@ def failure(kind: str, status: int | None = None, retry_after: float | None = No
     return _CLASSES[kind](status, retry_after)
 
 
-def error_of(error: Error) -> SimulatedError:
-    return failure(error.kind, error.status or _STATUS.get(error.kind), error.retry_after)
+def error_of(error: Error, left: float) -> SimulatedError:
+    """`left`: seconds until things change."""
+    retry_after = left if error.retry_after == "end" else error.retry_after
+    return failure(error.kind, error.status or _STATUS.get(error.kind), retry_after)
 
 
 def draw(times: Times, stream: random.Random) -> float:
@@ -108,6 +111,7 @@ class Server:
         self._loop = loop
         self._service = random.Random(f"{seed}/service")
         self._errors = random.Random(f"{seed}/errors")
+        self._until = math.inf
         self._queue: deque[_Request] = deque()
         self.sent = 0
         self.errors = 0
@@ -118,8 +122,9 @@ class Server:
         self.settings = settings
         self._bucket = None if settings.quota is None else _Bucket(settings.quota)
 
-    def become(self, settings: Dependency) -> None:
-        """Behave like this from now on. Requests that are being served stay as they are."""
+    def become(self, settings: Dependency, until: float) -> None:
+        """Behave like this from now on, until this moment. Requests that are being served stay as they are."""
+        self._until = until
         if settings.quota != self.settings.quota:
             self._bucket = None if settings.quota is None else _Bucket(settings.quota)
         self.settings = settings
@@ -132,19 +137,19 @@ class Server:
         if self._bucket is not None and (wait := self._bucket.wait(self._loop.time())) > 0:
             self.errors += 1
             raise failure("rate_limit", 429, wait if self._bucket.quota.retry_after else None)
-        error = settings.error
+        error, left = settings.error, self._until - self._loop.time()
         if error is not None and self._errors.random() >= error.rate:
             error = None
         if error is not None and error.kind in AT_THE_DOOR:
             self.errors += 1
             if error.kind == "timeout":
                 await self._loop.create_future()
-            raise error_of(error)
+            raise error_of(error, left)
         if self.busy >= settings.servers and self.waiting >= settings.queue:
             self.errors += 1
             raise failure("overload", 503)
         self.cost += settings.cost
-        return await self._serve(None if error is None else error_of(error))
+        return await self._serve(None if error is None else error_of(error, left))
 
     async def _serve(self, error: SimulatedError | None) -> str:
         request = _Request(self._loop.create_future(), draw(self.settings.service, self._service), error)

@@ -89,6 +89,9 @@ def _bounded(scenario: Scenario, root: Node, problems: Problems) -> None:
             problems.say(node.place, "arrivals and processes are the same in all phases")
         if load.arrivals == "closed" and load.think.mean == 0:
             problems.say(node.place, 'needs think with arrivals = "closed": clients that never think call without end')
+    spans = [(scenario.dependency, math.inf), *((phase.settings, phase.end) for phase in scenario.dependency_phases)]
+    if any(end == math.inf and each.error and each.error.retry_after == "end" for each, end in spans):
+        problems.say(root.value["dependency"].place, 'retry_after = "end" is for a phase that has an until')
     if all(load.rate == 0 and load.clients == 0 for load in loads):
         problems.say(node.place, 'needs a rate, or clients with arrivals = "closed"')
     most = max(load.rate * load.fanout for load in loads) * scenario.duration
@@ -179,13 +182,16 @@ def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> R
     return read
 
 
-def _seconds(*, zero: bool = True) -> Reader:
-    def read(node: Node, problems: Problems) -> float:
+def _seconds(*words: str, zero: bool = True) -> Reader:
+    def read(node: Node, problems: Problems) -> Any:
         value = node.value
+        if value in words:
+            return value
         if isinstance(value, str):
             value = parse_duration(value)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-            problems.add(node, 'must be seconds as a number, or text such as "200ms", "1.5s" or "2m"')
+            others = "".join(f', or "{word}"' for word in words)
+            problems.add(node, f'must be seconds as a number, or text such as "200ms", "1.5s" or "2m"{others}')
             return 1.0
         if value == 0 and not zero:
             problems.add(node, "must be more than 0 seconds")
@@ -228,7 +234,7 @@ def _error(node: Node, problems: Problems) -> Error | None:
         "kind": _one_of(*KINDS),
         "rate": _number(most=1.0),
         "status": _number(least=400, most=599, whole=True),
-        "retry_after": _seconds(),
+        "retry_after": _seconds("end"),
     }
     return Error(**_table(node, problems, keys))
 

@@ -110,7 +110,7 @@ class _World:
         self._plan(scenario.load, scenario.load_phases, self._be_offered)
         at(self._start + scenario.duration, self._end)
         at(self._start + self._series.step, self._sample, 0, self._counted())
-        self._be_offered(scenario.load)
+        self._be_offered(scenario.load, math.inf)
         undo = events.subscribe(self._hear)
         try:
             await self._done
@@ -119,11 +119,11 @@ class _World:
             for task in self._tasks:
                 task.cancel()
 
-    def _plan(self, base: S, phases: tuple[Phase[S], ...], change: Callable[[S], None]) -> None:
+    def _plan(self, base: S, phases: tuple[Phase[S], ...], change: Callable[[S, float], None]) -> None:
         for phase in phases:
-            self._loop.call_at(self._start + phase.end, change, base)
+            self._loop.call_at(self._start + phase.end, change, base, math.inf)
         for phase in phases:  # one that begins where another ends has the last word
-            self._loop.call_at(self._start + phase.start, change, phase.settings)
+            self._loop.call_at(self._start + phase.start, change, phase.settings, self._start + phase.end)
 
     def _begin(self, calling: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(calling)
@@ -132,7 +132,7 @@ class _World:
 
     # callers
 
-    def _be_offered(self, load: Load) -> None:
+    def _be_offered(self, load: Load, _until: float) -> None:
         if self._ending:
             return
         self._load = load

@@ -38,12 +38,13 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What a share `rate` of the requests ends in. `retry_after`: seconds that the server asks to wait."""
+    """What a share `rate` of the requests ends in. `retry_after`: seconds that the server asks to wait; "end": until
+    the phase is over."""
 
     kind: Kind = "server"
     rate: float = 1.0
     status: int | None = None
-    retry_after: float | None = None
+    retry_after: float | Literal["end"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from resilient_agents.adapters.paced import Paced
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import Lock, reset_after_fork
-from resilient_agents.classify import classify_result, http_failure
+from resilient_agents.classify import Failure, classify_result, http_failure
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.options import Seconds, Text
 from resilient_agents.errors import RateLimitedError, Rejected
@@ -32,8 +32,9 @@ class Gate(Paced):
     When a call inside fails with an answer that says how long to wait (Retry-After and its kin, see `classify`), or
     returns a response with such a status, no call that shares the gate starts before that time. Then one asks first;
     when it was answered the others follow, first come first served, at the rate at which the server let them through
-    before, or one a second, twice as fast after each good answer, where that is not known. When nobody is left in line
-    the gate is open, and costs next to nothing.
+    before, faster and faster where the server was down (a status other than 429), or one a second, twice as fast after
+    each good answer, where nothing was seen before. When nobody is left in line the gate is open, and costs next to
+    nothing.
 
     One Gate is one gate for the whole process: threads and tasks of any number of event loops share it, asyncio and
     trio, one after another or at once. Put it inside Retry and CircuitBreaker and outside RateLimit, and share one
@@ -129,11 +130,11 @@ class Gate(Paced):
 
     def _answered_wait(self, result: Any, batch: int) -> bool:
         """Is it a response that says wait?"""
-        return http_failure(result) and self._told(classify_result(result).retry_after, batch)
+        return http_failure(result) and self._told(classify_result(result), batch)
 
     def _refused(self, call: Call, error: Exception, batch: int) -> bool:
         """Does this error say wait?"""
-        return not isinstance(error, Rejected) and self._told(call.failure(error).retry_after, batch)
+        return not isinstance(error, Rejected) and self._told(call.failure(error), batch)
 
     async def _let_in(self, call: Call) -> Reservation | None:
         """Wait until the gate lets the call in. Its turn, None if the gate has opened."""
@@ -155,13 +156,14 @@ class Gate(Paced):
             self._pace.answered(turn, clock.monotonic(), well=well)
         self._tell_next(self._gcra)
 
-    def _told(self, seconds: float | None, batch: int) -> bool:
+    def _told(self, failure: Failure, batch: int) -> bool:
         """The server's answer; does it say for how long to wait?"""
+        seconds = failure.retry_after
         if not seconds:
             return False
         with self._lock:
             now = clock.monotonic()
-            news = self._pace.wait(now, seconds, batch)
+            news = self._pace.wait(now, seconds, batch, limited=failure.kind == "rate_limit")
             early = self._gcra.all_due(now) if news and self.max_wait is not None and seconds > self.max_wait else []
         for turn in early:  # to be told that it is too long for them
             turn.wake()

@@ -1,12 +1,16 @@
 """How fast a server may be asked again that has said wait: decisions that take `now` and return a value.
 
 Nothing starts before the time that the server named. Then one call asks; the others go when it was answered, or when
-the answer takes so long that it is not "wait" again. They go one after another at the rate that the server let through
-before: what it answered well in the time before it said wait, over that time and the wait it asked for. Where that is
-not known, one a second, and twice as fast after each good answer. A rate that has held for a minute is doubled, too.
+the answer takes so long that it is not "wait" again. They go one after another, at a rate:
+
+- a server that counts requests (status 429) is asked at the rate that it let through: what it answered well in the time
+  before it said wait, over that time and the wait it asked for. A rate that has held for a minute is doubled;
+- one that was down (503 and the rest) at the rate that it answered before, and a tenth faster after each good answer:
+  else a line that grew in an outage would never get shorter;
+- where nothing was seen before, one a second, and twice as fast after each good answer.
 
 (A server that says wait tells when, not how many. TCP's slow start and its halving answer the same question for
-networks; a known rate needs neither.)
+networks; a limit that is known needs neither.)
 """
 
 from __future__ import annotations
@@ -33,6 +37,11 @@ HELD: Final = 60.0
 
 FASTEST: Final = 1e6
 
+UNKNOWN: Final = 2.0
+RETURNING: Final = 1.1
+LIMIT: Final = 1.0
+"""How much faster after each good answer, by what is known of the server."""
+
 
 class Pace:
     """Who may start when. Not thread-safe, as `gcra` is not; `shut`, `batch` and `good` are read and appended to
@@ -42,7 +51,19 @@ class Pace:
     under; what those of one batch are told is one wait. `good`: when answers came that did not say wait.
     """
 
-    __slots__ = ("_held_since", "_known", "_probe", "_probe_due", "_shut_at", "_until", "batch", "gcra", "good", "shut")
+    __slots__ = (
+        "_growth",
+        "_held_since",
+        "_limited",
+        "_probe",
+        "_probe_due",
+        "_shut_at",
+        "_until",
+        "batch",
+        "gcra",
+        "good",
+        "shut",
+    )
 
     def __init__(self) -> None:
         self.gcra = Gcra(1.0, 1.0)
@@ -50,7 +71,8 @@ class Pace:
         self.batch = 0
         self.good: deque[float] = deque(maxlen=1000)
         self._shut_at = self._until = -math.inf
-        self._known = self._probe_due = False
+        self._growth = UNKNOWN
+        self._limited = self._probe_due = False
         self._probe: Reservation | None = None
         self._held_since = 0.0
 
@@ -58,12 +80,13 @@ class Pace:
         """Seconds until the time that the server named."""
         return max(0.0, self._until - now) if self.shut else 0.0
 
-    def wait(self, now: float, seconds: float, batch: int) -> bool:
-        """The server told a call of this batch to wait. Is that news?"""
+    def wait(self, now: float, seconds: float, batch: int, *, limited: bool = True) -> bool:
+        """The server told a call of this batch to wait; `limited`: because it made too many requests. Is that news?"""
         until = now + seconds + MARGIN
         if batch == self.batch:
             self.batch += 1
             self._shut_at, self._until = now, max(self._until, until)
+            self._limited = limited
             self._learn(now)
         elif until <= self._until:
             return False
@@ -89,7 +112,7 @@ class Pace:
             self._hold(now, now + max(PATIENCE, 1.0 / self.gcra.rate))
         elif now > self._held_since + HELD:
             self._held_since = now
-            self._faster(now)
+            self._faster(now, UNKNOWN)
 
     def answered(self, turn: Reservation, now: float, *, well: bool) -> None:
         """The call of this turn has its answer, which does not say wait; `well`: it is a result."""
@@ -100,22 +123,23 @@ class Pace:
             else:  # cancelled, or another failure: ask again
                 self._probe_due = True
                 self.gcra.level, self.gcra.at = 0.0, now
-        if well and not self._known:
-            self._faster(now)
+        if well and self._growth > LIMIT:
+            self._faster(now, self._growth)
 
     def _learn(self, now: float) -> None:
         """The rate, as far as it can be seen by now."""
         window = max(self._until - self._shut_at, SHORTEST)
         recent = [when for when in list(self.good) if when > self._shut_at - window]
         if recent:
-            self._known = True
-            self.gcra.change(now, len(recent) / max(self._until - recent[0], SHORTEST), 1.0)
-        elif not self._known:
+            self._growth = LIMIT if self._limited else RETURNING
+            end = self._until if self._limited else self._shut_at
+            self.gcra.change(now, len(recent) / max(end - recent[0], SHORTEST), 1.0)
+        elif self._growth == UNKNOWN:
             self.gcra.change(now, 1.0, 1.0)
         self._held_since = self._until
 
-    def _faster(self, now: float) -> None:
-        self.gcra.change(now, min(2 * self.gcra.rate, FASTEST), 1.0)
+    def _faster(self, now: float, times: float) -> None:
+        self.gcra.change(now, min(times * self.gcra.rate, FASTEST), 1.0)
         if now < self._until:
             self._hold(now, self._until)
 

@@ -74,6 +74,11 @@ def test_a_duration_and_a_load_are_enough() -> None:
         ({"duration": math.inf}, "duration: must be seconds"),
         ({"duration": "31d"}, "duration: must be at most 30 days"),
         ({"seed": ""}, "seed: must be a string that is not empty"),
+        ({"dependency": {"error": {"retry_after": "end"}}}, 'dependency: retry_after = "end" is for a phase that'),
+        (
+            {"dependency": {"error": {"retry_after": "ende"}}},
+            'dependency.error.retry_after: must be seconds as a number, or text such as "200ms", "1.5s" or "2m", or "',
+        ),
         ({"laod": {}}, "laod: is not known; did you mean 'load'?"),
         ({"load": 3}, "load: must be a table"),
         ({"load": {}}, "load: needs a rate, or clients"),

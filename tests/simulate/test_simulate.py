@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Gate, Policy, RateLimit, Retry, Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.simulate import Dependency, Error, Load, Phase, Quota, Result, Scenario, Times, simulate
 from resilient_agents.simulate.scenarios import find
@@ -50,6 +50,22 @@ def test_a_storm_of_retries_outlives_the_outage() -> None:
     assert with_retry.recovered_after is None
     assert with_circuit.recovered_after is not None
     assert with_retry.wasted > 10 * with_circuit.wasted
+
+
+def test_a_server_can_name_the_moment_of_its_return() -> None:
+    """Whoever is told so comes back when the phase is over, not so many seconds after being told."""
+    scenario = {
+        "duration": 4,
+        "load": {"rate": 20, "arrivals": "fixed"},
+        "dependency": {
+            "service": "0s",
+            "phase": [{"from": "1s", "until": "2s", "error": {"kind": "overload", "retry_after": "end"}}],
+        },
+    }
+    found = simulate(lambda: Policy(Gate()), scenario)
+    assert found.errors == 1
+    assert found.success_rate == 1 - 1 / found.calls
+    assert list(found.series.sent)[:2] == [19, 1]
 
 
 @pytest.mark.parametrize("seed", ["one", "two"])
