@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.known import Client, Default
 from resilient_agents.scan.table import load, shipped
 from resilient_agents.scan.versions import choose
 
@@ -66,17 +66,47 @@ def test_arguments_are_those_of_the_library(client: Client) -> None:
             assert list(given).index(operation.limit[0]) - bound == operation.at, f"{client.name}.{name}"
 
 
+def says(client: Client, default: Default | None) -> str:
+    """What the table says for the version that is installed; "" where it does not say one thing."""
+    default = default or client.default or client.library.default
+    package = client.library.package
+    what, agreed = (
+        choose(default, f"=={importlib.metadata.version(package)}" if package else "") if default else ("", 1)
+    )
+    return what if agreed else ""
+
+
+def is_limit(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=list(CLIENTS))
+def test_defaults_are_those_of_the_library(client: Client) -> None:
+    """A number in the signature is a limit, so that the table must not say `none`."""
+    try:
+        owner = named(client.name)
+    except AttributeError:
+        pytest.skip("made by functions, and not to be named")
+    signatures = [(owner, client.limit, None)] if inspect.isclass(owner) and client.limit else []
+    signatures += [
+        (getattr(owner, name), operation.limit, operation.default)
+        for name, operation in client.operations.items()
+        if operation.limit and name not in ("", "*") and hasattr(owner, name)
+    ]
+    for function, limit, default in signatures:
+        given = parameters(function) or {}
+        stated = [given[name].default for name in limit if name in given]
+        if any(map(is_limit, stated)):
+            assert says(client, default) != "none", f"{function}: {stated}"
+
+
 @pytest.mark.parametrize("name", ["redis.Redis", "redis.asyncio.Redis"])
-def test_defaults_are_those_of_the_installed_version(name: str) -> None:
+def test_redis_waits_for_ever_up_to_a_version(name: str) -> None:
     """redis-py 8 has a limit, the versions before it have none."""
     client = KNOWN.clients[name]
-    default = client.default or client.library.default
-    assert default is not None
-    what, agreed = choose(default, f"=={importlib.metadata.version(client.library.package)}")
-    assert agreed
     known = parameters(named(name))
     assert known is not None
-    assert (known[client.limit[0]].default is None) == (what == "none")
+    assert (known[client.limit[0]].default is None) == (says(client, None) == "none")
 
 
 def test_every_client_that_is_spoken_of_is_there() -> None:

@@ -1,0 +1,94 @@
+"""What the table says, held against the oldest and the newest version of each library that it speaks of.
+
+`python -m tests.scan.libraries [oldest|newest …]` makes an environment for each, which is thrown away afterwards, and
+runs `test_knowledge.py` in it. Libraries that bring a gigabyte with them are left out.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["OLDEST"]
+
+OLDEST = {
+    "aio-pika": "9.0.0",
+    "aiohttp": "3.9.0",
+    "aiokafka": "0.10.0",
+    "aiosqlite": "0.19.0",
+    "anthropic": "0.40.0",
+    "asyncpg": "0.29.0",
+    "boto3": "1.34.0",
+    "ccxt": "4.2.0",
+    "celery": "5.3.0",
+    "confluent-kafka": "2.3.0",
+    "elasticsearch": "8.11.0",
+    "google-genai": "1.0.0",
+    "grpcio": "1.60.0",
+    "httpx": "0.25.0",
+    "kafka-python": "2.1.0",
+    "mcp": "1.2.0",
+    "minio": "7.2.0",
+    "motor": "3.3.0",
+    "nats-py": "2.6.0",
+    "ollama": "0.2.0",
+    "openai": "1.30.0",
+    "paho-mqtt": "2.0.0",
+    "paramiko": "3.4.0",
+    "pika": "1.3.0",
+    "playwright": "1.40.0",
+    "psycopg": "3.1.0",
+    "psycopg2-binary": "2.9.9",
+    "pymongo": "4.5.0",
+    "pymysql": "1.1.0",
+    "pyserial": "3.5",
+    "pyzmq": "25.1.0",
+    "redis": "5.0.0",
+    "requests": "2.31.0",
+    "selenium": "4.15.0",
+    "sqlalchemy": "2.0.0",
+    "urllib3": "2.0.0",
+    "valkey": "6.0.0",
+    "websocket-client": "1.6.0",
+    "websockets": "12.0",
+}
+"""By distribution; what comes after is what the table is about."""
+TEST = Path(__file__).with_name("test_knowledge.py")
+
+
+def _main(arguments: list[str]) -> int:
+    failed = 0
+    for which in arguments or ["oldest", "newest"]:
+        wanted = [f"{name}=={version}" if which == "oldest" else name for name, version in OLDEST.items()]
+        with tempfile.TemporaryDirectory() as folder:
+            python = str(Path(folder, "bin", "python"))
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            subprocess.run([*install, "-e", f"{TEST.parents[2]}[scan]", "pytest"], check=True)
+            for each in wanted:  # one at a time: libraries disagree about what they need
+                if subprocess.run([*install, "--upgrade", each], check=False).returncode:
+                    sys.stdout.write(f"{each} could not be installed\n")
+            command = [
+                python,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--noconftest",
+                "-o",
+                "addopts=",
+                "-W",
+                "ignore",
+                str(TEST),
+            ]
+            sys.stdout.write(f"{which}:\n")
+            sys.stdout.flush()
+            failed |= subprocess.run(command, check=False, cwd=TEST.parents[2]).returncode
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(sys.argv[1:]))
