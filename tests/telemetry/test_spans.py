@@ -271,6 +271,21 @@ async def test_a_fallback_is_an_event_and_an_outcome(h: Harness, sdk: Sdk) -> No
     assert sdk.operation.status.status_code is StatusCode.UNSET
 
 
+async def test_an_unknown_outcome_is_said(h: Harness, sdk: Sdk) -> None:
+    """A call that may not be made twice says that it may have taken effect, and that this is why it was given up."""
+    with pytest.raises(HTTPError):
+        await h.call(Policy(Retry(2, wait=fixed(1)), name="p", idempotent=False), fail)
+    attributes = sdk.operation.attributes or {}
+    assert attributes["resilient_agents.unknown_outcome"] is True
+    assert attributes["resilient_agents.gave_up"] == "unknown_outcome"
+
+
+async def test_a_known_outcome_is_not_said(h: Harness, sdk: Sdk) -> None:
+    """A call that is known to have taken effect, or not, has no such attribute."""
+    await h.call(Policy(Retry(2, wait=fixed(1)), name="p", idempotent=False), ok)
+    assert "resilient_agents.unknown_outcome" not in (sdk.operation.attributes or {})
+
+
 async def test_a_spent_budget_is_a_rejection(h: Harness, sdk: Sdk) -> None:
     """A retry that a spent budget denied shows as a rejection by `retry_budget`, and as the reason for giving up."""
     await h.call(Policy(Tells(events.GaveUp("p", 1, 0.1, "budget", None)), name="p"), ok)
