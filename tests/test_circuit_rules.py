@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import math
 import random
@@ -17,6 +18,8 @@ from resilient_agents.adapters.circuit_states import (
     Open,
     Opens,
     Outcome,
+    Probe,
+    Refusal,
     Rules,
     calm_until,
     decide,
@@ -195,3 +198,67 @@ def test_failures_in_a_row_are_as_in_pybreaker(seed: int, manual_clock: ManualCl
             metrics = policy.describe()["strategies"][0]["metrics"]
             seen.append([metrics[name] for name in ("state", "consecutive_failures", "transitions", "rejections")])
         assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+
+
+def lent(half: HalfOpen, until: float, probe: Probe | None = None, now: float = 0.0) -> Probe:
+    """A probe with a permit until then. Its mark stays in a context of its own."""
+
+    def ask() -> Probe:
+        given = half.permit(probe, 9, now)
+        assert isinstance(given, Probe)
+        half.lend(given, until)
+        return given
+
+    return contextvars.copy_context().run(ask)
+
+
+def test_a_probe_that_asks_again_keeps_its_permit() -> None:
+    """Though all are taken; and one whose permit was forfeited gets it back while nobody else has it."""
+    half = HalfOpen()
+    probe = lent(half, 5.0)
+    assert half.permit(probe, 1, 4.9) is probe
+    assert half.out(5.0) == []  # at that moment it is forfeited
+    assert half.permit(probe, 1, 5.0) is probe
+    rival = lent(half, 20.0, now=6.0)
+    assert isinstance(half.permit(probe, 1, 7.0), Refusal)
+    rival.over = True
+    assert half.permit(probe, 1, 7.0) is probe
+
+
+def test_a_probe_of_an_earlier_era_is_none_of_this_one() -> None:
+    """It asks as anybody does, and becomes another probe."""
+    earlier, half = HalfOpen(), HalfOpen()
+    probe = lent(earlier, 5.0)
+    given = half.permit(probe, 1, 1.0)
+    assert isinstance(given, Probe)
+    assert given is not probe
+    lent(half, 9.0)
+    assert isinstance(half.permit(probe, 1, 1.0), Refusal)
+
+
+def test_it_is_worth_asking_again_when_the_first_permit_is_forfeited() -> None:
+    """The refusal names the smallest of the leases, on whatever clock they go."""
+    half = HalfOpen()
+    lent(half, 9.0), lent(half, 5.0), lent(half, 7.0)
+    assert half.permit(None, 3, 2.0) == Refusal("half-open and all its probes are taken", 3.0)
+    half.shift(100.0)
+    assert half.permit(None, 3, 102.0) == Refusal("half-open and all its probes are taken", 3.0)
+    assert isinstance(half.permit(None, 4, 102.0), Probe)
+
+
+def test_a_call_inside_a_probe_needs_no_permit() -> None:
+    """Also where a probe of another circuit began in between, until its own is over."""
+
+    def inside() -> None:
+        half, other = HalfOpen(), HalfOpen()
+        probe, deeper = Probe(half), Probe(other)
+        half.lend(probe, 5.0)
+        other.lend(deeper, 5.0)
+        assert half.permit(None, 1, 1.0) is None
+        assert other.permit(None, 1, 1.0) is None
+        deeper.suspend()
+        assert isinstance(other.permit(None, 1, 1.0), Refusal)
+        probe.over = True
+        assert isinstance(half.permit(None, 1, 1.0), Probe)
+
+    contextvars.copy_context().run(inside)
