@@ -27,7 +27,7 @@ from resilient_agents.base import warn
 from resilient_agents.base.clock import clock
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.deadline import current, deadline
+from resilient_agents.deadline import current, deadline, remaining
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, Rejected
 from resilient_agents.events import CallRejected, LateResult, TimeoutExpired
 from tests.conftest import Events, Harness, run_on
@@ -281,6 +281,37 @@ async def test_a_limit_with_room_is_not_cut_short(h: Harness) -> None:
         await h.call(Policy(Timeout(60, thread=False), Timeout(2, thread=False), spy), work)
     assert caught.value.limit == 2.0
     assert spy.cut_short == [False]
+
+
+@pytest.mark.parametrize(("spent", "short"), [(0.0, False), (0.9, False), (1.1, True)])
+async def test_an_attempt_with_nine_tenths_of_the_total_has_all_of_it(h: Harness, spent: float, short: bool) -> None:
+    """What little an earlier attempt took away makes no difference: it is not cut short."""
+    spy = Spy()
+
+    class Late:
+        async def execute(self, proceed: Proceed, call: Call) -> Any:
+            await h.sleep(spent)
+            return await proceed(call)
+
+    async def work() -> None:
+        await h.sleep(60)
+        raise ValueError
+
+    with pytest.raises(PolicyTimeoutError):
+        await h.call(Policy(Timeout(10, thread=False), Late(), Timeout(30, thread=False), spy), work)
+    assert spy.cut_short == [short]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_limit_goes_along_where_a_call_goes_on_as_an_awaitable(runtime: str) -> None:
+    """What is called inside knows of it, although the call began as a blocking one."""
+
+    async def create() -> float | None:
+        await anyio.lowlevel.checkpoint()
+        return remaining()
+
+    left = run_on(runtime, lambda: Policy(Timeout(5, thread=False))(lambda: create())())
+    assert left == pytest.approx(5, abs=1)
 
 
 async def test_cut_short_is_said_of_the_innermost_limit(h: Harness) -> None:
