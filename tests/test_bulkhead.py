@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import importlib.metadata
+import itertools
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.native.bulkhead import adapt_native
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import BulkheadFullError, DeadlineExceeded, PolicyTimeoutError, Rejected
@@ -274,6 +276,22 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
 
     run_on(runtime, scenario)
     assert bulkhead.in_use == 0
+
+
+def test_a_wait_ends_behind_its_limit_although_it_began_after_it() -> None:
+    """From a look at the clock to a timer that is set it takes a while, by which the wait would end too early."""
+    bulkhead, looks = Bulkhead(1), itertools.count()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(bulkhead)(anyio.sleep), 10)
+            await anyio.sleep(1)
+            slow = clock.replaced(monotonic=lambda: loop.time() + next(looks) * 1e-5)
+            with slow, pytest.raises(PolicyTimeoutError):
+                await Policy(Timeout(2), bulkhead).acall(value)
+
+    run_on("asyncio", scenario)
 
 
 def test_a_timeout_that_ends_the_wait_of_a_thread_raises_its_own_error() -> None:
