@@ -100,7 +100,7 @@ def _complain(message: str, status: int) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     exporting = bool(arguments.export or _otlp_endpoint())
     needs = DEMO_NEEDS | EXPORT_NEEDS if exporting else DEMO_NEEDS
-    missing = [package for module, package in needs.items() if not _installed(module)]
+    missing = [package for module, package in needs.items() if not installed(module)]
     if missing:
         return _complain(f'the demo needs {" and ".join(missing)}; run: pip install "resilient-agents[demo]"', WRONG)
 
@@ -119,7 +119,7 @@ def _otlp_endpoint() -> str | None:
     return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
-def _installed(module: str) -> bool:
+def installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # a parent package is missing

@@ -50,7 +50,7 @@ T = TypeVar("T")
 _RESUME = dis.opmap["RESUME"]
 
 _HOME = os.path.dirname(resilient_agents.__file__) + os.sep
-_REPLACED = {inspect.unwrap(Clock.replaced).__code__, Clock._go_by.__code__}
+_REPLACED = {inspect.unwrap(Clock.replaced).__code__, Clock.go_by.__code__}
 """What a test itself calls around its scenario."""
 
 _LOOP = SimulatedLoop.time.__code__.co_filename

@@ -191,7 +191,7 @@ def test_a_breaker_around_it_opens() -> None:
 
 def test_it_announces_itself(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the log when it is made, and in health for as long as it lives, of monitors made before and after."""
-    monkeypatch.setattr(instances, "_live", {})  # what other tests keep alive is out of sight
+    monkeypatch.setattr(instances, "live", {})  # what other tests keep alive is out of sight
     before = HealthMonitor()
     assert "chaos" not in before.statuses()
     with caplog.at_level(logging.WARNING, "resilient_agents"), chaos("x", error="server", error_rate=0.5):

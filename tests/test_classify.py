@@ -965,7 +965,7 @@ def test_by_itself_a_cancellation_is_not_transient(error: BaseException) -> None
 @pytest.fixture(autouse=True)
 def untaught() -> Iterator[None]:
     yield
-    classes._registered.clear()
+    classes.registered.clear()
     classes.known = {}
 
 
@@ -1051,7 +1051,7 @@ def test_wrong_teaching_fails_at_once() -> None:
 
 def test_classes_are_not_kept_alive() -> None:
     """A class made at run time, classified and registered, can go."""
-    before = len(classes._registered)
+    before = len(classes.registered)
     made = type("Made", (Exception,), {})
     classify(made())
     register(made, kind="server")
@@ -1061,19 +1061,19 @@ def test_classes_are_not_kept_alive() -> None:
     del made
     gc.collect()
     assert gone() is None
-    assert (len(classes.known), len(classes._registered)) == (learned - 1, before)
+    assert (len(classes.known), len(classes.registered)) == (learned - 1, before)
 
 
 def test_a_class_learned_while_it_was_taught_is_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer found before `register` and kept after it does not outlive it."""
-    find = classes._rule_of
+    find = classes.rule_of
 
     def late(mro: tuple[type, ...]) -> Any:
         found = find(mro)
         register(MyError, kind="server")
         return found
 
-    monkeypatch.setattr(classes, "_rule_of", late)
+    monkeypatch.setattr(classes, "rule_of", late)
     classify(MyError())
     monkeypatch.undo()
     assert of(MyError()) == SERVER

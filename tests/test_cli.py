@@ -298,7 +298,7 @@ def test_exporting_needs_the_exporter_and_not_exporting_does_not(monkeypatch: py
         asked.append(module)
         return not module.startswith("opentelemetry.exporter") and module != "rich"
 
-    monkeypatch.setattr(cli, "_installed", installed)
+    monkeypatch.setattr(cli, "installed", installed)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
     assert cli.main(["demo"]) == 2

@@ -32,7 +32,7 @@ class Pause(Exception):
 def taught() -> Iterator[None]:
     register(Pause, kind="control")
     yield
-    traits._registered.clear()
+    traits.registered.clear()
     traits.known = {}
 
 

@@ -891,12 +891,12 @@ def test_a_result_is_closed_while_its_thread_is_still_busy(slow: Slow) -> None:
 
     class Watching(Answer):
         def close(self) -> None:
-            busy.append(hedge._workers.busy)
+            busy.append(hedge.workers.busy)
             super().close()
 
     slow.answer = Watching()
     assert Policy(hedge).call(slow) == "quick"
-    eventually(lambda: hedge._workers.busy == 1)
+    eventually(lambda: hedge.workers.busy == 1)
     slow.let_go.set()
     eventually(lambda: slow.answer.closed == 1)
     assert busy == [1]
@@ -946,7 +946,7 @@ async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
         await contest.next(PATIENCE)
         return first
 
-    assert await race(call, proceed, hedge._workers, referee) is answers[0]
+    assert await race(call, proceed, hedge.workers, referee) is answers[0]
     assert [answer.closed for answer in answers] == [0, 1]
 
 
@@ -954,7 +954,7 @@ async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
 def test_without_a_free_thread_calls_are_made_without_a_hedge(threads: int, behind: int) -> None:
     """At the cap of threads a call is neither refused nor hedged."""
     hedge = Hedge(0, extra=3)
-    hedge._workers = Workers(threads, behind, "hedge")
+    hedge.workers = Workers(threads, behind, "hedge")
     policy = Policy(hedge)
     release, inside = threading.Event(), threading.Event()
 

@@ -28,7 +28,7 @@ def test_it_keeps_nothing_alive() -> None:
     del thing
     gc.collect()
     assert instances.each("test weak") == []
-    assert instances._live["test weak"] == {}
+    assert instances.live["test weak"] == {}
 
 
 def test_it_may_be_used_while_others_come_and_go() -> None:

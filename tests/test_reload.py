@@ -743,9 +743,9 @@ def test_the_threads_of_a_timeout_go_on() -> None:
     """Calls left behind stay counted."""
     old, new = Timeout(1, thread=True), Timeout(2, thread=True)
     policy = Policy(old)
-    workers = old._workers
+    workers = old.workers
     policy.become(Policy(new))
-    assert new._workers is workers
+    assert new.workers is workers
 
 
 # registry.reload

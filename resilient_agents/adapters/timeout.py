@@ -61,10 +61,10 @@ class Timeout(Configured):
     def __init__(self, seconds: float | timedelta, *, thread: bool | None = None) -> None:
         self.take(locals())
         # No thread yet: they start with calls.
-        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
+        self.workers = Workers(MAX_THREADS, MAX_ABANDONED, "timeout") if thread else None
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        workers = self._workers
+        workers = self.workers
         if workers is not None and (call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)):
             return self._threaded(workers, proceed, call)
         outer = None if in_force() is None else current()
@@ -145,11 +145,11 @@ class Timeout(Configured):
     def take_over(self, old: Timeout) -> None:
         """Go on with the threads of the timeout whose place this one takes, so that the calls left behind stay
         counted."""
-        if self._workers is not None and old._workers is not None:
-            self._workers = old._workers
+        if self.workers is not None and old.workers is not None:
+            self.workers = old.workers
 
     def live(self) -> dict[str, Any]:
-        return {} if self._workers is None else {"abandoned": self._workers.abandoned}
+        return {} if self.workers is None else {"abandoned": self.workers.abandoned}
 
 
 def _warning(call: Call) -> str:

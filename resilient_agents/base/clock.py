@@ -106,13 +106,13 @@ class Clock:
         the difference of two clocks. A deadline in force is not: let it end first.
         """
         before = self.monotonic, self.wall, self.sleep, self.acquire
-        self._go_by((monotonic or self.monotonic, wall or self.wall, sleep or self.sleep, acquire or self.acquire))
+        self.go_by((monotonic or self.monotonic, wall or self.wall, sleep or self.sleep, acquire or self.acquire))
         try:
             yield
         finally:
-            self._go_by(before)
+            self.go_by(before)
 
-    def _go_by(self, functions: tuple[Any, Any, Any, Any]) -> None:
+    def go_by(self, functions: tuple[Any, Any, Any, Any]) -> None:
         then = self.monotonic()
         self.monotonic, self.wall, self.sleep, self.acquire = functions
         shift = self.monotonic() - then

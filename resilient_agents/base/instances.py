@@ -13,18 +13,18 @@ from typing import Any
 
 __all__ = ["add", "each"]
 
-_live: dict[str, dict[int, weakref.ref[Any]]] = {}
+live: dict[str, dict[int, weakref.ref[Any]]] = {}
 _numbers = itertools.count()
 
 
 def add(kind: str, thing: object) -> None:
     """Remember `thing` for as long as it lives. `kind`: "circuit_breaker", "bulkhead" ..."""
-    things = _live.setdefault(kind, {})
+    things = live.setdefault(kind, {})
     number = next(_numbers)
     things[number] = weakref.ref(thing, partial(things.pop, number))  # called with the reference: `pop`'s default
 
 
 def each(kind: str) -> list[Any]:
     """What is alive of this kind, in the order in which it was added."""
-    alive = (reference() for reference in list(_live.get(kind, {}).values()))
+    alive = (reference() for reference in list(live.get(kind, {}).values()))
     return [thing for thing in alive if thing is not None]

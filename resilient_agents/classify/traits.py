@@ -61,7 +61,7 @@ class _Registered(NamedTuple):
 
 known: dict[int, Traits] = {}
 """What was learned since the last `register`. Read it late-bound, and check that `.cls()` is the class meant."""
-_registered: dict[int, _Registered] = {}
+registered: dict[int, _Registered] = {}
 
 
 def register(error_type: type[Exception], *, kind: Kind, transient: bool | None = None) -> None:
@@ -85,7 +85,7 @@ def register(error_type: type[Exception], *, kind: Kind, transient: bool | None 
     if kind == "control" and transient:
         raise ValueError("transient must not be True for kind 'control', which is never retried, got True")
     key = id(error_type)
-    _registered[key] = _Registered(weakref.ref(error_type, _forget(_registered, key)), Rule(kind, transient))
+    registered[key] = _Registered(weakref.ref(error_type, _forget(registered, key)), Rule(kind, transient))
     # After the rule is in: whoever learned a class without it wrote that into the old table.
     known = {}
 
@@ -108,7 +108,7 @@ def learn(cls: type) -> Traits:
     memory = known  # before the registrations are read
     name = name_of(cls)
     mro = mro_of(cls)
-    rule, source, reader = _rule_of(mro)
+    rule, source, reader = rule_of(mro)
     error = any(c is Exception for c in mro)  # `in` would ask a metaclass
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
     phase = _phase_of(mro)
@@ -133,11 +133,11 @@ def learn(cls: type) -> Traits:
     return traits
 
 
-def _rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
+def rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
     """The rule of the most specific class that has one, who said so, and the reader of a class before that."""
     reader = None
     for cls in mro:
-        taught = _registered.get(id(cls))
+        taught = registered.get(id(cls))
         if taught is not None and taught.cls() is cls:
             return taught.rule, "registered", reader
         package = package_of(cls)

@@ -76,7 +76,7 @@ class Hedge(Configured):
     ) -> None:
         self.take(locals())
         self._matches = matcher(on)
-        self._workers = Workers(MAX_THREADS, MAX_ABANDONED, "hedge")
+        self.workers = Workers(MAX_THREADS, MAX_ABANDONED, "hedge")
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         counted = closers = None
@@ -84,8 +84,8 @@ class Hedge(Configured):
             if self.budget is not None and self.budget is not self._budget_around(call):
                 counted = self.budget.deposit()
             if call.closers is None:
-                return await race(call, proceed, self._workers, partial(self._referee, proceed, call))
-            opened = await race_streams(call, proceed, self._workers, self._referee)
+                return await race(call, proceed, self.workers, partial(self._referee, proceed, call))
+            opened = await race_streams(call, proceed, self.workers, self._referee)
             closers = call.closers
             return opened
         finally:
@@ -164,11 +164,11 @@ class Hedge(Configured):
     def take_over(self, old: Hedge) -> None:
         """Go on with the threads of the hedge whose place this one takes, so that the requests left behind stay
         counted, and with its budget."""
-        self._workers = old._workers
+        self.workers = old.workers
         self.budget = followed(old.budget, self.budget)
 
     def live(self) -> dict[str, Any]:
-        return {"abandoned": self._workers.abandoned}  # blocking requests that lost and still run
+        return {"abandoned": self.workers.abandoned}  # blocking requests that lost and still run
 
 
 async def _hedge(proceed: Proceed, number: int, after: float, paid: UnderWay | None, branch: Call) -> Any:

@@ -55,7 +55,7 @@ def slots(sdk: Sdk) -> dict[str, int]:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests keep alive is out of sight."""
-    monkeypatch.setattr(instances, "_live", {})
+    monkeypatch.setattr(instances, "live", {})
 
 
 # ------------------------------------------------------------------------------------------------------------- bulkhead

@@ -65,11 +65,11 @@ def scrape_traffic() -> list[Series]:
     server, thread = start_http_server(0, addr="127.0.0.1")
     undo = telemetry.configure(meter_provider=meters)
     found: dict[tuple[str, Labels], Series] = {}
-    others, instances._live = instances._live, {}  # what other tests keep alive is out of sight
+    others, instances.live = instances.live, {}  # what other tests keep alive is out of sight
     try:
         run_on("asyncio", lambda: _live(functools.partial(_scrape, f"http://127.0.0.1:{server.server_port}", found)))
     finally:
-        instances._live = others
+        instances.live = others
         undo()
         meters.shutdown()
         server.shutdown()
