@@ -363,3 +363,21 @@ def test_many_callers_of_one_timeout_each_get_their_own(go: threading.Event) -> 
         caller.start()
     for _ in callers:
         assert expired.acquire(timeout=WAIT)
+
+
+def test_what_is_told_of_a_worker_s_end_may_wait_for_another_worker() -> None:
+    """The thread that tells it is not yet free, and so the other one gets a thread of its own."""
+    workers = Workers(5, 5, "timeout")
+    go_on, told = threading.Event(), threading.Event()
+    came: list[bool] = []
+
+    def tell() -> None:
+        ended = threading.Event()
+        workers.start(lambda: None, "p").on_done(ended.set)
+        came.append(ended.wait(2))
+        told.set()
+
+    workers.start(go_on.wait, "p").on_done(tell)
+    go_on.set()
+    assert told.wait(10)
+    assert came == [True]
