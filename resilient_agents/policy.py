@@ -347,7 +347,7 @@ class _Composed(Plan):
                 dropped = recorder
             elif watchers or recorder is not None:
                 call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
-                chain = self._around_attempts(charged, watched=True)
+                chain = self._special.get((charged, True)) or self._around_attempts(charged, watched=True)
         if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
             chain = functools.partial(bounded, chain, limit)
         if dropped is not None:

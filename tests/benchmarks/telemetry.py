@@ -14,6 +14,7 @@ from opentelemetry.trace import Tracer
 
 from resilient_agents import Policy, telemetry
 from resilient_agents.telemetry import metric_table, names
+from resilient_agents.telemetry.bridge import in_force
 from tests.benchmarks import peers
 from tests.benchmarks.calls import BODIES, plain
 from tests.benchmarks.measure import Batch, Effort, blocking, interleaved, suspending
@@ -29,9 +30,9 @@ _sequence = itertools.count(1)
 
 def without_an_sdk(effort: Effort) -> Iterator[Line]:
     """The one question that every call asks, wherever in its way that is: does anybody record?"""
-    samples = interleaved({"bare": blocking(_nothing), "ours": blocking(telemetry.active)}, effort)
+    samples = interleaved({"bare": blocking(_nothing), "ours": blocking(in_force)}, effort)
     seconds = samples["ours"].best - samples["bare"].best + _call(effort)
-    yield Line("telemetry without an SDK", "any", "µs", {"ours": seconds * 1e6}, [at_most(0.3)], samples["ours"].spread)
+    yield Line("telemetry without an SDK", "any", "µs", {"ours": seconds * 1e6}, [at_most(0.1)], samples["ours"].spread)
 
 
 def _nothing() -> None:
@@ -71,7 +72,7 @@ def with_an_sdk(effort: Effort) -> Iterator[Line]:
             (True, False, "the same, attempt spans off"),
             (False, True, "the same, a sampler drops all"),
         ):
-            goals = [at_most(1.2, "by hand")] if sampled and attempt_spans else []
+            goals = [at_most(1.1, "by hand")] if sampled and attempt_spans else []
             tracer, counter, histogram = setting.instruments(sampled=sampled)
             with asyncio.Runner() as runner:
                 for body, fn in {"plain": plain, **BODIES}.items():
