@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import json
@@ -18,6 +19,7 @@ import pytest
 from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
+    Hedge,
     Policy,
     Resume,
     Retry,
@@ -29,6 +31,7 @@ from resilient_agents import (
     fixed,
 )
 from resilient_agents.core.streams import Stream
+from resilient_agents.events import CallEnded, CallStarted
 from resilient_agents.integrations.resuming import continue_chat, continue_messages, text_so_far
 from tests.stream_server import END, RESET, STALL, Server, chat_events, message_events, response_events, serving
 
@@ -271,14 +274,19 @@ def test_with_resume_the_text_is_whole_wherever_it_was_cut(kind: str, step: int,
             sdk.client.close()
 
 
-def test_hundreds_of_streams_leave_nothing() -> None:
-    """Closed early, cancelled, abandoned, read in another task: no slot, task or thread is left."""
-    bulkhead = Bulkhead(10_000)
+def test_thousands_of_streams_leave_nothing() -> None:
+    """Closed early, cancelled, abandoned, read on in another task, closed while they are read, raced: no slot, task or
+    thread is left, and every operation that began has ended."""
+    bulkhead, seen = Bulkhead(10_000), collections.Counter[type]()
     policy = Policy(bulkhead, StreamTimeout(idle=5, first_item=5))
-    closed = 0
+    hedged = Policy(bulkhead, Hedge(0), StreamTimeout(idle=5))
+    watched = Policy(policy)
+    watched.observe(lambda event: seen.update([type(event)]))
+    opened = closed = 0
 
     async def source() -> Any:
-        nonlocal closed
+        nonlocal closed, opened
+        opened += 1
         try:
             for n in range(5):
                 await asyncio.sleep(0)
@@ -293,24 +301,29 @@ def test_hundreds_of_streams_leave_nothing() -> None:
             if not count:
                 return
 
+    async def each_way(n: int) -> None:
+        chosen = watched if n % 2 else policy
+        early, moved, ended, raced = (way.stream(source) for way in (chosen, chosen, chosen, hedged))
+        await reads(early, 1 + n % 3)
+        await early.aclose()
+        await reads(raced, 1 + n % 3)
+        await raced.aclose()
+        task = asyncio.create_task(reads(chosen.stream(source), 9))
+        abandoned = chosen.stream(source)
+        await anext(abandoned)
+        del abandoned
+        await anext(moved)
+        await asyncio.create_task(reads(moved, 2))
+        await moved.aclose()
+        reader = asyncio.create_task(reads(ended, 9))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await ended.aclose()
+        await asyncio.wait([reader, task])
+
     async def main() -> None:
-        for n in range(100):
-            early, moved, ended = (policy.stream(source) for _ in range(3))
-            await reads(early, 1 + n % 3)
-            await early.aclose()
-            task = asyncio.create_task(reads(policy.stream(source), 9))
-            abandoned = policy.stream(source)
-            await anext(abandoned)
-            del abandoned
-            await anext(moved)
-            await asyncio.create_task(reads(moved, 2))
-            await moved.aclose()
-            reader = asyncio.create_task(reads(ended, 9))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            task.cancel()
-            await ended.aclose()
-            await asyncio.wait([reader, task])
+        await asyncio.gather(*(each_way(n) for n in range(350)))
         for _ in range(3):
             gc.collect()
             await asyncio.sleep(0)
@@ -318,4 +331,6 @@ def test_hundreds_of_streams_leave_nothing() -> None:
 
     threads = threading.active_count()
     asyncio.run(main())
-    assert (bulkhead.in_use, threading.active_count() <= threads, closed) == (0, True, 500)
+    assert (bulkhead.in_use, threading.active_count() <= threads) == (0, True)
+    assert opened == closed >= 2100
+    assert seen[CallStarted] == seen[CallEnded] == 875
