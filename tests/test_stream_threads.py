@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import httpx
 import pytest
 
 from resilient_agents import Bulkhead, Policy, Retry, StreamTimeout, StreamTimeoutError, fixed, opened
 
+CERTIFICATE = Path(__file__).with_name("loopback.pem")  # made for this, with its key: nobody trusts it
+
 
 @contextmanager
-def serving(*parts: bytes | float | None) -> Iterator[str]:
+def serving(*parts: bytes | float | None, tls: bool = False) -> Iterator[str]:
     """A server that answers each request with these parts of a body, numbers being seconds to wait; None: for ever. It
     answers one after another, and gives the address."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
 
     def serve() -> None:
         while True:
             try:
-                connection, _ = listener.accept()
+                accepted, _ = listener.accept()
             except OSError:
                 return
-            with connection:
+            secured = context.wrap_socket(accepted, server_side=True) if tls else nullcontext(accepted)
+            with accepted, secured as connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
                 for part in parts:
@@ -39,7 +46,7 @@ def serving(*parts: bytes | float | None) -> Iterator[str]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}/"
     finally:
         over.set()
         listener.shutdown(socket.SHUT_RDWR)
@@ -82,10 +89,11 @@ def test_steps_in_threads_see_the_callers_context_and_give_all_items() -> None:
     assert list(Policy(StreamTimeout(idle=5, thread=True)).stream(numbers)) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("thread", [None, True])
-def test_a_stalled_response_is_cut_by_its_socket(thread: bool | None) -> None:
-    """Without a thread, too: the read that waits for ever ends when the time is up."""
-    with serving(b"data: a\n\n", None) as url, httpx.Client(timeout=None) as client:
+def test_a_stalled_response_is_cut_by_its_socket(thread: bool | None, tls: bool) -> None:
+    """Without a thread, too, and over TLS: the read that waits for ever ends when the time is up."""
+    with serving(b"data: a\n\n", None, tls=tls) as url, httpx.Client(timeout=None, verify=False) as client:
         policy = Policy(StreamTimeout(idle=0.1, thread=thread))
         seen: list[str] = []
         began = time.monotonic()
