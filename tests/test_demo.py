@@ -20,8 +20,9 @@ from rich.console import Console
 from resilient_agents import Policy, classify, cli, events
 from resilient_agents.demo import report
 from resilient_agents.demo.display import LiveProgress, PlainProgress, progress
+from resilient_agents.demo.faults import draw
 from resilient_agents.demo.policies import policies
-from resilient_agents.demo.server import Server
+from resilient_agents.demo.server import TOKENS, Server
 from resilient_agents.demo.session import Session, Workers
 from resilient_agents.demo.tally import Tally, percentile
 from resilient_agents.demo.traffic import KINDS, Arrival, Kind
@@ -68,6 +69,7 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
         events.FallbackUsed("p", failure),
         events.CallEnded("p", "fallback", 1, 0.2),
         events.CallEnded("p", "success", 1, 0.2),
+        events.CallEnded("p", "success", 1, 0.2, items=12, parts=3),
         events.Waited("p", "bulkhead", 0.1),
         events.CircuitOpened("p", "model", "closed", "open"),
         events.CircuitHalfOpened("p", "model", "open", "half-open"),
@@ -79,7 +81,7 @@ def test_a_tally_counts_what_callers_saw_and_what_policies_did() -> None:
     assert (numbers.started, numbers.answered, numbers.by_fallback, numbers.failed) == (5, 1, 1, 1)
     assert numbers.share(numbers.answered) == 1 / 3
     assert numbers.did == dict.fromkeys(
-        ("attempts", "retries", "timeouts", "rejected", "fallbacks", "waited", "opened"), 1
+        ("attempts", "retries", "timeouts", "rejected", "fallbacks", "waited", "opened", "resumed"), 1
     )
     assert tally.circuits == {"model": "half-open"}
     assert [said for _, said in tally.changes] == ["circuit model: closed -> open", "circuit model: open -> half-open"]
@@ -224,6 +226,28 @@ def test_errors_and_deeds_are_listed() -> None:
     assert "2 server, 1 timeout" in printed(report.errors(without, guarded))
     assert "none" in printed(report.errors(without, guarded))
     assert re.search(r"tool threads +0 +7 +0", printed(report.deeds(guarded)))
+
+
+def test_what_going_on_saves_is_said_in_tokens() -> None:
+    """Those that were sent for nothing, of all that were sent."""
+    without, guarded = Tally(KINDS), Tally(KINDS)
+    without.numbers["tokens"].tokens, without.numbers["tokens"].thrown_away = 90, 20
+    guarded.numbers["tokens"].tokens = 96
+    assert "20 of 90 without policies, 0 of 96 with them" in report.savings(without, guarded)
+
+
+def test_a_broken_stream_goes_on() -> None:
+    """Its caller gets each token once, and the server sends none twice."""
+    tally = Tally(KINDS)
+    name = next(n for n in map(str, range(9999)) if fates(n) == ["truncate", "none"])
+    with Server(seed=1) as server:
+        Session(server.url, tally, policies()).run([Arrival(0, "tokens", name)], bool, lambda elapsed: None)
+        sent = server.tokens
+    assert (tally.numbers["tokens"].answered, tally.numbers["tokens"].did["resumed"], sent) == (1, 1, TOKENS)
+
+
+def fates(call: str) -> list[str]:
+    return [draw(1, "/stream", call, arrival, stream=True, down=False).kind for arrival in (1, 2)]
 
 
 def operation(

@@ -73,7 +73,7 @@ def test_every_fault_occurs_and_most_calls_go_well() -> None:
     calls = Counter(draw(1, "/chat", str(n), 1, stream=False, down=False).kind for n in range(2000))
     streams = Counter(draw(1, "/stream", str(n), 1, stream=True, down=False).kind for n in range(2000))
     assert set(calls) == {"none", "rate_limit", "error", "unavailable", "slow", "reset"}
-    assert set(streams) == {"none", "rate_limit", "unavailable", "no_token", "break"}
+    assert set(streams) == {"none", "rate_limit", "unavailable", "no_token", "break", "stall", "truncate"}
     assert calls["none"] > 1300
     assert streams["none"] > 1300
 
@@ -150,6 +150,24 @@ def test_a_stream_may_break_midway(client: httpx.Client) -> None:
     assert lines[0] == "data: token0"
     assert lines[-1] == "broken"
     assert 3 < len(lines) <= TOKENS
+
+
+def test_a_stream_may_end_without_its_mark(client: httpx.Client) -> None:
+    """Cleanly, and be gone on with: the rest is as if it had been whole."""
+    lines = received(client, name_for("truncate", "/stream"))
+    assert lines == [f"data: token{n}" for n in range(len(lines))]
+    assert 3 <= len(lines) < TOKENS
+    rest = client.get("/stream", params={"from": len(lines)}, headers={"x-call": name_for("none", "/stream")})
+    assert rest.text.split("\n\n")[:-1] == [*(f"data: token{n}" for n in range(len(lines), TOKENS)), "data: [DONE]"]
+
+
+def test_a_stream_may_stall(client: httpx.Client) -> None:
+    """After some tokens nothing comes any more."""
+    lines: list[str] = []
+    headers = {"x-call": name_for("stall", "/stream")}
+    with client.stream("GET", "/stream", headers=headers, timeout=0.2) as response, pytest.raises(httpx.ReadTimeout):
+        lines.extend(response.iter_lines())
+    assert lines[0] == "data: token0"
 
 
 def test_a_retry_is_seen_as_one(client: httpx.Client) -> None:

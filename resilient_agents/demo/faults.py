@@ -8,12 +8,12 @@ from typing import Literal
 
 __all__ = ["HEALTHY", "Fault", "Kind", "Outage", "draw"]
 
-Kind = Literal["none", "rate_limit", "error", "unavailable", "slow", "reset", "break", "no_token"]
+Kind = Literal["none", "rate_limit", "error", "unavailable", "slow", "reset", "break", "no_token", "stall", "truncate"]
 
 
 @dataclass(slots=True, frozen=True)
 class Fault:
-    """`at`: after how many tokens a stream breaks; `seconds`: of a slow answer, or of Retry-After."""
+    """`at`: after how many tokens a stream breaks, stalls or ends; `seconds`: of a slow answer, or of Retry-After."""
 
     kind: Kind
     seconds: float = 0.0
@@ -42,10 +42,12 @@ _CALLS: tuple[tuple[Kind, float], ...] = (
     ("reset", 0.05),
 )
 _STREAMS: tuple[tuple[Kind, float], ...] = (
-    ("no_token", 0.12),
+    ("no_token", 0.06),
     ("unavailable", 0.08),
     ("rate_limit", 0.05),
-    ("break", 0.04),
+    ("break", 0.06),
+    ("stall", 0.04),
+    ("truncate", 0.04),
 )
 
 
@@ -68,6 +70,6 @@ def _shaped(kind: Kind, chance: random.Random) -> Fault:
         return Fault(kind, seconds=chance.uniform(1.5, 2.5))
     if kind == "rate_limit":
         return Fault(kind, seconds=1)  # Retry-After has no smaller unit
-    if kind == "break":
+    if kind in ("break", "stall", "truncate"):
         return Fault(kind, at=chance.randint(3, 9))
     return Fault(kind)

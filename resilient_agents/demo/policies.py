@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, RateLimit, Retry, Timeout, exponential
-from resilient_agents.demo.traffic import Kind, chat_backup
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Fallback,
+    Policy,
+    RateLimit,
+    Resume,
+    Retry,
+    StreamTimeout,
+    Timeout,
+    exponential,
+)
+from resilient_agents.demo.traffic import Kind, chat_backup, tokens_after
 
 __all__ = ["policies"]
 
@@ -29,9 +40,10 @@ def policies() -> dict[Kind, Policy]:
             name="tool",
         ),
         "tokens": Policy(
-            Retry(4, wait=exponential(0.1, max=1.0)),
+            Resume(tokens_after, times=4),  # after a token: with those that are missing
+            Retry(4, wait=exponential(0.1, max=1.0)),  # before the first token
             model,
-            Timeout(0.4),  # until the first token
+            StreamTimeout(first_item=0.4, idle=0.4),
             name="tokens",
         ),
     }

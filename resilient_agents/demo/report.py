@@ -15,13 +15,14 @@ from resilient_agents.telemetry import names
 from resilient_agents.trace import Operation, render, waterfall
 from resilient_agents.trace.terminal import glyphs_for, seconds, wants_colour
 
-__all__ = ["comparison", "deeds", "errors", "telling", "trace_of"]
+__all__ = ["comparison", "deeds", "errors", "savings", "telling", "trace_of"]
 
 CAPTION = """\
-answered: by the server that was asked; fallback: by a fallback in its place;
-sent: requests that reached it; down: those while it was down; p50, p99: of the
-calls that got an answer. Tool and stream have no fallback: while the server is
-down nobody answers for it, so they stay below 100 %, and are refused at once.
+answered: by the server that was asked; fallback: by a fallback in its
+place; sent: requests that reached it; down: those while it was down;
+p50, p99: of the calls that got an answer. Tool and stream have no
+fallback: while the server is down nobody answers for it, so they
+stay below 100 %, and are refused at once.
 """
 
 SEVERAL = 3  # attempts that make a call worth drawing
@@ -77,7 +78,7 @@ def errors(without: Tally, guarded: Tally) -> Table:
     """Which failures the callers were left with."""
     table = _table(
         "Errors that callers saw",
-        "rejected: an open circuit said no at once; a stream is not retried after its first token",
+        "rejected: an open circuit said no at once",
     )
     for heading in ("", "without", "with"):
         table.add_column(heading)
@@ -94,10 +95,11 @@ def deeds(guarded: Tally) -> Table:
     """What each strategy did."""
     table = _table(
         "What the strategies did",
-        "cut off: by a time limit; opened: a circuit, which then refused calls; queued: for a slot or a token",
+        "cut off: by a time limit; opened: a circuit, which then refused calls;\nqueued: for a slot or a token; "
+        "resumed: a stream that broke off went on where it was",
     )
     table.add_column("", no_wrap=True)
-    for heading in ("attempts", "retries", "cut off", "opened", "refused", "queued", "fallback"):
+    for heading in ("attempts", "retries", "cut off", "opened", "refused", "queued", "resumed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for kind, numbers in guarded.numbers.items():
         did = numbers.did
@@ -108,10 +110,19 @@ def deeds(guarded: Tally) -> Table:
             did["opened"],
             did["rejected"],
             did["waited"],
-            did["fallbacks"],
+            did["resumed"],
         )
         table.add_row(TITLES[kind], *map(str, shown))
     return table
+
+
+def savings(without: Tally, guarded: Tally) -> str:
+    """What it is worth that a stream goes on where it broke off."""
+    lost, still = without.numbers["tokens"], guarded.numbers["tokens"]
+    return (
+        f"Tokens of streams that came to no end: {lost.thrown_away} of {lost.tokens} without policies, "
+        f"{still.thrown_away} of {still.tokens} with them.\n"
+    )
 
 
 def telling(operations: list[Operation]) -> Operation | None:

@@ -10,7 +10,7 @@ from resilient_agents.demo import report
 from resilient_agents.demo.display import progress
 from resilient_agents.demo.faults import Outage
 from resilient_agents.demo.policies import policies
-from resilient_agents.demo.server import Server
+from resilient_agents.demo.server import TOKENS, Server
 from resilient_agents.demo.session import Session
 from resilient_agents.demo.tally import Tally
 from resilient_agents.demo.tracing import Tracing
@@ -22,9 +22,10 @@ OUTAGE = (0.45, 0.70)  # from and to which share of a run
 
 INTRODUCTION = """\
 A server on this machine misbehaves: 429 with Retry-After, 500, 503, slow
-answers, resets, broken streams, and an outage of {outage:.1f} s. An async agent, a tool
-in threads and token streams call it, first without policies, then with them:
-the same calls at the same times, the same faults (seed {seed}).
+answers, resets, streams that break, stall or end early, and an outage of
+{outage:.1f} s. An async agent, a tool in threads and token streams call it, first
+without policies, then with them: the same calls at the same times, the same
+faults (seed {seed}).
 """
 
 
@@ -42,6 +43,7 @@ def run(*, seconds: float = 8.0, seed: int = 1, export: str | None = None) -> No
         guarded = _one(console, server, "2 of 2, with policies (+n: by a fallback)", seconds, outage, guarded=True)
     for table in (report.comparison(without, guarded), report.errors(without, guarded), report.deeds(guarded)):
         console.print(table)
+    console.print(report.savings(without, guarded))
     chosen = report.telling(tracing.operations())
     trouble = tracing.finish()
     if chosen is None:
@@ -60,6 +62,9 @@ def _one(console: Console, server: Server, title: str, seconds: float, outage: O
     for kind, numbers in tally.numbers.items():
         numbers.requests = server.requests[PATHS[kind]]
         numbers.requests_during_outage = server.during_outage[PATHS[kind]]
+    streams = tally.numbers["tokens"]
+    streams.tokens = server.tokens
+    streams.thrown_away = server.tokens - TOKENS * streams.answered
     return tally
 
 

@@ -1,7 +1,7 @@
 """The misbehaving HTTP server: loopback only, in a thread and event loop of its own.
 
     GET /chat, /search    one JSON answer
-    GET /stream           a stream of tokens (server-sent events, ended by `[DONE]`)
+    GET /stream           a stream of tokens (server-sent events, ended by `[DONE]`); `?from=3` leaves out the first 3
     GET /backup           a second, healthy model
 
 A client names its call in the header `x-call`, so that the server can tell a first try from the next.
@@ -29,6 +29,7 @@ __all__ = ["TOKENS", "Server"]
 TOKENS = 12
 TOKEN_GAP = 0.015
 LONGEST_HEAD = 16_384
+STALL = 3.0  # seconds without a token, and then none any more
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Close with a reset: linger for no time at all. Windows has two shorts here, everybody else two ints.
 RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -44,6 +45,7 @@ class Server:
         self.outage: Outage | None = None
         self.requests: Counter[str] = Counter()
         self.during_outage: Counter[str] = Counter()
+        self.tokens = 0  # sent
         self._arrivals: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
         # Not the platform's own choice: it reads plain sockets everywhere, and leaves a user's uvloop alone.
@@ -72,6 +74,7 @@ class Server:
         self.requests.clear()
         self.during_outage.clear()
         self._arrivals.clear()
+        self.tokens = 0
         self.outage = outage
         self._began = time.monotonic()
 
@@ -128,7 +131,7 @@ class Server:
         """Answer one request. False when the connection must not be used again."""
         request, *lines = head.split("\r\n")
         method, _, rest = request.partition(" ")
-        path = rest.partition(" ")[0]
+        path, _, query = rest.partition(" ")[0].partition("?")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if method != "GET" or path not in ("/chat", "/search", "/stream", "/backup"):
             await self._send(connection, 404 if method == "GET" else 400, "{}")
@@ -143,7 +146,8 @@ class Server:
             await self._send(connection, status, "{}", extra)
             return True
         if path == "/stream":
-            return await self._stream(fault, connection)
+            begin = query.removeprefix("from=")
+            return await self._stream(fault, connection, int(begin) if begin.isdecimal() else 0)
         think = random.Random(f"{self.seed} {path} {headers.get('x-call')}").uniform(0.02, 0.06)
         await asyncio.sleep(fault.seconds if fault.kind == "slow" else think)
         await self._send(connection, 200, '{"answer": "42"}')
@@ -159,14 +163,23 @@ class Server:
             return HEALTHY
         return draw(self.seed, path, call, self._arrivals[path, call], stream=path == "/stream", down=down)
 
-    async def _stream(self, fault: Fault, connection: socket.socket) -> bool:
+    async def _stream(self, fault: Fault, connection: socket.socket, begin: int) -> bool:
         await self._loop.sock_sendall(connection, STREAM_HEAD)
-        for number in range(TOKENS):
+        for number in range(begin, TOKENS):
             await asyncio.sleep(TOKEN_GAP)
-            if fault.kind == "no_token" or (fault.kind == "break" and number == fault.at) or self.down:
+            ends = number == max(fault.at, begin)
+            if fault.kind == "no_token" or (fault.kind == "break" and ends) or self.down:
                 _reset(connection)
                 return False
+            if fault.kind == "stall" and ends:
+                await asyncio.sleep(STALL)
+                _reset(connection)
+                return False
+            if fault.kind == "truncate" and ends:
+                await self._loop.sock_sendall(connection, b"0\r\n\r\n")
+                return True
             await self._loop.sock_sendall(connection, _chunk(f"data: token{number}\n\n"))
+            self.tokens += 1
         await self._loop.sock_sendall(connection, _chunk("data: [DONE]\n\n") + b"0\r\n\r\n")
         return True
 

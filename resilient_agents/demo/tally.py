@@ -14,7 +14,7 @@ from resilient_agents.demo.traffic import Kind
 
 __all__ = ["Numbers", "Tally", "percentile"]
 
-Did = Literal["attempts", "retries", "timeouts", "rejected", "fallbacks", "opened", "waited"]
+Did = Literal["attempts", "retries", "timeouts", "rejected", "fallbacks", "opened", "waited", "resumed"]
 
 
 @dataclass(slots=True)
@@ -28,6 +28,8 @@ class Numbers:
     did: Counter[Did] = field(default_factory=Counter[Did])
     requests: int = 0
     requests_during_outage: int = 0
+    tokens: int = 0  # that were sent
+    thrown_away: int = 0  # those of streams that nobody got to the end of
 
     @property
     def ended(self) -> int:
@@ -96,6 +98,9 @@ class Tally:
                 said = f"{kind}: the fallback is asked"
             case events.CallEnded(outcome="fallback"):
                 did.append("fallbacks")
+            case events.CallEnded(parts=parts) if parts is not None and parts > 1:
+                did.append("resumed")
+                said = f"{kind}: broke off, and went on {'once' if parts == 2 else f'{parts - 1} times'}"
             case events.Waited(reason=None):
                 did.append("waited")
             case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):

@@ -9,7 +9,8 @@ from typing import Literal
 
 import httpx
 
-__all__ = ["KINDS", "PATHS", "TITLES", "Arrival", "Kind", "chat", "chat_backup", "schedule", "search", "tokens"]
+__all__ = ["KINDS", "PATHS", "TITLES", "Arrival", "Kind", "chat", "chat_backup", "schedule", "search", "tokens",
+           "tokens_after"]  # fmt: skip
 
 Kind = Literal["agent", "tool", "tokens"]
 
@@ -63,9 +64,9 @@ def search(client: httpx.Client, call: str) -> str:
     return response.text
 
 
-async def tokens(client: httpx.AsyncClient, call: str) -> AsyncIterator[str]:
+async def tokens(client: httpx.AsyncClient, call: str, begin: int = 0) -> AsyncIterator[str]:
     """What a chat window does: show tokens as they come."""
-    async with client.stream("GET", "/stream", headers={"x-call": call}) as response:
+    async with client.stream("GET", "/stream", params={"from": begin}, headers={"x-call": call}) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
             if line == "data: [DONE]":
@@ -73,3 +74,8 @@ async def tokens(client: httpx.AsyncClient, call: str) -> AsyncIterator[str]:
             if line:
                 yield line.removeprefix("data: ")
     raise ConnectionError("the stream ended without [DONE]")
+
+
+def tokens_after(seen: list[str], client: httpx.AsyncClient, call: str) -> AsyncIterator[str]:
+    """What it does when they stop in the midst: ask for those that are missing."""
+    return tokens(client, call, len(seen))
