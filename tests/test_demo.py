@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -244,6 +245,13 @@ def test_a_broken_stream_goes_on() -> None:
         Session(server.url, tally, policies()).run([Arrival(0, "tokens", name)], bool, lambda elapsed: None)
         sent = server.tokens
     assert (tally.numbers["tokens"].answered, tally.numbers["tokens"].did["resumed"], sent) == (1, 1, TOKENS)
+
+
+def test_the_page_on_streams_shows_what_its_program_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Word for word."""
+    docs = Path(__file__).parents[1] / "docs"
+    runpy.run_path(str(docs / "examples" / "streams.py"), run_name="__main__")
+    assert capsys.readouterr().out in (docs / "pages" / "streams.md").read_text()
 
 
 def fates(call: str) -> list[str]:
