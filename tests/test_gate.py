@@ -33,6 +33,7 @@ from resilient_agents import (
 )
 from resilient_agents.base.clock import clock
 from resilient_agents.events import CallRejected, Waited
+from resilient_agents.testing import FakeClock
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 from tests.strategies import Refuses, value
@@ -346,8 +347,13 @@ class Server:
         self.tokens, self.at = 10.0, now()
         self.asked: list[float] = []
         self.named: list[tuple[float, float]] = []
+        self.one_by_one = threading.Lock()
 
     def ask(self) -> None:
+        with self.one_by_one:
+            self._ask()
+
+    def _ask(self) -> None:
         now = self.now()
         self.tokens, self.at = min(10.0, self.tokens + 10 * (now - self.at)), now
         self.asked.append(now)
@@ -386,12 +392,56 @@ def test_a_herd_goes_at_the_pace_of_its_server(seed: int, whole: bool) -> None:
         assert clock.monotonic() - began < 1.3 * 20
 
     run_on("asyncio", scenario)
-    (server,) = seen
+    check_herd(*seen)
+
+
+def check_herd(server: Server) -> None:
     first = min(until for _, until in server.named)
     later = [at for at in server.asked if at >= first]
     assert max(sum(at <= other < at + 1 for other in later) for at in later) <= 12
     for told, until in server.named:
         assert not [at for at in server.asked if told + 0.11 < at < until]  # but for those that were on their way
+
+
+def test_a_herd_of_tasks_and_threads_goes_at_the_pace_of_its_server() -> None:
+    """20 of each through one policy: all succeed, and when the gate has shut hardly any is told to wait again."""
+    policy = Policy(Retry(10, wait=fixed(0.1)), Gate())
+    draws = [random.Random(f"mixed herd {number}") for number in range(40)]
+
+    with FakeClock() as time:
+        server = Server(clock.monotonic, whole=False)
+
+        def work(draw: random.Random) -> None:
+            clock.sleep(draw.uniform(0.01, 0.05))
+            server.ask()
+
+        async def awork(draw: random.Random) -> None:
+            await anyio.sleep(draw.uniform(0.01, 0.05))
+            server.ask()
+
+        began = clock.monotonic()
+        together = threading.Barrier(21)
+
+        def thread(draw: random.Random) -> None:
+            together.wait(30)
+            policy.call(work, draw)
+
+        async def tasks() -> None:
+            async with anyio.create_task_group() as group:
+                for draw in draws[20:]:
+                    group.start_soon(policy.acall, awork, draw)
+                together.wait(30)
+
+        threads = [threading.Thread(target=thread, args=(draw,)) for draw in draws[:20]]
+        for each in threads:
+            each.start()
+        time.run(tasks)
+        for each in threads:
+            each.join(30)
+        took = clock.monotonic() - began
+    assert len(server.asked) == 40 + len(server.named)
+    assert 25 < len(server.named) < 45
+    assert took < 2 * 4  # threads that are at work may be late by this clock
 
 
 def test_threads_and_loops_share_one_gate() -> None:

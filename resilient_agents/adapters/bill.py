@@ -42,6 +42,11 @@ class Bill:
         self._settle = settle
         self._real: float | None = None
 
+    @property
+    def real(self) -> float | None:
+        """What it cost, as far as its items say."""
+        return self._real
+
     def gather(self, item: Any) -> None:
         """What has it come to with this item?"""
         real = real_cost(self._settle, item)

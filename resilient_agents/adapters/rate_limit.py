@@ -25,6 +25,9 @@ from resilient_agents.errors import RateLimitedError, Rejected
 
 __all__ = ["RateLimit"]
 
+_WEIGHT = 0.1
+"""Of one call in the average of how far estimates are off."""
+
 
 class RateLimit(Learning):
     """At most `burst + rate / per * T` calls start in any T seconds; the others wait their turn, first come first
@@ -45,8 +48,9 @@ class RateLimit(Learning):
             one, such as an estimate of tokens. It is called once for each attempt; what it raises reaches the caller as
             it is. What costs 0 never waits.
         settle: What a call really cost: a function of its result that returns a number, such as the tokens that it
-            used, or None where that does not say. `cost` is reserved at the start; then the difference is charged or
-            handed back, and all of it where the call fails or is cancelled. Of a stream it is asked of each item, and
+            used, or None where that does not say. `cost` is reserved at the start, and in proportion more where calls
+            have come to more than that on average; then the difference is charged or handed back, and all of it where
+            the call fails or is cancelled. Of a stream it is asked of each item, and
             the largest answer counts, at its end. If it raises, or returns nonsense, the cost stays as it was.
         shadow: True lets every call start at once, those that wait when it begins included (a thread, which sleeps,
             when it wakes). What would have waited is counted as if it had, and what would have been rejected is
@@ -103,6 +107,7 @@ class RateLimit(Learning):
         if not callable(self.cost):
             self._affordable(self.cost)
         self._asks = self._asking()
+        self._raised = 1.0
         self._counts = LimitCounts(Ticks())
         self._lock = Lock()
         self.after_fork()
@@ -172,7 +177,8 @@ class RateLimit(Learning):
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
         price, settle = self.cost, self.settle
-        cost = self._cost_of(call, price) if callable(price) else price
+        estimate = self._cost_of(call, price) if callable(price) else price
+        cost = min(estimate * self._raised, self.burst) if self._raised > 1.0 else estimate
         if cost:
             with self._lock:
                 starts = self._gcra.take(clock.monotonic(), cost)
@@ -191,10 +197,15 @@ class RateLimit(Learning):
             result = await proceed(call)
             if call.rare.closers is None:
                 real = real_cost(settle, result)
-                difference = 0.0 if real is None else real - cost
+                if real is None:
+                    difference = 0.0
+                else:
+                    difference = real - cost
+                    if real > estimate or self._raised > 1.0:
+                        self._compare(estimate, real)
             else:
                 bill = Bill(settle, cost)
-                call.closers.append(partial(self._end, bill))  # type: ignore[union-attr]  # as was just seen
+                call.closers.append(partial(self._end, bill, estimate))  # type: ignore[union-attr]  # as was just seen
                 bill.watch(result)
                 lasts = True
             return result
@@ -202,7 +213,15 @@ class RateLimit(Learning):
             if difference and not lasts:
                 self._correct(difference)
 
-    def _end(self, bill: Bill, outcome: object) -> None:
+    def _compare(self, estimate: float, real: float) -> None:
+        """Follow the average of how much too low estimates are, if they are: reserving too little would let more start
+        than the server has."""
+        if estimate:
+            self._raised = max(1.0, self._raised + _WEIGHT * (real / estimate - self._raised))
+
+    def _end(self, bill: Bill, estimate: float, outcome: object) -> None:
+        if bill.real is not None:
+            self._compare(estimate, bill.real)
         self._correct(bill.difference(failed=isinstance(outcome, Exception)))
 
     def _correct(self, difference: float) -> None:
