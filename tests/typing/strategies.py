@@ -84,6 +84,8 @@ Retry(wait=1)  # type: ignore[arg-type]
 Retry(waits=fixed(1))  # type: ignore[call-arg]
 
 budget = RetryBudget(0.1, per_second=2, window=timedelta(seconds=5))
+RetryBudget(in_flight=0.2)
+RetryBudget(in_flight="20%")  # type: ignore[arg-type]
 Retry(budget=budget)
 assert_type(budget.remaining, int)
 Retry(budget=0.1)  # type: ignore[arg-type]
@@ -153,10 +155,12 @@ Timeout(1, thread="yes")  # type: ignore[arg-type]
 
 Fallback(lambda error, prompt: "sorry")
 Fallback(value=None, on=(is_transient, ResilienceError), when=lambda result: result is None)
+Fallback(to=[lambda prompt: "sorry", (lambda prompt: "sorry", Policy(Retry(2)))], on=TimeoutError)
 Fallback("sorry")  # type: ignore[arg-type]
+Fallback(to="sorry")  # type: ignore[arg-type]
 
 Hedge(0.5)
-Hedge(timedelta(milliseconds=500), extra=2, on=(is_transient, KeyError))
+Hedge(timedelta(milliseconds=500), extra=2, on=(is_transient, KeyError), budget=budget)
 Hedge("1")  # type: ignore[arg-type]
 Hedge(1, extra="2")  # type: ignore[arg-type]
 
