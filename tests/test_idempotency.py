@@ -265,6 +265,26 @@ async def test_nor_after_a_result_that_is_rejected(h: Harness) -> None:
     assert other.orders == 0
 
 
+async def test_a_chain_goes_no_further_after_an_answer_that_is_not_wanted(h: Harness) -> None:
+    """What one of it answered has been done, whatever `when` says of the answer."""
+    asked: list[str] = []
+
+    async def refused() -> None:
+        raise ConnectionRefusedError
+
+    async def second() -> str:
+        asked.append("second")
+        return "unwanted"
+
+    async def third() -> str:
+        asked.append("third")
+        return "never"
+
+    policy = Policy(Fallback(to=[h.fn(second), h.fn(third)], when=lambda result: True), idempotent=False)
+    assert await h.call(policy, refused) == "unwanted"
+    assert asked == ["second"]
+
+
 async def test_a_stream_with_a_fallback_does_not_hide_it(h: Harness) -> None:
     """The same before its first item."""
     policy, work = Policy(Fallback(value="later"), again(), idempotent=False), failing(LOST("before"))

@@ -121,8 +121,6 @@ class Fallback(Configured):
         if not self._chain:
             await close_unwanted(call, result)  # first: the handler may need its connection
             return await self._answer(call, None)
-        if call.write is not None and not call.write.may_go_elsewhere(call, None):
-            return result
         answer = await self._first_of(call, self._chain, None, [result])
         return result if answer is _NOBODY else answer
 
@@ -133,8 +131,6 @@ class Fallback(Configured):
             if not ask(self._matches, failed, failed):
                 return _NOBODY
             if self._chain:
-                if call.write is not None and not call.write.may_go_elsewhere(call, failed):
-                    return _NOBODY
                 return await self._first_of(call, chain, failed, [])
             return await self._answer(call, failed)
         except Exception as raised:
@@ -156,6 +152,8 @@ class Fallback(Configured):
             for number, stand_in in enumerate(chain, 1):
                 if stand_in.is_open or _over():
                     continue
+                if call.write is not None and not call.write.may_go_elsewhere(call, failed):
+                    return _NOBODY
                 if unwanted:
                     await close_unwanted(call, unwanted.pop())
                 self._tell(call, failed, stand_in.name)

@@ -17,12 +17,12 @@ from resilient_agents.core.steps import Over, Step
 from resilient_agents.core.threads import run_in_worker
 from resilient_agents.strategies.stream_kinds import OPENER, Progress
 
-__all__ = ["Guarding", "StandIn", "StandIns", "past_openers", "refuse_awaitable"]
+__all__ = ["StandIn", "StandIns", "past_openers", "refuse_awaitable"]
 
 
 @runtime_checkable
-class Guarding(Protocol):
-    """What a stand-in needs of its policy."""
+class _Guard(Protocol):
+    """What a stand-in needs of its policy, keyed ones included."""
 
     call: Any
     acall: Any
@@ -132,9 +132,9 @@ class StandIns(Code):
 
 def _check(part: Any, name: str) -> None:
     fn, policy = part if isinstance(part, tuple) and len(part) == 2 else (part, None)
-    if isinstance(part, tuple) and policy is not None and not isinstance(policy, Guarding):
+    if isinstance(part, tuple) and policy is not None and not isinstance(policy, _Guard):
         raise TypeError(f"{name} must be (function, policy) with a Policy, got {type(policy).__name__} for it")
-    if isinstance(fn, Guarding):
+    if isinstance(fn, _Guard):
         raise TypeError(
             f"{name} must be a function or (function, policy), got a {type(fn).__name__} without a function"
         )
@@ -152,8 +152,8 @@ async def past_openers(call: Call, opened: Opened, kept: int) -> Opened:
     Raises that, having closed the stream, and run its closers, all but the first `kept`. Openers come first, then."""
     held: deque[Any] = deque([opened.first])
     step = opened.step or opened.read
-    progress, outcome, ready = Progress(), NEUTRAL, False
-    ending: Exception | Neutral = outcome
+    progress, ready = Progress(), False
+    ending: Exception | Neutral = NEUTRAL
     try:
         while not opened.over and type(held[-1]) is not Over and progress.see(held[-1]) == OPENER:
             held.append(await step(None, None))
