@@ -262,3 +262,32 @@ def test_a_call_inside_a_probe_needs_no_permit() -> None:
         assert isinstance(half.permit(None, 1, 1.0), Probe)
 
     contextvars.copy_context().run(inside)
+
+
+def test_a_window_of_time_forgets_what_is_older() -> None:
+    """By tenths of it: all that is older, and of what is younger at most the oldest tenth."""
+    seen = TimeWindow(20.0)
+    seen.record(100.5, failed=True, slow=True)
+    seen.record(119.9, failed=False, slow=False)
+    assert (seen.calls, seen.failures, seen.slow) == (2, 1, 1)
+    seen.record(123.0, failed=False, slow=False)
+    assert (seen.calls, seen.failures, seen.slow) == (2, 0, 0)
+    seen.age(137.0)
+    assert seen.calls == 2
+    seen.age(200.0)
+    assert seen.calls == 0
+
+
+def test_a_window_of_time_goes_on_where_one_of_another_length_was() -> None:
+    """With what it would have seen itself, as far as that one remembers; a count of calls says nothing of when."""
+    old = TimeWindow(20.0)
+    old.record(100.5, failed=True, slow=False)
+    old.record(119.0, failed=True, slow=True)
+    longer, shorter = TimeWindow(40.0).following(old), TimeWindow(10.0).following(old)
+    assert (longer.calls, longer.failures, longer.slow) == (2, 2, 1)
+    assert (shorter.calls, shorter.failures, shorter.slow) == (1, 1, 1)
+    shorter.record(119.5, failed=False, slow=False)
+    assert shorter.calls == 2
+    shorter.age(140.0)
+    assert shorter.calls == 0
+    assert TimeWindow(10.0).following(window(5, 5)).calls == TimeWindow(10.0).following(None).calls == 0

@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ from resilient_agents.base import warn
 from resilient_agents.base.clock import clock
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.deadline import current, deadline, remaining
+from resilient_agents.deadline import current, deadline, expired, remaining
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, Rejected
 from resilient_agents.events import CallRejected, LateResult, TimeoutExpired
 from tests.conftest import Events, Harness, run_on
@@ -312,6 +312,26 @@ def test_a_limit_goes_along_where_a_call_goes_on_as_an_awaitable(runtime: str) -
 
     left = run_on(runtime, lambda: Policy(Timeout(5, thread=False))(lambda: create())())
     assert left == pytest.approx(5, abs=1)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_whether_a_limit_has_cut_something_off_can_be_asked_in_any_thread(runtime: str) -> None:
+    """On trio, whose scope answers in its own only, the clock does."""
+    seen: list[int] = []
+    now = [0.0]
+
+    def ask() -> None:
+        for now[0] in (0.0, 1e12):
+            seen.append(len(expired()))
+
+    async def work() -> None:
+        thread = threading.Thread(target=copy_context().run, args=(ask,))
+        with clock.replaced(monotonic=lambda: now[0]):
+            thread.start()
+            thread.join()
+
+    run_on(runtime, lambda: Policy(Timeout(5)).acall(work))
+    assert seen == ([0, 1] if runtime == "trio" else [0, 0])  # asyncio's alarm says so itself
 
 
 async def test_cut_short_is_said_of_the_innermost_limit(h: Harness) -> None:
