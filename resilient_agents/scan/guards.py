@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from resilient_agents.scan.callers import reaches
 from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import Method, Opaque, Spot, Symbol, Value
+from resilient_agents.scan.values import FunctionValue, Method, Opaque, Spot, Symbol, Value
 
-__all__ = ["Protection", "around", "polled", "protection"]
+__all__ = ["Protection", "around", "around_callers", "polled", "protection"]
 
 THREADS = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool"}
 """Runners whose caller awaits them, and can stop to."""
@@ -23,8 +24,24 @@ def around(resolver: Resolver, seen: Sighting) -> Limit | None:
     """A block or a call around it that ends it: of what is awaited only, since nothing else can be ended so."""
     if not (seen.operation.is_async or seen.runner in THREADS):
         return None
-    spot = seen.spot
-    for block in spot.within.inside(seen.site.block):
+    return _around(resolver, seen.spot, seen.index)
+
+
+def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:
+    """Where every call of its coroutine in the tree is ended, it is, too: `await wait_for(read(), 5)`."""
+    spot, scope = seen.spot, seen.spot.within
+    if not (seen.operation.is_async and scope.kind == "function" and scope.is_async) or scope.decorators:
+        return None
+    function, limits = FunctionValue(spot.file, spot.scope), []
+    for caller, index in resolver.tree.calls_of(scope.name, spot.file):
+        site = caller.within.calls[index]
+        if reaches(resolver, resolver.evaluate(site.callee, caller), function):
+            limits.append(_around(resolver, caller, index))
+    return Limit("explicit", f"around each call of {scope.name}") if limits and all(limits) else None
+
+
+def _around(resolver: Resolver, spot: Spot, index: int) -> Limit | None:
+    for block in spot.within.inside(spot.within.calls[index].block):
         if block.kind == "with":
             for path, site in _called(resolver, block.about, spot):
                 limited = resolver.known.blocks.get(path)
@@ -35,7 +52,7 @@ def around(resolver: Resolver, seen: Sighting) -> Limit | None:
                 limited = resolver.known.waits.get(path)
                 if limited is not None and _stated(site, *limited):
                     return Limit("explicit", path)
-    return _waited_later(resolver, seen)
+    return _waited_later(resolver, spot, index)
 
 
 def _called(resolver: Resolver, expression: Expression, spot: Spot) -> list[tuple[str, Site]]:
@@ -57,20 +74,20 @@ def _stated(site: Site, names: tuple[str, ...], at: int) -> bool:
     return given != ("const", None)
 
 
-def _waited_later(resolver: Resolver, seen: Sighting) -> Limit | None:
+def _waited_later(resolver: Resolver, spot: Spot, index: int) -> Limit | None:
     """`task = create_task(call()); await wait_for(task, 5)`: the name stands for the call."""
-    scope = seen.spot.within
+    scope = spot.within
     names = {
         name
         for name, bindings in scope.bindings.items()
         for binding in bindings
-        if seen.index in _calls_in(binding.value, scope.calls)
+        if index in _calls_in(binding.value, scope.calls)
     }
     if not names:
         return None
     for site in scope.calls:
-        if site.order > seen.site.order and site.arguments and not names.isdisjoint(_names(site.arguments[0])):
-            for value in resolver.evaluate(site.callee, seen.spot):
+        if site.order > scope.calls[index].order and site.arguments and not names.isdisjoint(_names(site.arguments[0])):
+            for value in resolver.evaluate(site.callee, spot):
                 limited = resolver.known.waits.get(value.path) if isinstance(value, Symbol) else None
                 if limited is not None and _stated(site, *limited):
                     return Limit("explicit", value.path)  # type: ignore[union-attr]

@@ -30,18 +30,23 @@ Place = tuple[SourceFile, int, str]
 def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None:
     """What was set on the object for this operation: the last thing above the call in its function, else anything."""
     said: list[tuple[bool, int, Limit]] = []
+    elsewhere: list[Limit] = []
     here = (seen.spot.file, seen.spot.scope)
     for file, index, path in dict.fromkeys(_places(limits, owner, seen)):
         scope = file.form.scopes[index]
         for order, found in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
             above = (file, index) == here and order < seen.site.order
             said.append((above, order, found))
+            elsewhere += [found] if (file, index) != here else []
     if not said:
         return None
     before = [each for each in said if each[0]]
     if before:
         return max(before, key=lambda each: each[1])[2]
-    return next((limit for _, _, limit in said if limit.value == "explicit"), said[0][2])
+    made = owner.made is not None and (owner.made.spot.file, owner.made.spot.scope) == here
+    later = made and not any(block.kind == "loop" for block in seen.spot.within.inside(seen.site.block))
+    counts = elsewhere if later else [limit for _, _, limit in said]
+    return next((limit for limit in counts if limit.value == "explicit"), counts[0] if counts else None)
 
 
 def _places(limits: Limits, owner: ClientValue, seen: Sighting) -> Iterator[Place]:

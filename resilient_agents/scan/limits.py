@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resilient_agents.scan.guards import around, polled, protection
+from resilient_agents.scan.guards import around, around_callers, polled, protection
 from resilient_agents.scan.known import Default
 from resilient_agents.scan.made import client_limit
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.stated import found, given_limit
-from resilient_agents.scan.values import Symbol
+from resilient_agents.scan.values import Made, Symbol
 from resilient_agents.scan.versions import choose, normal
 
 __all__ = ["Limits"]
@@ -35,7 +35,8 @@ class Limits:
         if said is not None and said.value != "none":
             return said
         outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen)
-        return outside or said or self.of_client(seen) or self.default(seen)
+        found = outside or said or self.of_client(seen) or self.default(seen)
+        return found if found.value != "none" else around_callers(self.resolver, seen) or found
 
     def protected(self, seen: Sighting) -> Limit | None:
         guard = protection(self.resolver, seen)
@@ -46,15 +47,22 @@ class Limits:
     def never(self, seen: Sighting) -> Limit | None:
         operation = seen.operation
         if operation.by_argument and seen.owner is not None and seen.owner.made is not None:
-            made = seen.owner.made
-            for argument in (*made.site.arguments, *made.site.keywords.values()):
-                for value in self.resolver.evaluate(argument, made.spot):
-                    if isinstance(value, Symbol) and (what := by_symbol(operation.by_argument, value.path)):
-                        return self.said(what, f"a {value.path.rpartition('.')[2]} socket", True)
+            types = self.types_of(seen.owner.made)
+            said = {by_symbol(operation.by_argument, path) for path in types} - {""}
+            if said and all(by_symbol(operation.by_argument, path) for path in types):
+                return self.said(said.pop(), f"a {types[0].rpartition('.')[2]} socket", True)
+            if said:
+                return Limit("unknown", "a socket of several types", "unknown")
         if operation.default is not None and len(operation.default.by_version) == 1:
             what = operation.default.by_version[0][1]
             return self.said(what, "", True) if what == "never" else None
         return None
+
+    def types_of(self, made: Made) -> list[str]:
+        """Symbols among the arguments of the call that made an object."""
+        given = (*made.site.arguments, *made.site.keywords.values())
+        values = [value for each in given for value in self.resolver.evaluate(each, made.spot)]
+        return [value.path for value in values if isinstance(value, Symbol) and is_type(value.path)]
 
     def flagged(self, seen: Sighting) -> Limit | None:
         """`recv(zmq.NOBLOCK)`."""
@@ -118,6 +126,12 @@ class Limits:
         if what == "unknown":
             return UNKNOWN
         return Limit("default", source or what, confidence)
+
+
+def is_type(path: str) -> bool:
+    """Whether a symbol is a type of sockets: `zmq.PUB`, `socket.SOCK_DGRAM`."""
+    name = path.rpartition(".")[2]
+    return name.startswith("SOCK_") if path.startswith("socket.") else name.isupper()
 
 
 def by_symbol(table: object, path: str) -> str:

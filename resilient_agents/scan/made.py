@@ -29,7 +29,11 @@ def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int 
         return Limit("unknown", f"{owner.subclass.within.name} is a class of its own", "unknown")
     if owner.made is None and owner.of is None and _limitable(owner, seen):
         return Limit("unknown", "a client that is handed in", "unknown")
-    if owner.made is not None and owner.subclass is None and (said := _constructed(limits, owner, depth)) is not None:
+    if (
+        owner.made is not None
+        and owner.subclass is None
+        and (said := _constructed(limits, owner, seen, depth)) is not None
+    ):
         return said
     if owner.of is not None and client.inherits and depth:
         return client_limit(limits, owner.of, seen, depth - 1)
@@ -50,7 +54,7 @@ def _limitable(owner: ClientValue, seen: Sighting) -> bool:
     return bool(by_hand or (client.library.package and owner is seen.owner))
 
 
-def _constructed(limits: Limits, owner: ClientValue, depth: int) -> Limit | None:
+def _constructed(limits: Limits, owner: ClientValue, seen: Sighting, depth: int) -> Limit | None:
     """What the call that made it says: its arguments, a text among them, a client among them."""
     assert owner.made is not None
     client, spot, resolver = owner.client, owner.made.spot, limits.resolver
@@ -59,7 +63,7 @@ def _constructed(limits: Limits, owner: ClientValue, depth: int) -> Limit | None
     if client.limit:
         said = given_limit(resolver, given, client.limit, client.at, spot, "client argument", client.endless)
     said = said or inside_limit(resolver, given, client.limit_in, spot) or _worded(client, given)
-    return said or _carried(limits, owner, given, depth) or _by_url(limits, owner, given)
+    return said or _carried(limits, owner, given, seen, depth) or _by_url(limits, owner, given)
 
 
 def _worded(client: Client, given: Given) -> Limit | None:
@@ -79,7 +83,7 @@ def _texts(expressions: Iterable[Expression]) -> Iterator[str]:
             yield from _texts(each[1].values())
 
 
-def _carried(limits: Limits, owner: ClientValue, given: Given, depth: int) -> Limit | None:
+def _carried(limits: Limits, owner: ClientValue, given: Given, seen: Sighting, depth: int) -> Limit | None:
     """The limit of a pool, an engine or a transport that it was made with."""
     assert owner.made is not None
     for carrier in owner.client.carriers:
@@ -88,7 +92,7 @@ def _carried(limits: Limits, owner: ClientValue, given: Given, depth: int) -> Li
             continue
         for each in limits.resolver.evaluate(value, owner.made.spot):
             if isinstance(each, ClientValue) and each.made is not None and depth:
-                return _constructed(limits, each, depth - 1)
+                return client_limit(limits, each, seen, depth - 1)
         return Limit("unknown", f"client argument {carrier}", "unknown")
     return None
 
