@@ -43,6 +43,7 @@ def _below(folder: str, rules: Rules, ignore: bool) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
+        yield folder  # so that the report says what is wrong with it
         return
     folders = []
     for entry in entries:
@@ -55,7 +56,7 @@ def _below(folder: str, rules: Rules, ignore: bool) -> Iterator[str]:
             continue
         if is_folder:
             folders.append(entry.path)
-        elif entry.is_file():
+        else:
             yield entry.path
     for each in folders:
         yield from _below(each, rules, ignore)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import stat
 import tokenize
 from pathlib import Path
 
@@ -26,7 +27,10 @@ class Unreadable(Exception):
 def load(path: Path) -> bytes:
     """The content of a file; raises Unreadable."""
     try:
-        if path.stat().st_size > LARGEST:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe waits for a writer
+            raise Unreadable("not a file that can be read")
+        if status.st_size > LARGEST:
             raise Unreadable(f"larger than {LARGEST // 1_000_000} MB")
         return path.read_bytes()
     except OSError as error:

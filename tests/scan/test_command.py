@@ -311,9 +311,13 @@ def test_nothing_about_a_file_stops_the_scan(capsys: pytest.CaptureFixture[str])
     write("large.py", "x = 1\n" * 700_000)
     Path("loop").symlink_to(Path.cwd(), target_is_directory=True)
     Path("dangling.py").symlink_to("nothing.py")
+    os.mkfifo("pipe.py")
     data = found(capsys, ".")
     assert {path for path, *_ in lines(data)} == {"good.py", "latin.py", "utf16.py", "null.py"}
-    assert data["files"]["unreadable_files"]["large.py"] == "larger than 4 MB"
+    unreadable = data["files"]["unreadable_files"]
+    assert unreadable["large.py"] == "larger than 4 MB"
+    assert unreadable["pipe.py"] == "not a file that can be read"
+    assert "No such file" in unreadable["dangling.py"]
 
 
 def test_the_cache_changes_nothing_but_the_time(capsys: pytest.CaptureFixture[str]) -> None:
