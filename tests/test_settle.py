@@ -72,6 +72,26 @@ async def test_an_answer_that_is_nonsense_leaves_the_cost_and_the_result(
     assert limit.available == pytest.approx(90)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_settle_that_fails_is_logged_once(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """By its name, without what it was given."""
+
+    def settle(_: object) -> float:
+        raise KeyError("usage")
+
+    settle.__qualname__ = f"settle_{number}"
+    policy = Policy(RateLimit(100, per=100, cost=10, settle=settle))
+    for _ in range(3):
+        policy.call(value_of, "secret")
+    (record,) = caplog.records
+    assert f"settle_{number} failed, and the cost stays as it was reserved" in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+def value_of(text: str) -> str:
+    return text
+
+
 async def test_of_a_stream_the_largest_answer_of_its_items_counts_at_its_end(h: Harness) -> None:
     """Usage may come in any of them, and be cumulative."""
     limit = RateLimit(100, per=100, cost=10, settle=lambda item: item)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.core.call import name_of
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
 from resilient_agents.events import logger
@@ -22,14 +23,16 @@ def real_cost(settle: Callable[[Any], float | None], result: Any) -> float | Non
         if not isinstance(real, float) or not 0.0 <= real < math.inf:
             raise ValueError(f"settle must return a number of at least 0 or None, got {real!r}")
     except Exception:
-        if not _complained:
-            _complained.append(None)
-            logger.exception("settle= failed, and the cost stays as it was reserved; further failures are not logged")
+        name = name_of(settle)
+        if name not in _complained:
+            _complained.add(name)
+            logger.exception("settle=%s failed, and the cost stays as it was reserved; that is said once", name)
         return None
     return real
 
 
-_complained: list[None] = []
+_complained: set[str] = set()
+"""Names of functions, of which there are as many as a program has."""
 
 
 class Bill:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import calls, footprint, scanning, streams, telemetry, threads
+from tests.benchmarks import agents, calls, footprint, scanning, streams, telemetry, threads
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -25,6 +25,7 @@ ROWS: dict[str, Row] = {
     "streams": streams.per_item,
     "steps": streams.with_a_limit,
     "open": streams.open_streams,
+    "agents": agents.shared_by_a_run,
     "growth": footprint.growth,
     "size": footprint.policy_size,
     "waiting": footprint.in_flight,
