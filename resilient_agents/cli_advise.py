@@ -25,11 +25,22 @@ def add_options(scan: argparse.ArgumentParser) -> None:
     scan.add_argument(
         "--write-policies", type=Path, metavar="FILE", help="add a policy for each dependency to a configuration file"
     )
+    scan.add_argument("--examples", type=Path, metavar="DIR", help="write an example for each file that calls them")
+    scan.add_argument("--top", type=_count, default=20, metavar="N", help="with --examples: dependencies (default 20)")
+    scan.add_argument("--force", action="store_true", help="with --examples: write to a folder that has files, too")
     scan.add_argument("--plan", action="store_true", help="print the phases of rolling out, with their commands")
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
 def asked(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.advise or arguments.plan or arguments.write_policies is not None)
+    written = arguments.write_policies, arguments.examples
+    return bool(arguments.advise or arguments.plan or any(each is not None for each in written))
 
 
 def advise(arguments: argparse.Namespace, options: Options) -> int:
@@ -47,8 +58,10 @@ def advise(arguments: argparse.Namespace, options: Options) -> int:
         print(_formatted(advice, arguments.format), end="")
     if arguments.plan:
         print(as_plan(advice, " ".join(map(str, arguments.paths))), end="")
-    if arguments.write_policies is not None:
-        return _write_policies(advice, arguments.write_policies)
+    if arguments.write_policies is not None and (status := _write_policies(advice, arguments.write_policies)) != OK:
+        return status
+    if arguments.examples is not None and (status := _write_examples(advice, arguments)) != OK:
+        return status
     return WRONG if arguments.strict and advice.totals()["files"]["unreadable"] else OK
 
 
@@ -78,6 +91,27 @@ def _write_policies(advice: Advice, path: Path) -> int:
     except (OSError, UnicodeError) as error:
         return _complain(f"cannot write {path}: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}")
     print(f"{path}: {len(written.added)} policies added, {len(written.kept)} kept as they were")
+    return OK
+
+
+def _write_examples(advice: Advice, arguments: argparse.Namespace) -> int:
+    from resilient_agents.presets import PRESETS
+    from resilient_agents.scan.advice.examples import examples, write
+
+    folder: Path = arguments.examples
+    made = examples(advice, PRESETS, arguments.top)
+    try:
+        write(made, folder, force=arguments.force)
+    except ValueError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f"cannot write {folder}: {error.strerror}")
+    for reason in made.left:
+        print(f"  not written: {reason}")
+    unreadable = advice.totals()["files"]["unreadable"]
+    none = "" if advice.dependencies else "; no external calls were found"
+    unread = f"; {unreadable} files could not be read" if unreadable else ""
+    print(f"{folder}: {len(made.modules)} examples written{none}{unread}")
     return OK
 
 

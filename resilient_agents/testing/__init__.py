@@ -15,16 +15,20 @@ All of it works with pytest and its plugins for async code, with unittest, and w
 
 from resilient_agents.testing.calls import failing, force_open, limit_attempts, no_waits
 from resilient_agents.testing.clock import FakeClock
+from resilient_agents.testing.drill import Outage, drill, stand_in
 from resilient_agents.testing.events import CapturedEvents, capture_events
 from resilient_agents.testing.leaks import no_leaks
 
 __all__ = [
     "CapturedEvents",
     "FakeClock",
+    "Outage",
     "capture_events",
+    "drill",
     "failing",
     "force_open",
     "limit_attempts",
     "no_leaks",
     "no_waits",
+    "stand_in",
 ]

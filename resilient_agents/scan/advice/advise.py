@@ -30,6 +30,10 @@ class Advised:
     def candidates(self) -> list[str]:
         return [verdict.pattern for verdict in self.verdicts if verdict.candidate]
 
+    def why(self, pattern: str) -> str:
+        """Why it is a candidate for a pattern, or why not."""
+        return next(verdict.why for verdict in self.verdicts if verdict.pattern == pattern)
+
     def as_data(self) -> dict[str, Any]:
         it = self.dependency
         return {
@@ -81,6 +85,8 @@ class Advice:
     files: list[FileAdvice]
     statuses: list[FileStatus]
     warnings: list[str]
+    libraries: frozenset[str] = frozenset()
+    """The modules of client libraries, by what the scan knew."""
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -122,7 +128,7 @@ def advise(paths: Iterable[Path], options: Options | None = None) -> Advice:
         finally:
             scan.close()
     grouped.sort(key=lambda each: (-each.score.value, each.dependency.target))
-    return Advice(grouped, _by_file(grouped), list(statuses.values()), [*scan.problems])
+    return Advice(grouped, _by_file(grouped), list(statuses.values()), [*scan.problems], scan.known.modules)
 
 
 def _advised(dependency: Dependency) -> Advised:

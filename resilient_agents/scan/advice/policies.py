@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 
-__all__ = ["Written", "added_to", "names"]
+__all__ = ["Written", "added_to", "names", "table"]
 
 PRESET_OF = {
     "model": "llm",
@@ -64,12 +64,13 @@ def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[s
     """
     wanted, kept = names(advice), set(known)
     new = {name: each for name, each in wanted.items() if name not in kept}
-    policies = "\n".join("\n".join(_policy(name, each, presets)) for name, each in new.items())
+    policies = "\n".join("\n".join(table(name, each, presets)) for name, each in new.items())
     before = f"{text.rstrip()}\n\n" if text.strip() else ""
     return Written(f"{before}{policies}" if new else text, list(new), [name for name in wanted if name in kept])
 
 
-def _policy(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """The lines of its policy in a configuration."""
     it, preset = each.dependency, PRESET_OF[each.dependency.target.kind]
     yield f"# {_plain(it.name)} ({it.target.kind}), {each.score.priority} priority: {len(it.found)} calls."
     yield f"[policies.{json.dumps(name)}]"
@@ -78,6 +79,12 @@ def _policy(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]
         key = SWITCHES.get(verdict.pattern)
         if key is not None and not verdict.candidate and key in presets[preset]:
             yield f"{key} = false  # {_plain(verdict.why)}"
+    if "circuit breaker" in each.candidates and "circuit_breaker" not in presets[preset]:
+        yield f"circuit_breaker = true  # {_plain(each.why('circuit breaker'))}"
+    if len(it.in_async) < len(it.waiting):
+        yield "# Plain functions cannot be interrupted: their clients need a limit, too, or these `thread = true`."
+        yield "timeout.thread = false"
+        yield "attempt_timeout.thread = false"
     yield ""
 
 

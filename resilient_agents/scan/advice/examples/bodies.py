@@ -1,0 +1,112 @@
+"""What a body binds, and what becomes of it when the work of the file is left out."""
+
+from __future__ import annotations
+
+import ast
+
+from resilient_agents.scan.advice.examples.sources import FunctionNode, leaves
+
+__all__ = ["bound", "entered", "imported", "target_of", "typed", "used", "without_results"]
+
+TASKS = frozenset(["create_task", "ensure_future"])
+
+
+def entered(item: ast.withitem) -> str:
+    return item.optional_vars.id if isinstance(item.optional_vars, ast.Name) else ""
+
+
+def target_of(statement: ast.stmt) -> str:
+    """The one name that a statement gives a value."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+        case _:
+            return ""
+
+
+def bound(node: FunctionNode) -> dict[str, list[ast.expr]]:
+    """What each name of a function may be; twice the same where it is bound by more than an assignment."""
+    found: dict[str, list[ast.expr]] = {}
+    shared = {name for each in leaves(node.body) if isinstance(each, (ast.Global, ast.Nonlocal)) for name in each.names}
+    for statement in leaves(node.body):
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found[statement.name] = [ast.Constant(...), ast.Constant(...)]
+            continue
+        name = target_of(statement)
+        value = getattr(statement, "value", None)
+        if name and value is not None:
+            found.setdefault(name, []).append(value)
+            continue
+        items = getattr(statement, "items", [])
+        for item in items:
+            if entered(item):
+                found.setdefault(entered(item), []).append(item.context_expr)
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        for each in (node for target in targets if target is not None for node in ast.walk(target)):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                found.setdefault(each.id, []).extend([each, each])
+    return {name: values for name, values in found.items() if name not in shared}
+
+
+def imported(node: FunctionNode) -> dict[str, ast.stmt]:
+    lines = [each for each in leaves(node.body) if isinstance(each, (ast.Import, ast.ImportFrom))]
+    return {alias.asname or alias.name.partition(".")[0]: line for line in lines for alias in line.names}
+
+
+def _done(value: ast.expr) -> ast.expr:
+    """A call without what is only looked at; a task that nothing holds is waited for."""
+    while isinstance(value, (ast.Attribute, ast.Subscript)):
+        value = value.value
+    task = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in TASKS
+    return ast.Await(value) if task else value
+
+
+def used(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Without names that nothing looks at, once what the file does with them is left out."""
+    for _ in range(2):  # what is looked at by nothing may be all that looks at something else
+        names = (each for line in body for each in ast.walk(line) if isinstance(each, ast.Name))
+        body = _used(body, {each.id for each in names if isinstance(each.ctx, ast.Load)})
+    return body
+
+
+def _used(lines: list[ast.stmt], loaded: set[str]) -> list[ast.stmt]:
+    made: list[ast.stmt] = []
+    for line in lines:
+        if isinstance(line, (ast.With, ast.AsyncWith)):
+            line.body = _used(line.body, loaded) or [ast.Pass()]
+            items = [ast.withitem(item.context_expr, _kept(item, loaded)) for item in line.items]
+            made.append(type(line)(items, line.body, lineno=0))
+            continue
+        dropped = isinstance(line, ast.Expr) or (
+            isinstance(line, (ast.Assign, ast.AnnAssign)) and target_of(line) not in loaded
+        )
+        value = getattr(line, "value", None)
+        if not dropped or value is None:
+            made.append(line)
+        elif isinstance(done := _done(value), (ast.Call, ast.Await)):
+            made.append(ast.Expr(done))
+    return made
+
+
+def _kept(item: ast.withitem, loaded: set[str]) -> ast.expr | None:
+    return item.optional_vars if entered(item) in loaded else None
+
+
+def typed(body: list[ast.stmt], kind: ast.expr) -> ast.expr:
+    """Let what is returned have the type that the function says."""
+    for block in [body, *(each.body for each in leaves(body) if isinstance(each, (ast.With, ast.AsyncWith)))]:
+        last = block[-1] if block else None
+        if isinstance(last, ast.Return) and last.value is not None:
+            taken = {each.id for line in body for each in ast.walk(line) if isinstance(each, ast.Name)}
+            name = "result" if "result" not in taken else "returned"
+            block[-1:] = [
+                ast.AnnAssign(ast.Name(name, ast.Store()), kind, last.value, 1),
+                ast.Return(ast.Name(name, ast.Load())),
+            ]
+    return kind
+
+
+def without_results(body: list[ast.stmt]) -> None:
+    body[:] = [
+        ast.Expr(each.value) if isinstance(each, ast.Return) and each.value is not None else each for each in body
+    ]

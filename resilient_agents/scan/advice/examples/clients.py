@@ -1,0 +1,196 @@
+"""The clients of a file: what an example calls them, how the file makes them, and where a fake takes their place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words, short
+from resilient_agents.scan.advice.examples.sources import Source
+from resilient_agents.scan.known import Client
+from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.tree import SourceFile
+from resilient_agents.scan.values import ClientValue
+
+__all__ = ["Clients", "Fake", "Held", "fake_of"]
+
+
+@dataclass
+class Held:
+    """A client that a module or an object holds."""
+
+    name: str
+    client: Client
+    made: ast.expr | None
+    """The call that makes it; None where it is handed in, or made by more than a call."""
+    said: str
+    """How the file has it."""
+
+    @property
+    def type(self) -> ast.expr:
+        return ast.parse(self.client.name, mode="eval").body
+
+
+class Fake(NamedTuple):
+    """Where a call goes: `owner` is global, self or param, `path` leads from the name to what is called."""
+
+    owner: str
+    name: str
+    path: tuple[str, ...]
+    is_async: bool
+
+
+@dataclass
+class Clients:
+    """Those of one example. `sources` gives the tree of any file of the scan."""
+
+    sources: Callable[[SourceFile], Source]
+    kept: Kept
+    file: SourceFile
+    top: dict[str, Held] = field(default_factory=dict)
+    of_class: dict[str, dict[str, Held]] = field(default_factory=dict)
+    typed: dict[str, Held] = field(default_factory=dict)
+    """Parameters of the function at hand that are clients."""
+
+    def place(self, words: Words, call: ast.Call, seen: Sighting, cls: str, local: dict[str, ClientValue]) -> None:
+        """Say in the words of a function what its call is made on. Raises Unfit."""
+        owner = seen.owner
+        if owner is None:
+            return
+        node = _owner(call, seen)
+        match node:
+            case ast.Name(id=name) if name in words.parameters:
+                self.typed[name] = Held(name, owner.client, None, name)
+                words.places[id(node)] = ast.Name(name, ast.Load())
+            case ast.Name(id=name) if name in words.local:
+                local[name] = owner
+                words.places[id(node)] = ast.Name(name, ast.Load())
+            case ast.Name(id=name):
+                words.places[id(node)] = self._top(name, owner, node)
+            case ast.Attribute(value=ast.Name(id="self" | "cls" as first), attr=attr) if cls:
+                held = self.of_class.setdefault(cls, {})
+                held.setdefault(attr, Held(attr, owner.client, self.construct(owner), short(node)))
+                words.places[id(node)] = ast.Attribute(ast.Name(first, ast.Load()), attr, ast.Load())
+            case ast.Subscript():
+                raise Unfit(f"its client is one of several: {short(node)}")
+            case _:
+                made = self.construct(owner)
+                words.places[id(node)] = made if made is not None else self._top(_name_for(owner), owner, node)
+
+    def instead(self, name: str, owner: ClientValue) -> None:
+        """Hold at the top of the module what the function has by means of its own."""
+        self._top(name, owner, ast.Name(name, ast.Load()))
+
+    def _top(self, name: str, owner: ClientValue, node: ast.expr) -> ast.expr:
+        bound = self.sources(self.file).bindings.get(name, [])
+        defined = any(isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for each in bound)
+        if defined or (bound and not isinstance(node, ast.Name)):
+            name = f"{name}_client"
+        before = self.top.get(name)
+        if before is not None and before.client is not owner.client:
+            raise Unfit(f"{name} stands for several clients")
+        if before is None:
+            self.top[name] = Held(name, owner.client, self.construct(owner), short(node))
+        return ast.Name(name, ast.Load())
+
+    def construct(self, owner: ClientValue) -> ast.expr | None:
+        """The call that makes it as the file has it; None where there is more to it."""
+        if owner.made is None:
+            return None
+        file = owner.made.spot.file
+        source = self.sources(file)
+        node = source.call(owner.made.site)
+        if node is None:
+            return None
+        kept = self.kept if file is self.file else Kept(self.kept.external)
+        words = Words(source, kept)
+        try:
+            made = words.called(node)
+            if isinstance(made.func, ast.Call) and _is_given(made.func):
+                return None
+            if _rooted_in_given(made.func):
+                base = self.construct(owner.of) if owner.of is not None else None
+                if base is None or not isinstance(node.func, ast.Attribute):
+                    return None
+                made = ast.Call(ast.Attribute(base, node.func.attr, ast.Load()), made.args, made.keywords)
+        except Unfit:
+            return None
+        if "max_retries" in owner.client.retry_limit and "max_retries" not in owner.made.site.keywords:
+            made.keywords.append(ast.keyword("max_retries", ast.Constant(0)))  # the policy retries
+        return made if file is self.file or _merged(self.kept, kept) else None
+
+
+def _owner(call: ast.Call, seen: Sighting) -> ast.expr:
+    """What stands before the name of the operation."""
+    node = call.func
+    words = seen.name.split(".") if seen.name else []
+    if seen.runner:
+        handed = [*call.args, *(each.value for each in call.keywords)]
+        found = [each for each in handed if isinstance(each, ast.Attribute) and words and each.attr == words[-1]]
+        if not found:
+            raise Unfit(f"what {short(call.func)} runs is not written there")
+        node = found[0]
+    for _ in words:
+        if not isinstance(node, ast.Attribute):
+            raise Unfit(f"{short(node)} stands for a method that was put away before")
+        node = node.value
+    return node
+
+
+def fake_of(
+    target: ast.expr, made: dict[str, tuple[ast.expr, str]], parameters: set[str], is_async: bool
+) -> Fake | None:
+    """Where what is called has to be replaced; None where that cannot be said.
+
+    `made`: clients of the function itself, and the method by which `with` enters them.
+    """
+    path: list[str] = []
+    node = target
+    while True:
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=attr):
+                return Fake("self", attr, tuple(reversed(path)), is_async)
+            case ast.Attribute(value=value, attr=attr):
+                path.append(attr)
+                node = value
+            case ast.Call(func=function):
+                path.append("return_value")
+                node = function
+            case ast.Name(id=name) if name in made:
+                node, entered = made[name]
+                path += ["return_value", entered] if entered else []
+            case ast.Name(id="asyncio"):
+                return None  # whoever takes its place takes the event loop's
+            case ast.Name(id=name):
+                return Fake("param" if name in parameters else "global", name, tuple(reversed(path)), is_async)
+            case _:
+                return None
+
+
+def _name_for(owner: ClientValue) -> str:
+    return owner.client.name.rpartition(".")[2].lower()
+
+
+def _is_given(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "given"
+
+
+def _rooted_in_given(node: ast.expr) -> bool:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return _is_given(node)
+
+
+def _merged(kept: Kept, other: Kept) -> bool:
+    """Whether what another file has goes together with what this one has; then it is taken over."""
+    for mine, theirs in ((kept.imports, other.imports), (kept.constants, other.constants)):
+        for name, line in theirs.items():
+            if name in mine and ast.dump(mine[name]) != ast.dump(line):
+                return False
+    if other.imports.keys() & kept.constants.keys() or other.constants.keys() & kept.imports.keys():
+        return False
+    kept.imports |= other.imports
+    kept.constants |= other.constants
+    return True

@@ -1,0 +1,287 @@
+"""A function of a file as an example has it: its signature, and of its body the calls that leave the process.
+
+The calls stand in the order of the file, in the `with` blocks that make or enter a client. What the function does
+besides, it does in its file: an example must be safe to run.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from resilient_agents.scan.advice.examples.bodies import bound, imported, target_of, typed, used, without_results
+from resilient_agents.scan.advice.examples.bodies import entered as entered_name
+from resilient_agents.scan.advice.examples.clients import Clients, Fake, fake_of
+from resilient_agents.scan.advice.examples.expressions import Unfit, Words, short
+from resilient_agents.scan.advice.examples.signatures import ANY, annotation, parameters, signature
+from resilient_agents.scan.advice.examples.sources import FunctionNode, blocks_of, leaves
+from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.values import ClientValue
+
+__all__ = ["Function", "Guard", "defined", "function"]
+
+CALL = "answer"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The variable that holds the policy of a call, and the dependency that it is for."""
+
+    policy: str
+    dependency: str
+
+
+@dataclass
+class Function:
+    """`by_call`: each call is guarded by itself; else the function is."""
+
+    node: FunctionNode
+    cls: str
+    found: list[Found]
+    guards: list[Guard]
+    by_call: bool
+    fakes: list[Fake | None] = field(default_factory=list)
+
+    @property
+    def is_async(self) -> bool:
+        return isinstance(self.node, ast.AsyncFunctionDef)
+
+    @property
+    def name(self) -> str:
+        return f"{self.cls}.{self.node.name}" if self.cls else self.node.name
+
+
+def function(
+    node: FunctionNode, cls: str, found: list[tuple[Found, Guard]], words: Words, clients: Clients
+) -> Function:
+    """Make it. Raises Unfit."""
+    return _Writer(node, cls, found, words, clients).write()
+
+
+class _Writer:
+    def __init__(
+        self, node: FunctionNode, cls: str, found: list[tuple[Found, Guard]], words: Words, clients: Clients
+    ) -> None:
+        self.node, self.cls, self.words, self.clients = node, cls, words, clients
+        self.found = found
+        self.calls = [self._node_of(each) for each, _ in found]
+        self.entered = {id(item.context_expr) for item in self._items()}
+        guards = list(dict.fromkeys(guard for _, guard in found))
+        entered = any(id(call) in self.entered for call in self.calls)
+        apart = len(guards) > 1 or any(each.call.in_loop or each.call.in_try for each, _ in found)
+        self.by_call = (apart or node.name == "__init__" or self._yields()) and not entered
+        if entered and len(guards) > 1:
+            raise Unfit("it enters the answers of several dependencies, which one policy cannot guard")
+        self.guards = guards
+        self.made: dict[str, tuple[ast.expr, str]] = {}
+        self.local: dict[str, ClientValue] = {}
+        self.emitted: list[tuple[Found, Fake | None]] = []
+        self.awaitable: set[int] = set()
+
+    def _node_of(self, found: Found) -> ast.Call:
+        call = self.words.source.call(found.seen.site)
+        if call is None:
+            raise Unfit(f"line {found.call.line} can be read only in part")
+        return call
+
+    def _items(self) -> Iterator[ast.withitem]:
+        for statement in leaves(self.node.body):
+            if isinstance(statement, (ast.With, ast.AsyncWith)):
+                yield from statement.items
+
+    def _yields(self) -> bool:
+        inside = (each for statement in leaves(self.node.body) for each in ast.iter_child_nodes(statement))
+        return any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in inside)
+
+    def write(self) -> Function:
+        words = self.words
+        words.parameters = [each.arg for each in parameters(self.node)]
+        words.local = bound(self.node)
+        words.imports = imported(self.node)
+        self.clients.typed = {}
+        for (found, guard), call in zip(self.found, self.calls, strict=True):
+            self.clients.place(words, call, found.seen, self.cls, self.local)
+            words.calls[id(call)] = functools.partial(self._guarded, found=found, guard=guard)
+        self._make_local()
+        body = self._block(self.node.body)
+        if not self.emitted:
+            raise Unfit("its calls stand where an example cannot have them")
+        method = bool(self.cls) and not _is_static(self.node)
+        returns = self._returned(body)
+        body = used(body)
+        arguments = signature(self.node, self.clients.typed, method=method)
+        made = defined(self.node.name, arguments, body, returns, is_async=isinstance(self.node, ast.AsyncFunctionDef))
+        made.decorator_list = self._decorators()
+        calls, fakes = [found for found, _ in self.emitted], [fake for _, fake in self.emitted]
+        return Function(made, self.cls, calls, self.guards, self.by_call, fakes)
+
+    def _decorators(self) -> list[ast.expr]:
+        kept = [each for each in self.node.decorator_list if short(each) in ("staticmethod", "classmethod", "property")]
+        if self.by_call:
+            return kept
+        policy = ast.Name(self.guards[0].policy, ast.Load())
+        return [*kept, ast.Call(ast.Name("resilient", ast.Load()), [policy], [])]
+
+    def _make_local(self) -> None:
+        """The clients that the function makes by itself; what it has by other means is held at the top."""
+        for name in sorted(self.local):
+            values = self.words.local[name]
+            entered = [item for item in self._items() if entered_name(item) == name]
+            value = entered[0].context_expr if entered else values[0]
+            made = None
+            if len(values) == 1:
+                made = self.words.chain(value) if isinstance(value, ast.Call) else None
+            if made is None or self.words.has_call(value):
+                self.clients.instead(name, self.local.pop(name))
+            else:
+                self.made[name] = made, self._enters(name)
+
+    def _enters(self, name: str) -> str:
+        """The method by which a `with` enters what the name then holds; "" where none does."""
+        for statement in leaves(self.node.body):
+            if isinstance(statement, (ast.With, ast.AsyncWith)) and name in map(entered_name, statement.items):
+                return "__enter__" if isinstance(statement, ast.With) else "__aenter__"
+        return ""
+
+    def _guarded(self, call: ast.Call, found: Found, guard: Guard) -> ast.expr:
+        made = self.words.called(call)
+        target = made.func
+        if isinstance(target, ast.Call) and isinstance(target.func, ast.Name) and target.func.id == "given":
+            raise Unfit(f"what it calls is found by other means: {short(call.func)}")
+        if found.seen.runner:
+            handed = [*made.args, *(each.value for each in made.keywords)]
+            target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
+        waits = found.seen.operation.is_async and not found.seen.runner and id(call) not in self.entered
+        self.emitted.append((found, fake_of(target, self.made, set(self.clients.typed), waits)))
+        if waits or found.seen.runner:
+            self.awaitable.add(id(call))
+        if not self.by_call:
+            return made
+        is_async = isinstance(self.node, ast.AsyncFunctionDef)
+        way = ast.Attribute(ast.Name(guard.policy, ast.Load()), "acall" if is_async else "call", ast.Load())
+        guarded = ast.Call(way, [made.func, *made.args], made.keywords)
+        return ast.Await(guarded) if is_async and not (waits or found.seen.runner) else guarded
+
+    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        made: list[ast.stmt] = []
+        for statement in body:
+            if made and isinstance(made[-1], ast.Return):
+                break
+            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                continue
+            if isinstance(statement, (ast.With, ast.AsyncWith)):
+                made += self._with(statement)
+            elif any(True for _ in blocks_of(statement)):
+                heads = [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.expr)]
+                made += [line for head in heads for line in self._alone(head)]
+                made += [line for block in blocks_of(statement) for line in self._block(block)]
+            else:
+                made += self._simple(statement)
+        return made
+
+    def _with(self, statement: ast.With | ast.AsyncWith) -> list[ast.stmt]:
+        items, before = [], []
+        for item in statement.items:
+            name = entered_name(item)
+            if name in self.made:
+                items.append(ast.withitem(self.made[name][0], ast.Name(name, ast.Store())))
+            elif id(item.context_expr) in self.words.calls:
+                if name:
+                    self.words.answers.add(name)
+                context = self.words.expression(item.context_expr)
+                items.append(ast.withitem(context, ast.Name(name, ast.Store()) if name else None))
+            else:
+                before += self._alone(item.context_expr)
+        inside = self._block(statement.body)
+        if items:
+            inside = [type(statement)(items, inside or [ast.Pass()], lineno=0)]
+        return [*before, *inside]
+
+    def _alone(self, expression: ast.expr) -> list[ast.stmt]:
+        """The calls in an expression that is otherwise work of the file."""
+        found: list[ast.stmt] = []
+        for node in ast.walk(expression):
+            if id(node) in self.words.calls and isinstance(node, ast.Call):
+                made = self.words.expression(node)
+                awaited = isinstance(self.node, ast.AsyncFunctionDef) and id(node) in self.awaitable
+                found.append(ast.Expr(ast.Await(made) if awaited else made))
+        return found
+
+    def _simple(self, statement: ast.stmt) -> list[ast.stmt]:
+        value: ast.expr | None = getattr(statement, "value", None)
+        target = target_of(statement)
+        if value is None or not self.words.has_call(statement):
+            return self._besides(statement, value, target)
+        before = len(self.emitted)
+        try:
+            made = self.words.expression(value)
+        except Unfit:
+            del self.emitted[before:]
+            return self._alone(value)
+        if isinstance(statement, ast.Return):
+            return [self._assigned(CALL, made) if self._more() else ast.Return(made)]
+        return [self._assigned(target, made) if target else ast.Expr(made)]
+
+    def _more(self) -> bool:
+        return len(self.emitted) < len(self.found)
+
+    def _assigned(self, name: str, value: ast.expr) -> ast.stmt:
+        target = ast.Name(name, ast.Store())
+        if name in self.words.answers or name in self.words.parameters or name in self.made:
+            self.words.answers.add(name)
+            return ast.Assign([target], value, lineno=0)
+        self.words.answers.add(name)
+        return ast.AnnAssign(target, ANY, value, 1)
+
+    def _besides(self, statement: ast.stmt, value: ast.expr | None, target: str) -> list[ast.stmt]:
+        """Making a client, and what is done to an answer."""
+        if target in self.made:
+            return [ast.AnnAssign(ast.Name(target, ast.Store()), ANY, self.made[target][0], 1)]
+        if value is None or not isinstance(statement, (ast.Expr, ast.Return)):
+            return []
+        base = self.words.root(value)
+        if not (isinstance(base, ast.Name) and base.id in self.words.answers) or _awaits(value):
+            return []
+        if isinstance(statement, ast.Return) and self._more():
+            return []
+        try:
+            return [type(statement)(self.words.expression(value))]
+        except Unfit:
+            return []
+
+    def _returned(self, body: list[ast.stmt]) -> ast.expr:
+        """The type of what it returns; a body that returns nothing gets the words of the file for it."""
+        values = [each.value for each in leaves(self.node.body) if isinstance(each, ast.Return) and each.value]
+        if not values or self.node.name == "__init__":
+            without_results(body)
+            return ast.Constant(None)
+        if not any(isinstance(each, ast.Return) for each in leaves(body)):
+            last = values[-1]
+            body.append(
+                ast.Return(self.words.given(last) if self.words.has_call(last) else self.words.expression(last))
+            )
+        kind = annotation(self.node.returns)
+        if kind is ANY or self._yields():
+            return ANY
+        return typed(body, kind)
+
+
+def defined(
+    name: str, arguments: ast.arguments, body: list[ast.stmt], returns: ast.expr, *, is_async: bool = False
+) -> FunctionNode:
+    """A function with these parts."""
+    made = ast.parse(f"{'async ' if is_async else ''}def {name}(): pass").body[0]
+    assert isinstance(made, (ast.FunctionDef, ast.AsyncFunctionDef))
+    made.args, made.returns = arguments, returns
+    made.body = body or made.body
+    return made
+
+
+def _awaits(node: ast.expr) -> bool:
+    return any(isinstance(each, ast.Await) for each in ast.walk(node))
+
+
+def _is_static(node: FunctionNode) -> bool:
+    return any(short(each) == "staticmethod" for each in node.decorator_list)

@@ -1,0 +1,30 @@
+"""A dependency as an example has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resilient_agents.scan.advice.advise import Advised
+
+__all__ = ["Guarded"]
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A dependency in an example: the name of its policy, its table, and the variables that hold them."""
+
+    name: str
+    advised: Advised
+    table: str
+    variable: str
+    once: str
+    """The variable of the policy without a retry, for what may not be made twice; "" where none is needed."""
+
+    word: str
+    """What the names of its variables begin with; "" where it is the only one."""
+    taken: frozenset[str]
+    """Names of the file."""
+
+    def variable_of(self, what: str) -> str:
+        name = f"{self.word}{what}"
+        return f"{name}_" if name in self.taken else name

@@ -1,0 +1,103 @@
+"""The `main` of an example: each policy against a fake that fails."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+
+from resilient_agents.scan.advice.examples.expressions import short
+from resilient_agents.scan.advice.examples.functions import Function
+from resilient_agents.scan.advice.examples.guarded import Guarded
+from resilient_agents.scan.advice.examples.layout import indented
+from resilient_agents.scan.advice.examples.signatures import parameters, sample
+
+__all__ = ["shown"]
+
+OVERLOADED = frozenset(["subprocess", "socket", "other_net"])
+"""Kinds whose preset repeats only what was refused, since a tool may have effects."""
+
+
+def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[str]) -> Iterator[str]:
+    """The lines of `main`; `taken` are names that it cannot have."""
+    entry = "show" if "main" in taken else "main"
+    yield from ("", "", f"def {entry}() -> None:")
+    yield '    """Show it against a fake that fails, in virtual time; nothing leaves the process."""'
+    seen: list[Function] = []
+    for each in guarded:
+        found = _best(each, functions)
+        if found is not None:
+            it = "it" if any(one.cls for one in seen) else "it: Any"
+            seen.append(found)
+            yield from indented(_shown(each, found, it))
+    if not seen:
+        yield '    print("nothing to show: no function calls one dependency alone, by a client that a fake can be")'
+    yield from ("", "", 'if __name__ == "__main__":', f"    {entry}()")
+
+
+def _best(guarded: Guarded, functions: list[Function]) -> Function | None:
+    """The function that shows a policy best: one that a fake can stand behind, and that may be tried again."""
+    mine = [each for each in functions if _fit(each, guarded)]
+
+    def worse(each: Function) -> tuple[bool, bool, int]:
+        return each.guards[0].policy != guarded.variable, each.by_call, len(each.found)
+
+    return min(mine, key=worse, default=None)
+
+
+def _fit(each: Function, guarded: Guarded) -> bool:
+    variables = {guarded.variable, guarded.once}
+    properties = any(short(decorator) == "property" for decorator in each.node.decorator_list)
+    faked = bool(each.fakes) and None not in each.fakes
+    alone = len(each.guards) == 1 and each.guards[0].policy in variables  # of several, another might refuse first
+    return faked and alone and not properties and each.node.name != "__init__"
+
+
+def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
+    kind = "overload" if guarded.advised.dependency.target.kind in OVERLOADED else "connection"
+    policy = guarded.variable if each.guards[0].policy == guarded.variable else guarded.once
+    fakes: dict[tuple[str, str], dict[str, str]] = {}
+    for fake, found in zip(each.fakes, each.found, strict=True):
+        assert fake is not None
+        mine = found in guarded.advised.dependency.found
+        word = f"{'outage' if mine else 'fine'}{'.coroutine' if fake.is_async else ''}"
+        fakes.setdefault((fake.owner, fake.name), {})[".".join(fake.path)] = word
+    said = {
+        key: f"stand_in({{{', '.join(f'{path!r}: {word}' for path, word in calls.items())}}})".replace("'", '"')
+        for key, calls in fakes.items()
+    }
+    yield f'outage = Outage("{kind}")'
+    if any("fine" in word for calls in fakes.values() for word in calls.values()):
+        yield "fine = Outage()"
+    call = f"{each.node.name}({_arguments(each, said)})"
+    if each.cls:
+        cls = each.cls.replace(".", "_")
+        yield f"{it} = {cls}.__new__({cls})"
+        held = ", ".join(f"{name}={fake}" for (owner, name), fake in said.items() if owner == "self")
+        if held:
+            yield f"vars(it).update({held})"
+        call = f"{it.partition(':')[0]}.{call}"
+    health = f", health={guarded.variable_of('health')}" if "health check" in guarded.advised.candidates else ""
+    top = ", ".join(f"{name}={fake}" for (owner, name), fake in said.items() if owner == "global")
+    lines = [
+        f"for line in drill(lambda: {call}, outage, {policy}{health}):",
+        f'    print("{each.name}:", line)',
+    ]
+    yield from [f"with patch.dict(globals(), {top}):", *indented(lines)] if top else lines
+
+
+def _arguments(each: Function, said: dict[tuple[str, str], str]) -> str:
+    it = each.node.args
+    skipped = [it.vararg, it.kwarg]
+    wanted = [each for each in parameters(each.node) if each not in skipped]
+    bound = bool(each.cls) and not any(short(d) == "staticmethod" for d in each.node.decorator_list)
+    positional = [*it.posonlyargs, *it.args]
+    free = {arg.arg for arg in positional[len(positional) - len(it.defaults) :]} if it.defaults else set()
+    free |= {arg.arg for arg, value in zip(it.kwonlyargs, it.kw_defaults, strict=True) if value is not None}
+    found = []
+    for arg in wanted[bound:]:
+        value = said.get(("param", arg.arg))
+        if value is None and arg.arg in free:
+            continue
+        value = value if value is not None else ast.unparse(sample(arg)).replace("'", '"')
+        found.append(value if arg in it.posonlyargs else f"{arg.arg}={value}")
+    return ", ".join(found)

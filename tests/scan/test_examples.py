@@ -1,0 +1,301 @@
+"""Examples made of real functions: imported against stubs of their clients, and driven by a fake that fails."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import io
+import subprocess
+import sys
+import textwrap
+import types
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from resilient_agents.cli import main
+from resilient_agents.presets import PRESETS
+from resilient_agents.scan import scan
+from resilient_agents.scan.advice import advise
+from resilient_agents.scan.advice.examples import Examples, examples
+from tests.scan.expected import cases, unpack
+from tests.scan.test_advice import AGENT, ORDERS, PRICES
+
+STUB = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("code")
+    for case in cases():
+        unpack(case, folder)
+    for name, source in (("prices", PRICES), ("agent", AGENT), ("orders", ORDERS)):
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Examples:
+    return examples(advise([folder]), PRESETS, top=200)
+
+
+@pytest.fixture(scope="module")
+def written(made: Examples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    for name, text in made.modules.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clients(made: Examples) -> list[str]:
+    """The modules that the examples import, with the packages that these are in."""
+    lines = [line for text in made.modules.values() for node in ast.parse(text).body for line in imports(node)]
+    parts = [line.split(".") for line in lines if line.partition(".")[0] not in OURS]
+    return sorted({".".join(each[:count]) for each in parts for count in range(1, len(each) + 1)})
+
+
+OURS = {*sys.stdlib_module_names, "resilient_agents"}
+
+
+def imports(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
+
+
+@pytest.fixture
+def stubs(monkeypatch: pytest.MonkeyPatch, clients: list[str]) -> None:
+    """Modules of which every attribute is anything."""
+    for name in clients:
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda _: MagicMock()  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def tree(tmp_path: Path, **sources: str) -> Path:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    return folder
+
+
+def imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shown_by(path: Path) -> list[str]:
+    module = imported(path)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        (module.main if 'def main() -> None:\n    """Show' in path.read_text() else module.show)()
+    return out.getvalue().splitlines()
+
+
+def test_every_file_of_the_corpus_has_one_or_a_reason(made: Examples) -> None:
+    """And what is left out of one is said, with its lines."""
+    assert len(made.modules) >= 35
+    assert all(": " in reason for reason in made.left)
+    assert any("its client is one of several" in reason for reason in made.left)
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_fake_that_fails_drives_each_of_them(written: Path) -> None:
+    """The retry retries, the breaker opens and closes again, the bulkhead refuses, the health check turns."""
+    said: dict[str, list[str]] = {path.stem: shown_by(path) for path in sorted(written.glob("*.py"))}
+    assert all(said.values()), said
+    for name in ("prices_example", "agent_zmq_agent_zmq_example"):
+        text = "\n".join(said[name])
+        for word in ("the first attempt failed", "open after", "closed again", "'degraded'", "was not let in"):
+            assert word in text, name
+
+
+def test_a_scan_of_them_finds_every_call_protected(written: Path) -> None:
+    """But for what never waits, and what makes a client."""
+    calls = [call for call in scan([written]).calls if call.limit != "never_waits" and call.function != "connect"]
+    assert len(calls) > 40
+    assert [f"{call.path}:{call.line}" for call in calls if call.protected_by is None] == []
+
+
+def test_ruff_has_nothing_to_say_about_them(written: Path) -> None:
+    """But for what it says of the calls themselves: that they block an event loop."""
+    pytest.importorskip("ruff")
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "E4,E7,E9,F,I,B", "."],
+        cwd=written,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_mypy_has_nothing_to_say_about_them(written: Path, clients: list[str], tmp_path: Path) -> None:
+    """In its strict mode, with stubs of their clients."""
+    pytest.importorskip("mypy")
+    for name in clients:
+        path = tmp_path.joinpath("stubs", *name.split("."), "__init__.pyi")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STUB)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            f"--cache-dir={root / '.mypy_cache'}",
+            *sorted(written.glob("*.py")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env={"MYPYPATH": str(tmp_path / "stubs"), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["agent_zmq_agent_zmq_example", "http_clients_http_clients_example"])
+def test_functions_keep_their_names_and_parameters(written: Path, folder: Path, name: str) -> None:
+    """In their order, with their defaults where these are written out."""
+    source = folder.joinpath(*(("agent_zmq", "agent_zmq.py") if "zmq" in name else ("http_clients", "http_clients.py")))
+    there = {
+        node.name: node.args
+        for node in ast.walk(ast.parse(source.read_text()))
+        if hasattr(node, "args") and hasattr(node, "name")
+    }
+    text = (written / f"{name}.py").read_text()
+    mine = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    shared = [node for node in mine if node.name in there and node.name != "main"]
+    assert len(shared) >= 4
+    for node in shared:
+        assert [each.arg for each in node.args.args] == [each.arg for each in there[node.name].args]
+        assert len(node.args.defaults) == len(there[node.name].defaults)
+
+
+def test_the_header_says_from_which_lines_it_came(written: Path) -> None:
+    """By function."""
+    docstring = ast.get_docstring(ast.parse((written / "prices_example.py").read_text())) or ""
+    assert "- prices: line 9" in docstring
+    assert "- report: line 13" in docstring
+    assert "+ retry: " in docstring
+
+
+def test_what_differs_by_names_alone_is_not_written(tmp_path: Path) -> None:
+    """The report says so, and as which one it would have been."""
+    one = """
+        import requests
+
+        def users(url):
+            return requests.get(url + "/users")
+    """
+    two = one.replace("users", "orders").replace("(url", "(address").replace("url +", "address +")
+    three = one.replace(".get", ".post")
+    made = examples(advise([tree(tmp_path, one=one, two=two, three=three)]), PRESETS)
+    assert sorted(made.modules) == ["one_example", "three_example"]
+    assert any("two.py: as " in reason and "but for names" in reason for reason in made.left)
+
+
+def test_what_may_not_be_made_twice_is_told_to_be(written: Path) -> None:
+    """By a policy of the same strategies."""
+    text = (written / "prices_example.py").read_text()
+    assert "@resilient(once)\ndef report(price: Any) -> None:\n" in text
+    assert "once = Policy(*policy.strategies, idempotent=False, " in text
+
+
+@pytest.mark.usefixtures("stubs")
+def test_to_import_one_does_nothing(tmp_path: Path) -> None:
+    """Clients are made by `connect`, their own retries switched off; other work of the file is not there."""
+    source = """
+        import os
+        from openai import AsyncOpenAI
+
+        client = AsyncOpenAI(timeout=30)
+
+        async def ask(question):
+            os.remove("x")
+            answer = await client.chat.completions.create(model="m", messages=[build(question)])
+            return answer.choices[0].message
+    """
+    made = examples(advise([tree(tmp_path, ask=source)]), PRESETS)
+    text = made.modules["ask_example"]
+    assert "    client = AsyncOpenAI(timeout=30, max_retries=0)" in text
+    assert "remove" not in text
+    assert 'given("build(question)")' in text
+    assert "return answer.choices[0].message" in text
+
+
+def test_python_that_does_not_parse_gives_what_could_be_read(written: Path) -> None:
+    """A function whose header and calls are whole is there, whatever stands around it."""
+    text = (written / "broken_agent_broken_agent_example.py").read_text()
+    ast.parse(text)
+    assert "- Agent.go: line" in text
+
+
+def test_a_call_outside_of_functions_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    """Where a file has nothing else, it has no example."""
+    made = examples(advise([tree(tmp_path, top="import requests\nrequests.get('https://x.example.org')\n")]), PRESETS)
+    assert made.modules == {}
+    assert "outside of functions" in made.left[0]
+
+
+def test_names_of_the_file_come_before_those_of_the_example(tmp_path: Path) -> None:
+    """`main`, `policy` and the like are the file's where it has them."""
+    source = """
+        import requests
+
+        policy = "strict"
+
+        def main(url):
+            return requests.get(url, params={"p": policy})
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "def main(url: Any) -> Any:" in text
+    assert "def show() -> None:" in text
+    assert 'policy_ = policies.policy("requests")' in text
+
+
+def run(*arguments: object) -> int:
+    return main(["scan", "--no-cache", *map(str, arguments)])
+
+
+def test_the_command_writes_counts_and_says_why_not(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--top` chooses how many dependencies, worst first."""
+    assert run("--examples", tmp_path / "examples", "--top", 1, folder) == 0
+    out = capsys.readouterr().out
+    assert "examples written" in out
+    assert "not written: " in out
+    assert all("[policies." in path.read_text() for path in (tmp_path / "examples").iterdir())
+
+
+def test_other_files_are_not_overwritten_without_force(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With it they stay beside the new ones."""
+    (tmp_path / "mine.py").write_text("mine = 1\n")
+    assert run("--examples", tmp_path, folder / "prices.py") == 2
+    assert "--force" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    assert run("--examples", tmp_path, "--force", folder / "prices.py") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "prices_example.py"]
+
+
+def test_a_tree_without_calls_and_unreadable_files_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the line of totals."""
+    folder = tree(tmp_path, nothing="x = 1\n")
+    (folder / "binary.py").write_bytes(b"\x00\xff\x00")
+    assert run("--examples", tmp_path / "out", folder) == 0
+    out = capsys.readouterr().out
+    assert "0 examples written; no external calls were found; 1 files could not be read" in out

@@ -1,0 +1,49 @@
+"""A drill: what a policy does when what it guards fails, and that it is said when it does nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, Retry
+from resilient_agents.testing import Outage, drill, stand_in
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_each_strategy_is_seen_at_its_work(is_async: bool) -> None:
+    """Retry, circuit, health check and bulkhead, in blocking code and in async code."""
+    breaker = CircuitBreaker(failures=4, reset_timeout=60)
+    policy, outage = Policy(Retry(2), breaker, Bulkhead(2, max_wait=1)), Outage()
+
+    async def ask() -> object:
+        return await policy.acall(outage.coroutine)
+
+    call = ask if is_async else lambda: policy.call(outage)
+    assert list(drill(call, outage, policy, health=lambda: breaker.state)) == [
+        "retry: the first attempt failed, and the call was answered",
+        "health check: closed",
+        "circuit breaker: open after 2 calls, the next one was refused at once",
+        "health check: open",
+        "circuit breaker: closed again by 1 call when its time was up",
+        "health check: closed",
+        "bulkhead: beyond 2 calls at once the next one was not let in",
+    ]
+
+
+def test_what_does_not_do_its_work_is_an_assertion_error() -> None:
+    """A retry that does not know the failure, a health check that does not turn."""
+    outage = Outage("auth")
+    with pytest.raises(Exception, match="chaos: auth"):
+        list(drill(lambda: Policy(Retry(3)).call(outage), outage, Policy(Retry(3))))
+    policy, outage = Policy(CircuitBreaker(failures=1)), Outage()
+    with pytest.raises(AssertionError, match="health check did not turn"):
+        list(drill(lambda: policy.call(outage), outage, policy, health=lambda: True))
+
+
+def test_a_stand_in_answers_where_it_is_told_to() -> None:
+    """With anything else it is a `MagicMock`; with the empty path the object itself is called."""
+    outage = Outage()
+    client = stand_in({"chat.create": outage})
+    client.chat.create("x")
+    client.models.list()
+    assert outage.calls == 1
+    assert stand_in({"": outage}) is outage
