@@ -56,8 +56,6 @@ WaitReason = Literal["backoff", "retry_after"]
 HealthState = Literal["healthy", "degraded", "unhealthy", "unknown"]
 
 logger = logging.getLogger("resilient_agents")
-
-
 _NOTHING: Final[Mapping[str, int]] = {}
 
 
@@ -251,10 +249,8 @@ class Operation(Protocol):
 
 class Recorder(Protocol):
     """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
-    event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code.
-
-    `at`: seconds on the policy's clock.
-    """
+    event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
+    seconds on the policy's clock; `retries`: those that the client library made."""
 
     def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
         """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
@@ -263,13 +259,7 @@ class Recorder(Protocol):
     def end(self) -> None: ...
     def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
     def attempt_ended(
-        self,
-        attempt: int,
-        at: float,
-        outcome: Outcome,
-        duration: float,
-        failure: Failure | None,
-        inner_retries: int | None,
+        self, attempt: int, at: float, outcome: Outcome, duration: float, failure: Failure | None, retries: int | None
     ) -> None: ...
     def waited_for(self, strategy: str, seconds: float, reason: WaitReason | None) -> None: ...
     def call_ended(self, operation: Operation, outcome: Outcome, duration: float, failure: Failure | None) -> None: ...

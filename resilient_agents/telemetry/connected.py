@@ -13,12 +13,12 @@ from opentelemetry.context import Context, get_current
 
 from resilient_agents import events
 from resilient_agents.telemetry import names
+from resilient_agents.telemetry.call_recorder import CallRecorder
 from resilient_agents.telemetry.facts import facts
 from resilient_agents.telemetry.faults import Faults
 from resilient_agents.telemetry.metrics import Instruments
 from resilient_agents.telemetry.settings import Settings
 from resilient_agents.telemetry.sink import Attributes, Sink
-from resilient_agents.telemetry.spans import CallRecorder
 
 __all__ = ["MAX_POLICIES", "Connected", "connect"]
 

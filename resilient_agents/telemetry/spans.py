@@ -19,7 +19,6 @@ does the rest of its work when a step of it fails, in nested `finally`s.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
@@ -30,27 +29,28 @@ from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
 from resilient_agents.telemetry.ending import say_what_failed
-from resilient_agents.telemetry.facts import SPAN_EVENTS, add_sums, facts
-from resilient_agents.telemetry.measures import MEASURES, attempt_ended, call_ended, waited_for
+from resilient_agents.telemetry.facts import add_sums, facts
+from resilient_agents.telemetry.measures import attempt_ended, call_ended, waited_for
 from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CONFIGURATION, OUTCOME, SEQUENCE
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
     from resilient_agents.telemetry.sink import Attributes, Sink
 
-__all__ = ["CallRecorder"]
+__all__ = ["MEASURING", "RECORDING", "SpanRecorder"]
 
 MOST_SPANS: Final = 200  # of attempts and waits that one operation makes; what comes after is counted
 SHORTEST_WAIT: Final = 0.001  # seconds from which on a wait has a span
 
 _LAST_NAME: Final = len(names.ATTEMPT_SPANS) - 1
-_MEASURING: Final = ("measuring a call", "measurements are missing")
-_RECORDING: Final = ("recording a call", "spans are missing")
+MEASURING: Final = ("measuring a call", "measurements are missing")
+RECORDING: Final = ("recording a call", "spans are missing")
 _counting = itertools.count(1)
 
 
-class CallRecorder:
-    """The recorder of one call. `_span` is None where no span is made, `_recording` False where a sampler dropped it.
+class SpanRecorder:
+    """The recorder of one call, but for what few calls go through. `_span` is None where no span is made, `_recording`
+    False where a sampler dropped it.
 
     `_outer` is the context that was current before the call, `_inner` the one in which the operation span is; between
     `suspend` and `resume` `_held` is the one that was current inside. `_since`: nanoseconds from 1970 to the zero of
@@ -96,23 +96,6 @@ class CallRecorder:
         at = self._since + int(seconds * 1e9)
         return at if at > earliest else earliest  # noqa: FURB136 - `max` takes four times as long
 
-    def record(self, event: events.Event) -> None:
-        """What few calls go through."""
-        found = _HANDLERS.get(type(event))
-        if found is None:
-            return
-        measure, handler = found
-        sink = self._sink
-        if measure is not None and sink.instruments is not None:
-            try:
-                measure(sink, sink.instruments, self._extra, event)
-            except Exception:
-                sink.faults.log(*_MEASURING)
-        try:
-            handler(self, event)
-        except Exception:
-            sink.faults.log(*_RECORDING)
-
     # -------------------------------------------------------------------------------------------------------- operation
 
     def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
@@ -143,7 +126,7 @@ class CallRecorder:
                 self._span = span
             self._extra = extra
         except Exception:
-            sink.faults.log(*_RECORDING)
+            sink.faults.log(*RECORDING)
         return self._recording or sink.instruments is not None
 
     def end(self) -> None:
@@ -160,7 +143,7 @@ class CallRecorder:
             if sink.instruments is not None:
                 call_ended(sink, sink.instruments, self._extra, operation, outcome, duration, self._inner)
         except Exception:
-            sink.faults.log(*_MEASURING)
+            sink.faults.log(*MEASURING)
         if span is None:
             return
         self._span = None
@@ -177,7 +160,7 @@ class CallRecorder:
                 finally:
                     put_back(self._inner, self._outer)
         except Exception:
-            sink.faults.log(*_RECORDING)
+            sink.faults.log(*RECORDING)
 
     def _say_all(self, span: Span, operation: events.Operation, outcome: str, failure: Failure | None) -> None:
         told = self._told
@@ -225,7 +208,7 @@ class CallRecorder:
             attach(inner)
             self._attempts[attempt] = AttemptSpan(span, inner, outer, start)
         except Exception:
-            self._sink.faults.log(*_RECORDING)
+            self._sink.faults.log(*RECORDING)
 
     def attempt_ended(
         self,
@@ -234,16 +217,16 @@ class CallRecorder:
         outcome: events.Outcome,
         duration: float,
         failure: Failure | None,
-        inner_retries: int | None,
+        retries: int | None,
     ) -> None:
         sink = self._sink
         ours = self._attempts.pop(attempt, None)
         try:
             if sink.instruments is not None:
                 context = self._inner if ours is None else ours.inner
-                attempt_ended(sink, sink.instruments, self._extra, outcome, failure, inner_retries, context)
+                attempt_ended(sink, sink.instruments, self._extra, outcome, failure, retries, context)
         except Exception:
-            sink.faults.log(*_MEASURING)
+            sink.faults.log(*MEASURING)
         try:
             if ours is not None:
                 span = ours.span
@@ -252,8 +235,8 @@ class CallRecorder:
                         span.set_attribute(OUTCOME, outcome)
                         if ours.waited:
                             span.set_attribute(names.WAITED, ours.waited)
-                        if inner_retries:
-                            span.set_attribute(names.INNER_RETRIES, inner_retries)
+                        if retries:
+                            span.set_attribute(names.INNER_RETRIES, retries)
                         if failure is not None:
                             say_what_failed(span, failure, ours.ended_by)
                     finally:
@@ -261,10 +244,10 @@ class CallRecorder:
                 finally:
                     put_back(ours.inner, ours.outer)
             elif self._recording and not sink.attempt_spans:
-                event = events.AttemptEnded(sink.policy, attempt, outcome, duration, failure, inner_retries)
+                event = events.AttemptEnded(sink.policy, attempt, outcome, duration, failure, retries)
                 self._add_event(names.ATTEMPT_EVENT, facts(event))
         except Exception:
-            sink.faults.log(*_RECORDING)
+            sink.faults.log(*RECORDING)
 
     def waited_for(self, strategy: str, seconds: float, reason: events.WaitReason | None) -> None:
         sink = self._sink
@@ -272,12 +255,12 @@ class CallRecorder:
             if sink.instruments is not None:
                 waited_for(sink, sink.instruments, self._extra, strategy, seconds)
         except Exception:
-            sink.faults.log(*_MEASURING)
+            sink.faults.log(*MEASURING)
         if self._recording:
             try:
                 self._add_wait(reason or strategy, seconds, self._attempt() if reason is None else None)
             except Exception:
-                sink.faults.log(*_RECORDING)
+                sink.faults.log(*RECORDING)
 
     def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
         if attempt is not None:
@@ -298,59 +281,7 @@ class CallRecorder:
                 return attempt
         return attempts[max(attempts)] if attempts else None
 
-    # ------------------------------------------------------------------------------------------------ events in between
-
-    def happened(self, event: events.Event) -> None:
-        """What is an event on the operation, and nothing else."""
-        self._add_event(SPAN_EVENTS[type(event)], facts(event))
-
-    def gave_up_retrying(self, event: events.GaveUp) -> None:
-        self._told[names.GAVE_UP] = event.reason
-        if event.reason == "budget":
-            self._add_event(names.REJECTED, {names.STRATEGY: "retry_budget"})
-
-    def rejected(self, event: events.CallRejected) -> None:
-        if not event.shadow:
-            self._ends(event.strategy)
-        self.happened(event)
-
-    def timed_out(self, event: events.TimeoutExpired) -> None:
-        self._ends(event.strategy)
-        self.happened(event)
-
-    def _ends(self, strategy: str) -> None:
-        """A strategy refused or cut off the present attempt, or the operation where there is none."""
-        self._ended_by = strategy
-        attempt = self._attempt()
-        if attempt is not None:
-            attempt.ended_by = strategy
-
-    def disturbed(self, event: events.ChaosInjected) -> None:
-        attempt = self._attempt()
-        span = self._span if attempt is None else attempt.span
-        if self._recording and span is not None:
-            span.set_attribute(names.CHAOS, event.what)
-
-    def came_late(self, event: events.LateResult) -> None:
-        self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
-
     def _add_event(self, name: str, attributes: Attributes) -> None:
         span = self._span
         if self._recording and span is not None:
             span.add_event(name, attributes, self._at(clock.monotonic(), self._start))
-
-
-_SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
-    events.RetryScheduled: CallRecorder.happened,
-    events.GaveUp: CallRecorder.gave_up_retrying,
-    events.CallRejected: CallRecorder.rejected,
-    events.TimeoutExpired: CallRecorder.timed_out,
-    events.LateResult: CallRecorder.came_late,
-    events.FallbackUsed: CallRecorder.happened,
-    events.HedgeStarted: CallRecorder.happened,
-    events.ChaosInjected: CallRecorder.disturbed,
-    events.CircuitOpened: CallRecorder.happened,
-    events.CircuitHalfOpened: CallRecorder.happened,
-    events.CircuitClosed: CallRecorder.happened,
-}
-_HANDLERS: Final = {kind: (MEASURES.get(kind), handler) for kind, handler in _SPANS.items()}

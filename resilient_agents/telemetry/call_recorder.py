@@ -1,0 +1,85 @@
+"""The recorder of one call: its spans, and what few calls go through, which are events on the operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from resilient_agents import events
+from resilient_agents.telemetry import names
+from resilient_agents.telemetry.facts import SPAN_EVENTS, facts
+from resilient_agents.telemetry.measures import MEASURES
+from resilient_agents.telemetry.spans import MEASURING, RECORDING, SpanRecorder
+
+__all__ = ["CallRecorder"]
+
+
+class CallRecorder(SpanRecorder):
+    """All that is recorded of one call."""
+
+    def record(self, event: events.Event) -> None:
+        """What few calls go through."""
+        found = _HANDLERS.get(type(event))
+        if found is None:
+            return
+        measure, handler = found
+        sink = self._sink
+        if measure is not None and sink.instruments is not None:
+            try:
+                measure(sink, sink.instruments, self._extra, event)
+            except Exception:
+                sink.faults.log(*MEASURING)
+        try:
+            handler(self, event)
+        except Exception:
+            sink.faults.log(*RECORDING)
+
+    def happened(self, event: events.Event) -> None:
+        """What is an event on the operation, and nothing else."""
+        self._add_event(SPAN_EVENTS[type(event)], facts(event))
+
+    def gave_up_retrying(self, event: events.GaveUp) -> None:
+        self._told[names.GAVE_UP] = event.reason
+        if event.reason == "budget":
+            self._add_event(names.REJECTED, {names.STRATEGY: "retry_budget"})
+
+    def rejected(self, event: events.CallRejected) -> None:
+        if not event.shadow:
+            self._ends(event.strategy)
+        self.happened(event)
+
+    def timed_out(self, event: events.TimeoutExpired) -> None:
+        self._ends(event.strategy)
+        self.happened(event)
+
+    def _ends(self, strategy: str) -> None:
+        """A strategy refused or cut off the present attempt, or the operation where there is none."""
+        self._ended_by = strategy
+        attempt = self._attempt()
+        if attempt is not None:
+            attempt.ended_by = strategy
+
+    def disturbed(self, event: events.ChaosInjected) -> None:
+        attempt = self._attempt()
+        span = self._span if attempt is None else attempt.span
+        if self._recording and span is not None:
+            span.set_attribute(names.CHAOS, event.what)
+
+    def came_late(self, event: events.LateResult) -> None:
+        self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
+
+
+_SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
+    events.RetryScheduled: CallRecorder.happened,
+    events.GaveUp: CallRecorder.gave_up_retrying,
+    events.CallRejected: CallRecorder.rejected,
+    events.TimeoutExpired: CallRecorder.timed_out,
+    events.LateResult: CallRecorder.came_late,
+    events.FallbackUsed: CallRecorder.happened,
+    events.HedgeStarted: CallRecorder.happened,
+    events.ChaosInjected: CallRecorder.disturbed,
+    events.CircuitOpened: CallRecorder.happened,
+    events.CircuitHalfOpened: CallRecorder.happened,
+    events.CircuitClosed: CallRecorder.happened,
+}
+_HANDLERS: Final = {kind: (MEASURES.get(kind), handler) for kind, handler in _SPANS.items()}
