@@ -22,7 +22,7 @@ def shared_by_a_run(effort: Effort) -> Iterator[Line]:
     """Each as the difference to the same policy without it."""
     around, inside = (Retry(3), CircuitBreaker()), (RateLimit(PLENTY), Bulkhead(8))
     four = Policy(*around, *inside)(_answer)
-    settled = RateLimit(PLENTY, settle=lambda used: used)
+    settled = RateLimit(PLENTY, cost=9, settle=lambda used: used)
     contenders: dict[str, Batch] = {
         "four": blocking(four),
         "gate": blocking(Policy(*around, Gate(), *inside)(_answer)),
