@@ -291,3 +291,16 @@ def test_a_window_of_time_goes_on_where_one_of_another_length_was() -> None:
     shorter.age(140.0)
     assert shorter.calls == 0
     assert TimeWindow(10.0).following(window(5, 5)).calls == TimeWindow(10.0).following(None).calls == 0
+
+
+def test_a_window_of_calls_goes_on_where_one_of_another_size_was() -> None:
+    """With the newest of what that one remembers; a window of time says nothing of single calls."""
+    old = CountWindow(8)
+    for number in range(6):
+        old.record(0.0, failed=number < 3, slow=number == 5)
+    longer, shorter = CountWindow(20).following(old), CountWindow(4).following(old)
+    assert (longer.calls, longer.failures, longer.slow) == (6, 3, 1)
+    assert (shorter.calls, shorter.failures, shorter.slow) == (4, 1, 1)
+    shorter.record(0.0, failed=False, slow=False)
+    assert (shorter.calls, shorter.failures, shorter.slow) == (4, 0, 1)
+    assert CountWindow(4).following(TimeWindow(10.0)).calls == CountWindow(4).following(None).calls == 0
