@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents.scan.form import Expression, dotted, last_name
 from resilient_agents.scan.values import (
@@ -34,17 +34,7 @@ def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     if kind == "either":
         return union([annotated(resolver, each, spot) for each in expression[1]])
     if kind == "item":
-        inner = expression[2]
-        parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
-        base = dotted(expression[1]).rpartition(".")[2]
-        if base == "Annotated" and (given := union([provided(resolver, each, spot) for each in parts[1:]] or [()])):
-            return given
-        if base in WRAPPERS:
-            return union([annotated(resolver, each, spot) for each in parts])
-        if own := annotated(resolver, expression[1], spot):
-            return own
-        held = union([annotated(resolver, each, spot) for each in parts])
-        return (Many(held),) if held else ()
+        return _subscripted(resolver, expression, spot)
     if kind == "const" and isinstance(expression[1], str):
         first, *rest = expression[1].split(".")
         expression = ("name", first)
@@ -53,6 +43,21 @@ def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     elif kind not in ("name", "attr"):
         return resolver.evaluate(expression, spot) if kind == "call" else ()
     return objects(resolver, resolver.evaluate(expression, spot))
+
+
+def _subscripted(resolver: Resolver, expression: tuple[Any, ...], spot: Spot) -> Values:
+    """`Optional[Client]`, `Annotated[Client, Depends(make)]`, `dict[str, Client]`."""
+    inner = expression[2]
+    parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
+    base = dotted(expression[1]).rpartition(".")[2]
+    if base == "Annotated" and (given := union([provided(resolver, each, spot) for each in parts[1:]] or [()])):
+        return given
+    if base in WRAPPERS:
+        return union([annotated(resolver, each, spot) for each in parts])
+    if own := annotated(resolver, expression[1], spot):
+        return own
+    held = union([annotated(resolver, each, spot) for each in parts])
+    return (Many(held),) if held else ()
 
 
 def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:

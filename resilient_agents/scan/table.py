@@ -19,29 +19,28 @@ from resilient_agents.scan.known import KINDS, Client, Default, Ends, Known, Lib
 __all__ = ["TableError", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "client", "ends"}
+PLAIN = {
+    *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
+    *("by_url", "inherits"),
+}
+TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless"}
+SETS = {"not_calls", "options", "hooks"}
 CLIENT = {
-    *("name", "also", "like", "module", "kind", "made_by", "limit", "at", "unit", "default", "carriers", "attributes"),
+    *PLAIN,
+    *TUPLES,
+    *SETS,
     *(
-        "carrier_at",
-        "limit_in",
-        "limit_words",
-        "by_url",
-        "endless",
-        "inherits",
-        "hooks",
-        "enters",
-        "items",
-        "chains",
-        "open_attributes",
+        "name",
+        "also",
+        "like",
+        "module",
+        "kind",
+        "made_by",
+        "default",
         "pattern",
-        "variants",
-        "watching",
-        "setters",
-        "options",
         "retries",
-        "retry_limit",
+        "limit_in",
         "async",
-        "not_calls",
         "call",
     ),
 }
@@ -97,16 +96,8 @@ def load(tables: Iterable[Table]) -> Known:
         runners=runners,
         protections={name: entry["limits"] for entry in merged.get("protection", ()) for name in entry["names"]},
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
-        names=frozenset(
-            name.rpartition(".")[2]
-            for name in (*(each for client in builder.clients.values() for each in client.operations), *runners)
-        ),
-        open=frozenset(
-            path.split(".", 1)[0]
-            for client in builder.clients.values()
-            if not client.operations.keys().isdisjoint(("*", ""))
-            for path in (client.name, *builder.made_by[client.name], *builder.also[client.name])
-        ),
+        names=builder.last_words() | {name.rpartition(".")[2] for name in runners},
+        open=builder.open_modules(),
         patterns=tuple((pattern, name) for name, e in builder.entries.items() if (pattern := e.get("pattern"))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         digest=digest,
@@ -161,37 +152,7 @@ class _Builder:
             _check(where, group, CALL, need=("names",))
             operation = _operation(where, group, is_async, entry.get("unit", "s"))
             operations.update(dict.fromkeys(operation.names, operation))
-        client = Client(
-            name=name,
-            library=library,
-            kind=entry.get("kind", library.kind),
-            operations=operations,
-            not_calls=frozenset(entry.get("not_calls", ())),
-            limit=tuple(entry.get("limit", ())),
-            at=entry.get("at"),
-            unit=entry.get("unit", "s"),
-            default=_default(where, entry.get("default")),
-            carriers=tuple(entry.get("carriers", ())),
-            carrier_at=entry.get("carrier_at"),
-            limit_in={name: tuple(keys) for name, keys in entry.get("limit_in", {}).items()},
-            limit_words=tuple(entry.get("limit_words", ())),
-            by_url=entry.get("by_url", {}),
-            endless=tuple(entry.get("endless", ())),
-            inherits=entry.get("inherits", True),
-            hooks=frozenset(entry.get("hooks", ())),
-            attributes=entry.get("attributes", {}),
-            makes={},
-            enters=entry.get("enters", ""),
-            items=entry.get("items", ""),
-            chains=entry.get("chains", False),
-            variants=entry.get("variants", {}),
-            open_attributes=entry.get("open_attributes", False),
-            watching=tuple(entry.get("watching", ())),
-            setters=entry.get("setters", {}),
-            options=frozenset(entry.get("options", ())),
-            retries=_default(where, entry.get("retries")),
-            retry_limit=tuple(entry.get("retry_limit", ())),
-        )
+        client = _client(where, library, entry, operations)
         key = f"{library.name}: {name}" if entry.get("module") else name  # functions of a module may be of two kinds
         self.clients[key] = client
         self.made_by[name] = entry.get("made_by", [])
@@ -201,6 +162,19 @@ class _Builder:
         if entry.get("module"):
             for path in (name, *self.also[name]):
                 self.functions.update({f"{path}.{each}": (client, each) for each in operations})
+
+    def last_words(self) -> frozenset[str]:
+        """Of everything that may be a call."""
+        return frozenset(name.rpartition(".")[2] for client in self.clients.values() for name in client.operations)
+
+    def open_modules(self) -> frozenset[str]:
+        """Top-level modules with clients whose calls may have any name."""
+        return frozenset(
+            path.split(".", 1)[0]
+            for client in self.clients.values()
+            if not client.operations.keys().isdisjoint(("*", ""))
+            for path in (client.name, *self.made_by[client.name], *self.also[client.name])
+        )
 
     def connect(self) -> None:
         makes: dict[str, dict[str, str]] = {name: {} for name in self.clients}
@@ -213,6 +187,22 @@ class _Builder:
                 self.makers.update({f"{other}.{method}": name for other in self.also.get(owner, ())})
         for name, found in makes.items():
             self.clients[name] = replace(self.clients[name], makes=found)
+
+
+def _client(where: str, library: Library, entry: Table, operations: Mapping[str, Operation]) -> Client:
+    given: dict[str, Any] = {key: entry[key] for key in PLAIN if key in entry}
+    given |= {key: tuple(entry[key]) for key in TUPLES if key in entry}
+    given |= {key: frozenset(entry[key]) for key in SETS if key in entry}
+    return Client(
+        name=entry["name"],
+        library=library,
+        kind=entry.get("kind", library.kind),
+        operations=operations,
+        default=_default(where, entry.get("default")),
+        retries=_default(where, entry.get("retries")),
+        limit_in={name: tuple(keys) for name, keys in entry.get("limit_in", {}).items()},
+        **given,
+    )
 
 
 def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation:
