@@ -43,28 +43,9 @@ class Limits(Protocol):
 class GuardedStream:
     """Opens one stream and sees each of its items."""
 
-    __slots__ = (
-        "_call",
-        "_cut",
-        "_ended",
-        "_held",
-        "_inner",
-        "_late",
-        "_limits",
-        "_next_error",
-        "_opened",
-        "_progress",
-        "_seconds",
-        "_timed",
-        "_used",
-        "_which",
-        "blank",
-        "due",
-        "idle",
-        "items",
-        "limit",
-        "raw",
-    )
+    __slots__ = ("_call", "_cut", "_ended", "_held", "_inner", "_late", "_limits", "_next_error", "_opened",
+                 "_progress", "_seconds", "_timed", "_used", "_which", "blank", "due", "idle", "items", "limit",
+                 "raw")  # fmt: skip
 
     def __init__(self, limits: Limits, call: Call) -> None:
         self._limits = limits
