@@ -30,6 +30,18 @@ class Advised:
     def candidates(self) -> list[str]:
         return [verdict.pattern for verdict in self.verdicts if verdict.candidate]
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """Its calls, and how many of them are what."""
+        it = self.dependency
+        return {
+            "calls": len(it.found),
+            "can_wait_for_ever": len(it.endless),
+            "in_loops": len(it.in_loops),
+            "in_async": len(it.in_async),
+            "protected": len(it.waiting) - len(it.unprotected),
+        }
+
     def why(self, pattern: str) -> str:
         """Why it is a candidate for a pattern, or why not."""
         return next(verdict.why for verdict in self.verdicts if verdict.pattern == pattern)
@@ -41,11 +53,7 @@ class Advised:
             "kind": it.target.kind,
             "library": it.target.library,
             "files": it.files,
-            "calls": len(it.found),
-            "can_wait_for_ever": len(it.endless),
-            "in_loops": len(it.in_loops),
-            "in_async": len(it.in_async),
-            "protected": len(it.waiting) - len(it.unprotected),
+            **self.figures,
             "score": self.score.value,
             "terms": self.score.terms,
             "priority": self.score.priority,

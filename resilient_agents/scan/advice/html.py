@@ -68,7 +68,7 @@ def as_html(advice: Advice) -> str:
             f"high priority."
         ),
         dependencies=_table(
-            ("dependency", "kind", "priority", "score", "calls", "files", "for ever", "in loops", "async", "protected"),
+            ("dependency", "kind", "priority", "score", "files", "calls", "for ever", "in loops", "async", "protected"),
             (_row(each) for each in advice.dependencies),
         ),
         details="\n".join(_details(each, policies.get(id(each))) for each in advice.dependencies),
@@ -83,9 +83,7 @@ def as_html(advice: Advice) -> str:
 
 def _row(each: Advised) -> tuple[str | int, ...]:
     it = each.dependency
-    figures = (len(it.found), len(it.files), len(it.endless), len(it.in_loops), len(it.in_async))
-    guarded = len(it.waiting) - len(it.unprotected)
-    return (it.name, it.target.kind, each.score.priority, each.score.value, *figures, guarded)
+    return (it.name, it.target.kind, each.score.priority, each.score.value, len(it.files), *each.figures.values())
 
 
 def _table(heads: Iterable[str], rows: Iterable[tuple[str | int, ...]]) -> str:

@@ -46,9 +46,10 @@ def _dependency(each: Advised) -> Iterator[str]:
     via = "" if it.name == it.target.library else f", by {it.target.library}"
     yield f"{it.name} ({it.target.kind}{via}): {each.score.priority}, score {each.score.value}"
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
+    it_has = each.figures
     yield (
-        f"  {len(it.found)} calls in {len(it.files)} files: {len(it.endless)} can wait for ever, {len(it.in_loops)} in "
-        f"loops, {len(it.in_async)} in async code, {len(it.waiting) - len(it.unprotected)} protected  [{terms}]"
+        f"  {it_has['calls']} calls in {len(it.files)} files: {it_has['can_wait_for_ever']} can wait for ever, "
+        f"{it_has['in_loops']} in loops, {it_has['in_async']} in async code, {it_has['protected']} protected  [{terms}]"
     )
     for verdict in each.verdicts:
         yield f"  {'+' if verdict.candidate else '-'} {verdict.pattern}: {verdict.why}"
