@@ -146,9 +146,11 @@ def _advised(dependency: Dependency) -> Advised:
 def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
     parts: dict[str, list[Advised]] = {}
     for each in grouped:
-        for path in each.dependency.files:
-            there = [one for one in each.dependency.found if one.call.path == path]
-            parts.setdefault(path, []).append(_advised(Dependency(each.dependency.target, there)))
+        there: dict[str, list[Found]] = {}
+        for one in each.dependency.found:
+            there.setdefault(one.call.path, []).append(one)
+        for path, calls in there.items():
+            parts.setdefault(path, []).append(_advised(Dependency(each.dependency.target, calls)))
     files = [
         FileAdvice(
             path,
