@@ -4,6 +4,7 @@ not."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
 import threading
@@ -35,6 +36,7 @@ from resilient_agents.config import ConfigError, define, loads, show
 from resilient_agents.config.schema import schema
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.events import CallEnded, GaveUp
+from resilient_agents.idempotency import Write
 from resilient_agents.testing import failing
 from tests.benchmarks.payments import MODES, Bank, pay_all
 from tests.conftest import Events, Harness, run_on
@@ -250,6 +252,59 @@ async def test_nor_does_it_after_a_link_that_may_have_done_it(h: Harness) -> Non
         await h.call(policy, Shop(REFUSED).order)
     assert "unknown_outcome=True" in notes(caught.value)
     assert third.orders == 0
+
+
+async def test_the_last_link_of_a_chain_leaves_it_open_too(h: Harness) -> None:
+    """It is the one that may have done it, and nobody around it lets it do so again."""
+    second = Shop(LOST, LOST, LOST)
+    policy = Policy(Fallback(to=[h.fn(second.order)]), again(1), idempotent=False)
+    events = told(policy)
+    with pytest.raises(LOST) as caught:
+        await h.call(Policy(again()), h.fn(policy(h.fn(Shop(REFUSED, REFUSED, REFUSED).order))))
+    assert "unknown_outcome=True" in notes(caught.value)
+    assert [event.unknown_outcome for event in events.of(CallEnded)] == [True]
+    assert second.orders == 1
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_link_that_is_cut_off_leaves_it_open(runtime: str) -> None:
+    """A time limit around the chain says nothing of what became of it."""
+
+    async def scenario() -> None:
+        policy = Policy(Timeout(1), Fallback(to=[anyio.sleep_forever]), again(1), idempotent=False)
+        with pytest.raises(PolicyTimeoutError) as caught:
+            await policy.acall(Shop(REFUSED).order)
+        assert "unknown_outcome=True" in notes(caught.value)
+
+    run_on(runtime, scenario)
+
+
+async def test_a_chain_inside_a_retry_goes_on_where_nothing_was_sent(h: Harness) -> None:
+    """The attempt that it is a part of is no other request."""
+    other = Shop("other")
+    policy = Policy(again(2), Fallback(to=[h.fn(other.order)]), idempotent=False)
+    events = told(policy)
+    assert await h.call(policy, Shop(REFUSED).order) == "other"
+    assert [event.unknown_outcome for event in events.of(CallEnded)] == [False]
+
+
+@pytest.mark.parametrize("options", [{"idempotent": False}, {"reconcile": lambda: None}])
+async def test_what_a_link_may_have_done_is_not_begun_anew(h: Harness, options: Any) -> None:
+    """A retry around the chain would ask the first again, which knows of neither the key nor the other's request."""
+    first, second = Shop(REFUSED, "twice", ask=True), Shop(LOST, ask=True)
+    policy = Policy(again(3), Fallback(to=[h.fn(second.order)]), **options)
+    with pytest.raises(LOST) as caught:
+        await h.call(policy, first.order)
+    assert "unknown_outcome=True" in notes(caught.value)
+    assert (first.orders, second.orders) == (1, 1)
+
+
+async def test_what_is_repeated_after_all_leaves_no_doubt(h: Harness) -> None:
+    """A chain does not go on after a request that got lost, and the retry around it repeats that with its key."""
+    policy = Policy(again(2), Fallback(to=[h.fn(Shop("other").order)]), idempotent=False)
+    events = told(policy)
+    assert await h.call(policy, Shop(LOST, "done", ask=True).order) == "done"
+    assert [event.unknown_outcome for event in events.of(CallEnded)] == [False]
 
 
 async def test_nor_after_a_result_that_is_rejected(h: Harness) -> None:
@@ -472,6 +527,25 @@ def test_a_task_that_outlives_the_call_has_no_key() -> None:
             await task
 
     asyncio.run(scenario())
+
+
+def test_tasks_that_start_one_another_keep_nothing_of_the_calls_before() -> None:
+    """Each takes over the context of the one before: a chain of what is over would grow for ever."""
+    policy = Policy(again(), idempotent=False)
+
+    async def order(left: int) -> list[int]:
+        gc.collect()
+        kept.append(sum(isinstance(thing, Write) for thing in gc.get_objects()))
+        return [] if not left else [asyncio.create_task(policy.acall(order, left - 1))]
+
+    async def scenario() -> None:
+        begun: Any = await policy.acall(order, 5)
+        while begun:
+            begun = await begun.pop()
+
+    kept: list[int] = []
+    asyncio.run(scenario())
+    assert kept[-1] == kept[1]
 
 
 def test_tasks_of_the_call_have_its_key() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
@@ -21,6 +21,16 @@ UNKNOWN: Final = "unknown_outcome=True: it may have taken effect all the same"
 
 State = Literal["running", "open", "refused", "answered"]
 Reconcile = Callable[..., Any]
+
+
+class _Try:
+    """One request of a call, which is `of` its pass; `elsewhere`: by another function."""
+
+    __slots__ = ("elsewhere", "of")
+
+    def __init__(self, call: Call, elsewhere: bool) -> None:
+        self.elsewhere = elsewhere
+        self.of = id(call)
 
 
 class Write:
@@ -44,7 +54,7 @@ class Write:
         self._last: Exception | None = None
         self._outer: Write | None = None
         self._waiting: list[Callable[[], object]] = []
-        self.tries: dict[object, State] = {}
+        self.tries: dict[_Try, State] = {}
         self.left_to: tuple[Worker, ...] = ()
         self.over = self.withheld = self.unknown = False
 
@@ -56,7 +66,7 @@ class Write:
     @property
     def free(self) -> bool:
         """May it be repeated whatever has become of the tries so far?"""
-        return bool(self._keys) or not self._cautious
+        return not self._cautious or (bool(self._keys) and not self._elsewhere())
 
     def on_free(self, tell: Callable[[], object]) -> None:
         """Call `tell()` when it becomes `free`, if it is not."""
@@ -74,10 +84,16 @@ class Write:
 
     def may_repeat(self) -> bool:
         """Asked by who wants to try again, now that a try has failed."""
-        if self.free or not self.tries or (self._reconcile is not None and not self._goes_on()):
+        if self.free or not self.tries:
+            return True
+        if self._reconcile is not None and not self._elsewhere() and not self._goes_on():
             return True
         self.withheld = True
         return False
+
+    def _elsewhere(self) -> bool:
+        """May another function have done it? Neither the key nor reconcile tells of that."""
+        return any(state != "refused" for this, state in tuple(self.tries.items()) if this.elsewhere)
 
     def _goes_on(self) -> bool:
         """Is a try under way, perhaps in a thread that was left behind? Then nobody can say what will become of it."""
@@ -93,18 +109,33 @@ class Write:
         have taken effect, as the other side knows neither the key nor what became of it here."""
         if not self._cautious:
             return True
-        states = {*self.tries.values(), "answered" if error is None else _state(call.failure(error))}
-        if states <= {"refused", None}:
+        around = id(call)  # the try that it is a part of goes on, and has come to this error so far
+        tries = tuple(self.tries.items())
+        states = [state for this, state in tries if state != "running" or this.of != around]
+        if {*states, "answered" if error is None else _state(call.failure(error))} <= {"refused", None}:
             return True
         self.withheld = True
         return False
 
-    def begin(self) -> object:
-        this = object()
+    async def tried(self, asked: Awaitable[Any], call: Call, *, elsewhere: bool = False) -> Any:
+        """What comes of one more try, which may be another function's."""
+        this = _Try(call, elsewhere)
+        self.withheld = False  # what was is made now
         self.tries[this] = "running"
-        return this
+        try:
+            result = await asked
+            self.tries[this] = "answered"
+            return result
+        except Exception as error:
+            self._ended(this, call, error)
+            raise
+        finally:
+            if self.tries.get(this) == "running":  # cancelled
+                self.tries[this] = "open"
+            if call.rare.abandoned:
+                self.left_to += call.rare.abandoned
 
-    def ended(self, this: object, call: Call, error: Exception) -> None:
+    def _ended(self, this: _Try, call: Call, error: Exception) -> None:
         """A try failed: what does that prove?"""
         state = _state(call.failure(error))
         if state is None:
@@ -187,6 +218,8 @@ class Write:
     def resume(self) -> None:
         """Mark this context, in which the call goes on."""
         outer = mark.get()
+        while outer is not None and outer.over:  # of a call that this task has outlived
+            outer = outer.outer
         if outer is not self:
             self._outer = outer
             mark.set(self)

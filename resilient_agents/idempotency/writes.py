@@ -84,16 +84,4 @@ class Writes:
             found = await write.reconciled(call)
             if found is not None:
                 return found
-        this = write.begin()
-        try:
-            result = await proceed(call)
-            write.tries[this] = "answered"
-            return result
-        except Exception as error:
-            write.ended(this, call, error)
-            raise
-        finally:
-            if write.tries.get(this) == "running":  # cancelled
-                write.tries[this] = "open"
-            if call.rare.abandoned:
-                write.left_to += call.rare.abandoned
+        return await write.tried(proceed(call), call)

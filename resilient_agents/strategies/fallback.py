@@ -158,7 +158,7 @@ class Fallback(Configured):
                     await close_unwanted(call, unwanted.pop())
                 self._tell(call, failed, stand_in.name)
                 try:
-                    answer = await self._meant(call, stand_in.ask(call))
+                    answer = await self._asked(call, stand_in)
                 except Exception as error:
                     instead = await self._instead_of(call, error, chain[number:])
                     if instead is _NOBODY:
@@ -174,6 +174,10 @@ class Fallback(Configured):
             return _NOBODY
         finally:
             del failed  # no cycle through the traceback
+
+    def _asked(self, call: Call, stand_in: StandIn) -> Awaitable[Any]:
+        answer = self._meant(call, stand_in.ask(call))
+        return answer if call.write is None else call.write.tried(answer, call, elsewhere=True)
 
     async def _meant(self, call: Call, opening: Awaitable[Any]) -> Any:
         """What comes of it; of a stream, once it has an item that means something."""
