@@ -71,7 +71,8 @@ def since_a_revision(effort: Effort) -> Iterator[Line]:
         seconds = []
         for _ in range(1 + effort.processes):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True)
+            ended = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+            assert "m700.py" in ended.stdout, ended.stderr
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     yield Line(
