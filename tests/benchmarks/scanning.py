@@ -22,8 +22,9 @@ from tests.scan.expected import CORPUS
 __all__ = ["scanning", "since_a_revision"]
 
 SOURCES = sorted(Path(resilient_agents.__file__).parent.rglob("*.py"))
-MANY = 10_000
-COPIES = 8
+MANY = 10_000  # but for each task that an effort has at most FILES_A_TASK
+FILES_A_TASK = 80
+COPIES = 8  # but no more than an effort has rounds
 
 
 def scanning(effort: Effort) -> Iterator[Line]:
@@ -31,18 +32,19 @@ def scanning(effort: Effort) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
         texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.rglob("*.py.txt"))]
         texts = [text for text in texts if _parses(text)]
+        copies = min(COPIES, effort.rounds)
         whole, broken = Path(name, "whole"), Path(name, "broken")
-        for copy in range(COPIES):
+        for copy in range(copies):
             for number, text in enumerate(texts):
                 _write(whole / f"package{copy}" / f"m{number}.py", text)
                 _write(broken / f"package{copy}" / f"m{number}.py", _without_a_colon(text))
-        parsing = _best(effort, lambda: [ast.parse(text) for text in texts * COPIES])
+        parsing = _best(effort, lambda: [ast.parse(text) for text in texts * copies])
         read = _best(effort, lambda: scan([whole]))
         repaired = _best(effort, lambda: scan([broken]))
         kept = Options(cache=Path(name, "cache"))
         first = _spent(lambda: scan([whole], kept))
         again = _best(effort, lambda: scan([whole], kept))
-    files = f"{len(texts) * COPIES} files"
+    files = f"{len(texts) * copies} files"
     yield Line("scan, × ast.parse", files, "×", {"ours": read / parsing}, [at_most(3.0)])
     yield Line(
         "scan of files that do not parse, × ast.parse", files, "×", {"ours": repaired / parsing}, [at_most(12.0)]
@@ -55,9 +57,10 @@ def since_a_revision(effort: Effort) -> Iterator[Line]:
 
     Processor time of all its processes: more than a clock shows where there are two processors.
     """
+    many = min(MANY, FILES_A_TASK * effort.tasks)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "tree")
-        for number in range(MANY):
+        for number in range(many):
             target = folder / f"package{number // 100}" / f"m{number}.py"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(SOURCES[number % len(SOURCES)], target)
@@ -76,7 +79,7 @@ def since_a_revision(effort: Effort) -> Iterator[Line]:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     yield Line(
-        "scan --since, one changed file, warm", f"{MANY:,} files", "s", {"ours": min(seconds[1:])}, [at_most(2.0)]
+        "scan --since, one changed file, warm", f"{many:,} files", "s", {"ours": min(seconds[1:])}, [at_most(2.0)]
     )
 
 
