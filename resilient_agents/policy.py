@@ -35,13 +35,14 @@ from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
-from resilient_agents.deadline import current, in_force
-from resilient_agents.events import Observer, Recorder, Subscription
+from resilient_agents.deadline import Deadline, current, in_force
+from resilient_agents.events import Observer, Subscription
 from resilient_agents.strategies.stream_text import text_in
 from resilient_agents.telemetry.bridge import in_force as recording
 
 if TYPE_CHECKING:
     from resilient_agents.idempotency import Writes
+    from resilient_agents.telemetry.connected import Connected
 
 __all__ = ["Policy"]
 
@@ -307,7 +308,7 @@ class Policy(Spelled):
 class _Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_configuration", "_innermost", "_special", "_watchers", "_writes")
+    __slots__ = ("_configuration", "_innermost", "_operation", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -317,6 +318,7 @@ class _Composed(Plan):
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[Any, Proceed] = {}
         self._configuration = ""
+        self._operation: Proceed | None = None
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
         self.chain = _chain(layers, innermost) if self._writes is None else self._composed(None, watched=False)
@@ -327,32 +329,37 @@ class _Composed(Plan):
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
-        watchers = self._watchers
         records = recording()
         limit = charged = None
         if now.deadline() is not None:
             limit = current()
             charged = None if now.budget() is None else now.charged
+        if records is not None or self._watchers:
+            return self._watched(call, records, limit, charged)
         chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
-        if limit is None and records is None and not watchers:
-            return chain
-        dropped: Recorder | None = None
-        if watchers or records is not None:
-            name, began = call.name, clock.monotonic()
-            self._configuration = configuration = self._configuration or self._fingerprint()
-            left = None if limit is None else limit.at - began
-            recorder = None if records is None else records.recorder(name)
-            wanted = recorder is not None and recorder.begin(began, configuration, left)
-            if recorder is not None and not (wanted or watchers or call.closers is not None):
-                dropped = recorder
-            elif watchers or recorder is not None:
-                call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
-                chain = self._special.get((charged, True)) or self._around_attempts(charged, watched=True)
-        if limit is not None and (call.runtime.blocking or limit.owner != call.runtime.owner()):
-            chain = functools.partial(bounded, chain, limit)
-        if dropped is not None:
-            return functools.partial(attempts.unrecorded, chain, dropped)
-        return functools.partial(attempts.operation, chain) if watchers or records is not None else chain
+        return chain if limit is None else _bounded(chain, call, limit)
+
+    def _watched(self, call: Call, records: Connected | None, limit: Deadline | None, charged: Any) -> Proceed:
+        """The same where somebody may want to know of the call."""
+        watchers, name, began = self._watchers, call.name, clock.monotonic()
+        self._configuration = configuration = self._configuration or self._fingerprint()
+        left = None if limit is None else limit.at - began
+        recorder = None if records is None else records.recorder(name)
+        wanted = recorder is not None and recorder.begin(began, configuration, left)
+        if wanted or watchers or (recorder is not None and call.closers is not None):
+            call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
+            if limit is None and charged is None:
+                return self._operation or self._as_operation()
+            chain = self._around_attempts(charged, watched=True)
+            return functools.partial(attempts.operation, chain if limit is None else _bounded(chain, call, limit))
+        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
+        if limit is not None:
+            chain = _bounded(chain, call, limit)
+        return chain if recorder is None else functools.partial(attempts.unrecorded, chain, recorder)
+
+    def _as_operation(self) -> Proceed:
+        self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
+        return operation
 
     def paid(self) -> Proceed | None:
         """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
@@ -389,6 +396,13 @@ class _Composed(Plan):
     def _fingerprint(self) -> str:
         told = () if self._writes is None else (self._writes,)
         return fingerprint((*self.layers, *told))
+
+
+def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
+    """The chain within the caller's deadline, where nobody else of this task sees to it."""
+    if call.runtime.blocking or limit.owner != call.runtime.owner():
+        return functools.partial(bounded, chain, limit)
+    return chain
 
 
 def _chain(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:

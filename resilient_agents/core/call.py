@@ -168,35 +168,20 @@ class Rare:
     `write`: what became of the tries so far, where the policy was told of writes.
     """
 
-    __slots__ = (
-        "abandoned",
-        "audience",
-        "closers",
-        "cut_short",
-        "error",
-        "marks",
-        "opened",
-        "waited",
-        "workers",
-        "write",
-    )
-
-    def __init__(self) -> None:
-        self.audience: Audience | None = None
-        self.closers: list[Closer] | None = None
-        self.opened: Opened | None = None
-        self.waited = 0.0
-        self.cut_short = False
-        self.error: Exception | None = None
-        self.workers: Workers | None = None
-        self.abandoned: tuple[Worker, ...] = ()
-        self.marks: dict[Any, Any] | None = None
-        self.write: Write | None = None
+    # Defaults of the class, so that making one sets nothing.
+    audience: Audience | None = None
+    closers: list[Closer] | None = None
+    opened: Opened | None = None
+    waited = 0.0
+    cut_short = False
+    error: Exception | None = None
+    workers: Workers | None = None
+    abandoned: tuple[Worker, ...] = ()
+    marks: dict[Any, Any] | None = None
+    write: Write | None = None
 
 
 class _Ordinary(Rare):
-    __slots__ = ()
-
     def __reduce__(self) -> str:
         return "ORDINARY"
 
