@@ -39,7 +39,7 @@ from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, HedgeStarted
 from resilient_agents.strategies import hedge as module
-from tests.conftest import Events, Harness, run_on
+from tests.conftest import Events, Harness, drive, run_on
 
 LOOPS = ["asyncio", "trio"]
 PATIENCE = 30.0
@@ -921,6 +921,14 @@ def test_an_end_that_nobody_waits_for() -> None:
     contest.decide(first)
     assert (first.lost, second.lost) == (False, True)
     assert not contest.end(second)
+
+
+def test_news_before_the_wait_is_heard() -> None:
+    """What another thread tells while who decides is about to wait is told once, and not taken for an end."""
+    contest = Race(call_of(Plan("p"), BLOCKING, len, (), {}))
+    contest.look()
+    assert drive(contest.next(None)) is None
+    assert drive(contest.next(0)) is None
 
 
 async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:

@@ -8,7 +8,7 @@ import gc
 import json
 import pickle
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
@@ -27,6 +27,7 @@ from resilient_agents import (
     Resume,
     Retry,
     Timeout,
+    deadline,
     fixed,
     http_failure,
     idempotency_key,
@@ -340,6 +341,44 @@ async def test_a_chain_goes_no_further_after_an_answer_that_is_not_wanted(h: Har
     assert asked == ["second"]
 
 
+async def test_a_stream_that_breaks_off_leaves_it_open(h: Harness) -> None:
+    """Its beginning does not say what became of the rest, and no retry around what reads it begins anew."""
+    policy, begun = Policy(again(), idempotent=False), []
+    events = told(policy)
+
+    def broken() -> Generator[int, None, None]:
+        begun.append(1)
+        yield 1
+        raise LOST
+
+    async def abroken() -> AsyncGenerator[int, None]:
+        for item in broken():
+            yield item
+
+    async def agent() -> None:
+        await h.items(policy.stream(broken if h.blocking else abroken))
+
+    with pytest.raises(LOST) as caught:
+        await h.call(Policy(again()), agent)
+    assert notes(caught.value) == "unknown_outcome=True: it may have taken effect all the same"
+    assert [event.unknown_outcome for event in events.of(CallEnded)] == [True]
+    assert begun == [1]
+
+
+def test_what_is_thrown_into_a_stream_leaves_no_doubt() -> None:
+    """The error is the reader's own."""
+
+    @resilient(idempotent=False)
+    def items() -> Generator[int, None, None]:
+        yield 1
+
+    reading = items()
+    next(reading)
+    with pytest.raises(LOST) as caught:
+        reading.throw(LOST())
+    assert not notes(caught.value)
+
+
 async def test_a_stream_with_a_fallback_does_not_hide_it(h: Harness) -> None:
     """The same before its first item."""
     policy, work = Policy(Fallback(value="later"), again(), idempotent=False), failing(LOST("before"))
@@ -445,6 +484,20 @@ def test_a_hedge_starts_once_the_key_is_asked_for(runtime: str) -> None:
 
     run_on(runtime, scenario)
     assert began[1] - began[0] == 5
+
+
+def test_a_key_that_is_asked_for_ends_no_deadline() -> None:
+    """A blocking call that waits within a deadline is woken by it, and waits on."""
+
+    def order() -> str:
+        asked.wait(0.05)
+        idempotency_key()
+        asked.wait(0.05)
+        return "done"
+
+    asked = threading.Event()
+    with deadline(60):
+        assert Policy(Hedge(30), idempotent=False).call(order) == "done"
 
 
 def test_hedges_in_threads_have_the_same_key() -> None:

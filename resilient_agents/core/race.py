@@ -60,6 +60,7 @@ class Race:
         self.kept: Any = None
         self._call = call
         self._ended: deque[Branch] = deque()
+        self._looked = False
         self._waiter: Waiter | None = None
 
     def start(self, branch: Branch, proceed: Proceed) -> bool:
@@ -72,7 +73,7 @@ class Race:
         return False
 
     async def next(self, seconds: float | None) -> Branch | None:
-        """The next branch that ended, None when none does within `seconds`.
+        """The next branch that ended, None when none does within `seconds`, or when there is something else to look at.
 
         Raises Expired in blocking code when the limit in force passes first.
         """
@@ -81,11 +82,11 @@ class Race:
         limit = current() if runtime.blocking else None
         left = None if limit is None else limit.at - clock.monotonic()
         first = left is not None and (seconds is None or left < seconds)
-        if not self._ended:
-            await waiter.wait(left if first else seconds)
+        woken = self._looked or bool(self._ended) or await waiter.wait(left if first else seconds)
+        self._looked = False
         if self._ended:
             return self._ended.popleft()
-        if first and limit is not None:
+        if first and limit is not None and not woken:
             limit.rung = True
             raise Expired(limit)
         return None
@@ -97,7 +98,8 @@ class Race:
         return not self.over
 
     def look(self) -> None:
-        """Something has changed for who waits for the next end."""
+        """Something has changed for who waits for the next end, or is about to."""
+        self._looked = True
         if self._waiter is not None:
             self._waiter.wake()
 

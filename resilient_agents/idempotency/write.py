@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
-from resilient_agents.classify import Failure
+from resilient_agents.classify import Failure, classify
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Neutral, call_of, unboxed
 from resilient_agents.core.driver import discard, is_awaitable
@@ -197,16 +197,20 @@ class Write:
         """The steps of a stream, in which the function's code runs: there, too, it may ask for its key."""
 
         async def marked(sent: Any, thrown: BaseException | None) -> Any:
+            raised: Exception | None = None
             try:
                 self.resume()
                 return await step(sent, thrown)
             except Exception as error:
+                raised = unboxed(error)
+                if self._cautious and raised is not thrown and _state(classify(raised)) == "open":
+                    self.withheld = True  # it broke off, and is not begun anew
                 if self.withheld:
-                    self.failed(unboxed(error))
+                    self.failed(raised)
                 raise
             finally:
                 self.suspend()
-                del thrown
+                raised = thrown = None  # no cycle through the traceback
 
         return marked
 

@@ -105,7 +105,7 @@ class Hedge(Configured):
         while True:
             due = left and (write is None or write.free)
             ended = await contest.next(max(0.0, began + self.after - clock.monotonic()) if due else None)
-            if ended is None and not due:
+            if ended is None and (not due or clock.monotonic() < began + self.after):
                 continue  # it may be asked twice from now on
             if ended is not None:
                 if self._decides(call, ended, first=ended is primary):
