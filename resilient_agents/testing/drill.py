@@ -47,7 +47,7 @@ class Pending:
 
 
 class Outage:
-    """A function that fails when it is told to, and answers with a `MagicMock` otherwise.
+    """A function that fails when it is told to, and answers with its one `MagicMock` otherwise.
 
     Args:
         error: The kind of its failures, as for `Chaos`: "connection", "overload", ...
@@ -59,6 +59,7 @@ class Outage:
         self._failure = Chaos(error=error)
         self._left = 0
         self._held: threading.Event | None = None
+        self._answered: Any = MagicMock()  # one for all: to make one takes longer than the call
         self.calls = 0
         """How often it was called."""
 
@@ -95,7 +96,7 @@ class Outage:
         if self._left > 0:
             self._left -= 1
             raise self._failure.made()
-        return MagicMock()
+        return self._answered
 
 
 def stand_in(calls: Mapping[str, Any]) -> Any:

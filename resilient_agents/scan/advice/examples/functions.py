@@ -154,7 +154,7 @@ class _Writer:
             handed = [*made.args, *(each.value for each in made.keywords)]
             target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
         waits = found.seen.operation.is_async and not found.seen.runner and id(call) not in self.entered
-        self.emitted.append((found, fake_of(target, self.made, set(self.clients.typed), waits)))
+        self.emitted.append((found, fake_of(target, self.made, set(self.words.parameters), waits)))
         if waits or found.seen.runner:
             self.awaitable.add(id(call))
         if not self.by_call:

@@ -83,8 +83,11 @@ class Example:
             elif name in used and isinstance(node, ast.Import):
                 (standard if _is_standard(node.names[0].name) else other).add(ast.unparse(node))
         for module, names in together.items():
-            line = ast.ImportFrom(module, sorted(names, key=lambda each: each.name), 0)
-            (standard if _is_standard(module) else other).add(ast.unparse(line))
+            plain = sorted((each for each in names if each.asname is None), key=lambda each: each.name)
+            renamed = [[each] for each in names if each.asname is not None]  # on a line each, as sorted imports are
+            for line in [plain, *renamed]:
+                if line:
+                    (standard if _is_standard(module) else other).add(ast.unparse(ast.ImportFrom(module, line, 0)))
         for module in self._typed_modules(code):
             (standard if _is_standard(module) else other).add(f"import {module}")
         ours = ["Policy"] * ("Policy" in used) + ["Registry"]

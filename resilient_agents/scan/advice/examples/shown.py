@@ -16,6 +16,10 @@ __all__ = ["shown"]
 OVERLOADED = frozenset(["subprocess", "socket", "other_net"])
 """Kinds whose preset repeats only what was refused, since a tool may have effects."""
 
+SHOWN = frozenset(["retry", "circuit breaker", "bulkhead", "health check"])
+"""What a drill has lines for."""
+UNFIT = "no function calls it alone, by a client that a fake can be"
+
 
 def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[str]) -> Iterator[str]:
     """The lines of `main`; `taken` are names that it cannot have."""
@@ -25,12 +29,14 @@ def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[s
     seen: list[Function] = []
     for each in guarded:
         found = _best(each, functions)
-        if found is not None:
+        if not SHOWN & {*each.advised.candidates}:
+            yield f'    print("{each.name}: nothing to show: of what a fake can show its advice names none")'
+        elif found is None:
+            yield f'    print("{each.name}: nothing to show: {UNFIT}")'
+        else:
             it = "it" if any(one.cls for one in seen) else "it: Any"
             seen.append(found)
             yield from indented(_shown(each, found, it))
-    if not seen:
-        yield '    print("nothing to show: no function calls one dependency alone, by a client that a fake can be")'
     yield from ("", "", 'if __name__ == "__main__":', f"    {entry}()")
 
 
