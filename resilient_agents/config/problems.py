@@ -13,7 +13,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        source: The file, "<string>", "<dict>", "preset 'http'" or "environment variable X".
+        source: The file, "<string>", "<dict>", "preset 'http'", "environment variable X" or "change of X".
         line: Its line in the file, or None where there are no lines.
         key: The dotted key, such as "policies.openai.retry.attempts"; "" for the source as a whole.
         value: What stands there, as text; None where the problem is not about one value. Secrets are hidden.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resilient_agents.config import Config, PolicySpec, load
+from resilient_agents.base.spelling import nearest
+from resilient_agents.config import Config, ConfigError, PolicySpec, load
 from resilient_agents.config.model import build
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
@@ -28,9 +30,13 @@ def named(source: str, name: str | None = None, *, changes: Mapping[str, str] | 
 
     Raises:
         ConfigError: the file or a change is not valid.
-        LookupError: the file has no such policy, or several and none was named.
+        LookupError: the file has no such policy, or several and none was named; a bare name is neither a file nor a
+            preset.
     """
-    if source in PRESETS and not Path(source).exists():
+    path = Path(source)
+    if source not in PRESETS and not path.exists() and not path.suffix:
+        raise LookupError(f"{source} is neither a file nor a preset; {nearest(source, PRESETS)}")
+    if source in PRESETS and not path.exists():
         data: Any = {"policies": {source: {"extends": source}}}
         names = [source]
     else:
@@ -41,11 +47,18 @@ def named(source: str, name: str | None = None, *, changes: Mapping[str, str] | 
     chosen = names[0] if name is None else name
     if chosen not in names:
         raise LookupError(f"{source} has no policy {chosen!r}; there are: {', '.join(names)}")
-    variables = {
-        "__".join(["RESILIENT_AGENTS", "policies", chosen, *option.split(".")]): value
-        for option, value in (changes or {}).items()
-    }
-    return maker(load(data, env={**os.environ, **variables}), chosen)
+    return maker(_changed(data, chosen, changes or {}), chosen)
+
+
+def _changed(data: Any, name: str, changes: Mapping[str, str]) -> Config:
+    """The configuration with these changes, each laid over it as a variable; what is wrong with one is said of it."""
+    variables = {"__".join(["RESILIENT_AGENTS", "policies", name, *each.split(".")]): each for each in changes}
+    env = {**os.environ, **{variable: changes[option] for variable, option in variables.items()}}
+    try:
+        return load(data, env=env)
+    except ConfigError as error:
+        told = {f"environment variable {variable}": f"change of {option}" for variable, option in variables.items()}
+        raise ConfigError(replace(each, source=told.get(each.source, each.source)) for each in error.problems) from None
 
 
 def maker(config: Config, name: str) -> Callable[[], Policy]:

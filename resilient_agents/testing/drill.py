@@ -120,7 +120,14 @@ def drill(
     with FakeClock() as clock:
         one = _One(call, clock)
         one()
-        if policy.idempotent is not False and any(isinstance(each, Retry) for each in strategies):
+        retried = policy.idempotent is not False and any(isinstance(each, Retry) for each in strategies)
+        if (
+            not retried
+            and health is None
+            and not any(isinstance(each, CircuitBreaker | Bulkhead) for each in strategies)
+        ):
+            yield "answered; no retry, circuit breaker, bulkhead or health check to show"
+        if retried:
             yield _retried(one, outage)
         if health is not None:
             yield f"health check: {health()}"

@@ -17,6 +17,7 @@ from resilient_agents.scan.advice.html import as_html
 from resilient_agents.scan.advice.plan import as_plan
 from resilient_agents.scan.advice.score import HIGH, MEDIUM, TERMS
 from resilient_agents.scan.advice.text import as_text
+from resilient_agents.telemetry.metric_table import METRICS
 
 PRICES = """
     import requests
@@ -216,6 +217,10 @@ def test_the_plan_goes_from_watching_to_enforcing(advice: Advice) -> None:
     plan = as_plan(advice, "code")
     assert plan.index("Shadow") < plan.index("high priority") < plan.index("Scan again")
     assert "resilient-agents simulate resilience.toml:prices-example-com --scenario retry-storm" in plan
+    known = {name.replace(".", "_") for metric in METRICS for name in metric.attributes}
+    labels = re.findall(r"by \((.*?)\)", plan)
+    assert labels
+    assert {label for found in labels for label in found.split(", ")} <= known
 
 
 def test_the_page_needs_no_network_and_shows_no_markup_of_the_code(tree: Path) -> None:

@@ -82,7 +82,22 @@ def test_a_preset_and_a_shipped_scenario_need_no_file(capsys: pytest.CaptureFixt
         (["policies.toml", "--scenario", "scenario.toml"], 1, "has the policies search, bare: name one"),
         (["policies.toml:x", "--scenario", "scenario.toml"], 1, "has no policy 'x'; there are: search, bare"),
         (["nothing.toml", "--scenario", "scenario.toml"], 1, "nothing.toml: cannot be read"),
-        (["tool", "--scenario", "nothing"], 1, "nothing: cannot be read"),
+        (["tool", "--scenario", "nothing.toml"], 1, "nothing.toml: cannot be read"),
+        (
+            ["lmm", "--scenario", "scenario.toml"],
+            1,
+            "lmm is neither a file nor a preset; did you mean 'llm'? Allowed: ",
+        ),
+        (
+            ["tool", "--scenario", "heard"],
+            1,
+            "heard is neither a file nor a scenario that is shipped; did you mean 'herd'",
+        ),
+        (
+            ["tool", "--scenario", "scenario.toml", "--set", "retry.attemps=2"],
+            1,
+            "  change of retry.attemps: policies.tool.",
+        ),
         (["tool", "--scenario", "scenario.toml", "--set", "retry.attemps=2"], 1, "did you mean 'attempts'?"),
         (["tool", "--scenario", "scenario.toml", "--plot", "x.jpg"], 2, "a picture is an .svg or a .png, got x.jpg"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Policy, Retry
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, Retry, Timeout
 from resilient_agents.testing import Outage, drill, stand_in
 
 
@@ -27,6 +29,16 @@ def test_each_strategy_is_seen_at_its_work(is_async: bool) -> None:
         "health check: closed",
         "bulkhead: beyond 2 calls at once the next one was not let in",
     ]
+
+
+def test_a_policy_that_a_fake_cannot_show_says_so() -> None:
+    """Limits alone, and a retry that may repeat nothing."""
+    for policy in (Policy(Timeout(5, thread=False)), Policy(Retry(3), idempotent=False)):
+        outage = Outage()
+        call = partial(policy.call, outage)
+        assert list(drill(call, outage, policy)) == [
+            "answered; no retry, circuit breaker, bulkhead or health check to show"
+        ]
 
 
 def test_what_does_not_do_its_work_is_an_assertion_error() -> None:

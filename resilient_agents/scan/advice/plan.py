@@ -29,7 +29,9 @@ def _lines(advice: Advice, paths: str) -> Iterator[str]:
     yield ""
     yield "2. Shadow: guard the calls, and let breakers and limits only watch (shadow = true)."
     yield "   Look for a week at what would have been refused:"
-    yield "   sum by (policy, strategy) (increase(resilient_agents_rejections_total[1d]))"
+    yield "   sum by (resilient_agents_policy, resilient_agents_strategy) ("
+    yield '     increase(resilient_agents_rejections_total{resilient_agents_shadow!=""}[1d])'
+    yield "   )"
     yield ""
     number = 3
     for priority in ("high", "medium", "low"):
@@ -38,7 +40,9 @@ def _lines(advice: Advice, paths: str) -> Iterator[str]:
             for name in by_priority[priority]:
                 yield f"   resilient-agents simulate resilience.toml:{name} --scenario retry-storm"
             yield "   Take shadow = true out of these, reload, and look at what callers see:"
-            yield "   sum by (policy, outcome) (rate(resilient_agents_policy_duration_seconds_count[5m]))"
+            yield "   sum by (resilient_agents_policy, resilient_agents_outcome) ("
+            yield "     rate(resilient_agents_policy_duration_seconds_count[5m])"
+            yield "   )"
             yield ""
             number += 1
     yield f"{number}. Scan again: what is guarded counts as protected, and the scores fall."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resilient_agents.base.spelling import nearest
+
 __all__ = ["find", "names"]
 
 _HERE = Path(__file__).parent
@@ -15,8 +17,13 @@ def names() -> list[str]:
 
 
 def find(scenario: str) -> Path:
-    """The file of that path; else the scenario of that name that is shipped."""
+    """The file of that path; else the scenario of that name that is shipped.
+
+    Raises LookupError for a bare name that is neither.
+    """
     path = Path(scenario)
-    if not path.exists() and scenario in names():
-        return _HERE / f"{scenario}.toml"
-    return path
+    if path.exists() or path.suffix:
+        return path
+    if scenario not in names():
+        raise LookupError(f"{scenario} is neither a file nor a scenario that is shipped; {nearest(scenario, names())}")
+    return _HERE / f"{scenario}.toml"
