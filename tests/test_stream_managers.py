@@ -187,6 +187,20 @@ async def test_closed_before_it_began_there_is_no_whole(h: Harness) -> None:
         _ = stream.get_final_message() if h.blocking else await stream.get_final_message()
 
 
+@pytest.mark.parametrize("breaks", [False, True], ids=["closed", "failed"])
+async def test_of_a_part_there_is_no_whole(h: Harness, breaks: bool) -> None:
+    """What an SDK puts together of a stream that was closed or failed before its end is not handed out as its whole."""
+    stream = Policy().stream(Client(h, breaks=breaks).stream)
+    if breaks:
+        with pytest.raises(ConnectionError):
+            await h.items(stream)
+    else:
+        _ = next(stream) if h.blocking else await anext(stream)
+        await stream.aclose()
+    with pytest.raises(RuntimeError, match=r"before its end: 'get_final_message' would give a part of it"):
+        _ = stream.get_final_message() if h.blocking else await stream.get_final_message()
+
+
 async def test_text_alone(h: Harness) -> None:
     """`text_stream` gives what the items of known kinds add, without a second read of the original's own."""
     items = [message("message_start"), text_delta("to "), text_delta("be"), message("message_stop")]

@@ -73,7 +73,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
                 if type(item) is Over:
                     item = item.value
                     break
-            outcome = None
+            outcome, opened.over = None, True
             return item
         except Exception as error:
             outcome = error
@@ -171,7 +171,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 if type(item) is Over:
                     break
             if interrupt is None or not interrupt.wished:
-                outcome = None
+                outcome, opened.over = None, True
         except Exception as error:
             outcome = error
             raise

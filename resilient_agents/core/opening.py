@@ -23,7 +23,8 @@ Outcome = Exception | Neutral | None
 
 
 class Opened:
-    """A source with its first item. When it ended before one, `over` is set and `first` is what it returned.
+    """A source with its first item. `over`: it has been read to its end; when it ended before a first item, `first` is
+    what it returned.
 
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the

@@ -34,8 +34,9 @@ class Stream(Generic[T]):
     ends the read, and the iteration with it.
 
     `text_stream` is the same iterator, of the text alone that its items add. `get_final_message()` and what else of the
-    SDK's stream speaks of the whole read it to its end first, through the policy. From the first item on, other public
-    attributes that it has not are those of what is streamed, such as `response`.
+    SDK's stream speaks of the whole read it to its end first, through the policy; for one that failed or was closed
+    before its end they raise RuntimeError. From the first item on, other public attributes that it has not are those of
+    what is streamed, such as `response`.
     """
 
     __slots__ = ("_arguments", "_begins", "_call", "_closed", "_generator", "_interrupt", "_name", "_text_in")
@@ -110,6 +111,11 @@ class Stream(Generic[T]):
             raise RuntimeError(
                 f"the stream of {self._name!r} broke off and was gone on with, so that {name!r} knows only its last "
                 f"part: put the items together"
+            )
+        if not opened.over:
+            raise RuntimeError(
+                f"the stream of {self._name!r} failed or was closed before its end: {name!r} would give a part of it "
+                f"for the whole"
             )
         method: Callable[..., Any] = getattr(opened.source, name)
         return method
