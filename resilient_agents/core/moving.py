@@ -12,6 +12,7 @@ import gc
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -66,6 +67,16 @@ async def movable(call: Call, opening: Awaitable[Opened]) -> Opened:
     )
 
 
+def _parts(iterator: Any) -> Iterator[Any]:
+    """What an iterator refers to, and the async generators that it reads, in their turn."""
+    generators = [iterator]
+    for generator in generators:
+        for part in gc.get_referents(generator):
+            if isinstance(part, AsyncGeneratorType) and not any(part is known for known in generators):
+                generators.append(part)
+            yield part
+
+
 def _held(before: Context, around: anyio.CancelScope | None, opened: Opened) -> str | None:
     """What of its task's the stream holds, in words."""
     if around is not None:
@@ -73,7 +84,7 @@ def _held(before: Context, around: anyio.CancelScope | None, opened: Opened) -> 
             around.__exit__(None, None, None)  # refused while there is a scope inside
         except RuntimeError:
             return "a cancel scope or a task group"
-        for part in gc.get_referents(opened.iterator):
+        for part in _parts(opened.iterator):
             owner = getattr(part, "__self__", part)
             if isinstance(owner, _OF_A_TASK):
                 return f"an asyncio.{type(owner).__name__}"
