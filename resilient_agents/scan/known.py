@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
+__all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
+ADDRESSES = ("file", "host")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
@@ -132,6 +133,8 @@ class Library:
     kind: str
     package: str
     default: Default | None = None
+    address: str = ""
+    """What an argument that says where to connect is, where it is no URL: one of ADDRESSES; "": it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

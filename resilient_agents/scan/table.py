@@ -1,7 +1,8 @@
 """The knowledge about libraries: TOML files beside this module, and what a project adds, as one `Known`.
 
-A library is a table with `kind`, and if they differ from its name `package` and `default`; `[[NAME.client]]` are its
-clients and modules of functions, `[[NAME.client.call]]` groups of calls that are alike. See docs: "What scan knows".
+A library is a table with `kind`, and if they differ from its name `package` and `default`, and with `address`;
+`[[NAME.client]]` are its clients and modules of functions, `[[NAME.client.call]]` groups of calls that are alike.
+See docs: "What scan knows".
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
-from resilient_agents.scan.known import KINDS, Client, Default, Ends, Known, Library, Operation
+from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends, Known, Library, Operation
 
 __all__ = ["TableError", "load", "shipped"]
 
-LIBRARY = {"kind", "package", "default", "client", "ends"}
+LIBRARY = {"kind", "package", "default", "address", "client", "ends"}
 PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
     *("by_url", "inherits"),
@@ -127,7 +128,11 @@ class _Builder:
         _check(name, entry, LIBRARY, need=("kind", "client"))
         if entry["kind"] not in KINDS:
             raise TableError(f"{name}: kind is one of {', '.join(KINDS)}, got {entry['kind']!r}")
-        library = Library(name, entry["kind"], entry.get("package", name), _default(name, entry.get("default")))
+        address = entry.get("address", "")
+        if "address" in entry and address not in ADDRESSES:
+            raise TableError(f"{name}: address is one of {', '.join(ADDRESSES)}, got {address!r}")
+        default = _default(name, entry.get("default"))
+        library = Library(name, entry["kind"], entry.get("package", name), default, address)
         for each in entry["client"]:
             where = f"{name}: client {each.get('name', '?')}"
             _check(where, each, CLIENT, need=("name",))

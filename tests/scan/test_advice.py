@@ -17,7 +17,10 @@ from resilient_agents.scan.advice.html import as_html
 from resilient_agents.scan.advice.plan import as_plan
 from resilient_agents.scan.advice.score import HIGH, MEDIUM, TERMS
 from resilient_agents.scan.advice.text import as_text
+from resilient_agents.scan.table import TableError
+from resilient_agents.scan.table import load as load_table
 from resilient_agents.telemetry.metric_table import METRICS
+from resilient_agents.testing import FakeClock
 
 PRICES = """
     import requests
@@ -189,12 +192,53 @@ def test_policies_are_written_checked_and_called_through(tree: Path, tmp_path: P
         assert registry.policy(name).call(int, "7") == 7
 
 
+def test_what_may_not_be_made_twice_has_a_policy_of_its_own(tree: Path, tmp_path: Path) -> None:
+    """With the lines beside it: the reads of the same host are tried again, a write whose answer was lost is not."""
+    file = tmp_path / "resilience.toml"
+    assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 0
+    assert re.search(r"# prices.example.com, what may not be made twice: \S*prices.py:13\.\n", file.read_text())
+    registry = Registry(load(file, env={}))
+
+    def lost() -> None:
+        tried.append(1)
+        raise ConnectionResetError
+
+    for name, most in (("prices-example-com", 3), ("prices-example-com-once", 1)):
+        tried: list[int] = []
+        with FakeClock(), pytest.raises(ConnectionResetError):
+            registry.policy(name).call(lost)
+        assert (len(tried) > 1) is (most > 1), name
+
+
+def test_a_project_says_which_libraries_open_files(tmp_path: Path) -> None:
+    """As the tables of the package do: a file on this machine has no outage."""
+    (tmp_path / "pyproject.toml").write_text("""
+        [tool.resilient-agents.scan.libraries.acme]
+        kind = "database"
+        address = "file"
+        default = "none"
+        client = [{ name = "acme.Store", call = [{ names = ["fetch"] }] }]
+    """)
+    (tmp_path / "code.py").write_text(
+        "import acme\nstore = acme.Store('data/x.acme')\n\n\ndef f():\n    store.fetch()\n"
+    )
+    [it] = advise([tmp_path]).dependencies
+    assert (it.dependency.name, it.dependency.target.local) == ("x.acme", True)
+    assert "circuit breaker" not in it.candidates
+
+
+def test_an_address_is_a_file_or_a_host() -> None:
+    """Anything else is a mistake in the table."""
+    with pytest.raises(TableError, match="acme: address is one of file, host, got 'path'"):
+        load_table([{"acme": {"kind": "database", "address": "path", "client": []}}])
+
+
 def test_what_a_configuration_has_is_kept(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Letter for letter, and a second run adds nothing."""
     file = tmp_path / "resilience.toml"
     mine = "# mine\n[policies.openai]\nretry = 7   # because\n"
     file.write_text(mine)
-    for added in ("2 policies added, 1 kept", "0 policies added, 3 kept"):
+    for added in ("3 policies added, 1 kept", "0 policies added, 4 kept"):
         assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 0
         assert added in capsys.readouterr().out
         assert file.read_text().startswith(mine)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.advise import Advice, Advised
+from resilient_agents.scan.advice.patterns import lines
 
-__all__ = ["Written", "added_to", "names", "table"]
+__all__ = ["Written", "added_to", "names", "table", "writes_apart"]
 
 PRESET_OF = {
     "model": "llm",
@@ -62,9 +63,14 @@ def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[s
         known: The names of its policies.
         presets: What each preset brings.
     """
-    wanted, kept = names(advice), set(known)
-    new = {name: each for name, each in wanted.items() if name not in kept}
-    policies = "\n".join("\n".join(table(name, each, presets)) for name, each in new.items())
+    wanted: dict[str, Iterator[str]] = {}
+    for name, each in names(advice).items():
+        wanted[name] = table(name, each, presets)
+        if writes_apart(each):
+            wanted[f"{name}-once"] = _once(name, each)
+    kept = set(known)
+    new = {name: policy for name, policy in wanted.items() if name not in kept}
+    policies = "\n".join("\n".join(policy) for policy in new.values())
     before = f"{text.rstrip()}\n\n" if text.strip() else ""
     return Written(f"{before}{policies}" if new else text, list(new), [name for name in wanted if name in kept])
 
@@ -85,6 +91,22 @@ def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]])
         yield "# Plain functions cannot be interrupted: their clients need a limit, too, or these `thread = true`."
         yield "timeout.thread = false"
         yield "attempt_timeout.thread = false"
+    yield ""
+
+
+def writes_apart(each: Advised) -> bool:
+    """Whether some of its calls may not be made twice, while the policy of the others repeats."""
+    return "retry" in each.candidates and bool(each.dependency.repeatable(False))
+
+
+def _once(name: str, each: Advised) -> Iterator[str]:
+    """The same policy for the calls that may not be made twice."""
+    writes = each.dependency.repeatable(False)
+    yield f"# {_plain(each.dependency.name)}, what may not be made twice: {_plain(lines(writes))}."
+    yield "# A write whose answer was lost may have taken effect: tried again only where nothing was sent."
+    yield f"[policies.{json.dumps(f'{name}-once')}]"
+    yield f"extends = {json.dumps(name)}"
+    yield "idempotent = false"
     yield ""
 
 

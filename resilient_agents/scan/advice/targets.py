@@ -25,11 +25,8 @@ class Target(NamedTuple):
     library: str
     name: str
     """`api.example.com`, `app.db`, `git`; the library's name where nothing more is known."""
-
-    @property
-    def local(self) -> bool:
-        """Whether it is on this machine and cannot be away: a file, a program."""
-        return self.library == "sqlite3" or self.kind == "subprocess"
+    local: bool = False
+    """Whether it is on this machine and cannot be away: a file, a program."""
 
     @property
     def slug(self) -> str:
@@ -38,8 +35,9 @@ class Target(NamedTuple):
 
 
 ADDRESSES = ("base_url", "url", "host", "hostname", "dsn", "uri", "endpoint_url", "bootstrap_servers", "server", "path")
+"""Arguments that say where a client connects to."""
 _WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mongodb"])
-_OF_NO_HOST = frozenset(["sqlite3", "aiosqlite"])
+"""Schemes of URLs that name a database of their host."""
 
 
 def target(resolver: Resolver, found: Found) -> Target:
@@ -47,14 +45,15 @@ def target(resolver: Resolver, found: Found) -> Target:
     seen, library = found.seen, found.call.dependency
     if found.call.kind == "subprocess":
         program = _first(_programs(resolver, seen.given.arguments, seen.spot))
-        return Target("subprocess", library, program or library)
+        return Target("subprocess", library, program or library, local=True)
+    address = seen.client.library.address
     texts = _texts(resolver, seen.given.arguments[:1], seen.spot)
-    if seen.owner is None and library in _OF_NO_HOST | {"requests", "httpx", "urllib", "urllib3", "aiohttp"}:
-        name = _first(filter(None, map(_host, texts)))
+    if seen.owner is None and address:
+        name = _first(filter(None, map(_file if address == "file" else _host, texts)))
     else:
         name = _first(filter(None, (_host(text) for text in texts if "://" in text)))
         name = name or _of_client(resolver, seen.owner, seen.client)
-    return Target(found.call.kind, library, name or library)
+    return Target(found.call.kind, library, name or library, local=address == "file")
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, depth: int = 4) -> str:
@@ -65,7 +64,7 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, de
         site, spot = owner.made.site, owner.made.spot
         named = [site.keywords[name] for name in ADDRESSES if name in site.keywords]
         for text in _texts(resolver, (*named, *site.arguments[:1]), spot):
-            name = _file(text) if client.library.name in _OF_NO_HOST else _host(text)
+            name = _file(text) if client.library.address == "file" else _host(text)
             if name:
                 return name
     return _of_client(resolver, owner.of, client, depth - 1)
@@ -107,9 +106,7 @@ def _host(text: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
         port = f":{parts.port}" if parts.port is not None and parts.scheme not in ("http", "https") else ""
-        database = (
-            parts.path.strip("/") if parts.scheme.partition("+")[0] in ("postgresql", "postgres", "mysql") else ""
-        )
+        database = parts.path.strip("/") if parts.scheme.partition("+")[0] in _WITH_DATABASES else ""
     except ValueError:
         return ""
     host = parts.hostname or ""
