@@ -30,5 +30,6 @@ ROWS: dict[str, Row] = {
     "size": footprint.policy_size,
     "waiting": footprint.in_flight,
     "scan": scanning.scanning,
+    "advice": scanning.advising,
     "since": scanning.since_a_revision,
 }

@@ -14,17 +14,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import resilient_agents
+from resilient_agents.presets import PRESETS
 from resilient_agents.scan import Options, scan
+from resilient_agents.scan.advice import advise
+from resilient_agents.scan.advice.examples import examples
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line, at_most
 from tests.scan.expected import CORPUS
 
-__all__ = ["scanning", "since_a_revision"]
+__all__ = ["advising", "scanning", "since_a_revision"]
 
 SOURCES = sorted(Path(resilient_agents.__file__).parent.rglob("*.py"))
 MANY = 10_000  # but for each task that an effort has at most FILES_A_TASK
 FILES_A_TASK = 80
 COPIES = 8  # but no more than an effort has rounds
+EXAMPLES = 1_000  # but no more than an effort has tasks
 
 
 def scanning(effort: Effort) -> Iterator[Line]:
@@ -50,6 +54,28 @@ def scanning(effort: Effort) -> Iterator[Line]:
         "scan of files that do not parse, × ast.parse", files, "×", {"ours": repaired / parsing}, [at_most(12.0)]
     )
     yield Line("scan again, nothing changed, × the first", files, "×", {"ours": again / first}, [at_most(0.3)])
+
+
+def advising(effort: Effort) -> Iterator[Line]:
+    """Processor time of advice beside that of the scan in it, and of examples of which no two are alike."""
+    with tempfile.TemporaryDirectory() as name:
+        corpus, many = Path(name, "corpus"), Path(name, "many")
+        sources = sorted(CORPUS.rglob("*.py.txt"))
+        for number, path in enumerate(sources):
+            _write(corpus / f"m{number}.py", path.read_text(encoding="utf-8"))
+        read = _best(effort, lambda: scan([corpus]))
+        advised = _best(effort, lambda: advise([corpus]))
+        wanted = min(EXAMPLES, effort.tasks)
+        for number in range(wanted):
+            words = ("get" if digit == "0" else "post" for digit in f"{number:010b}")
+            calls = "".join(f"    requests.{word}(address)\n" for word in words)
+            _write(many / f"m{number}.py", f"import requests\n\n\ndef work(address):\n{calls}")
+        began = time.process_time()
+        made = examples(advise([many]), PRESETS)
+        seconds = time.process_time() - began
+    assert len(made.modules) == wanted, made.left
+    yield Line("scan --advise, × the scan", f"{len(sources)} files", "×", {"ours": advised / read}, [at_most(1.3)])
+    yield Line("scan --examples", f"{wanted:,} examples", "s", {"ours": seconds}, [at_most(60.0)])
 
 
 def since_a_revision(effort: Effort) -> Iterator[Line]:
