@@ -67,7 +67,7 @@ class Cache:
         self._connections: dict[int, sqlite3.Connection] = {}
 
     def _database(self) -> sqlite3.Connection:
-        """One connection a process: a fork must not use that of its parent."""
+        """One connection a process: a fork must neither use nor close that of its parent."""
         known = self._connections.get(os.getpid())
         if known is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class Cache:
             except sqlite3.Error:  # it is no database, or none of ours
                 known.close()
                 raise
-            self._connections = {os.getpid(): known}
+            self._connections[os.getpid()] = known
         return known
 
     def stored(self) -> dict[str, Stored]:

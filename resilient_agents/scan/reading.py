@@ -1,10 +1,14 @@
-"""Files of a scan, read where they have changed and else taken from the cache; several processes read many files."""
+"""Files of a scan, read where they have changed and else taken from the cache; several processes read many files.
+
+The forms of many files are kept packed, here or in the cache. Each process unpacks those that it asks for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import pickle
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +22,10 @@ from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
 from resilient_agents.scan.tree import SourceFile, module_parts
 
 __all__ = ["Reading", "read_files", "shown"]
+
+
+FEW = 400
+"""Files whose forms may stay unpacked: some 100 kB each."""
 
 
 class Reading(NamedTuple):
@@ -37,11 +45,11 @@ def _here() -> str:
 
 
 def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
-    """All files; what is neither in the cache nor read in this process gets its form when it is asked for."""
+    """All files; the forms of many are made when they are asked for."""
     known = cache.stored() if cache is not None else {}
     reading = Reading([], {}, {})
     fresh: list[tuple[str, str]] = []
-    kept: dict[str, tuple[Stored, Form | None]] = {}
+    kept: dict[str, tuple[Stored, Form | bytes | None]] = {}
     named = [(path, shown(path)) for path in paths]
     for path, name in named:
         stored = known.get(name)
@@ -59,21 +67,24 @@ def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     return reading
 
 
-def _file(path: str, stored: Stored, form: Form | None, cache: Cache | None) -> SourceFile:
+def _file(path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None) -> SourceFile:
     def make() -> Form:
+        if isinstance(form, bytes):
+            made: Form = pickle.loads(zlib.decompress(form))
+            return made
         found = cache.form(stored.path) if cache is not None else None
         return found if found is not None else _form(path, stored.path)[1]
 
     file = SourceFile(stored.path, module_parts(os.path.abspath(path)), make, lambda: Names.from_text(stored.names))
-    if form is not None:
+    if isinstance(form, Form):
         file.form = form
     return file
 
 
 def _read(
     fresh: list[tuple[str, str]], known: dict[str, Stored], cache: Cache | None, jobs: int
-) -> Iterator[tuple[str, Stored, Form | None]]:
-    """What is not in the cache, and what is there under another time."""
+) -> Iterator[tuple[str, Stored, Form | bytes | None]]:
+    """What is not in the cache, and what is there under another time; None for a form that is in the cache now."""
     same: list[Stored] = []
     changed: list[tuple[str, str]] = []
     for path, name in fresh:
@@ -85,7 +96,7 @@ def _read(
             changed.append((path, name))
     if same and cache is not None:
         cache.restamp(same)
-    if cache is None and jobs < 2:
+    if cache is None and len(changed) <= FEW:
         for path, name in changed:
             stored, form = _form(path, name)
             yield name, stored, form
@@ -94,7 +105,7 @@ def _read(
         if cache is not None:
             cache.keep(rows)
         for stored, data in rows:
-            yield stored.path, stored, pickle.loads(data)
+            yield stored.path, stored, zlib.compress(data, 1) if cache is None else None
 
 
 def _pickled(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, bytes]]:

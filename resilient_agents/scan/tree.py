@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from resilient_agents.scan.form import Binding, Expression, Form, Site, last_name
-from resilient_agents.scan.index import HANDING_ON, Names, names_of
+from resilient_agents.scan.index import HANDING_ON, Names
 from resilient_agents.scan.values import Spot
 
 __all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
@@ -19,28 +19,27 @@ MOST_FILES = 40
 
 
 class SourceFile:
-    """A file; its form, and what that says about names, are made when they are first asked for."""
+    """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_calls", "_make", "_make_names", "_methods"),
-        *("form", "names", "package", "parts", "path"),
+        *("_attributes", "_calls", "_make", "_methods"),
+        *("form", "make_names", "package", "parts", "path"),
     )
 
     form: Form
-    names: Names
 
     def __init__(
         self,
         path: str,
         parts: tuple[str, ...],
         make: Callable[[], Form],
-        make_names: Callable[[], Names] | None = None,
+        make_names: Callable[[], Names],
     ) -> None:
         self.path = path
         self.package = parts[:-1]
         self.parts = self.package if parts and parts[-1] == "__init__" else parts
         self._make = make
-        self._make_names = make_names
+        self.make_names = make_names
         self._calls: dict[str, list[tuple[Spot, int]]] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
@@ -52,9 +51,6 @@ class SourceFile:
         if name == "form":
             self.form = self._make()
             return self.form
-        if name == "names":
-            self.names = self._make_names() if self._make_names is not None else names_of(self.form)
-            return self.names
         raise AttributeError(name)
 
     def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
@@ -202,13 +198,13 @@ class Tree:
                         yield from ((b.value, Spot(file, number, b.order, b.block)) for b in bindings)
 
     def _files_by(self, what: str, name: str) -> list[SourceFile]:
-        index = self._index.get(what)
-        if index is None:
-            index = self._index[what] = {}
+        if not self._index:
+            self._index = {each: {} for each in Names._fields}
             for file in self.files:
-                for each in getattr(file.names, what):
-                    index.setdefault(each, []).append(file)
-        return index.get(name, [])
+                for index, names in zip(self._index.values(), file.make_names(), strict=True):
+                    for each in names:
+                        index.setdefault(each, []).append(file)
+        return self._index[what].get(name, [])
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
