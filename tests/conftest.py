@@ -74,6 +74,15 @@ class Harness:
         return [item async for item in iterable]
 
 
+def makes_limiters_anywhere() -> bool:
+    """Does this anyio make a CapacityLimiter outside of an event loop?"""
+    try:
+        anyio.CapacityLimiter(1)
+    except Exception:  # sniffio's, or anyio's own
+        return False
+    return True
+
+
 def drive(coroutine: Any) -> Any:
     """Run a coroutine that never suspends."""
     try:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import SMOKE, blocking, interleaved
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.table import Line, as_markdown, as_text, at_least, at_most
-
-
-def makes_limiters_anywhere() -> bool:
-    try:
-        anyio.CapacityLimiter(1)
-    except Exception:  # sniffio's, or anyio's own
-        return False
-    return True
+from tests.conftest import makes_limiters_anywhere
 
 
 @pytest.mark.skipif(

@@ -177,7 +177,7 @@ class Agents:
     async def close(self) -> None:
         await self.gpt.close()
         await self.claude.close()
-        await self.store.aclose()
+        await getattr(self.store, "aclose", self.store.close)()  # before redis 5.0.1 it was `close`
         if self.gemini is not None:
             await self.gemini.aclose()
 

@@ -23,7 +23,7 @@ from resilient_agents import (
     deadline,
     remaining,
 )
-from tests.conftest import run_on
+from tests.conftest import makes_limiters_anywhere, run_on
 from tests.interruptions import interrupt_everywhere
 
 CORE = core.__path__[0]
@@ -129,6 +129,7 @@ def test_a_slot_is_held_as_long_as_its_thread_runs(strategies: Callable[[], list
     assert interrupt_everywhere(lambda: Left(*strategies()), Left.run, Left.is_whole, inside=f"{CORE}/{inside}") > 2
 
 
+@pytest.mark.skipif(not makes_limiters_anywhere(), reason="this anyio makes a limiter inside an event loop only")
 def test_an_interrupted_call_through_a_limiter_of_anyio_gives_its_slot_back() -> None:
     """It is known at once that it has one."""
 
