@@ -239,7 +239,8 @@ def test_a_probe_of_an_earlier_era_is_none_of_this_one() -> None:
 def test_it_is_worth_asking_again_when_the_first_permit_is_forfeited() -> None:
     """The refusal names the smallest of the leases, on whatever clock they go."""
     half = HalfOpen()
-    lent(half, 9.0), lent(half, 5.0), lent(half, 7.0)
+    for lease in (9.0, 5.0, 7.0):
+        lent(half, lease)
     assert half.permit(None, 3, 2.0) == Refusal("half-open and all its probes are taken", 3.0)
     half.shift(100.0)
     assert half.permit(None, 3, 102.0) == Refusal("half-open and all its probes are taken", 3.0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import importlib.metadata
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -160,6 +161,7 @@ def test_cancelled_in_the_midst_it_leaves_nothing(runtime: str, after: float) ->
 
 # --- what cannot be moved ---------------------------------------------------------------------------------------------
 
+OLD_TRIO = tuple(map(int, importlib.metadata.version("trio").split(".")[:2])) < (0, 23)
 setting: contextvars.ContextVar[str] = contextvars.ContextVar("setting")
 
 

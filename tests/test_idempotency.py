@@ -586,7 +586,7 @@ def test_tasks_that_start_one_another_keep_nothing_of_the_calls_before() -> None
     """Each takes over the context of the one before: a chain of what is over would grow for ever."""
     policy = Policy(again(), idempotent=False)
 
-    async def order(left: int) -> list[int]:
+    async def order(left: int) -> list[Any]:
         gc.collect()
         kept.append(sum(isinstance(thing, Write) for thing in gc.get_objects()))
         return [] if not left else [asyncio.create_task(policy.acall(order, left - 1))]

@@ -118,6 +118,8 @@ def drills_in(path: Path) -> dict[str, str]:
                 body=[ast.Expr(value=ast.Call(args=[ast.Constant(value=str(label)), _]))],
             ):
                 found[label] = policy
+            case _:
+                pass
     return found
 
 
