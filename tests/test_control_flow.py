@@ -32,7 +32,7 @@ class Pause(Exception):
 def taught() -> Iterator[None]:
     register(Pause, kind="control")
     yield
-    traits.registered.clear()
+    traits.registered.pop(id(Pause))
     traits.known = {}
 
 

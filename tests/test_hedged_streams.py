@@ -222,6 +222,8 @@ def test_one_that_belongs_to_its_task_is_refused(runtime: str, kind: str, reason
     """It is closed where it was opened, and the error says what it holds."""
     if kind.endswith("timeout") and runtime == "trio":
         return
+    if runtime == "trio" and kind == "group" and OLD_TRIO:
+        pytest.skip("before trio 0.23 a group that is closed raises the cancellations of its tasks")
     held = Held()
     breaker = CircuitBreaker(failures=1)
 

@@ -24,6 +24,8 @@ __all__ = ["Outage", "drill", "stand_in"]
 
 MOST = 500
 """Calls until a circuit has to be open, and until it has to be closed again."""
+ROUNDING = 0.001
+"""Seconds beyond the time of a circuit: two floats that add up to it may come to a little less."""
 ENOUGH = 1.0
 """Seconds after which a call that is still not let in is held back: less than presets give those that are inside."""
 PATIENCE = 10.0
@@ -202,7 +204,7 @@ def _closed(
     one: _One, outage: Outage, breaker: CircuitBreaker, clock: FakeClock, health: Callable[[], object] | None
 ) -> Iterator[str]:
     outage.fail(0)
-    clock.advance(breaker.retry_after or 0.0)
+    clock.advance((breaker.retry_after or 0.0) + ROUNDING)
     calls = 0
     while breaker.state != "closed" and calls < MOST:
         one.fails_with()
