@@ -438,6 +438,12 @@ async def test_a_model_without_a_price_is_logged_once(h: Harness, caplog: pytest
         ({"cost": True}, TypeError, "cost must be a number"),
         ({"tokens": 1, "usage": 5}, TypeError, "usage must be a function, got 5"),
         ({"tokens": 1, "estimate": 5}, TypeError, "estimate must be a function, got 5"),
+        (
+            {"cost": 1, "prices": {"m": 3}},
+            TypeError,
+            "the price of 'm' must be a pair, for a million tokens in and out",
+        ),
+        ({"cost": 1, "prices": 3}, TypeError, "prices must be a table by model or a function of the usage, got 3"),
         ({"cost": 1, "prices": {"m": (1, -2)}}, ValueError, "the price of 'm' must be at least 0"),
     ],
 )

@@ -14,7 +14,7 @@ as a reservation, and hands back what it did not use: siblings cannot take it aw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -120,10 +120,15 @@ def _plain(value: float) -> float:
 def _priced(prices: Prices | None) -> Prices | None:
     if prices is None or callable(prices):
         return prices
-    return {
-        model: (number(going_in, f"the price of {model!r}"), number(coming_out, f"the price of {model!r}"))
-        for model, (going_in, coming_out) in prices.items()
-    }
+    if not isinstance(prices, Mapping):
+        raise TypeError(f"prices must be a table by model or a function of the usage, got {prices!r}")
+    checked: dict[str, tuple[float, float]] = {}
+    for model, pair in prices.items():
+        what = f"the price of {model!r}"
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{what} must be a pair, for a million tokens in and out, got {pair!r}")
+        checked[model] = (number(pair[0], what), number(pair[1], what))
+    return checked
 
 
 def _ambient() -> Any:
