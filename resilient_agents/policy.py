@@ -264,8 +264,8 @@ class Policy(Spelled):
         return _rebuild, (self._own, self.name, self.idempotent, self.reconcile)
 
     def _options(self) -> dict[str, Any]:
-        reconcile = None if self.reconcile is None else name_of(self.reconcile)
-        return {"idempotent": self.idempotent, "reconcile": reconcile}
+        told = _told(self)
+        return {"idempotent": None, "reconcile": None} if told is None else told.describe()
 
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go from now on, until a policy changes. Finds what is still to be found, in this policy and
