@@ -74,6 +74,7 @@ _MACHINERY = frozenset(
         "reconfigure",
         "remember",
         "renew",
+        "renewed",
         "replaced",
         "take_over",
         "watchers",

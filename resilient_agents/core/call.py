@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEUTRAL",
     "ORDINARY",
+    "STOPPED",
     "Boxed",
     "Branch",
     "Call",
@@ -83,6 +84,10 @@ class Boxed(Exception):
     def __init__(self, error: StopIteration) -> None:
         super().__init__()
         self.error = error
+
+
+STOPPED: Final = "coroutine raised StopIteration"
+"""What Python says where a coroutine would let one out."""
 
 
 def unboxed(error: Exception) -> Exception:

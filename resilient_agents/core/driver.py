@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
-from resilient_agents.core.call import Boxed
+from resilient_agents.core.call import STOPPED, Boxed
 
 __all__ = [
     "SUSPENDED",
@@ -110,11 +110,7 @@ async def go_on(begun: Awaitable[Any]) -> Any:
     try:
         return await begun
     except Boxed as boxed:
-        error = boxed.error
-    try:
-        raise error  # which Python makes a RuntimeError, as in every coroutine
-    finally:
-        del error
+        raise RuntimeError(STOPPED) from boxed.error
 
 
 class Begun:

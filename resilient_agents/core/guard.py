@@ -17,8 +17,8 @@ from types import CodeType
 from typing import Any, cast
 
 from resilient_agents.base.now import now
-from resilient_agents.core.call import ORDINARY, Boxed, Call, name_of
-from resilient_agents.core.driver import Begun, idle, new_driver, unfinished
+from resilient_agents.core.call import ORDINARY, STOPPED, Boxed, Call, name_of
+from resilient_agents.core.driver import Begun, discard, idle, new_driver, unfinished
 from resilient_agents.core.drivers import async_driver, blocking_driver
 from resilient_agents.core.first_attempt import coroutine_of_one_retry, function_of_one_retry
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
@@ -26,7 +26,7 @@ from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.way_in import Guarding, WayIn
 
-__all__ = ["declares", "guard", "methods_of"]
+__all__ = ["check_callable", "declares", "guard"]
 
 take, put_back = idle.pop, idle.append
 
@@ -69,6 +69,16 @@ def methods_of(thing: object) -> str:
     return (
         f": guard the methods that do its work, {shown}, or call them with policy.call, policy.acall or policy.stream"
     )
+
+
+def check_callable(fn: object, method: str) -> None:
+    """Raise TypeError for what a policy's method cannot call."""
+    if not callable(fn):
+        discard(fn)  # a coroutine that would never be awaited
+        raise TypeError(
+            f"policy.{method} takes a function and its arguments, `policy.{method}(fn, 1, 2)`, "
+            f"got {type(fn).__name__}{methods_of(fn) or ': was the function called already?'}"
+        )
 
 
 def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
@@ -115,15 +125,10 @@ def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = await chain(call)
         except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
-            error = boxed.error
-        else:
-            if type(result) not in PLAIN and runs_later(type(result)):
-                refuse_unrun(fn, result)
-            return result
-        try:
-            raise error
-        finally:
-            del error
+            raise RuntimeError(STOPPED) from boxed.error
+        if type(result) not in PLAIN and runs_later(type(result)):
+            refuse_unrun(fn, result)
+        return result
 
     return guarded
 

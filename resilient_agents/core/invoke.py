@@ -18,7 +18,7 @@ from resilient_agents.core.responses import close_response
 from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
 
-__all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_unrun", "runs_later"]
+__all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_awaitable", "refuse_unrun", "runs_later"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,6 +87,14 @@ def refuse_unrun(fn: Callable[..., Any], result: Any) -> None:
         f"{name} returned a context manager, which does its work when it is entered, so that nothing would be guarded: "
         f"use policy.stream(...), which enters it, decorate a function that enters it, "
         f"or put the policy below @contextmanager or @asynccontextmanager"
+    )
+
+
+def refuse_awaitable(fn: Callable[..., Any], begun: Any) -> Any:
+    """What a blocking call answers to a function that turns out to be async."""
+    discard(begun)
+    raise TypeError(
+        f"{name_of(fn)} returned an awaitable: use `await policy.acall(...)` or decorate it with the policy"
     )
 
 

@@ -1,0 +1,155 @@
+"""Strategies composed around an innermost step: what the calls of one policy run, until a policy changes.
+
+The quiet chain is composed once. What a call may need besides, because somebody watches, a deadline is in force or a
+run has a budget, is composed when the first such call comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient_agents.base.clock import clock
+from resilient_agents.base.now import now
+from resilient_agents.base.trial import trial
+from resilient_agents.core import attempts
+from resilient_agents.core.audience import Audience
+from resilient_agents.core.bounds import bounded
+from resilient_agents.core.call import Call, Plan, Proceed, Strategy, rechecks_of
+from resilient_agents.core.fingerprint import fingerprint
+from resilient_agents.deadline import Deadline, current, in_force
+from resilient_agents.events import Subscription
+from resilient_agents.telemetry.bridge import in_force as recording
+
+if TYPE_CHECKING:
+    from resilient_agents.idempotency import Writes
+    from resilient_agents.telemetry.connected import Connected
+
+__all__ = ["Composed", "chain_of", "is_one_retry"]
+
+
+class Composition(Protocol):
+    """What is composed: a policy, as it is now."""
+
+    name: str | None
+
+    @property
+    def writes(self) -> Writes | None: ...
+    @property
+    def watchers(self) -> tuple[Subscription, ...]: ...
+    def bind(self) -> tuple[Strategy, ...]: ...
+
+
+class Composed(Plan):
+    """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
+
+    __slots__ = ("_configuration", "_innermost", "_operation", "_special", "_watchers", "_writes")
+
+    def __init__(self, policy: Composition, innermost: Proceed) -> None:
+        edition = now.edition  # first: a change in the midst of this makes it out of date
+        self._innermost = innermost
+        layers = policy.bind()
+        self._writes = policy.writes
+        self._watchers = (*policy.watchers, *trial.observers)
+        self._special: dict[Any, Proceed] = {}
+        self._configuration = ""
+        self._operation: Proceed | None = None
+        super().__init__(policy.name, rechecks_of(layers), edition)
+        self.layers = layers
+        self.chain = chain_of(layers, innermost) if self._writes is None else self._composed(None, watched=False)
+        if self._watchers:
+            self.quiet = None
+        if self._writes is None and is_one_retry(layers):
+            self.alone = layers[0]
+
+    def enter(self, call: Call) -> Proceed:
+        """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
+        records = recording()
+        limit = charged = None
+        if now.deadline() is not None:
+            limit = current()
+            charged = None if now.budget() is None else now.charged
+        if records is not None or self._watchers:
+            return self._watched(call, records, limit, charged)
+        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
+        return chain if limit is None else _bounded(chain, call, limit)
+
+    def _watched(self, call: Call, records: Connected | None, limit: Deadline | None, charged: Any) -> Proceed:
+        """The same where somebody may want to know of the call."""
+        watchers, name, began = self._watchers, call.name, clock.monotonic()
+        self._configuration = configuration = self._configuration or self._fingerprint()
+        left = None if limit is None else limit.at - began
+        recorder = None if records is None else records.recorder(name)
+        wanted = recorder is not None and recorder.begin(began, configuration, left)
+        if wanted or watchers or (recorder is not None and call.closers is not None):
+            call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
+            if limit is None and charged is None:
+                return self._operation or self._as_operation()
+            chain = self._around_attempts(charged, watched=True)
+            return functools.partial(attempts.operation, chain if limit is None else _bounded(chain, call, limit))
+        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
+        if limit is not None:
+            chain = _bounded(chain, call, limit)
+        return chain if recorder is None else functools.partial(attempts.unrecorded, chain, recorder)
+
+    def _as_operation(self) -> Proceed:
+        self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
+        return operation
+
+    def paid(self) -> Proceed | None:
+        """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
+        return None if in_force() is not None else self._around_attempts(now.charged, watched=False)
+
+    def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
+        """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
+        key = (charged, True) if watched else charged
+        chain = self._special.get(key)
+        if chain is None:
+            chain = self._special[key] = self._composed(charged, watched=watched)
+        return chain
+
+    def _composed(self, charged: Any, *, watched: bool) -> Proceed:
+        layers = self.layers
+        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
+        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+        judge: attempts.Judge | None = getattr(last, "failed", None) if getattr(last, "judges_results", True) else None
+        if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
+            split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
+        owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
+        retried = not all(getattr(layer, "races", False) for layer in owners)
+        attempt = chain_of(layers[split:], self._innermost)
+        if watched:
+            attempt = functools.partial(attempts.attempt, attempt, judge, retried)
+        if charged is not None:
+            attempt = functools.partial(charged, attempt)
+        if self._writes is None:
+            return chain_of(layers[:split], attempt)
+        return functools.partial(
+            self._writes.whole, chain_of(layers[:split], functools.partial(self._writes.attempt, attempt))
+        )
+
+    def _fingerprint(self) -> str:
+        told = () if self._writes is None else (self._writes,)
+        return fingerprint((*self.layers, *told))
+
+
+def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
+    """The chain within the caller's deadline, where nobody else of this task sees to it."""
+    if call.runtime.blocking or limit.owner != call.runtime.owner():
+        return functools.partial(bounded, chain, limit)
+    return chain
+
+
+def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
+    """What runs the layers, outermost first, around the innermost step."""
+    proceed = innermost
+    for layer in reversed(tuple(layers)):
+        proceed = functools.partial(layer.execute, proceed)
+    return proceed
+
+
+def is_one_retry(layers: tuple[Strategy, ...]) -> bool:
+    """Are they a retry alone, of which a wrapper may make the first attempt itself?"""
+    return len(layers) == 1 and getattr(layers[0], "alone", False)
