@@ -5,32 +5,28 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 import aiolimiter
 import anyio
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.native.circuit_breaker import adapt_native
+from resilient_agents.adapters.native.circuit_breaker import NativeBreaker
 from resilient_agents.adapters.native.retry import NativeRetry
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.spelling import meant_by
+from resilient_agents.canonical import OPTIONS, in_order
 from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 from resilient_agents.registry import Keyed, registry
-from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.resume import Resume
 from resilient_agents.strategies.stream_timeout import StreamTimeout
-
-if TYPE_CHECKING:
-    import pybreaker
-    import tenacity
 
 __all__ = ["bulkhead", "circuit_breaker", "rate_limit", "resilient", "retry", "timeout"]
 
@@ -62,8 +58,8 @@ def resilient(
     fallback: Any = ...,
     timeout: float | timedelta | Timeout | None = None,
     resume: Callable[..., Any] | Resume | None = None,
-    retry: int | Retry | tenacity.BaseRetrying | None = None,
-    breaker: str | bool | CircuitBreaker | pybreaker.CircuitBreaker | None = None,
+    retry: int | Retry | NativeRetry | None = None,
+    breaker: str | bool | CircuitBreaker | NativeBreaker | None = None,
     gate: str | bool | float | timedelta | Gate | None = None,
     rate_limit: str | float | RateLimit | aiolimiter.AsyncLimiter | None = None,
     bulkhead: int | Bulkhead | anyio.CapacityLimiter | None = None,
@@ -110,17 +106,9 @@ def resilient(
 
     Raises TypeError that lists these forms for anything else, and what the strategies raise for bad values.
     """
-    writes = idempotent is not None or reconcile is not None
-    if not strategies and not options and not writes:
-        raise TypeError(f"resilient needs something to guard with: {_FORMS}")
-    unknown = sorted(options.keys() - _BUILD.keys())
-    if unknown or (strategies and options):
-        reason = f"does not know {', '.join(unknown)}" if unknown else "takes strategies or options, not both"
-        meant = meant_by(unknown[0], (*_BUILD, "idempotent", "reconcile", "name")) if unknown else None
-        if meant is not None:
-            reason += f" (did you mean {meant}?)"
-        raise TypeError(f"resilient {reason}: {_FORMS}")
-    if len(strategies) == 1 and name is None and not writes:
+    told = idempotent is not None or reconcile is not None
+    _refuse_unclear(strategies, options, told=told)
+    if len(strategies) == 1 and name is None and not told:
         if isinstance(strategies[0], Policy | Keyed):
             return strategies[0]
         if isinstance(strategies[0], str) and strategies[0]:
@@ -129,24 +117,26 @@ def resilient(
         if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
             bare = " (was it used without parentheses?)" if inspect.isroutine(strategy) else ""
             raise TypeError(f"resilient cannot guard with {strategy!r}{bare}: {_FORMS}")
-    if not strategies:
-        given = {option: value for option, value in options.items() if value is not None}
-        strategies = tuple(build(given[option]) for option, build in _BUILD.items() if option in given)
-    return _Layers(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
+    return _Layers(*strategies or in_order(options), name=name, idempotent=idempotent, reconcile=reconcile)
+
+
+def _refuse_unclear(strategies: tuple[Any, ...], options: Mapping[str, Any], *, told: bool) -> None:
+    if not strategies and not options and not told:
+        raise TypeError(f"resilient needs something to guard with: {_FORMS}")
+    unknown = sorted(options.keys() - OPTIONS.keys())
+    if unknown:
+        meant = meant_by(unknown[0], (*OPTIONS, "idempotent", "reconcile", "name"))
+        hint = "" if meant is None else f" (did you mean {meant}?)"
+        raise TypeError(f"resilient does not know {', '.join(unknown)}{hint}: {_FORMS}")
+    if strategies and options:
+        raise TypeError(f"resilient takes strategies or options, not both: {_FORMS}")
 
 
 class _Layers(Policy):
     """What the sugar makes. Around a function that is guarded by another such policy it becomes one policy with it."""
 
-    def __init__(
-        self,
-        *strategies: Any,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        reconcile: Callable[..., Any] | None = None,
-    ) -> None:
-        super().__init__(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
-        self.parts: tuple[_Layers, ...] = (self,)
+    parts: tuple[_Layers, ...] = ()
+    """Those that it was put together from, the topmost first."""
 
     def __call__(self, fn: F) -> F:
         if isinstance(fn, staticmethod | classmethod):
@@ -156,8 +146,9 @@ class _Layers(Policy):
         inside: Callable[..., Any] = fn
         inner = _guarding(fn)
         if inner is not None and self.name is None:
-            policy, inside = _Layers(self, *inner.policy.parts), inner.fn
-            policy.parts = (self, *inner.policy.parts)
+            parts = (self, *(inner.policy.parts or (inner.policy,)))
+            policy, inside = _Layers(*parts), inner.fn
+            policy.parts = parts
         wrapper = guard(policy, inside)
         if policy.name is None:
             wrapper.__dict__[_MARK] = _Guarded(policy, inside, weakref.ref(wrapper))
@@ -187,76 +178,6 @@ _MARK = "__resilient__"
 def _guarding(fn: object) -> _Guarded | None:
     mark = getattr(fn, _MARK, None)
     return mark if isinstance(mark, _Guarded) and mark.wrapper() is fn else None
-
-
-def _fallback(value: Any) -> Any:
-    if isinstance(value, Fallback):
-        return value
-    if isinstance(value, list) and value and all(map(_stands_in, value)):
-        return Fallback(to=value)
-    return Fallback(value) if callable(value) else Fallback(value=value)
-
-
-def _stands_in(part: Any) -> bool:
-    """Is it a function, or a function with a policy? Lists of anything else are values."""
-    return callable(part) or (isinstance(part, tuple) and len(part) == 2 and callable(part[0]) and callable(part[1]))
-
-
-def _timeout(value: Any) -> Any:
-    return value if isinstance(value, Timeout) else Timeout(value)
-
-
-def _resume(value: Any) -> Any:
-    return value if isinstance(value, Resume) else Resume(value)
-
-
-def _retry(value: Any) -> Any:
-    return value if isinstance(value, Retry | NativeRetry) else Retry(value)
-
-
-def _breaker(value: Any) -> Any:
-    if isinstance(value, CircuitBreaker) or adapt_native(value) is not None:
-        return value
-    if value is True:
-        return CircuitBreaker()
-    if not isinstance(value, str):
-        raise TypeError(f"breaker must be a name, a CircuitBreaker, True or None, got {value!r}")
-    return registry.circuit_breaker(value)
-
-
-def _gate(value: Any) -> Any:
-    if value is True:
-        return Gate()
-    if isinstance(value, str):
-        return registry.gate(value)
-    return value if isinstance(value, Gate) else Gate(max_wait=value)
-
-
-def _rate_limit(value: Any) -> Any:
-    return value if isinstance(value, RateLimit | aiolimiter.AsyncLimiter) else RateLimit(value)
-
-
-def _bulkhead(value: Any) -> Any:
-    return value if isinstance(value, Bulkhead | anyio.CapacityLimiter) else Bulkhead(value)
-
-
-def _stream_timeout(value: Any) -> Any:
-    return value if isinstance(value, StreamTimeout) else StreamTimeout(idle=value)
-
-
-# the canonical order, outermost first
-_BUILD: dict[str, Callable[[Any], Any]] = {
-    "fallback": _fallback,
-    "timeout": _timeout,
-    "resume": _resume,
-    "retry": _retry,
-    "breaker": _breaker,
-    "gate": _gate,
-    "rate_limit": _rate_limit,
-    "bulkhead": _bulkhead,
-    "attempt_timeout": _timeout,
-    "stream_timeout": _stream_timeout,
-}
 
 
 def _means(strategy: Callable[P, Any]) -> Callable[[Callable[..., Any]], Callable[P, Policy]]:

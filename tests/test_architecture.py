@@ -30,7 +30,7 @@ LEVELS: list[set[str]] = [
     {"core"},
     {"adapters", "idempotency", "run_budgets", "strategies"},
     {"policy"},
-    {"", "decorator", "registry", "config", "presets", "health", "testing"},
+    {"", "canonical", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace", "scan", "simulate"},
     {"cli", "cli_advise", "cli_config", "cli_health", "cli_scan", "cli_simulate", "cli_trace", "__main__"},
 ]
@@ -39,14 +39,13 @@ LIBRARIES = {
         "backoff",
         "adapters.native.retry",
         "adapters.retry_state",
-        "decorator",
     },
     "pybreaker": {
         "errors",
         "adapters.circuit",
         "adapters.native.circuit_breaker",
     },
-    "aiolimiter": {"adapters.native.rate_limit", "decorator"},
+    "aiolimiter": {"adapters.native.rate_limit", "canonical", "decorator"},
 }
 
 

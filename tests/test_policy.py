@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import resilient_agents
 from resilient_agents import CircuitBreaker, Policy, Retry
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.runtime import settle
@@ -179,6 +180,21 @@ def test_what_is_no_strategy_is_refused(thing: Any) -> None:
         TypeError, match=r"a strategy must be .*tenacity.*pybreaker.*CapacityLimiter.*AsyncLimiter.* got "
     ):
         Policy(thing)
+
+
+def test_the_refusal_names_every_strategy_of_ours() -> None:
+    """Whoever comes with something else sees all that there is."""
+    ours = [name for name in resilient_agents.__all__ if hasattr(getattr(resilient_agents, name), "execute")]
+    with pytest.raises(TypeError) as caught:
+        Policy(3)
+    assert len(ours) > 9
+    assert [name for name in ours if name not in str(caught.value)] == []
+
+
+def test_a_name_in_place_of_a_strategy_is_told_where_names_belong() -> None:
+    """To the registry, or to the presets."""
+    with pytest.raises(TypeError, match=r"get_policy\('llm'\).*preset\('llm'\)"):
+        Policy("llm")
 
 
 @pytest.mark.parametrize("name", ["", 3])

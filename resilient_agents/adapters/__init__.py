@@ -29,9 +29,20 @@ def adapt(thing: Any) -> Strategy:
         if callable(getattr(thing, "execute", None)):
             strategy: Strategy = thing
             return strategy
-    described = f"the class {thing.__name__}, not an instance" if isinstance(thing, type) else f"{type(thing).__name__}"
     raise TypeError(
-        f"a strategy must be one of ours (Retry, CircuitBreaker, Bulkhead, RateLimit, Timeout, Fallback, Hedge, "
-        f"Policy), a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, an anyio CapacityLimiter, "
-        f"an aiolimiter AsyncLimiter, or an object with `execute(proceed, call)`; got {described}"
+        f"a strategy must be one of ours (Retry, CircuitBreaker, Gate, RateLimit, Bulkhead, Timeout, StreamTimeout, "
+        f"Resume, Fallback, Hedge, Chaos, Policy), a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, "
+        f"an anyio CapacityLimiter, an aiolimiter AsyncLimiter, or an object with `execute(proceed, call)`; "
+        f"got {_described(thing)}"
     )
+
+
+def _described(thing: Any) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}, not an instance"
+    if isinstance(thing, str):
+        return (
+            f"the name {thing!r}: get_policy({thing!r}) is the registry's policy of that name, "
+            f"resilient_agents.presets.preset({thing!r}) a ready-made one"
+        )
+    return type(thing).__name__

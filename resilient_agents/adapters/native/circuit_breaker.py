@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from functools import partialmethod
-from typing import Any
+from typing import Any, TypeAlias
 
 import pybreaker
 
@@ -19,10 +19,13 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure
-from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 
-__all__ = ["adapt_native"]
+__all__ = ["NativeBreaker", "adapt_native"]
+
+NativeBreaker: TypeAlias = pybreaker.CircuitBreaker
+"""What may stand where a circuit breaker is asked for."""
 
 _making = Lock()
 """Held while the adapter is looked for on a native object, and made if there is none."""
@@ -100,7 +103,7 @@ class NativeCircuit(Circuit):
                     self.breaker.add_listener(_Shield(listener))
 
 
-class NativeBreaker(Breaker):
+class _Native(Breaker):
     """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but our admission.
 
     What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
@@ -223,13 +226,13 @@ def _end(error: Exception | None) -> None:
         raise error
 
 
-def adapt_native(thing: Any) -> NativeBreaker | None:
+def adapt_native(thing: Any) -> Strategy | None:
     """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one
     circuit."""
     if not isinstance(thing, pybreaker.CircuitBreaker):
         return None
     with _making:
-        adapter: NativeBreaker | None = thing.__dict__.get("_resilient_agents")
+        adapter: _Native | None = thing.__dict__.get("_resilient_agents")
         if adapter is None:
-            adapter = thing.__dict__["_resilient_agents"] = NativeBreaker(thing)
+            adapter = thing.__dict__["_resilient_agents"] = _Native(thing)
         return adapter
