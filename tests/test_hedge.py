@@ -33,8 +33,9 @@ from resilient_agents import (
     deadline,
     fixed,
 )
-from resilient_agents.core.call import Branch, Call, Plan, call_of
-from resilient_agents.core.race import Race, race
+from resilient_agents.core.branches import Branch
+from resilient_agents.core.call import Call, Plan, call_of
+from resilient_agents.core.race import Race
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, HedgeStarted
@@ -877,7 +878,7 @@ def test_a_lost_branch_is_refused_after_waiting() -> None:
     """Whoever has lost hears it at the next second look."""
     call = call_of(Plan("p"), BLOCKING, len, (), {})
     hedge = Hedge(1)
-    branch = call.branch(hedge)
+    branch = Branch(call, hedge)
     branch.recheck(hedge, 1.0)
     branch.lost = True
     with pytest.raises(Exception, match="answered while this hedge waited"):
@@ -914,21 +915,21 @@ def test_a_slot_outside_for_what_a_limit_inside_left_behind(slow: Slow) -> None:
 def test_an_end_that_nobody_waits_for() -> None:
     """A branch that ends after the decision is told so, and is never handed out."""
     call, hedge = call_of(Plan("p"), BLOCKING, len, (), {}), Hedge(1)
-    contest = Race(call)
-    first, second = call.branch(hedge), call.branch(hedge)
-    contest.branches += [first, second]
-    assert contest.end(first)
-    contest.decide(first)
+    race = Race(call)
+    first, second = Branch(call, hedge), Branch(call, hedge)
+    race.branches += [first, second]
+    assert race.end(first)
+    race.decide(first)
     assert (first.lost, second.lost) == (False, True)
-    assert not contest.end(second)
+    assert not race.end(second)
 
 
 def test_news_before_the_wait_is_heard() -> None:
     """What another thread tells while who decides is about to wait is told once, and not taken for an end."""
-    contest = Race(call_of(Plan("p"), BLOCKING, len, (), {}))
-    contest.look()
-    assert drive(contest.next(None)) is None
-    assert drive(contest.next(0)) is None
+    race = Race(call_of(Plan("p"), BLOCKING, len, (), {}))
+    race.look()
+    assert drive(race.next(None)) is None
+    assert drive(race.next(0)) is None
 
 
 async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
@@ -946,15 +947,15 @@ async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
     async def proceed(_: Call) -> Broken:
         return next(queue)
 
-    async def referee(contest: Race) -> Branch | None:
-        first = call.branch(hedge)
-        contest.start(first, proceed)
-        await contest.next(PATIENCE)
-        contest.start(call.branch(hedge), proceed)
-        await contest.next(PATIENCE)
+    async def choose(race: Race) -> Branch | None:
+        first = Branch(call, hedge)
+        race.start(first, proceed)
+        await race.next(PATIENCE)
+        race.start(Branch(call, hedge), proceed)
+        await race.next(PATIENCE)
         return first
 
-    assert await race(call, proceed, hedge.workers, referee) is answers[0]
+    assert await Race(call).run(proceed, hedge.workers, choose) is answers[0]
     assert [answer.closed for answer in answers] == [0, 1]
 
 

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from resilient_agents.classify import Failure, classify
-from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
     from resilient_agents.core.audience import Audience
@@ -27,7 +26,6 @@ __all__ = [
     "ORDINARY",
     "STOPPED",
     "Boxed",
-    "Branch",
     "Call",
     "Closer",
     "Neutral",
@@ -226,6 +224,7 @@ class Call:
     kwargs: dict[str, Any]
     rare: Rare
     hedge: int = 0  # which further request of a hedged call this is, from 1
+    moves: bool = False  # will the stream that it opens be read in another task or thread?
 
     if TYPE_CHECKING:
         audience: Audience | None
@@ -258,10 +257,6 @@ class Call:
 
     origin = property(id)
     """Identity of the call, the same for all that was forked from it."""
-
-    def branch(self, strategy: Strategy) -> Branch:
-        """One of several passes through what is inside `strategy`, at the same time as others."""
-        return Branch(self, len(self.outer_rechecks(strategy)))
 
     def outer_rechecks(self, strategy: Strategy) -> tuple[Callable[[Call], None], ...]:
         """What the layers around `strategy` have to say about a call that waited in it."""
@@ -312,63 +307,3 @@ def call_of(
     call.kwargs = kwargs
     call.rare = ORDINARY
     return call
-
-
-class Branch(Call):
-    """One of several passes of a call that run at the same time, and how it ended.
-
-    Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
-    layers that want a second look are asked about it. How it ended says `result`, or `outcome`, which is an error.
-    `lost`: nobody wants it any more; `moves`: the stream that it opens will be read elsewhere.
-    """
-
-    __slots__ = ("hedge", "lost", "moves", "outcome", "outside", "parent", "result")
-
-    def __init__(self, parent: Call, outside: int) -> None:
-        self.plan = parent.plan
-        self.runtime = parent.runtime
-        self.fn = parent.fn
-        self.args = parent.args
-        self.kwargs = parent.kwargs
-        self.rare = ORDINARY
-        self.audience = parent.audience
-        self.hedge = parent.hedge
-        self.waited = parent.waited
-        self.cut_short = parent.cut_short
-        self.workers = parent.workers
-        self.write = parent.write
-        self.parent = parent
-        self.outside = outside
-        self.lost = self.moves = False
-        self.result: Any = None
-        self.outcome: BaseException | None = None
-
-    @property
-    def origin(self) -> int:
-        origin: int = self.parent.origin
-        return origin
-
-    def recheck(self, strategy: Strategy, waited: float) -> None:
-        self.waited += waited
-        if self.lost:  # in a thread of its own, where nothing else can stop it
-            raise Rejected(f"{self.name!r} was answered while this hedge waited", policy=self.name, strategy="hedge")
-        for position, recheck in enumerate(self.outer_rechecks(strategy)):
-            recheck(self._known_at(position))
-
-    def _known_at(self, position: int) -> Call:
-        """The call as the layer there knows it."""
-        call: Call = self
-        while isinstance(call, Branch) and position < call.outside:
-            call = call.parent
-        return call
-
-    def take(self) -> Any:
-        """The result or the error, once: the branch keeps neither."""
-        result, error = self.result, self.outcome
-        self.result = self.outcome = None
-        try:
-            if error is not None:
-                raise error
-            return result
-        finally:
-            del error  # no cycle through the traceback

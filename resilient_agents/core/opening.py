@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from resilient_agents.core.call import Branch, Call, Neutral
+from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
 from resilient_agents.core.moving import movable
@@ -112,7 +112,7 @@ async def open_source(call: Call, source: Any, manager: Any = None) -> Opened:
     if isinstance(source, Opened):
         return source
     opening = _open(call, source, manager)
-    return await (movable(call, opening) if isinstance(call, Branch) and call.moves else opening)
+    return await (movable(call, opening) if call.moves else opening)
 
 
 async def _open(call: Call, source: Any, manager: Any) -> Opened:

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget, UnderWay, followed
 from resilient_agents.classify import is_transient
-from resilient_agents.core.call import Branch, Call, Proceed, unboxed
+from resilient_agents.core.branches import Branch
+from resilient_agents.core.call import Call, Proceed, unboxed
 from resilient_agents.core.match import Match, ask, matcher
 from resilient_agents.core.options import Configured, Count, Errors, Made, Seconds
-from resilient_agents.core.race import Race, race
+from resilient_agents.core.race import Race
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
@@ -84,27 +85,27 @@ class Hedge(Configured):
             if self.budget is not None and self.budget is not self._budget_around(call):
                 counted = self.budget.deposit()
             if call.closers is None:
-                return await race(call, proceed, self.workers, partial(self._referee, proceed, call))
-            opened = await race_streams(call, proceed, self.workers, self._referee)
+                return await Race(call).run(proceed, self.workers, partial(self._choose, proceed, call))
+            opened = await race_streams(call, proceed, self.workers, self._choose)
             closers = call.closers
             return opened
         finally:
             if counted is not None:
                 counted.end(closers)
 
-    async def _referee(self, proceed: Proceed, call: Call, contest: Race) -> Branch | None:
+    async def _choose(self, proceed: Proceed, call: Call, race: Race) -> Branch | None:
         """Start one after the other and return the branch that decides; None when not even the first found a thread."""
-        primary = call.branch(self)
-        if not contest.start(primary, proceed):
+        primary = Branch(call, self)
+        if not race.start(primary, proceed):
             return None
         began = clock.monotonic()
         started = failed = 0
         left, write = self.extra, call.write
         if write is not None:
-            write.on_free(contest.look)
+            write.on_free(race.look)
         while True:
             due = left and (write is None or write.free)
-            ended = await contest.next(max(0.0, began + self.after - clock.monotonic()) if due else None)
+            ended = await race.next(max(0.0, began + self.after - clock.monotonic()) if due else None)
             if ended is None and (not due or clock.monotonic() < began + self.after):
                 continue  # it may be asked twice from now on
             if ended is not None:
@@ -116,7 +117,7 @@ class Hedge(Configured):
                     left = 0
             if left:
                 now = clock.monotonic()
-                if self._start(proceed, call, contest, started + 1, now - began):
+                if self._start(proceed, call, race, started + 1, now - began):
                     began = now
                     started += 1
                     left -= 1
@@ -125,7 +126,7 @@ class Hedge(Configured):
             if failed > started:
                 return primary
 
-    def _start(self, proceed: Proceed, call: Call, contest: Race, number: int, after: float) -> bool:
+    def _start(self, proceed: Proceed, call: Call, race: Race, number: int, after: float) -> bool:
         """Start a hedge. False where the budget is spent, or no thread is to be had: then no further one will."""
         budget = self.budget or self._budget_around(call)
         paid = None if budget is None else budget.withdraw()
@@ -133,7 +134,7 @@ class Hedge(Configured):
             if call.audience is not None:
                 call.audience.tell(CallRejected(call.audience.policy, "retry_budget"))
             return False
-        return contest.start(call.branch(self), partial(_hedge, proceed, number, after, paid))
+        return race.start(Branch(call, self), partial(_hedge, proceed, number, after, paid))
 
     def _budget_around(self, call: Call) -> RetryBudget | None:
         """That of the retry around it, whose calls it counts already."""

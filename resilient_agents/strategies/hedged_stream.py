@@ -7,22 +7,23 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from resilient_agents.core.call import NEUTRAL, Branch, Call, Neutral, Proceed
+from resilient_agents.core.branches import Branch
+from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed
 from resilient_agents.core.driver import drive
 from resilient_agents.core.moving import changes
 from resilient_agents.core.opening import Opened, give_up, not_blocking
-from resilient_agents.core.race import Race, race
+from resilient_agents.core.race import Race
 from resilient_agents.core.threads import Workers
 
 __all__ = ["race_streams"]
 
-Referee = Callable[[Proceed, Call, Race], Awaitable[Branch | None]]
+Choose = Callable[[Proceed, Call, Race], Awaitable[Branch | None]]
 
 
-async def race_streams(call: Call, proceed: Proceed, workers: Workers, referee: Referee) -> Opened:
-    """The stream whose first item came first, as `referee` decides; the others are closed."""
+async def race_streams(call: Call, proceed: Proceed, workers: Workers, choose: Choose) -> Opened:
+    """The stream whose first item came first, as `choose` decides; the others are closed."""
     entering = partial(_enter, proceed)
-    won: _Entrant | Opened = await race(call, entering, workers, partial(referee, entering, call))
+    won: _Entrant | Opened = await Race(call).run(entering, workers, partial(choose, entering, call))
     return won.hand_over(call) if isinstance(won, _Entrant) else won
 
 

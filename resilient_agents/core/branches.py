@@ -1,0 +1,182 @@
+"""The branches of a race: several passes of one call at the same time, each in a task or a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from resilient_agents.core.call import ORDINARY, Call, Proceed, Strategy, name_of
+from resilient_agents.core.driver import discard, unfinished
+from resilient_agents.core.opening import not_blocking
+from resilient_agents.core.responses import close_now
+from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.errors import Rejected
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+__all__ = ["Branch", "InTasks", "InThreads"]
+
+
+class Branch(Call):
+    """One of several passes of a call, through what is inside `strategy`, and how it ended.
+
+    Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
+    layers that want a second look are asked about it. How it ended says `result`, or `outcome`, which is an error.
+    `lost`: nobody wants it any more; `moves`: the stream that it opens will be read elsewhere.
+    """
+
+    __slots__ = ("hedge", "lost", "moves", "outcome", "outside", "parent", "result")
+
+    def __init__(self, parent: Call, strategy: Strategy) -> None:
+        self.plan = parent.plan
+        self.runtime = parent.runtime
+        self.fn = parent.fn
+        self.args = parent.args
+        self.kwargs = parent.kwargs
+        self.rare = ORDINARY
+        self.audience = parent.audience
+        self.hedge = parent.hedge
+        self.waited = parent.waited
+        self.cut_short = parent.cut_short
+        self.workers = parent.workers
+        self.write = parent.write
+        self.parent = parent
+        self.outside = len(parent.outer_rechecks(strategy))
+        self.lost = self.moves = False
+        self.result: Any = None
+        self.outcome: BaseException | None = None
+
+    @property
+    def origin(self) -> int:
+        origin: int = self.parent.origin
+        return origin
+
+    def recheck(self, strategy: Strategy, waited: float) -> None:
+        self.waited += waited
+        if self.lost:  # in a thread of its own, where nothing else can stop it
+            raise Rejected(f"{self.name!r} was answered while this hedge waited", policy=self.name, strategy="hedge")
+        for position, recheck in enumerate(self.outer_rechecks(strategy)):
+            recheck(self._known_at(position))
+
+    def _known_at(self, position: int) -> Call:
+        """The call as the layer there knows it."""
+        call: Call = self
+        while isinstance(call, Branch) and position < call.outside:
+            call = call.parent
+        return call
+
+    def take(self) -> Any:
+        """The result or the error, once: the branch keeps neither."""
+        result, error = self.result, self.outcome
+        self.result = self.outcome = None
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # no cycle through the traceback
+
+    def drop(self) -> Any:
+        """Keep nothing of the user's. Returns the result that somebody must close, None where there is none."""
+        result, self.result = self.result, None
+        self.outcome = self.error = None
+        return result
+
+
+class Ends(Protocol):
+    """Who wants to know that branches have ended: the race. `kept`: the result that is not to be closed."""
+
+    kept: Any
+
+    def end(self, branch: Branch) -> bool: ...
+
+
+class InTasks:
+    """Branches that are tasks of one group."""
+
+    def __init__(self, race: Ends, group: TaskGroup) -> None:
+        self._race = race
+        self._group = group
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool:
+        self._group.start_soon(self._run, branch, proceed)
+        return True
+
+    async def _run(self, branch: Branch, proceed: Proceed) -> None:
+        try:
+            branch.result = await proceed(branch)
+        except anyio.get_cancelled_exc_class() as error:
+            if self._group.cancel_scope.cancel_called or not isinstance(error, asyncio.CancelledError):
+                raise  # the group's affair
+            branch.outcome = error  # the function's own, as asyncio allows; the group would take it for one of its own
+        except BaseException as error:  # carried to the task that called
+            branch.outcome = error
+        self._race.end(branch)
+
+
+class InThreads:
+    """Branches that are worker threads, which nothing can stop."""
+
+    def __init__(self, race: Ends, workers: Workers, call: Call) -> None:
+        self._race = race
+        self._workers = workers
+        self._started: list[Worker] = []
+        self._rare = call.own_rare()
+        self._before = self._rare.abandoned
+
+    def start(self, branch: Branch, proceed: Proceed) -> bool:
+        worker = self._workers.prepare(partial(self._run, branch, proceed))
+        self._started.append(worker)
+        # Before it begins: an exception from outside may keep `leave` from beginning.
+        self._rare.abandoned = (*self._rare.abandoned, worker)
+        try:
+            self._workers.begin(worker, branch.name)
+        except Rejected:
+            return False
+        worker.on_done(partial(self._done, branch))
+        return True
+
+    def leave(self) -> None:
+        """Nobody waits any more for those that still run; the others are as if they had never been."""
+        running = [worker for worker in self._started if not worker.done]
+        for worker in running:
+            self._workers.leave(worker)
+        self._rare.abandoned = (*self._before, *running) if running else self._before
+
+    def _run(self, branch: Branch, proceed: Proceed) -> None:
+        try:
+            chain: Coroutine[Any, Any, Any] = proceed(branch)  # type: ignore[assignment]  # chains are coroutines
+            try:
+                signal = chain.send(None)
+            except StopIteration as done:
+                branch.result = done.value
+            else:
+                unfinished(chain, signal, partial(_refuse_awaitable, branch))
+        except BaseException as error:  # carried to the thread that waits
+            branch.outcome = error
+        if branch.lost:  # here rather than when done: by then the thread counts as free
+            self._close(branch)
+
+    def _done(self, branch: Branch) -> None:
+        if not self._race.end(branch):
+            self._close(branch)
+
+    def _close(self, branch: Branch) -> None:
+        result = branch.drop()
+        if result is not self._race.kept:
+            close_now(result)
+
+
+def _refuse_awaitable(call: Call, chain: Any) -> Any:
+    if call.closers is not None:
+        return not_blocking(chain)
+    discard(chain)
+    raise TypeError(
+        f"{name_of(call.fn)} returned an awaitable, and what is hedged in a blocking call runs in threads: "
+        f"use `await policy.acall(...)`, or decorate an async function"
+    )
