@@ -66,8 +66,11 @@ class Gcra:
     Not thread-safe: whoever shares one locks it, and reads the clock under the lock. But on the same thread the garbage
     collector may run `cancel` and `moved_up` for a stranded waiter in the midst of any other method, a signal handler
     may go through any of them, and its exception may end any of them. All of these happen at a call or the turn of a
-    loop, so what belongs together is written without one in between ("one step"). Who leaves the line is marked, and
-    taken out of the list only where it is at the head, or where most of the list is such.
+    loop, so what belongs together is written without one in between ("one step"). Nor does the interpreter change
+    threads elsewhere: `level` and `at` may be changed without the lock in one step, by whoever starts while nobody
+    waits. (A moment before `at`, of a thread that read the clock and was held up, is as good as any: the level falls in
+    a straight line.) Who leaves the line is marked, and taken out of the list only where it is at the head, or where
+    most of the list is such.
     """
 
     __slots__ = (
@@ -126,11 +129,13 @@ class Gcra:
 
     def correct(self, now: float, cost: float) -> None:
         """What has started cost so much more than was charged, or less where it is negative."""
-        self.level, self.at = max(0.0, self._level(now) + cost), now
+        level = self._level(now) + cost  # one step from here on
+        self.level, self.at = level if level > 0.0 else 0.0, now
 
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
-        self.level, self.at = min(self._level(now), self.burst), now
+        level = self._level(now)  # one step from here on
+        self.level, self.at = level if level < self.burst else self.burst, now
 
     def all_due(self, now: float) -> list[Reservation]:
         """Let all come at once that can be told: wake these."""
@@ -247,10 +252,8 @@ class Gcra:
         return None
 
     def _level(self, now: float) -> float:
-        if now < self.at:  # another clock than before
-            self.at = now
-        level = self.level - (now - self.at) * self.rate
-        return max(0.0, level)
+        level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it
+        return level if level > 0.0 else 0.0
 
     def _ahead(self, now: float) -> float:
         """What those that stand in line cost in all."""

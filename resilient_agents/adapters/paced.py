@@ -19,8 +19,9 @@ __all__ = ["Paced"]
 class Paced(Limit):
     """Base of such limits.
 
-    Locking: `_gcra` is read and changed under `_lock` only, as is the clock, and nobody is woken under it. The lock is
-    reentrant because the garbage collector may run the `finally` of a waiter whose loop was closed at any point.
+    Locking: `_gcra` is read and changed under `_lock`, as is the clock, and nobody is woken under it. The lock is
+    reentrant because the garbage collector may run the `finally` of a waiter whose loop was closed at any point. What
+    starts at once, while nobody waits, needs none: see `Gcra`.
     """
 
     _lock: Any
