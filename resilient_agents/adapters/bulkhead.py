@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from types import FrameType, MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 from weakref import ref
 
 from resilient_agents.adapters.bulkhead_threads import Inside, Threads
@@ -19,7 +19,7 @@ from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_l
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.call import ORDINARY, Call, Proceed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import running_loop, this_task_or_thread
 from resilient_agents.core.options import Count, Flag, Seconds, Word
@@ -32,6 +32,8 @@ __all__ = ["Bulkhead"]
 _BEHIND = 0.001
 """Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
 it."""
+
+_NOBODY: Final = ORDINARY.abandoned
 
 
 class Bulkhead(Limit):
@@ -137,24 +139,21 @@ class Bulkhead(Limit):
         """Run the rest of the call while holding a slot."""
         pool = self._pool
         held = pool.held
-        left_before = call.rare.abandoned
+        left_before = _NOBODY if call.rare is ORDINARY else call.rare.abandoned
         slot = next(pool.numbers)
         try:
             # `pool.take` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
             held[slot] = running_loop()
-            in_use = len(held)
-            if in_use > pool.limit or pool.queue:
+            if len(held) > pool.usual or pool.queue:
                 waiting = self._admit(call, slot)
                 if waiting is not None:
                     await waiting
-            elif in_use > pool.peak:
-                pool.rose(in_use)
-            if self._threads is not None or call.rare.closers is not None:
+            if self._threads is not None or (call.rare is not ORDINARY and call.closers is not None):
                 return await self._hold(proceed, call, slot)
             return await proceed(call)
         finally:
             try:
-                if call.rare.abandoned is not left_before or call.rare.closers is not None:
+                if call.rare is not ORDINARY and (call.abandoned is not left_before or call.closers is not None):
                     self._leave(call, slot, left_before)
                 else:
                     held.pop(slot, None)
@@ -195,6 +194,10 @@ class Bulkhead(Limit):
     def _admit(self, call: Call, slot: int) -> Awaitable[None] | None:
         """Let a call in that did not find its slot free at first glance, after the wait that is returned, or raise."""
         pool = self._pool
+        in_use = len(pool.held)
+        if in_use <= pool.limit and not pool.queue:
+            pool.rose(in_use)
+            return None
         self._counts.not_at_once()
         if pool.take(slot, running_loop()):
             self._counts.let_in()

@@ -14,7 +14,7 @@ from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import SPARSE, is_slow
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify, classify_result
-from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
+from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.match import When, ask
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
@@ -44,7 +44,7 @@ class Breaker(ABC):
     async def _run(self, proceed: Proceed, call: Call, era: Era) -> Any:
         started: float | None = None
         waited = 0.0
-        ended = lasting = False
+        lasting = False
         try:
             if era.timed:
                 if not era.closed:
@@ -52,29 +52,27 @@ class Breaker(ABC):
                 started, waited = clock.monotonic(), call.rare.waited
             try:
                 result = await proceed(call)
-                ended = True
             except Exception as error:
-                ended = True
                 self._failed(call, era, unboxed(error), _taken(call, started, waited))
                 raise
-            finally:
-                if not ended:
-                    self._interrupted(call, era, _taken(call, started, waited))
-            if call.rare.closers is not None:  # how long its consumer takes is not the dependency's affair
-                call.rare.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
+            except BaseException:
+                self._interrupted(call, era, _taken(call, started, waited))
+                raise
+            if call.rare is not ORDINARY and call.closers is not None:
+                # How long its consumer takes is not the dependency's affair.
+                call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
                 lasting = True
-                marks = call.rare.marks
+                marks = call.marks
                 if marks is not None and self._circuit in marks and isinstance(result, Opened):
                     tap(result, marks[self._circuit])
-            elif started is None and (era.calm_until == FOREVER or clock.monotonic() < era.calm_until):
+            elif started is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]
             else:
-                seconds = None if started is None else clock.monotonic() - started - (call.rare.waited - waited)
-                self._succeeded(call, era, result, seconds)
+                self._succeeded(call, era, result, _taken(call, started, waited))
             return result
         finally:
-            marks = call.rare.marks
+            marks = None if call.rare is ORDINARY else call.marks
             if marks is not None and self._circuit in marks:
                 probe = marks[self._circuit]
                 if not lasting:

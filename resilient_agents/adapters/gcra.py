@@ -130,12 +130,16 @@ class Gcra:
     def correct(self, now: float, cost: float) -> None:
         """What has started cost so much more than was charged, or less where it is negative."""
         level = self._level(now) + cost  # one step from here on
-        self.level, self.at = level if level > 0.0 else 0.0, now
+        if level < 0.0:
+            level = 0.0
+        self.level, self.at = level, now
 
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
         level = self._level(now)  # one step from here on
-        self.level, self.at = level if level < self.burst else self.burst, now
+        if level > self.burst:
+            level = self.burst
+        self.level, self.at = level, now
 
     def all_due(self, now: float) -> list[Reservation]:
         """Let all come at once that can be told: wake these."""
@@ -253,7 +257,9 @@ class Gcra:
 
     def _level(self, now: float) -> float:
         level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it
-        return level if level > 0.0 else 0.0
+        if level < 0.0:
+            level = 0.0
+        return level
 
     def _ahead(self, now: float) -> float:
         """What those that stand in line cost in all."""

@@ -57,6 +57,8 @@ class SlotPool:
     believes to have got a slot that is not there, and no wake-up is lost. These are single steps on dictionaries, which
     need no lock where nobody waits; what takes more is done under `_lock`. Nobody is woken under it.
 
+    `usual`: so many were held at a time before (`peak`), within the limit, which is all that most calls look at.
+
     An exception from outside, such as a signal handler's, can land between any two steps. Whoever took a number gives
     it back in the end, wherever it is by then, and repeats that where it was interrupted; one that was granted a slot
     stays in the queue until it was woken. The garbage collector may run the `finally` of a stranded coroutine, and so
@@ -76,6 +78,7 @@ class SlotPool:
         "numbers",
         "peak",
         "queue",
+        "usual",
     )
 
     def __init__(self, limit: int = 0) -> None:
@@ -89,7 +92,7 @@ class SlotPool:
         """Start with full capacity and nobody waiting. Giving back a slot of before changes nothing."""
         self.held: dict[int, Loop | Kept | None] = {}
         self.queue: OrderedDict[int, Waiter] = OrderedDict()
-        self.peak = 0
+        self.peak = self.usual = 0
         self._owned: dict[Owner, dict[int, None]] = {}  # the slots that each owner has kept
         self._looking: set[Loop] = set()  # at times, as somebody waits there
         self._loops: set[Loop] = set()  # on which somebody waits, or held a slot at the last look
@@ -109,11 +112,13 @@ class SlotPool:
         """Note how many slots are in use, if they are more than ever."""
         with self._lock:
             self.peak = max(self.peak, in_use)
+            self.usual = min(self.peak, self.limit)
 
     def reset_peak(self) -> None:
         """Take the slots in use now for the most that ever were."""
         with self._lock:
             self.peak = len(self.held)
+            self.usual = min(self.peak, self.limit)
 
     def take(self, slot: int, loop: Loop | None) -> bool:
         """Hold `slot`, unless all are held on living loops or somebody waits."""
@@ -145,7 +150,9 @@ class SlotPool:
     def resize(self, limit: int) -> None:
         """From now on there are `limit` slots. All that are held stay held; after a shrink none is handed out until
         fewer than `limit` are. After growing, those who wait are served."""
-        self.limit = limit
+        with self._lock:
+            self.usual = 0
+            self.limit = limit
         self.serve()
 
     def keep(self, slot: int, kept: Kept) -> None:
