@@ -943,17 +943,19 @@ class TestNative:
         """One that keeps it in another place is guarded by that one, too."""
 
         class Elsewhere(pybreaker.CircuitBreaker):
+            guard: Any
+
             @property
             def _lock(self) -> Any:
-                return vars(self)["guard"]
+                return self.guard
 
             @_lock.setter
             def _lock(self, lock: Any) -> None:
-                vars(self)["guard"] = lock
+                self.guard = lock
 
         native = Elsewhere()
         policy = Policy(native)
-        with native._lock:
+        with native.guard:
             assert not ends_elsewhere(lambda: policy.describe(), 0.1)
         assert ends_elsewhere(lambda: policy.describe())
 

@@ -743,19 +743,26 @@ def test_slow_checks_starve_nobody(go: threading.Event, monkeypatch: pytest.Monk
 def test_no_more_than_workers_run_at_a_time(go: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sync checks wait for a place, and the wait is not their own time."""
     monkeypatch.setattr(entry_module, "PLACE", WAIT)
-    busy: list[int] = []
+    began: list[object] = []
+    seen: list[int] = []
+
+    def wait() -> bool:
+        began.append(None)
+        return go.wait(WAIT)
 
     async def when_all_others_began() -> bool:
+        while len(began) < 2:
+            await anyio.lowlevel.checkpoint()
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
-        busy.append(monitor._workers.busy)
+        seen.append(len(began))
         go.set()
         return True
 
-    checks = [HealthCheck(str(number), lambda: go.wait(WAIT)) for number in range(6)]
+    checks = [HealthCheck(str(number), wait) for number in range(6)]
     monitor = bare(*checks, HealthCheck("last", when_all_others_began), workers=2)
     assert monitor.refresh()["summary"]["healthy_checks"] == 7
-    assert busy == [2]
+    assert seen == [2]
 
 
 def test_start_and_stop_a_thread() -> None:
@@ -1096,18 +1103,17 @@ def test_the_guard_looks_at_named_checks_only() -> None:
         Policy(require_healthy("cahce", monitor=monitor)).call(lambda: 1)
 
 
-def test_the_guard_uses_the_monitor_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_uses_the_monitor_of_the_process() -> None:
     """Without `monitor=` it is `get_health_monitor()`, one for the process."""
-    monitor_module._default.cache_clear()
     mine = get_health_monitor()
+    assert get_health_monitor() is mine
+    mine.add(HealthCheck("db", lambda: False, critical=True))
     try:
-        assert get_health_monitor() is mine
-        mine.add(HealthCheck("db", lambda: False, critical=True))
         mine.refresh()
         with pytest.raises(Rejected):
             require_healthy()(lambda: 1)()
     finally:
-        monitor_module._default.cache_clear()
+        mine.remove("db")
 
 
 def test_the_guard_describes_itself() -> None:

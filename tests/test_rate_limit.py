@@ -384,10 +384,7 @@ def stand_still(seconds: float) -> None:
         trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
         return
     loop: Any = asyncio.get_running_loop()
-    if hasattr(loop, "_jumping"):
-        loop._jumping.elapsed += seconds
-    else:
-        loop._now += seconds
+    loop.jump(seconds)
 
 
 @LOOPS

@@ -59,6 +59,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return START + self._jumping.elapsed
 
+    def jump(self, seconds: float) -> None:
+        self._jumping.elapsed += seconds
+
 
 def virtual_uvloop() -> asyncio.AbstractEventLoop:
     """uvloop, whose timers are kept here: a pump runs after everything else, and when nothing happened since its last
@@ -76,6 +79,9 @@ def virtual_uvloop() -> asyncio.AbstractEventLoop:
 
         def time(self) -> float:
             return self._now
+
+        def jump(self, seconds: float) -> None:
+            self._now += seconds
 
         def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
             self._activity += 1

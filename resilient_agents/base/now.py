@@ -13,11 +13,11 @@ __all__ = ["Now", "changed", "now"]
 
 
 class _Unknown:
-    """Stands for OpenTelemetry and the bridge to it until these are known: no comparison with it succeeds."""
+    """Stands for OpenTelemetry and the bridge to it until these are known: whatever it is asked for is like nothing
+    else, so that no comparison succeeds."""
 
-    def __init__(self) -> None:
-        self._TRACER_PROVIDER = self._METER_PROVIDER = None
-        self.quiet_tracer, self.quiet_meter = object(), object()
+    def __getattr__(self, name: str) -> object:
+        return object()
 
 
 def _nothing() -> Any:
