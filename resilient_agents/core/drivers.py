@@ -138,14 +138,15 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                     else:
                         break
                 while plain and limited is not None and not limited.due:
+                    limit = limited.limit
                     try:
-                        limited.limit.begin(limited.idle)
-                        item = await limited.raw()
+                        limit.begin(limited.idle)
+                        item = await anext(iterator)
                     except BaseException as error:
                         item = limited.raised(error)
                     finally:
-                        limited.limit.active = False
-                        limited.limit.finish()
+                        limit.active = False
+                        limit.finish()
                     limited.items += 1
                     if type(item) is not limited.blank:
                         if type(item) is Over:

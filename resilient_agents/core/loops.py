@@ -7,9 +7,10 @@ import sys
 import threading
 import weakref
 from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # in `__all__` for event loops
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
-__all__ = ["Loop", "Owner", "on_event_loop", "running_loop", "running_trio", "this_task_or_thread"]
+__all__ = ["Loop", "Owner", "on_event_loop", "running_loop", "running_trio", "task_on", "this_task_or_thread"]
 
 Loop: TypeAlias = asyncio.AbstractEventLoop
 
@@ -18,6 +19,16 @@ Owner: TypeAlias = "weakref.ref[Any]"
 
 running_loop = _get_running_loop
 """The asyncio loop that runs in this thread, or None. The public function raises instead, which is dear."""
+
+task_on: Callable[[Loop | None], asyncio.Task[Any] | None]
+"""The task that runs on this asyncio loop, which must be the one that runs in this thread."""
+
+if sys.version_info >= (3, 12):
+    task_on = asyncio.current_task
+else:  # the public function is written in Python there, at four times the price of what it looks at
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+    task_on = _current_tasks.get
 
 
 def running_trio() -> Any:

@@ -18,7 +18,7 @@ from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.driver import SUSPENDED, SWITCH, discard, is_awaitable
-from resilient_agents.core.loops import running_loop, running_trio
+from resilient_agents.core.loops import running_loop, running_trio, task_on
 from resilient_agents.core.waiters import TaskWaiter, ThreadWaiter, TrioWaiter, Waiter
 from resilient_agents.deadline import Deadline, resume, suspend
 
@@ -124,7 +124,7 @@ class Async:
         """
         seconds = limit.at - clock.monotonic()
         loop = running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
+        task = None if loop is None else task_on(loop)
         if loop is None or task is None:
             limit.owner = self.owner()
             with timers.scope(seconds) as limit.scope:
@@ -154,7 +154,7 @@ class Async:
 
     def owner(self) -> int:
         loop = running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
+        task = None if loop is None else task_on(loop)
         return anyio.get_current_task().id if task is None else id(task)
 
 

@@ -17,7 +17,7 @@ from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import Call
-from resilient_agents.core.loops import Loop, running_loop
+from resilient_agents.core.loops import Loop, running_loop, task_on
 from resilient_agents.core.runtime import BLOCKING, Expired
 from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 
@@ -39,7 +39,7 @@ Step = Callable[[Any, BaseException | None], Awaitable[Any]]
 
 class Limited(Protocol):
     """A layer that limits the steps of an async stream, as the driver sees it, which spares it a coroutine for each of
-    them: between `limit.begin(idle)` and `limit.finish()` it awaits `raw()`. On asyncio only.
+    them: between `limit.begin(idle)` and `limit.finish()` it reads the source itself. On asyncio only.
 
     `due`: the next step is to be asked for by the layer's own `step`. `items`: how many there were. `blank`: items of
     this class say nothing; `see` looks at the others, and `raised` of what came in place of an item.
@@ -47,7 +47,6 @@ class Limited(Protocol):
 
     limit: StepLimit
     idle: Any
-    raw: Any
     due: bool
     items: int
     blank: type | None
@@ -58,8 +57,6 @@ class Limited(Protocol):
 
 WHOLE = 0.9
 """The share of an outer limit with which it counts as whole."""
-
-current_task = asyncio.current_task
 
 
 class StepLimit(Deadline):
@@ -97,7 +94,7 @@ class StepLimit(Deadline):
         self.active = True
         put_in_force(self)
         # To ask for the loop that runs is dear: where the task of the step before runs on, its loop does.
-        if get_ident() != self._thread or current_task(self._loop) is not self.task or at < self._set_for:
+        if get_ident() != self._thread or task_on(self._loop) is not self.task or at < self._set_for:
             self._begin_elsewhere(at, seconds)
         return now
 
@@ -107,7 +104,7 @@ class StepLimit(Deadline):
             self.owner = BLOCKING.owner()
             return
         self._loop = loop = running_loop()
-        task = None if loop is None else current_task(loop)
+        task = None if loop is None else task_on(loop)
         if loop is None or task is None:
             self._enter_scope(seconds)
             return
