@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from resilient_agents.adapters.native.retry import adapt_native
 from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, check_when, flat, sorted_choices
+from resilient_agents.adapters.retry_ending import known
 from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_state import (
     RetryCallState,
@@ -35,6 +36,8 @@ Waiting: TypeAlias = Callable[[RetryCallState], float]
 Stop: TypeAlias = Callable[[RetryCallState], bool]
 
 _DEFAULT_WAIT = exponential()
+_APART = (Rejected, ExceptionGroup)
+"""Errors that not every class that they are of means."""
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
@@ -219,12 +222,15 @@ class Retry(Configured, RetryLoop):
         try:
             if error is None:
                 return self._judge_result(state)
-            failure = state.failure
-            if self._transient and failure is not None and failure.transient and not already_retried(error, since):
+            failure = known(state)
+            steers = failure.kind == "control"
+            if not steers and isinstance(error, self._types) and not isinstance(error, _APART):
+                return True  # as `_matches` would say, of most errors
+            if self._transient and failure.transient and not already_retried(error, since):
                 return True
             if self._types and self._matches(error, since):
                 return True
-            if failure is not None and failure.kind == "control":
+            if steers:
                 return any(intends(native, error) for native in self._natives) and any_says_yes(self._natives, state)
             for predicate in self._predicates:
                 if ask(predicate, error):
@@ -251,9 +257,7 @@ class Retry(Configured, RetryLoop):
 
     def _matches(self, error: Exception, since: given_up.Moment) -> bool:
         types = self._types
-        if type(error) in types and not isinstance(error, ExceptionGroup):
-            return meant(error, types)
-        if isinstance(error, Rejected | ExceptionGroup):
+        if isinstance(error, _APART):
             types = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
         if isinstance(error, types) and meant(error, types):
             return True

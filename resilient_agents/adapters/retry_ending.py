@@ -1,4 +1,4 @@
-"""How a retry ends that gives up: what it says on the error and to those who watch, and of what it warns."""
+"""What a retry says: to those who watch, on the error that it gives up, and of what it warns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.classify.inner_retries import inner_retries
 from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
+from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
-from resilient_agents.events import GaveUp
+from resilient_agents.events import GaveUp, RetryScheduled
 
-__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "warn_of_blocking"]
+__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "tell_of_next", "warn_of_blocking"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -48,6 +49,12 @@ def give_up(reason: Reason, call: Call, state: State) -> None:
         given_up.exhausted(error, text)
     else:
         given_up.note(error, text)
+
+
+def tell_of_next(audience: Audience, state: State) -> None:
+    """Another attempt follows."""
+    number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
+    audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))
 
 
 def known(state: State) -> Failure:

@@ -13,36 +13,40 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from resilient_agents.adapters.counts import Verdict
-from resilient_agents.adapters.retry_ending import Reason, forget_earlier_attempts, give_up, known, warn_of_blocking
+from resilient_agents.adapters.retry_ending import (
+    Reason,
+    forget_earlier_attempts,
+    give_up,
+    tell_of_next,
+    warn_of_blocking,
+)
 from resilient_agents.adapters.retry_parts import RetryParts, answered, finite_seconds, needs_async, tell
-from resilient_agents.adapters.retry_state import State, action, asks_again
-from resilient_agents.base.chance import chance
+from resilient_agents.adapters.retry_state import State, TryAgain, action
 from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
-from resilient_agents.classify import classify, classify_result
+from resilient_agents.classify import classify
 from resilient_agents.core import given_up
-from resilient_agents.core.call import Boxed, Call, Proceed, unboxed
+from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.deadline import current, in_force
-from resilient_agents.events import RetryScheduled
+from resilient_agents.errors import ResilienceError
 
 __all__ = ["RERAISE", "RetryLoop"]
 
 RERAISE: Final = object()
 """What `RetryLoop.end` answers to let the last error or result out as it came."""
 
-RETRY_AFTER_JITTER: Final = 0.1
-"""A wait that a server asked for gets up to this share longer: clients that were sent away together must not come
-back together."""
-
 
 class RetryLoop(RetryParts, ABC):
     """What `Retry` and an adapted native object have in common. What a call needs lives in the call's frames, from the
     first failure on in its `State`."""
+
+    own_ending: ClassVar[bool] = False
+    """Does `end` say how a call ends that was given up?"""
 
     @abstractmethod
     def judge(self, state: State) -> Any:
@@ -70,16 +74,20 @@ class RetryLoop(RetryParts, ABC):
                 began, marked = clock.monotonic(), given_up.left
                 if self._prepares:
                     state = await self._prepare(call, (began, marked))
-            while state is None or await self._next(call, state):
+            while state is None or self._at_once(call, state) or await self._next(call, state):
                 try:
                     result = await proceed(call)
                 except Exception as error:
                     state = state or self._state(call, (began, marked))
                     # Decided in here, so that a bare `raise` lets the error out with the traceback that it came with.
-                    if await self._failed(call, state, error):
+                    self._failed(call, state, error)
+                    if self._decide(call, state) if self.plain else await self._step(call, state):
                         continue
+                    state.blame()
                     ending = "failure"
-                    answer = await self._answer(call, state)
+                    if not (self.own_ending and state.given_up):
+                        raise
+                    answer = await self.end(call, state)
                     if answer is RERAISE:
                         raise
                     return answer
@@ -87,7 +95,8 @@ class RetryLoop(RetryParts, ABC):
                     ending = "success"
                     return result
                 state = state or self._state(call, (began, marked))
-                if not await self._rejected(call, state, result):
+                state.answered(result)
+                if not (self._decide(call, state) if self.plain else await self._step(call, state)):
                     ending = state.ending
                     return await self._out(call, state)
                 result = None
@@ -97,27 +106,18 @@ class RetryLoop(RetryParts, ABC):
             if state is None and ending == "success":
                 next(self.counts.ticks)
             else:
-                await self._ended(call, state, ending)
+                self._count(call, state, ending)
+                if ending == "neutral" and state is not None:
+                    await _left(call, state)
             state = result = None
 
-    async def _ended(self, call: Call, state: State | None, ending: Verdict) -> None:
-        try:
-            if state is not None and state.counted is not None:
-                state.counted_until(call.closers if ending == "success" else None)
-            self.counts.record(ending, 1 if state is None else state.attempt_number)
-            unwanted = None if state is None or not state.over or state.raised is not None else state.result
-            # Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the
-            # call is collected, nothing can be awaited.)
-            if ending == "neutral" and unwanted is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
-                await close_unwanted(call, unwanted)
-        finally:
-            del state
+    def _count(self, call: Call, state: State | None, ending: Verdict) -> None:
+        if state is not None and state.counted is not None:
+            state.counted_until(call.closers if ending == "success" else None)
+        self.counts.record(ending, 1 if state is None else state.attempt_number)
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
         return State(self._shown or self, call, since)
-
-    async def _answer(self, call: Call, state: State) -> Any:
-        return await self.end(call, state) if state.given_up else RERAISE
 
     async def _out(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: by what `end` says, else by its last error or result."""
@@ -137,9 +137,9 @@ class RetryLoop(RetryParts, ABC):
         ending: Verdict = "neutral"
         again = False
         try:
-            state = self._state(call, (began if self.timed else clock.monotonic(), marked))
+            state = State(self, call, (began if self.timed else clock.monotonic(), marked))
             state.late = not self.timed
-            state.ended(None, error, Boxed(error) if isinstance(error, StopIteration) else error)
+            self._failed(call, state, Boxed(error) if isinstance(error, StopIteration) else error)
             again = self._decide(call, state)
             ending = "failure"
             return state if again else None
@@ -165,11 +165,20 @@ class RetryLoop(RetryParts, ABC):
             state.counted = counted
         return state
 
+    def _at_once(self, call: Call, state: State) -> bool:
+        """Begin the next attempt, where nothing comes before it that may have to be awaited."""
+        if state.over:
+            waits = not call.runtime.blocking or (state.upcoming_sleep > 0 and trial.waits)
+            if waits or not self.plain or state.raised is None:
+                return False
+            state.prepare_for_next_attempt()
+            if self.timed:
+                state.since = given_up.moment()
+        return True
+
     async def _next(self, call: Call, state: State) -> bool:
         """Wait for the next attempt and begin it. False when there is none, as the wait took longer than the caller
         has."""
-        if not state.over:  # the first one
-            return True
         waits = trial.waits and (state.upcoming_sleep > 0 or self._sleep is not None)
         if (waits or not call.runtime.blocking) and not await self._pause(call, state):
             return False
@@ -178,52 +187,47 @@ class RetryLoop(RetryParts, ABC):
         state.prepare_for_next_attempt()
         if self._before is not None:
             await tell("before", self._before, call, state)
-        state.since = clock.monotonic(), given_up.left
+        if self.timed:
+            state.since = given_up.moment()
         return True
 
     def _accepted(self, call: Call, result: Any) -> bool:
         return call.rare.closers is not None or self.accepts(call, result)
 
-    async def _rejected(self, call: Call, state: State, result: Any) -> bool:
-        """An attempt had a result that is perhaps not good: does another follow?"""
-        state.ended(result, None)
-        return self._decide(call, state) if self.plain else await self._step(call, state)
-
-    async def _failed(self, call: Call, state: State, error: Exception) -> bool:
-        """An attempt raised `error`: does another follow?"""
-        try:
-            if error is state.raised_before:
-                forget_earlier_attempts(error)
-            state.ended(None, unboxed(error), error)
-            if self._decide(call, state) if self.plain else await self._step(call, state):
-                return True
-            state.blame()
-            return False
-        finally:
-            del error, state
+    def _failed(self, call: Call, state: State, raised: Exception) -> None:
+        """An attempt raised this. What kind of error it is, is found out here, for all who ask later."""
+        if raised is state.raised:
+            forget_earlier_attempts(raised)
+        state.over = True
+        state.raised = raised
+        state.error = error = raised.error if type(raised) is Boxed else raised
+        if not isinstance(error, ResilienceError):
+            state.real = error
+        if in_force() is not None and current() is not None:
+            call.error = state.real
+        state.failure = classify(error) if self.minds_retry_after else None
 
     async def _step(self, call: Call, state: State) -> bool:
         """What follows an outcome: another attempt, after `state.upcoming_sleep`, or nothing."""
         try:
             state.outcome_timestamp = clock.monotonic()
-            self._look(call, state)
-            if not asks_again(state.error) and not await answered("retry", call, self.judge(state)):
+            if not isinstance(state.error, TryAgain) and not await answered("retry", call, self.judge(state)):
                 self.left_alone(state)
                 return False
             if self._after is not None:
                 await tell("after", self._after, call, state)
             wait = 0.0 if self._wait is None else finite_seconds(await answered("wait", call, self._wait(state)))
-            self._will_wait(state, wait)
+            state.will_wait(wait, asked=self.minds_retry_after)
             stop = self._spent(state)
             if not stop and self._stop is not None:
                 stop = bool(await answered("stop", call, self._stop(state)))
-            if self._gives_up(call, state, stop=stop):
+            if not self._goes_on(call, state, stop=stop):
                 return False
-            state.idle_for += state.upcoming_sleep
             if self._before_sleep is not None:
                 state.next_action = action(state.upcoming_sleep)
                 await tell("before_sleep", self._before_sleep, call, state)
-            _tell_of_next(call, state)
+            if call.rare.audience is not None:
+                tell_of_next(call.rare.audience, state)
             return True
         finally:
             del state
@@ -231,57 +235,35 @@ class RetryLoop(RetryParts, ABC):
     def _decide(self, call: Call, state: State) -> bool:
         """`_step` where all parts are ours, so that there is nobody to show times to, and nothing to await."""
         try:
-            self._look(call, state)
-            if not asks_again(state.error) and not self.judge(state):
+            if not isinstance(state.error, TryAgain) and not self.judge(state):
                 self.left_alone(state)
                 return False
             assert self._wait is not None
-            self._will_wait(state, self._wait(state))
-            if self._gives_up(call, state, stop=self._spent(state)):
+            state.will_wait(self._wait(state))
+            if not self._goes_on(call, state, stop=self._spent(state)):
                 return False
-            state.idle_for += state.upcoming_sleep
-            _tell_of_next(call, state)
+            if call.rare.audience is not None:
+                tell_of_next(call.rare.audience, state)
             return True
         finally:
             del state
-
-    def _look(self, call: Call, state: State) -> None:
-        """What kind of error it is, for those who ask later."""
-        error = state.error
-        if error is not None:
-            if in_force() is not None and current() is not None:
-                call.error = state.real
-            if self.minds_retry_after:
-                state.failure = classify(error)
-        del error
 
     def _spent(self, state: State) -> bool:
         most = self.attempts if trial.attempts is None else min(trial.attempts, self.attempts or trial.attempts)
         return most is not None and state.attempt_number >= most
 
-    def _gives_up(self, call: Call, state: State, *, stop: bool) -> bool:
-        """Is there anything that keeps an attempt from following? Then it is said."""
-        reason: Reason | None = "stop" if stop else self._obstacle(state)
-        if reason is None:
+    def _goes_on(self, call: Call, state: State, *, stop: bool) -> bool:
+        """Does another attempt follow? If not, it is said why."""
+        reason: Reason | None = "stop" if stop else self._obstacle(call, state)
+        if reason is not None:
+            give_up(reason, call, state)
             return False
-        give_up(reason, call, state)
+        state.idle_for += state.upcoming_sleep
         return True
 
-    def _will_wait(self, state: State, delay: float) -> None:
-        """The wait before the next attempt: `delay`, or what the server asks for, if that is longer."""
-        if self.minds_retry_after:
-            if state.failure is None:
-                state.failure = classify_result(state.result)
-            state.reason = "backoff"
-            state.asked = asked = state.failure.retry_after
-            if asked is not None and asked > delay:
-                state.reason = "retry_after"
-                delay = asked * (1 + RETRY_AFTER_JITTER * chance.random())
-        state.upcoming_sleep = delay
-
-    def _obstacle(self, state: State) -> Reason | None:
+    def _obstacle(self, call: Call, state: State) -> Reason | None:
         """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
-        write = state.call.rare.write
+        write = call.rare.write
         if write is not None and not write.may_repeat():
             return "unknown_outcome"
         if state.asked is not None and self.max_retry_after is not None and state.asked > self.max_retry_after:
@@ -315,8 +297,12 @@ class RetryLoop(RetryParts, ABC):
         return False
 
 
-def _tell_of_next(call: Call, state: State) -> None:
-    audience = call.rare.audience
-    if audience is not None:
-        number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
-        audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))
+async def _left(call: Call, state: State) -> None:
+    """Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the call is
+    collected, nothing can be awaited.)"""
+    try:
+        unwanted = state.result if state.over else None
+        if unwanted is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
+            await close_unwanted(call, unwanted)
+    finally:
+        del state

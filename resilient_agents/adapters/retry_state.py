@@ -10,8 +10,9 @@ from tenacity import RetryCallState, TryAgain, retry_base
 
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
+from resilient_agents.base.chance import chance
 from resilient_agents.budget import RetryBudget, UnderWay
-from resilient_agents.classify import Failure
+from resilient_agents.classify import Failure, classify_result
 from resilient_agents.core.call import Call, Closer
 from resilient_agents.core.given_up import Moment, set_cause
 from resilient_agents.core.match import meant
@@ -22,14 +23,18 @@ __all__ = [
     "Outcome",
     "RetryCallState",
     "State",
+    "TryAgain",
     "action",
-    "asks_again",
     "hooks",
     "ignores_results",
     "intends",
     "named",
     "retry_base",
 ]
+
+RETRY_AFTER_JITTER: Final = 0.1
+"""A wait that a server asked for gets up to this share longer: clients that were sent away together must not come
+back together."""
 
 
 class Outcome(tenacity.Future):
@@ -75,8 +80,8 @@ class State(RetryCallState):
 
     It is made in the midst of a failure, so it sets what differs, and tenacity's constructor does not run.
 
-    `since`: when the present attempt began; `over`: it has ended; `error`, `result`: what `outcome` then holds;
-    `raised`: the error as it came, perhaps boxed; `raised_before`: that of the attempt before; `failure`: what kind of
+    `since`: when the present attempt began; `over`: it has ended; `error`, `result`: what `outcome` then holds,
+    and until then what came of the one before; `raised`: the error as it came, perhaps boxed; `failure`: what kind of
     outcome that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the
     seconds that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not
     any more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed; `counted`: what the
@@ -93,7 +98,6 @@ class State(RetryCallState):
     error: Exception | None = None
     result: Any = None
     raised: Exception | None = None
-    raised_before: Exception | None = None
     failure: Failure | None = None
     real: Exception | None = None
     asked: float | None = None
@@ -125,15 +129,24 @@ class State(RetryCallState):
     def outcome(self, outcome: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # reads alike
         self._outcome = outcome
 
-    def ended(self, result: Any, error: Exception | None, raised: Exception | None = None) -> None:
-        """The present attempt has come to this."""
+    def answered(self, result: Any) -> None:
+        """The present attempt had this result."""
         self.over = True
         self.result = result
-        self.error = error
-        self.raised = raised
-        self.failure = None
-        if error is not None and not isinstance(error, ResilienceError):
-            self.real = error
+        self.error = self.raised = self.failure = None
+
+    def will_wait(self, delay: float, *, asked: bool = True) -> None:
+        """The wait before the next attempt: `delay`, or what the server asks for, if that counts and is longer."""
+        if asked:
+            failure = self.failure
+            if failure is None:
+                failure = self.failure = classify_result(self.result)
+            self.reason = "backoff"
+            self.asked = seconds = failure.retry_after
+            if seconds is not None and seconds > delay:
+                self.reason = "retry_after"
+                delay = seconds * (1 + RETRY_AFTER_JITTER * chance.random())
+        self.upcoming_sleep = delay
 
     def withdraw(self, budget: RetryBudget) -> bool:
         """May another attempt follow? The one that has failed is over."""
@@ -150,10 +163,7 @@ class State(RetryCallState):
 
     def prepare_for_next_attempt(self) -> None:
         self.over = False
-        self.raised_before = self.raised
-        self.raised = None
-        self.error = self.result = self.failure = self._outcome = self.asked = None
-        self.outcome_timestamp = self.next_action = None
+        self.result = self._outcome = self.outcome_timestamp = self.next_action = None
         self.attempt_number += 1
 
     @property
@@ -189,11 +199,6 @@ def intends(native: Any, error: Exception) -> bool:
         types = native.exception_types
         return meant(error, types if isinstance(types, tuple) else (types,))
     return any(intends(part, error) for part in getattr(native, "retries", ()))
-
-
-def asks_again(error: Exception | None) -> bool:
-    """Is it tenacity's own word for "once more"?"""
-    return isinstance(error, TryAgain)
 
 
 action = tenacity.RetryAction

@@ -196,7 +196,10 @@ def message_of(error: BaseException) -> str:
 
 def carries(error: BaseException) -> bool:
     """Whether an error was made from another one: `ConnectError(gaierror(...))`."""
-    return any(isinstance(part, BaseException) for part in _args_of(error))
+    for part in _args_of(error):  # noqa: SIM110 - `any` costs a generator, and each failed attempt comes here
+        if isinstance(part, BaseException):
+            return True
+    return False
 
 
 def carried_by(error: BaseException) -> BaseException | None:

@@ -13,7 +13,7 @@ A parsed answer of openai and anthropic shows nothing, nor does redis-py's.
 
 from __future__ import annotations
 
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.classify.facts import cause_of, context_of, get, is_suppressed
@@ -37,6 +37,7 @@ _LOOPS: Final = {
     ("tenacity.asyncio", "__call__"): ("retry_state", "taking its own tenacity retry away"),
     ("tenacity._asyncio", "__call__"): ("retry_state", "taking its own tenacity retry away"),
 }
+_NAMES: Final = frozenset(function for _, function in _LOOPS)
 _GENAI: Final = "`HttpOptions(retry_options=HttpRetryOptions(attempts=1))` for its client"
 
 
@@ -105,19 +106,34 @@ def _of_metadata(answer: object) -> InnerRetries | None:
 
 
 def _of_frames(trace: TracebackType | None) -> InnerRetries | None:
-    genai = False
+    newest = trace
     for _ in range(_FRAMES):
         if trace is None:
             return None
         frame = trace.tb_frame
-        module = frame.f_globals.get("__name__")
-        loop = _LOOPS.get((module, frame.f_code.co_name)) if isinstance(module, str) else None
-        if loop is not None:
-            variable, remedy = loop
-            count: Any = frame.f_locals.get(variable)
-            count = get(count, "attempt_number") if variable == "retry_state" else count
-            if type(count) is int and 1 <= count <= _MOST:
-                return InnerRetries(count - 1, _GENAI if genai and variable == "retry_state" else remedy)
-        genai = genai or (isinstance(module, str) and module.startswith("google.genai"))
+        if frame.f_code.co_name in _NAMES:
+            loop = _LOOPS.get((_module_of(frame), frame.f_code.co_name))
+            if loop is not None:
+                variable, remedy = loop
+                count: Any = frame.f_locals.get(variable)
+                count = get(count, "attempt_number") if variable == "retry_state" else count
+                if type(count) is int and 1 <= count <= _MOST:
+                    return InnerRetries(
+                        count - 1, _GENAI if variable == "retry_state" and _in_genai(newest, trace) else remedy
+                    )
         trace = trace.tb_next
     return None
+
+
+def _in_genai(trace: TracebackType | None, end: TracebackType) -> bool:
+    """Did google-genai stand between these two?"""
+    while trace is not None and trace is not end:
+        if _module_of(trace.tb_frame).startswith("google.genai"):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _module_of(frame: FrameType) -> str:
+    module = frame.f_globals.get("__name__")
+    return module if isinstance(module, str) else ""

@@ -40,16 +40,18 @@ def exhausted(error: BaseException, text: str | None = None) -> None:
     """Mark `error` as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
     global left
     left = mine = _next()  # two threads may set it in the wrong order: it is then one too low until the next mark
-    with suppress(Exception):  # an exotic exception: better no mark than another error in place of the user's
+    try:
         # Straight into the instance's dictionary, where `add_note` ends up too: a frozen dataclass refuses attributes.
         error.__dict__[_GIVEN_UP] = (clock.monotonic(), mine)
+    except Exception:  # an exotic exception: better no mark than another error in place of the user's
+        pass
     if text is not None:
         note(error, text)
 
 
 def note(error: BaseException, text: str) -> None:
     """Put our note on `error`, in place of the one we put there before."""
-    with suppress(Exception):
+    try:
         own = error.__dict__
         mine = [text]
         ours = own.setdefault(_NOTE, mine)
@@ -59,6 +61,8 @@ def note(error: BaseException, text: str) -> None:
         elif ours[0] in notes:  # else the user has taken it away
             notes[notes.index(ours[0])] = text
             ours[0] = text
+    except Exception:
+        pass
 
 
 def note_also(error: BaseException, text: str) -> None:
