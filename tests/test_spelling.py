@@ -108,7 +108,6 @@ def test_what_is_another_strategy_s_option(make: Callable[..., Any]) -> None:
         (CircuitBreaker(), "reset", "close"),
         (CircuitBreaker(), "force_open", "open"),
         (Bulkhead(3), "get_metrics", "metrics"),
-        (Bulkhead(3), "in_used", "in_use"),
         (Retry(), "get_stats", "metrics"),
         (Policy(), "call_async", "acall"),
         (Policy(), "execute_async", "acall"),
@@ -139,6 +138,21 @@ def test_strategies_do_not_call(strategy: Any, name: str) -> None:
     """By hand a breaker calls; here a policy does."""
     with pytest.raises(AttributeError, match=r"Policy\(\.\.\.\)\.call\(fn\), or await"):
         getattr(strategy, name)
+
+
+def test_names_of_others_are_not_listed() -> None:
+    """Neither `dir` nor `hasattr` knows them, of an object or its class."""
+    listed = dir(CircuitBreaker())
+    assert "state" in listed
+    assert "is_open" not in listed
+    assert not hasattr(CircuitBreaker, "is_open")
+    assert not hasattr(CircuitBreaker(), "is_open")
+
+
+def test_attributes_of_strategies_are_read_at_full_speed() -> None:
+    """The interpreter specialises such reads, which it does not where a class has a `__getattr__`."""
+    for strategy in (Retry(), CircuitBreaker(), Bulkhead(3), RateLimit(3), Policy()):
+        assert not hasattr(type(strategy), "__getattr__")
 
 
 def test_what_nobody_means_is_an_ordinary_error() -> None:
