@@ -247,19 +247,41 @@ class Operation(Protocol):
     def run_budget(self) -> Mapping[str, float] | None: ...
 
 
+Passage = tuple[tuple[str, str | None], ...]
+"""Circuit breakers and limits that a call passes, outermost first: of each the strategy and the name."""
+
+
+class Setup(Protocol):
+    """What all calls of a policy have in common, see core/setup.py."""
+
+    configuration: str
+    around: Passage
+    inside: Passage
+
+    def state(self) -> tuple[CircuitState | None, int, int]: ...
+
+
 class Recorder(Protocol):
     """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
     event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
-    seconds on the policy's clock; `retries`: those that the client library made."""
+    seconds on the policy's clock; `retries`: those that the client library made; `lead`: seconds until the function
+    began, None where it did not."""
 
-    def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
+    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
         """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
         ...
 
     def end(self) -> None: ...
     def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
     def attempt_ended(
-        self, attempt: int, at: float, outcome: Outcome, duration: float, failure: Failure | None, retries: int | None
+        self,
+        attempt: int,
+        at: float,
+        outcome: Outcome,
+        duration: float,
+        failure: Failure | None,
+        retries: int | None,
+        lead: float | None,
     ) -> None: ...
     def waited_for(self, strategy: str, seconds: float, reason: WaitReason | None) -> None: ...
     def call_ended(self, operation: Operation, outcome: Outcome, duration: float, failure: Failure | None) -> None: ...

@@ -19,7 +19,7 @@ from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import Outcome, Recorder
 
-__all__ = ["Judge", "another", "attempt", "operation", "unrecorded", "warn_of_inner_retries"]
+__all__ = ["Judge", "another", "attempt", "begun", "operation", "unrecorded", "warn_of_inner_retries"]
 
 Judge = Callable[[Any], bool | None]
 
@@ -76,9 +76,11 @@ def warn_of_inner_retries(call: Call, inner: InnerRetries) -> None:
 async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Call) -> Any:
     """One pass through what is inside the innermost Retry or Hedge. A `judge`, the retry, may see a failure in a
     result. `retried`: is there a retry at all?"""
-    audience = call.audience
+    rare = call.rare
+    audience = rare.audience
     if audience is None:
         return await proceed(call)
+    rare.began = None
     started = clock.monotonic()
     number = audience.attempt_started(call.hedge, started)
     outcome: Outcome | None = None
@@ -99,19 +101,28 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
     finally:
         retries = inner and inner.retries
         if outcome == "success" and call.closers is not None:  # it ends with the stream
-            call.closers.append(lambda end: audience.attempt_ended(number, started, *_judged(call, end), retries))
+            began = rare.began
+            call.closers.append(
+                lambda end: audience.attempt_ended(number, started, *_judged(call, end), retries, began)
+            )
         else:
             if outcome is None and expired():
                 outcome, failure = "failure", _TIMED_OUT
-            audience.attempt_ended(number, started, outcome or "cancelled", failure, retries)
+            audience.attempt_ended(number, started, outcome or "cancelled", failure, retries, rare.began)
     return result
+
+
+def begun(invoke: Proceed, call: Call) -> Awaitable[Any]:
+    """The innermost step of an attempt that somebody watches: note when it began."""
+    call.rare.began = clock.monotonic()
+    return invoke(call)
 
 
 def another(invoke: Proceed, call: Call) -> Awaitable[Any]:
     """One more attempt of the operation that the call is in, outside of its layers: told to those who watch, and
     charged to the budget of the run."""
     if call.audience is not None:
-        invoke = functools.partial(attempt, invoke, None, False)
+        invoke = functools.partial(attempt, functools.partial(begun, invoke), None, False)
     if now.budget() is not None:
         invoke = functools.partial(now.charged, invoke)
     return invoke(call)

@@ -75,15 +75,22 @@ class Audience:
         return number
 
     def attempt_ended(
-        self, number: int, started: float, outcome: events.Outcome, failure: Failure | None, inner_retries: int | None
+        self,
+        number: int,
+        started: float,
+        outcome: events.Outcome,
+        failure: Failure | None,
+        inner_retries: int | None,
+        began: float | None,
     ) -> None:
-        """The attempt that began at `started` is over."""
+        """The attempt that began at `started` is over, in which the function `began` then, None if it did not."""
         if failure is not None:
             with _counting:
                 self.failed[failure.kind] = self.failed.get(failure.kind, 0) + 1
         at = clock.monotonic()
         if self.recorder is not None:
-            self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries)
+            lead = None if began is None else began - started
+            self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries, lead)
         if self.observers:
             self._show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
 

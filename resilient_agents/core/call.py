@@ -158,7 +158,7 @@ def rechecks_of(layers: Iterable[Strategy]) -> Rechecks:
 class Rare:
     """What few calls need. One object, `ORDINARY`, stands for it on all calls that need nothing of it.
 
-    `audience`: those who watch.
+    `audience`: those who watch; `began`: when the function began in the present attempt, by the clock, for them.
     `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
     `proceed`".
     `opened`: what a stream iterates, from its first item on.
@@ -173,6 +173,7 @@ class Rare:
 
     # Defaults of the class, so that making one sets nothing.
     audience: Audience | None = None
+    began: float | None = None
     closers: list[Closer] | None = None
     opened: Opened | None = None
     waited = 0.0

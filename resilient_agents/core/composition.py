@@ -18,7 +18,7 @@ from resilient_agents.core import attempts
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import Call, Plan, Proceed, Strategy, rechecks_of
-from resilient_agents.core.fingerprint import fingerprint
+from resilient_agents.core.setup import Setup
 from resilient_agents.deadline import Deadline, current, in_force
 from resilient_agents.events import Subscription
 from resilient_agents.telemetry.bridge import in_force as recording
@@ -45,7 +45,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_configuration", "_innermost", "_operation", "_special", "_watchers", "_writes")
+    __slots__ = ("_innermost", "_operation", "_setup", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -54,7 +54,7 @@ class Composed(Plan):
         self._writes = policy.writes
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[Any, Proceed] = {}
-        self._configuration = ""
+        self._setup: Setup | None = None
         self._operation: Proceed | None = None
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
@@ -79,12 +79,14 @@ class Composed(Plan):
     def _watched(self, call: Call, records: Connected | None, limit: Deadline | None, charged: Any) -> Proceed:
         """The same where somebody may want to know of the call."""
         watchers, name, began = self._watchers, call.name, clock.monotonic()
-        self._configuration = configuration = self._configuration or self._fingerprint()
+        setup = self._setup
+        if setup is None:
+            setup = self._setup = Setup(self.layers, self._split(), () if self._writes is None else (self._writes,))
         left = None if limit is None else limit.at - began
         recorder = None if records is None else records.recorder(name)
-        wanted = recorder is not None and recorder.begin(began, configuration, left)
+        wanted = recorder is not None and recorder.begin(began, setup, left)
         if wanted or watchers or (recorder is not None and call.closers is not None):
-            call.own_rare().audience = Audience(name, watchers, recorder, began, configuration, left)
+            call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left)
             if limit is None and charged is None:
                 return self._operation or self._as_operation()
             chain = self._around_attempts(charged, watched=True)
@@ -111,15 +113,15 @@ class Composed(Plan):
         return chain
 
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
-        layers = self.layers
-        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
-        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judge: attempts.Judge | None = getattr(last, "failed", None) if getattr(last, "judges_results", True) else None
-        if not split:  # without a retry the whole policy is the attempt, but for what stands in when it fails
-            split = sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
+        layers, split = self.layers, self._split()
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
+        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+        judge: attempts.Judge | None = None
+        if owners and getattr(last, "judges_results", True):
+            judge = getattr(last, "failed", None)
         retried = not all(getattr(layer, "races", False) for layer in owners)
-        attempt = chain_of(layers[split:], self._innermost)
+        innermost = functools.partial(attempts.begun, self._innermost) if watched else self._innermost
+        attempt = chain_of(layers[split:], innermost)
         if watched:
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
@@ -130,9 +132,12 @@ class Composed(Plan):
             self._writes.whole, chain_of(layers[:split], functools.partial(self._writes.attempt, attempt))
         )
 
-    def _fingerprint(self) -> str:
-        told = () if self._writes is None else (self._writes,)
-        return fingerprint((*self.layers, *told))
+    def _split(self) -> int:
+        """How many of the layers are around an attempt. Without a retry the whole policy is the attempt, but for what
+        stands in when it fails."""
+        layers = self.layers
+        split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
+        return split or sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
 
 
 def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:

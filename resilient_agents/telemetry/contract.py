@@ -97,10 +97,21 @@ ATTRIBUTES: Final = (
     Attribute(names.DEADLINE, "double", "Seconds that the caller's deadline left, where there was one."),
     Attribute(names.SEQUENCE, "int", "In which order operations began, those of one process counted from 1."),
     Attribute(names.CONFIGURATION, "string", "Fingerprint of the policy's strategies and options."),
+    Attribute(names.IN_USE, "int", "Slots of the policy's bulkheads that were taken when the operation began, if any."),
+    Attribute(names.QUEUED, "int", "Calls that waited for such a slot when the operation began, if any."),
+    Attribute(
+        names.FUNCTION_BEGAN,
+        "double",
+        "Seconds from the beginning of the attempt until the function began; absent where it never did.",
+    ),
     Attribute(
         names.LATE, "double", "Seconds by which a blocking call outran its limit; its value was returned all the same."
     ),
     Attribute(names.WAITED, "double", "Seconds spent waiting for slots and tokens."),
+    *(
+        Attribute(name, "double", f"Those of them that were spent at a {strategy.replace('_', ' ')}.")
+        for strategy, name in names.WAITED_FOR.items()
+    ),
     Attribute(names.RETRY_WAITED, "double", "Seconds spent waiting between attempts."),
     Attribute(names.FIRST_ITEM, "double", "Seconds until the first item of a stream, retries and waits included."),
     Attribute(names.ITEMS, "int", "Items of a stream."),
@@ -130,10 +141,16 @@ ATTRIBUTES: Final = (
     Attribute(names.CIRCUIT_BREAKER, "string", "Name of the circuit breaker; `unnamed` for all that have none."),
     Attribute(names.FROM, "string", "State before.", names.STATES),
     Attribute(names.TO, "string", "State after.", names.STATES),
-    Attribute(names.STATE, "string", "The state that the value is about.", names.STATES),
+    Attribute(
+        names.STATE,
+        "string",
+        "The state that the value is about; of an operation, the one in which a circuit of the policy was when it "
+        "began, if it was not closed.",
+        names.STATES,
+    ),
     Attribute(names.BULKHEAD, "string", "Name of the bulkhead; `unnamed` for all that have none."),
-    Attribute(names.RATE_LIMIT, "string", "Name of the rate limit, if it has one."),
-    Attribute(names.GATE, "string", "Name of the gate, if it has one."),
+    Attribute(names.RATE_LIMIT, "string", "Name of the rate limit; on a span `unnamed` if it has none."),
+    Attribute(names.GATE, "string", "Name of the gate; on a span `unnamed` if it has none."),
     Attribute(
         names.SHADOW,
         "boolean",
@@ -179,6 +196,11 @@ SPANS: Final = (
             names.SEQUENCE,
             names.CONFIGURATION,
             names.DEADLINE,
+            names.STATE,
+            names.IN_USE,
+            names.QUEUED,
+            *names.WAITED_FOR.values(),
+            *names.NAMED_STRATEGIES.values(),
             names.RETRY_AFTER,
             names.STRATEGY,
             names.FALLBACK_BY,
@@ -194,7 +216,10 @@ SPANS: Final = (
         (
             names.ATTEMPT,
             names.OUTCOME,
+            names.FUNCTION_BEGAN,
             names.WAITED,
+            *names.WAITED_FOR.values(),
+            *names.NAMED_STRATEGIES.values(),
             names.INNER_RETRIES,
             names.HEDGE_NUMBER,
             names.RETRY_AFTER,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
@@ -9,17 +11,19 @@ __all__ = ["AttemptSpan", "put_back"]
 
 
 class AttemptSpan:
-    """An attempt span, the context that it is current in, and the one to put back."""
+    """An attempt span, the context that it is current in, and the one to put back. `told`: what it says at its end;
+    `ended_by`: the strategy that refused it or cut it off; `waited_for`: the one that made it wait last."""
 
-    __slots__ = ("ended_by", "inner", "outer", "span", "start", "waited")
+    __slots__ = ("ended_by", "inner", "outer", "span", "start", "told", "waited_for")
 
     def __init__(self, span: Span, inner: Context, outer: Context, start: int) -> None:
         self.span = span
         self.inner = inner
         self.outer = outer
         self.start = start
-        self.waited = 0.0
+        self.told: dict[str, Any] = {}
         self.ended_by: str | None = None
+        self.waited_for: str | None = None
 
 
 def put_back(inner: Context, outer: Context) -> None:

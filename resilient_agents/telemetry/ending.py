@@ -1,9 +1,9 @@
-"""What a span says of a failure at its end."""
+"""What a span says at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span, StatusCode
 
@@ -13,15 +13,20 @@ from resilient_agents.telemetry.facts import described, of_failure
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["say_what_failed"]
+__all__ = ["Told", "say"]
+
+Told = dict[str, Any]
 
 
-def say_what_failed(span: Span, failure: Failure, ended_by: str | None, failed: Iterable[str] = ()) -> None:
-    """The last attributes of a span, and its status, for what went wrong."""
-    attributes = of_failure(failure)
+def say(span: Span, told: Told, failure: Failure | None, ended_by: str | None, failed: Iterable[str] = ()) -> None:
+    """The last attributes of a span, `told` and what went wrong, and its status."""
+    if failure is None:
+        span.set_attributes(told)
+        return
+    told.update(of_failure(failure))
     if failure.retry_after is not None:
-        attributes[names.RETRY_AFTER] = failure.retry_after
+        told[names.RETRY_AFTER] = failure.retry_after
     if ended_by is not None and failure.kind in ("rejected", "timeout"):
-        attributes[names.STRATEGY] = ended_by
-    span.set_attributes(attributes)
+        told[names.STRATEGY] = ended_by
+    span.set_attributes(told)
     span.set_status(StatusCode.ERROR, described(failure, ended_by, failed))

@@ -15,7 +15,7 @@ from resilient_agents.telemetry import names
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["SPAN_EVENTS", "add_sums", "described", "facts", "of_failure"]
+__all__ = ["SPAN_EVENTS", "add_beginning", "add_sums", "described", "facts", "of_failure"]
 
 Facts = dict[str, Any]
 
@@ -102,6 +102,19 @@ def facts(event: events.Event) -> Facts:
     elif isinstance(event, events.CircuitChanged):
         told[names.CIRCUIT_BREAKER] = event.circuit_breaker or names.UNNAMED
     return told
+
+
+def add_beginning(told: Facts, setup: events.Setup, deadline: float | None) -> None:
+    """What the span of an operation says of the beginning: a policy at rest and a deadline that is none are absent."""
+    if deadline is not None:
+        told[names.DEADLINE] = deadline
+    state, in_use, queued = setup.state()
+    if state is not None:
+        told[names.STATE] = state
+    if in_use:
+        told[names.IN_USE] = in_use
+    if queued:
+        told[names.QUEUED] = queued
 
 
 def add_sums(told: Facts, operation: events.Operation) -> None:

@@ -35,9 +35,18 @@ LIMIT: Final = "resilient_agents.limit"
 DEADLINE: Final = "resilient_agents.deadline"
 SEQUENCE: Final = "resilient_agents.sequence"
 CONFIGURATION: Final = "resilient_agents.configuration"
+IN_USE: Final = "resilient_agents.in_use"
+QUEUED: Final = "resilient_agents.queued"
+FUNCTION_BEGAN: Final = "resilient_agents.function_began"
 LATE: Final = "resilient_agents.late"
 WAITED: Final = "resilient_agents.waited"
 RETRY_WAITED: Final = "resilient_agents.retry_waited"
+WAITED_FOR: Final = {
+    "bulkhead": "resilient_agents.bulkhead_waited",
+    "rate_limit": "resilient_agents.rate_limit_waited",
+    "gate": "resilient_agents.gate_waited",
+}
+"""By strategy: those of `WAITED` that it made."""
 FIRST_ITEM: Final = "resilient_agents.first_item"
 ITEMS: Final = "resilient_agents.items"
 LONGEST_GAP: Final = "resilient_agents.longest_gap"

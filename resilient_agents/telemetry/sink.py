@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from resilient_agents import events
 from resilient_agents.telemetry import names
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ class _ForAttempt(dict[tuple[str, str | None], Attributes]):
         return told
 
 
+class _ForPassage(dict[tuple[events.Passage, str | None], Attributes]):
+    """By what a call passes on its way and what stopped it there, None for one that passed all."""
+
+    def __missing__(self, key: tuple[events.Passage, str | None]) -> Attributes:
+        passage, stopped_by = key
+        strategies = [strategy for strategy, _ in passage]
+        passed = passage
+        if stopped_by is not None:
+            passed = passage[: strategies.index(stopped_by)] if stopped_by in strategies else ()
+        made = self[key] = {names.NAMED_STRATEGIES[strategy]: name or names.UNNAMED for strategy, name in passed}
+        return made
+
+
 class Sink:
     """`extra`: asks the user's hook for more attributes, None when there is no hook. `openinference`: are spans to say
     that they are links of a chain? None: where OpenInference is in the process."""
@@ -57,6 +71,7 @@ class Sink:
         "faults",
         "for_attempt",
         "for_duration",
+        "for_passage",
         "instruments",
         "openinference",
         "policy",
@@ -88,6 +103,7 @@ class Sink:
         self._chain: Attributes = {names.OPENINFERENCE_KIND: "CHAIN"}
         self.for_duration = _ForDuration(self.start)
         self.for_attempt = _ForAttempt(self.start)
+        self.for_passage = _ForPassage()
 
     def kind(self) -> Attributes | None:
         """What spans say of their kind, for backends that know kinds."""

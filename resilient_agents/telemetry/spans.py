@@ -28,10 +28,19 @@ from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
-from resilient_agents.telemetry.ending import say_what_failed
-from resilient_agents.telemetry.facts import add_sums, facts
+from resilient_agents.telemetry.ending import say
+from resilient_agents.telemetry.facts import add_beginning, add_sums, facts
 from resilient_agents.telemetry.measures import attempt_ended, call_ended, waited_for
-from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CONFIGURATION, OUTCOME, SEQUENCE
+from resilient_agents.telemetry.names import (
+    ATTEMPT,
+    ATTEMPT_SPANS,
+    CONFIGURATION,
+    FUNCTION_BEGAN,
+    OUTCOME,
+    SEQUENCE,
+    WAITED,
+    WAITED_FOR,
+)
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
@@ -70,6 +79,8 @@ class SpanRecorder:
     _since: int
     _start: int
     _tracer: Any
+    _setup: events.Setup
+    _waited_for: str | None = None
 
     def __init__(self, sink: Sink, outer: Context | None) -> None:
         """`outer`: None makes no spans."""
@@ -98,7 +109,7 @@ class SpanRecorder:
 
     # -------------------------------------------------------------------------------------------------------- operation
 
-    def begin(self, at: float, configuration: str, deadline: float | None) -> bool:
+    def begin(self, at: float, setup: events.Setup, deadline: float | None) -> bool:
         """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows, or
         nothing of what does is recorded."""
         sink, outer = self._sink, self._outer
@@ -106,9 +117,9 @@ class SpanRecorder:
             extra = None if sink.extra is None else sink.extra(sink.policy)
             self._tracer = tracer = sink.tracer
             if tracer is not None and outer is not None:
-                self._told = {SEQUENCE: next(_counting), CONFIGURATION: configuration}
-                if deadline is not None:
-                    self._told[names.DEADLINE] = deadline
+                self._setup = setup
+                self._told = told = {SEQUENCE: next(_counting), CONFIGURATION: setup.configuration}
+                add_beginning(told, setup, deadline)
                 attributes, kind = sink.start, sink.kind()
                 if kind is not None or extra is not None:
                     self._common = {**(extra or {}), **(kind or {})}
@@ -168,9 +179,11 @@ class SpanRecorder:
         add_sums(told, operation)
         if self._left_out and self._sink.attempt_spans:
             told[names.LEFT_OUT] = self._left_out
-        span.set_attributes(told)
-        if failure is not None:
-            say_what_failed(span, failure, self._ended_by, operation.failed)
+        around = self._setup.around
+        if around:
+            stopped_by = None if operation.attempts else self._ended_by or self._waited_for or outcome
+            told.update(self._sink.for_passage[around, stopped_by])
+        say(span, told, failure, self._ended_by, operation.failed)
 
     def _end_attempts(self, now: int) -> None:
         """Of those that nobody ended: their task was lost, or their race in a thread."""
@@ -218,6 +231,7 @@ class SpanRecorder:
         duration: float,
         failure: Failure | None,
         retries: int | None,
+        lead: float | None,
     ) -> None:
         sink = self._sink
         ours = self._attempts.pop(attempt, None)
@@ -232,13 +246,17 @@ class SpanRecorder:
                 span = ours.span
                 try:
                     try:
-                        span.set_attribute(OUTCOME, outcome)
-                        if ours.waited:
-                            span.set_attribute(names.WAITED, ours.waited)
+                        told = ours.told
+                        told[OUTCOME] = outcome
                         if retries:
-                            span.set_attribute(names.INNER_RETRIES, retries)
-                        if failure is not None:
-                            say_what_failed(span, failure, ours.ended_by)
+                            told[names.INNER_RETRIES] = retries
+                        stopped_by = None
+                        if lead is not None:
+                            told[FUNCTION_BEGAN] = lead
+                        else:
+                            stopped_by = ours.ended_by or ours.waited_for or outcome
+                        told.update(sink.for_passage[self._setup.inside, stopped_by])
+                        say(span, told, failure, ours.ended_by)
                     finally:
                         span.end(self._at(at, ours.start))
                 finally:
@@ -258,13 +276,27 @@ class SpanRecorder:
             sink.faults.log(*MEASURING)
         if self._recording:
             try:
-                self._add_wait(reason or strategy, seconds, self._attempt() if reason is None else None)
+                attempt = None
+                if reason is None:
+                    attempt = self._attempt()
+                    self._note_wait(strategy, seconds, attempt)
+                self._add_wait(reason or strategy, seconds, attempt)
             except Exception:
                 sink.faults.log(*RECORDING)
 
+    def _note_wait(self, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
+        if attempt is None:
+            told = self._told
+            self._waited_for = strategy
+        else:
+            told = attempt.told
+            attempt.waited_for = strategy
+            told[WAITED] = told.get(WAITED, 0.0) + seconds
+        name = WAITED_FOR.get(strategy)
+        if name is not None:
+            told[name] = told.get(name, 0.0) + seconds
+
     def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
-        if attempt is not None:
-            attempt.waited += seconds
         if seconds < SHORTEST_WAIT or not self._room():
             return
         within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)

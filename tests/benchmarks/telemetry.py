@@ -184,6 +184,7 @@ class _Setting(ExitStack):
 
 
 POLICY = f"{plain.__module__}.{plain.__qualname__}"
+PASSED = dict.fromkeys((names.CIRCUIT_BREAKER, names.RATE_LIMIT, names.BULKHEAD), names.UNNAMED)
 
 
 def _by_hand_sync(
@@ -195,9 +196,11 @@ def _by_hand_sync(
         began = time.monotonic()
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
             if attempt_spans:
+                started = time.monotonic()
                 with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
+                    lead = time.monotonic() - started
                     result = fn()
-                    attempt.set_attribute(names.OUTCOME, "success")
+                    attempt.set_attributes({names.OUTCOME: "success", names.FUNCTION_BEGAN: lead, **PASSED})
                     attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
             else:
                 result = fn()
@@ -229,9 +232,11 @@ def _by_hand_async(
         began = time.monotonic()
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
             if attempt_spans:
+                started = time.monotonic()
                 with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
+                    lead = time.monotonic() - started
                     result = await fn()
-                    attempt.set_attribute(names.OUTCOME, "success")
+                    attempt.set_attributes({names.OUTCOME: "success", names.FUNCTION_BEGAN: lead, **PASSED})
                     attempts.add(1, {names.POLICY: POLICY, names.OUTCOME: "success"})
             else:
                 result = await fn()

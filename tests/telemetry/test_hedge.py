@@ -16,7 +16,7 @@ from resilient_agents.policy import Policy
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.telemetry import LogObserver
 from tests.conftest import run_on
-from tests.telemetry.conftest import Sdk, identity
+from tests.telemetry.conftest import Sdk, identity, told
 
 LOOPS = ["asyncio", "trio"]
 PATIENCE = 30.0
@@ -27,7 +27,7 @@ def below(span: ReadableSpan, parent: ReadableSpan) -> bool:
 
 
 def attempts(sdk: Sdk) -> list[dict[str, Any]]:
-    return [dict(span.attributes or {}) for span in sdk.attempts]
+    return [told(span) for span in sdk.attempts]
 
 
 @pytest.mark.parametrize("runtime", LOOPS)

@@ -69,7 +69,7 @@ class Told:
     def execute(self, proceed: Proceed, call: Call) -> Any:
         assert call.audience is not None
         call.audience.tell_of_wait("bulkhead", 0.5)
-        call.audience.attempt_ended(7, 0.0, "failure", None, 2)
+        call.audience.attempt_ended(7, 0.0, "failure", None, 2, None)
         return proceed(call)
 
 

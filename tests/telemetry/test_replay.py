@@ -13,9 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
+    CircuitOpenError,
+    Gate,
     Hedge,
     Policy,
     RateLimit,
+    RateLimitedError,
     Retry,
     RetryBudget,
     Timeout,
@@ -31,6 +34,8 @@ from tests.telemetry.test_spans import HTTPError, flaky, ok
 SEQUENCE, CONFIGURATION = "resilient_agents.sequence", "resilient_agents.configuration"
 DEADLINE, STRATEGY = "resilient_agents.deadline", "resilient_agents.strategy"
 RETRY_AFTER = "resilient_agents.retry_after"
+BEGAN, WAITED = "resilient_agents.function_began", "resilient_agents.waited"
+PASSED = ("resilient_agents.circuit_breaker", "resilient_agents.rate_limit", "resilient_agents.bulkhead")
 
 
 def said(span: ReadableSpan) -> dict[str, Any]:
@@ -110,6 +115,81 @@ def test_the_last_attempt_decides_about_the_operation(runtime: str, sdk: Sdk) ->
         run_on(runtime, lambda: Policy(Retry(2, wait=fixed(0)), Timeout(2), name="p").acall(work))
     assert [said(span).get(STRATEGY) for span in sdk.attempts] == ["timeout", None]
     assert STRATEGY not in said(sdk.operation)
+
+
+# ------------------------------------------------------------------------------------------------ what a call came upon
+
+
+async def test_an_attempt_says_when_the_function_began_and_what_it_waited_for(h: Harness, sdk: Sdk) -> None:
+    """By strategy; where the function never began, nothing says that it did."""
+    policy = Policy(Retry(1), Gate("g"), RateLimit(1, per=4), RateLimit(1, per=6), Bulkhead(1), name="p")
+    await h.call(policy, ok)
+    await h.call(policy, ok)
+    first, second = map(said, sdk.attempts)
+    assert first[BEGAN] == 0
+    assert not {"resilient_agents.rate_limit_waited", "resilient_agents.bulkhead_waited"} & first.keys()
+    assert second[BEGAN] == second["resilient_agents.rate_limit_waited"] == second[WAITED] == pytest.approx(6, abs=0.1)
+    assert "resilient_agents.bulkhead_waited" not in second
+    assert "resilient_agents.rate_limit_waited" not in said(sdk.spans[-1])
+
+
+async def test_an_attempt_says_what_it_passed(h: Harness, sdk: Sdk) -> None:
+    """Breakers and limits by their names; of one that was refused, those before the one that refused it."""
+    breaker, limit = CircuitBreaker(f"c {h.runtime}", failures=1), RateLimit(1, per=60, max_wait=0)
+    policy = Policy(Retry(1), breaker, limit, Bulkhead(3), name="p")
+    await h.call(policy, ok)
+    with pytest.raises(RateLimitedError):
+        await h.call(policy, ok)
+    breaker.open()
+    with pytest.raises(CircuitOpenError):
+        await h.call(policy, ok)
+    assert [[said(span).get(name) for name in PASSED] for span in sdk.attempts] == [
+        [f"c {h.runtime}", "unnamed", "unnamed"],
+        [f"c {h.runtime}", None, None],
+        [None, None, None],
+    ]
+    assert [BEGAN in said(span) for span in sdk.attempts] == [True, False, False]
+    assert not set(PASSED) & said(sdk.spans[0]).keys()
+
+
+async def test_an_attempt_that_is_cut_off_in_line_has_not_passed_it(h: Harness, sdk: Sdk) -> None:
+    """It passed what it did not wait for."""
+    policy = Policy(Retry(1), Timeout(2, thread=False), CircuitBreaker(), RateLimit(1, per=60), name="p")
+    await h.call(policy, ok)
+    with pytest.raises(ResilienceError):
+        await h.call(policy, ok)
+    assert [said(sdk.attempts[-1]).get(name) for name in PASSED] == ["unnamed", None, None]
+
+
+async def test_what_is_around_the_retry_the_operation_passes(h: Harness, sdk: Sdk) -> None:
+    """And says how long it waited for it."""
+    policy = Policy(RateLimit(1, per=4), Retry(1), Bulkhead(1), name="p")
+    await h.call(policy, ok)
+    await h.call(policy, ok)
+    operation = said([span for span in sdk.spans if span.name == "policy p"][-1])
+    assert [operation.get(name) for name in PASSED] == [None, "unnamed", None]
+    assert operation["resilient_agents.rate_limit_waited"] == pytest.approx(4, abs=0.1)
+    assert said(sdk.attempts[-1])[BEGAN] == 0
+
+
+async def test_an_operation_says_in_which_state_it_found_the_policy(h: Harness, sdk: Sdk) -> None:
+    """Circuits that are not closed and slots that are taken; a policy at rest says nothing."""
+    breaker, bulkhead = CircuitBreaker(reset_timeout=5), Bulkhead(3)
+    policy = Policy(breaker, bulkhead, name="p")
+
+    async def work() -> None:
+        await h.call(policy, ok)
+
+    await h.call(Policy(bulkhead, name="outer"), work)
+    breaker.open()
+    with pytest.raises(CircuitOpenError):
+        await h.call(policy, ok)
+    await h.sleep(6)
+    await h.call(policy, ok)
+    await h.call(policy, ok)
+    state, in_use = "resilient_agents.state", "resilient_agents.in_use"
+    found = [(said(span).get(state), said(span).get(in_use)) for span in sdk.spans if span.name == "policy p"]
+    assert found == [(None, 1), ("open", None), ("half-open", None), (None, None)]
 
 
 # -------------------------------------------------------------------------------------------------------- configuration

@@ -70,6 +70,8 @@ class NativeBulkhead:
     on its own loop, without a call in between: an exception from outside can strike where a function begins.
     """
 
+    strategy = "bulkhead"
+
     def __init__(self, kind: str, slots: _Slots) -> None:
         self._kind = kind
         self._slots = slots
@@ -95,7 +97,7 @@ class NativeBulkhead:
                 self._inside[holder] = False
             if not self._take(holder):
                 began = clock.monotonic()
-                with Queueing(call, "bulkhead"):
+                with Queueing(call, self.strategy):
                     await self._slots.wait(holder)
                     if holder in self._inside:  # or the loop of before was closed, and all were given back
                         self._inside[holder] = True
@@ -156,7 +158,7 @@ class NativeBulkhead:
 
     def describe(self) -> dict[str, Any]:
         """Which native object it is; its live numbers are its own `statistics()`, on its loop."""
-        return {"strategy": "bulkhead", "native": f"anyio.{self._kind}"}
+        return {"strategy": self.strategy, "native": f"anyio.{self._kind}"}
 
     def __repr__(self) -> str:
         return f"{self._kind}(...)"

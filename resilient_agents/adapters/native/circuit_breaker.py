@@ -110,6 +110,7 @@ class _Native(Breaker):
     They hear of a call when its outcome is recorded.
     """
 
+    strategy = "circuit_breaker"
     shadow = False
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
@@ -141,7 +142,7 @@ class _Native(Breaker):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "strategy": "circuit_breaker",
+            "strategy": self.strategy,
             "native": "pybreaker.CircuitBreaker",
             "name": self._native.name,
             "failures": self._native.fail_max,

@@ -26,6 +26,8 @@ def adapt_native(thing: Any) -> Strategy | None:
 class NativeRateLimit:
     """An `AsyncLimiter` as it is: one event loop, and no way to know the wait before it is over."""
 
+    strategy = "rate_limit"
+
     def __init__(self, limiter: AsyncLimiter) -> None:
         self._limiter = limiter
         self._owner = Owner(
@@ -46,7 +48,7 @@ class NativeRateLimit:
             await self._limiter.acquire()  # does not suspend
         else:
             began = clock.monotonic()
-            with Queueing(call, "rate_limit"):
+            with Queueing(call, self.strategy):
                 await self._limiter.acquire()
             call.recheck(self, clock.monotonic() - began)
         return await proceed(call)
@@ -54,7 +56,7 @@ class NativeRateLimit:
     def describe(self) -> dict[str, Any]:
         """Its options."""
         return {
-            "strategy": "rate_limit",
+            "strategy": self.strategy,
             "native": "aiolimiter.AsyncLimiter",
             "rate": self._limiter.max_rate,
             "per": self._limiter.time_period,

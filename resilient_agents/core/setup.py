@@ -1,0 +1,55 @@
+"""What all calls of a policy have in common for those who watch: what they pass, and in which state it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from resilient_agents.core.fingerprint import fingerprint
+from resilient_agents.core.options import Configured
+from resilient_agents.events import CircuitState, Passage
+
+__all__ = ["Setup"]
+
+_PASSED: Final = frozenset(("circuit_breaker", "bulkhead", "rate_limit", "gate"))
+
+
+class Setup:
+    """Made when the first call comes that is watched.
+
+    `configuration`: the fingerprint of the options. `around`: what an operation passes before its first attempt, and
+    `inside`: what each attempt passes, both outermost first, as pairs of strategy and name.
+    """
+
+    __slots__ = ("_bulkheads", "_circuits", "around", "configuration", "inside")
+
+    def __init__(self, layers: Sequence[Any], split: int, others: Iterable[Any]) -> None:
+        """`split`: how many of the layers are around the attempts. `others`: what belongs to the configuration, too."""
+        self.configuration = fingerprint((*layers, *others))
+        self.around = _passage(layers[:split])
+        self.inside = _passage(layers[split:])
+        # Only of our own: to ask a native object may take a look into a storage elsewhere.
+        ours: list[Any] = [layer for layer in layers if isinstance(layer, Configured)]
+        self._circuits = [layer for layer in ours if layer.strategy == "circuit_breaker"]
+        self._bulkheads = [layer for layer in ours if layer.strategy == "bulkhead"]
+
+    def state(self) -> tuple[CircuitState | None, int, int]:
+        """The state of a circuit that is not closed, None where all are; slots in use, and calls that wait for one."""
+        state: CircuitState | None = None
+        in_use = queued = 0
+        for circuit in self._circuits:
+            found: CircuitState = circuit.state
+            if found != "closed":
+                state = state or found
+        for bulkhead in self._bulkheads:
+            in_use += bulkhead.in_use
+            queued += bulkhead.queued
+        return state, in_use, queued
+
+
+def _strategy(layer: Any) -> Any:
+    return getattr(layer, "strategy", None)
+
+
+def _passage(layers: Iterable[Any]) -> Passage:
+    return tuple((_strategy(layer), getattr(layer, "name", None)) for layer in layers if _strategy(layer) in _PASSED)
