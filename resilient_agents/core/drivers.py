@@ -4,17 +4,18 @@ The driver is itself the generator that the user iterates, so that `send`, `thro
 Blocking and async generators are different things of the language, which is why there are two drivers here and two of
 nothing else. What strategies hold until the end of the stream stands in `call.closers`.
 
-As long as nobody watches, no layer wants to see the items, no deadline is in force and nothing is sent or thrown in,
-the rest of a stream is handed out by `yield from` or `async for`: then nothing is to be done between two items. Where
-all that a layer wants is a limit for each step of an async stream, the driver takes the steps itself: a coroutine for
-each would cost half as much again. A test holds the ways equal. (A blocking stream therefore heeds a deadline that is
-in force when its first item is asked for, not one that begins later.)
+A driver does the handing out, and what it hands out is a `Reading`. As long as nobody watches, no layer wants to see
+the items, no deadline is in force and nothing is sent or thrown in, the rest of a stream is handed out by `yield from`
+or `async for`: then nothing is to be done between two items. Where all that a layer wants is a limit for each step of
+an async stream, the driver takes the steps itself: a coroutine for each would cost half as much again. A test holds the
+ways equal. (A blocking stream therefore heeds a deadline that is in force when its first item is asked for, not one
+that begins later.)
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 from resilient_agents.base.now import now
@@ -25,7 +26,7 @@ from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
-from resilient_agents.core.steps import Bounded, Over
+from resilient_agents.core.steps import Bounded, Limited, Over, Step
 from resilient_agents.events import Recorder
 
 __all__ = ["Begin", "async_driver", "blocking_driver"]
@@ -34,40 +35,102 @@ Begin = Callable[[Runtime, tuple[Any, ...], dict[str, Any]], Call]
 """Makes the call, with the plan in force when the first item is asked for."""
 
 
+class Reading:
+    """A stream that is handed out, as both drivers see it.
+
+    `quick`: nobody wants to know of its items. `limited`: the layer that merely limits the steps, where that is all
+    that anybody wants of them.
+    """
+
+    __slots__ = ("_bounded", "_interrupt", "_recorder", "_step", "call", "limited", "quick")
+
+    def __init__(self, call: Call, interrupt: Interrupt | None = None) -> None:
+        self.call = call
+        call.closers = []
+        self.quick = False
+        self.limited: Limited | None = None
+        self._interrupt = interrupt
+        self._bounded: Bounded | None = None
+        self._recorder: Recorder | None = None
+        self._step: Step
+
+    async def open(self) -> Opened | Over:
+        """The stream with its first item; `Over` if it was closed meanwhile."""
+        if self._interrupt is None or running_loop() is not None:
+            return await self._open(None)
+        opened: Opened | Over = await self._interrupt.around(lambda *_: self._open(self._interrupt))(None, None)
+        return opened
+
+    async def _open(self, around: Interrupt | None) -> Opened:
+        call = self.call
+        try:
+            opened = call.opened = await open_source(call, await call.plan.enter(call)(call))
+        except Boxed as boxed:
+            if call.runtime.blocking:
+                raise
+            raise RuntimeError("the function raised StopIteration") from boxed.error
+        if around is not None:
+            opened.step = around.around(opened.step or opened.read)
+        self._step = opened.step or opened.read
+        if call.audience is not None:
+            self._recorder = call.audience.recorder
+            self._step = Pace(opened, call.audience).step
+        elif opened.step is None:
+            needs = ("__iter__",) if call.runtime.blocking else ("__anext__", "__aiter__")
+            self.quick = all(hasattr(opened.iterator, name) for name in needs)
+        elif running_loop() is not None:  # on trio a step has a scope, beside which a coroutine is nothing
+            self.limited = opened.limited
+        return opened
+
+    def step(self, sent: Any, thrown: BaseException | None) -> Awaitable[Any]:
+        """The consumer is back, perhaps with a deadline: what the stream answers."""
+        if self._recorder is not None:
+            self._recorder.resume()
+        if self._bounded is None and now.deadline() is not None:
+            self._bounded = Bounded(self.call, self._step)
+            self._step = self._bounded.step
+        return self._step(sent, thrown)
+
+    async def end(self, outcome: Exception | Neutral | None) -> None:
+        """Close what was opened, then give back what is held for it."""
+        call = self.call
+        try:
+            if self._recorder is not None:
+                self._recorder.resume()
+            if self._bounded is not None:
+                self._bounded.end()
+            if call.opened is not None:
+                await call.opened.aclose(outcome) if not call.runtime.blocking else call.opened.close(outcome)
+        except Exception as error:
+            outcome = outcome if isinstance(outcome, Exception) else error
+            raise
+        finally:
+            call.close(outcome)
+            outcome = None
+
+
 def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
     """The generator function that hands out a blocking stream."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        call = begin(BLOCKING, args, kwargs)
-        call.closers = []
+        reading = Reading(begin(BLOCKING, args, kwargs))
         outcome: Exception | Neutral | None = NEUTRAL
-        bounded: Bounded | None = None
         try:
-            opened = call.opened = drive(_opened(call), not_blocking)
-            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            step = opened.step or opened.read if call.audience is None else Pace(opened, call.audience).step
-            quick = call.audience is None and opened.step is None and hasattr(iterator, "__iter__")
+            opened: Opened = drive(reading.open(), not_blocking)
+            item, iterator = opened.first, opened.iterator
             while not opened.over:
                 sent = thrown = None
                 try:
-                    if recorder is not None:
-                        recorder.suspend()
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `throw` forwards whatever the consumer throws in, as `yield from` does
                     thrown = error
-                finally:
-                    if recorder is not None:
-                        recorder.resume()
-                if quick and sent is None and thrown is None and now.deadline() is None:
+                if reading.quick and sent is None and thrown is None and now.deadline() is None:
                     item = yield from iterator
                     break
-                if bounded is None and now.deadline() is not None:
-                    bounded = Bounded(call, step)
-                    step = bounded.step
                 try:
-                    item = drive(step(sent, thrown), not_blocking)
+                    item = drive(reading.step(sent, thrown), not_blocking)
                 finally:
                     thrown = None
                 if type(item) is Over:
@@ -79,7 +142,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
             outcome = error
             raise
         finally:
-            _end(call, outcome, bounded)
+            drive(reading.end(outcome), not_blocking)
             outcome = None
 
     return guarded
@@ -90,54 +153,24 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
     read."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = begin(ASYNC, args, kwargs)
-        call.closers = []
+        reading = Reading(begin(ASYNC, args, kwargs), interrupt)
         outcome: Exception | Neutral | None = NEUTRAL
-        bounded: Bounded | None = None
         try:
-            on_trio = interrupt is not None and running_loop() is None
-            if interrupt is None or not on_trio:
-                opened = await _unboxing(_opened(call))
-            else:
-                opened = await interrupt.around(lambda *_: _unboxing(_opened(call)))(None, None)
-                if type(opened) is Over:
-                    return
-                opened.step = interrupt.around(opened.step or opened.read)
-            call.opened = opened
-            item, iterator, recorder = opened.first, opened.iterator, _recorder(call)
-            step = opened.step or opened.read if call.audience is None else Pace(opened, call.audience).step
-            quick = call.audience is None and opened.step is None
-            quick = quick and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__")
-            limited = opened.limited if call.audience is None else None
-            if limited is not None and running_loop() is None:
-                limited = None  # on trio a step has a scope, beside which a coroutine is nothing
+            opened = await reading.open()
+            if isinstance(opened, Over):
+                return
+            item, iterator, limited = opened.first, opened.iterator, reading.limited
             while not opened.over:
                 sent = thrown = None
                 try:
-                    if recorder is not None:
-                        recorder.suspend()
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # `athrow` forwards whatever the consumer throws in
                     thrown = error
-                finally:
-                    if recorder is not None:
-                        recorder.resume()
-                plain = sent is None and thrown is None and now.deadline() is None
-                if quick and plain:
-                    async for item in iterator:
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:
-                            thrown = error
-                        if sent is not None or thrown is not None or now.deadline() is not None:
-                            break
-                    else:
-                        break
-                while plain and limited is not None and not limited.due:
+                if sent is not None or thrown is not None or now.deadline() is not None:
+                    pass
+                elif limited is not None and not limited.due:
                     limit = limited.limit
                     try:
                         limit.begin(limited.idle)
@@ -152,21 +185,21 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                         if type(item) is Over:
                             break
                         limited.see(item)
-                    try:
-                        sent = yield item
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:
-                        thrown = error
+                    continue
+                elif reading.quick:
+                    async for item in iterator:
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            thrown = error
+                        if sent is not None or thrown is not None or now.deadline() is not None:
+                            break
+                    else:
                         break
-                    plain = sent is None and now.deadline() is None
-                if type(item) is Over:
-                    break
-                if bounded is None and now.deadline() is not None:
-                    bounded = Bounded(call, step)
-                    step = bounded.step
                 try:
-                    item = await step(sent, thrown)
+                    item = await reading.step(sent, thrown)
                 finally:
                     thrown = None
                 if type(item) is Over:
@@ -180,52 +213,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             if interrupt is None or not interrupt.heard():
                 raise
         finally:
-            await _aend(call, outcome, bounded)
+            await reading.end(outcome)
             outcome = None
 
     return guarded
-
-
-async def _opened(call: Call) -> Opened:
-    return await open_source(call, await call.plan.enter(call)(call))
-
-
-async def _unboxing(opening: Any) -> Opened:
-    try:
-        opened: Opened = await opening
-        return opened
-    except Boxed as boxed:
-        raise RuntimeError("the function raised StopIteration") from boxed.error
-
-
-def _recorder(call: Call) -> Recorder | None:
-    return None if call.audience is None else call.audience.recorder
-
-
-def _end(call: Call, outcome: Exception | Neutral | None, bounded: Bounded | None) -> None:
-    """Close what was opened, then give back what is held for it."""
-    try:
-        if bounded is not None:
-            bounded.end()
-        if call.opened is not None:
-            call.opened.close(outcome)
-    except Exception as error:
-        outcome = outcome if isinstance(outcome, Exception) else error
-        raise
-    finally:
-        call.close(outcome)
-        outcome = None
-
-
-async def _aend(call: Call, outcome: Exception | Neutral | None, bounded: Bounded | None) -> None:
-    try:
-        if bounded is not None:
-            bounded.end()
-        if call.opened is not None:
-            await call.opened.aclose(outcome)
-    except Exception as error:
-        outcome = outcome if isinstance(outcome, Exception) else error
-        raise
-    finally:
-        call.close(outcome)
-        outcome = None

@@ -13,9 +13,10 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """Counts the items of one stream. The consumer's own time is in no gap."""
+    """Counts the items of one stream. The consumer's own time is in no gap, and nothing of a recorder's stays current
+    while the consumer has an item."""
 
-    __slots__ = ("_opened", "_step", "first_item", "items", "longest_gap")
+    __slots__ = ("_opened", "_recorder", "_step", "first_item", "items", "longest_gap")
 
     def __init__(self, opened: Opened, audience: Audience) -> None:
         self._opened = opened
@@ -24,6 +25,9 @@ class Pace:
         self.first_item = None if opened.over else clock.monotonic() - audience.started
         self.longest_gap: float | None = None
         audience.pace = self
+        self._recorder = audience.recorder
+        if self._recorder is not None and not opened.over:
+            self._recorder.suspend()
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
         """The next item. What ends without one is a gap, too."""
@@ -36,6 +40,8 @@ class Pace:
             self.longest_gap = gap if self.longest_gap is None else max(gap, self.longest_gap)
         if type(item) is not Over:
             self.items += 1
+            if self._recorder is not None:
+                self._recorder.suspend()
         return item
 
     @property
