@@ -8,6 +8,7 @@ from resilient_agents.scan.form import Expression, dotted, last_name
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,
+    Data,
     FunctionValue,
     Instance,
     Many,
@@ -80,4 +81,6 @@ def objects(resolver: Resolver, values: Values) -> Values:
             client = resolver.known.clients.get(resolver.known.canonical.get(value.path, value.path))
             if client is not None:
                 found.append(ClientValue(client))
+        elif isinstance(value, Data) and value.expression is not None and value.expression[0] == "item":
+            found += resolver.annotated(value.expression, value.spot)
     return tuple(found)

@@ -17,6 +17,7 @@ __all__ = ["parameter"]
 
 MOST = 40
 """Callers that are looked at."""
+HEIRS = 20
 HANDS = 4
 """How often an argument may be handed on from one function to the next."""
 ENDLESS = 1 << 30
@@ -54,7 +55,7 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
     method = owner.kind == "class"
     shift = 1 if method and not is_static(function) else 0
     found: list[tuple[Expression, Spot]] = []
-    for called in _names(function, owner):
+    for called in _names(resolver, function, owner):
         for spot, index in resolver.tree.calls_of(called, function.file)[:MOST]:
             site = spot.within.calls[index]
             given, known = argument(site, name, position - shift)
@@ -67,11 +68,16 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
     return found
 
 
-def _names(function: FunctionValue, owner: Scope) -> list[str]:
+def _names(resolver: Resolver, function: FunctionValue, owner: Scope) -> list[str]:
+    """What callers write for it: for a constructor also the classes that inherit it."""
     name = function.within.name
     if name != "__init__" or owner.kind != "class":
         return [name]
-    return [owner.name, "cls", "__init__"]
+    names = {owner.name: None}
+    for each in names.copy():
+        heirs = [file.form.scopes[number] for file, number in resolver.tree.heirs_of(each)[:HEIRS]]
+        names.update((heir.name, None) for heir in heirs if "__init__" not in heir.bindings)
+    return [*names, "cls", "__init__"]
 
 
 def reaches(resolver: Resolver, values: Values, function: FunctionValue) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import io
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +66,7 @@ class Fixed:
 
     before: dict[Path, str] = field(default_factory=dict)
     after: dict[Path, str] = field(default_factory=dict)
+    encodings: dict[Path, str] = field(default_factory=dict)
     left: list[Finding] = field(default_factory=list)
 
     def patch(self) -> str:
@@ -76,7 +79,7 @@ class Fixed:
     def write(self) -> None:
         """Raises OSError."""
         for path, text in self.after.items():
-            with path.open("w", encoding="utf-8", newline="") as file:
+            with path.open("w", encoding=self.encodings[path], newline="") as file:
                 file.write(text)
 
 
@@ -102,10 +105,12 @@ def fix(paths: Iterable[Path], options: Options, how: str) -> Fixed:
             scan.close()
         for name, changes in planned.items():
             path = Path(name)
-            text = path.read_bytes().decode("utf-8")
+            content = path.read_bytes()
+            encoding = tokenize.detect_encoding(io.BytesIO(content).readline)[0]
+            text = content.decode(encoding)
             new = edited(text, changes)
             if new != text:
-                fixed.before[path], fixed.after[path] = text, new
+                fixed.before[path], fixed.after[path], fixed.encodings[path] = text, new, encoding
     return fixed
 
 

@@ -9,7 +9,8 @@ An expression is a tuple whose first item says what it is, or None for one that 
     ("const", value)              ("item", expression, key)        ("await", expression)
     ("enter", expression)         ("each", expression)             ("part", expression, index)
     ("seq", (expression, ...))    ("either", (expression, ...))    ("first", (expression, ...)), the first that is known
-    ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...))
+    ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...)); "=name" for a key that
+        is a name
     ("starts", expression), a string that begins with it
     ("param", index)              ("scope", index in Form.scopes)  ("lambda", expression)
     ("import", module)            ("from", dots, module, name)     ("typed", annotation)

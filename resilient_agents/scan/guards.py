@@ -143,14 +143,26 @@ def _registered(spot: Spot, poller: str, mine: str) -> bool:
     if not poller or not mine.startswith("self."):
         return True
     form, index = spot.file.form, spot.scope
-    found = list(form.scopes[index].bindings.get(f"{poller}[]", ()))
+    found = [(index, each) for each in form.scopes[index].bindings.get(f"{poller}[]", ())]
     while index >= 0 and form.scopes[index].kind != "class":
         index = form.scopes[index].parent
     if index >= 0:
         name = f"{poller.partition('.')[2]}[]"
-        found += [binding for _, binding in spot.file.attributes_of(index).get(name, ())]
-    watched = {dotted(binding.value) for binding in found}
+        found += spot.file.attributes_of(index).get(name, ())
+    watched = {name for scope, binding in found for name in _listed(form.scopes[scope], binding.value)}
     return not watched or mine in watched
+
+
+def _listed(scope: Scope, expression: Expression) -> list[str]:
+    """The name that is watched; for one that a loop takes from a list, those in the list."""
+    name = dotted(expression)
+    listed = [
+        dotted(each)
+        for binding in scope.bindings.get(name, ())
+        if binding.value is not None and binding.value[0] == "each" and binding.value[1][0] == "seq"
+        for each in binding.value[1][1]
+    ]
+    return listed or [name]
 
 
 def _polls(value: Value) -> bool:

@@ -13,8 +13,8 @@ __all__ = ["client_per_call", "reused_request_socket", "unbounded_fan_out"]
 
 POOLED = {"http", "redis", "model"}
 """Kinds whose clients hold connections that are worth keeping."""
-SINGLE = {"http.client"}
-"""Libraries whose clients are one connection, and not to be shared."""
+SINGLE = {"http.client", "urllib"}
+"""Libraries whose clients are one connection and not to be shared, or keep none."""
 ONCE = {"main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"}
 RELAXED = {"REQ_RELAXED", "req_relaxed"}
 

@@ -16,7 +16,7 @@ from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.stated import ending
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Spot
+from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Spot, Symbol
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
@@ -142,8 +142,9 @@ def _set(
         if name in client.setters and option in ("", name) and receiver(site.callee) == path:
             if (said := _setter(limits, site, name, client, spot)) is not None:
                 yield site.order, said
-        elif name in client.options and receiver(site.callee) == path and _chooses(site, option):
-            yield site.order, ending(limits.resolver, site.arguments[1], spot, f"{name} {option}")
+        elif name in client.options and receiver(site.callee) == path and option and len(site.arguments) > 1:
+            if (said := _option(limits, site, f"{name} {option}", option, spot)) is not None:
+                yield site.order, said
         elif name in client.hooks and receiver(site.callee) == path and _own(limits, site, spot):
             yield site.order, Limit("unknown", f"what {name} was given", "unknown")
     for attribute in (option, option.lower()) if option else ():
@@ -157,8 +158,19 @@ def _own(limits: Limits, site: Site, spot: Spot) -> bool:
     return any(isinstance(v, Instance) for each in site.arguments for v in limits.resolver.evaluate(each, here))
 
 
-def _chooses(site: Site, option: str) -> bool:
-    return bool(option) and len(site.arguments) > 1 and last_name(site.arguments[0]) == option
+def _option(limits: Limits, site: Site, source: str, option: str, spot: Spot) -> Limit | None:
+    """`setsockopt(zmq.RCVTIMEO, 1000)`, and what a variable may choose: `for each, value in OPTIONS.items(): …`."""
+    chosen, value = site.arguments[0], site.arguments[1]
+    here = Spot(spot.file, spot.scope, site.order, site.block)
+    if last_name(chosen) == option:
+        return ending(limits.resolver, value, here, source)
+    if last_name(chosen).isupper():
+        return None
+    named = [each for each in limits.resolver.evaluate(chosen, here) if isinstance(each, Symbol)]
+    if not named:
+        return Limit("unknown", "an option that is not written here", "unknown")
+    chooses = any(each.path.rpartition(".")[2] == option for each in named)
+    return ending(limits.resolver, value, here, source) if chooses else None
 
 
 def _setter(limits: Limits, site: Site, name: str, client: Client, spot: Spot) -> Limit | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from resilient_agents.scan.guards import around, around_callers, polled, protection
 from resilient_agents.scan.known import Default
-from resilient_agents.scan.made import client_limit
+from resilient_agents.scan.made import client_limit, worded
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -79,8 +79,9 @@ class Limits:
         operation = seen.operation
         if not operation.limit:
             return None
-        endless = seen.client.endless
-        return given_limit(self.resolver, seen.given, operation.limit, operation.at, seen.spot, "argument", endless)
+        client, names = seen.client, operation.limit
+        said = given_limit(self.resolver, seen.given, names, operation.at, seen.spot, "argument", client.endless)
+        return said or (worded(client, seen.given) if seen.owner is None else None)
 
     # -- the client
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression
+from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.holders import settings
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Given, Sighting
 from resilient_agents.scan.stated import found, given_limit, given_of, inside_limit
-from resilient_agents.scan.values import ClassValue, ClientValue, Data
+from resilient_agents.scan.values import ClassValue, ClientValue, Data, Spot
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
 
-__all__ = ["client_limit"]
+__all__ = ["client_limit", "worded"]
 
 
 def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int = 4) -> Limit | None:
@@ -25,8 +25,8 @@ def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int 
     client = owner.client
     if client.settable and (said := settings(limits, owner, seen)) is not None:
         return said
-    if owner.subclass is not None and _decides(limits, owner.subclass, client):
-        return Limit("unknown", f"{owner.subclass.within.name} is a class of its own", "unknown")
+    if owner.subclass is not None and (said := _of_subclass(limits, owner, owner.subclass)) is not None:
+        return said
     if owner.made is None and owner.of is None and _limitable(owner, seen):
         return Limit("unknown", "a client that is handed in", "unknown")
     if (
@@ -40,12 +40,41 @@ def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int 
     return None
 
 
-def _decides(limits: Limits, cls: ClassValue, client: Client) -> bool:
-    """Whether a class of the tree may give its calls a limit: in its constructor, or in a call that it overrides."""
-    if client.limit or client.carriers:
-        return True
+def _of_subclass(limits: Limits, owner: ClientValue, cls: ClassValue) -> Limit | None:
+    """What a class of the tree says for its calls: in its constructor, or perhaps in a call that it overrides."""
+    client = owner.client
+    unknown = Limit("unknown", f"{cls.within.name} is a class of its own", "unknown")
     family = [cls, *bases(limits.resolver, cls)]
-    return any(not client.operations.keys().isdisjoint(each.within.bindings) for each in family)
+    if any(not client.operations.keys().isdisjoint(each.within.bindings) for each in family):
+        return unknown
+    if not (client.limit or client.carriers):
+        return None
+    if any(name in each.file.attributes_of(each.scope) for each in family for name in client.limit):
+        return unknown
+    own = next((each for each in family if "__init__" in each.within.bindings), None)
+    sites = [] if owner.made is None else [(owner.made.site, owner.made.spot)]
+    if own is not None:
+        sites += _of_constructor(own)
+    given = [(given_of(site), spot) for site, spot in sites]
+    if not given or any(carrier in each.keywords for each, _ in given for carrier in client.carriers):
+        return unknown
+    at = client.at if own is None else None
+    found = [given_limit(limits.resolver, each, client.limit, at, spot, "client argument") for each, spot in given]
+    stated = [each for each in found if each is not None]
+    if own is not None and len(given) == 2 and not given[0][0].spread and stated and stated[-1].value == "unknown":
+        stated = stated[:-1]  # what stands behind ** there are the arguments that were read here
+    return stated[-1] if stated else None if owner.made is not None else unknown
+
+
+def _of_constructor(cls: ClassValue) -> list[tuple[Site, Spot]]:
+    """`super().__init__(…)` in the constructor of a class."""
+    found = []
+    for number in cls.file.functions_of(cls.scope):
+        scope = cls.file.form.scopes[number]
+        if scope.name == "__init__" and scope.parent == cls.scope:
+            calls = [site for site in scope.calls if last_name(site.callee) == "__init__"]
+            found += [(site, Spot(cls.file, number, site.order, site.block)) for site in calls[:1]]
+    return found
 
 
 def _limitable(owner: ClientValue, seen: Sighting) -> bool:
@@ -62,11 +91,11 @@ def _constructed(limits: Limits, owner: ClientValue, seen: Sighting, depth: int)
     said = None
     if client.limit:
         said = given_limit(resolver, given, client.limit, client.at, spot, "client argument", client.endless)
-    said = said or inside_limit(resolver, given, client.limit_in, spot) or _worded(client, given)
+    said = said or inside_limit(resolver, given, client.limit_in, spot) or worded(client, given)
     return said or _carried(limits, owner, given, seen, depth) or _by_url(limits, owner, given)
 
 
-def _worded(client: Client, given: Given) -> Limit | None:
+def worded(client: Client, given: Given) -> Limit | None:
     """`redis://host?socket_timeout=5`, `options="-c statement_timeout=5000"`."""
     words = [*client.limit_words, *(f"{name}=" for name in client.limit[:1])]
     for text in _texts([*given.arguments, *given.keywords.values()]):

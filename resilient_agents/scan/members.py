@@ -185,7 +185,10 @@ def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     for scope, binding in cls.file.attributes_of(cls.scope).get(name, ()):
         values = resolver.evaluate(binding.value, Spot(cls.file, scope, binding.order, binding.block))
         (declared if declares(binding.value) else assigned).append(values)
-    return best(union(assigned or [()]), union(declared or [()]))
+    said = union(declared or [()])
+    if not assigned and any(isinstance(value, ClientValue) for value in said):
+        assigned.append(_handed_in(resolver, cls, name))  # an annotation does not say how it was made
+    return best(union(assigned or [()]), said)
 
 
 def _of_heirs(resolver: Resolver, cls: ClassValue, name: str) -> Values:

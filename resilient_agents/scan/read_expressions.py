@@ -209,9 +209,8 @@ class Expressions:
             elif isinstance(key, ast.Constant) and isinstance(key.value, str):
                 found[key.value] = value
             else:
-                self.expression(key)
                 whole = False
-                found.setdefault("", value)
+                found.setdefault(named_key(self.expression(key)), value)
         return ("dict", found, whole, tuple(others))
 
     def on_sequence(self, node: ast.Tuple | ast.List | ast.Set) -> Expression:
@@ -258,6 +257,12 @@ class Expressions:
             return value and ("dict", {"": value}, False, ())
         value = self.expression(node.elt)
         return value and ("seq", (value,))
+
+
+def named_key(key: Expression) -> str:
+    """How a dict of a form keeps a key that is a name of something, `=zmq.RCVTIMEO`; "" for what cannot be told."""
+    path = dotted(key)
+    return f"={path}" if path and "[]" not in path else ""
 
 
 def _either(values: list[Expression]) -> Expression:

@@ -167,8 +167,8 @@ class Resolver:
         _, dots, module, name = expression
         if dots:
             file = self.tree.relative(dots, module, spot.file)
-            if file is None and not module:
-                file = self.tree.relative(dots, name, spot.file)
+            if file is None:  # a folder without `__init__.py`
+                file = self.tree.relative(dots, f"{module}.{name}" if module else name, spot.file)
                 return (ModuleValue(file),) if file is not None else ()
         else:
             file = self.tree.module(module, spot.file)
@@ -239,6 +239,8 @@ class Resolver:
         _, base, key = expression
         found: list[Values] = []
         for value in self.evaluate(base, spot):
+            if isinstance(value, Symbol) and value.path.startswith("typing"):
+                return (Data(expression, spot),)  # a type: `Db = Annotated[Session, Depends(session)]`
             if key is not None and key[0] == "const":
                 if isinstance(key[1], int):
                     found.append(element(self, value, key[1]))
@@ -285,8 +287,6 @@ class Resolver:
             return found
 
         return self.once((function.file, function.scope, "returns"), make)
-
-    # -- annotations
 
     def typed(self, expression: Any, spot: Spot) -> Values:
         return self.annotated(expression[1], spot)

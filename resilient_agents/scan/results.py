@@ -5,7 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Site, last_name
+from resilient_agents.scan.containers import enter
+from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.members import attribute, receiver
 from resilient_agents.scan.values import (
     ClassValue,
@@ -46,7 +47,9 @@ def result(resolver: Resolver, spot: Spot, index: int) -> Values:
         return taken
     at = resolver.known.passing.get(f".{last_name(site.callee)}")
     if at is not None and at < len(site.arguments) and all(isinstance(each, Symbol) for each in callees):
-        return resolver.evaluate(site.arguments[at], made.spot)
+        given = resolver.evaluate(site.arguments[at], made.spot)
+        entered = last_name(site.callee) in ("enter_context", "enter_async_context")
+        return union([enter(resolver, each) for each in given] or [()]) if entered else given
     return union(found) if found else ()
 
 
@@ -57,12 +60,29 @@ def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
     if base is None or not all(isinstance(each, (Data, Many, Opaque)) for each in owners):
         return ()
     name, arguments = last_name(site.callee), site.arguments
+    if name == "items" and (pairs := [pair for each in owners for pair in _pairs(each)]):
+        return (Many(tuple(pairs)),)
     if name in ("values", "items", "copy"):
         held = resolver.each(("each", base), spot)
         return (Many((Many(held),) if name == "items" else held),) if held else ()
     found = [resolver.item(("item", base, arguments[0] if arguments else None), spot)]
     found += [resolver.evaluate(each, spot) for each in arguments[1:2]]
     return union(found)
+
+
+def _pairs(value: Value) -> list[Data]:
+    """Keys and values of a dict whose keys are written as names of something: `{zmq.RCVTIMEO: 1000}`."""
+    if not isinstance(value, Data) or value.expression is None or value.expression[0] != "dict":
+        return []
+    found = []
+    for key, each in value.expression[1].items():
+        if key.startswith("="):
+            first, *rest = key[1:].split(".")
+            named: Expression = ("name", first)
+            for word in rest:
+                named = ("attr", named, word)
+            found.append(Data(("seq", (named, each)), value.spot))
+    return found
 
 
 def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
@@ -89,6 +109,8 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
 
 
 def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) -> Values:
+    if name in ("__enter__", "__aenter__"):
+        return enter(resolver, owner)
     client = resolver.known.clients.get(owner.client.makes.get(name, ""))
     if client is not None:
         return (ClientValue(client, made, owner, None, f"{owner.client.name}.{name}"),)

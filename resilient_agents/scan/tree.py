@@ -121,12 +121,23 @@ class Tree:
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
         parts = tuple(name.split("."))
-        if parts[0] in self.external and parts[0] not in importer.package:
-            return None
         key = (parts, importer.package)
         if key not in self._found:
-            self._found[key] = self._search(parts, importer)
+            outside = parts[0] in self.external and not self._is_inside(parts[0], importer)
+            self._found[key] = None if outside else self._search(parts, importer)
         return self._found[key]
+
+    def _is_inside(self, name: str, importer: SourceFile) -> bool:
+        """Whether a file is of the library itself: below a package of its name that stands in no package.
+
+        A folder `mcp` of some application, or one that holds nothing but modules, hides no library.
+        """
+        if name not in importer.package:
+            return False
+        at = importer.package.index(name)
+        package = self.exact(importer.package[: at + 1])
+        inner = self.exact(importer.package[:at]) is not None
+        return package is not None and not inner and bool(package.form.scopes[0].bindings)
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
         best, best_rank = None, (-1, 0)

@@ -188,3 +188,13 @@ def test_a_patch_changes_nothing(tmp_path: Path) -> None:
     patch = fix([tmp_path], Options(), "limits").patch()
     assert "+requests.get(url, timeout=10)" in patch
     assert file.read_text() == "import requests\nrequests.get(url)\n"
+
+
+def test_a_fix_keeps_the_encoding_of_a_file(tmp_path: Path) -> None:
+    """What is written as latin-1 stays latin-1, and a byte order mark stays where it is."""
+    latin, marked = tmp_path / "latin.py", tmp_path / "marked.py"
+    latin.write_bytes('# -*- coding: latin-1 -*-\nimport requests\nrequests.get("ü")\n'.encode("latin-1"))
+    marked.write_bytes(b"\xef\xbb\xbf" + 'import requests\nrequests.get("ü")\n'.encode())
+    fix([tmp_path], Options(), "limits").write()
+    assert latin.read_bytes().endswith(b'requests.get("\xfc", timeout=10)\n')
+    assert marked.read_bytes() == b"\xef\xbb\xbf" + 'import requests\nrequests.get("ü", timeout=10)\n'.encode()
