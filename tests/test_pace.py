@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,10 +26,19 @@ def start(pace: Pace, turn: Reservation, now: float) -> bool:
     return True
 
 
+def answered(times: Iterable[float] = ()) -> Pace:
+    """One of a server that gave good answers at these times."""
+    came: list[float] = []
+    pace = Pace(lambda: len(came))
+    for number, when in enumerate(times):
+        came.append(when)
+        pace.answers.note(when, number)
+    return pace
+
+
 def shut(at: float = 100.0, wait: float = 5.0, good: int = 0) -> Pace:
     """One that a server told to wait, after so many good answers in the second before."""
-    pace = Pace()
-    pace.good.extend(at - 1 + number / good for number in range(1, good + 1))
+    pace = answered(at - 1 + number / good for number in range(1, good + 1))
     assert pace.wait(at, wait, 0)
     return pace
 
@@ -90,8 +101,7 @@ def test_an_unknown_rate_doubles_with_each_good_answer() -> None:
 
 def test_a_server_that_was_down_is_asked_faster_and_faster() -> None:
     """From the rate at which it answered before, whatever the wait: it counts no requests, and the line must end."""
-    pace = Pace()
-    pace.good.extend(99 + number / 10 for number in range(1, 11))
+    pace = answered(99 + number / 10 for number in range(1, 11))
     assert pace.wait(100.0, 50.0, 0, limited=False)
     line = line_up(pace, 100.0, 40)
     now, began = 150.0 + MARGIN, 150.0
@@ -105,7 +115,7 @@ def test_a_server_that_was_down_is_asked_faster_and_faster() -> None:
 
 def test_what_all_of_one_batch_are_told_is_one_wait() -> None:
     """Only the longest counts, and the rate is learned once."""
-    pace = Pace()
+    pace = answered()
     assert pace.wait(10.0, 5.0, 0)
     assert not pace.wait(10.1, 4.0, 0)
     assert pace.wait(10.2, 7.0, 0)
@@ -146,7 +156,7 @@ def test_a_rate_that_has_held_for_a_minute_is_doubled() -> None:
 @settings(max_examples=150, deadline=None)
 def test_any_course_of_events(steps: list[tuple[float, str]]) -> None:
     """Whatever happens, nothing starts before the latest time that was named, and those in line come to an end."""
-    pace, now = Pace(), 100.0
+    pace, now = answered(), 100.0
     line: list[Reservation] = []
     running: list[Reservation] = []
     named = 0.0

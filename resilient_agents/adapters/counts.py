@@ -30,22 +30,26 @@ else:
 class Ticks(_Count):
     """`next(ticks)` counts one. Any number of threads may do so at once; the rest is for the holder of a lock."""
 
-    __slots__ = ("_apart",)
+    __slots__ = ("_before", "_looks")
 
     def __init__(self) -> None:
-        self._apart = 0
+        self._looks = self._before = 0
+
+    def total(self) -> int:
+        """How many were ever taken. To look takes one, which is not counted."""
+        total = next(self) - self._looks
+        self._looks += 1
+        return total
 
     def taken(self) -> int:
-        """How many were taken since the last reset. To look takes one, which is not counted."""
-        taken = next(self) - self._apart
-        self._apart += 1
-        return taken
+        """How many were taken since the last reset or drain."""
+        return self.total() - self._before
 
     def drain(self) -> int:
-        """How many were taken since the last reset or drain."""
-        now = next(self)
-        before, self._apart = self._apart, now + 1
-        return now - before
+        """The same, and begin anew."""
+        total = self.total()
+        before, self._before = self._before, total
+        return total - before
 
     def reset(self) -> None:
         self.drain()
@@ -122,8 +126,13 @@ class LimitCounts(_Counts):
     __slots__ = ()
     _names = ("calls", "rejections", "waits", "timed", "seconds")
 
+    def ticked(self) -> int:
+        """How many ticks were ever taken, whatever was reset."""
+        with self._lock:
+            return self.ticks.total()
+
     def let_in(self) -> None:
-        """A call was let through, in shadow: it would have been rejected."""
+        """A call was let through, and takes no tick."""
         self._add(calls=1)
 
     def not_at_once(self) -> None:

@@ -72,7 +72,7 @@ class Gate(Paced):
 
     def after_fork(self) -> None:
         """Open, and nobody waiting."""
-        self._pace = Pace()
+        self._pace = Pace(self._counts.ticked)
 
     def clock_changed(self, shift: float) -> None:
         """Start anew, open."""
@@ -96,45 +96,42 @@ class Gate(Paced):
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call, once the gate lets it."""
         pace = self._pace
-        if pace.shut:
-            turn = await self._let_in(call)
-            if turn is not None:
-                return await self._in_turn(proceed, call, turn)
+        turn = await self._let_in(call) if pace.shut else None
         batch = pace.batch
-        next(self._counts.ticks)
         try:
             result = await proceed(call)
-        except Exception as error:
-            self._refused(call, error, batch)
+        except BaseException as error:
+            self._failed(call, error, batch, turn)
             raise
-        if type(result) in _PLAIN or not self._answered_wait(result, batch):
-            pace.good.append(clock.monotonic())
+        if (turn is None and type(result) in _PLAIN) or self._is_good(result, batch, turn):
+            number = next(self._counts.ticks)
+            if number >= pace.answers.due:
+                self._note(pace, number)
         return result
 
-    async def _in_turn(self, proceed: Proceed, call: Call, turn: Reservation) -> Any:
-        """The same of one that waited."""
-        pace, batch, said_wait, well = self._pace, self._pace.batch, False, False
-        try:
-            result = await proceed(call)
-            said_wait = self._answered_wait(result, batch)
-            if not said_wait:
-                pace.good.append(clock.monotonic())
-                well = True
-            return result
-        except Exception as error:
-            said_wait = self._refused(call, error, batch)
-            raise
-        finally:
-            if not said_wait:
-                self._over(turn, well=well)
+    def _failed(self, call: Call, error: BaseException, batch: int, turn: Reservation | None) -> None:
+        """The call ended with this; does that say wait? So does none that is neutral, or a refusal of ours."""
+        ordinary = isinstance(error, Exception)
+        if turn is None and ordinary:
+            self._counts.let_in()
+        says_wait = ordinary and not isinstance(error, Rejected) and self._told(call.failure(error), batch)
+        if turn is not None and not says_wait:
+            self._over(turn, well=False)
 
-    def _answered_wait(self, result: Any, batch: int) -> bool:
-        """Is it a response that says wait?"""
-        return http_failure(result) and self._told(classify_result(result), batch)
+    def _is_good(self, result: Any, batch: int, turn: Reservation | None) -> bool:
+        """It is, unless it is a response that says wait."""
+        says_wait = type(result) not in _PLAIN and http_failure(result) and self._told(classify_result(result), batch)
+        if turn is None:
+            if says_wait:
+                self._counts.let_in()
+        elif not says_wait:
+            self._counts.not_at_once()  # as it takes a tick
+            self._over(turn, well=True)
+        return not says_wait
 
-    def _refused(self, call: Call, error: Exception, batch: int) -> bool:
-        """Does this error say wait?"""
-        return not isinstance(error, Rejected) and self._told(call.failure(error), batch)
+    def _note(self, pace: Pace, number: int) -> None:
+        with self._lock:
+            pace.answers.note(clock.monotonic(), number)
 
     async def _let_in(self, call: Call) -> Reservation | None:
         """Wait until the gate lets the call in. Its turn, None if the gate has opened."""
@@ -176,8 +173,8 @@ class Gate(Paced):
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: `retry_after` and `queued` now; since it was made or `reset_metrics`
-        called, the `calls` that it let in, how many of them it made wait (`waits`) and the `average_wait` of these in
-        seconds (None if there were none), and `rejections`."""
+        called, the `calls` that it let in and that were answered, or had to wait for that, how many of them it made
+        wait (`waits`) and the `average_wait` of these in seconds (None if there were none), and `rejections`."""
         return {**self.live(), **self._counts.metrics()}
 
     def live(self) -> dict[str, Any]:

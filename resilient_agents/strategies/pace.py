@@ -16,10 +16,11 @@ networks; a limit that is known needs neither.)
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from resilient_agents.adapters.gcra import Gcra, Reservation
+from resilient_agents.strategies.history import History
 
 __all__ = ["Pace"]
 
@@ -44,11 +45,11 @@ LIMIT: Final = 1.0
 
 
 class Pace:
-    """Who may start when. Not thread-safe, as `gcra` is not; `shut`, `batch` and `good` are read and appended to
-    without a lock where nobody waits.
+    """Who may start when. Not thread-safe, as `gcra` is not; `shut`, `batch` and `answers.due` are read without a lock
+    where nobody waits.
 
     `shut`: the server has said wait, and those that it held back have not all gone. `batch`: which wait a call began
-    under; what those of one batch are told is one wait. `good`: when answers came that did not say wait.
+    under; what those of one batch are told is one wait. `answers`: the good ones.
     """
 
     __slots__ = (
@@ -59,17 +60,18 @@ class Pace:
         "_probe_due",
         "_shut_at",
         "_until",
+        "answers",
         "batch",
         "gcra",
-        "good",
         "shut",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Callable[[], int]) -> None:
+        """`answered()`: how many good answers there were up to now."""
         self.gcra = Gcra(1.0, 1.0)
         self.shut = False
         self.batch = 0
-        self.good: deque[float] = deque(maxlen=1000)
+        self.answers = History(answered)
         self._shut_at = self._until = -math.inf
         self._growth = UNKNOWN
         self._limited = self._probe_due = False
@@ -129,11 +131,11 @@ class Pace:
     def _learn(self, now: float) -> None:
         """The rate, as far as it can be seen by now."""
         window = max(self._until - self._shut_at, SHORTEST)
-        recent = [when for when in list(self.good) if when > self._shut_at - window]
+        recent, first = self.answers.since(self._shut_at - window, now)
         if recent:
             self._growth = LIMIT if self._limited else RETURNING
             end = self._until if self._limited else self._shut_at
-            self.gcra.change(now, len(recent) / max(end - recent[0], SHORTEST), 1.0)
+            self.gcra.change(now, recent / max(end - first, SHORTEST), 1.0)
         elif self._growth == UNKNOWN:
             self.gcra.change(now, 1.0, 1.0)
         self._held_since = self._until
