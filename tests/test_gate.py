@@ -18,12 +18,15 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 from resilient_agents import (
     CircuitBreaker,
     DeadlineExceeded,
     Gate,
     Policy,
+    RateLimit,
     RateLimitedError,
     Rejected,
     Retry,
@@ -312,26 +315,68 @@ def test_a_limit_that_ends_the_wait_tells_nothing_of_the_callee() -> None:
     run_on("asyncio", scenario)
 
 
-def test_who_waited_on_a_loop_that_was_closed_holds_up_nobody(manual_clock: ManualClock) -> None:
-    """And is not counted."""
-    gate = Gate()
-    policy = Policy(gate)
-    with pytest.raises(TooManyRequests):
-        policy.call(lambda: run_on_nothing(TooManyRequests(5)))
+def strand(runtime: str, policy: Policy, limit: Gate | RateLimit, count: int) -> None:
+    """A loop ends on which so many wait: one of asyncio may be closed under them, one of trio makes them leave."""
+    if runtime == "trio":
+
+        async def leaving() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(count):
+                    nursery.start_soon(policy.acall, value)
+                await trio.testing.wait_all_tasks_blocked()
+                assert limit.queued == count
+                nursery.cancel_scope.cancel()
+
+        trio.run(leaving)
+        return
     loop = asyncio.new_event_loop()
-    tasks = [loop.create_task(policy.acall(value)) for _ in range(3)]
+    tasks = [loop.create_task(policy.acall(value)) for _ in range(count)]
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.call_soon(loop.stop)
     loop.run_forever()
-    assert gate.queued == 3
+    assert limit.queued == count
     loop.close()
-    manual_clock.now += 20
+    stranded.append(tasks)
+
+
+stranded: list[Any] = []
+"""Tasks that the garbage collector must not end before their turn."""
+
+
+@LOOPS
+@pytest.mark.parametrize("later", [0.0, 20.0])
+def test_who_waited_on_a_loop_that_ended_holds_up_nobody(runtime: str, later: float, manual_clock: ManualClock) -> None:
+    """And is not counted, whether its turn has come or not."""
+    gate = Gate()
+    policy = Policy(gate)
+    with pytest.raises(TooManyRequests):
+        policy.call(lambda: run_on_nothing(TooManyRequests(5)))
+    strand(runtime, policy, gate, 5)
+    manual_clock.now += later
+    began = manual_clock.now
+    named = gate.retry_after
+    policy.call(int)
+    assert manual_clock.now - began == pytest.approx(named, abs=0.1)
+    policy.call(int)
+    assert manual_clock.now - began < named + 1.1
+    assert gate.queued == 0
+    stranded.clear()
+    gc.collect()
+
+
+@LOOPS
+def test_who_waited_at_a_rate_limit_likewise(runtime: str, manual_clock: ManualClock) -> None:
+    """In whatever place in line: the next call starts when those that are there have started."""
+    limit = RateLimit(1, burst=1)
+    policy = Policy(limit)
+    policy.call(int)
+    strand(runtime, policy, limit, 5)
     began = manual_clock.now
     policy.call(int)
-    assert manual_clock.now - began < 1
-    assert gate.queued == 0
-    del tasks
+    assert manual_clock.now - began == pytest.approx(1, abs=0.01)
+    assert limit.queued == 0
+    stranded.clear()
     gc.collect()
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 
+from resilient_agents.core.loops import Loop
 from resilient_agents.core.waiters import Waiter
 
 __all__ = ["ROUNDING", "Gcra", "Reservation"]
@@ -76,6 +77,7 @@ class Gcra:
     __slots__ = (
         "_late",
         "_line",
+        "_loops",
         "_numbers",
         "_standing",
         "_wanted",
@@ -96,6 +98,7 @@ class Gcra:
         self.waiting = 0
         self._line: list[Reservation] = []  # by number
         self._late: dict[Reservation, None] = {}  # those who let their turn pass and have not come yet
+        self._loops: set[Loop] = set()  # those of asyncio on which somebody may wait
         self._standing = 0
         self._wanted = 0.0  # what those that stand in line cost in all
         self._numbers = itertools.count(1)
@@ -166,9 +169,12 @@ class Gcra:
         self._standing += 1
         self._wanted += reservation.cost
         self._line.append(reservation)
+        if reservation.waiter is not None and reservation.waiter.loop is not None:
+            self._loops.add(reservation.waiter.loop)
 
     def come_back(self, reservation: Reservation, now: float) -> None:
         """The holder is back and about to ask: those who came after it and ask first are put behind it."""
+        self._sweep()
         reservation.here = True
         if reservation.due < now:
             reservation.due = now
@@ -219,14 +225,17 @@ class Gcra:
             self.waiting -= 1
         self._leave_line(reservation)
         self._late.pop(reservation, None)
+        if not self.waiting:
+            self._loops = set()  # none is kept alive by a line in which nobody waits
         if len(self._line) > 2 * self._standing + 8:
             self._line = [other for other in self._line if other.standing]
 
     def forget_stranded(self) -> None:
         """A loop that was closed under its tasks never lets them `cancel`."""
         for other in [*self._line, *self._late]:
-            if _is_stranded(other):
+            if other.waiter is not None and other.waiter.loop is not None and other.waiter.loop.is_closed():
                 self.cancel(other)
+        self._loops = {loop for loop in list(self._loops) if not loop.is_closed()} if self.waiting else set()
 
     def moved_up(self, now: float) -> Reservation | None:
         """The first in line that can be told, if its time has come nearer: wake it. To be asked whenever one has
@@ -255,6 +264,13 @@ class Gcra:
                 ahead += other.cost
         return None
 
+    def _sweep(self) -> None:
+        """Whenever the line is looked at: has somebody been stranded in it?"""
+        for loop in list(self._loops):
+            if loop.is_closed():
+                self.forget_stranded()
+                return
+
     def _level(self, now: float) -> float:
         level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it
         if level < 0.0:
@@ -263,23 +279,22 @@ class Gcra:
 
     def _ahead(self, now: float) -> float:
         """What those that stand in line cost in all."""
-        if self._standing:
+        if self.waiting:
             self._drop_passed(now)
         return self._wanted
 
     def _drop_passed(self, now: float) -> None:
-        """Take those out of the head of the line who left, or whose turn has passed."""
+        """Take those out of the head of the line who left, or whose turn has passed, and the stranded wherever they
+        stand."""
+        self._sweep()
         line = self._line
         while line:
             first = line[0]
             if first.standing:
                 if not self._passed(first, now):
                     return
-                if _is_stranded(first):
-                    self.cancel(first)
-                else:
-                    self._late[first] = None
-                    self._leave_line(first)
+                self._late[first] = None
+                self._leave_line(first)
             if line and line[0] is first:
                 del line[0]
 
@@ -302,8 +317,3 @@ def _comes(reservation: Reservation) -> bool:
     """Will it come when it is due, though others before it have left? Not a thread that sleeps for as long as it was
     told at first."""
     return reservation.told or reservation.waiter is not None
-
-
-def _is_stranded(reservation: Reservation) -> bool:
-    loop = None if reservation.waiter is None else reservation.waiter.loop
-    return loop is not None and loop.is_closed()

@@ -100,7 +100,7 @@ class Pace:
 
     def arrives(self, now: float) -> bool:
         """May a call that comes now go past those in line? There are none: all have gone that were held back."""
-        if self._probe_due or self.gcra.waiting or self.gcra.delay(now, 1.0):
+        if self._probe_due or self.gcra.delay(now, 1.0) or self.gcra.waiting:  # in this order: asked first, it forgets
             return False
         self.shut = False
         return True
