@@ -17,6 +17,7 @@ from typing import Any
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import seconds as check_seconds
+from resilient_agents.base.spelling import EnteredPlainly
 
 __all__ = [
     "Deadline",
@@ -151,7 +152,8 @@ def resume(limit: Deadline, idle: float) -> None:
     _deadline.set(limit)
 
 
-class _Block:
+class _Block(EnteredPlainly):
+    call = "deadline"
     _limit: Deadline | None = None
 
     def __init__(self, length: float) -> None:

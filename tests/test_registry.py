@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import inspect
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -102,6 +103,28 @@ def test_a_name_is_one_object_from_any_thread() -> None:
             thread.join()
         assert len(found) == 16
         assert all(thing is found[0] for thing in found)
+
+
+def test_a_name_without_a_configuration_is_told_of_at_the_first_call(
+    named: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets the default, which may not be what was meant: the log names it, and the line that asked."""
+    name = named("unconfigured")
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    guarded = resilient_agents.resilient(name)(lambda: 1)
+    assert not caplog.records
+    assert [guarded(), guarded()] == [1, 1]
+    (record,) = caplog.records
+    assert f"{__file__}:{line} " in record.getMessage()
+    assert repr(name) in record.getMessage()
+
+
+def test_a_name_that_has_a_policy_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """From a configuration, or from code."""
+    configured, coded = Registry(SOURCE), Registry()
+    coded.add("openai", Policy(Retry(2)))
+    assert [registry.late("openai").call(lambda: 1) for registry in (configured, coded)] == [1, 1]
+    assert not caplog.records
 
 
 def test_policies_come_from_the_configuration() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import pickle
@@ -24,9 +25,11 @@ from resilient_agents import (
     Registry,
     Retry,
     RetryBudget,
+    StreamTimeout,
     Timeout,
     bulkhead,
     circuit_breaker,
+    deadline,
     exponential,
     fibonacci,
     fixed,
@@ -36,6 +39,7 @@ from resilient_agents import (
     rate_limit,
     resilient,
     retry,
+    run_budget,
     timeout,
 )
 from resilient_agents.base.spelling import ELSEWHERE, nearest
@@ -163,6 +167,42 @@ def test_what_nobody_means_is_an_ordinary_error() -> None:
     assert list(inspect.signature(Timeout).parameters) == ["seconds", "thread"]
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'seconds'"):
         Timeout()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: StreamTimeout(20), "StreamTimeout takes first_item, idle, .*, thread by name only, got 20$"),
+        (lambda: Retry(3, OSError), "Retry takes attempts without a name, on, .* by name only, got <class 'OSError'>$"),
+        (lambda: RateLimit(1, 2, 3), "RateLimit takes rate and per without a name, burst, .* got 3$"),
+    ],
+)
+def test_an_option_that_wants_its_name_says_so(make: Callable[[], object], said: str) -> None:
+    """The error names the options, rather than count arguments."""
+    with pytest.raises(TypeError, match=f"^{said}"):
+        make()
+
+
+def test_whoever_inherits_may_take_what_it_wants_by_position() -> None:
+    """What counts is the constructor of the class itself."""
+
+    class Both(Retry):
+        def __init__(self, attempts: int, on: type[Exception]) -> None:
+            super().__init__(attempts, on=on)
+
+    assert Both(2, OSError).on is OSError
+
+
+@pytest.mark.parametrize("block", [lambda: deadline(3), lambda: run_budget(3)])
+def test_a_plain_with_is_told_of(block: Callable[[], Any]) -> None:
+    """`async with` on what a plain `with` enters, in async code, too."""
+
+    async def enter() -> None:
+        async with block():
+            pass
+
+    with pytest.raises(TypeError, match=r"^(deadline|run_budget)\(\.\.\.\) is entered by a plain `with`"):
+        asyncio.run(enter())
 
 
 def test_a_warning_names_the_line_that_made_the_strategy() -> None:

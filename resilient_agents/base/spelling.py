@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, cast
 
-__all__ = ["ELSEWHERE", "Spelled", "meant_by", "nearest", "refuse_unknown", "spelled"]
+__all__ = ["ELSEWHERE", "EnteredPlainly", "Spelled", "meant_by", "nearest", "refuse_unknown", "spelled"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -112,6 +113,7 @@ _ASIDE: Final = {
 _CALLING: Final = frozenset(["call", "acall", "call_async", "execute_async", "run", "run_async", "decorate"])
 """What a policy does, and its strategies do not."""
 
+_BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY
 _LISTED: Final = 100
 _COMPARED: Final = 200
 """Names to list, and to compare with, at most: a configuration may have thousands, and as many mistakes."""
@@ -160,6 +162,19 @@ def spelled(fn: F) -> F:
     return cast(F, call)
 
 
+class EnteredPlainly:
+    """A base for what a plain `with` enters, in async code, too: says so to an `async with`. `call`: what makes it."""
+
+    __slots__ = ()
+    call: ClassVar[str]
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError(f"{self.call}(...) is entered by a plain `with`, in async code, too, got `async with`")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never called, but looked for."""
+
+
 class _Elsewhere:
     """An attribute that is not there under this name."""
 
@@ -175,17 +190,20 @@ class _Elsewhere:
 
 
 class Spelled:
-    """A base that says what was meant by an option that it does not have, or by an attribute that is called otherwise
-    elsewhere. (A `__getattr__`, which could say it of every name, would keep the interpreter from specialising each
-    read of an attribute: 25 ns for each of them on the path of every call.)"""
+    """A base that says what was meant by an option that it does not have, that an option wants its name, or what was
+    meant by an attribute that is called otherwise elsewhere. (A `__getattr__`, which could say it of every name, would
+    keep the interpreter from specialising each read of an attribute: 25 ns for each of them on the path of every
+    call.)"""
 
     __slots__ = ()
 
     if not TYPE_CHECKING:  # checkers know the options and the attributes of each class
 
-        def __new__(cls, *_: Any, **options: Any) -> Any:
+        def __new__(cls, *given: Any, **options: Any) -> Any:
             if options:
                 refuse_unknown(cls.__name__, options, _options(cls))
+            if given and len(given) > _by_position(cls):
+                _refuse_unnamed(cls, given[_by_position(cls)])
             return object.__new__(cls)
 
         def __dir__(self) -> list[str]:
@@ -217,6 +235,21 @@ class _NoAttribute(AttributeError):
 
     def __reduce__(self) -> Any:
         return AttributeError, (str(self),)
+
+
+@functools.cache
+def _by_position(cls: type) -> float:
+    """How many arguments its constructor takes without their names."""
+    kinds = [parameter.kind for parameter in inspect.signature(cls).parameters.values()]
+    return math.inf if inspect.Parameter.VAR_POSITIONAL in kinds else len(kinds) - kinds.count(_BY_NAME)
+
+
+def _refuse_unnamed(cls: type, value: object) -> NoReturn:
+    count = int(_by_position(cls))
+    first, rest = _options(cls)[:count], _options(cls)[count:]
+    without = f"{' and '.join(first)} without a name, " if first else ""
+    named = f"{', '.join(rest)} by name only" if rest else "nothing else"
+    raise TypeError(f"{cls.__name__} takes {without}{named}, got {value!r}")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from resilient_agents.events import logger
 from resilient_agents.policy import Policy
 from resilient_agents.registry.change import disown
 from resilient_agents.registry.keyed import Keyed
-from resilient_agents.registry.store import Changes, Source, Store, check_name
+from resilient_agents.registry.store import Changes, Source, Store, caller, check_name
 from resilient_agents.registry.target import Target
 from resilient_agents.strategies.gate import Gate
 
@@ -115,7 +115,7 @@ class Registry(Store):
         """A policy that is `policy(name)`, looked up at its first call: what `@resilient(name)` guards with."""
         check_name(name)
         self._asked[name] = None
-        return Policy.late(partial(self.policy, name), name=name)
+        return Policy.late(partial(self._asked_for, name, caller()[1]), name=name)
 
     def keyed(self, policy: str | Callable[[Any], Any], key: Callable[..., Hashable], *, at_most: int = 1000) -> Keyed:
         """One policy for each key: a decorator, also used like a policy (`call`, `acall`, `stream`, `policy(key)`).
@@ -137,6 +137,19 @@ class Registry(Store):
         with self._lock:
             self._keyed.add(keyed)
         return keyed
+
+    def _asked_for(self, name: str, where: str) -> Policy:
+        """The policy of that name, for the first call of what was decorated there."""
+        found = self.policy(name)
+        if not self._target.policies and name not in self._added:
+            logger.warning(
+                "there is no configuration, so %s gets the default under the name %r: Retry(3) and a CircuitBreaker; "
+                "give it one by registry.configure(...), or by registry.add(%r, policy)",
+                where,
+                name,
+                name,
+            )
+        return found
 
     # for tests
 

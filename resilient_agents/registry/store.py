@@ -24,7 +24,7 @@ from resilient_agents.registry.target import Key, Target
 if TYPE_CHECKING:
     from resilient_agents.config import Config, PolicySpec
 
-__all__ = ["Changes", "Source", "Store", "check_name"]
+__all__ = ["Changes", "Source", "Store", "caller", "check_name"]
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -92,7 +92,7 @@ class Store(Spelled):
             warnings.warn(
                 f"the {kind} {name!r} is in use with other options: the first ones stay, as one name is one {kind}",
                 RuntimeWarning,
-                stacklevel=_levels_of_ours(),
+                stacklevel=caller()[0],
             )
         return found
 
@@ -197,14 +197,14 @@ def _uses(spec: PolicySpec | None) -> frozenset[Key]:
     )
 
 
-def _levels_of_ours() -> int:
-    """How far up the stack of whoever asks the first line stands that is not this package's."""
+def caller() -> tuple[int, str]:
+    """How far up the stack of whoever asks the first line stands that is not this package's, and where that is."""
     frame = inspect.currentframe()
     level = 0
     while frame is not None and frame.f_globals.get("__name__", "").startswith(f"{_PACKAGE}."):
         frame = frame.f_back
         level += 1
-    return level
+    return level, "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def check_name(name: object) -> None:

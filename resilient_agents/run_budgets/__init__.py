@@ -20,6 +20,7 @@ from typing import Any
 
 from resilient_agents.base.durations import number, positive_int
 from resilient_agents.base.now import now
+from resilient_agents.base.spelling import EnteredPlainly
 from resilient_agents.deadline import in_force
 from resilient_agents.run_budgets.accounts import Amounts
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
@@ -30,7 +31,8 @@ from resilient_agents.run_budgets.usage import Usage, usage_of
 __all__ = ["Amounts", "RunBudget", "Usage", "run_budget", "usage_of"]
 
 
-class _Block:
+class _Block(EnteredPlainly):
+    call = "run_budget"
     _budget: RunBudget | None = None
 
     def __init__(self, limits: Amounts, *terms: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -23,12 +24,15 @@ MAX_ABANDONED = 32
 """Steps that outran their limit and still run; at this many, new streams are rejected."""
 
 
+@dataclass(frozen=True)
 class _Judge(Check):
-    """ "auto", a predicate on items, or None."""
+    """ "auto", a predicate on items, or None. `ours`: predicates that come with this package, for the error."""
+
+    ours: str = ""
 
     def checked(self, value: Any, name: str) -> Any:
         if value != "auto" and (not callable(value) or isinstance(value, type)):
-            raise TypeError(f'{name} must be "auto", a predicate on items or None, got {value!r}')
+            raise TypeError(f'{name} must be "auto", a predicate on items{self.ours} or None, got {value!r}')
         return value
 
     def shown(self, value: Any) -> Any:
@@ -76,7 +80,7 @@ class StreamTimeout(Configured):
             "first_item": Seconds(zero=False, none=True),
             "idle": Seconds(zero=False, none=True),
             "total": Seconds(zero=False, none=True),
-            "complete": _Judge(none=True),
+            "complete": _Judge(none=True, ours=" such as resilient_agents.sse_done or json_lines"),
             "preamble": _Judge(none=True),
             "thread": Flag(none=True),
         }
