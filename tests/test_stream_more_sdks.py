@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import gc
 import json
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, Hedge, Policy, Retry, StreamTimeout, fixed, is_transient
-from tests.stream_server import RESET, STALL, Server, chat_events, serving
+from resilient_agents.events import CallEnded, CallStarted
+from tests.stream_server import RESET, STALL, Server, chat_events, response_events, serving
 
 TEXT = "to be, or not to be"
 ASK: list[Any] = [{"role": "user", "content": "?"}]
@@ -45,18 +51,48 @@ def ollama(url: str) -> Asked:
 
 
 def mistral(url: str) -> Asked:
-    client = pytest.importorskip("mistralai.client").Mistral(api_key="k", server_url=url)
-    return client.chat.stream_async, {"model": "m", "messages": ASK}
+    package = pytest.importorskip("mistralai")
+    if not hasattr(package, "Mistral"):  # it has moved with version 2
+        package = pytest.importorskip("mistralai.client")
+    client = package.Mistral(api_key="k", server_url=url)
+    # A client that is collected closes what its methods need.
+    return lambda **asked: client.chat.stream_async(**asked), {"model": "m", "messages": ASK}
+
+
+def groq(url: str) -> Asked:
+    client = pytest.importorskip("groq").AsyncGroq(api_key="k", base_url=url, max_retries=0)
+    return client.chat.completions.create, {"model": "m", "messages": ASK, "stream": True}
+
+
+def litellm(url: str) -> Asked:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network when it is imported
+        package = pytest.importorskip("litellm")
+    asked = {"model": "openai/m", "api_base": url, "api_key": "k", "max_retries": 0, "messages": ASK, "stream": True}
+    return package.acompletion, asked
+
+
+def agents(url: str) -> Asked:
+    package = pytest.importorskip("agents")
+    client = openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0)
+    model = package.OpenAIResponsesModel(model="m", openai_client=client)
+    agent, config = package.Agent(name="a", model=model), package.RunConfig(tracing_disabled=True)
+    return lambda: package.Runner.run_streamed(agent, "?", run_config=config).stream_events(), {}
 
 
 SDKS: list[tuple[Callable[[str], Asked], Callable[[str], list[bytes]]]] = [
     (google, google_events),
     (ollama, ollama_events),
     (mistral, chat_events),
+    (groq, chat_events),
+    (litellm, chat_events),
+    (agents, response_events),
 ]
 # Their modules warn of themselves when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore")
-each_sdk = pytest.mark.parametrize(("asked", "events"), SDKS, ids=["google-genai", "ollama", "mistralai"])
+each_sdk = pytest.mark.parametrize(
+    ("asked", "events"), SDKS, ids=["google-genai", "ollama", "mistralai", "groq", "litellm", "openai-agents"]
+)
 
 
 async def read(policy: Policy, asked: Asked, takes: int | None = None) -> str:
@@ -87,7 +123,8 @@ def test_what_comes_whole_is_a_success(asked: Callable[[str], Asked], events: Ca
     bulkhead, breaker = Bulkhead(9), CircuitBreaker(failures=2)
     policy = Policy(bulkhead, Retry(2, wait=fixed(0)), breaker, StreamTimeout(idle=LATE))
     raced = Policy(bulkhead, Hedge(0.05), breaker, StreamTimeout(idle=5))
-    script = [429, whole, [*whole, STALL], whole, [LATE, *whole], whole]
+    goes_on = [] if asked is agents else [STALL]  # an agent may take a further turn
+    script = [429, whole, [*whole, *goes_on], whole, [LATE, *whole], whole]
     server: Server
     with serving(answering(script)) as server:
         ask = asked(server.url)
@@ -116,3 +153,56 @@ def test_what_breaks_off_is_a_failure(
             asyncio.run(read(Policy(bulkhead, breaker, StreamTimeout(idle=LATE)), ask))
     assert is_transient(raised.value)
     assert (bulkhead.in_use, breaker.state) == (0, "open")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="file descriptors are counted in /proc")
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "async"])
+def test_what_is_left_of_a_stream_of_googles(blocking: bool) -> None:
+    """Closed early or dropped after its first item, it frees its slot and ends its operation at once. Its connection
+    stands in a cycle of google-genai's own, which the collector ends: after that no file, thread or task is left."""
+    genai = pytest.importorskip("google.genai")
+    bulkhead, told = Bulkhead(99), collections.Counter[type]()
+    policy = Policy(bulkhead, StreamTimeout(idle=5))
+    policy.observe(lambda event: told.update([type(event)]))
+    asked: dict[str, Any] = {"model": "m", "contents": "?"}
+
+    def leave(client: Any) -> None:
+        for n in range(10):
+            stream = policy.stream(client.models.generate_content_stream, **asked)
+            assert next(stream).text == TEXT[0]
+            if n % 2:
+                stream.close()
+            del stream
+            assert bulkhead.in_use == 0
+
+    async def aleave(client: Any) -> None:
+        for n in range(10):
+            stream = policy.stream(client.aio.models.generate_content_stream, **asked)
+            assert (await anext(stream)).text == TEXT[0]
+            if n % 2:
+                await stream.aclose()
+            del stream
+            await asyncio.sleep(0.001)
+            assert bulkhead.in_use == 0
+        gc.collect()
+        for _ in range(1000):  # what it has found is closed by tasks
+            if len(asyncio.all_tasks()) == 1:
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError(asyncio.all_tasks())
+
+    with serving(lambda path, body: (200, google_events(TEXT))) as server:
+        client = genai.Client(api_key="k", http_options=genai.types.HttpOptions(base_url=server.url))
+        threads, before = threading.active_count(), descriptors()
+        for _ in range(2):
+            if blocking:
+                leave(client)
+            else:
+                asyncio.run(aleave(client))
+            gc.collect()
+    assert threading.active_count() < threads  # the server's has ended
+    assert (descriptors() <= before, told[CallStarted], told[CallEnded]) == (True, 20, 20)

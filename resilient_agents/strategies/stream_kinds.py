@@ -210,6 +210,7 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, Reader]]] = MappingProxyType(
         ("langchain_core", "AIMessageChunk"): ("langchain", _message_chunk),
         ("langchain_core", "ChatGenerationChunk"): ("langchain", _generation_chunk),
         ("agents", "RawResponsesStreamEvent"): ("agents", _agents),
+        ("agents", "AgentUpdatedStreamEvent"): ("agents", lambda _, __: OPENER),
     }
 )
 
