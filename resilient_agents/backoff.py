@@ -77,8 +77,10 @@ class Backoff(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         """Return the seconds to wait after the failed attempt number `retry_state.attempt_number`, counted from 1."""
         try:
-            delay = min(self.growth(retry_state.attempt_number, self.base, self.step), self.max)
+            delay = self.growth(retry_state.attempt_number, self.base, self.step)
         except OverflowError:  # grown beyond the largest float, and so beyond any maximum
+            delay = self.max
+        if delay > self.max:
             delay = self.max
         if self.jitter is None:
             return delay
@@ -229,7 +231,7 @@ def _fibonacci(attempt: int, base: float, _step: float) -> float:
 
 
 def _full(delay: float, _maximum: float) -> float:
-    return chance.uniform(0, delay)
+    return delay * chance.random()
 
 
 def _equal(delay: float, _maximum: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from resilient_agents.base.fork import Lock, reset_after_fork
 
@@ -56,13 +56,12 @@ class Ticks(_Count):
 
 
 class _Counts:
-    """Numbers by name. `ticks`: what is counted on the happy path.
+    """Numbers to look at. `ticks`: what is counted on the happy path.
 
     Locking: a tick needs none; the rest is done under `_lock`, which is free in a forked child.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_numbers", "ticks")
-    _names: tuple[str, ...]
+    __slots__ = ("__weakref__", "_lock", "ticks")
 
     def __init__(self, ticks: Ticks | None = None) -> None:
         self._lock = Lock()
@@ -77,33 +76,51 @@ class _Counts:
     def reset(self) -> None:
         with self._lock:
             self.ticks.reset()
-            self._numbers: dict[str, float] = dict.fromkeys(self._names, 0)
+            self._forget()
 
-    def _add(self, **numbers: float) -> None:
-        with self._lock:
-            for name, number in numbers.items():
-                self._numbers[name] += number
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+
+_MANY: Final = 100
 
 
 class RetryCounts(_Counts):
     """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
-    was good."""
+    was good; `_ended`: ticks of the others, by ending and attempts, so that one tick counts both.
 
-    __slots__ = ()
-    _names = ("success", "failure", "neutral", "retries")
+    What took more than `_MANY` attempts is counted as if it had taken one, and its `_further` attempts apart.
+    """
+
+    __slots__ = ("_ended", "_further")
+
+    def _forget(self) -> None:
+        self._ended: dict[tuple[Verdict, int], Ticks] = {}
+        self._further = 0
 
     def record(self, ending: Verdict, attempts: int) -> None:
-        if ending == "success" and attempts == 1:
+        ticks = self._ended.get((ending, attempts))
+        if ticks is not None:
+            next(ticks)
+        elif ending == "success" and attempts == 1:
             next(self.ticks)
-            return
-        with self._lock:
-            self._numbers[ending] += 1
-            self._numbers["retries"] += attempts - 1
+        else:
+            with self._lock:
+                if attempts > _MANY:
+                    self._further += attempts - 1
+                    attempts = 1
+                next(self._ended.setdefault((ending, attempts), Ticks()))
 
     def metrics(self) -> dict[str, Any]:
         with self._lock:
-            saved, failures, neutral, retries = self._numbers.values()
-            successes = self.ticks.taken() + saved
+            ended = {key: ticks.taken() for key, ticks in self._ended.items()}
+            at_once, retries = self.ticks.taken(), self._further
+        saved, failures, neutral = (
+            sum(number for (how, _), number in ended.items() if how == ending)
+            for ending in ("success", "failure", "neutral")
+        )
+        retries += sum(number * (attempts - 1) for (_, attempts), number in ended.items())
+        successes = at_once + saved
         calls = successes + failures + neutral
         return {
             "calls": calls,
@@ -123,8 +140,15 @@ class RetryCounts(_Counts):
 class LimitCounts(_Counts):
     """How calls fared at a limit. `ticks`: those that it let through at once."""
 
-    __slots__ = ()
-    _names = ("calls", "rejections", "waits", "timed", "seconds")
+    __slots__ = ("_numbers",)
+
+    def _forget(self) -> None:
+        self._numbers: dict[str, float] = dict.fromkeys(("calls", "rejections", "waits", "timed", "seconds"), 0)
+
+    def _add(self, **numbers: float) -> None:
+        with self._lock:
+            for name, number in numbers.items():
+                self._numbers[name] += number
 
     def ticked(self) -> int:
         """How many ticks were ever taken, whatever was reset."""

@@ -222,7 +222,7 @@ class Retry(Configured, RetryLoop):
         try:
             if error is None:
                 return self._judge_result(state)
-            failure = known(state)
+            failure = state.failure or known(state)
             steers = failure.kind == "control"
             if not steers and isinstance(error, self._types) and not isinstance(error, _APART):
                 return True  # as `_matches` would say, of most errors

@@ -11,6 +11,7 @@ freed by the garbage collector.
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final
@@ -117,7 +118,10 @@ class RetryLoop(RetryParts, ABC):
         self.counts.record(ending, 1 if state is None else state.attempt_number)
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
-        return State(self._shown or self, call, since)
+        most = self.attempts or math.inf
+        if trial.attempts is not None:
+            most = min(trial.attempts, most)
+        return State(self._shown or self, call, since, most)
 
     async def _out(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: by what `end` says, else by its last error or result."""
@@ -137,7 +141,7 @@ class RetryLoop(RetryParts, ABC):
         ending: Verdict = "neutral"
         again = False
         try:
-            state = State(self, call, (began if self.timed else clock.monotonic(), marked))
+            state = self._state(call, (began if self.timed else clock.monotonic(), marked))
             state.late = not self.timed
             self._failed(call, state, Boxed(error) if isinstance(error, StopIteration) else error)
             again = self._decide(call, state)
@@ -171,7 +175,8 @@ class RetryLoop(RetryParts, ABC):
             waits = not call.runtime.blocking or (state.upcoming_sleep > 0 and trial.waits)
             if waits or not self.plain or state.raised is None:
                 return False
-            state.prepare_for_next_attempt()
+            state.over = False  # and no more: nobody looks at the rest
+            state.attempt_number += 1
             if self.timed:
                 state.since = given_up.moment()
         return True
@@ -218,7 +223,7 @@ class RetryLoop(RetryParts, ABC):
                 await tell("after", self._after, call, state)
             wait = 0.0 if self._wait is None else finite_seconds(await answered("wait", call, self._wait(state)))
             state.will_wait(wait, asked=self.minds_retry_after)
-            stop = self._spent(state)
+            stop = state.attempt_number >= state.most
             if not stop and self._stop is not None:
                 stop = bool(await answered("stop", call, self._stop(state)))
             if not self._goes_on(call, state, stop=stop):
@@ -240,17 +245,13 @@ class RetryLoop(RetryParts, ABC):
                 return False
             assert self._wait is not None
             state.will_wait(self._wait(state))
-            if not self._goes_on(call, state, stop=self._spent(state)):
+            if not self._goes_on(call, state, stop=state.attempt_number >= state.most):
                 return False
             if call.rare.audience is not None:
                 tell_of_next(call.rare.audience, state)
             return True
         finally:
             del state
-
-    def _spent(self, state: State) -> bool:
-        most = self.attempts if trial.attempts is None else min(trial.attempts, self.attempts or trial.attempts)
-        return most is not None and state.attempt_number >= most
 
     def _goes_on(self, call: Call, state: State, *, stop: bool) -> bool:
         """Does another attempt follow? If not, it is said why."""

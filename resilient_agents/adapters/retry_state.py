@@ -80,12 +80,12 @@ class State(RetryCallState):
 
     It is made in the midst of a failure, so it sets what differs, and tenacity's constructor does not run.
 
-    `since`: when the present attempt began; `over`: it has ended; `error`, `result`: what `outcome` then holds,
-    and until then what came of the one before; `raised`: the error as it came, perhaps boxed; `failure`: what kind of
-    outcome that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the
-    seconds that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not
-    any more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed; `counted`: what the
-    budget counts of the call, where it counts what is in flight.
+    `most`: how many attempts there may be; `since`: when the present one began; `over`: it has ended; `error`,
+    `result`: what `outcome` then holds, and until then what came of the one before; `raised`: the error as it came,
+    perhaps boxed; `failure`: what kind of outcome that is, where somebody had to know; `real`: the last error that is
+    not one of a policy's own; `asked`: the seconds that the server asked for; `reason`: where the wait comes from;
+    `given_up`: it was to be retried and is not any more; `late`: nobody knows when the first attempt began, and
+    `start_time` is when it failed; `counted`: what the budget counts of the call, where it counts what is in flight.
     """
 
     attempt_number = 1
@@ -108,10 +108,11 @@ class State(RetryCallState):
     _retry: UnderWay | None = None
     _outcome: Any = None
 
-    def __init__(self, shown: Any, call: Call, since: Moment) -> None:
+    def __init__(self, shown: Any, call: Call, since: Moment, most: float) -> None:
         self.retry_object = shown
         self.call = call
         self.since = since
+        self.most = most
         self.start_time = since[0]
 
     fn = property(lambda self: self.call.fn)

@@ -58,15 +58,13 @@ def classify(error: BaseException) -> Failure:
         traits = learn(cls)
     try:
         plain = traits.plain
-        if (
-            plain is not None
-            and (
-                traits.final
-                or (error.__cause__ is None and error.__context__ is None and not (error.args and carries(error)))
-            )
-            and (not (own := error.__dict__) or TELLING.isdisjoint(own))
-        ):
-            return plain
+        if plain is not None and (not (own := error.__dict__) or TELLING.isdisjoint(own)):
+            if traits.final:
+                return plain
+            if error.__cause__ is None and error.__context__ is None:
+                made_of = error.args
+                if not made_of or not (isinstance(made_of[0], BaseException) or (made_of[1:] and carries(error))):
+                    return plain
     except Exception:  # a KeyboardInterrupt's heir may define even `__dict__`; `explain` does not ask
         pass
     return explain(error, traits, 0, {})

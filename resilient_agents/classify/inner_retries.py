@@ -56,12 +56,12 @@ _known: dict[type, tuple[str, ...] | None] = {}  # of results, most of which hav
 def inner_retries(ended: object) -> InnerRetries | None:
     """What the result or error of an attempt says about retries inside it; None where it does not say. Never raises."""
     try:
+        if isinstance(ended, BaseException):
+            return _of_error(ended)
         cls = type(ended)
         if cls in _known:
             path = _known[cls]
             return None if path is None else _header(ended, path)
-        if isinstance(ended, BaseException):
-            return _of_error(ended)
         return _of_metadata(ended) if isinstance(ended, dict) else _learn(cls, ended)
     except Exception:
         return None
@@ -82,7 +82,7 @@ def _of_error(error: BaseException) -> InnerRetries | None:
             return None
         kept = found.__dict__
         told = None
-        if "request" in kept or "response" in kept:
+        if kept and ("request" in kept or "response" in kept):
             told = _header(found, _PATHS[0]) or _header(found, _PATHS[1]) or _of_metadata(kept.get("response"))
         told = told or _of_frames(found.__traceback__)
         if told is not None:

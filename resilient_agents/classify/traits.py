@@ -30,28 +30,48 @@ _STANDARD: Final = frozenset(
 _OURS: Final = frozenset(("resilient_agents", "pybreaker"))
 
 
-class Traits(NamedTuple):
-    """What is known about an error by its class alone."""
+class Traits:
+    """What is known about an error by its class alone.
 
-    cls: Callable[[], type | None]
-    name: str
-    rule: Rule | None
-    source: str
-    """Who named the class: "registered", "ours", "builtin", "library", or "" if nobody did."""
-    packages: frozenset[str]
-    reader: Reader | None
-    plain: Failure | None
-    """The answer, unless the instance carries something of `TELLING`."""
-    final: bool
-    """Whether `plain` holds whatever the error's cause is."""
-    group: bool
-    """Whether it is what its leaves are."""
-    telling: frozenset[str] | None
-    """Those attributes of `TELLING` that the class has; None where only the instance can say."""
-    phase: Phase | None
-    """How far a request has come that ends with it."""
-    control: bool
-    """Whether it is how a framework steers, whatever the instance carries."""
+    `name`; `rule`, and `source`, who named the class: "registered", "ours", "builtin", "library", or "" if nobody did;
+    `packages` and `reader` of it. `plain`: the answer, unless the instance carries something of `TELLING`; `final`:
+    whether that holds whatever the error's cause is. `group`: whether it is what its leaves are. `telling`: those
+    attributes of `TELLING` that the class has; None where only the instance can say. `phase`: how far a request has
+    come that ends with it. `control`: whether it is how a framework steers, whatever the instance carries.
+    """
+
+    __slots__ = (
+        *("cls", "control", "final", "group", "name", "packages", "phase", "plain", "reader", "rule", "source"),
+        "telling",
+    )
+
+    def __init__(
+        self,
+        cls: Callable[[], type | None],
+        name: str,
+        rule: Rule | None,
+        source: str,
+        packages: frozenset[str],
+        reader: Reader | None,
+        plain: Failure | None,
+        final: bool,
+        group: bool,
+        telling: frozenset[str] | None,
+        phase: Phase | None,
+        control: bool,
+    ) -> None:
+        self.cls = cls
+        self.name = name
+        self.rule = rule
+        self.source = source
+        self.packages = packages
+        self.reader = reader
+        self.plain = plain
+        self.final = final
+        self.group = group
+        self.telling = telling
+        self.phase: Phase | None = phase
+        self.control = control
 
 
 class _Registered(NamedTuple):

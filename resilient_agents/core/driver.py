@@ -79,8 +79,9 @@ chain's own `send(None)` raises a StopIteration for that, at twice the cost.) Ea
 back after a chain that returned: `driver.gi_yieldfrom` is then None, while it is the chain that suspended otherwise."""
 
 
-def drive(chain: Awaitable[Any], switched: Switched) -> Any:
-    """Run a blocking chain to its end in one step. `switched(begun)` answers for one that goes on as an awaitable."""
+def drive(chain: Awaitable[Any], switched: Switched, checked: Switched | None = None) -> Any:
+    """Run a blocking chain to its end in one step. `switched(begun)` answers for one that goes on as an awaitable,
+    `checked(result)` for what one that does not has come to."""
     driver = idle.pop() if idle else new_driver()
     try:
         result = driver.send(chain)
@@ -89,7 +90,7 @@ def drive(chain: Awaitable[Any], switched: Switched) -> Any:
     else:
         if driver.gi_yieldfrom is None:
             idle.append(driver)
-            return result
+            return result if checked is None else checked(result)
         return unfinished(Begun(driver), result, switched)
     try:
         raise error

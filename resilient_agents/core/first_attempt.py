@@ -15,7 +15,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Plan, Proceed, call_of
-from resilient_agents.core.driver import drive, go_on, is_awaitable
+from resilient_agents.core.driver import drive, is_awaitable
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, settle
 from resilient_agents.core.way_in import Guarding, WayIn
@@ -70,7 +70,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
             if type(result) not in PLAIN and runs_later(type(result)):
                 refuse_unrun(fn, result)
             return result
-        return await go_on(rest)
+        return way.checked(await rest)
 
     return guarded
 
@@ -105,7 +105,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
                 return way.looked_at(plan, args, kwargs, result)
             next(alone.counts.ticks)
             return result
-        return drive(rest, way.switched)
+        return drive(rest, way.switched, way.checked)
 
     return guarded
 
@@ -122,16 +122,13 @@ class _Way(WayIn):
             alone: FirstAttempt = plan.alone
             call = call_of(plan, runtime, self.fn, args, kwargs)
             state = alone.first_failed(call, error, began, marked)
-            return None if state is None else self._rest_of(alone.execute(self._further(), call, state))
+            return None if state is None else alone.execute(self._further(), call, state)
         finally:
             del error, state  # no cycle through the traceback
 
     def _further(self) -> Proceed:
         """What a further attempt is, which a budget is to pay for like the first one."""
         return self.innermost if now.budget() is None else functools.partial(now.charged, self.innermost)
-
-    async def _rest_of(self, chain: Awaitable[Any]) -> Any:
-        return self.checked(await chain)
 
     def looked_at(self, plan: Plan, args: Any, kwargs: Any, result: Any) -> Any:
         """The first attempt gave something that needs a closer look: an awaitable is the first attempt of an async
