@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from resilient_agents import events
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import Lock, clock
 from tests.virtual_time import CHOSEN, new_loop
 
 RUNTIMES = ["blocking", "asyncio", "trio"]
@@ -104,7 +104,15 @@ def plain(work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def swapped_clock(monotonic: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
-    with clock.replaced(monotonic=monotonic, sleep=sleep):
+    def acquire(lock: Lock, seconds: float | None) -> bool:
+        if seconds is None:
+            return lock.acquire()
+        if not lock.acquire(blocking=False):
+            sleep(seconds)
+            return lock.acquire(blocking=False)
+        return True
+
+    with clock.replaced(monotonic=monotonic, sleep=sleep, acquire=acquire):
         yield
 
 

@@ -44,7 +44,7 @@ class Paced(Limit):
 
     async def _turn(self, call: Call, cost: float = 1.0) -> Reservation:
         """Wait until it is this call's turn."""
-        turn = Reservation(cost, None if call.runtime.blocking else call.runtime.waiter())
+        turn = Reservation(cost, call.runtime.waiter())
         gcra = self._gcra
         try:
             with self._lock:
@@ -103,10 +103,7 @@ class Paced(Limit):
 
     async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
         """Sleep until `turn` is due, which others may change to an earlier time."""
-        if turn.waiter is None:
-            await call.runtime.sleep(max(0.0, turn.due - now))
-            return
-        while turn.due > now + ROUNDING:
+        while turn.waiter is not None and turn.due > now + ROUNDING:
             await turn.waiter.wait(turn.due - now)
             turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()

@@ -43,6 +43,8 @@ class Lock(Protocol):
 
     def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool: ...
 
+    def release(self) -> None: ...
+
 
 def _sleep(seconds: float) -> None:
     while seconds > _AT_ONCE:
@@ -70,12 +72,13 @@ class Clock:
 
     `monotonic()`: seconds that never go back; `wall()`: seconds since 1970; `sleep(seconds)`: in the calling thread;
     `acquire(lock, seconds)`: wait in the calling thread for a lock, at most so long (None: for ever), and say whether
-    it came; `get(queue, seconds)`: what an idle thread is given to do, or queue.Empty.
+    it came; `lock()`: one that a thread waits for like this; `get(queue, seconds)`: what an idle thread is given to do,
+    or queue.Empty.
 
     Event loops have clocks of their own: whoever replaces this one sees to it that they agree.
     """
 
-    __slots__ = ("acquire", "get", "monotonic", "sleep", "wall")
+    __slots__ = ("acquire", "get", "lock", "monotonic", "sleep", "wall")
 
     def __reduce__(self) -> str:
         return "clock"  # by name: that of the other process
@@ -85,7 +88,8 @@ class Clock:
         self.wall: Callable[[], float] = _wall
         self.sleep: Callable[[float], None] = _sleep
         self.acquire: Callable[[Lock, float | None], bool] = _acquire
-        self.get = _get
+        self.lock: Callable[[], Lock] = threading.Lock
+        self.get: Callable[[SimpleQueue[Any], float], Any] = _get
 
     def now(self) -> datetime:
         """The wall clock's time, in UTC."""
@@ -99,22 +103,25 @@ class Clock:
         wall: Callable[[], float] | None = None,
         sleep: Callable[[float], None] | None = None,
         acquire: Callable[[Lock, float | None], bool] | None = None,
+        lock: Callable[[], Lock] | None = None,
+        get: Callable[[SimpleQueue[Any], float], Any] | None = None,
     ) -> Generator[None, None, None]:
         """Until the block ends, the whole process goes by these; what is not given stays.
 
         What keeps times (circuits, rates, budgets, health checks) is told at both ends, so that nothing is stuck for
         the difference of two clocks. A deadline in force is not: let it end first.
         """
-        before = self.monotonic, self.wall, self.sleep, self.acquire
-        self.go_by((monotonic or self.monotonic, wall or self.wall, sleep or self.sleep, acquire or self.acquire))
+        before = self.monotonic, self.wall, self.sleep, self.acquire, self.lock, self.get
+        given = monotonic, wall, sleep, acquire, lock, get
+        self.go_by(tuple(new or old for new, old in zip(given, before, strict=True)))
         try:
             yield
         finally:
             self.go_by(before)
 
-    def go_by(self, functions: tuple[Any, Any, Any, Any]) -> None:
+    def go_by(self, functions: tuple[Any, ...]) -> None:
         then = self.monotonic()
-        self.monotonic, self.wall, self.sleep, self.acquire = functions
+        self.monotonic, self.wall, self.sleep, self.acquire, self.lock, self.get = functions
         shift = self.monotonic() - then
         for thing in list(_aware):
             thing.clock_changed(shift)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -37,7 +36,7 @@ class ThreadWaiter:
     loop: Loop | None = None
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = clock.lock()
         self._lock.acquire()
 
     def wake(self) -> bool:

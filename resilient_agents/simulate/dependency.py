@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from resilient_agents.classify import KINDS, register
+from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.scenario import AT_THE_DOOR, Dependency, Error, Kind, Quota, Times
 
 __all__ = ["ANSWER", "Server", "SimulatedError", "draw", "failure"]
@@ -150,6 +151,13 @@ class Server:
             raise failure("overload", 503)
         self.cost += settings.cost
         return await self._serve(None if error is None else error_of(error, left))
+
+    def request_in(self, threads: BlockingCalls) -> str:
+        """One request, as a blocking function makes it."""
+        wanted = threads.wanted()
+        answer: str = threads.wait_for(self.request())
+        self.wasted += not wanted()
+        return answer
 
     async def _serve(self, error: SimulatedError | None) -> str:
         request = _Request(self._loop.create_future(), draw(self.settings.service, self._service), error)

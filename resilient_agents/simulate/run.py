@@ -8,6 +8,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +20,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
+from resilient_agents.simulate.blocking import BlockingCalls, TooManyCalls
 from resilient_agents.simulate.dependency import ANSWER, Server, draw
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
@@ -41,7 +43,11 @@ DRAIN = 600.0
 
 
 def simulate(
-    policy: PolicySource, scenario: Scenario | Mapping[str, Any] | str | Path, *, seed: str | None = None
+    policy: PolicySource,
+    scenario: Scenario | Mapping[str, Any] | str | Path,
+    *,
+    seed: str | None = None,
+    blocking: bool = False,
 ) -> Result:
     """Run `policy` through `scenario` and say what became of the calls. Nothing sleeps: hours take seconds.
 
@@ -50,10 +56,13 @@ def simulate(
             used by nobody else, for a scenario with one process.
         scenario: A `Scenario`, a mapping of the same shape as a scenario file, or the path of one.
         seed: Names the random streams, in place of the scenario's own seed. Same seed, same result.
+        blocking: Calls are those of blocking code, each on a thread of its own, in place of tasks of asyncio: a limit
+            without `thread=True` then cuts nothing off.
 
     Raises:
         ConfigError: the scenario says what is not allowed; it lists all problems.
-        RuntimeError: called on the thread of an event loop.
+        RuntimeError: called on the thread of an event loop; `TooManyCalls` where more block at once than there are
+            threads for.
         ValueError: one policy object for several processes, which would share its state.
     """
     from resilient_agents.simulate.read import read
@@ -66,8 +75,14 @@ def simulate(
         )
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, virtual(runner.get_loop(), seed or scenario.seed):
-        world = _World(runner.get_loop(), policy, scenario, seed or scenario.seed)
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner(loop_factory=SimulatedLoop))
+        loop = runner.get_loop()
+        stack.enter_context(virtual(loop, seed or scenario.seed))
+        threads = BlockingCalls(loop) if blocking else None
+        if threads is not None:
+            stack.enter_context(threads.running())
+        world = _World(loop, policy, scenario, seed or scenario.seed, threads)
         try:
             runner.run(world.run())
         except KeyboardInterrupt:
@@ -78,7 +93,14 @@ def simulate(
 class _World:
     """Callers, processes and the dependency of one simulation."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, policy: PolicySource, scenario: Scenario, seed: str) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        policy: PolicySource,
+        scenario: Scenario,
+        seed: str,
+        threads: BlockingCalls | None,
+    ) -> None:
         self._loop = loop
         self._scenario = scenario
         self._start = loop.time()
@@ -89,7 +111,11 @@ class _World:
         self._load = scenario.load
         self._server = Server(loop, scenario.dependency, seed)
         self._policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
-        self._guarded = [made(self._server.request) for made in self._policies]
+        if threads is None:
+            self._guarded = [made(self._server.request) for made in self._policies]
+        else:
+            request = partial(self._server.request_in, threads)
+            self._guarded = [threads.called(made(request)) for made in self._policies]
         self._gauges = _Gauges(self._policies)
         self._durations = Histogram()
         self._next: asyncio.TimerHandle | None = None
@@ -107,10 +133,10 @@ class _World:
         """Until all calls have ended, `DRAIN` seconds after the last one began at the latest."""
         scenario, at = self._scenario, self._loop.call_at
         self._plan(scenario.dependency, scenario.dependency_phases, self._server.become)
-        self._plan(scenario.load, scenario.load_phases, self._be_offered)
+        self._plan(scenario.load, scenario.load_phases, lambda load, _: self._be_offered(load))
         at(self._start + scenario.duration, self._end)
         at(self._start + self._series.step, self._sample, 0, self._counted())
-        self._be_offered(scenario.load, math.inf)
+        self._be_offered(scenario.load)
         undo = events.subscribe(self._hear)
         try:
             await self._done
@@ -132,7 +158,7 @@ class _World:
 
     # callers
 
-    def _be_offered(self, load: Load, _until: float) -> None:
+    def _be_offered(self, load: Load) -> None:
         if self._ending:
             return
         self._load = load
@@ -180,6 +206,9 @@ class _World:
             answer = await guarded()
         except Rejected:
             self.refused += 1
+        except TooManyCalls as error:
+            if not self._done.done():
+                self._done.set_exception(error)
         except Exception:
             self.failed += 1
         else:
@@ -289,5 +318,6 @@ def virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Generator[None, None,
     clocks = clock.replaced(monotonic=loop.time, wall=lambda: _EPOCH + loop.time())
     with contextlib.ExitStack() as stack, clocks, warnings.catch_warnings():
         stack.callback(chance.setstate, drawn)
+        warnings.filterwarnings("ignore", message=".*plain function", category=RuntimeWarning)
         warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
         yield
