@@ -121,7 +121,7 @@ class BlockingCalls:
         self._idle: deque[_Turn] = deque()
         self._at_work = 0
         self._before = _busy()
-        self._over = False
+        self._over = threading.Event()
 
     @contextlib.contextmanager
     def running(self) -> Generator[None, None, None]:
@@ -223,7 +223,7 @@ class BlockingCalls:
             self._idle.append(turn)
 
     def _step(self, turn: _Turn) -> None:
-        if self._over:
+        if self._over.is_set():
             return
         turn.go.release()
         try:
@@ -233,7 +233,7 @@ class BlockingCalls:
             raise
 
     def _end(self) -> None:
-        self._over = True
+        self._over.set()
         for turn in {*self._parked, *self._free, *self._idle}:
             turn.go.release()
         for thread in self._threads:
@@ -245,10 +245,10 @@ class BlockingCalls:
         self._here.turn = turn
         while True:
             turn.go.acquire()
-            if self._over:
+            if self._over.is_set():
                 return
             self._work.pop(turn)()
-            if self._over:
+            if self._over.is_set():
                 return
             self._free.append(turn)
             self._back.release()
@@ -265,19 +265,19 @@ class BlockingCalls:
         turn.queue = queue
         self._coming.put(turn)
         while not turn.go.acquire(timeout=_LOOK):
-            if self._over:
+            if self._over.is_set():
                 break
         return turn
 
     def park(self, turn: _Turn) -> None:
         """Wait to be resumed. Raises when the simulation is over."""
-        if self._over:
+        if self._over.is_set():
             raise _Over
         self._parked[turn] = None
         self._at_work += turn.worker and turn.queue is None
         self._back.release()
         turn.go.acquire()
-        if self._over:
+        if self._over.is_set():
             raise _Over
         self._at_work -= turn.worker and turn.queue is None
         del self._parked[turn]
@@ -293,7 +293,7 @@ class BlockingCalls:
 
     def _get(self, queue: SimpleQueue[Any], seconds: float) -> Any:
         turn: _Turn | None = getattr(self._here, "turn", None)
-        if self._over:
+        if self._over.is_set():
             raise Empty
         if turn is None:
             turn = self._come(queue)

@@ -7,14 +7,12 @@ import contextlib
 import math
 import random
 import warnings
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from resilient_agents import events
-from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import on_event_loop
@@ -22,6 +20,7 @@ from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.blocking import BlockingCalls, TooManyCalls
 from resilient_agents.simulate.dependency import ANSWER, Server, draw
+from resilient_agents.simulate.gauges import Gauges
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
 from resilient_agents.simulate.scenario import Load, Phase, Scenario
@@ -116,7 +115,7 @@ class _World:
         else:
             request = partial(self._server.request_in, threads)
             self._guarded = [threads.called(made(request)) for made in self._policies]
-        self._gauges = _Gauges(self._policies)
+        self._gauges = Gauges(self._policies)
         self._durations = Histogram()
         self._next: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -286,27 +285,6 @@ class _World:
             series=self._series,
             interrupted=interrupted,
         )
-
-
-class _Gauges:
-    """Circuits and bulkheads of all processes."""
-
-    def __init__(self, policies: list[Policy]) -> None:
-        self._circuits = [list(_inside(policy, CircuitBreaker)) for policy in policies]
-        self._bulkheads = [bulkhead for policy in policies for bulkhead in _inside(policy, Bulkhead)]
-
-    def read(self) -> tuple[float, int]:
-        """The share of processes with a circuit that is not closed, and how many slots are taken."""
-        broken = sum(any(circuit.state != "closed" for circuit in circuits) for circuits in self._circuits)
-        return broken / len(self._circuits), sum(bulkhead.in_use for bulkhead in self._bulkheads)
-
-
-def _inside(policy: Policy, kind: type[S]) -> Iterator[S]:
-    for strategy in policy.strategies:
-        if isinstance(strategy, kind):
-            yield strategy
-        if isinstance(strategy, Policy):
-            yield from _inside(strategy, kind)
 
 
 @contextlib.contextmanager
