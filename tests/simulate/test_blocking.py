@@ -58,15 +58,16 @@ def test_a_limit_without_a_thread_cuts_nothing_off() -> None:
     late = simulate(lambda: Policy(Timeout(1.0)), scenario, blocking=True)
     cut = simulate(lambda: Policy(Timeout(1.0, thread=True)), scenario, blocking=True)
     assert (late.success_rate, late.p50, late.wasted) == (1, pytest.approx(3.0, rel=0.02), 0)
-    assert (cut.success_rate, cut.p50, cut.wasted) == (0, pytest.approx(1.0, rel=0.02), 1)
+    assert (cut.success_rate, cut.p50, cut.wasted) == (0, pytest.approx(1.0, rel=0.02), 2)
 
 
 def test_a_hedge_races_threads() -> None:
-    """The loser cannot be stopped: its service is wasted."""
+    """The loser cannot be stopped: its service is wasted, unless the simulation ends before it does."""
     scenario = Scenario(10.0, Load(rate=5.0, arrivals="fixed"), Dependency(service=Times("exponential", 0.1)))
     result = simulate(lambda: Policy(Hedge(0.1)), scenario, blocking=True)
     assert result.success_rate == 1
-    assert 0 < result.wasted == result.sent - result.calls
+    assert result.sent - result.calls - 1 <= result.wasted <= result.sent - result.calls
+    assert result.wasted > 10
 
 
 def test_calls_that_hang_end_with_the_simulation() -> None:
