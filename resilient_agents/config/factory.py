@@ -23,7 +23,7 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Choice, Duration, Named, Plain, Reader, is_none
+from resilient_agents.config.values import MISSING, Choice, Duration, Named, OrNone, Plain, Reader
 
 __all__ = ["WAITS", "Factory", "Nested", "WaitReader"]
 
@@ -58,15 +58,12 @@ class WaitReader:
 
 
 @dataclass(frozen=True)
-class Nested:
+class Nested(OrNone):
     """An object that is made of a table, such as a `RetryBudget`."""
 
     type: type
-    nullable: bool
 
-    def read(self, node: Node, problems: Problems) -> Any:
-        if self.nullable and is_none(node.value):
-            return None
+    def read_given(self, node: Node, problems: Problems) -> Any:
         factory = Factory.of(self.type)
         if not isinstance(node.value, dict):
             problems.add(node, f"must be a table, true or false. {nearest('', factory.readers)}")
@@ -167,7 +164,7 @@ def _reader(name: str, hint: Any) -> Reader | None:
     members = _members(hint)
     nullable = type(None) in members
     if name in names.NAMED:
-        return Named(name, nullable)
+        return Named(nullable, name)
     if name == "wait":
         return WaitReader()
     if timedelta in members:
@@ -176,11 +173,11 @@ def _reader(name: str, hint: Any) -> Reader | None:
         word for member in members if typing.get_origin(member) is Literal for word in typing.get_args(member)
     )
     if words:
-        return Choice(words, nullable)
+        return Choice(nullable, words)
     if RetryBudget in members:
-        return Nested(RetryBudget, nullable)
+        return Nested(nullable, RetryBudget)
     plain = tuple(member for member in members if member in (bool, int, float, str))
-    return Plain(plain, nullable) if plain else None
+    return Plain(nullable, plain) if plain else None
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

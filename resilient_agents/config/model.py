@@ -61,7 +61,7 @@ class StrategySpec:
         return hash((self.kind, tuple(sorted(self.options)), self.use))
 
     def __reduce__(self) -> Any:
-        return _spec, (self.kind, thawed(self.options), self.use, dict(self.places), self.secrets)
+        return StrategySpec, (self.kind, thawed(self.options), self.use, dict(self.places), self.secrets)
 
 
 def build(spec: StrategySpec) -> Strategy:
@@ -166,7 +166,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _spec(kind: str, options: Any, use: str | None, places: Any, secrets: frozenset[str]) -> StrategySpec:
-    return StrategySpec(kind, options, use, places, secrets)

@@ -11,7 +11,18 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
 from resilient_agents.config.tree import Node, Problems
 
-__all__ = ["DURATION", "MISSING", "Choice", "Duration", "Named", "Plain", "Reader", "is_none", "parse_duration"]
+__all__ = [
+    "DURATION",
+    "MISSING",
+    "Choice",
+    "Duration",
+    "Named",
+    "OrNone",
+    "Plain",
+    "Reader",
+    "is_none",
+    "parse_duration",
+]
 
 MISSING: Any = object()
 """What a reader returns after it has reported a problem."""
@@ -35,6 +46,22 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OrNone:
+    """A base for readers of what may be "none", too, where it is `nullable`, and is given as it was read."""
+
+    nullable: bool
+
+    def read(self, node: Node, problems: Problems) -> Any:
+        return None if self.nullable and is_none(node.value) else self.read_given(node, problems)
+
+    def read_given(self, node: Node, problems: Problems) -> Any:
+        raise NotImplementedError
+
+    def make(self, plain: Any) -> Any:
+        return plain
+
+
 def parse_duration(text: str) -> float | None:
     """Seconds of "200ms", "1.5s", "2m", "1h 30m"; None for anything else."""
     if _DURATION.fullmatch(text) is None:
@@ -45,16 +72,13 @@ def parse_duration(text: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(OrNone):
     """A number, a boolean or a string as it is. Its range is the constructor's to check."""
 
     types: tuple[type, ...]
-    nullable: bool
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read_given(self, node: Node, problems: Problems) -> Any:
         value: Any = node.value
-        if self.nullable and is_none(value):
-            return None
         if isinstance(value, bool):
             fits = bool in self.types
         elif isinstance(value, int):
@@ -66,9 +90,6 @@ class Plain:
             return MISSING
         return value if _is_moderate(node, problems) else MISSING
 
-    def make(self, plain: Any) -> Any:
-        return plain
-
     def _allowed(self) -> str:
         spelled = {bool: "true or false", float: "a number", int: "a whole number", str: "a string"}
         words = [
@@ -78,13 +99,11 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Duration:
-    nullable: bool
+class Duration(OrNone):
+    """A length of time, in seconds."""
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read_given(self, node: Node, problems: Problems) -> Any:
         value: Any = node.value
-        if self.nullable and is_none(value):
-            return None
         if isinstance(value, timedelta):
             return value.total_seconds()
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -95,40 +114,28 @@ class Duration:
             return MISSING
         return parsed
 
-    def make(self, plain: Any) -> Any:
-        return plain
-
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(OrNone):
     words: tuple[Any, ...]
-    nullable: bool
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read_given(self, node: Node, problems: Problems) -> Any:
         value: Any = node.value
-        if self.nullable and is_none(value):
-            return None
         if not isinstance(value, str) or value not in self.words:
             words = [*self.words, *(["none"] if self.nullable else [])]
             problems.add(node, f"must be one of: {', '.join(words)}")
             return MISSING
         return value
 
-    def make(self, plain: Any) -> Any:
-        return plain
-
 
 @dataclass(frozen=True)
-class Named:
+class Named(OrNone):
     """Code by name (see names.py). `on` takes several names, and `cost` a number, too."""
 
     option: str
-    nullable: bool
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read_given(self, node: Node, problems: Problems) -> Any:
         value: Any = node.value
-        if self.nullable and is_none(value):
-            return None
         if self.option == "cost" and isinstance(value, int | float) and not isinstance(value, bool):
             return value if _is_moderate(node, problems) else MISSING
         several = self.option == "on" and isinstance(value, list)
