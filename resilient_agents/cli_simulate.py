@@ -137,14 +137,15 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from resilient_agents.config import ConfigError
     from resilient_agents.simulate.policies import named
-    from resilient_agents.simulate.recording import recorded
+    from resilient_agents.simulate.recording import recorded, shared
     from resilient_agents.simulate.replay import replay
     from resilient_agents.simulate.report import comparison
     from resilient_agents.trace import read
 
     try:
         with open(arguments.replay, encoding="utf-8-sig") as lines:
-            calls = recorded(read(lines).spans, arguments.of)
+            spans = read(lines).spans
+        calls = recorded(spans, arguments.of)
         result = replay(named(*_split(arguments.policy), changes=dict(arguments.set)), calls)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
@@ -154,9 +155,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
         return FOUND
     if arguments.json:
-        print(json.dumps(result.as_dict(), allow_nan=False))
+        print(json.dumps({**result.as_dict(), "shared": shared(spans, calls)}, allow_nan=False))
     else:
-        print("\n".join(comparison(result)))
+        print("\n".join(comparison(result, shared(spans, calls))))
     return OK
 
 

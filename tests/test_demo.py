@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import re
@@ -400,6 +401,37 @@ def test_policies_help(shown: tuple[str, Path]) -> None:
     (without, nobody), (answered, by_fallback) = figures
     assert nobody == ""
     assert float(answered) + float(by_fallback) > float(without)
+
+
+def test_what_the_demo_exported_goes_the_same_way_again(
+    shown: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool's calls, from threads and in real time, replayed under the same policy from a file."""
+    file = tmp_path / "policies.toml"
+    file.write_text(TOOL)
+    assert cli.main(["simulate", str(file), "--replay", str(shown[1]), "--of", "tool", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same_policy"]
+    assert (found["same"], found["unknown"], found["shared"]) == (found["calls"], 0, {})
+    assert found["requests"] == found["recorded_requests"] > found["calls"] > 20
+    assert cli.main(["simulate", str(file), "--replay", str(shown[1]), "--of", "agent"]) == 0
+    assert "passed 'model', too" in capsys.readouterr().out
+
+
+TOOL = """
+[policies.tool]
+retry = { attempts = 4, wait = { kind = "exponential", base = "100ms", max = "1s" } }
+bulkhead = 8
+attempt_timeout = { seconds = "400ms", thread = true }
+
+[policies.tool.circuit_breaker]
+name = "search"
+failures = "none"
+failure_rate = 0.7
+window = "1s"
+minimum_calls = 8
+reset_timeout = "500ms"
+"""
 
 
 def test_trace_draws_what_the_demo_exported(shown: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from resilient_agents.adapters.retry import Retry
 from resilient_agents.classify import classify
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
-from resilient_agents.simulate.dependency import ANSWER, failure
+from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.loop import SimulatedLoop
-from resilient_agents.simulate.recording import Recorded, Step
+from resilient_agents.simulate.recording import Recorded
 from resilient_agents.simulate.run import virtual
+from resilient_agents.simulate.script import Nudge, begin, played_by_script, run
 
-__all__ = ["Played", "Replay", "replay"]
+__all__ = ["TOLERANCE", "Played", "Replay", "replay"]
 
-_NEVER = 1e9
-"""Seconds that a request takes of which nobody knows how long it would have taken."""
+TOLERANCE: Final = 0.001
+"""Seconds by which the moments of a recording may be wrong: a span begins a little before what it tells of."""
 
-_ROUNDING = 2e-9
-"""Seconds by which the time between two moments of a recording may be too short: spans have nanoseconds."""
+_NUDGES: Final = [
+    nudge for by in (1e-8, TOLERANCE) for nudge in (Nudge(by), Nudge(-by), Nudge(takes=by), Nudge(takes=-by))
+]
+_MOST_NUDGED: Final = 20  # calls, for each of which all are played again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class Replay:
     Attributes:
         calls: Calls that were played; those that were cancelled from outside are played and not counted.
         same: Those that had the recorded outcome, kind of failure and number of requests.
+        near: Those of them that did so only when they began, or their requests ended, a little sooner or later than was
+            recorded, by `TOLERANCE` at most: they lie so near to a boundary. Looked for under the same policy, where
+            `policy` is a function that makes it, for at most 20 calls.
         unknown: Those of which the recording does not say how they would have gone on: they made more attempts than
             were recorded, or waited longer for one that a limit had cut off.
         same_policy: Whether the policy is the one that was in force, by its fingerprint. The retry then waits as long
@@ -73,6 +77,7 @@ class Replay:
 
     calls: int
     same: int
+    near: int
     unknown: int
     same_policy: bool
     success_rate: float
@@ -100,83 +105,64 @@ def replay(policy: Policy | Callable[[], Policy], calls: Sequence[Recorded]) -> 
     """
     if on_event_loop():
         raise RuntimeError("replay() runs an event loop of its own: call it from a thread without one")
-    # Windows are made of parts that begin at whole multiples of their length, so the time of day counts.
-    loop = partial(SimulatedLoop, min((call.start for call in calls), default=0.0))
+    same_policy, played = _pass(policy, calls, {})
+    if isinstance(policy, Policy) or not same_policy:
+        return _replay(played, same_policy, 0)
+    return _replay(*_nudged(policy, calls, played))
+
+
+Nudges = Mapping[int, Nudge]
+"""By the sequence number of a call."""
+
+
+def _pass(
+    policy: Policy | Callable[[], Policy], calls: Sequence[Recorded], nudges: Nudges
+) -> tuple[bool, list[Played]]:
+    """Play them all once. Whether the policy is the one that was in force, and the calls in the order they began."""
+    # Windows are made of parts that begin at whole multiples of their length, so the clock counts.
+    loop = partial(SimulatedLoop, min((call.start for call in calls), default=0.0) - TOLERANCE)
     with asyncio.Runner(loop_factory=loop) as runner, virtual(runner.get_loop(), "replay"):
         made = policy if isinstance(policy, Policy) else policy()
-        told = {call.configuration for call in calls}
-        same = told == {fingerprint(made.layers)}
-        played = runner.run(_play(_waiting_as_recorded(made) if same else made, calls))
-    return _replay(played, same)
+        same = {call.configuration for call in calls} == {fingerprint(made.layers)}
+        played = runner.run(_play(played_by_script(made, waits=same), calls, nudges))
+    return same, sorted(played, key=_order)
 
 
-_playing: contextvars.ContextVar[_Script] = contextvars.ContextVar("resilient_agents.simulate.playing")
+def _order(played: Played) -> tuple[float, int]:
+    return played.call.start, played.call.sequence
 
 
-class _Script:
-    """What the guarded function does in the course of one call."""
-
-    def __init__(self, call: Recorded) -> None:
-        self.call = call
-        self.runs = 0
-        self.unknown = False
-
-    async def run(self) -> str:
-        number, steps = self.runs, self.call.steps
-        self.runs += 1
-        if number >= len(steps):
-            self.unknown = True
-        if not steps:
-            return ANSWER
-        step = steps[min(number, len(steps) - 1)]
-        await asyncio.sleep(_NEVER if step.cut else step.takes)
-        return _end(step)
-
-    def wait(self, attempt: int) -> float:
-        """Seconds between this attempt and the next, as recorded; too many where they would have passed the deadline,
-        for which they were never waited."""
-        waits = self.call.waits
-        if attempt <= len(waits):
-            return max(0.0, waits[attempt - 1]) + _ROUNDING
-        return _NEVER if self.call.gave_up == "deadline" else 0.0
+def _first_different(played: list[Played]) -> Played | None:
+    return next((each for each in played if not each.same), None)
 
 
-def _end(step: Step) -> str:
-    if step.kind is None:
-        return ANSWER
-    raise failure(step.kind, step.status, step.retry_after)
+def _nudged(
+    policy: Callable[[], Policy], calls: Sequence[Recorded], played: list[Played]
+) -> tuple[list[Played], bool, int]:
+    """Play again what went another way, a little sooner or later, the first such call first: what follows it may have
+    gone another way because of it."""
+    nudges: dict[int, Nudge] = {}
+    while len(nudges) < _MOST_NUDGED and (first := _first_different(played)) is not None:
+        for nudge in _NUDGES:
+            _, tried = _pass(policy, calls, {**nudges, first.call.sequence: nudge})
+            other = _first_different(tried)
+            if other is None or _order(other) > _order(first):
+                nudges[first.call.sequence] = nudge
+                played = tried
+                break
+        else:
+            break
+    return played, True, len(nudges)
 
 
-async def _run() -> str:
-    return await _playing.get().run()
-
-
-def _recorded_wait(state: Any) -> float:
-    return _playing.get().wait(state.attempt_number)
-
-
-def _waiting_as_recorded(policy: Policy) -> Policy:
-    """The same policy, whose retries wait as long as they did: their jitter is not to be had again."""
-
-    def waiting(strategy: Any) -> Any:
-        if not isinstance(strategy, Retry):
-            return strategy
-        options: dict[str, Any] = {option: getattr(strategy, option) for option in Retry.OPTIONS}
-        options["wait"] = _recorded_wait
-        return Retry(**options)
-
-    return Policy(*map(waiting, policy.strategies), name=policy.name, idempotent=policy.idempotent)
-
-
-async def _play(policy: Policy, calls: Sequence[Recorded]) -> list[Played]:
+async def _play(policy: Policy, calls: Sequence[Recorded], nudges: Nudges) -> list[Played]:
     loop = asyncio.get_running_loop()
-    guarded = policy(_run)
+    guarded = policy(run)
     played: list[Played] = []
     tasks: list[asyncio.Task[None]] = []
 
     async def one(call: Recorded) -> None:
-        script = _Script(call)
-        _playing.set(script)
+        script = begin(call, nudges.get(call.sequence, Nudge()))
         began = loop.time()
         if call.outcome == "cancelled":
             await _until_cancelled(guarded, call)
@@ -184,12 +170,18 @@ async def _play(policy: Policy, calls: Sequence[Recorded]) -> list[Played]:
         outcome, kind = await _outcome(guarded, call)
         played.append(Played(call, loop.time() - began, outcome, kind, script.runs, script.unknown))
 
-    for call in calls:
-        if call.start > loop.time():
-            await asyncio.sleep(call.start - loop.time())
+    for start, call in sorted(_beginnings(calls, nudges), key=lambda each: (each[0], each[1].sequence)):
+        if start > loop.time():
+            await asyncio.sleep(start - loop.time())
         tasks.append(loop.create_task(one(call)))
     await asyncio.gather(*tasks)
     return played
+
+
+def _beginnings(calls: Sequence[Recorded], nudges: Nudges) -> Iterator[tuple[float, Recorded]]:
+    for call in calls:
+        nudge = nudges.get(call.sequence)
+        yield (call.start if nudge is None else call.start + nudge.start), call
 
 
 async def _until_cancelled(guarded: Callable[[], Any], call: Recorded) -> None:
@@ -213,13 +205,14 @@ async def _outcome(guarded: Callable[[], Any], call: Recorded) -> tuple[str, str
     return ("success" if answer is ANSWER else "fallback"), None
 
 
-def _replay(played: list[Played], same_policy: bool) -> Replay:
+def _replay(played: list[Played], same_policy: bool, near: int) -> Replay:
     changes = Counter(f"{p.call.outcome} -> {p.outcome}" for p in played if p.call.outcome != p.outcome)
     good = sum(p.outcome == "success" for p in played)
     was_good = sum(p.call.outcome == "success" for p in played)
     return Replay(
         calls=len(played),
         same=sum(p.same for p in played),
+        near=near,
         unknown=sum(p.unknown for p in played),
         same_policy=same_policy,
         success_rate=good / len(played) if played else math.nan,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from resilient_agents.simulate.replay import Replay
+from resilient_agents.simulate.replay import TOLERANCE, Replay
 from resilient_agents.simulate.result import Result, Series
 from resilient_agents.trace.terminal import Glyphs, Line, Role, clock, seconds
 
@@ -44,8 +44,9 @@ def table(results: Mapping[str, Result]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def comparison(result: Replay) -> list[str]:
-    """What was recorded beside what came out, and what the recording cannot know."""
+def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
+    """What was recorded beside what came out, and what the recording cannot know. `shared`: how many calls that are not
+    played passed the same circuit breaker or limit, by its name."""
     policy = "the policy that was in force" if result.same_policy else "another policy than the one in force"
     within = f"{result.slower * 1000:.3g} ms"
     lines = [
@@ -55,6 +56,13 @@ def comparison(result: Replay) -> list[str]:
         f"{'requests':20}  {result.recorded_requests:>10,}  {result.requests:>10,}",
     ]
     lines += [f"{change}: {count:,}" for change, count in result.changes.items()]
+    if result.near:
+        lines.append(
+            f"{result.near:,} of them lie so near to a boundary that they did only when moved by up to "
+            f"{TOLERANCE * 1000:g} ms"
+        )
+    for name, count in shared.items():
+        lines.append(f"{count:,} calls that are not played passed {name!r}, too: what they did to it is not known here")
     if result.unknown:
         lines.append(
             f"{result.unknown:,} calls came to a point of which the recording says nothing: a guess from there on"

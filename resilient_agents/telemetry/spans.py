@@ -34,6 +34,7 @@ from resilient_agents.telemetry.measures import attempt_ended, call_ended, waite
 from resilient_agents.telemetry.names import (
     ATTEMPT,
     ATTEMPT_SPANS,
+    CLOCK,
     CONFIGURATION,
     FUNCTION_BEGAN,
     OUTCOME,
@@ -118,7 +119,7 @@ class SpanRecorder:
             self._tracer = tracer = sink.tracer
             if tracer is not None and outer is not None:
                 self._setup = setup
-                self._told = told = {SEQUENCE: next(_counting), CONFIGURATION: setup.configuration}
+                self._told = told = {SEQUENCE: next(_counting), CLOCK: at, CONFIGURATION: setup.configuration}
                 add_beginning(told, setup, deadline)
                 attributes, kind = sink.start, sink.kind()
                 if kind is not None or extra is not None:

@@ -213,6 +213,7 @@ def _by_hand_sync(
                     names.ATTEMPT_COUNT: 1,
                     names.OUTCOME: "success",
                     names.SEQUENCE: next(_sequence),
+                    names.CLOCK: began,
                     names.CONFIGURATION: "0123456789ab",
                 }
             )
@@ -249,6 +250,7 @@ def _by_hand_async(
                     names.ATTEMPT_COUNT: 1,
                     names.OUTCOME: "success",
                     names.SEQUENCE: next(_sequence),
+                    names.CLOCK: began,
                     names.CONFIGURATION: "0123456789ab",
                 }
             )

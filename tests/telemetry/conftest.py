@@ -123,10 +123,9 @@ def clean(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
 
 
 def told(span: ReadableSpan) -> dict[str, Any]:
-    """What a span says, but for what only a replay needs: its place in the sequence, its configuration, and when the
-    function began."""
-    only = ("resilient_agents.sequence", "resilient_agents.configuration", "resilient_agents.function_began")
-    return {name: value for name, value in (span.attributes or {}).items() if name not in only}
+    """What a span says, but for what only a replay needs."""
+    needed = [f"resilient_agents.{name}" for name in ("sequence", "clock", "configuration", "function_began")]
+    return {name: value for name, value in (span.attributes or {}).items() if name not in needed}
 
 
 def identity(span: ReadableSpan) -> SpanContext:
