@@ -20,13 +20,18 @@ from tests.benchmarks.table import Goal, Line, at_most
 
 __all__ = [
     "BODIES",
+    "Makers",
     "async_line",
     "breaker_alone",
     "failing_attempts",
     "four_strategies",
     "never_suspends",
+    "over_bare",
     "plain",
+    "pyresilience_without_wait",
     "retry_alone",
+    "sleepless",
+    "stacks_of",
     "sync_line",
     "with_timeout",
 ]
@@ -84,6 +89,12 @@ def with_timeout(effort: Effort) -> Iterator[Line]:
     }
     goals = [at_most(0.80, "nopanic"), at_most(0.13, "by hand")]
     yield from _async_lines("async, the four + attempt timeout", makers, effort, goals)
+    threads: Makers = {
+        "ours": lambda: peers.ours(timeout=True, thread=True),
+        "pyresilience": makers["pyresilience"],
+    }
+    goals = [at_most(1.05, "pyresilience")]
+    yield sync_line("sync, the four + attempt timeout, in a thread", threads, effort, goals)
 
 
 def retry_alone(effort: Effort) -> Iterator[Line]:
@@ -97,8 +108,9 @@ def retry_alone(effort: Effort) -> Iterator[Line]:
         "redress": peers.redress_retry,
         "resilix": peers.resilix_retry,
     }
-    yield from _async_lines("async retry alone", {**makers, "hyx": peers.hyx_retry}, effort)
-    yield sync_line("sync retry alone", makers, effort)
+    goals = [at_most(1.0, "nopanic")]
+    yield from _async_lines("async retry alone", {**makers, "hyx": peers.hyx_retry}, effort, goals)
+    yield sync_line("sync retry alone", makers, effort, [at_most(1.5, "nopanic")])
 
 
 def breaker_alone(effort: Effort) -> Iterator[Line]:
@@ -111,8 +123,16 @@ def breaker_alone(effort: Effort) -> Iterator[Line]:
         "resilix": peers.resilix_breaker,
         "interlock": peers.interlock_breaker,
     }
-    yield from _async_lines("async breaker alone", {**makers, "hyx": peers.hyx_breaker}, effort)
-    yield sync_line("sync breaker alone", makers, effort)
+    goals = [at_most(0.6, "nopanic")]
+    yield from _async_lines("async breaker alone", {**makers, "hyx": peers.hyx_breaker}, effort, goals)
+    yield sync_line("sync breaker alone", makers, effort, [at_most(0.8, "nopanic")])
+    windowed: Makers = {
+        "ours": lambda: Policy(peers.our_window()),
+        "nopanic": lambda: peers.peer("nopanic").circuit_breaker(failure_threshold=0.5, window=30.0),
+        "interlock": peers.interlock_breaker,
+    }
+    yield from _async_lines("async window breaker alone", windowed, effort, [at_most(0.7, "nopanic")])
+    yield sync_line("sync window breaker alone", windowed, effort, [at_most(1.0, "nopanic")])
 
 
 def _pyresilience(*, retry: bool = False, breaker: bool = False) -> Stack:
@@ -139,31 +159,32 @@ def failing_attempts(effort: Effort) -> Iterator[Line]:
         return {
             "ours": lambda: Policy(Retry(peers.ATTEMPTS, on=RETRIED, wait=fixed(0))),
             "nopanic": lambda: peers.peer("nopanic").retry(peers.ATTEMPTS, on=RETRIED, backoff=0.0),
-            "pyresilience": lambda: _pyresilience_without_wait(),
+            "pyresilience": lambda: pyresilience_without_wait(),
             "tenacity": lambda: peers.tenacity_alone(wait=tenacity.wait_none(), **sleep),
             "stamina": lambda: peers.stamina(wait_initial=0, wait_jitter=0, wait_max=0),
         }
 
     goals = [at_most(0.30, "tenacity")]
-    with _sleepless():
-        stacks, missing = _stacks(makers(sleep=lambda seconds: None))
+    with sleepless():
+        stacks, missing = stacks_of(makers(sleep=lambda seconds: None))
         batches = {name: _failing(stack(fails)) for name, stack in stacks.items()}
         batches["bare"] = _failing(fails)
         yield over_bare("sync, three failing attempts", "raises", batches, missing, effort, goals)
         with asyncio.Runner() as runner:
-            stacks, missing = _stacks(makers(sleep=no_sleep))
+            stacks, missing = stacks_of(makers(sleep=no_sleep))
             batches = {name: _failing_async(stack(fails_async), runner) for name, stack in stacks.items()}
             batches["bare"] = _failing_async(fails_async, runner)
             yield over_bare("async, three failing attempts", "raises", batches, missing, effort, goals)
 
 
-def _pyresilience_without_wait() -> Stack:
+def pyresilience_without_wait() -> Stack:
+    """Its retry, which sleeps for no time."""
     library = peers.peer("pyresilience")
     return library.resilient(retry=library.RetryConfig(peers.ATTEMPTS, delay=0.0, jitter=False, retry_on=(RETRIED,)))
 
 
 @contextmanager
-def _sleepless() -> Generator[None, None, None]:
+def sleepless() -> Generator[None, None, None]:
     """Sleeping costs nothing, for everybody: `time.sleep(0)` alone takes longer than three attempts."""
 
     async def no_sleep(delay: float, result: Any = None) -> Any:
@@ -205,7 +226,7 @@ def _async_lines(title: str, makers: Makers, effort: Effort, goals: list[Goal] |
 def async_line(title: str, body: str, makers: Makers, effort: Effort, goals: list[Goal]) -> Line:
     """A coroutine function under each stack, called one after another on one loop."""
     fn = BODIES[body]
-    stacks, missing = _stacks(makers)
+    stacks, missing = stacks_of(makers)
     with asyncio.Runner() as runner:
         batches = {name: suspending(stack(fn), runner) for name, stack in stacks.items()}
         return over_bare(title, body, {"bare": suspending(fn, runner), **batches}, missing, effort, goals)
@@ -213,12 +234,13 @@ def async_line(title: str, body: str, makers: Makers, effort: Effort, goals: lis
 
 def sync_line(title: str, makers: Makers, effort: Effort, goals: list[Goal] | None = None) -> Line:
     """A plain function under each stack."""
-    stacks, missing = _stacks(makers)
+    stacks, missing = stacks_of(makers)
     batches = {name: blocking(stack(plain)) for name, stack in stacks.items()}
     return over_bare(title, "plain", {"bare": blocking(plain), **batches}, missing, effort, goals or [])
 
 
-def _stacks(makers: Makers) -> tuple[dict[str, Stack], dict[str, str]]:
+def stacks_of(makers: Makers) -> tuple[dict[str, Stack], dict[str, str]]:
+    """Those that are installed, and what is to be said of the others."""
     stacks: dict[str, Stack] = {}
     missing: dict[str, str] = {}
     for name, make in makers.items():

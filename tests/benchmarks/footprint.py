@@ -24,7 +24,7 @@ from tests.benchmarks.measure import Effort
 from tests.benchmarks.peers import Absent, Function, Stack
 from tests.benchmarks.table import Line, at_most
 
-__all__ = ["growth", "importing", "in_flight", "policy_size"]
+__all__ = ["growth", "idle", "importing", "in_flight", "policy_size"]
 
 DEPENDENCIES = (
     "asyncio",
@@ -38,11 +38,13 @@ DEPENDENCIES = (
 
 _IMPORT = """
 import importlib, sys, time
+times = [time.perf_counter()]
 for name in {dependencies}:
     importlib.import_module(name)
-began = time.perf_counter()
+times.append(time.perf_counter())
 importlib.import_module({module!r})
-print(time.perf_counter() - began)
+times.append(time.perf_counter())
+print(times[1] - times[0], times[2] - times[1])
 """
 
 
@@ -55,21 +57,27 @@ def importing(effort: Effort) -> Iterator[Line]:
             figures[column] = "not installed"
             del modules[column]
     best = dict.fromkeys(modules, float("inf"))
+    dependencies = float("inf")
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(effort.processes):  # the first one compiles, which is done when a package is installed
             for column, module in modules.items():
-                best[column] = min(best[column], _seconds_to_import(module, cache))
+                needed, took = _seconds_to_import(module, cache)
+                best[column], dependencies = min(best[column], took), min(dependencies, needed)
     figures.update({column: seconds * 1000 for column, seconds in best.items()})
     yield Line("import beyond the dependencies", "", "ms", figures, [at_most(20.0)])
+    share: dict[str, float | str] = {"ours": best["ours"] / dependencies}
+    yield Line("import, × that of the dependencies", "", "×", share, [at_most(0.22)])
 
 
-def _seconds_to_import(module: str, cache: str) -> float:
+def _seconds_to_import(module: str, cache: str) -> tuple[float, float]:
+    """Of the dependencies, then of the module."""
     code = _IMPORT.format(dependencies=DEPENDENCIES, module=module)
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": cache}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
-    return float(run.stdout)
+    needed, took = run.stdout.split()
+    return float(needed), float(took)
 
 
 def policy_size(effort: Effort) -> Iterator[Line]:
@@ -80,18 +88,52 @@ def policy_size(effort: Effort) -> Iterator[Line]:
         "nopanic": peers.nopanic,
         "pyresilience": peers.pyresilience,
     }
+    figures = _bytes_each(makers, lambda stack: stack(never_suspends), effort)
+    yield Line("a policy of four, one function", "", "bytes", figures)
+
+
+def _bytes_each(
+    makers: dict[str, Callable[[], Stack]], use: Callable[[Stack], Any], effort: Effort
+) -> dict[str, float | str]:
     count = max(10, effort.tasks // 100)
     figures: dict[str, float | str] = {}
     for column, make in makers.items():
         try:
-            kept: list[Any] = [(stack := make(), stack(never_suspends))]  # whatever is made once is made now
+            kept: list[Any] = [(stack := make(), use(stack))]  # whatever is made once is made now
         except Absent as absent:
             figures[column] = str(absent)
             continue
         with _traced() as allocated:
-            kept.extend((stack := make(), stack(never_suspends)) for _ in range(count))
+            kept.extend((stack := make(), use(stack)) for _ in range(count))
             figures[column] = allocated() / count
-    yield Line("a policy of four, one function", "", "bytes", figures)
+    return figures
+
+
+def idle(effort: Effort) -> Iterator[Line]:
+    """A policy that nothing has called: its objects, with what they hold."""
+    library = peers.peer
+    made: list[tuple[str, dict[str, Callable[[], Any]], float]] = [
+        (
+            "an idle retry",
+            {
+                "ours": lambda: Policy(Retry(peers.ATTEMPTS, on=peers.RETRIED)),
+                "nopanic": lambda: library("nopanic").retry(peers.ATTEMPTS, on=peers.RETRIED),
+            },
+            2400.0,
+        ),
+        (
+            "an idle breaker",
+            {
+                "ours": lambda: Policy(CircuitBreaker(failures=peers.FAILURES)),
+                "nopanic": lambda: library("nopanic").circuit_breaker(),
+            },
+            3500.0,
+        ),
+        ("an idle policy of four", {"ours": peers.ours, "nopanic": peers.nopanic}, 9000.0),
+    ]
+    for title, makers, most in made:
+        figures = _bytes_each(makers, lambda stack: None, effort)
+        yield Line(title, "", "bytes", figures, [at_most(most)])
 
 
 def in_flight(effort: Effort) -> Iterator[Line]:

@@ -86,10 +86,10 @@ def peer(name: str) -> Any:
         raise Absent("not installed") from None
 
 
-def ours(*, breaker: Breaker = "consecutive", timeout: bool = False) -> Stack:
+def ours(*, breaker: Breaker = "consecutive", timeout: bool = False, thread: bool | None = None) -> Stack:
     circuit = CircuitBreaker(failures=FAILURES, reset_timeout=RESET) if breaker == "consecutive" else our_window()
     layers = [Retry(ATTEMPTS, on=RETRIED), circuit, RateLimit(RATE), Bulkhead(SLOTS)]
-    return Policy(*layers, *([Timeout(LIMIT)] if timeout else []))
+    return Policy(*layers, *([Timeout(LIMIT, thread=thread)] if timeout else []))
 
 
 def our_window() -> CircuitBreaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import agents, calls, footprint, scanning, streams, telemetry, threads
+from tests.benchmarks import agents, calls, footprint, rare, scanning, streams, telemetry, threads
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -16,18 +16,22 @@ ROWS: dict[str, Row] = {
     "four": calls.four_strategies,
     "timeout": calls.with_timeout,
     "failures": calls.failing_attempts,
+    "one-retry": rare.one_retry,
+    "refusals": rare.refusals,
     "threads": threads.through_one_breaker,
     "quiet": telemetry.without_an_sdk,
     "sdk": telemetry.with_an_sdk,
     "import": footprint.importing,
     "retry": calls.retry_alone,
     "breaker": calls.breaker_alone,
+    "keyed": rare.keyed,
     "streams": streams.per_item,
     "steps": streams.with_a_limit,
     "open": streams.open_streams,
     "agents": agents.shared_by_a_run,
     "growth": footprint.growth,
     "size": footprint.policy_size,
+    "idle": footprint.idle,
     "waiting": footprint.in_flight,
     "scan": scanning.scanning,
     "advice": scanning.advising,

@@ -72,7 +72,7 @@ class Line:
     def best_rival(self) -> str:
         """The peer with the lowest figure, and what ours is of that. Where more is better, there is none."""
         ours = self.figures.get("ours")
-        peers = PEERS if self.title.endswith(("alone", "attempts")) else _WHOLE
+        peers = PEERS if self.title.endswith(("alone", "attempts", "one retry", "open circuit")) else _WHOLE
         known: dict[str, float] = {}
         for peer in peers:
             figure = self.figures.get(peer)
