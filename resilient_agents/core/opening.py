@@ -14,6 +14,7 @@ from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
 from resilient_agents.core.moving import movable
+from resilient_agents.core.responses import close_one
 from resilient_agents.core.steps import Limited, Over, Step
 from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
@@ -225,18 +226,10 @@ async def _first_async(source: Any, manager: Any) -> Opened:
 def close(iterator: Any, source: Any = None) -> None:
     """Close both, if they are two."""
     try:
-        _close_one(iterator)
+        close_one(iterator)
     finally:
         if source is not iterator and not isinstance(source, list | tuple):
-            _close_one(source)
-
-
-def _close_one(thing: Any) -> None:
-    closes = getattr(thing, "close", None)
-    if closes is not None:
-        closing = closes()
-        if is_awaitable(closing):
-            discard(closing)
+            close_one(source)
 
 
 async def aclose(iterator: Any, source: Any = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from resilient_agents.core.driver import discard, is_awaitable
 
-__all__ = ["close_now", "close_response", "is_response"]
+__all__ = ["close_now", "close_one", "close_response", "is_response"]
 
 
 def is_response(result: Any) -> bool:
@@ -21,12 +21,19 @@ def is_response(result: Any) -> bool:
     return False
 
 
-def close_now(result: Any) -> None:
-    """Close it from blocking code, whatever it raises. What can only be closed by awaiting is left to itself."""
-    with suppress(Exception):
-        closing = result.close()
+def close_one(thing: Any) -> None:
+    """Close it from blocking code, if it can be closed. What can only be closed by awaiting is left to itself."""
+    closes = getattr(thing, "close", None)
+    if closes is not None:
+        closing = closes()
         if is_awaitable(closing):
             discard(closing)
+
+
+def close_now(result: Any) -> None:
+    """The same, whatever it raises."""
+    with suppress(Exception):
+        close_one(result)
 
 
 def close_response(result: Any) -> None:
