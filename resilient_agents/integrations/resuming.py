@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import Any, Literal, overload
 
 from resilient_agents.classify.facts import get
+from resilient_agents.core.driver import is_awaitable
 from resilient_agents.strategies.stream_text import text_of
 
 __all__ = ["continue_chat", "continue_messages", "continue_response", "text_so_far", "without_overlap"]
@@ -82,17 +83,55 @@ def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
             if kwargs.get(option):
                 raise ValueError(f"a message with {option} cannot be gone on with")
         text = text_so_far(items)
+        taken = text.rstrip()  # the server refuses white space at the end
         if prefill:
-            # The server refuses white space at the end; what is cut off here the model writes again.
-            more = [{"role": "assistant", "content": text.rstrip()}]
+            more = [{"role": "assistant", "content": taken}]
         else:
             more = [
-                {"role": "assistant", "content": text.rstrip() or "..."},
+                {"role": "assistant", "content": taken or "..."},
                 {"role": "user", "content": ASK_TO_GO_ON.format(end=text[-QUOTED:])},
             ]
-        return create(*args, **{**kwargs, "messages": [*kwargs["messages"], *more]})
+        rest = create(*args, **{**kwargs, "messages": [*kwargs["messages"], *more]})
+        return _without_space(rest, len(text) - len(taken)) if prefill and text != taken else rest
 
     return continue_with
+
+
+def _without_space(rest: Any, count: int) -> Any:
+    async def awaited() -> WithoutSpace:
+        return WithoutSpace(await rest, count)
+
+    return awaited() if is_awaitable(rest) else WithoutSpace(rest, count)
+
+
+class WithoutSpace:
+    """A stream of messages without the white space at the beginning of its text that the consumer has already: so many
+    characters at most, which the model writes again because it was not given them. All else is the stream's own."""
+
+    def __init__(self, stream: Any, count: int) -> None:
+        self._stream = stream
+        self._left = count
+
+    def _trimmed(self, event: Any) -> Any:
+        text = text_of(event) if self._left else ""
+        if text:
+            rest = text.lstrip()
+            again = min(len(text) - len(rest), self._left)
+            self._left = 0 if rest else self._left - again
+            event.delta.text = text[again:]
+        return event
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._trimmed, self._stream)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for event in self._stream:
+            yield self._trimmed(event)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._stream, name)
 
 
 @overload

@@ -249,6 +249,7 @@ _SOURCES: Final = frozenset(
         "anthropic": "Stream AsyncStream MessageStream AsyncMessageStream",
         "mistralai": "EventStream EventStreamAsync",
         "litellm": "CustomStreamWrapper",
+        "resilient_agents": "WithoutSpace",
     }.items()
     for name in names.split()
 )
