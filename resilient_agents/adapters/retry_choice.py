@@ -44,8 +44,9 @@ def flat(on: Any) -> list[Any]:
 
 def sorted_choices(on: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     """Exception types, predicates and tenacity objects. Raises TypeError or ValueError for anything else."""
-    plain = [part for part in flat(on) if not isinstance(part, retry_base)]
-    natives = tuple(part for part in flat(on) if isinstance(part, retry_base))
+    parts = flat(on)
+    natives = tuple([part for part in parts if isinstance(part, retry_base)])
+    plain = [part for part in parts if not isinstance(part, retry_base)] if natives else parts
     if plain or not natives:
         matcher(tuple(plain) if isinstance(on, tuple) else on)  # the rules are the same everywhere
     types = tuple(part for part in plain if isinstance(part, type))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from resilient_agents.adapters.counts import RetryCounts
 from resilient_agents.adapters.retry_state import IDLE, State
+from resilient_agents.backoff import Backoff
 from resilient_agents.budget import RetryBudget
 from resilient_agents.core.call import Call
 from resilient_agents.core.driver import discard, is_awaitable
@@ -48,8 +49,9 @@ class RetryParts:
             part = parts.get(name)
             if callable(part) and part not in IDLE:
                 setattr(self, f"_{name}", part)
-        asynchronous = [name for name, part in parts.items() if callable(part)]
-        asynchronous = [name for name in asynchronous if declares(inspect.iscoroutinefunction, parts[name])]
+        # Waits of ours, which are not, are most of what there is.
+        foreign = [name for name, part in parts.items() if callable(part) and not isinstance(part, Backoff)]
+        asynchronous = [name for name in foreign if declares(inspect.iscoroutinefunction, parts[name])]
         if asynchronous:
             self._asynchronous = asynchronous[0]
         # On the instance, where they are read fastest: every call looks at them.

@@ -155,7 +155,12 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.rare = ORDINARY
         driver = take() if idle else new_driver()
         try:
-            result = driver.send(chain(call))
+            try:
+                begun = chain(call)
+            except Exception:  # refused before there was anything to run: the driver is as it was
+                put_back(driver)
+                raise
+            result = driver.send(begun)
         except Boxed as boxed:
             error = boxed.error
         else:
