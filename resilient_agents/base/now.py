@@ -7,6 +7,7 @@ deadline belongs to a context, so there is no one thing that would change with a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 __all__ = ["Now", "changed", "now"]
@@ -24,6 +25,10 @@ def _nothing() -> Any:
     return None
 
 
+def _no_charge(_: Any) -> tuple[Any, ...]:
+    return ()
+
+
 class Now:
     """What is so at the moment. It pickles by name.
 
@@ -33,10 +38,11 @@ class Now:
     records.
     `deadline()`: what the context carries of deadlines and budgets, perhaps outlived; None when there is nothing to
     look at. `budget()`: the budget of a run that the context carries, perhaps outlived; `charged`: what is put around
-    each attempt where there is one; `paid()`: pays for an attempt, where that is all that there is to know, else False.
+    each attempt where there is one; `charge(call)`: what marks the context for calls inside that attempt; `paid()`:
+    pays for an attempt, where that is all that there is to know, else False.
     """
 
-    __slots__ = ("bridge", "budget", "charged", "deadline", "edition", "metering", "paid", "tracing")
+    __slots__ = ("bridge", "budget", "charge", "charged", "deadline", "edition", "metering", "paid", "tracing")
 
     def __init__(self) -> None:
         self.edition = object()
@@ -45,6 +51,7 @@ class Now:
         self.metering: Any = self.bridge
         self.deadline = self.budget = _nothing
         self.charged: Any = None
+        self.charge: Callable[[Any], tuple[Any, ...]] = _no_charge
         self.paid: Any = _nothing
 
     def __reduce__(self) -> str:

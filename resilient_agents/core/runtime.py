@@ -16,6 +16,7 @@ import anyio
 
 from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
+from resilient_agents.base.now import now
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.driver import SUSPENDED, SWITCH, discard, is_awaitable
 from resilient_agents.core.loops import running_loop, running_trio, task_on
@@ -169,7 +170,7 @@ async def settle(call: Call, result: Any) -> Any:
         return result
     awaitable: Awaitable[Any] = result
     if call.runtime.blocking:
-        marks = () if call.marks is None else tuple(call.marks.values())
+        marks = (*(call.marks or {}).values(), *now.charge(call))
         for mark in marks:  # the context of the caller, who goes on too, is none of theirs
             mark.suspend()
         try:

@@ -24,7 +24,7 @@ from resilient_agents.base.spelling import EnteredPlainly
 from resilient_agents.deadline import in_force
 from resilient_agents.run_budgets.accounts import Amounts
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
-from resilient_agents.run_budgets.charge import charged, paid
+from resilient_agents.run_budgets.charge import charged, mark_of, paid
 from resilient_agents.run_budgets.terms import Prices, Terms
 from resilient_agents.run_budgets.usage import Usage, usage_of
 
@@ -111,7 +111,7 @@ def run_budget(
         None if cost is None else number(cost, "cost"),
     )
     now.deadline, now.budget = _ambient, ambient.get  # from now on calls look for budgets, too
-    now.charged, now.paid = charged, paid
+    now.charged, now.charge, now.paid = charged, mark_of, paid
     return _Block(limits, usage, estimate, _priced(prices))
 
 

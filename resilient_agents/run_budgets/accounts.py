@@ -19,13 +19,15 @@ class Amounts(NamedTuple):
 
 
 class Account:
-    """One number of one budget. Locking: all of it under the lock of the outermost budget.
+    """One number of one budget. Locking: all of it under the lock of the outermost budget, but for what a budget that
+    stands alone does in one step.
 
-    `limit`: None for an inner account that is not limited itself. `reserved`: of what is in flight, and of what inner
-    accounts have taken. `held`: what this one has taken out of `outer` and not spent.
+    `limit`: None for an inner account that is not limited itself, infinite for an outermost one. `reserved`: of what is
+    in flight, and of what inner accounts have taken. `held`: what this one has taken out of `outer` and not spent.
+    `slack`: what float arithmetic may lose.
     """
 
-    __slots__ = ("_closed", "held", "limit", "name", "outer", "reserved", "spent")
+    __slots__ = ("_closed", "held", "limit", "name", "outer", "reserved", "slack", "spent")
 
     def __init__(self, name: str, limit: float | None, outer: Account | None) -> None:
         self.name = name
@@ -34,25 +36,25 @@ class Account:
         self.reserved: float = 0
         self.held: float = 0
         self._closed = False
-        self.limit = limit
+        self.limit = math.inf if limit is None and outer is None else limit
         if limit is not None and outer is not None:
             self.limit = self.held = min(limit, max(0, outer.left))
             outer.reserve(self.held)
+        self.slack = ROUNDING * (self.limit or 1.0)
 
     @property
     def left(self) -> float:
         """What may still be reserved."""
-        if self.limit is not None:
-            return self.limit - self.spent - self.reserved
-        return math.inf if self.outer is None else self.outer.left
+        if self.limit is None and self.outer is not None:
+            return self.outer.left
+        return (self.limit or 0) - self.spent - self.reserved
 
     def allows(self, amount: float) -> bool:
         """Is there anything left, and so much?"""
-        limit = self.limit
-        if limit is None:
-            return self.outer is None or self.outer.allows(amount)
-        left = limit - self.spent - self.reserved
-        return left > 0 and amount <= left + ROUNDING * (limit or 1.0)
+        if self.limit is None and self.outer is not None:
+            return self.outer.allows(amount)
+        left = self.left
+        return left > 0 and amount <= left + self.slack
 
     def take(self) -> bool:
         """One more is spent at once. False, and nothing is, where none is left."""

@@ -28,9 +28,10 @@ _BATCH: Final = 64
 class RunBudget:
     """A budget in force: what was spent inside its block so far, and what is left of it.
 
-    Locking: one lock for a budget and all that are nested in it, as an amount is often booked in several. Attempts of
-    one that is not nested and limits nothing else are `ready` in small batches, booked as spent, which an iterator
-    gives away one by one without the lock.
+    Locking: one lock for a budget and all that are nested in it, as an amount is often booked in several. One that is
+    `alone`, neither nested nor with others nested in it, needs none where tokens and money are booked, which is one
+    step of the interpreter; its attempts, if it limits nothing else, are `ready` in small batches, booked as spent,
+    which an iterator gives away one by one.
     """
 
     def __init__(self, limits: Amounts, terms: Terms, outer: RunBudget | None) -> None:
@@ -41,10 +42,10 @@ class RunBudget:
         self.reads_usage: bool = limits[1:] != (None, None) or (outer is not None and outer.reads_usage)
         self.counts_money: bool = limits.cost is not None or (outer is not None and outer.counts_money)
         self.ready: Iterator[int] = iter(())
-        self._batches = outer is None
+        self._alone = outer is None
         with self.lock:
             if outer is not None:
-                outer.stop_batches()
+                outer.has_nested()
             around = (None, None, None) if outer is None else outer.accounts
             self.accounts: tuple[Account, ...] = tuple(map(Account, Amounts._fields, limits, around))
         self.attempts = self.accounts[0]
@@ -89,28 +90,51 @@ class RunBudget:
                 return True
             if not self.attempts.take():
                 return False
-            if self._batches:
+            if self._alone:
                 more = int(min(_BATCH, self.attempts.left))
                 ready = iter(range(more))
                 self.attempts.spent += more  # one step from here on
                 self.ready = ready
             return True
 
-    def stop_batches(self) -> None:
-        """There are nested ones: from now on the accounts are exact. Called under the lock."""
-        self._batches = False
+    def has_nested(self) -> None:
+        """There are nested ones: from now on all is booked under the lock, which is held now, and exactly."""
+        self._alone = False
         for _ in self.ready:
             self.attempts.spent -= 1
 
-    def pay(self, call: Call, inside: Charge | None) -> tuple[float, float]:
-        """Pay for an attempt and reserve the tokens and the money that it may come to, which are the answer. Raises
-        BudgetExceededError when that is more than is left."""
+    def pay(self, charge: Charge, call: Call) -> None:
+        """Pay for an attempt and reserve the tokens and the money that it may come to. Raises BudgetExceededError when
+        that is more than is left. What is reserved for a call around it is used by those inside."""
         terms = self.terms
         tokens, cost = terms.largest if terms.estimate is None else terms.expected(call, money=self.counts_money)
+        outer = charge.outer
         attempts, of_tokens, of_money = self.accounts
+        if self._alone:  # one step from here to the end
+            held, held_money = (0, 0) if outer is None else (outer.tokens, outer.cost)
+            left = of_tokens.limit - of_tokens.spent - of_tokens.reserved + held  # type: ignore[operator]
+            money = of_money.limit - of_money.spent - of_money.reserved + held_money  # type: ignore[operator]
+            if tokens >= left and (left <= 0 or tokens > left + of_tokens.slack):
+                short, amount = 1, tokens
+            elif self.counts_money and (money <= 0 or cost > money + of_money.slack):
+                short, amount = 2, cost
+            elif attempts.spent >= attempts.limit:  # type: ignore[operator]
+                short, amount = 0, 1
+            else:
+                attempts.spent += 1
+                of_tokens.reserved += tokens - held
+                charge.tokens = tokens
+                if self.counts_money:
+                    of_money.reserved += cost - held_money
+                    charge.cost = cost
+                if outer is not None:
+                    outer.tokens, outer.cost, outer.has_inside = 0, 0, True
+                return
+            raise self.exceeded(call, short, amount)
         with self.lock:
-            if inside is not None:  # what is reserved for a call is used by those inside it
-                inside.release()
+            if outer is not None:
+                outer.budget.settle(outer, 0, 0)
+                outer.has_inside = True
             if not of_tokens.allows(tokens):
                 short, amount = 1, tokens
             elif not of_money.allows(cost):
@@ -118,20 +142,28 @@ class RunBudget:
             elif not attempts.take():
                 short, amount = 0, 1
             else:
-                if tokens:
-                    of_tokens.reserve(tokens)
-                if cost:
-                    of_money.reserve(cost)
-                return tokens, cost
+                of_tokens.reserve(tokens)
+                of_money.reserve(cost)
+                charge.tokens, charge.cost = tokens, cost
+                return
         raise self.exceeded(call, short, amount)
 
-    def settle(self, expected: tuple[float, float], tokens: float, cost: float) -> None:
-        """So much was expected, and came to so much. Called under the lock."""
+    def settle(self, charge: Charge, tokens: float, cost: float) -> None:
+        """What was reserved for an attempt came to so much."""
         _, of_tokens, of_money = self.accounts
-        if tokens or expected[0]:
-            of_tokens.settle(expected[0], tokens)
-        if cost or expected[1]:
-            of_money.settle(expected[1], cost)
+        if self._alone:  # one step from here to the end
+            of_tokens.reserved -= charge.tokens
+            of_tokens.spent += tokens
+            if self.counts_money:
+                of_money.reserved -= charge.cost
+                of_money.spent += cost
+            charge.tokens = charge.cost = 0
+            return
+        with self.lock:
+            expected, charge.tokens = charge.tokens, 0
+            of_tokens.settle(expected, tokens)
+            expected, charge.cost = charge.cost, 0
+            of_money.settle(expected, cost)
 
     def exceeded(self, call: Call, short: int, amount: float) -> BudgetExceededError:
         """The refusal of an attempt for which one of the accounts has not enough; whoever watches is told."""

@@ -15,49 +15,49 @@ from resilient_agents.errors import Rejected
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
 from resilient_agents.run_budgets.usage import Gathered, Usage, usage_of
 
-__all__ = ["charged", "paid"]
+__all__ = ["charged", "mark_of", "paid"]
 
 
 class Charge:
     """What one attempt pays for: reserved while it runs, settled once, and the mark by which attempts inside it are
     known to be inside.
 
-    `over`: it has ended; the mark counts in no context any more.
+    `outer`: that of the attempt around it; `tokens`, `cost`: what is reserved; `has_inside`, `inside`: there are
+    attempts inside it, and what these have paid, so that it is not paid for twice. `over`: it has ended; the mark
+    counts in no context any more.
     """
 
-    __slots__ = ("_expected", "_inside", "_outer", "_stream", "budget", "over", "settled")
+    # No constructor, and defaults of the class: one is made for each attempt, and is seldom asked for most of it.
+    tokens: float = 0
+    cost: float = 0
+    has_inside = False
+    inside: tuple[float, float] = (0, 0)
+    settled = False
+    over = False
+    _stream: Gathered | None = None
 
-    def __init__(self, budget: RunBudget, expected: tuple[float, float], outer: Charge | None) -> None:
-        self.budget = budget
-        self._expected = expected
-        self._outer = outer
-        self._inside: tuple[float, float] | None = None
-        self._stream: Gathered | None = None
-        self.settled = False
-        self.over = False
-
-    def release(self) -> None:
-        """An attempt inside reserves for itself. Called under the lock."""
-        self.budget.settle(self._expected, 0, 0)
-        self._expected = (0, 0)
-        self._inside = self._inside or (0, 0)
-
-    def add_inside(self, tokens: float, cost: float) -> None:
-        """What an attempt inside has paid, so that it is not paid for twice. Called under the lock."""
-        charge: Charge | None = self
-        while charge is not None:
-            before = charge._inside or (0, 0)  # noqa: SLF001 - the same class
-            charge._inside = (before[0] + tokens, before[1] + cost)  # noqa: SLF001
-            charge = charge._outer  # noqa: SLF001
+    budget: RunBudget
+    call: Call
+    outer: Charge | None
 
     def gather(self, item: Any) -> None:
         """An item of a stream, which may say what it came to so far."""
         if self._stream is None:
-            self._stream = Gathered(self.budget.terms.read)
+            self._stream = Gathered(self.budget.terms.read_item)
         self._stream.add(item)
 
     def succeeded(self, call: Call, result: Any) -> None:
-        self._settle(call, self.budget.terms.read(result))
+        budget = self.budget
+        used = budget.terms.read(result)
+        if not isinstance(used, int):
+            self._settle(call, used)
+        elif self.outer is not None or self.has_inside or budget.counts_money:
+            self._settle(call, Usage(0, used))
+        else:
+            self.settled = self.over = True
+            budget.settle(self, used, 0)
+            if used > budget.terms.largest[0]:
+                budget.terms.learn(used, 0)
 
     def ended(self, call: Call, source: Any, end: Exception | Neutral | None) -> None:
         """A stream ended: what its items said, or the stream itself."""
@@ -83,7 +83,7 @@ class Charge:
         if self.settled:
             return
         self.settled = self.over = True
-        if usage is None and self._inside is None and not told:
+        if usage is None and not self.has_inside and not told:
             warn_once(
                 ("run budget", call.name),
                 lambda: (
@@ -93,17 +93,19 @@ class Charge:
                 ),
                 call.fn,
             )
-        tokens, cost = self._expected
-        inside = self._inside or (0, 0)
+        tokens, cost, budget = self.tokens, self.cost, self.budget
         if usage is not None:
-            tokens = max(0, usage.tokens - inside[0])
-            cost = max(0, self.budget.terms.price(usage) - inside[1]) if self.budget.counts_money else 0
-        with self.budget.lock:
-            self.budget.settle(self._expected, tokens, cost)
-            if usage is not None:
-                self.budget.terms.learn(tokens, cost)
-            if self._outer is not None and not self._outer.over:
-                self._outer.add_inside(tokens, cost)
+            tokens = max(0, usage.tokens - self.inside[0])
+            cost = max(0, budget.terms.price(usage) - self.inside[1]) if budget.counts_money else 0
+        budget.settle(self, tokens, cost)
+        if usage is not None:
+            budget.terms.learn(tokens, cost)
+        around = self.outer
+        if around is not None and around.over:
+            return
+        while around is not None:
+            around.inside = around.inside[0] + tokens, around.inside[1] + cost  # one step
+            around = around.outer
 
     def resume(self) -> None:
         """Mark this context, in which the attempt goes on."""
@@ -113,7 +115,7 @@ class Charge:
     def suspend(self) -> None:
         """Take the mark out of this context."""
         if _attempt.get() is self:
-            _attempt.set(self._outer)
+            _attempt.set(self.outer)
 
 
 _attempt: ContextVar[Charge | None] = ContextVar("resilient_agents_charged_attempt", default=None)
@@ -136,6 +138,12 @@ def charged(proceed: Proceed, call: Call) -> Awaitable[Any]:
     return proceed(call)
 
 
+def mark_of(call: Call) -> tuple[Charge, ...]:
+    """That of this call in the context, if there is one."""
+    charge = _attempt.get()
+    return () if charge is None or charge.call is not call or charge.over else (charge,)
+
+
 def paid() -> bool:
     """Pay for an attempt of which nothing else has to be known, if one is ready in the budget that the context carries
     and there is no deadline. False where more has to be looked at."""
@@ -154,23 +162,25 @@ async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
     inside = _attempt.get()
     if inside is not None and (inside.over or inside.budget.lock is not budget.lock):
         inside = None
-    charge = Charge(budget, budget.pay(call, inside), inside)
+    charge = Charge()
+    charge.budget = budget
+    charge.call = call
+    charge.outer = inside
+    budget.pay(charge, call)
     lasting = False
     try:
-        if call.runtime.blocking:  # it may yet go on in another context
-            call.marks = {**(call.marks or {}), _attempt: charge}
-        charge.resume()
+        _attempt.set(charge)
         try:
             result = await proceed(call)
         except Exception as error:
             charge.failed(call, unboxed(error))
             raise
-        if call.closers is None:
+        if call.rare.closers is None:
             charge.succeeded(call, result)
         else:
             charge.gather(result.first)
             tap(result, charge, charge.gather)
-            call.closers.append(partial(charge.ended, call, result.source))
+            call.rare.closers.append(partial(charge.ended, call, result.source))
             lasting = True
         return result
     finally:
@@ -178,4 +188,5 @@ async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
             charge.over = True  # first, and without a function call: the mark ends in every context
             if not charge.settled:  # it was cancelled
                 charge.failed(call, None)
-        charge.suspend()
+        if _attempt.get() is charge:
+            _attempt.set(inside)

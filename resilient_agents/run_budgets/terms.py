@@ -27,13 +27,19 @@ class Terms:
         self.largest: list[float] = [0, 0] if outer is None else outer.largest
         self._complained: set[str] = set()
 
-    def read(self, result: Any) -> Usage | None:
-        """What a result says of its usage; None where it does not say."""
+    def read(self, result: Any) -> Usage | int | None:
+        """What a result says of its usage, a whole number of tokens as it is; None where it does not say."""
         try:
-            return _checked(self.usage(result))
+            used: Any = self.usage(result)
+            return used if type(used) is int and used >= 0 else _checked(used)
         except Exception:
             self._complain("usage")
             return None
+
+    def read_item(self, item: Any) -> Usage | None:
+        """The same of an item of a stream, always as a Usage."""
+        used = self.read(item)
+        return Usage(0, used) if isinstance(used, int) else used
 
     def expected(self, call: Call, *, money: bool) -> tuple[float, float]:
         """Tokens and money that an attempt may come to: by `estimate`, else the most that one came to so far."""
