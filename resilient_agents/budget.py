@@ -178,6 +178,18 @@ class RetryBudget(Spelled):
             now.retries -= 1
             return None
 
+    def put_back(self, retry: UnderWay) -> None:
+        """Undo the `withdraw` that this came from: the retry was not made."""
+        retry.end()
+        if retry.lasts:
+            return
+        with self._lock:
+            self._now()
+            for each in reversed(list(self._slices.values())):  # the newest first, where it was just now
+                if each.retries:
+                    each.retries -= 1
+                    return
+
     @property
     def remaining(self) -> int:
         """How many retries could be taken at this moment."""

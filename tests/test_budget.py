@@ -241,6 +241,18 @@ def jostled() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+def test_what_was_not_used_is_there_again() -> None:
+    """As often as it was taken, and no more."""
+    budget = RetryBudget(0, per_second=0.5, window=10)
+    taken = [budget.withdraw() for _ in range(5)]
+    assert budget.remaining == 0
+    for each in taken[:2]:
+        assert each is not None
+        budget.put_back(each)
+    assert budget.remaining == 2
+    assert withdrawn(budget) == 2
+
+
 def together(work: Callable[[], int], threads: int = 8) -> int:
     """Start the work in all threads at once and return the sum of what they did."""
     start = threading.Barrier(threads)

@@ -645,7 +645,12 @@ def test_it_pickles() -> None:
         ("second", TypeError, r"to must be a list .*, got str$"),
         ([second, "second"], TypeError, r"to\[1\] must be a function or \(function, policy\), got str"),
         ([Policy()], TypeError, r"to\[0\] must be a function .*, got a Policy without a function"),
-        ((second, Policy()), TypeError, r"to\[1\] must be a function .*, got a Policy without a function"),
+        (
+            (second, Policy()),
+            TypeError,
+            r"to must be a list .*, got one such pair: write to=\[\(tests\.test_fallback_chain\.second, policy\)\]",
+        ),
+        ([second, Policy()], TypeError, r"to\[1\] must be a function .*, got a Policy without a function"),
         ([(second, Retry(3))], TypeError, r"to\[0\] must be \(function, policy\) with a Policy, got Retry for it"),
         ([(second, "claude")], TypeError, r"to\[0\] must be \(function, policy\) with a Policy, got str for it"),
         ([(second, Policy(), 1)], TypeError, r"to\[0\] must be a function or \(function, policy\), got tuple"),

@@ -29,10 +29,12 @@ from resilient_agents import (
     Policy,
     PolicyTimeoutError,
     Retry,
+    RetryBudget,
     Timeout,
     deadline,
     fixed,
 )
+from resilient_agents.budget import UnderWay
 from resilient_agents.core.branches import Branch
 from resilient_agents.core.call import Call, Plan, call_of
 from resilient_agents.core.race import Race
@@ -957,6 +959,24 @@ async def test_both_have_answered_before_one_is_chosen(h: Harness) -> None:
 
     assert await Race(call).run(proceed, hedge.workers, choose) is answers[0]
     assert [answer.closed for answer in answers] == [0, 1]
+
+
+@pytest.mark.parametrize("counts", [{}, {"in_flight": 0.2}])
+def test_a_hedge_that_finds_no_thread_costs_no_retry(counts: dict[str, float]) -> None:
+    """Its budget is as it was."""
+    handed_back = threading.Event()
+
+    class Budget(RetryBudget):
+        def put_back(self, retry: UnderWay) -> None:
+            super().put_back(retry)
+            handed_back.set()
+
+    budget = Budget(**counts)
+    hedge = Hedge(0, budget=budget)
+    hedge.workers = Workers(1, 32, "hedge")  # the first request takes it
+    before = budget.remaining
+    assert Policy(hedge).call(handed_back.wait, PATIENCE)
+    assert budget.remaining == before
 
 
 @pytest.mark.parametrize(("threads", "behind"), [(1, 32), (256, 0)])

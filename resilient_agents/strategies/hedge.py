@@ -134,7 +134,11 @@ class Hedge(Configured):
             if call.audience is not None:
                 call.audience.tell(CallRejected(call.audience.policy, "retry_budget"))
             return False
-        return race.start(Branch(call, self), partial(_hedge, proceed, number, after, paid))
+        if race.start(Branch(call, self), partial(_hedge, proceed, number, after, paid)):
+            return True
+        if budget is not None and paid is not None:
+            budget.put_back(paid)
+        return False
 
     def _budget_around(self, call: Call) -> RetryBudget | None:
         """That of the retry around it, whose calls it counts already."""

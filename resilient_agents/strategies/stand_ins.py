@@ -112,6 +112,11 @@ class StandIns(Code):
             raise TypeError(
                 f"{name} must be a list of functions and (function, policy) pairs, got {type(value).__name__}{hint}"
             )
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], _Guard) and callable(value[0]):
+            raise TypeError(
+                f"{name} must be a list of functions and (function, policy) pairs, got one such pair: write "
+                f"{name}=[({name_of(value[0])}, policy)]"
+            )
         if not value:
             raise ValueError(f"{name} must have at least one function, got {value!r}")
         for number, part in enumerate(value):
