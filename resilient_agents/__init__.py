@@ -30,21 +30,6 @@ from resilient_agents.errors import (
     StreamTruncatedError,
 )
 from resilient_agents.policy import Policy
-from resilient_agents.registry import (
-    Registry,
-    get_bulkhead,
-    get_circuit_breaker,
-    get_gate,
-    get_policy,
-    get_rate_limit,
-    registry,
-)
-from resilient_agents.strategies.fallback import Fallback
-from resilient_agents.strategies.gate import Gate
-from resilient_agents.strategies.hedge import Hedge
-from resilient_agents.strategies.resume import Resume
-from resilient_agents.strategies.stream_text import json_lines, sse_done
-from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 if TYPE_CHECKING:
     from resilient_agents.health import (
@@ -55,8 +40,23 @@ if TYPE_CHECKING:
         require_healthy,
     )
     from resilient_agents.idempotency import idempotency_key
+    from resilient_agents.registry import (
+        Registry,
+        get_bulkhead,
+        get_circuit_breaker,
+        get_gate,
+        get_policy,
+        get_rate_limit,
+        registry,
+    )
     from resilient_agents.run_budgets import Usage, run_budget, usage_of
     from resilient_agents.strategies.chaos import Chaos, chaos
+    from resilient_agents.strategies.fallback import Fallback
+    from resilient_agents.strategies.gate import Gate
+    from resilient_agents.strategies.hedge import Hedge
+    from resilient_agents.strategies.resume import Resume
+    from resilient_agents.strategies.stream_text import json_lines, sse_done
+    from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 __all__ = [
     "BudgetExceededError",
@@ -124,14 +124,31 @@ __all__ = [
 ]
 
 _LATER = {
-    **dict.fromkeys(
-        ("HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"), "health"
-    ),
-    **dict.fromkeys(("Chaos", "chaos"), "strategies.chaos"),
-    "idempotency_key": "idempotency",
-    **dict.fromkeys(("Usage", "run_budget", "usage_of"), "run_budgets"),
+    name: room
+    for room, names in {
+        "health": ("HealthCheck", "HealthMonitor", "HealthStatus", "get_health_monitor", "require_healthy"),
+        "idempotency": ("idempotency_key",),
+        "registry": (
+            "Registry",
+            "get_bulkhead",
+            "get_circuit_breaker",
+            "get_gate",
+            "get_policy",
+            "get_rate_limit",
+            "registry",
+        ),
+        "run_budgets": ("Usage", "run_budget", "usage_of"),
+        "strategies.chaos": ("Chaos", "chaos"),
+        "strategies.fallback": ("Fallback",),
+        "strategies.gate": ("Gate",),
+        "strategies.hedge": ("Hedge",),
+        "strategies.resume": ("Resume",),
+        "strategies.stream_text": ("json_lines", "sse_done"),
+        "strategies.stream_timeout": ("StreamTimeout",),
+    }.items()
+    for name in names
 }
-"""What is imported when it is asked for, with its room: it would be half as much again to import."""
+"""What is imported when it is asked for, with its room: it would be twice as much to import."""
 
 
 def __getattr__(name: str) -> Any:
@@ -142,3 +159,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+importlib.import_module(f"{__name__}.registry")
+del globals()["registry"]  # the room; by this name the registry itself is asked for

@@ -7,26 +7,27 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
-
-import aiolimiter
-import anyio
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.native.circuit_breaker import NativeBreaker
-from resilient_agents.adapters.native.retry import NativeRetry
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.spelling import meant_by
-from resilient_agents.canonical import OPTIONS, in_order
 from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
-from resilient_agents.registry import Keyed, registry
-from resilient_agents.strategies.gate import Gate
-from resilient_agents.strategies.resume import Resume
-from resilient_agents.strategies.stream_timeout import StreamTimeout
+
+if TYPE_CHECKING:
+    import aiolimiter
+    import anyio
+
+    from resilient_agents.adapters.native.circuit_breaker import NativeBreaker
+    from resilient_agents.adapters.native.retry import NativeRetry
+    from resilient_agents.registry import Keyed, Registry
+    from resilient_agents.strategies.gate import Gate
+    from resilient_agents.strategies.resume import Resume
+    from resilient_agents.strategies.stream_timeout import StreamTimeout
 
 __all__ = ["bulkhead", "circuit_breaker", "rate_limit", "resilient", "retry", "timeout"]
 
@@ -109,27 +110,53 @@ def resilient(
     told = idempotent is not None or reconcile is not None
     _refuse_unclear(strategies, options, told=told)
     if len(strategies) == 1 and name is None and not told:
-        if isinstance(strategies[0], Policy | Keyed):
-            return strategies[0]
+        if isinstance(strategies[0], Policy) or _is_keyed(strategies[0]):
+            found: Policy | Keyed = strategies[0]
+            return found
         if isinstance(strategies[0], str) and strategies[0]:
-            return registry.late(strategies[0])
+            return _registry().late(strategies[0])
     for strategy in strategies:
         if isinstance(strategy, str | bytes) or inspect.isroutine(strategy):
             bare = " (was it used without parentheses?)" if inspect.isroutine(strategy) else ""
             raise TypeError(f"resilient cannot guard with {strategy!r}{bare}: {_FORMS}")
-    return _Layers(*strategies or in_order(options), name=name, idempotent=idempotent, reconcile=reconcile)
+    if options:
+        from resilient_agents.canonical import in_order  # with all strategies that there are
+
+        strategies = tuple(in_order(options))
+    return _Layers(*strategies, name=name, idempotent=idempotent, reconcile=reconcile)
+
+
+def _is_keyed(thing: Any) -> TypeGuard[Keyed]:
+    if hasattr(thing, "execute"):
+        return False
+    from resilient_agents.registry import Keyed
+
+    return isinstance(thing, Keyed)
+
+
+def _registry() -> Registry:
+    from resilient_agents.registry import registry
+
+    return registry
 
 
 def _refuse_unclear(strategies: tuple[Any, ...], options: Mapping[str, Any], *, told: bool) -> None:
     if not strategies and not options and not told:
         raise TypeError(f"resilient needs something to guard with: {_FORMS}")
+    if options:
+        _refuse_unknown(options)
+    if strategies and options:
+        raise TypeError(f"resilient takes strategies or options, not both: {_FORMS}")
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    from resilient_agents.canonical import OPTIONS
+
     unknown = sorted(options.keys() - OPTIONS.keys())
     if unknown:
         meant = meant_by(unknown[0], (*OPTIONS, "idempotent", "reconcile", "name"))
         hint = "" if meant is None else f" (did you mean {meant}?)"
         raise TypeError(f"resilient does not know {', '.join(unknown)}{hint}: {_FORMS}")
-    if strategies and options:
-        raise TypeError(f"resilient takes strategies or options, not both: {_FORMS}")
 
 
 class _Layers(Policy):
@@ -199,7 +226,7 @@ def _means(strategy: Callable[P, Any]) -> Callable[[Callable[..., Any]], Callabl
 def circuit_breaker(name: str | None = None, **options: Any) -> Any:
     """`@resilient(CircuitBreaker(...))`. With a name: the registry's breaker of that name, one circuit for all
     functions."""
-    return CircuitBreaker(**options) if name is None else registry.circuit_breaker(name, **options)
+    return CircuitBreaker(**options) if name is None else _registry().circuit_breaker(name, **options)
 
 
 @_means(Retry)
@@ -227,7 +254,7 @@ def _bulkhead_of(
 @_means(_bulkhead_of)
 def bulkhead(limit: int | None = None, *, name: str | None = None, **options: Any) -> Any:
     """`@resilient(Bulkhead(...))`. With a name: the registry's bulkhead of that name, one limit for all functions."""
-    return Bulkhead(cast(int, limit), **options) if name is None else registry.bulkhead(name, limit, **options)
+    return Bulkhead(cast(int, limit), **options) if name is None else _registry().bulkhead(name, limit, **options)
 
 
 def _rate_limit_of(
@@ -249,4 +276,4 @@ def rate_limit(
     """`@resilient(RateLimit(...))`. With a name: the registry's rate limit of that name, one rate for all functions."""
     if per is not None:
         options["per"] = per
-    return RateLimit(cast(float, rate), **options) if name is None else registry.rate_limit(name, rate, **options)
+    return RateLimit(cast(float, rate), **options) if name is None else _registry().rate_limit(name, rate, **options)

@@ -23,7 +23,6 @@ from resilient_agents.core.streams import Stream
 from resilient_agents.core.successors import successors
 from resilient_agents.core.way_in import WayIn
 from resilient_agents.events import Observer, Subscription
-from resilient_agents.strategies.stream_text import text_in
 
 if TYPE_CHECKING:
     from resilient_agents.idempotency import Writes
@@ -168,6 +167,8 @@ class Policy(Spelled):
         are held until it closes; closing it early is neutral.
         """
         check_callable(fn, "stream")
+        from resilient_agents.strategies.stream_text import text_in  # it knows all SDKs
+
         return Stream(WayIn(self, fn, invoke_stream).call, self.name or name_of(fn), text_in, args, kwargs)
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:

@@ -182,6 +182,25 @@ print("resilient_agents.health" in sys.modules, hasattr(resilient_agents, "get_w
     assert done.stdout.split() == ["True", "False", "True", "False"]
 
 
+def test_a_room_that_few_policies_need_is_imported_when_it_is_asked_for() -> None:
+    """Importing the package and building a policy loads neither the registry's rooms, nor the adapters of native
+    objects, nor what stands in; `registry` is the registry itself all the same, also once its room is loaded."""
+    code = """
+import sys
+import resilient_agents
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, resilient
+resilient(Policy(Retry(3), CircuitBreaker(), RateLimit(10), Bulkhead(2)))(len)
+rooms = ("registry.names", "adapters.native.retry", "strategies.fallback", "strategies.stream_kinds", "canonical")
+print([room for room in rooms if f"resilient_agents.{room}" in sys.modules])
+import resilient_agents.registry
+from resilient_agents.registry import Keyed
+from resilient_agents import Registry, registry
+print(isinstance(registry, Registry), resilient_agents.registry is registry)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["[]", "True True", ""]
+
+
 def test_the_public_names_are_sorted() -> None:
     """`__init__` holds the public names and nothing else."""
     assert sorted(resilient_agents.__all__) == resilient_agents.__all__

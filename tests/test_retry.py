@@ -25,7 +25,8 @@ import tenacity
 
 from resilient_agents.adapters import retry_loop
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.retry import Retry, adapt_native
+from resilient_agents.adapters.native.retry import adapt_native
+from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import exponential, fixed
 from resilient_agents.base import warn

@@ -22,7 +22,8 @@ import tenacity
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resilient_agents.adapters.retry import Retry, adapt_native
+from resilient_agents.adapters.native.retry import adapt_native
+from resilient_agents.adapters.retry import Retry
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.policy import Policy

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from resilient_agents.adapters.native import bulkhead, circuit_breaker, rate_limit, retry
+from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Strategy
 
 __all__ = ["adapt"]
-
-_ADAPTERS: tuple[Callable[[Any], Strategy | None], ...] = (
-    retry.adapt_native,
-    circuit_breaker.adapt_native,
-    bulkhead.adapt_native,
-    rate_limit.adapt_native,
-)
 
 
 def adapt(thing: Any) -> Strategy:
     """`thing` as a strategy: itself if it is one, an adapter if it belongs to a library we know. Raises TypeError
     otherwise."""
     if not isinstance(thing, type):
-        for adapter in _ADAPTERS:
-            adapted = adapter(thing)
-            if adapted is not None:
-                return adapted
+        adapted = None if isinstance(thing, Spelled) else _adapted_native(thing)
+        if adapted is not None:
+            return adapted
         if callable(getattr(thing, "execute", None)):
             strategy: Strategy = thing
             return strategy
@@ -35,6 +26,16 @@ def adapt(thing: Any) -> Strategy:
         f"an anyio CapacityLimiter, an aiolimiter AsyncLimiter, or an object with `execute(proceed, call)`; "
         f"got {_described(thing)}"
     )
+
+
+def _adapted_native(thing: Any) -> Strategy | None:
+    from resilient_agents.adapters.native import bulkhead, circuit_breaker, rate_limit, retry  # few policies need them
+
+    for room in (retry, circuit_breaker, bulkhead, rate_limit):
+        adapted: Strategy | None = room.adapt_native(thing)
+        if adapted is not None:
+            return adapted
+    return None
 
 
 def _described(thing: Any) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+from resilient_agents.base.told import Told
 
 FOREVER: Final = math.inf
 
@@ -140,8 +140,7 @@ Era = Closed | Open | HalfOpen
 _probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Told):
     """When a circuit changes its state; None switches a rule off. `failures` and `successes`: so many in a row.
     `failure_rate`, `slow_rate`: a share of at least `minimum_calls` in the window."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilient_agents.adapters.limit_headers import stated
 from resilient_agents.adapters.paced import Paced
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
@@ -31,6 +30,8 @@ class Learning(Paced):
         and `per`, and `burst` where that was the rate; and no more starts than the server says is left. Headers that
         say nothing change nothing. Raises ValueError for an `of` that is no name.
         """
+        from resilient_agents.adapters.limit_headers import stated  # few limits learn
+
         said = stated(headers, _checked_of(of))
         if said is None:
             return

@@ -7,7 +7,6 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
-from resilient_agents.adapters.native.retry import adapt_native
 from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, check_when, flat, sorted_choices
 from resilient_agents.adapters.retry_ending import known
 from resilient_agents.adapters.retry_loop import RetryLoop
@@ -28,7 +27,7 @@ from resilient_agents.core.match import ask, meant
 from resilient_agents.core.options import Code, Configured, Count, Errors, Made, Results, Seconds, Wait
 from resilient_agents.errors import Rejected
 
-__all__ = ["Retry", "adapt_native"]
+__all__ = ["Retry"]
 
 Choice: TypeAlias = type[Exception] | Callable[[Exception], object] | retry_base
 Hook: TypeAlias = Callable[[RetryCallState], object]

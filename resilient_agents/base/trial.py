@@ -12,7 +12,10 @@ from typing import Any, Final
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed
 
-__all__ = ["Trial", "trial"]
+__all__ = ["VARIABLE", "Trial", "trial"]
+
+VARIABLE: Final = "RESILIENT_AGENTS_CHAOS"
+"""In the environment: an experiment that begins with the process (see registry/experiments.py)."""
 
 _changing = Lock()
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from resilient_agents.base import durations
 from resilient_agents.base.spelling import Spelled
@@ -20,8 +19,16 @@ __all__ = ["Check", "Code", "Configured", "Count", "Errors", "Flag", "Made", "Nu
            "Text", "Wait", "Word"]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass_transform(kw_only_default=True)
+class _Made:
+    """What is made of keyword arguments that are its attributes. A dataclass of each would be a third of what it takes
+    to import the package."""
+
+    def __init__(self, **given: Any) -> None:
+        vars(self).update(given)
+
+
+class Check(_Made):
     """One option. Called with the value and the option's name it returns what is kept, or raises TypeError or
     ValueError that name the option, the rule and the value. `none`: None is a value, too."""
 
@@ -43,7 +50,6 @@ class Check:
         return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
-@dataclass(frozen=True)
 class Seconds(Check):
     """A duration, kept in seconds; `zero`: nothing is a duration, too."""
 
@@ -53,7 +59,6 @@ class Seconds(Check):
         return durations.seconds(value, name, zero=self.zero)
 
 
-@dataclass(frozen=True)
 class Count(Check):
     """An int."""
 
@@ -63,7 +68,6 @@ class Count(Check):
         return durations.positive_int(value, name, minimum=self.minimum)
 
 
-@dataclass(frozen=True)
 class Number(Check):
     """A number that is no duration; `above`: more than the minimum, not the minimum itself."""
 
@@ -77,7 +81,6 @@ class Number(Check):
         return result
 
 
-@dataclass(frozen=True)
 class Share(Check):
     """A part of all: more than 0, at most 1."""
 
@@ -85,7 +88,6 @@ class Share(Check):
         return durations.share(value, name)
 
 
-@dataclass(frozen=True)
 class Flag(Check):
     """True or False."""
 
@@ -95,7 +97,6 @@ class Flag(Check):
         return durations.flag(value, name)
 
 
-@dataclass(frozen=True)
 class Text(Check):
     """A string that is not empty."""
 
@@ -105,7 +106,6 @@ class Text(Check):
         return value
 
 
-@dataclass(frozen=True)
 class Word(Check):
     """One of these words."""
 
@@ -119,7 +119,6 @@ class Word(Check):
         return word
 
 
-@dataclass(frozen=True)
 class Errors(Check):
     """What `on=` takes everywhere (see core/match.py)."""
 
@@ -135,7 +134,6 @@ class Errors(Check):
         return f"({', '.join(found)})" if len(found) > 1 else found[0]
 
 
-@dataclass(frozen=True)
 class Code(Check):
     """Something that only a program can give: shown by name, never by what it holds. `check`: what it must be."""
 
@@ -151,7 +149,6 @@ class Code(Check):
         return str(self.shown(value))
 
 
-@dataclass(frozen=True)
 class Results(Code):
     """What `when=` takes: a predicate on results, or None."""
 
@@ -161,12 +158,10 @@ class Results(Code):
         return result_predicate(value, name)
 
 
-@dataclass(frozen=True)
 class Wait(Code):
     """How long to wait between attempts: one of backoff.py's waits, or tenacity's."""
 
 
-@dataclass(frozen=True)
 class Made(Check):
     """An object of this class of ours, or None, which describes itself."""
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from resilient_agents.base.trial import VARIABLE
+
 if TYPE_CHECKING:
     from resilient_agents.config import StrategySpec
 
-__all__ = ["VARIABLE", "Experiments", "start_what_the_environment_says"]
-
-VARIABLE = "RESILIENT_AGENTS_CHAOS"
+__all__ = ["Experiments", "start_what_the_environment_says"]
 
 
 class Experiments:
