@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Strategy
@@ -18,8 +18,7 @@ def adapt(thing: Any) -> Strategy:
         if adapted is not None:
             return adapted
         if callable(getattr(thing, "execute", None)):
-            strategy: Strategy = thing
-            return strategy
+            return cast(Strategy, thing)
     raise TypeError(
         f"a strategy must be one of ours (Retry, CircuitBreaker, Gate, RateLimit, Bulkhead, Timeout, StreamTimeout, "
         f"Resume, Fallback, Hedge, Chaos, Policy), a tenacity Retrying or AsyncRetrying, a pybreaker CircuitBreaker, "
