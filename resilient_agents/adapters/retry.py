@@ -200,7 +200,7 @@ class Retry(Configured, RetryLoop):
 
     @property
     def alone(self) -> bool:
-        """May its first attempt be made without it, where it is the whole policy? Then nothing comes before that
+        """May its first attempt be made without it, or outside of its loop? Then nothing comes before that
         attempt, and no result is looked at."""
         return self.plain and not (self._prepares or self.judges_results)
 

@@ -112,6 +112,28 @@ class RetryLoop(RetryParts, ABC):
                     await _left(call, state)
             state = result = None
 
+    async def begin(self, proceed: Proceed, call: Call) -> Any:
+        """`execute` where the first attempt may be made without it (see `Retry.alone`): the loop begins at the first
+        failure."""
+        began, marked = (clock.monotonic(), given_up.left) if self.timed else (0.0, 0)
+        state: State | None = None
+        try:
+            try:
+                result = await proceed(call)
+            except Exception as error:
+                state = self.first_failed(call, error, began, marked)
+                if state is None:
+                    raise
+            except BaseException:
+                self.interrupted()
+                raise
+            else:
+                next(self.counts.ticks)
+                return result
+            return await self.execute(proceed, call, state)
+        finally:
+            state = None  # no cycle through the traceback
+
     def _count(self, call: Call, state: State | None, ending: Verdict) -> None:
         if state is not None and state.counted is not None:
             state.counted_until(call.closers if ending == "success" else None)
@@ -140,6 +162,7 @@ class RetryLoop(RetryParts, ABC):
         the error is to go out. `began` is 0 where nobody looked."""
         ending: Verdict = "neutral"
         again = False
+        state = None
         try:
             state = self._state(call, (began if self.timed else clock.monotonic(), marked))
             state.late = not self.timed
@@ -150,7 +173,7 @@ class RetryLoop(RetryParts, ABC):
         finally:
             if not again:
                 self.counts.record(ending, 1)
-            del error
+            del error, state
 
     def interrupted(self) -> None:
         """The first attempt was made by somebody else, and was cancelled."""

@@ -58,11 +58,19 @@ class Composed(Plan):
         self._operation: Proceed | None = None
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
-        self.chain = chain_of(layers, innermost) if self._writes is None else self._composed(None, watched=False)
+        self.chain = self._quiet(layers) if self._writes is None else self._composed(None, watched=False)
         if self._watchers:
             self.quiet = None
         if self._writes is None and is_one_retry(layers):
             self.alone = layers[0]
+
+    def _quiet(self, layers: tuple[Strategy, ...]) -> Proceed:
+        """The chain that nobody watches. A retry whose first attempt may be made without it begins with that."""
+        proceed = self._innermost
+        for layer in reversed(layers):
+            alone: Any = layer if getattr(layer, "alone", False) else None
+            proceed = functools.partial(layer.execute if alone is None else alone.begin, proceed)
+        return proceed
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
