@@ -53,6 +53,7 @@ _MACHINERY = frozenset(
         "clock_changed",
         "alone",
         "become",
+        "begin",
         "bind",
         "chaos_is_on",
         "look_up",

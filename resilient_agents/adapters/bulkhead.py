@@ -219,8 +219,9 @@ class Bulkhead(Limit):
     def _must_not_wait(self, call: Call) -> str | None:
         """Why a call that found no slot is rejected at once, wherever the queue ends; None if it may wait."""
         taken = f"is full: all of its {self.limit} slots are taken, and"
-        caller = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # `execute`, frames unseen
-        if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool, caller):
+        # The frames of `execute` and what it calls are not looked at, nor that of the way in where this is outermost.
+        unseen = 4 if call.plan.layers[:1] == (self,) and call.plan.layers.count(self) == 1 else 3
+        if self._pool.keeps(this_task_or_thread()) or _called_from_inside(self._pool, unseen):
             return (
                 f"is full: this task or thread holds one of its {self.limit} slots, all of which are taken, and would "
                 "wait for itself; give what is called inside another bulkhead, or none"
@@ -294,13 +295,18 @@ class _Closer:
 _INSIDE = (Bulkhead.execute.__code__, Inside.run.__code__)
 
 
-def _called_from_inside(pool: SlotPool, frame: FrameType | None) -> bool:
-    """Is the call that asks, which was made from `frame`, made in this thread or task by one that is inside already?
+def _called_from_inside(pool: SlotPool, unseen: int) -> bool:
+    """Is the call that asks, beyond so many frames, made in this thread or task by one that is inside already?
 
     Whoever would wait for itself stands further down the stack. To look there costs only a call that has to wait;
     asking for the task that runs would cost each call more than all else here. A frame that was looked at takes memory
     until it ends, so the asker's own is not.
     """
+    frame: FrameType | None
+    try:
+        frame = sys._getframe(unseen + 1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    except ValueError:  # nothing of Python's called it
+        return False
     while frame is not None:
         if frame.f_code in _INSIDE and frame.f_locals["self"]._pool is pool:  # noqa: SLF001 - classes of this module
             return True

@@ -153,7 +153,10 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.args = args
         call.kwargs = kwargs
         call.rare = ORDINARY
-        driver = take() if idle else new_driver()
+        try:
+            driver = take()
+        except IndexError:  # all are busy
+            driver = new_driver()
         try:
             try:
                 begun = chain(call)
