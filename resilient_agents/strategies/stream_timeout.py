@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -24,7 +23,6 @@ MAX_ABANDONED = 32
 """Steps that outran their limit and still run; at this many, new streams are rejected."""
 
 
-@dataclass(frozen=True)
 class _Judge(Check):
     """ "auto", a predicate on items, or None. `ours`: predicates that come with this package, for the error."""
 
