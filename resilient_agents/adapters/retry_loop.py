@@ -112,7 +112,7 @@ class RetryLoop(RetryParts, ABC):
                     await _left(call, state)
             state = result = None
 
-    async def begin(self, proceed: Proceed, call: Call) -> Any:
+    async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
         """`execute` where the first attempt may be made without it (see `Retry.alone`): the loop begins at the first
         failure."""
         began, marked = (clock.monotonic(), given_up.left) if self.timed else (0.0, 0)

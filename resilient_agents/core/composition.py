@@ -69,7 +69,7 @@ class Composed(Plan):
         proceed = self._innermost
         for layer in reversed(layers):
             alone: Any = layer if getattr(layer, "alone", False) else None
-            proceed = functools.partial(layer.execute if alone is None else alone.begin, proceed)
+            proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
         return proceed
 
     def enter(self, call: Call) -> Proceed:
