@@ -72,6 +72,12 @@ def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     return union([resolver.returned(each) for each in functions] or [()])
 
 
+def _alias(resolver: Resolver, named: Data) -> Values:
+    """A type that has a name, and may be made of itself: `JSON = Union[str, list["JSON"]]`."""
+    key = (named.spot, id(named.expression), "type")
+    return resolver.once(key, lambda: annotated(resolver, named.expression, named.spot))
+
+
 def objects(resolver: Resolver, values: Values) -> Values:
     found: list[Value] = []
     for value in values:
@@ -82,5 +88,5 @@ def objects(resolver: Resolver, values: Values) -> Values:
             if client is not None:
                 found.append(ClientValue(client))
         elif isinstance(value, Data) and value.expression is not None and value.expression[0] == "item":
-            found += resolver.annotated(value.expression, value.spot)
+            found += _alias(resolver, value)
     return tuple(found)
