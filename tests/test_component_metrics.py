@@ -548,6 +548,31 @@ def test_a_copy_of_a_retry_counts_for_itself(copied: Callable[[Retry], Retry]) -
     assert (retry.metrics()["calls"], other.metrics()["calls"]) == (1, 2)
 
 
+def test_calls_of_very_many_attempts_are_counted_exactly() -> None:
+    """However many attempts a call takes, each of them and each ending is counted once."""
+    retry = Retry(250, on=ConnectionError, wait=fixed(0))
+    policy = Policy(retry)
+
+    def fails_at_first(times: int) -> Callable[[], int]:
+        left = iter(range(times))
+
+        def attempt() -> int:
+            for _ in left:
+                raise ConnectionError
+            return 1
+
+        return attempt
+
+    for failing in (250, 250, 199, 2, 0):
+        with contextlib.suppress(ConnectionError):
+            policy.call(fails_at_first(failing))
+    metrics = retry.metrics()
+    assert (metrics["calls"], metrics["failures"], metrics["successes"], metrics["saved"]) == (5, 2, 3, 2)
+    assert (metrics["attempts"], metrics["retries"]) == (704, 699)
+    retry.reset_metrics()
+    assert retry.metrics()["attempts"] == 0
+
+
 def test_a_retry_counts_exactly_under_threads(manual_clock: ManualClock) -> None:
     """Sixteen threads lose no operation and no attempt, and in every snapshot calls are the sum of what they were."""
     retry = Retry(2, wait=fixed(0))

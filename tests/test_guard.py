@@ -15,8 +15,19 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from resilient_agents import CircuitBreaker, Fallback, Policy, Registry, Retry, Timeout, registry, resilient
+from resilient_agents import (
+    CircuitBreaker,
+    CircuitOpenError,
+    Fallback,
+    Policy,
+    Registry,
+    Retry,
+    Timeout,
+    registry,
+    resilient,
+)
 from resilient_agents.core.call import Call, Proceed, name_of
+from resilient_agents.core.driver import idle
 from resilient_agents.core.loops import on_event_loop
 from tests.conftest import Harness, run_on
 
@@ -414,3 +425,16 @@ def test_an_async_function_whose_handler_raises_stop_iteration() -> None:
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(Policy(Fallback(stops))(fails)())
+
+
+def test_a_refused_call_costs_no_driver() -> None:
+    """A circuit that is open refuses before anything runs: what would have run it is there for the next call."""
+    breaker = CircuitBreaker(failures=1)
+    guarded = Policy(breaker)(int)
+    guarded()
+    breaker.open()
+    before = len(idle)
+    for _ in range(3):
+        with pytest.raises(CircuitOpenError):
+            guarded()
+    assert len(idle) == before
