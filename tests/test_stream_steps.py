@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient_agents import DeadlineExceeded, Policy, Timeout, deadline, remaining
+from resilient_agents import DeadlineExceeded, Policy, StreamTimeout, Timeout, deadline, remaining
 from resilient_agents.core.call import NEUTRAL
 from resilient_agents.events import CallEnded
 from tests.conftest import Events, Harness, run_on
@@ -91,6 +91,39 @@ async def test_a_deadline_that_has_ended_binds_no_step(h: Harness, opening: Any)
     with deadline(5):
         seen.append(next(iter(stream)) if h.blocking else await anext(aiter(stream)))
     assert await collect(h, stream, seen) == [0, 1, 2]
+
+
+class _Plain:
+    """An iterator that is no generator."""
+
+    def __init__(self, items: Iterator[int]) -> None:
+        self._items = items
+
+    def __iter__(self) -> _Plain:
+        return self
+
+    def __next__(self) -> int:
+        return next(self._items)
+
+
+@pytest.mark.parametrize("strategies", [(), (StreamTimeout(idle=99),)], ids=["bare", "limited"])
+@pytest.mark.parametrize("plain", [False, True], ids=["generator", "iterator"])
+def test_one_that_begins_in_the_midst_of_a_blocking_stream_holds(strategies: tuple[Any, ...], plain: bool) -> None:
+    """For the steps in its block, whatever is read: what came too late is handed out, then the stream ends."""
+    h = Harness("blocking")
+
+    async def main() -> None:
+        source = Paced(h, *[1] * 4, 60, 1).function
+        stream = Policy(*strategies).stream((lambda: _Plain(source())) if plain else source)
+        assert [next(stream), next(stream)] == [0, 1]
+        with deadline(5):
+            assert next(stream) == 2
+        with deadline(5):
+            assert [next(stream), next(stream)] == [3, 4]
+            with pytest.raises(DeadlineExceeded):
+                next(stream)
+
+    run_on("blocking", main)
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
