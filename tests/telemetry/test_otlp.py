@@ -161,6 +161,7 @@ def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]
     assert saved["status"] == {}
     said = attributes(saved)
     assert said.pop(names.SEQUENCE) < attributes(failed).pop(names.SEQUENCE)
+    assert said.pop(names.CLOCK) < attributes(failed).pop(names.CLOCK)
     assert said.pop(names.CONFIGURATION) == attributes(failed).pop(names.CONFIGURATION)
     assert said == {
         names.POLICY: "chat",
