@@ -232,7 +232,8 @@ Observer = Callable[[Event], object]
 
 
 class Operation(Protocol):
-    """What an operation has added up, as `CallEnded` tells it. `pace`: of a stream, with what is told of those only."""
+    """What an operation has added up, as `CallEnded` tells it. `pace`: of a stream, with what is told of those only;
+    `budget`: of the run, None where there is none."""
 
     attempts: int
     waited: float
@@ -240,11 +241,9 @@ class Operation(Protocol):
     failed: dict[str, int]
     pace: Any
     finish: str | None
+    budget: Any
     fell_back: str | None
     unknown_outcome: bool
-
-    @property
-    def run_budget(self) -> Mapping[str, float] | None: ...
 
 
 Passage = tuple[tuple[str, str | None], ...]
@@ -258,7 +257,7 @@ class Setup(Protocol):
     around: Passage
     inside: Passage
 
-    def state(self) -> tuple[CircuitState | None, int, int]: ...
+    def state(self) -> tuple[CircuitState | None, int, int] | None: ...
 
 
 class Recorder(Protocol):

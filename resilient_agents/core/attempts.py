@@ -40,7 +40,7 @@ def _judged(call: Call, ended: Exception | Neutral | None) -> tuple[Outcome, Fai
 
 
 def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | None) -> None:
-    outcome, failure = _judged(call, ended)
+    outcome, failure = ("success", None) if ended is None else _judged(call, ended)
     write = call.rare.write
     if write is not None and write.unknown:
         audience.unknown_outcome = True
@@ -89,8 +89,8 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
     try:
         result = await proceed(call)
         outcome = "success"
-        inner = inner_retries(result if call.closers is None else result.source)
-        if call.closers is None and judge is not None and _fails(judge, result, audience):
+        inner = inner_retries(result if rare.closers is None else result.source)
+        if rare.closers is None and judge is not None and _fails(judge, result, audience):
             outcome, failure = "failure", classify_result(result)
     except Exception as error:
         outcome, failure = _judged(call, error)
@@ -100,9 +100,9 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         raise
     finally:
         retries = inner and inner.retries
-        if outcome == "success" and call.closers is not None:  # it ends with the stream
+        if rare.closers is not None and outcome == "success":  # it ends with the stream
             began = rare.began
-            call.closers.append(
+            rare.closers.append(
                 lambda end: audience.attempt_ended(number, started, *_judged(call, end), retries, began)
             )
         else:

@@ -33,18 +33,20 @@ class Setup:
         self._circuits = [layer for layer in ours if layer.strategy == "circuit_breaker"]
         self._bulkheads = [layer for layer in ours if layer.strategy == "bulkhead"]
 
-    def state(self) -> tuple[CircuitState | None, int, int]:
-        """The state of a circuit that is not closed, None where all are; slots in use, and calls that wait for one."""
+    def state(self) -> tuple[CircuitState | None, int, int] | None:
+        """The state of a circuit that is not closed, None where all are; slots in use, and calls that wait for one.
+        None at rest."""
         state: CircuitState | None = None
-        in_use = queued = 0
+        in_use = 0
         for circuit in self._circuits:
             found: CircuitState = circuit.state
             if found != "closed":
                 state = state or found
         for bulkhead in self._bulkheads:
             in_use += bulkhead.in_use
-            queued += bulkhead.queued
-        return state, in_use, queued
+        if state is None and not in_use:
+            return None
+        return state, in_use, sum(bulkhead.queued for bulkhead in self._bulkheads)
 
 
 def _strategy(layer: Any) -> Any:

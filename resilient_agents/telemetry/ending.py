@@ -1,4 +1,4 @@
-"""What a span says at its end."""
+"""What a span says of a failure at its end."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from resilient_agents.telemetry.facts import described, of_failure
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["Told", "say"]
-
-Told = dict[str, Any]
+__all__ = ["say_what_failed"]
 
 
-def say(span: Span, told: Told, failure: Failure | None, ended_by: str | None, failed: Iterable[str] = ()) -> None:
+def say_what_failed(
+    span: Span, told: dict[str, Any], failure: Failure, ended_by: str | None, failed: Iterable[str] = ()
+) -> None:
     """The last attributes of a span, `told` and what went wrong, and its status."""
-    if failure is None:
-        span.set_attributes(told)
-        return
     told.update(of_failure(failure))
     if failure.retry_after is not None:
         told[names.RETRY_AFTER] = failure.retry_after

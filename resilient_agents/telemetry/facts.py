@@ -15,7 +15,7 @@ from resilient_agents.telemetry import names
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
 
-__all__ = ["SPAN_EVENTS", "add_beginning", "add_sums", "described", "facts", "of_failure"]
+__all__ = ["SPAN_EVENTS", "add_sums", "described", "facts", "of_failure", "of_state"]
 
 Facts = dict[str, Any]
 
@@ -104,17 +104,10 @@ def facts(event: events.Event) -> Facts:
     return told
 
 
-def add_beginning(told: Facts, setup: events.Setup, deadline: float | None) -> None:
-    """What the span of an operation says of the beginning: a policy at rest and a deadline that is none are absent."""
-    if deadline is not None:
-        told[names.DEADLINE] = deadline
-    state, in_use, queued = setup.state()
-    if state is not None:
-        told[names.STATE] = state
-    if in_use:
-        told[names.IN_USE] = in_use
-    if queued:
-        told[names.QUEUED] = queued
+def of_state(state: events.CircuitState | None, in_use: int, queued: int) -> Facts:
+    """In which state an operation found its policy: what is nothing is absent."""
+    found: Facts = {names.STATE: state, names.IN_USE: in_use, names.QUEUED: queued}
+    return {name: value for name, value in found.items() if value}
 
 
 def add_sums(told: Facts, operation: events.Operation) -> None:
@@ -136,8 +129,8 @@ def add_sums(told: Facts, operation: events.Operation) -> None:
         told.update({name: value for name, value in stream.items() if value is not None})
         if operation.finish is not None:
             told[names.FINISH] = operation.finish
-    spent = operation.run_budget
-    if spent is not None:
+    if operation.budget is not None:
+        spent = operation.budget.facts()
         told.update({names.RUN_BUDGET[what]: amount for what, amount in spent.items()})
 
 

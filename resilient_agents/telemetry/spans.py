@@ -28,8 +28,8 @@ from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
-from resilient_agents.telemetry.ending import say
-from resilient_agents.telemetry.facts import add_beginning, add_sums, facts
+from resilient_agents.telemetry.ending import say_what_failed
+from resilient_agents.telemetry.facts import add_sums, facts, of_state
 from resilient_agents.telemetry.measures import attempt_ended, call_ended, waited_for
 from resilient_agents.telemetry.names import (
     ATTEMPT,
@@ -74,8 +74,7 @@ class SpanRecorder:
     _extra: Attributes | None = None
     _common: Attributes | None = None
     _ended_by: str | None = None
-    _spans_left = 0
-    _left_out = 0
+    _spans_left = 0  # less than none are left where some were left out
     _inner: Any = None
     _since: int
     _start: int
@@ -120,7 +119,11 @@ class SpanRecorder:
             if tracer is not None and outer is not None:
                 self._setup = setup
                 self._told = told = {SEQUENCE: next(_counting), CLOCK: at, CONFIGURATION: setup.configuration}
-                add_beginning(told, setup, deadline)
+                if deadline is not None:
+                    told[names.DEADLINE] = deadline
+                state = setup.state()
+                if state is not None:
+                    told.update(of_state(*state))
                 attributes, kind = sink.start, sink.kind()
                 if kind is not None or extra is not None:
                     self._common = {**(extra or {}), **(kind or {})}
@@ -178,13 +181,16 @@ class SpanRecorder:
         told = self._told
         told[OUTCOME] = outcome
         add_sums(told, operation)
-        if self._left_out and self._sink.attempt_spans:
-            told[names.LEFT_OUT] = self._left_out
+        if self._spans_left < 0 and self._sink.attempt_spans:
+            told[names.LEFT_OUT] = -self._spans_left
         around = self._setup.around
         if around:
             stopped_by = None if operation.attempts else self._ended_by or self._waited_for or outcome
             told.update(self._sink.for_passage[around, stopped_by])
-        say(span, told, failure, self._ended_by, operation.failed)
+        if failure is None:
+            span.set_attributes(told)
+        else:
+            say_what_failed(span, told, failure, self._ended_by, operation.failed)
 
     def _end_attempts(self, now: int) -> None:
         """Of those that nobody ended: their task was lost, or their race in a thread."""
@@ -196,16 +202,9 @@ class SpanRecorder:
 
     # ----------------------------------------------------------------------------------------------- attempts and waits
 
-    def _room(self) -> bool:
-        """May there be a further span below the operation? Ten thousand attempts must not be ten thousand spans."""
-        if self._spans_left:
-            self._spans_left -= 1
-            return True
-        self._left_out += 1
-        return False
-
     def attempt_started(self, attempt: int, hedge: int, at: float) -> None:
-        if not self._room():
+        self._spans_left = left = self._spans_left - 1  # ten thousand attempts must not be ten thousand spans
+        if left < 0:
             return
         self._ended_by = None
         try:
@@ -257,7 +256,10 @@ class SpanRecorder:
                         else:
                             stopped_by = ours.ended_by or ours.waited_for or outcome
                         told.update(sink.for_passage[self._setup.inside, stopped_by])
-                        say(span, told, failure, ours.ended_by)
+                        if failure is None:
+                            span.set_attributes(told)
+                        else:
+                            say_what_failed(span, told, failure, ours.ended_by)
                     finally:
                         span.end(self._at(at, ours.start))
                 finally:
@@ -298,7 +300,10 @@ class SpanRecorder:
             told[name] = told.get(name, 0.0) + seconds
 
     def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
-        if seconds < SHORTEST_WAIT or not self._room():
+        if seconds < SHORTEST_WAIT:
+            return
+        self._spans_left -= 1
+        if self._spans_left < 0:
             return
         within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)
         now = self._at(clock.monotonic(), earliest)
