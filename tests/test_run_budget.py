@@ -789,3 +789,17 @@ def test_an_exception_from_outside_leaves_no_lock_and_no_mark(limits: dict[str, 
         return policy
 
     interrupt_everywhere(make, run, check)
+
+
+def test_a_usage_that_fails_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The results are not blamed for it: no warning says that they do not tell what they used."""
+
+    def usage(_: object) -> int:
+        raise ValueError("no such field")
+
+    with run_budget(tokens=100, usage=usage, estimate=lambda: 3) as run:
+        assert [Policy(Retry(1)).call(int) for _ in range(3)] == [0, 0, 0]
+        assert run.spent.tokens == 9
+    assert [each.message for each in caplog.records] == [
+        "the usage= of a run budget fails; what was expected is charged"
+    ]

@@ -83,7 +83,7 @@ class Charge:
         if self.settled:
             return
         self.settled = self.over = True
-        if usage is None and not self.has_inside and not told:
+        if usage is None and not self.has_inside and not told and not self.budget.terms.misread:
             warn_once(
                 ("run budget", call.name),
                 lambda: (

@@ -27,6 +27,11 @@ class Terms:
         self.largest: list[float] = [0, 0] if outer is None else outer.largest
         self._complained: set[str] = set()
 
+    @property
+    def misread(self) -> bool:
+        """Has `usage` failed, which is said already?"""
+        return "usage" in self._complained
+
     def read(self, result: Any) -> Usage | int | None:
         """What a result says of its usage, a whole number of tokens as it is; None where it does not say."""
         try:
