@@ -1,7 +1,8 @@
-"""What a retry says: to those who watch, on the error that it gives up, and of what it warns."""
+"""What a retry says, to those who watch and on the error that it gives up, of what it warns, and what it closes."""
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Literal
 
 from resilient_agents.adapters.retry_state import State
@@ -13,9 +14,10 @@ from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
+from resilient_agents.core.closing import close_unwanted
 from resilient_agents.events import GaveUp, RetryScheduled
 
-__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "tell_of_next", "warn_of_blocking"]
+__all__ = ["Reason", "close_left", "forget_earlier_attempts", "give_up", "known", "tell_of_next", "warn_of_blocking"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -55,6 +57,17 @@ def tell_of_next(audience: Audience, state: State) -> None:
     """Another attempt follows."""
     number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
     audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))
+
+
+async def close_left(call: Call, state: State) -> None:
+    """Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the call is
+    collected, nothing can be awaited.)"""
+    try:
+        unwanted = state.result if state.over else None
+        if unwanted is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
+            await close_unwanted(call, unwanted)
+    finally:
+        del state
 
 
 def known(state: State) -> Failure:

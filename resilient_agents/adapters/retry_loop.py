@@ -12,13 +12,13 @@ freed by the garbage collector.
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final
 
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.retry_ending import (
     Reason,
+    close_left,
     forget_earlier_attempts,
     give_up,
     tell_of_next,
@@ -92,7 +92,7 @@ class RetryLoop(RetryParts, ABC):
                     if answer is RERAISE:
                         raise
                     return answer
-                if not self.judges_results or self._accepted(call, result):
+                if not self.judges_results or call.rare.closers is not None or self.accepts(call, result):
                     ending = "success"
                     return result
                 state = state or self._state(call, (began, marked))
@@ -109,7 +109,7 @@ class RetryLoop(RetryParts, ABC):
             else:
                 self._count(call, state, ending)
                 if ending == "neutral" and state is not None:
-                    await _left(call, state)
+                    await close_left(call, state)
             state = result = None
 
     async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
@@ -219,9 +219,6 @@ class RetryLoop(RetryParts, ABC):
             state.since = given_up.moment()
         return True
 
-    def _accepted(self, call: Call, result: Any) -> bool:
-        return call.rare.closers is not None or self.accepts(call, result)
-
     def _failed(self, call: Call, state: State, raised: Exception) -> None:
         """An attempt raised this. What kind of error it is, is found out here, for all who ask later."""
         if raised is state.raised:
@@ -319,14 +316,3 @@ class RetryLoop(RetryParts, ABC):
             return True
         give_up("deadline", call, state)
         return False
-
-
-async def _left(call: Call, state: State) -> None:
-    """Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the call is
-    collected, nothing can be awaited.)"""
-    try:
-        unwanted = state.result if state.over else None
-        if unwanted is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
-            await close_unwanted(call, unwanted)
-    finally:
-        del state
