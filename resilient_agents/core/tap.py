@@ -4,7 +4,6 @@ while the function runs, and in no consumer's."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 from resilient_agents.core.opening import Opened
@@ -22,12 +21,8 @@ class Mark(Protocol):
 
 def tap(opened: Opened, mark: Mark, see: Callable[[Any], object] | None = None) -> None:
     """From the second item on, set `mark` while an item is made, and let `see` look at it."""
-    if opened.step is not None:
-        opened.limited = None
-        opened.step = _tapped(opened.step, mark, see)
-        return
-    kind = _TappedAsync if hasattr(opened.iterator, "__anext__") else _Tapped
-    opened.iterator = kind(opened.iterator, mark, see)
+    opened.limited = None
+    opened.step = _tapped(opened.step or opened.read, mark, see)
 
 
 def _tapped(step: Step, mark: Mark, see: Callable[[Any], object] | None) -> Step:
@@ -43,57 +38,3 @@ def _tapped(step: Step, mark: Mark, see: Callable[[Any], object] | None) -> Step
         return item
 
     return tapped
-
-
-class _Tapped:
-    def __init__(self, iterator: Any, mark: Mark, see: Callable[[Any], object] | None) -> None:
-        self._iterator = iterator
-        self._mark = mark
-        self._see = see
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._iterator, name)
-        return partial(self._step, found) if name in ("send", "throw") else found
-
-    def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
-        return self._step(next, self._iterator)
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        try:
-            self._mark.resume()
-            item = step(*args)
-        finally:
-            self._mark.suspend()
-        if self._see is not None:
-            self._see(item)
-        return item
-
-
-class _TappedAsync:
-    def __init__(self, iterator: Any, mark: Mark, see: Callable[[Any], object] | None) -> None:
-        self._iterator = iterator
-        self._mark = mark
-        self._see = see
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._iterator, name)
-        return partial(self._step, found) if name in ("asend", "athrow") else found
-
-    def __aiter__(self) -> Any:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._step(anext, self._iterator)
-
-    async def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        try:
-            self._mark.resume()
-            item = await step(*args)
-        finally:
-            self._mark.suspend()
-        if self._see is not None:
-            self._see(item)
-        return item
