@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resilient_agents.simulate import Result, Scenario
+    from resilient_agents.simulate import Result
+    from resilient_agents.simulate.tune import Trial
 
 __all__ = ["add_to"]
 
 OK, FOUND, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+DEFAULT_POINTS = 64
 
 
 def add_to(commands: Any) -> None:
@@ -30,10 +35,11 @@ def add_to(commands: Any) -> None:
         "calls. POLICY is a TOML file of policies (FILE:NAME chooses one of several), or the name of a preset."
     )
     command.add_argument("policy", metavar="POLICY", help="FILE, FILE:NAME, or a preset such as llm or http")
-    command.add_argument(
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--scenario", metavar="FILE", help="a TOML file, or a scenario that is shipped, such as retry-storm"
     )
-    command.add_argument(
+    source.add_argument(
         "--replay", metavar="FILE", type=Path, help="recorded spans in place of a scenario: OTLP JSON lines"
     )
     command.add_argument("--of", metavar="POLICY", help="with --replay: whose calls, where there are several")
@@ -49,6 +55,7 @@ def add_to(commands: Any) -> None:
         help="an option of POLICY that is different: retry.attempts=5 (may be repeated)",
     )
     command.add_argument("--seed", metavar="TEXT", help="names the random streams (default: the scenario's)")
+    command.add_argument("--blocking", action="store_true", help="calls of blocking code, in threads")
     command.add_argument("--json", action="store_true", help="everything as JSON, the course over time included")
     command.add_argument("--plot", metavar="FILE", type=Path, help="draw an .svg or .png, too (extra: simulate)")
     command.add_argument(
@@ -59,7 +66,7 @@ def add_to(commands: Any) -> None:
         metavar="OPTION=FROM..TO",
         help="try values of an option and print what nothing beats: retry.attempts=1..6 (may be repeated)",
     )
-    command.add_argument("--points", type=int, default=64, metavar="N", help="choices that --tune tries (default 64)")
+    command.add_argument("--points", type=_points, metavar="N", help="choices that --tune tries (default 64)")
     command.add_argument(
         "--goal",
         type=_parsed("parse_goals"),
@@ -67,7 +74,34 @@ def add_to(commands: Any) -> None:
         metavar="GOALS",
         help='what --tune should reach: "success>=0.99, load<=1.3"; also p99',
     )
-    command.set_defaults(run=_simulate)
+    command.set_defaults(run=partial(_run, command))
+
+
+_TOGETHER = {
+    "--replay": ("of", "set", "json"),
+    "--tune": ("scenario", "seed", "blocking", "points", "goal"),
+    "--scenario": ("compare", "set", "seed", "blocking", "json", "plot"),
+}
+"""What goes with each way to simulate; whatever else is given would be ignored, and is refused."""
+
+_WAYS = ("replay", "tune", "scenario")
+_OPTIONS = sorted({option for allowed in _TOGETHER.values() for option in allowed} | set(_WAYS))
+
+
+def _run(command: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    way = next(each for each in _WAYS if getattr(arguments, each))
+    allowed = _TOGETHER[f"--{way}"]
+    alone = [option for option in _OPTIONS if option not in (way, *allowed) and getattr(arguments, option)]
+    if alone:
+        those = ", ".join(f"--{option}" for option in allowed)
+        command.error(f"argument --{alone[0]}: does not go with --{way}, which takes: {those}")
+    return {"replay": _replay, "tune": _tune, "scenario": _simulate}[way](arguments)
+
+
+def _points(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def _change(text: str) -> tuple[str, str]:
@@ -94,44 +128,46 @@ def _parsed(parser: str) -> Callable[[str], Any]:
 def _simulate(arguments: argparse.Namespace) -> int:
     from resilient_agents.config import ConfigError
     from resilient_agents.simulate import simulate
+    from resilient_agents.simulate.blocking import TooManyCalls
     from resilient_agents.simulate.policies import named
     from resilient_agents.simulate.read import read
     from resilient_agents.simulate.scenarios import find
 
-    if arguments.replay is not None:
-        return _replay(arguments)
-    if arguments.scenario is None:
-        print("resilient-agents: simulate needs --scenario or --replay", file=sys.stderr)
-        return WRONG
     if (status := _unable_to_draw(arguments.plot)) is not None:
         return status
     results: dict[str, Result] = {}
     try:
         scenario = read(find(arguments.scenario))
-        if arguments.tune:
-            return _tune(arguments, scenario)
-        changes = dict(arguments.set)
-        makers = {arguments.policy: named(*_split(arguments.policy), changes=changes)}
+        makers = {_label(arguments): named(*_split(arguments.policy), changes=dict(arguments.set))}
         makers |= {policy: named(*_split(policy)) for policy in arguments.compare}
+        if arguments.blocking and scenario.dependency.stream is not None:
+            print("resilient-agents: streams are simulated in async code only: leave out --blocking", file=sys.stderr)
+            return WRONG
         for policy, make in makers.items():
-            results[policy] = simulate(make, scenario, seed=arguments.seed)
+            results[policy] = simulate(make, scenario, seed=arguments.seed, blocking=arguments.blocking)
             if results[policy].interrupted:
                 break
-    except (ConfigError, LookupError) as error:
+    except (ConfigError, LookupError, TooManyCalls) as error:
         print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
         return FOUND
     if arguments.json:
         print(json.dumps({policy: result.as_dict() for policy, result in results.items()}, allow_nan=False))
     else:
         _print(results)
-    interrupted = any(result.interrupted for result in results.values())
-    if arguments.plot is not None and not interrupted:
-        status = _draw(results, arguments.plot, Path(arguments.scenario).stem)
-        if status:
-            return status
-    if interrupted:
-        print("resilient-agents: interrupted; this is what happened until then", file=sys.stderr)
-    return INTERRUPTED if interrupted else OK
+    if any(result.interrupted for result in results.values()):
+        return _interrupted()
+    return OK if arguments.plot is None else _draw(results, arguments.plot, Path(arguments.scenario).stem)
+
+
+def _label(arguments: argparse.Namespace) -> str:
+    """The policy's name, and how it differs from one of the same name beside it."""
+    changes = [f"{option}={value}" for option, value in arguments.set] if arguments.policy in arguments.compare else []
+    return " ".join([arguments.policy, *changes])
+
+
+def _interrupted() -> int:
+    print("resilient-agents: interrupted; this is what happened until then", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -161,22 +197,54 @@ def _replay(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _tune(arguments: argparse.Namespace, scenario: Scenario) -> int:
-    from resilient_agents.simulate.report import seconds_of, share
-    from resilient_agents.simulate.tune import front, tune
+def _tune(arguments: argparse.Namespace) -> int:
+    from resilient_agents.config import ConfigError
+    from resilient_agents.simulate.read import read
+    from resilient_agents.simulate.scenarios import find
+    from resilient_agents.simulate.tune import tune
 
-    trials = tune(_split(arguments.policy), scenario, arguments.tune, points=arguments.points, seed=arguments.seed)
+    trials: list[Trial] = []
+    interrupted = False
+    try:
+        scenario = read(find(arguments.scenario))
+        tried = tune(
+            _split(arguments.policy),
+            scenario,
+            arguments.tune,
+            points=arguments.points or DEFAULT_POINTS,
+            seed=arguments.seed,
+            blocking=arguments.blocking,
+        )
+        try:
+            trials.extend(tried)
+        except KeyboardInterrupt:
+            interrupted = True
+    except (ConfigError, LookupError, RuntimeError, ValueError) as error:
+        print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
+        return FOUND
+    reached = _print_front(arguments, trials)
+    if interrupted:
+        return _interrupted()
+    return OK if reached or not arguments.goal else FOUND
+
+
+def _print_front(arguments: argparse.Namespace, trials: list[Trial]) -> bool:
+    """What nothing beats. Does any of it reach the goal?"""
+    from resilient_agents.simulate.report import seconds_of, share
+    from resilient_agents.simulate.tune import front
+
     best = front(trials)
     reached = [trial for trial in best if all(goal.met(trial) for goal in arguments.goal)]
     print(f"{len(trials)} choices, {len(best)} that no other one beats" + _reached(arguments.goal, len(reached)))
     print(f"{'success':>10}  {'p99':>8}  {'load':>5}")
     again = f"resilient-agents simulate {arguments.policy} --scenario {arguments.scenario}"
-    again += f" --seed {arguments.seed}" if arguments.seed else ""
+    again += f" --seed {shlex.quote(arguments.seed)}" if arguments.seed else ""
+    again += " --blocking" if arguments.blocking else ""
     for trial in best:
         mark = "*" if arguments.goal and trial in reached else " "
         changes = " ".join(f"--set {option}={value}" for option, value in trial.changes.items())
         print(f"{mark}{share(trial.success):>9}  {seconds_of(trial.p99):>8}  {trial.load:5.2f}  {again} {changes}")
-    return OK if reached or not arguments.goal else FOUND
+    return bool(reached)
 
 
 def _reached(goals: list[Any], count: int) -> str:

@@ -32,6 +32,7 @@ COMPARED = {
     "herd": (f"{POLICIES.name}:patient", f"{POLICIES.name}:gated"),
     "cold-cache": (f"{POLICIES.name}:naive", "http"),
     "fanout": ("http", "llm"),
+    "stream-stall": (f"{POLICIES.name}:patient_reader", f"{POLICIES.name}:watchful_reader"),
 }
 
 
@@ -60,7 +61,7 @@ def row(preset: str, scenario: str) -> str:
     """A line of the table on a preset's page."""
     found = _run(preset, scenario)
     cells = (
-        share(found.success_rate),
+        share(found.success_rate) + _never_ended(found),
         seconds_of(found.p99),
         f"{found.attempts:.2f}",
         share(found.refused / found.calls),
@@ -68,6 +69,10 @@ def row(preset: str, scenario: str) -> str:
         _moment(found.recovered_after),
     )
     return f"| [{scenario}](scenario-{scenario}.md) | " + " | ".join(cells) + " |"
+
+
+def _never_ended(found: Result) -> str:
+    return f"; {found.unfinished:,} of {found.calls + found.unfinished:,} never end" if found.unfinished else ""
 
 
 def _moment(seconds: float | None) -> str:

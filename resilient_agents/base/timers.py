@@ -71,8 +71,10 @@ class _Alarms:
     def _ring(self, at: float) -> None:
         if at != self._armed:  # an earlier one was set meanwhile
             return
-        heap = self._heap
-        while heap and (heap[0][0] <= at or heap[0][2].entry != heap[0][1]):
+        heap, new = self._heap, next(self._numbers)
+        # A loop rings up to its clock's resolution early. One that is set again for the rest has a turn of its own:
+        # under a clock that stands still this would not end.
+        while heap and ((heap[0][0] <= at and heap[0][1] < new) or heap[0][2].entry != heap[0][1]):
             _, number, alarm = heapq.heappop(heap)
             if alarm.entry == number:
                 alarm.entry = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from resilient_agents.simulate.result import Result, Series
 from resilient_agents.simulate.run import simulate
-from resilient_agents.simulate.scenario import Dependency, Error, Load, Phase, Quota, Scenario, Times
+from resilient_agents.simulate.scenario import Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
+from resilient_agents.simulate.streaming import rest
 
 __all__ = [
     "Dependency",
@@ -15,6 +16,8 @@ __all__ = [
     "Result",
     "Scenario",
     "Series",
+    "Stream",
     "Times",
+    "rest",
     "simulate",
 ]

@@ -15,15 +15,10 @@ from resilient_agents.config.lines import key_lines
 from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.tree import Node, Problems, nodes
 from resilient_agents.config.values import parse_duration
-from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Times
+from resilient_agents.simulate.bounds import bounded
+from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
 __all__ = ["read"]
-
-LONGEST = 30 * 86_400.0
-"""Seconds of a scenario at most: thirty days."""
-
-MOST_CALLS = 100_000_000
-"""Calls of a scenario at most, so that a slip of the keyboard does not run for ever."""
 
 Reader: TypeAlias = Callable[[Node, Problems], Any]
 """The value of a node; after a problem whatever, since then nothing is built."""
@@ -69,34 +64,17 @@ def _scenario(root: Node, problems: Problems) -> Scenario:
             problems.say(root.place, f"needs {key}")
     load, load_phases = _phased(found.pop("load", None), problems, Load(), _LOAD)
     dependency, dependency_phases = _phased(found.pop("dependency", None), problems, Dependency(), _DEPENDENCY)
-    if problems.found:
-        return Scenario(1.0, load)
     scenario = Scenario(
-        **found, load=load, dependency=dependency, load_phases=load_phases, dependency_phases=dependency_phases
+        duration=found.get("duration", 0.0),
+        load=load,
+        dependency=dependency,
+        load_phases=load_phases,
+        dependency_phases=dependency_phases,
     )
-    _bounded(scenario, root, problems)
+    if "seed" in found:
+        scenario = replace(scenario, seed=found["seed"])
+    bounded(scenario, root, problems)
     return scenario
-
-
-def _bounded(scenario: Scenario, root: Node, problems: Problems) -> None:
-    """A scenario that would never end, or that nobody calls, is a mistake."""
-    loads = [scenario.load, *(phase.settings for phase in scenario.load_phases)]
-    node = root.value["load"]
-    if scenario.duration > LONGEST:
-        problems.add(root.value["duration"], f"must be at most {LONGEST / 86_400:g} days")
-    for load in loads:
-        if load.arrivals != scenario.load.arrivals or load.processes != scenario.load.processes:
-            problems.say(node.place, "arrivals and processes are the same in all phases")
-        if load.arrivals == "closed" and load.think.mean == 0:
-            problems.say(node.place, 'needs think with arrivals = "closed": clients that never think call without end')
-    spans = [(scenario.dependency, math.inf), *((phase.settings, phase.end) for phase in scenario.dependency_phases)]
-    if any(end == math.inf and each.error and each.error.retry_after == "end" for each, end in spans):
-        problems.say(root.value["dependency"].place, 'retry_after = "end" is for a phase that has an until')
-    if all(load.rate == 0 and load.clients == 0 for load in loads):
-        problems.say(node.place, 'needs a rate, or clients with arrivals = "closed"')
-    most = max(load.rate * load.fanout for load in loads) * scenario.duration
-    if most > MOST_CALLS:
-        problems.say(node.place, f"makes {most:.3g} calls; a scenario has at most {MOST_CALLS:.0e}")
 
 
 def _phased(
@@ -107,7 +85,7 @@ def _phased(
         return base, ()
     found = _table(node, problems, {**keys, "phase": _keep})
     listed = found.pop("phase", None)
-    settings = base if problems.found else replace(base, **found)  # type: ignore[type-var]
+    settings = replace(base, **found)  # type: ignore[type-var]
     if listed is None:
         return settings, ()
     if not isinstance(listed.value, list):
@@ -115,16 +93,15 @@ def _phased(
         return settings, ()
     phases: list[Phase[T]] = []
     for item in listed.value:
-        known = len(problems.found)
         told = _table(item, problems, {**keys, "from": _seconds(), "until": _seconds()})
-        if len(problems.found) > known:
-            continue
+        known = told.keys() >= {"from", "until"} & (item.value.keys() if isinstance(item.value, dict) else set())
         start, end = told.pop("from", 0.0), told.pop("until", math.inf)
-        if end <= start:
+        if known and end <= start:
             problems.say(item.place, f"until must be later than from, got {end:g} s and {start:g} s")
-        elif phases and start < phases[-1].end:
+        elif known and phases and start < phases[-1].end:
             problems.say(item.place, "begins before the phase above it has ended")
-        phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
+        if known:
+            phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
     return settings, tuple(phases)
 
 
@@ -132,13 +109,17 @@ def _phased(
 
 
 def _table(node: Node, problems: Problems, keys: Mapping[str, Reader]) -> dict[str, Any]:
+    """The values that are right, by key. What is wrong with the others has been said."""
     if not isinstance(node.value, dict):
         problems.add(node, "must be a table")
         return {}
     found: dict[str, Any] = {}
     for key, item in node.value.items():
+        known = len(problems.found)
         if key in keys:
-            found[key] = keys[key](item, problems)
+            value = keys[key](item, problems)
+            if len(problems.found) == known:
+                found[key] = value
         else:
             problems.say(item.place, f"is not known; {nearest(key, keys)}")
     return found
@@ -220,9 +201,9 @@ def _times(node: Node, problems: Problems) -> Times:
         return Times("fixed", _seconds()(node, problems))
     kinds = _one_of("fixed", "exponential", "lognormal")
     found = _table(node, problems, {"kind": kinds, "mean": _seconds(), "sigma": _number(most=10.0)})
-    if "mean" not in found:
+    if "mean" not in node.value:
         problems.say(node.place, "needs mean")
-    if "sigma" in found and found.get("kind") != "lognormal":
+    if "sigma" in node.value and found.get("kind", "lognormal" if "kind" in node.value else "") != "lognormal":
         problems.say(node.place, 'sigma goes with kind = "lognormal"')
     return Times(**found)
 
@@ -239,13 +220,32 @@ def _error(node: Node, problems: Problems) -> Error | None:
     return Error(**_table(node, problems, keys))
 
 
+def _stream(node: Node, problems: Problems) -> Stream | None:
+    if node.value == "none":
+        return None
+    keys = {
+        "items": _number(least=1, most=1_000_000, whole=True),
+        "gap": _times,
+        "fault": _one_of("stall", "truncate", "break"),
+        "rate": _number(most=1.0),
+        "at": _number(whole=True),
+    }
+    found = _table(node, problems, keys)
+    if isinstance(node.value, dict) and "items" not in node.value:
+        problems.say(node.place, "needs items")
+    if found.get("rate", 0.0) and found.get("at", 0) >= found.get("items", math.inf):
+        problems.say(node.place, "at must be less than items: an answer that is whole is over")
+    return Stream(**found)
+
+
 def _quota(node: Node, problems: Problems) -> Quota | None:
     if node.value == "none":
         return None
     found = _table(node, problems, {"rate": _keep, "retry_after": _flag})
     rate = found.pop("rate", None)
-    if rate is None:
+    if rate is None and isinstance(node.value, dict):
         problems.say(node.place, 'needs rate, such as "600/min"')
+    if rate is None:
         return None
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d*\s*[a-z]+)\s*", str(rate.value))
     unit = parts and (parts[2] if parts[2][0].isdigit() else f"1{parts[2]}")
@@ -272,4 +272,5 @@ _DEPENDENCY: Mapping[str, Reader] = {
     "notices_leavers": _flag,
     "quota": _quota,
     "cost": _number(),
+    "stream": _stream,
 }

@@ -147,9 +147,14 @@ def recovered_after(series: Series, start: float, end: float) -> float | None:
     good = 0
     for step, share in enumerate(series.success()[first:], first):
         good = 0 if share < level else good + 1  # a step without calls is no bad one
-        if good == steady:
+        if good >= steady and _anything_ends(series, step + 1 - steady, step + 1):
             return max(0.0, (step + 1 - steady) * series.step - end)
     return None
+
+
+def _anything_ends(series: Series, first: int, last: int) -> bool:
+    """Where calls are made, some must end."""
+    return not any(series.offered[first:last]) or not math.isnan(_share(series, first, last))
 
 
 def _share(series: Series, first: int, last: int) -> float:

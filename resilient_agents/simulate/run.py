@@ -24,6 +24,7 @@ from resilient_agents.simulate.gauges import Gauges
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
 from resilient_agents.simulate.scenario import Load, Phase, Scenario
+from resilient_agents.simulate.streaming import Streams, one
 
 __all__ = ["simulate", "virtual"]
 
@@ -62,7 +63,8 @@ def simulate(
         ConfigError: the scenario says what is not allowed; it lists all problems.
         RuntimeError: called on the thread of an event loop; `TooManyCalls` where more block at once than there are
             threads for.
-        ValueError: one policy object for several processes, which would share its state.
+        ValueError: one policy object for several processes, which would share its state; blocking code
+            with streams.
     """
     from resilient_agents.simulate.read import read
 
@@ -72,6 +74,8 @@ def simulate(
             f"the scenario has {scenario.load.processes} processes, each with a policy of its own: pass a function "
             f"that makes one"
         )
+    if blocking and scenario.dependency.stream is not None:
+        raise ValueError("answers that are streams are simulated in async code only: leave blocking out")
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
     with contextlib.ExitStack() as stack:
@@ -110,7 +114,10 @@ class _World:
         self._load = scenario.load
         self._server = Server(loop, scenario.dependency, seed)
         self._policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
-        if threads is None:
+        if scenario.dependency.stream is not None:
+            streams = Streams(loop, self._server, seed)
+            self._guarded = [streams.reader(made(one)) for made in self._policies]
+        elif threads is None:
             self._guarded = [made(self._server.request) for made in self._policies]
         else:
             request = partial(self._server.request_in, threads)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-__all__ = ["AT_THE_DOOR", "KINDS", "Dependency", "Error", "Load", "Phase", "Quota", "Scenario", "Times"]
+__all__ = ["AT_THE_DOOR", "KINDS", "Dependency", "Error", "Load", "Phase", "Quota", "Scenario", "Stream", "Times"]
 
 Arrivals = Literal["poisson", "fixed", "closed"]
 Kind: TypeAlias = Literal["timeout", "connection", "rate_limit", "overload", "server", "quota", "auth", "validation"]
@@ -57,6 +57,18 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """Answers come in `items`, with a `gap` before each. A share `rate` of them goes wrong where `at` items have come:
+    nothing more follows ("stall"), or the connection breaks ("break"), or the answer ends ("truncate")."""
+
+    items: int = 1
+    gap: Times = field(default_factory=Times)
+    fault: Literal["stall", "truncate", "break"] = "stall"
+    rate: float = 0.0
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Dependency:
     """Servers that take requests first come first served.
 
@@ -69,6 +81,8 @@ class Dependency:
             server: it is served all the same.
         quota: Requests that the server admits, None for all.
         cost: Of a request that was admitted, in any unit.
+        stream: How answers come that are streams, None for plain ones. `service` is then the time until an answer
+            begins.
     """
 
     servers: float = math.inf
@@ -78,6 +92,7 @@ class Dependency:
     notices_leavers: bool = False
     quota: Quota | None = None
     cost: float = 0.0
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -134,8 +135,10 @@ def tune(
     points: int = 64,
     seed: str | None = None,
     workers: int | None = None,
-) -> list[Trial]:
-    """Simulate a grid of about `points` choices of options, in processes of their own (default: one for each core).
+    blocking: bool = False,
+) -> Iterator[Trial]:
+    """Simulate a grid of about `points` choices of options, in processes of their own (default: one for each core), and
+    give what comes of each as soon as that of those before it is known.
 
     All choices see the same named random streams. Raises ConfigError for an option or a value that the policy does
     not take.
@@ -143,13 +146,20 @@ def tune(
     choices = list(_grid(ranges, points))
     named(*policy, changes=choices[0])  # a wrong option is found here and not in a worker
     workers = min(workers or os.cpu_count() or 1, len(choices))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_try, policy, scenario, choice, seed) for choice in choices]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_die_of_ctrl_c) as pool:
+        jobs = [pool.submit(_try, policy, scenario, choice, seed, blocking) for choice in choices]
         try:
-            return [job.result() for job in jobs]
+            for job in jobs:
+                yield job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _die_of_ctrl_c() -> None:
+    """At once, and without a word: who started the workers hears of it, too."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 def _grid(ranges: Sequence[Range], points: int) -> Iterator[dict[str, str]]:
@@ -164,8 +174,10 @@ def _grid(ranges: Sequence[Range], points: int) -> Iterator[dict[str, str]]:
         yield {each.option: value for each, value in zip(ranges, combination, strict=True)}
 
 
-def _try(policy: tuple[str, str | None], scenario: Scenario, changes: Mapping[str, str], seed: str | None) -> Trial:
-    result: Result = simulate(named(*policy, changes=changes), scenario, seed=seed)
+def _try(
+    policy: tuple[str, str | None], scenario: Scenario, changes: Mapping[str, str], seed: str | None, blocking: bool
+) -> Trial:
+    result: Result = simulate(named(*policy, changes=changes), scenario, seed=seed, blocking=blocking)
     return Trial(changes, result.success_rate, result.p99, result.attempts)
 
 

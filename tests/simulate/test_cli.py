@@ -120,6 +120,60 @@ def test_a_change_is_an_option_and_a_value(files: Path, capsys: pytest.CaptureFi
     assert "must be OPTION=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenario", "s", "--replay", "r"], "argument --replay: not allowed with argument --scenario"),
+        ([], "one of the arguments --scenario --replay is required"),
+        (
+            ["--scenario", "s", "--points", "0", "--tune", "retry.attempts=1..2"],
+            "--points: must be a whole number of at",
+        ),
+        (
+            ["--scenario", "s", "--points", "3"],
+            "argument --points: does not go with --scenario, which takes: --compare",
+        ),
+        (["--scenario", "s", "--goal", "load<=1"], "argument --goal: does not go with --scenario"),
+        (["--scenario", "s", "--of", "x"], "argument --of: does not go with --scenario"),
+        *(
+            (
+                ["--scenario", "s", "--tune", "retry.attempts=1..2", *ignored],
+                f"argument {ignored[0]}: does not go with --t",
+            )
+            for ignored in (["--set", "a.b=1"], ["--compare", "llm"], ["--json"], ["--plot", "x.svg"])
+        ),
+        *(
+            (["--replay", "r", *ignored], f"argument {ignored[0]}: does not go with --replay, which takes: --of, --set")
+            for ignored in (["--compare", "llm"], ["--plot", "x.svg"], ["--seed", "x"], ["--blocking"])
+        ),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Wrong use, before anything is read."""
+    with pytest.raises(SystemExit) as caught:
+        main(["simulate", "tool", *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_changed_policy_stands_beside_itself(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under a name that says what is different."""
+    once = ["--set", "retry.attempts=1"]
+    assert main(["simulate", "tool", "--scenario", "scenario.toml", *once, "--compare", "tool", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["tool retry.attempts=1", "tool"]
+
+
+def test_blocking_code_has_an_option(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its limits without threads cut nothing off, which shows; streams are refused in a sentence."""
+    for colour in ([], ["--blocking"]):
+        assert main(["simulate", "tool", "--scenario", "scenario.toml", *colour, "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["simulate", "tool", "--scenario", "stream-stall", "--blocking"]) == 2
+    assert "leave out --blocking" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_pictures_are_the_same_bytes_twice(files: Path, capsys: pytest.CaptureFixture[str], ending: str) -> None:
     """Self-contained files that a repository can keep."""

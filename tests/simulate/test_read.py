@@ -107,6 +107,16 @@ def test_a_duration_and_a_load_are_enough() -> None:
             {"dependency": {"phase": [{"until": 10}, {"from": 5, "until": 20}]}},
             "dependency.phase[1]: begins before the phase above it has ended",
         ),
+        ({"dependency": {"stream": {"gap": 1}}}, "dependency.stream: needs items"),
+        (
+            {"dependency": {"stream": {"items": 3, "rate": 0.5, "at": 3}}},
+            "dependency.stream: at must be less than items",
+        ),
+        ({"dependency": {"phase": [{"stream": {"items": 3}}]}}, "dependency: needs stream, where a phase has one"),
+        (
+            {"load": {"arrivals": "closed", "clients": 1000, "think": 1e-6}},
+            "load: makes 6e+10 calls; a scenario has at most 1e+08",
+        ),
         ({"load": {"rate": 1, "phase": [{"arrivals": "fixed"}]}}, "load: arrivals and processes are the same in all"),
     ],
 )
@@ -126,6 +136,32 @@ def test_every_mistake_comes_out_at_once_with_its_line(tmp_path: Path) -> None:
         read(file)
     assert [problem.line for problem in caught.value.problems] == [3, 22, 24]
     assert "did you mean 'servers'?" in str(caught.value)
+
+
+def test_what_only_shows_in_the_whole_comes_in_the_same_round(tmp_path: Path) -> None:
+    """Wrong orders, bounds and needs are said beside wrong values, and no more of wrong values."""
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        'duration = "31d"\n'
+        "[load]\n"
+        'arrivals = "closed"\n'
+        "clients = -1\n"
+        "[[dependency.phase]]\n"
+        "from = 9\nuntil = 5\nservers = -1\n"
+        "[[dependency.phase]]\n"
+        'until = "soon"\n'
+        'error = { retry_after = "end" }\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        read(file)
+    assert [(problem.line, problem.key, problem.allowed[:24]) for problem in caught.value.problems] == [
+        (1, "duration", "must be at most 30 days"),
+        (2, "load", "needs think with arrival"),
+        (4, "load.clients", "must be a whole number o"),
+        (5, "dependency.phase[0]", "until must be later than"),
+        (8, "dependency.phase[0].servers", "must be a whole number o"),
+        (10, "dependency.phase[1].until", "must be seconds as a num"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_front_is_what_no_other_trial_beats() -> None:
 def test_more_attempts_succeed_more_often_and_cost_more() -> None:
     """The trials come in the order of the grid, one for each choice."""
     ranges = [Range("retry.attempts", 1, 4, True, "")]
-    trials = tune(("tool", None), SCENARIO, ranges, points=4, seed="tune")
+    trials = list(tune(("tool", None), SCENARIO, ranges, points=4, seed="tune"))
     assert [trial.changes["retry.attempts"] for trial in trials] == ["1", "2", "3", "4"]
     assert trials[0].success < 0.8 < 0.95 < trials[-1].success
     assert trials[0].load == 1 < trials[-1].load
@@ -72,7 +72,7 @@ def test_more_attempts_succeed_more_often_and_cost_more() -> None:
 def test_a_wrong_option_is_found_before_anything_runs() -> None:
     """As a problem of the configuration."""
     with pytest.raises(ConfigError, match="did you mean 'attempts'"):
-        tune(("tool", None), SCENARIO, [parse_range("retry.attemps=1..2")])
+        list(tune(("tool", None), SCENARIO, [parse_range("retry.attemps=1..2")]))
 
 
 def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
