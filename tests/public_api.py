@@ -35,6 +35,7 @@ MODULES = (
     "resilient_agents.presets",
     "resilient_agents.registry",
     "resilient_agents.simulate",
+    "resilient_agents.simulate.scenarios",
     "resilient_agents.telemetry",
     "resilient_agents.testing",
     "resilient_agents.trace",
