@@ -32,6 +32,13 @@ class Reading(NamedTuple):
     files: list[SourceFile]
     statuses: dict[str, FileStatus]
     hashes: dict[str, bytes]
+    unpacked: list[SourceFile]
+
+    def forget(self) -> None:
+        """Of the forms that were unpacked: they are unpacked again when they are asked for."""
+        for file in self.unpacked:
+            file.forget()
+        self.unpacked.clear()
 
 
 def shown(path: str) -> str:
@@ -47,7 +54,7 @@ def _here() -> str:
 def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     """All files; the forms of many are made when they are asked for."""
     known = cache.stored() if cache is not None else {}
-    reading = Reading([], {}, {})
+    reading = Reading([], {}, {}, [])
     fresh: list[tuple[str, str]] = []
     kept: dict[str, tuple[Stored, Form | bytes | None]] = {}
     named = [(path, shown(path)) for path in paths]
@@ -63,12 +70,15 @@ def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
         stored, form = kept[name]
         reading.statuses[stored.path] = FileStatus(stored.path, stored.status, stored.reason)
         reading.hashes[stored.path] = stored.hash
-        reading.files.append(_file(path, stored, form, cache))
+        reading.files.append(_file(path, stored, form, cache, reading.unpacked))
     return reading
 
 
-def _file(path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None) -> SourceFile:
+def _file(
+    path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None, unpacked: list[SourceFile]
+) -> SourceFile:
     def make() -> Form:
+        unpacked.append(file)
         if isinstance(form, bytes):
             made: Form = pickle.loads(zlib.decompress(form))
             return made

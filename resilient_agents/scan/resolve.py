@@ -21,7 +21,6 @@ from resilient_agents.scan.values import (
     ModuleValue,
     Spot,
     Symbol,
-    Value,
     Values,
     best,
     union,
@@ -45,6 +44,10 @@ class Resolver:
         self._times: dict[Hashable, int] = {}
         self._cuts = 0
         self._asked = 0
+
+    def forget(self) -> None:
+        """Of all answers: those to questions that come back to themselves depend on what was asked before."""
+        self._memo, self._times = {}, {}
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """Remember what was made; what comes back to itself has no values there.
@@ -157,11 +160,8 @@ class Resolver:
         return ()
 
     def imported(self, expression: Any, spot: Spot) -> Values:
-        return (self.module_value(expression[1], spot.file),)
-
-    def module_value(self, name: str, importer: SourceFile) -> Value:
-        found = self.tree.module(name, importer)
-        return ModuleValue(found) if found is not None else Symbol(name)
+        found = self.tree.module(expression[1], spot.file)
+        return (ModuleValue(found) if found is not None else Symbol(expression[1]),)
 
     def imported_from(self, expression: Any, spot: Spot) -> Values:
         _, dots, module, name = expression

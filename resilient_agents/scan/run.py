@@ -101,7 +101,7 @@ class Scan:
                 raise ValueError(f"there is no rule {rule!r}; known are {', '.join(RULES)}")
         self.options = options
         self.projects = Projects()
-        self.paths = python_files(paths, ignore=options.ignore)
+        self.paths = sorted(python_files(paths, ignore=options.ignore))
         self.changed: Changed | None = changed_since(options.since, paths) if options.since is not None else None
         self.known, self.problems = self._known(paths)
         self.cache = Cache(options.cache, paths) if options.cache is not None else None
@@ -164,6 +164,8 @@ class Scan:
         statuses = dict(self.reading.statuses)
 
         def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:
+            self.resolver.forget()  # so that a chunk says the same in whichever process it is looked at
+            self.reading.forget()
             return [self.look(file) for file in some], self.projects.problems
 
         for looked, problems in in_processes(work, files, self.options.jobs):

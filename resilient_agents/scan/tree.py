@@ -53,6 +53,12 @@ class SourceFile:
             return self.form
         raise AttributeError(name)
 
+    def forget(self) -> None:
+        """The form, and what was made of it."""
+        del self.form
+        self._calls = self._methods = None
+        self._attributes.clear()
+
     def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
         """(spot, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
         if self._calls is None:

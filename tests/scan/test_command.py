@@ -335,13 +335,14 @@ def test_the_cache_changes_nothing_but_the_time(capsys: pytest.CaptureFixture[st
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """In the same order."""
+    """In the same order, whatever the order of the paths."""
     for number in range(200):
         write(f"part{number % 7}/m{number}.py", f"from part{(number + 1) % 7} import x\n" + HANGS)
     alone = found(capsys, ".", "--jobs", "1", "--no-cache")
     assert found(capsys, ".", "--jobs", "2", "--no-cache") == alone
     assert found(capsys, ".", "--jobs", "2") == alone
     assert len(alone["findings"]) == 200
+    assert found(capsys, *(f"part{number}" for number in reversed(range(7)))) == alone
 
 
 def test_a_fix_is_shown_or_made(capsys: pytest.CaptureFixture[str]) -> None:
