@@ -31,17 +31,7 @@ from resilient_agents.telemetry.current import AttemptSpan, put_back
 from resilient_agents.telemetry.ending import say_what_failed
 from resilient_agents.telemetry.facts import add_sums, facts, of_state
 from resilient_agents.telemetry.measures import attempt_ended, call_ended, waited_for
-from resilient_agents.telemetry.names import (
-    ATTEMPT,
-    ATTEMPT_SPANS,
-    CLOCK,
-    CONFIGURATION,
-    FUNCTION_BEGAN,
-    OUTCOME,
-    SEQUENCE,
-    WAITED,
-    WAITED_FOR,
-)
+from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CLOCK, FUNCTION_BEGAN, OUTCOME, SEQUENCE
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
@@ -118,7 +108,7 @@ class SpanRecorder:
             self._tracer = tracer = sink.tracer
             if tracer is not None and outer is not None:
                 self._setup = setup
-                self._told = told = {SEQUENCE: next(_counting), CLOCK: at, CONFIGURATION: setup.configuration}
+                self._told = told = {SEQUENCE: next(_counting), CLOCK: at, names.CONFIGURATION: setup.configuration}
                 if deadline is not None:
                     told[names.DEADLINE] = deadline
                 state = setup.state()
@@ -294,8 +284,8 @@ class SpanRecorder:
         else:
             told = attempt.told
             attempt.waited_for = strategy
-            told[WAITED] = told.get(WAITED, 0.0) + seconds
-        name = WAITED_FOR.get(strategy)
+            told[names.WAITED] = told.get(names.WAITED, 0.0) + seconds
+        name = names.WAITED_FOR.get(strategy)
         if name is not None:
             told[name] = told.get(name, 0.0) + seconds
 
