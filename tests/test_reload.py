@@ -33,6 +33,7 @@ from resilient_agents.adapters.gcra import Gcra
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
 from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
+from resilient_agents.core.waiters import ThreadWaiter
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.interruptions import interrupt_everywhere
 from tests.strategies import hold_slot
@@ -592,7 +593,7 @@ def test_those_who_wait_are_told_of_a_faster_rate() -> None:
     """The first of them at once, the next ones as it starts."""
     schedule = Gcra(0.1, 1.0)
     assert schedule.take(0.0, 1)
-    first, second = (reserve(schedule, 0.0, 1, waiter="someone") for _ in range(2))
+    first, second = (reserve(schedule, 0.0, 1, waiter=ThreadWaiter()) for _ in range(2))
     schedule.change(1.0, 1.0, 1.0)
     assert schedule.moved_up(1.0) is first
     assert first.due == pytest.approx(1.9)
@@ -638,18 +639,18 @@ async def test_a_waiting_call_is_rejected_when_its_new_time_is_too_late(h: Harne
     await h.call(policy, work)
 
     if h.blocking:
-        from resilient_agents.base.clock import clock
+        from resilient_agents.base.clock import Lock, clock
 
-        sleep = clock.sleep
+        acquire = clock.acquire
 
-        def sleeping(seconds: float) -> None:
+        def waiting(lock: Lock, seconds: float | None) -> bool:
             nonlocal woken
             if not woken:
                 woken = True
                 limit.reconfigure(RateLimit(1, per=100, max_wait=2))
-            sleep(seconds)
+            return acquire(lock, seconds)
 
-        clock.sleep = sleeping
+        clock.acquire = waiting
         with pytest.raises(RateLimitedError):
             await h.call(policy, work)
         return

@@ -25,7 +25,7 @@ from resilient_agents import (
     deadline,
 )
 from resilient_agents.adapters.slot_pool import SlotPool
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import Lock, clock
 from resilient_agents.events import CallRejected, Waited
 from tests.conftest import Events, Harness, ManualClock, run_on
 
@@ -352,15 +352,16 @@ def test_a_thread_that_sleeps_for_its_turn_starts_when_it_wakes_in_shadow(
     policy = Policy(limit)
     policy.call(int)
 
-    def sleep(seconds: float) -> None:
-        manual_clock.now += seconds
+    def sleeps(lock: Lock, seconds: float | None) -> bool:
+        manual_clock.now += seconds or 0.0
         monkeypatch.undo()
         limit.reconfigure(RateLimit(1, per=10, max_wait=max_wait, shadow=True))
         for _ in range(5):
             policy.call(int)
+        return lock.acquire(blocking=False)
 
     began = manual_clock.now
-    monkeypatch.setattr(clock, "sleep", sleep)
+    monkeypatch.setattr(clock, "acquire", sleeps)
     policy.call(int)
     assert manual_clock.now - began == pytest.approx(10)
     assert (limit.queued, limit.metrics()["calls"]) == (0, 7)
