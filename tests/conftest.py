@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ import pytest
 from resilient_agents import events
 from resilient_agents.base.clock import Lock, clock
 from tests.virtual_time import CHOSEN, new_loop
+
+AT_WORK = 0.1
+"""Real seconds in which a thread does what it has to."""
 
 RUNTIMES = ["blocking", "asyncio", "trio"]
 
@@ -107,7 +111,8 @@ def swapped_clock(monotonic: Callable[[], float], sleep: Callable[[float], None]
     def acquire(lock: Lock, seconds: float | None) -> bool:
         if seconds is None:
             return lock.acquire()
-        if not lock.acquire(blocking=False):
+        at_work = threading.active_count() > 1  # another thread may be about to release it, for which no time passes
+        if not lock.acquire(timeout=min(seconds, AT_WORK) if at_work and seconds > 0 else 0):
             sleep(seconds)
             return lock.acquire(blocking=False)
         return True
