@@ -93,9 +93,9 @@ def test_the_text_starts_with_a_summary_and_ends_with_coverage(capsys: pytest.Ca
     write("a.py", HANGS)
     assert cli.main(["scan", "."]) == 1
     text = capsys.readouterr().out
-    assert text.startswith("1 external calls: 1 can wait for ever")
+    assert text.startswith("1 external call: 1 can wait for ever")
     assert "a.py:5:12 RA101 requests.get can wait for ever; give it timeout" in text
-    assert text.rstrip().endswith("1 files: 1 read, 0 repaired, 0 unreadable")
+    assert text.rstrip().endswith("1 file: 1 read, 0 repaired, 0 unreadable")
 
 
 def test_sarif_has_what_github_needs(capsys: pytest.CaptureFixture[str]) -> None:
