@@ -215,10 +215,11 @@ def test_the_public_api_is_as_written_down() -> None:
 
 
 def test_what_the_documentation_imports_from_is_watched() -> None:
-    """A module that users are told to import from belongs to the public API."""
+    """A module that users are told to import from belongs to the public API; the demo is there to try things on."""
     told = {
         name
         for page in DOCS
         for name in re.findall(r"^\s*from (resilient_agents[\w.]*) import", page.read_text(), re.MULTILINE)
+        if not name.startswith("resilient_agents.demo.")
     }
     assert told <= {*MODULES, *NEEDS_MORE}

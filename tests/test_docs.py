@@ -208,13 +208,17 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None
 def test_block_runs(
     block: Block,
     elsewhere: None,
-    virtual_time: VirtualTime,
-    wire: None,
     globals_restored: None,
     otlp: list[str],
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Every example runs as it stands and prints what its comments say."""
+    """Every example runs as it stands and prints what its comments say. One with the demo's server runs against it, in
+    real time."""
+    loop = asyncio.new_event_loop
+    if "resilient_agents.demo.server" not in block.source:
+        request.getfixturevalue("wire")
+        loop = request.getfixturevalue("virtual_time").loop
     compiled = compile(
         "\n" * block.line + block.source,  # so that a traceback shows the line of the page
         str(block.path),
@@ -225,7 +229,7 @@ def test_block_runs(
     namespace: dict[str, Any] = {"__name__": "app"}
     ran: Any = eval(compiled, namespace)
     if inspect.iscoroutine(ran):
-        with asyncio.Runner(loop_factory=virtual_time.loop) as runner:
+        with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(ran)
     expected = PRINTS.findall(block.source)
     if expected:

@@ -68,12 +68,15 @@ async def movable(call: Call, opening: Awaitable[Opened]) -> Opened:
 
 
 def _parts(iterator: Any) -> Iterator[Any]:
-    """What an iterator refers to, and the async generators that it reads, in their turn."""
-    generators = [iterator]
-    for generator in generators:
-        for part in gc.get_referents(generator):
-            if isinstance(part, AsyncGeneratorType) and not any(part is known for known in generators):
-                generators.append(part)
+    """What an iterator refers to, and the async generators that it reads, in their turn. What an object that is none
+    has deeper than in its attributes is not seen."""
+    own = getattr(iterator, "__dict__", None)
+    holders = [iterator]
+    for holder in holders:
+        for part in gc.get_referents(holder):
+            holds = isinstance(part, AsyncGeneratorType) or (part is own and own is not None)
+            if holds and not any(part is known for known in holders):
+                holders.append(part)
             yield part
 
 
