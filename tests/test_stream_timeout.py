@@ -171,6 +171,29 @@ async def test_a_breaker_counts_a_stall(h: Harness) -> None:
     assert inside.state == "open"
 
 
+@pytest.mark.parametrize("place", ["around", "inside"])
+async def test_a_breaker_does_not_count_what_an_impatient_callers_deadline_cut_off(h: Harness, place: str) -> None:
+    """It had left the step less than the step's own limit, which tells nothing about the dependency."""
+    breaker, limit = CircuitBreaker(failures=1), StreamTimeout(first_item=10, idle=10)
+    policy = Policy(breaker, limit) if place == "around" else Policy(limit, breaker)
+    for script in ([20.0, "late"], ["a", 20.0, "late"]):
+        with deadline(5), pytest.raises(DeadlineExceeded):
+            await collect(h, policy.stream(Script(h, script).function), [])
+        assert breaker.state == "closed"
+    with deadline(15), pytest.raises(StreamTimeoutError):
+        await collect(h, policy.stream(Script(h, [12.0, "late"]).function), [])
+    assert breaker.state == "open"
+
+
+async def test_a_breaker_counts_what_a_whole_limit_of_the_call_cut_off(h: Harness) -> None:
+    """A Timeout around it that had most of its time left ends the first step before the step's own limit does."""
+    breaker = CircuitBreaker(failures=1)
+    policy = Policy(Timeout(5, thread=False), StreamTimeout(first_item=10), breaker)
+    with pytest.raises(TimeoutError):
+        await collect(h, policy.stream(Script(h, [20.0, "late"]).function), [])
+    assert breaker.state == "open"
+
+
 async def test_watchers_hear_of_the_limit(h: Harness) -> None:
     """By an event of its own strategy."""
     events, policy = Events(), limited(idle=5)
