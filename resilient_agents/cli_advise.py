@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resilient_agents.scan import Options
+    from resilient_agents.scan import Call, Options
     from resilient_agents.scan.advice import Advice
 
-__all__ = ["FORMATS", "add_options", "advise", "asked"]
+__all__ = ["FORMATS", "add_options", "advise", "asked", "policy_of"]
 
 OK, FOUND, WRONG = 0, 1, 2
 
@@ -65,6 +66,14 @@ def advise(arguments: argparse.Namespace, options: Options) -> int:
     return WRONG if arguments.strict and advice.totals()["files"]["unreadable"] else OK
 
 
+def policy_of(arguments: argparse.Namespace, options: Options) -> Callable[[Call], str]:
+    """What names the policy of a call as `--write-policies` does."""
+    from resilient_agents.scan.advice import advise as advice_of
+    from resilient_agents.scan.advice.policies import policy_of
+
+    return policy_of(advice_of(arguments.paths, options))
+
+
 def _formatted(advice: Advice, name: str) -> str:
     from resilient_agents.scan.advice.html import as_html
     from resilient_agents.scan.advice.text import as_text
@@ -90,7 +99,10 @@ def _write_policies(advice: Advice, path: Path) -> int:
         return _complain(str(error), FOUND)
     except (OSError, UnicodeError) as error:
         return _complain(f"cannot write {path}: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}")
-    print(f"{path}: {len(written.added)} policies added, {len(written.kept)} kept as they were")
+    if not advice.dependencies:
+        print(f"{path}: not written, as no external calls were found")
+    else:
+        print(f"{path}: {len(written.added)} policies added, {len(written.kept)} kept as they were")
     return OK
 
 

@@ -81,8 +81,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         return _complain("html goes with --advise")
     try:
         if arguments.fix or arguments.fix_policy:
-            how = "policy" if arguments.fix_policy else "limits"
-            _fix(arguments, options, how)
+            _fix(arguments, options)
             if arguments.dry_run:
                 return CLEAN
         baseline = read_baseline(arguments.baseline) if arguments.baseline is not None else None
@@ -102,11 +101,11 @@ def _scan(arguments: argparse.Namespace) -> int:
     return FOUND if report.findings and arguments.write_baseline is None else CLEAN
 
 
-def _fix(arguments: argparse.Namespace, options: Options, how: str) -> None:
+def _fix(arguments: argparse.Namespace, options: Options) -> None:
     """Change the files, or print what would change."""
     from resilient_agents.scan.fix import fix
 
-    fixed = fix(arguments.paths, options, how)
+    fixed = fix(arguments.paths, options, cli_advise.policy_of(arguments, options) if arguments.fix_policy else None)
     if arguments.dry_run:
         print(fixed.patch(), end="")
     else:

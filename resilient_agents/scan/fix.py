@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import io
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resilient_agents.scan.form import Binding, Site
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
-from resilient_agents.scan.records import Finding
+from resilient_agents.scan.records import Call, Finding
 from resilient_agents.scan.run import Options, Scan, undisturbed
 from resilient_agents.scan.values import ClientValue, Made, Spot, Symbol
 
@@ -83,8 +83,9 @@ class Fixed:
                 file.write(text)
 
 
-def fix(paths: Iterable[Path], options: Options, how: str) -> Fixed:
-    """Changes that end what RA101 finds: `how` is "limits" or "policy". Nothing is written.
+def fix(paths: Iterable[Path], options: Options, policy_of: Callable[[Call], str] | None = None) -> Fixed:
+    """Changes that end what RA101 finds: limits, or with `policy_of`, which names the policy of a call, decorators.
+    Nothing is written.
 
     Raises what `scan` raises. Files that do not parse are left as they are.
     """
@@ -99,7 +100,7 @@ def fix(paths: Iterable[Path], options: Options, how: str) -> Fixed:
                 wanted = {(f.call.line, f.call.column): f for f in scan.look(file).findings if f.rule == "RA101"}
                 for found in scan.found(file) if wanted else ():
                     finding = wanted.get((found.call.line, found.call.column))
-                    if finding is not None and not _plan(scan, found, how, planned):
+                    if finding is not None and not _plan(scan, found, policy_of, planned):
                         fixed.left.append(finding)
         finally:
             scan.close()
@@ -114,9 +115,9 @@ def fix(paths: Iterable[Path], options: Options, how: str) -> Fixed:
     return fixed
 
 
-def _plan(scan: Scan, found: Found, how: str, planned: dict[str, Changes]) -> bool:
-    if how == "policy":
-        return _decorate(scan, found, planned)
+def _plan(scan: Scan, found: Found, policy_of: Callable[[Call], str] | None, planned: dict[str, Changes]) -> bool:
+    if policy_of is not None:
+        return _decorate(scan, found, policy_of(found.call), planned)
     seen = found.seen
     operation, client, owner = seen.operation, seen.client, seen.owner
     made = owner.made if owner is not None else None
@@ -191,13 +192,13 @@ def _is_made_here(binding: Binding, made: Made) -> bool:
     return binding.value == ("call", made.number)
 
 
-def _decorate(scan: Scan, found: Found, planned: dict[str, Changes]) -> bool:
+def _decorate(scan: Scan, found: Found, policy: str, planned: dict[str, Changes]) -> bool:
     spot = found.seen.spot
     changes = _changes(scan, spot, planned)
     function = spot.file.form.function(spot.scope)
     if changes is None or function is None or function.yields or found.call.protected_by is not None:
         return False
-    wanted = Decorator(function.line, function.name, found.call.dependency)
+    wanted = Decorator(function.line, function.name, policy)
     if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):
         changes.decorators.append(wanted)
     return True

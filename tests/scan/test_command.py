@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import textwrap
 from importlib import resources
@@ -14,6 +15,7 @@ import pytest
 from jsonschema import Draft4Validator
 
 from resilient_agents import cli
+from resilient_agents.config import load
 from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
@@ -353,3 +355,33 @@ def test_a_fix_is_shown_or_made(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("a.py").read_text() == HANGS
     assert cli.main(["scan", "--fix=policy", "."]) == 0
     assert '@resilient("requests")' in Path("a.py").read_text()
+
+
+def test_a_fix_names_the_policies_that_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """By what is talked to; a function that makes a call that may not be made twice gets the policy for such calls."""
+    write(
+        "a.py",
+        """
+        import requests
+
+        def look():
+            return requests.get("https://prices.example.com/a")
+
+        def pay():
+            requests.get("https://prices.example.com/b")
+            return requests.post("https://prices.example.com/c")
+        """,
+    )
+    assert cli.main(["scan", "--write-policies", "resilience.toml", "."]) == 0
+    assert cli.main(["scan", "--fix=policy", "."]) == 0
+    named = re.findall(r'@resilient\("(.*)"\)', Path("a.py").read_text())
+    assert named == ["prices-example-com", "prices-example-com-once"]
+    assert set(named) <= set(load("resilience.toml", env={}).policies)
+
+
+def test_policies_of_no_calls_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says why."""
+    write("a.py", "x = 1\n")
+    assert cli.main(["scan", "--write-policies", "resilience.toml", "."]) == 0
+    assert "not written, as no external calls were found" in capsys.readouterr().out
+    assert not Path("resilience.toml").exists()

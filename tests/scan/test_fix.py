@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from resilient_agents.scan import Options, scan
+from resilient_agents.scan.advice import advise
+from resilient_agents.scan.advice.policies import policy_of
 from resilient_agents.scan.fix import fix
 from tests.scan.expected import cases, unpack
 
@@ -140,7 +142,7 @@ def test_a_limit_is_added_as_the_library_takes_it(piece: str, tmp_path: Path) ->
     before, after = map(textwrap.dedent, PIECES[piece])
     file = tmp_path / "code.py"
     file.write_text(before)
-    fixed = fix([tmp_path], Options(), "limits")
+    fixed = fix([tmp_path], Options())
     assert list(fixed.after.values()) == [after]
     fixed.write()
     assert "RA101" not in {finding.rule for finding in scan([tmp_path]).findings}
@@ -152,7 +154,7 @@ def test_a_fix_holds_its_promises(case: str, how: str, tmp_path: Path) -> None:
     """On each module of the corpus: broken files are left alone, other lines keep their text, nothing is left over."""
     folder = unpack(case, tmp_path)
     before = {path: path.read_text() for path in folder.rglob("*.py")}
-    fixed = fix([folder], Options(), how)
+    fixed = fix([folder], Options(), policy_of(advise([folder])) if how == "policy" else None)
     fixed.write()
     left = {(finding.call.path, finding.call.callee) for finding in fixed.left}
     for path, text in before.items():
@@ -169,14 +171,14 @@ def test_a_fix_holds_its_promises(case: str, how: str, tmp_path: Path) -> None:
         call = finding.call
         if finding.rule == "RA101" and statuses[call.path] == "read":
             assert (call.path, call.callee) in left
-    assert not fix([folder], Options(), how).after
+    assert not fix([folder], Options(), policy_of(advise([folder])) if how == "policy" else None).after
 
 
 def test_a_policy_is_named_after_the_dependency(tmp_path: Path) -> None:
     """The decorator stands next to the `def`, the import behind the first imports."""
     file = tmp_path / "code.py"
     file.write_text(LOADER)
-    fixed = fix([tmp_path], Options(), "policy")
+    fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
     assert list(fixed.after.values()) == [GUARDED]
     assert [finding.call.function for finding in fixed.left] == ["stream"]
 
@@ -185,7 +187,7 @@ def test_a_patch_changes_nothing(tmp_path: Path) -> None:
     """It can be looked at first."""
     file = tmp_path / "code.py"
     file.write_text("import requests\nrequests.get(url)\n")
-    patch = fix([tmp_path], Options(), "limits").patch()
+    patch = fix([tmp_path], Options()).patch()
     assert "+requests.get(url, timeout=10)" in patch
     assert file.read_text() == "import requests\nrequests.get(url)\n"
 
@@ -195,6 +197,6 @@ def test_a_fix_keeps_the_encoding_of_a_file(tmp_path: Path) -> None:
     latin, marked = tmp_path / "latin.py", tmp_path / "marked.py"
     latin.write_bytes('# -*- coding: latin-1 -*-\nimport requests\nrequests.get("ü")\n'.encode("latin-1"))
     marked.write_bytes(b"\xef\xbb\xbf" + 'import requests\nrequests.get("ü")\n'.encode())
-    fix([tmp_path], Options(), "limits").write()
+    fix([tmp_path], Options()).write()
     assert latin.read_bytes().endswith(b'requests.get("\xfc", timeout=10)\n')
     assert marked.read_bytes() == b"\xef\xbb\xbf" + 'import requests\nrequests.get("ü", timeout=10)\n'.encode()

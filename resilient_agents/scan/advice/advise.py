@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient_agents.scan.advice.dependencies import Dependency, dependencies
 from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
-from resilient_agents.scan.advice.score import FORMULA, Score, score
+from resilient_agents.scan.advice.score import FORMULA, PRIORITIES, Score, score
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.run import Options, Scan, undisturbed
@@ -156,10 +156,10 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
             path,
             calls=sum(len(part.dependency.found) for part in inside),
             score=sum(part.score.value for part in inside),
-            priority=min((part.score.priority for part in inside), key=["high", "medium", "low"].index),
+            priority=min((part.score.priority for part in inside), key=PRIORITIES.index),
             candidates=[pattern for pattern in PATTERNS if any(pattern in part.candidates for part in inside)],
             dependencies=[part.dependency.name for part in inside],
         )
         for path, inside in parts.items()
     ]
-    return sorted(files, key=lambda file: (-file.score, file.path))
+    return sorted(files, key=lambda file: (PRIORITIES.index(file.priority), -file.score, file.path))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.patterns import lines
+from resilient_agents.scan.records import Call
 
-__all__ = ["Written", "added_to", "names", "table", "writes_apart"]
+__all__ = ["Written", "added_to", "names", "policy_of", "table", "writes_apart"]
 
 PRESET_OF = {
     "model": "llm",
@@ -67,7 +68,7 @@ def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[s
     for name, each in names(advice).items():
         wanted[name] = table(name, each, presets)
         if writes_apart(each):
-            wanted[f"{name}-once"] = _once(name, each)
+            wanted[_for_writes(name)] = _once(name, each)
     kept = set(known)
     new = {name: policy for name, policy in wanted.items() if name not in kept}
     policies = "\n".join("\n".join(policy) for policy in new.values())
@@ -99,12 +100,33 @@ def writes_apart(each: Advised) -> bool:
     return "retry" in each.candidates and bool(each.dependency.repeatable(False))
 
 
+def _for_writes(name: str) -> str:
+    return f"{name}-once"
+
+
+def policy_of(advice: Advice) -> Callable[[Call], str]:
+    """What names the policy of a call: the one of its dependency, or its library where that has none. A function with a
+    call that may not be made twice gets the policy for such calls."""
+    found: dict[tuple[str, int, int], str] = {}
+    for name, each in names(advice).items():
+        writes = each.dependency.repeatable(False) if writes_apart(each) else []
+        writing = {(one.call.path, one.seen.spot.scope) for one in writes}
+        for one in each.dependency.found:
+            once = (one.call.path, one.seen.spot.scope) in writing
+            found[_place(one.call)] = _for_writes(name) if once else name
+    return lambda call: found.get(_place(call), call.dependency)
+
+
+def _place(call: Call) -> tuple[str, int, int]:
+    return call.path, call.line, call.column
+
+
 def _once(name: str, each: Advised) -> Iterator[str]:
     """The same policy for the calls that may not be made twice."""
     writes = each.dependency.repeatable(False)
     yield f"# {_plain(each.dependency.name)}, what may not be made twice: {_plain(lines(writes))}."
     yield "# A write whose answer was lost may have taken effect: tried again only where nothing was sent."
-    yield f"[policies.{json.dumps(f'{name}-once')}]"
+    yield f"[policies.{json.dumps(_for_writes(name))}]"
     yield f"extends = {json.dumps(name)}"
     yield "idempotent = false"
     yield ""

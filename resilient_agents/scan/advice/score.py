@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from resilient_agents.scan.advice.dependencies import Dependency
 
-__all__ = ["FORMULA", "TERMS", "Score", "score"]
+__all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score"]
 
 TERMS: dict[str, tuple[int, str]] = {
     "endless": (3, "calls that can wait for ever and that no policy guards: each one can hold its caller for good"),
@@ -21,6 +21,8 @@ FORMULA = "score = " + " + ".join(f"{weight} x {name}" for name, (weight, _) in 
 
 HIGH, MEDIUM = 12, 5
 """From these scores on the priority is high, or medium."""
+
+PRIORITIES = ("high", "medium", "low")
 
 
 @dataclass(frozen=True)
