@@ -162,4 +162,4 @@ def __dir__() -> list[str]:
 
 
 importlib.import_module(f"{__name__}.registry")
-del globals()["registry"]  # the room; by this name the registry itself is asked for
+globals().pop("registry", None)  # the room, if it is new; so called is the registry itself

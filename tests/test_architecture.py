@@ -201,6 +201,20 @@ print(isinstance(registry, Registry), resilient_agents.registry is registry)
     assert done.stdout.split("\n") == ["[]", "True True", ""]
 
 
+def test_the_package_can_be_reloaded_and_imported_anew() -> None:
+    """As notebooks and tests do: with its rooms loaded already, `registry` is the registry itself all the same."""
+    code = """
+import importlib, sys
+import resilient_agents
+importlib.reload(resilient_agents)
+del sys.modules["resilient_agents"]
+import resilient_agents
+print(isinstance(resilient_agents.registry, resilient_agents.Registry))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def test_the_public_names_are_sorted() -> None:
     """`__init__` holds the public names and nothing else."""
     assert sorted(resilient_agents.__all__) == resilient_agents.__all__
