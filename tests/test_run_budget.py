@@ -803,3 +803,35 @@ def test_a_usage_that_fails_is_said_once(caplog: pytest.LogCaptureFixture) -> No
     assert [each.message for each in caplog.records] == [
         "the usage= of a run budget fails; what was expected is charged"
     ]
+
+
+def test_an_exception_from_outside_leaves_nothing_reserved_in_the_midst_of_a_run() -> None:
+    """Wherever it strikes a call, the others in the block have all that it did not use."""
+
+    def make() -> tuple[contextlib.ExitStack, Any, Policy]:
+        policy, block = Policy(Bulkhead(5)), contextlib.ExitStack()
+        budget = block.enter_context(run_budget(tokens=30, usage=int))
+        policy.call(lambda: 10)
+        return block, budget, policy
+
+    def check(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
+        with made[0]:
+            assert made[1].left.tokens + made[1].spent.tokens == 30
+
+    interrupt_everywhere(make, lambda made: made[2].call(lambda: 10), check)
+
+
+@pytest.mark.parametrize("inner", [{"tokens": 5}, {"attempts": 0}])
+def test_a_refused_attempt_leaves_to_the_one_around_it_what_is_reserved_for_that(inner: dict[str, int]) -> None:
+    """It may yet use that, so that others may not have it: the estimates are never too low, nor is more spent."""
+    policy = Policy(Bulkhead(5))
+    with run_budget(tokens=20, usage=int, estimate=lambda: 10) as budget:
+
+        def around() -> int:
+            with run_budget(**inner), pytest.raises(BudgetExceededError):
+                policy.call(lambda: 10)
+            assert budget.left.tokens == 10
+            return 10
+
+        policy.call(around)
+        assert budget.left.tokens == 10

@@ -43,18 +43,20 @@ class Account:
         self.slack = ROUNDING * (self.limit or 1.0)
 
     @property
+    def limiting(self) -> Account:
+        """The one whose limit binds this one: itself, or one around it."""
+        return self if self.limit is not None or self.outer is None else self.outer.limiting
+
+    @property
     def left(self) -> float:
         """What may still be reserved."""
-        if self.limit is None and self.outer is not None:
-            return self.outer.left
-        return (self.limit or 0) - self.spent - self.reserved
+        account = self.limiting
+        return (account.limit or 0) - account.spent - account.reserved
 
-    def allows(self, amount: float) -> bool:
-        """Is there anything left, and so much?"""
-        if self.limit is None and self.outer is not None:
-            return self.outer.allows(amount)
-        left = self.left
-        return left > 0 and amount <= left + self.slack
+    def allows(self, amount: float, free: float = 0) -> bool:
+        """Is there anything left, and so much? `free`: of what is reserved so much may be used for it."""
+        left = self.left + free
+        return left > 0 and amount <= left + self.limiting.slack
 
     def take(self) -> bool:
         """One more is spent at once. False, and nothing is, where none is left."""

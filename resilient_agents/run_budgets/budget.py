@@ -132,26 +132,39 @@ class RunBudget:
                 return
             raise self.exceeded(call, short, amount)
         with self.lock:
-            if outer is not None:
-                outer.budget.settle(outer, 0, 0)
-                outer.has_inside = True
-            if not of_tokens.allows(tokens):
+            held, held_money = (0, 0) if outer is None else self._held_by(outer)
+            if not of_tokens.allows(tokens, held):
                 short, amount = 1, tokens
-            elif not of_money.allows(cost):
+            elif not of_money.allows(cost, held_money):
                 short, amount = 2, cost
             elif not attempts.take():
                 short, amount = 0, 1
             else:
+                if outer is not None:
+                    outer.budget.book(outer, 0, 0)
+                    outer.has_inside = True
                 of_tokens.reserve(tokens)
                 of_money.reserve(cost)
                 charge.tokens, charge.cost = tokens, cost
                 return
         raise self.exceeded(call, short, amount)
 
-    def settle(self, charge: Charge, tokens: float, cost: float) -> None:
-        """What was reserved for an attempt came to so much."""
+    def _held_by(self, charge: Charge) -> tuple[float, float]:
+        """What is reserved for it of the accounts that limit this budget. Called under the lock."""
         _, of_tokens, of_money = self.accounts
+        _, its_tokens, its_money = charge.budget.accounts
+        return (
+            charge.tokens if its_tokens.limiting is of_tokens.limiting else 0,
+            charge.cost if its_money.limiting is of_money.limiting else 0,
+        )
+
+    def settle(self, charge: Charge, tokens: float, cost: float) -> None:
+        """What was reserved for an attempt came to so much, and it has ended."""
         if self._alone:  # one step from here to the end
+            if charge.settled:
+                return
+            _, of_tokens, of_money = self.accounts
+            charge.settled = charge.over = True
             of_tokens.reserved -= charge.tokens
             of_tokens.spent += tokens
             if self.counts_money:
@@ -160,17 +173,22 @@ class RunBudget:
             charge.tokens = charge.cost = 0
             return
         with self.lock:
-            expected, charge.tokens = charge.tokens, 0
-            of_tokens.settle(expected, tokens)
-            expected, charge.cost = charge.cost, 0
-            of_money.settle(expected, cost)
+            if not charge.settled:
+                charge.settled = charge.over = True
+                self.book(charge, tokens, cost)
+
+    def book(self, charge: Charge, tokens: float, cost: float) -> None:
+        """Nothing is reserved for an attempt any more, and so much was spent. Called under the lock."""
+        _, of_tokens, of_money = self.accounts
+        expected, charge.tokens = charge.tokens, 0
+        of_tokens.settle(expected, tokens)
+        expected, charge.cost = charge.cost, 0
+        of_money.settle(expected, cost)
 
     def exceeded(self, call: Call, short: int, amount: float) -> BudgetExceededError:
         """The refusal of an attempt for which one of the accounts has not enough; whoever watches is told."""
-        account = self.accounts[short]
         with self.lock:
-            while account.limit is None and account.outer is not None:
-                account = account.outer
+            account = self.accounts[short].limiting
             spent, reserved, left = account.spent, account.reserved, max(0, account.left)
         if call.audience is not None:
             call.audience.tell(events.CallRejected(call.audience.policy, "run_budget", None, None))

@@ -54,7 +54,6 @@ class Charge:
         elif self.outer is not None or self.has_inside or budget.counts_money:
             self._settle(call, Usage(0, used))
         else:
-            self.settled = self.over = True
             budget.settle(self, used, 0)
             if used > budget.terms.largest[0]:
                 budget.terms.learn(used, 0)
@@ -82,7 +81,7 @@ class Charge:
     def _settle(self, call: Call, usage: Usage | None, *, told: bool = False) -> None:
         if self.settled:
             return
-        self.settled = self.over = True
+        self.over = True
         if usage is None and not self.has_inside and not told and not self.budget.terms.misread:
             warn_once(
                 ("run budget", call.name),
