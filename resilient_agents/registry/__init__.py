@@ -42,10 +42,12 @@ __all__ = [
 _ROOMS = {"Changes": "store", "Keyed": "keyed", "Registry": "names"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'shorthand')}"), name)
+if not TYPE_CHECKING:  # to a type checker it would say that any name is there
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'shorthand')}"), name)
 
 
 def __dir__() -> list[str]:

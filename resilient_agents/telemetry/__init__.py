@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["LogObserver", "active", "configure", "recorder"]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "LogObserver":  # imported when somebody asks for it
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from resilient_agents.telemetry.logs import LogObserver
+if not TYPE_CHECKING:  # to a type checker it would say that any name is there
 
-    globals()[name] = LogObserver
-    return LogObserver
+    def __getattr__(name: str) -> Any:
+        if name != "LogObserver":  # imported when somebody asks for it
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from resilient_agents.telemetry.logs import LogObserver
+
+        globals()[name] = LogObserver
+        return LogObserver

@@ -7,6 +7,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, assert_type
 
+import resilient_agents
+import resilient_agents.telemetry
 from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
@@ -93,3 +95,9 @@ async def use() -> None:
 
 def anything(value: Any) -> None:
     resilient(per_host)(value)
+
+
+# What is imported when it is asked for has its type, and what is not there is an error.
+assert_type(resilient_agents.registry, Registry)
+assert resilient_agents.Registri  # type: ignore[attr-defined]
+assert resilient_agents.telemetry.LogObservers  # type: ignore[attr-defined]
