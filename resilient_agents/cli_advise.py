@@ -66,7 +66,7 @@ def advise(arguments: argparse.Namespace, options: Options) -> int:
     return WRONG if arguments.strict and advice.totals()["files"]["unreadable"] else OK
 
 
-def policy_of(arguments: argparse.Namespace, options: Options) -> Callable[[Call], str]:
+def policy_of(arguments: argparse.Namespace, options: Options) -> Callable[[Call], str | None]:
     """What names the policy of a call as `--write-policies` does."""
     from resilient_agents.scan.advice import advise as advice_of
     from resilient_agents.scan.advice.policies import policy_of

@@ -18,6 +18,8 @@ from resilient_agents.scan.values import ClientValue, Made, Spot, Symbol
 
 __all__ = ["Changes", "Fixed", "fix"]
 
+PolicyOf = Callable[[Call], str | None]
+
 SECONDS = 10
 """The limit that is added: to be looked at, like everything that a program writes."""
 
@@ -83,9 +85,9 @@ class Fixed:
                 file.write(text)
 
 
-def fix(paths: Iterable[Path], options: Options, policy_of: Callable[[Call], str] | None = None) -> Fixed:
-    """Changes that end what RA101 finds: limits, or with `policy_of`, which names the policy of a call, decorators.
-    Nothing is written.
+def fix(paths: Iterable[Path], options: Options, policy_of: PolicyOf | None = None) -> Fixed:
+    """Changes that end what RA101 finds: limits, or with `policy_of`, which names the policy of a call (None: none
+    fits), decorators. Nothing is written.
 
     Raises what `scan` raises. Files that do not parse are left as they are.
     """
@@ -115,7 +117,7 @@ def fix(paths: Iterable[Path], options: Options, policy_of: Callable[[Call], str
     return fixed
 
 
-def _plan(scan: Scan, found: Found, policy_of: Callable[[Call], str] | None, planned: dict[str, Changes]) -> bool:
+def _plan(scan: Scan, found: Found, policy_of: PolicyOf | None, planned: dict[str, Changes]) -> bool:
     if policy_of is not None:
         return _decorate(scan, found, policy_of(found.call), planned)
     seen = found.seen
@@ -192,11 +194,11 @@ def _is_made_here(binding: Binding, made: Made) -> bool:
     return binding.value == ("call", made.number)
 
 
-def _decorate(scan: Scan, found: Found, policy: str, planned: dict[str, Changes]) -> bool:
+def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, Changes]) -> bool:
     spot = found.seen.spot
     changes = _changes(scan, spot, planned)
     function = spot.file.form.function(spot.scope)
-    if changes is None or function is None or function.yields or found.call.protected_by is not None:
+    if policy is None or changes is None or function is None or function.yields or found.call.protected_by is not None:
         return False
     wanted = Decorator(function.line, function.name, policy)
     if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):

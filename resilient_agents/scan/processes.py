@@ -10,7 +10,6 @@ __all__ = ["in_processes"]
 
 WORTH_PROCESSES = 150
 """Items from which on a second process is faster than none."""
-CHUNK = 40
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -18,10 +17,15 @@ _inherited: list[tuple[Callable[[Sequence[Any]], Any], list[Sequence[Any]]]] = [
 """What forks take over from their parent: functions and files cannot be pickled."""
 
 
-def in_processes(work: Callable[[Sequence[A]], B], items: Sequence[A], jobs: int) -> Iterator[B]:
-    """`work` of the items in chunks, in their order; in forks of this process if there are many."""
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    if jobs < 2 or len(items) < WORTH_PROCESSES or "fork" not in multiprocessing.get_all_start_methods():
+def in_processes(work: Callable[[Sequence[A]], B], items: Sequence[A], jobs: int, chunk: int = 40) -> Iterator[B]:
+    """`work` of the items in chunks of that many, in their order; in forks of this process if there are many."""
+    chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    if (
+        jobs < 2
+        or len(items) < WORTH_PROCESSES
+        or len(chunks) < 2
+        or "fork" not in multiprocessing.get_all_start_methods()
+    ):
         yield from map(work, chunks)
         return
     _inherited.append((work, chunks))

@@ -32,6 +32,9 @@ from resilient_agents.scan.tree import SourceFile, Tree
 
 __all__ = ["Options", "Scan", "scan"]
 
+PART = 240
+"""Files that are looked at with one memory of answers. It is bounded by them, and they are the same files however many
+processes there are; what several parts ask is worked out in each."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
 
@@ -168,7 +171,7 @@ class Scan:
             self.reading.forget()
             return [self.look(file) for file in some], self.projects.problems
 
-        for looked, problems in in_processes(work, files, self.options.jobs):
+        for looked, problems in in_processes(work, files, self.options.jobs, PART):
             for each in looked:
                 report.calls += each.calls
                 report.findings += each.findings

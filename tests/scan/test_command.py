@@ -338,12 +338,12 @@ def test_the_cache_changes_nothing_but_the_time(capsys: pytest.CaptureFixture[st
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """In the same order, whatever the order of the paths."""
-    for number in range(200):
+    for number in range(450):
         write(f"part{number % 7}/m{number}.py", f"from part{(number + 1) % 7} import x\n" + HANGS)
     alone = found(capsys, ".", "--jobs", "1", "--no-cache")
     assert found(capsys, ".", "--jobs", "2", "--no-cache") == alone
     assert found(capsys, ".", "--jobs", "2") == alone
-    assert len(alone["findings"]) == 200
+    assert len(alone["findings"]) == 450
     assert found(capsys, *(f"part{number}" for number in reversed(range(7)))) == alone
 
 
@@ -370,12 +370,20 @@ def test_a_fix_names_the_policies_that_are_written(capsys: pytest.CaptureFixture
         def pay():
             requests.get("https://prices.example.com/b")
             return requests.post("https://prices.example.com/c")
+
+        def buy():
+            requests.get("https://prices.example.com/d")
+            return requests.post("https://orders.example.com/new", timeout=5)
+
+        def trade():
+            requests.get("https://stocks.example.com/a")
+            return requests.post("https://orders.example.com/new", timeout=5)
         """,
     )
     assert cli.main(["scan", "--write-policies", "resilience.toml", "."]) == 0
-    assert cli.main(["scan", "--fix=policy", "."]) == 0
+    assert cli.main(["scan", "--fix=policy", "."]) == 1  # one is left to a person: no policy of stocks spares the order
     named = re.findall(r'@resilient\("(.*)"\)', Path("a.py").read_text())
-    assert named == ["prices-example-com", "prices-example-com-once"]
+    assert named == ["prices-example-com", "prices-example-com-once", "prices-example-com-once"]
     assert set(named) <= set(load("resilience.toml", env={}).policies)
 
 

@@ -29,7 +29,7 @@ def _lines(advice: Advice, paths: str) -> Iterator[str]:
     yield "   resilient-agents config check resilience.toml"
     yield ""
     yield "2. Shadow: guard the calls, and let breakers and limits only watch: in each policy that has one, write"
-    yield "   circuit_breaker.shadow = true, bulkhead.shadow = true, rate_limit.shadow = true."
+    yield "   circuit_breaker = { shadow = true } (in place of true), and the same for bulkhead and rate_limit."
     yield "   Look for a week at what would have been refused:"
     yield "   sum by (resilient_agents_policy, resilient_agents_strategy) ("
     yield '     increase(resilient_agents_rejections_total{resilient_agents_shadow!=""}[1d])'

@@ -104,16 +104,22 @@ def _for_writes(name: str) -> str:
     return f"{name}-once"
 
 
-def policy_of(advice: Advice) -> Callable[[Call], str]:
+def policy_of(advice: Advice) -> Callable[[Call], str | None]:
     """What names the policy of a call: the one of its dependency, or its library where that has none. A function with a
-    call that may not be made twice gets the policy for such calls."""
-    found: dict[tuple[str, int, int], str] = {}
+    call that may not be made twice gets the policy for such calls, whatever else it calls; None where there is none,
+    and the policy would repeat that call."""
+    writing = {
+        (one.call.path, one.seen.spot.scope)
+        for each in advice.dependencies
+        for one in each.dependency.repeatable(False)
+    }
+    found: dict[tuple[str, int, int], str | None] = {}
     for name, each in names(advice).items():
-        writes = each.dependency.repeatable(False) if writes_apart(each) else []
-        writing = {(one.call.path, one.seen.spot.scope) for one in writes}
         for one in each.dependency.found:
-            once = (one.call.path, one.seen.spot.scope) in writing
-            found[_place(one.call)] = _for_writes(name) if once else name
+            if (one.call.path, one.seen.spot.scope) not in writing or "retry" not in each.candidates:
+                found[_place(one.call)] = name
+            else:
+                found[_place(one.call)] = _for_writes(name) if writes_apart(each) else None
     return lambda call: found.get(_place(call), call.dependency)
 
 
