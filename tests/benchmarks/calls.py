@@ -72,10 +72,10 @@ def four_strategies(effort: Effort) -> Iterator[Line]:
         "pyresilience": lambda: peers.pyresilience(breaker="window"),
     }
     stacked: Makers = {**makers, "by hand": peers.by_hand_async}
-    yield from _async_lines(f"async {title}", stacked, effort, [at_most(0.50, "nopanic")])
+    yield from _async_lines(f"async {title}", stacked, effort, [at_most(0.40, "nopanic")])
     yield from _async_lines("the same, breaker with a window", windowed, effort)
     stacked = {**makers, "by hand": peers.by_hand_sync}
-    yield sync_line(f"sync {title}", stacked, effort, [at_most(0.70, "nopanic")])
+    yield sync_line(f"sync {title}", stacked, effort, [at_most(0.60, "nopanic")])
     yield sync_line("the same, breaker with a window", windowed, effort)
 
 
@@ -87,7 +87,7 @@ def with_timeout(effort: Effort) -> Iterator[Line]:
         "nopanic": lambda: peers.nopanic(timeout=True),
         "pyresilience": lambda: peers.pyresilience(timeout=True),
     }
-    goals = [at_most(0.80, "nopanic"), at_most(0.13, "by hand")]
+    goals = [at_most(0.60, "nopanic"), at_most(0.13, "by hand")]
     yield from _async_lines("async, the four + attempt timeout", makers, effort, goals)
     threads: Makers = {
         "ours": lambda: peers.ours(timeout=True, thread=True),
