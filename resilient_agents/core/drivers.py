@@ -43,6 +43,10 @@ class Reading:
 
     __slots__ = ("_bounded", "_interrupt", "_recorder", "_step", "call", "limited", "quick")
 
+    in_force = staticmethod(in_force)
+    """Drivers find it here: cloudpickle takes the globals of a generator function along, and a context variable cannot
+    be pickled."""
+
     def __init__(self, call: Call, interrupt: Interrupt | None = None) -> None:
         self.call = call
         call.closers = []
@@ -119,7 +123,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
     """The generator function that hands out a blocking stream."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        reading = Reading(begin(BLOCKING, args, kwargs))
+        reading, in_force = Reading(begin(BLOCKING, args, kwargs)), Reading.in_force
         outcome: Exception | Neutral | None = NEUTRAL
         try:
             opened: Opened = drive(reading.open(), not_blocking)
@@ -171,7 +175,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
     read."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        reading = Reading(begin(ASYNC, args, kwargs), interrupt)
+        reading, in_force = Reading(begin(ASYNC, args, kwargs), interrupt), Reading.in_force
         outcome: Exception | Neutral | None = NEUTRAL
         try:
             opened = await reading.open()
