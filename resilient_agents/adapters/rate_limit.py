@@ -52,9 +52,8 @@ class RateLimit(Learning):
             have come to more than that on average; then the difference is charged or handed back, and all of it where
             the call fails or is cancelled. Of a stream it is asked of each item, and
             the largest answer counts, at its end. If it raises, or returns nonsense, the cost stays as it was.
-        shadow: True lets every call start at once, those that wait when it begins included. What would have
-        waited is counted as if it had, and what would have been rejected is
-            reported and counted.
+        shadow: True lets every call start at once, those that wait when it begins included. What would have waited is
+            counted as if it had, and what would have been rejected is reported and counted.
 
     Raises RateLimitedError with `.retry_after` at once for a call that would wait longer than it may, and for a
     blocking one that would wait on an event loop's own thread; later for one that was put off beyond what it may wait,
@@ -124,10 +123,9 @@ class RateLimit(Learning):
 
     def reconfigure(self, new: RateLimit) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
-        counted, so there is no second burst. Those who wait start earlier under a faster rate, and under a
-        slower one come at the time that they were told and are put off further
-        then. In shadow they all start; what started in shadow beyond the rate is forgiven when
-        that ends."""
+        counted, so there is no second burst. Those who wait start earlier under a faster rate, and under a slower one
+        come at the time that they were told and are put off further then. In shadow they all start; what started in
+        shadow beyond the rate is forgiven when that ends."""
         with self._lock:
             forgiven = self.shadow and not new.shadow
             self.adopt(new)
