@@ -29,6 +29,8 @@ MOST_THREADS: Final = 8_000
 _LOOK: Final = 0.05
 """Real seconds after which it is looked again whether a worker thread that is about to come has ended instead."""
 
+_LEAVING: Final = 1.0
+"""Real seconds that a worker thread may take to leave at the end."""
 
 _call: contextvars.ContextVar[asyncio.Future[Any]] = contextvars.ContextVar("resilient_agents.simulate.call")
 """Done when the call is whose thread or worker this is."""
@@ -115,6 +117,7 @@ class BlockingCalls:
         self._back.acquire()
         self._work: dict[_Turn, Callable[[], None]] = {}
         self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
         self._free: list[_Turn] = []
         self._parked: dict[_Turn, None] = {}
         self._coming: SimpleQueue[_Turn] = SimpleQueue()
@@ -238,6 +241,8 @@ class BlockingCalls:
             turn.go.release()
         for thread in self._threads:
             thread.join()
+        for thread in self._workers:  # which would idle in real time once the clock is the old one
+            thread.join(_LEAVING)
 
     # ------------------------------------------------------------------------------------------ the threads' side
 
@@ -263,6 +268,7 @@ class BlockingCalls:
     def _come(self, queue: SimpleQueue[Any] | None) -> _Turn:
         turn = self._here.turn = _Turn(worker=True)
         turn.queue = queue
+        self._workers.append(threading.current_thread())
         self._coming.put(turn)
         while not turn.go.acquire(timeout=_LOOK):
             if self._over.is_set():

@@ -72,11 +72,13 @@ def test_a_hedge_races_threads() -> None:
 
 def test_calls_that_hang_end_with_the_simulation() -> None:
     """No thread is left, of callers or of the package."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     scenario = Scenario(4.0, Load(rate=5.0, arrivals="fixed"), Dependency(error=Error("timeout")))
     assert simulate(lambda: Policy(Retry(2)), scenario, blocking=True).unfinished == 19
     assert simulate(lambda: Policy(Timeout(1, thread=True)), scenario, blocking=True).unfinished == 0
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_more_calls_than_threads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
