@@ -278,8 +278,7 @@ class Policy(Spelled):
             found = find()  # with no lock held: it may take others
             with _changing:
                 if self._find is not None:
-                    self._own = (found,)
-                    self._find = None
+                    self._own, self._find = (found,), None
             changed()
         for inner in _policies_in(self):
             inner.bind()
