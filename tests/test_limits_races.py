@@ -7,6 +7,7 @@ does not end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import functools
 import gc
@@ -15,14 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
 from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.gcra import Gcra
+from resilient_agents.adapters.counts import Ticks
+from resilient_agents.adapters.gcra import Gcra, Reservation
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.errors import BulkheadFullError
 from resilient_agents.policy import Policy
@@ -294,47 +295,42 @@ def test_100_times_one_loop_after_another() -> None:
     assert (bulkhead.in_use, bulkhead.queued, limit.queued) == (0, 0, 0)
 
 
-class Starts:
-    """Notes when a rate limit of calls that cost 1 let each of them through, by the clock that was read under its lock:
-    what happens to a thread after that is beyond any limit."""
+@contextlib.contextmanager
+def starts_of(limit: RateLimit, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[float, float]]]:
+    """Notes when a rate limit of calls that cost 1 let each of them through, by the clock that it read for this: what
+    happens to a thread after that is beyond any limit. Nothing of it runs in the midst of a step of the limit's."""
+    noted: list[tuple[float, float]] = []
+    here = threading.local()
+    start = Gcra.start
 
-    def __init__(self, limit: RateLimit) -> None:
-        self.noted: list[tuple[float, float]] = []
-        here = threading.local()
-        noted = self.noted
+    def monotonic() -> float:
+        here.now = time.monotonic()
+        now: float = here.now
+        return now
 
-        def monotonic() -> float:
-            here.now = time.monotonic()
-            now: float = here.now
-            return now
+    def after_waiting(gcra: Gcra, turn: Reservation, now: float) -> bool:
+        starts = start(gcra, turn, now)
+        if starts:
+            noted.append((now, 1.0))
+        return starts
 
-        class Noting(Gcra):
-            """Whoever starts sets `level`, and nothing else does."""
+    class AtOnce(Ticks):
+        """One is taken by whoever starts at once, when that is done."""
 
-            @property
-            def level(self) -> float:
-                return self.noted_level
+        def __next__(self) -> int:
+            noted.append((here.now, 1.0))
+            return super().__next__()
 
-            @level.setter
-            def level(self, level: float) -> None:
-                if hasattr(self, "noted_level"):
-                    noted.append((here.now, 1.0))
-                self.noted_level = level
-
-        self._limit, self._made = limit, partial(Noting, limit.rate / limit.per, limit.burst)
-        self._clock = swapped_clock(monotonic, time.sleep)
-
-    def __enter__(self) -> list[tuple[float, float]]:
-        self._clock.__enter__()
-        self._limit._gcra = self._made()  # another clock makes a limit begin anew
-        return self.noted
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.__exit__(None, None, None)
+    with swapped_clock(monotonic, time.sleep), monkeypatch.context() as patched:
+        patched.setattr(Gcra, "start", after_waiting)
+        patched.setattr(limit._counts, "ticks", AtOnce())
+        yield noted
 
 
 @pytest.mark.parametrize("burst", [1, 20])
-def test_one_rate_for_two_asyncio_loops_a_trio_loop_and_four_threads(burst: int) -> None:
+def test_one_rate_for_two_asyncio_loops_a_trio_loop_and_four_threads(
+    burst: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In every window at most burst + rate * T start, while waiters are cancelled and loops are blocked at random."""
     limit = RateLimit(1000, burst=burst)
     policy = Policy(limit)
@@ -352,7 +348,7 @@ def test_one_rate_for_two_asyncio_loops_a_trio_loop_and_four_threads(burst: int)
                     if chance.random() < 0.05:
                         time.sleep(0.005)  # noqa: ASYNC251 - blocks the loop, so that its waiters wake late, together
 
-    with Starts(limit) as starts:
+    with starts_of(limit, monkeypatch) as starts:
         together(
             tasks("asyncio", 20, call),
             tasks("asyncio", 20, call),
@@ -391,7 +387,7 @@ def test_a_blocked_loop_does_not_stall_the_others() -> None:
     assert limit.queued == 0
 
 
-def test_loops_that_are_closed_under_waiters_of_a_rate_limit() -> None:
+def test_loops_that_are_closed_under_waiters_of_a_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of the dead pass by: the living go on, and nobody is counted as waiting in the end."""
     limit = RateLimit(5000, burst=1)
     policy = Policy(limit)
@@ -401,7 +397,7 @@ def test_loops_that_are_closed_under_waiters_of_a_rate_limit() -> None:
         for turns in range(1, 8):
             abandon(functools.partial(policy.acall, inside.awaiting), 5, turns % 4)
 
-    with Starts(limit) as starts:
+    with starts_of(limit, monkeypatch) as starts:
         together(die, *(repeatedly(50, lambda: policy.call(inside.blocking)) for _ in range(4)))
     gc.collect()
     assert len(starts) >= inside.total >= 200
@@ -409,7 +405,7 @@ def test_loops_that_are_closed_under_waiters_of_a_rate_limit() -> None:
     assert limit.queued == 0
 
 
-def test_cancelling_at_random_costs_no_throughput() -> None:
+def test_cancelling_at_random_costs_no_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls that are cancelled while they wait leave their turns to the others: the rate is used up, and kept."""
     rate, burst, seconds = 400, 20, 1.0
     limit = RateLimit(rate, burst=burst)
@@ -426,7 +422,7 @@ def test_cancelling_at_random_costs_no_throughput() -> None:
         while time.monotonic() < end:
             policy.call(lambda: None)
 
-    with Starts(limit) as starts:
+    with starts_of(limit, monkeypatch) as starts:
         together(tasks("asyncio", 20, call), tasks("asyncio", 20, call), tasks("trio", 20, call), block, block)
     began = starts[0][0]
     used = sum(1 for at, _ in starts if at < end)
