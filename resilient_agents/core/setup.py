@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.core.options import Configured
-from resilient_agents.events import CircuitState, Passage
+from resilient_agents.events import CircuitState
+from resilient_agents.events.recorder import Passage
 
 __all__ = ["Setup"]
 

@@ -14,6 +14,7 @@ from resilient_agents.telemetry import names
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
+    from resilient_agents.events.recorder import Operation
 
 __all__ = ["SPAN_EVENTS", "add_sums", "described", "facts", "of_failure", "of_state"]
 
@@ -110,7 +111,7 @@ def of_state(state: events.CircuitState | None, in_use: int, queued: int) -> Fac
     return {name: value for name, value in found.items() if value}
 
 
-def add_sums(told: Facts, operation: events.Operation) -> None:
+def add_sums(told: Facts, operation: Operation) -> None:
     """What the span of an operation says of its sums: those that are nothing are absent."""
     told[names.ATTEMPT_COUNT] = operation.attempts
     if operation.waited:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from resilient_agents.classify import Failure
+    from resilient_agents.events.recorder import Operation
     from resilient_agents.telemetry.metrics import Instruments
     from resilient_agents.telemetry.sink import Attributes, Sink
 
@@ -29,7 +30,7 @@ def call_ended(
     sink: Sink,
     instruments: Instruments,
     extra: Attributes | None,
-    operation: events.Operation,
+    operation: Operation,
     outcome: str,
     duration: float,
     context: Context | None,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from resilient_agents import events
+from resilient_agents.events.recorder import Passage
 from resilient_agents.telemetry import names
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class _ForAttempt(dict[tuple[str, str | None], Attributes]):
         return told
 
 
-class _ForPassage(dict[tuple[events.Passage, str | None], Attributes]):
+class _ForPassage(dict[tuple[Passage, str | None], Attributes]):
     """By what a call passes on its way and what stopped it there, None for one that passed all."""
 
-    def __missing__(self, key: tuple[events.Passage, str | None]) -> Attributes:
+    def __missing__(self, key: tuple[Passage, str | None]) -> Attributes:
         passage, stopped_by = key
         strategies = [strategy for strategy, _ in passage]
         passed = passage

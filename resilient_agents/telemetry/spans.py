@@ -35,6 +35,7 @@ from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CLOCK, FUNC
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
+    from resilient_agents.events.recorder import Operation, Setup
     from resilient_agents.telemetry.sink import Attributes, Sink
 
 __all__ = ["MEASURING", "RECORDING", "SpanRecorder"]
@@ -69,7 +70,7 @@ class SpanRecorder:
     _since: int
     _start: int
     _tracer: Any
-    _setup: events.Setup
+    _setup: Setup
     _waited_for: str | None = None
 
     def __init__(self, sink: Sink, outer: Context | None) -> None:
@@ -99,7 +100,7 @@ class SpanRecorder:
 
     # -------------------------------------------------------------------------------------------------------- operation
 
-    def begin(self, at: float, setup: events.Setup, deadline: float | None) -> bool:
+    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
         """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows, or
         nothing of what does is recorded."""
         sink, outer = self._sink, self._outer
@@ -141,7 +142,7 @@ class SpanRecorder:
             put_back(self._inner, self._outer)
 
     def call_ended(
-        self, operation: events.Operation, outcome: events.Outcome, duration: float, failure: Failure | None
+        self, operation: Operation, outcome: events.Outcome, duration: float, failure: Failure | None
     ) -> None:
         sink, span = self._sink, self._span
         try:
@@ -167,7 +168,7 @@ class SpanRecorder:
         except Exception:
             sink.faults.log(*RECORDING)
 
-    def _say_all(self, span: Span, operation: events.Operation, outcome: str, failure: Failure | None) -> None:
+    def _say_all(self, span: Span, operation: Operation, outcome: str, failure: Failure | None) -> None:
         told = self._told
         told[OUTCOME] = outcome
         add_sums(told, operation)

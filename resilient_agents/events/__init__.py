@@ -1,9 +1,9 @@
 """What happened, as small typed objects, and those who are told.
 
 An event names the policy in whose call it happened ("" outside a call) and holds plain facts: no exception, argument,
-result or URL. An *observer* is any callable that takes an event. A *recorder* follows one call and also hears when the
-user's generator suspends and resumes it, which is what spans need. Neither can break a call: what they raise is logged
-once.
+result or URL. An *observer* is any callable that takes an event. A *recorder* (see `recorder`) follows one call and
+also hears when the user's generator suspends and resumes it, which is what spans need. Neither can break a call: what
+they raise is logged once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.told import Told
+from resilient_agents.events.recorder import Recorder
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
@@ -229,64 +230,6 @@ class HealthChecked(Event):
 
 
 Observer = Callable[[Event], object]
-
-
-class Operation(Protocol):
-    """What an operation has added up, as `CallEnded` tells it. `pace`: of a stream, with what is told of those only;
-    `budget`: of the run, None where there is none."""
-
-    attempts: int
-    waited: float
-    retry_waited: float
-    failed: dict[str, int]
-    pace: Any
-    finish: str | None
-    budget: Any
-    fell_back: str | None
-    unknown_outcome: bool
-
-
-Passage = tuple[tuple[str, str | None], ...]
-"""Circuit breakers and limits that a call passes, outermost first: of each the strategy and the name."""
-
-
-class Setup(Protocol):
-    """What all calls of a policy have in common, see core/setup.py."""
-
-    configuration: str
-    around: Passage
-    inside: Passage
-
-    def state(self) -> tuple[CircuitState | None, int, int] | None: ...
-
-
-class Recorder(Protocol):
-    """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
-    event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
-    seconds on the policy's clock; `retries`: those that the client library made; `lead`: seconds until the function
-    began, None where it did not."""
-
-    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
-        """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
-        ...
-
-    def end(self) -> None: ...
-    def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
-    def attempt_ended(
-        self,
-        attempt: int,
-        at: float,
-        outcome: Outcome,
-        duration: float,
-        failure: Failure | None,
-        retries: int | None,
-        lead: float | None,
-    ) -> None: ...
-    def waited_for(self, strategy: str, seconds: float, reason: WaitReason | None) -> None: ...
-    def call_ended(self, operation: Operation, outcome: Outcome, duration: float, failure: Failure | None) -> None: ...
-    def record(self, event: Event) -> None: ...
-    def suspend(self) -> None: ...
-    def resume(self) -> None: ...
 
 
 class Subscription:

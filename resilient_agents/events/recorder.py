@@ -1,0 +1,72 @@
+"""What follows one call from its beginning to its end, and what it is told of the call, by those who make calls.
+
+Of events these are words only: they are imported for their types.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from resilient_agents.classify import Failure
+    from resilient_agents.events import CircuitState, Event, Outcome, WaitReason
+
+__all__ = ["Operation", "Passage", "Recorder", "Setup"]
+
+
+class Operation(Protocol):
+    """What an operation has added up, as `CallEnded` tells it. `pace`: of a stream, with what is told of those only;
+    `budget`: of the run, None where there is none."""
+
+    attempts: int
+    waited: float
+    retry_waited: float
+    failed: dict[str, int]
+    pace: Any
+    finish: str | None
+    budget: Any
+    fell_back: str | None
+    unknown_outcome: bool
+
+
+Passage = tuple[tuple[str, str | None], ...]
+"""Circuit breakers and limits that a call passes, outermost first: of each the strategy and the name."""
+
+
+class Setup(Protocol):
+    """What all calls of a policy have in common, see core/setup.py."""
+
+    configuration: str
+    around: Passage
+    inside: Passage
+
+    def state(self) -> tuple[CircuitState | None, int, int] | None: ...
+
+
+class Recorder(Protocol):
+    """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
+    event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
+    seconds on the policy's clock; `retries`: those that the client library made; `lead`: seconds until the function
+    began, None where it did not."""
+
+    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
+        """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
+        ...
+
+    def end(self) -> None: ...
+    def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
+    def attempt_ended(
+        self,
+        attempt: int,
+        at: float,
+        outcome: Outcome,
+        duration: float,
+        failure: Failure | None,
+        retries: int | None,
+        lead: float | None,
+    ) -> None: ...
+    def waited_for(self, strategy: str, seconds: float, reason: WaitReason | None) -> None: ...
+    def call_ended(self, operation: Operation, outcome: Outcome, duration: float, failure: Failure | None) -> None: ...
+    def record(self, event: Event) -> None: ...
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
