@@ -87,6 +87,7 @@ def _write_policies(advice: Advice, path: Path) -> int:
     from resilient_agents.config import ConfigError, load, loads
     from resilient_agents.presets import PRESETS
     from resilient_agents.scan.advice.policies import added_to
+    from resilient_agents.scan.counts import counted
 
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -102,13 +103,14 @@ def _write_policies(advice: Advice, path: Path) -> int:
     if not advice.dependencies:
         print(f"{path}: not written, as no external calls were found")
     else:
-        print(f"{path}: {len(written.added)} policies added, {len(written.kept)} kept as they were")
+        print(f"{path}: {counted(len(written.added), 'policy', 'policies')} added, {len(written.kept)} kept")
     return OK
 
 
 def _write_examples(advice: Advice, arguments: argparse.Namespace) -> int:
     from resilient_agents.presets import PRESETS
     from resilient_agents.scan.advice.examples import examples, write
+    from resilient_agents.scan.counts import counted
 
     folder: Path = arguments.examples
     made = examples(advice, PRESETS, arguments.top)
@@ -122,8 +124,8 @@ def _write_examples(advice: Advice, arguments: argparse.Namespace) -> int:
         print(f"  not written: {reason}")
     unreadable = advice.totals()["files"]["unreadable"]
     none = "" if advice.dependencies else "; no external calls were found"
-    unread = f"; {unreadable} files could not be read" if unreadable else ""
-    print(f"{folder}: {len(made.modules)} examples written{none}{unread}")
+    unread = f"; {counted(unreadable, 'file')} could not be read" if unreadable else ""
+    print(f"{folder}: {counted(len(made.modules), 'example')} written{none}{unread}")
     return OK
 
 

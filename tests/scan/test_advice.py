@@ -277,6 +277,22 @@ def test_the_page_needs_no_network_and_shows_no_markup_of_the_code(tree: Path) -
     assert "prices.example.com" in page
 
 
+def test_one_is_counted_as_one(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever something is counted."""
+    (tree / "agent.py").unlink()
+    (tree / "prices.py").unlink()
+    (tree / "orders.py").write_text("import requests\n\n\ndef f(url):\n    requests.get(url)\n")
+    (tree / "broken.py").write_bytes(b"\x00\xff")
+    file = tmp_path / "resilience.toml"
+    arguments = ["--advise", "--plan", "--write-policies", str(file), "--examples", str(tmp_path / "examples")]
+    assert main(["scan", "--no-cache", *arguments, str(tree)]) == 0
+    assert main(["scan", "--no-cache", "--advise", "--format", "html", str(tree)]) == 0
+    assert main(["scan", "--no-cache", str(tree)]) == 1
+    said = capsys.readouterr().out + file.read_text()
+    assert {"1 call", "1 file", "1 policy", "1 example"} <= set(re.findall(r"\b1 \w+", said))
+    assert re.findall(r"\b1 \w+s (?!x)", said) == []
+
+
 def test_json_is_everything_as_data(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For programs and coding agents."""
     assert main(["scan", "--no-cache", "--advise", "--format", "json", str(tree)]) == 0

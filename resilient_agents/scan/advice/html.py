@@ -9,6 +9,7 @@ from string import Template
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.policies import names
 from resilient_agents.scan.advice.score import FORMULA, TERMS
+from resilient_agents.scan.counts import counted
 
 __all__ = ["as_html"]
 
@@ -63,9 +64,9 @@ def as_html(advice: Advice) -> str:
     policies = {id(each): name for name, each in names(advice).items()}
     return _PAGE.substitute(
         summary=escape(
-            f"{sum(read.values())} files: {read['read']} read, {read['repaired']} repaired, {read['unreadable']} "
-            f"unreadable. {totals['files_with_calls']} make external calls, {totals['high_priority_files']} are of "
-            f"high priority."
+            f"{counted(sum(read.values()), 'file')}: {read['read']} read, {read['repaired']} repaired, "
+            f"{read['unreadable']} unreadable; {totals['files_with_calls']} with external calls, "
+            f"{totals['high_priority_files']} of high priority."
         ),
         dependencies=_table(
             ("dependency", "kind", "priority", "score", "files", "calls", "for ever", "in loops", "async", "protected"),

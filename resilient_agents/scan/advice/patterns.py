@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.dependencies import Dependency
+from resilient_agents.scan.counts import counted
 from resilient_agents.scan.inventory import Found
 
 __all__ = ["PATTERNS", "Verdict", "verdicts"]
@@ -33,7 +34,7 @@ def lines(found: Sequence[Found]) -> str:
 
 
 def _calls(found: Sequence[Found]) -> str:
-    return f"{len(found)} call{'' if len(found) == 1 else 's'} ({lines(found)})"
+    return f"{counted(len(found), 'call')} ({lines(found)})"
 
 
 def _time_limit(it: Dependency) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.patterns import lines
+from resilient_agents.scan.counts import counted
 from resilient_agents.scan.records import Call
 
 __all__ = ["Written", "added_to", "names", "policy_of", "table", "writes_apart"]
@@ -79,7 +80,7 @@ def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[s
 def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     """The lines of its policy in a configuration."""
     it, preset = each.dependency, PRESET_OF[each.dependency.target.kind]
-    yield f"# {_plain(it.name)} ({it.target.kind}), {each.score.priority} priority: {len(it.found)} calls."
+    yield f"# {_plain(it.name)} ({it.target.kind}), {each.score.priority} priority: {counted(len(it.found), 'call')}."
     yield f"[policies.{json.dumps(name)}]"
     yield f'extends = "{preset}"'
     for verdict in each.verdicts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -47,10 +47,14 @@ def target(resolver: Resolver, found: Found) -> Target:
         program = _first(_programs(resolver, seen.given.arguments, seen.spot))
         return Target("subprocess", library, program or library, local=True)
     address = seen.client.library.address
-    texts = _texts(resolver, seen.given.arguments[:1], seen.spot)
-    if seen.owner is None and address:
-        name = _first(filter(None, map(_file if address == "file" else _host, texts)))
+    name = ""
+    if seen.owner is None:
+        first = _texts(resolver, seen.given.arguments[:1], seen.spot)
+        named = _texts(resolver, _addresses(seen.given.keywords), seen.spot)
+        said = [*named, *(text for text in first if address or "://" in text)]
+        name = _first(filter(None, map(_file if address == "file" else _host, said)))
     else:
+        texts = _texts(resolver, seen.given.arguments[:1], seen.spot)
         name = _first(filter(None, (_host(text) for text in texts if "://" in text)))
         name = name or _of_client(resolver, seen.owner, seen.client)
     return Target(found.call.kind, library, name or library, local=address == "file")
@@ -62,12 +66,15 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, de
         return ""
     if owner.made is not None:
         site, spot = owner.made.site, owner.made.spot
-        named = [site.keywords[name] for name in ADDRESSES if name in site.keywords]
-        for text in _texts(resolver, (*named, *site.arguments[:1]), spot):
+        for text in _texts(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot):
             name = _file(text) if client.library.address == "file" else _host(text)
             if name:
                 return name
     return _of_client(resolver, owner.of, client, depth - 1)
+
+
+def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
+    return tuple(keywords[name] for name in ADDRESSES if name in keywords)
 
 
 def _texts(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot, depth: int = 4) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.score import FORMULA, HIGH, MEDIUM, TERMS
+from resilient_agents.scan.counts import counted
 
 __all__ = ["as_text"]
 
@@ -23,15 +24,15 @@ def _lines(advice: Advice) -> Iterator[str]:
     if advice.files:
         yield "By file:"
         for file in advice.files:
-            patterns = ", ".join(file.candidates) or "none"
-            yield f"  {file.path}: {file.priority} (score {file.score}), {file.calls} calls; candidates: {patterns}"
+            patterns, calls = ", ".join(file.candidates) or "none", counted(file.calls, "call")
+            yield f"  {file.path}: {file.priority} (score {file.score}), {calls}; candidates: {patterns}"
         yield ""
     totals = advice.totals()
     read = totals["files"]
     parts = ", ".join(f"{read[status]} {status}" for status in ("read", "repaired", "unreadable"))
     yield (
-        f"{sum(read.values())} files: {parts}; {totals['files_with_calls']} make external calls, "
-        f"{totals['high_priority_files']} are of high priority"
+        f"{counted(sum(read.values()), 'file')}: {parts}; {totals['files_with_calls']} with external calls, "
+        f"{totals['high_priority_files']} of high priority"
     )
     candidates = ", ".join(f"{pattern} {count}" for pattern, count in totals["candidates"].items())
     yield f"files that are candidates: {candidates}"
@@ -48,7 +49,8 @@ def _dependency(each: Advised) -> Iterator[str]:
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
     it_has = each.figures
     yield (
-        f"  {it_has['calls']} calls in {len(it.files)} files: {it_has['can_wait_for_ever']} can wait for ever, "
+        f"  {counted(it_has['calls'], 'call')} in {counted(len(it.files), 'file')}: "
+        f"{it_has['can_wait_for_ever']} can wait for ever, "
         f"{it_has['in_loops']} in loops, {it_has['in_async']} in async code, {it_has['protected']} protected  [{terms}]"
     )
     for verdict in each.verdicts:

@@ -6,7 +6,17 @@ import ast
 
 from resilient_agents.scan.advice.examples.sources import FunctionNode, leaves
 
-__all__ = ["bound", "entered", "imported", "target_of", "typed", "used", "without_results"]
+__all__ = [
+    "bound",
+    "entered",
+    "imported",
+    "kept_target",
+    "shared_names",
+    "target_of",
+    "typed",
+    "used",
+    "without_results",
+]
 
 TASKS = frozenset(["create_task", "ensure_future"])
 
@@ -24,10 +34,28 @@ def target_of(statement: ast.stmt) -> str:
             return ""
 
 
+def shared_names(node: FunctionNode) -> set[str]:
+    """The names of a function that are those of its module, or of the function around it."""
+    lines = [each for each in leaves(node.body) if isinstance(each, (ast.Global, ast.Nonlocal))]
+    return {name for each in lines for name in each.names}
+
+
+def kept_target(statement: ast.stmt, shared: set[str], *, method: bool) -> ast.Name | ast.Attribute | None:
+    """What outlives the function and is given a value by a statement: an attribute of `self`, a name of the module."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    match targets:
+        case [ast.Attribute(value=ast.Name(id="self" as first), attr=attr)] if method:
+            return ast.Attribute(ast.Name(first, ast.Load()), attr, ast.Store())
+        case [ast.Name(id=name)] if name in shared:
+            return ast.Name(name, ast.Store())
+        case _:
+            return None
+
+
 def bound(node: FunctionNode) -> dict[str, list[ast.expr]]:
     """What each name of a function may be; twice the same where it is bound by more than an assignment."""
     found: dict[str, list[ast.expr]] = {}
-    shared = {name for each in leaves(node.body) if isinstance(each, (ast.Global, ast.Nonlocal)) for name in each.names}
+    shared = shared_names(node)
     for statement in leaves(node.body):
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found[statement.name] = [ast.Constant(...), ast.Constant(...)]
@@ -71,15 +99,15 @@ def used(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _used(lines: list[ast.stmt], loaded: set[str]) -> list[ast.stmt]:
     made: list[ast.stmt] = []
+    shared: set[str] = set()
     for line in lines:
         if isinstance(line, (ast.With, ast.AsyncWith)):
             line.body = _used(line.body, loaded) or [ast.Pass()]
             items = [ast.withitem(item.context_expr, _kept(item, loaded)) for item in line.items]
             made.append(type(line)(items, line.body, lineno=0))
             continue
-        dropped = isinstance(line, ast.Expr) or (
-            isinstance(line, (ast.Assign, ast.AnnAssign)) and target_of(line) not in loaded
-        )
+        shared |= set(line.names) if isinstance(line, ast.Global) else set()
+        dropped = isinstance(line, ast.Expr) or target_of(line) not in {"", *shared, *loaded}
         value = getattr(line, "value", None)
         if not dropped or value is None:
             made.append(line)

@@ -12,7 +12,7 @@ from resilient_agents.scan.advice.examples.sources import Source
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClientValue
+from resilient_agents.scan.values import ClientValue, Made
 
 __all__ = ["Clients", "Fake", "Held", "fake_of"]
 
@@ -27,10 +27,27 @@ class Held:
     """The call that makes it; None where it is handed in, or made by more than a call."""
     said: str
     """How the file has it."""
+    guard: str = ""
+    """The variable of the policy that guards the making; "" where to make it waits for nobody."""
+    parts: tuple[str, ...] = ()
+    """The names that what is made is unpacked to; none where it is one thing."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether to make it is awaited."""
+        return self.made is not None and any(isinstance(each, ast.Await) for each in ast.walk(self.made))
 
     @property
     def type(self) -> ast.expr:
         return ast.parse(self.client.name, mode="eval").body
+
+
+class Making(NamedTuple):
+    """A call that makes a client and talks to what it connects to, as the inventory has it."""
+
+    is_async: bool
+    guard: str
+    """The variable of the policy of that dependency; "" where the example has none."""
 
 
 class Fake(NamedTuple):
@@ -49,10 +66,18 @@ class Clients:
     sources: Callable[[SourceFile], Source]
     kept: Kept
     file: SourceFile
+    making: Callable[[Made], Making | None]
+    """What the call that made a client is; None where it waits for nobody."""
     top: dict[str, Held] = field(default_factory=dict)
     of_class: dict[str, dict[str, Held]] = field(default_factory=dict)
     typed: dict[str, Held] = field(default_factory=dict)
     """Parameters of the function at hand that are clients."""
+    handed: list[Held] = field(default_factory=list)
+    """Those of all functions."""
+    connected: set[tuple[str, int, int]] = field(default_factory=set)
+    """Places of the calls that make clients which the module or an object holds."""
+    made_there: set[tuple[str, str]] = field(default_factory=set)
+    """(class or "", name) of those that a function of the example makes."""
 
     def place(self, words: Words, call: ast.Call, seen: Sighting, cls: str, local: dict[str, ClientValue]) -> None:
         """Say in the words of a function what its call is made on. Raises Unfit."""
@@ -63,6 +88,7 @@ class Clients:
         match node:
             case ast.Name(id=name) if name in words.parameters:
                 self.typed[name] = Held(name, owner.client, None, name)
+                self.handed.append(self.typed[name])
                 words.places[id(node)] = ast.Name(name, ast.Load())
             case ast.Name(id=name) if name in words.local:
                 local[name] = owner
@@ -71,13 +97,23 @@ class Clients:
                 words.places[id(node)] = self._top(name, owner, node)
             case ast.Attribute(value=ast.Name(id="self" | "cls" as first), attr=attr) if cls:
                 held = self.of_class.setdefault(cls, {})
-                held.setdefault(attr, Held(attr, owner.client, self.construct(owner), short(node)))
+                held.setdefault(attr, self._connects(self._held(attr, owner, node), owner))
                 words.places[id(node)] = ast.Attribute(ast.Name(first, ast.Load()), attr, ast.Load())
             case ast.Subscript():
                 raise Unfit(f"its client is one of several: {short(node)}")
             case _:
-                made = self.construct(owner)
-                words.places[id(node)] = made if made is not None else self._top(_name_for(owner), owner, node)
+                name = _name_for(owner)
+                name = f"{name}_client" if name in words.parameters or name in words.local else name
+                made = self._held(name, owner, node)
+                inline = made.made if not (made.guard or made.waits) else None
+                words.places[id(node)] = inline if inline is not None else self._top(name, owner, node)
+
+    def leave_to_functions(self) -> None:
+        """What a function of the example makes is made nowhere else."""
+        for cls, name in self.made_there:
+            held = (self.of_class.get(cls, {}) if cls else self.top).get(name)
+            if held is not None:
+                held.made = None
 
     def instead(self, name: str, owner: ClientValue) -> None:
         """Hold at the top of the module what the function has by means of its own."""
@@ -92,8 +128,29 @@ class Clients:
         if before is not None and before.client is not owner.client:
             raise Unfit(f"{name} stands for several clients")
         if before is None:
-            self.top[name] = Held(name, owner.client, self.construct(owner), short(node))
+            self.top[name] = self._connects(self._held(name, owner, node), owner)
         return ast.Name(name, ast.Load())
+
+    def _held(self, name: str, owner: ClientValue, node: ast.expr) -> Held:
+        makers, each = [], owner
+        while each.made is not None:
+            makers.append(self.making(each.made))
+            if each.of is None:
+                break
+            each = each.of
+        guard = next((making.guard for making in makers if making is not None), "")
+        return Held(name, owner.client, self.construct(owner), short(node), guard, self._parts(owner))
+
+    def _connects(self, held: Held, owner: ClientValue) -> Held:
+        if held.made is not None and owner.made is not None:
+            site = owner.made.site
+            self.connected.add((owner.made.spot.file.path, site.line, site.column + 1))
+        return held
+
+    def _parts(self, owner: ClientValue) -> tuple[str, ...]:
+        source = self.sources(owner.made.spot.file) if owner.made is not None else None
+        node = source.call(owner.made.site) if source is not None and owner.made is not None else None
+        return tuple(source.unpacked(node)) if source is not None and node is not None else ()
 
     def construct(self, owner: ClientValue) -> ast.expr | None:
         """The call that makes it as the file has it; None where there is more to it."""
@@ -119,7 +176,10 @@ class Clients:
             return None
         if "max_retries" in owner.client.retry_limit and "max_retries" not in owner.made.site.keywords:
             made.keywords.append(ast.keyword("max_retries", ast.Constant(0)))  # the policy retries
-        return made if file is self.file or _merged(self.kept, kept) else None
+        if file is not self.file and not _merged(self.kept, kept):
+            return None
+        making = self.making(owner.made)
+        return ast.Await(made) if making is not None and making.is_async else made
 
 
 def _owner(call: ast.Call, seen: Sighting) -> ast.expr:

@@ -125,10 +125,14 @@ class Words:
         bound = [self.imports[name]] if name in self.imports else self.source.bindings.get(name, [])
         if name in self.kept.imports or name in self.kept.constants:
             return True
-        found = next((each for each in bound if isinstance(each, (ast.Import, ast.ImportFrom))), None)
-        if found is not None:
-            line = self._import(found, name)
+        found = [each for each in bound if isinstance(each, (ast.Import, ast.ImportFrom))]
+        if found:
+            lines = [self._import(each, name) for each in found]
+            line = lines[0]
             if line is not None:
+                more = [each.names for each in lines if isinstance(each, ast.Import)]
+                if isinstance(line, ast.Import):  # `import a.b` and `import a.c` both bind `a`
+                    line.names = [alias for names in more for alias in names]
                 self.kept.imports[name] = line
             return line is not None
         if len(bound) == 1 and isinstance(bound[0], (ast.Assign, ast.AnnAssign)) and bound[0].value is not None:

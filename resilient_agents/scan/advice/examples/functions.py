@@ -11,7 +11,16 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from resilient_agents.scan.advice.examples.bodies import bound, imported, target_of, typed, used, without_results
+from resilient_agents.scan.advice.examples.bodies import (
+    bound,
+    imported,
+    kept_target,
+    shared_names,
+    target_of,
+    typed,
+    used,
+    without_results,
+)
 from resilient_agents.scan.advice.examples.bodies import entered as entered_name
 from resilient_agents.scan.advice.examples.clients import Clients, Fake, fake_of
 from resilient_agents.scan.advice.examples.expressions import Unfit, Words, short
@@ -79,6 +88,7 @@ class _Writer:
         self.local: dict[str, ClientValue] = {}
         self.emitted: list[tuple[Found, Fake | None]] = []
         self.awaitable: set[int] = set()
+        self.shared = shared_names(node)
 
     def _node_of(self, found: Found) -> ast.Call:
         call = self.words.source.call(found.seen.site)
@@ -222,6 +232,12 @@ class _Writer:
             return self._alone(value)
         if isinstance(statement, ast.Return):
             return [self._assigned(CALL, made) if self._more() else ast.Return(made)]
+        kept = kept_target(statement, self.shared, method=bool(self.cls))
+        if kept is not None and id(_awaited(value)) in self.words.calls:
+            of_module = [ast.Global([kept.id])] if isinstance(kept, ast.Name) else []
+            place = ("", kept.id) if isinstance(kept, ast.Name) else (self.cls, kept.attr)
+            self.clients.made_there.add(place)
+            return [*of_module, ast.Assign([kept], made, lineno=0)]
         return [self._assigned(target, made) if target else ast.Expr(made)]
 
     def _more(self) -> bool:
@@ -277,6 +293,10 @@ def defined(
     made.args, made.returns = arguments, returns
     made.body = body or made.body
     return made
+
+
+def _awaited(node: ast.expr) -> ast.expr:
+    return node.value if isinstance(node, ast.Await) else node
 
 
 def _awaits(node: ast.expr) -> bool:

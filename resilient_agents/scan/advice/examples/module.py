@@ -81,7 +81,8 @@ class Example:
             if name in used and isinstance(node, ast.ImportFrom):
                 together.setdefault(node.module or "", []).extend(node.names)
             elif name in used and isinstance(node, ast.Import):
-                (standard if _is_standard(node.names[0].name) else other).add(ast.unparse(node))
+                lines = {ast.unparse(ast.Import([alias])) for alias in node.names}
+                (standard if _is_standard(node.names[0].name) else other).update(lines)
         for module, names in together.items():
             plain = sorted((each for each in names if each.asname is None), key=lambda each: each.name)
             renamed = [[each] for each in names if each.asname is not None]  # on a line each, as sorted imports are
@@ -105,7 +106,7 @@ class Example:
             yield from sorted(group, key=lambda line: (line.startswith("from"), line.split()[1], line))
 
     def _typed_modules(self, code: str) -> Iterator[str]:
-        for held in (*self.held(), *self.clients.typed.values()):
+        for held in (*self.held(), *self.clients.handed):
             module = held.client.name.rpartition(".")[0]
             if f": {held.client.name}" in code and module:
                 while module.rpartition(".")[2][:1].isupper():
@@ -186,21 +187,34 @@ class Example:
     def _top(self) -> Iterator[str]:
         """Clients that the module holds: made by `connect`, so that to import it does nothing."""
         top = list(self.clients.top.values())
-        if not top:
-            return
-        yield from ("", "")
+        besides = sorted(name for cls, name in self.clients.made_there if not cls and name not in self.clients.top)
+        if top or besides:
+            yield from ("", "")
+        yield from (f"{name}: Any" for name in besides)
         for held in top:
             said = f"{ast.unparse(held.type)} = given({_plain(held.said)!r})"
             yield f"{held.name}: {'Any' if held.made is not None else said}"
         made = [held for held in top if held.made is not None]
-        if made:
-            yield ""
-            yield ""
-            yield f"def connect{'_' * ('connect' in self.taken)}() -> None:"
-            yield '    """Make the clients as the file does, when the program starts."""'
+        shared = "" if len(self.guarded) > 1 else next((held.guard for held in made if held.guard), "")
+        for guard in dict.fromkeys(held.guard or shared for held in made):
+            yield from ("", "")
+            yield from self._connect(guard, [held for held in made if (held.guard or shared) == guard])
+
+    def _connect(self, guard: str, made: list[Held], cls: str = "") -> Iterator[str]:
+        """What makes clients that wait for whom they connect to is guarded as their calls are."""
+        word = next((each.word for each in self.guarded if each.variable == guard), "")
+        name = "connect" if cls else f"{word}connect"
+        taken = name in self.taken or (
+            cls and any(each.cls == cls and each.node.name == name for each in self.functions)
+        )
+        if guard:
+            yield f"@resilient({guard})"
+        waits = any(held.waits for held in made)
+        yield f"{'async ' if waits else ''}def {name}{'_' if taken else ''}({'self' if cls else ''}) -> None:"
+        yield '    """Make the clients as the file does, when the program starts."""'
+        if not cls:
             yield f"    global {', '.join(held.name for held in made)}"
-            for held in made:
-                yield f"    {held.name} = {short_all(held.made)}"
+        yield from dict.fromkeys(_made_line(held, made, bool(cls)) for held in made)
 
     def _functions(self) -> Iterator[str]:
         classes = dict.fromkeys([each.cls for each in self.functions])
@@ -213,12 +227,16 @@ class Example:
             yield from ("", "", f"class {cls.replace('.', '_')}:")
             held = self.clients.of_class.get(cls, {})
             yield from (f"    {each.name}: {ast.unparse(each.type)}" for each in held.values() if each.made is None)
-            made = [each for each in held.values() if each.made is not None]
+            made = [each for each in held.values() if each.made is not None and not (each.guard or each.waits)]
             if made:
                 own = next((each for each in inside if each.node.name == "__init__"), None)
                 node = self._init(cls, made, own)
                 inside = [each for each in inside if each is not own]
                 yield from ("", *indented(ast.unparse(ast.fix_missing_locations(node)).splitlines()))
+            late = [each for each in held.values() if each.made is not None and (each.guard or each.waits)]
+            for guard in dict.fromkeys(each.guard for each in late):
+                lines = self._connect(guard, [each for each in late if each.guard == guard], cls)
+                yield from ("", *indented(lines))
             for each in inside:
                 yield from ("", *indented(self._function(each)))
 
@@ -245,6 +263,16 @@ class Example:
         if tries:
             yield f"# In a try, line {', '.join(map(str, tries))}: guarded inside, where the policy sees the error."
         yield from ast.unparse(ast.fix_missing_locations(each.node)).splitlines()
+
+
+def _made_line(held: Held, others: list[Held], of_class: bool) -> str:
+    """The line that makes a client, with those that come of the same call."""
+    first = "self." if of_class else ""
+    if not held.parts:
+        return f"    {first}{held.name}{': Any' if of_class else ''} = {short_all(held.made)}"
+    wanted = {each.name for each in others if each.parts == held.parts}
+    names = [f"{first}{name}" if name in wanted else "_" for name in held.parts]
+    return f"    {', '.join(names)} = {short_all(held.made)}"
 
 
 GIVEN = (

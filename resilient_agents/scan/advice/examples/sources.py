@@ -53,6 +53,23 @@ class Source:
                 found.setdefault(name, []).append(statement)
         return found
 
+    def unpacked(self, call: ast.Call) -> list[str]:
+        """The names that take the parts of its answer, `_` for what is more than a name: `reader, writer = ...`."""
+        found = next((names for inside, names in self._unpacked if id(call) in inside), [])
+        return list(found)
+
+    @cached_property
+    def _unpacked(self) -> list[tuple[set[int], list[str]]]:
+        """The nodes of what a tuple of names is given, and these."""
+        return [
+            ({id(each) for each in ast.walk(node.value)}, [_last(each) for each in target.elts])
+            for statement in self.body
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Assign) and not isinstance(node.value, (ast.Tuple, ast.List))
+            for target in node.targets
+            if isinstance(target, (ast.Tuple, ast.List))
+        ]
+
     def call(self, site: Site) -> ast.Call | None:
         return self._calls.get((site.line, site.column, site.end_line, site.end_column))
 
@@ -78,6 +95,10 @@ def blocks_of(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
             yield from (each.body for each in inside)
         elif inside:
             yield inside
+
+
+def _last(target: ast.expr) -> str:
+    return getattr(target, "attr", "") or getattr(target, "id", "_")
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

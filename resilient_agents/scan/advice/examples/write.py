@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from resilient_agents.scan.advice.advise import Advice, Advised
-from resilient_agents.scan.advice.examples.clients import Clients
+from resilient_agents.scan.advice.examples.clients import Clients, Making
 from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words
 from resilient_agents.scan.advice.examples.functions import Function, Guard, function
 from resilient_agents.scan.advice.examples.guarded import Guarded
@@ -20,6 +20,7 @@ from resilient_agents.scan.advice.policies import names, table
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.source import Unreadable
 from resilient_agents.scan.tree import SourceFile
+from resilient_agents.scan.values import Made
 
 __all__ = ["Examples", "examples", "write"]
 
@@ -50,12 +51,17 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
             if there:
                 by_file.setdefault(path, []).append((name, each, there))
     sources = _Sources()
+    found = {
+        (one.call.path, one.call.line, one.call.column): (name, one)
+        for name, each in chosen.items()
+        for one in each.dependency.waiting
+    }
     external = (advice.libraries | {"asyncio"}) - WORKING
     modules = _module_names(by_file)
     shapes: dict[str, str] = {}
     for path, parts in by_file.items():
         try:
-            example = _Maker(path, parts, sources, external, presets).make()
+            example = _Maker(path, parts, sources, external, presets, found).make()
         except (Unfit, Unreadable) as error:
             made.left.append(f"{path}: {error}")
             continue
@@ -99,12 +105,13 @@ class _Maker:
         sources: _Sources,
         external: Iterable[str],
         presets: Mapping[str, Mapping[str, object]],
+        found: Mapping[tuple[str, int, int], tuple[str, Found]],
     ) -> None:
-        self.path, self.parts = path, parts
+        self.path, self.parts, self.found = path, parts, found
         self.file = parts[0][2][0].seen.spot.file
         self.source = sources(self.file)
         self.kept = Kept(frozenset(external))
-        self.clients = Clients(sources, self.kept, self.file)
+        self.clients = Clients(sources, self.kept, self.file, self._making)
         self.guarded = [self._guard(name, each, found, presets) for name, each, found in parts]
         self.left: list[str] = []
 
@@ -120,15 +127,25 @@ class _Maker:
         variable = f"{word}policy{'_' * (f'{word}policy' in taken)}"
         return Guarded(name, each, text, variable, f"{once}_" if once in taken else once, word, taken)
 
+    def _making(self, made: Made) -> Making | None:
+        site = made.site
+        name, found = self.found.get((made.spot.file.path, site.line, site.column + 1), ("", None))
+        if found is None:
+            return None
+        guard = next((each.variable for each in self.guarded if each.name == name), self.guarded[0].variable)
+        return Making(found.seen.operation.is_async and not found.seen.runner, guard)
+
     def make(self) -> Example:
         """Raises Unfit where nothing of the file can be shown."""
         functions: list[Function] = []
         taken: set[tuple[str, str]] = set()
+        outside: list[Found] = []
         for line, cls, found in self._by_function():
             name = found[0][0].call.function or ""
+            if line < 0:
+                outside += [each for each, _ in found]
+                continue
             try:
-                if line < 0:
-                    raise Unfit("outside of functions, where no policy can be put around them")
                 if (cls, name) in taken:
                     raise Unfit("a function of this name is there already")
                 if (cls or name) in RESERVED:
@@ -136,14 +153,21 @@ class _Maker:
                 functions.append(self._function(line, cls, found))
                 taken.add((cls, name))
             except Unfit as error:
-                lines = ", ".join(str(each.call.line) for each, _ in found)
-                self.left.append(f"{name or 'module'}, line {lines}: {error}")
+                self._leave(name, [each for each, _ in found], str(error))
+        connected = [(each, (each.call.path, each.call.line, each.call.column)) for each in outside]
+        outside = [each for each, place in connected if place not in self.clients.connected]
+        if outside:
+            self._leave("module", outside, "outside of functions, where no policy can be put around them")
         if not functions:
             raise Unfit("; ".join(self.left))
+        self.clients.leave_to_functions()
         names = frozenset(self.source.bindings)
         used = {guard.policy for each in functions for guard in each.guards}
         guarded = [each for each in self.guarded if {each.variable, each.once} & used]
         return Example(self.path, guarded, functions, self._inits(functions), self.clients, self.kept, names, self.left)
+
+    def _leave(self, name: str, found: list[Found], reason: str) -> None:
+        self.left.append(f"{name}, line {', '.join(str(each.call.line) for each in found)}: {reason}")
 
     def _by_function(self) -> Iterator[tuple[int, str, list[tuple[Found, Guard]]]]:
         """(line of the `def`, class, its calls with their guards), in the order of the file."""
