@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.mutation.mutate import mutants
+from tests.mutation.mutate import Mutant, mutants
 from tests.mutation.run import Runner
 from tests.mutation.survivors import excused
 
@@ -28,20 +28,28 @@ def main() -> int:
         parser.error("name the tests that should notice")
     reasons = excused(options.module)
     runner = Runner(options.module, options.tests)
-    print(f"{len(found)} changes; the tests alone take {runner.baseline():.1f} s", flush=True)
-    began, lived, spared = time.monotonic(), [], 0
-    for number, mutant in enumerate(found, 1):
-        if runner.notices(mutant):
-            continue
-        if mutant.name in reasons:
-            spared += 1
-            continue
-        lived.append(mutant)
-        print(f'{number}/{len(found)} line {mutant.line}\n{json.dumps(mutant.name)} = ""', flush=True)
-    print(
-        f"{len(found)} changes, {len(found) - len(lived) - spared} noticed, {spared} survive with a reason, "
-        f"{len(lived)} without, {time.monotonic() - began:.0f} s"
-    )
+    lived: list[Mutant] = []
+
+    def work() -> None:
+        print(f"{len(found)} changes; the tests alone take {sum(runner.seconds.values()):.1f} s", flush=True)
+        for name in runner.failing:
+            print(f"left out, because it fails as it is: {name}", flush=True)
+        began, spared = time.monotonic(), 0
+        for number, mutant in enumerate(found, 1):
+            if runner.notices(mutant):
+                continue
+            if mutant.name in reasons:
+                spared += 1
+                continue
+            lived.append(mutant)
+            print(f'{number}/{len(found)} line {mutant.line}\n{json.dumps(mutant.name)} = ""', flush=True)
+        print(
+            f"{len(found)} changes, {len(found) - len(lived) - spared} noticed, {spared} survive with a reason, "
+            f"{len(lived)} without, {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+
+    runner.run(work)
     return bool(lived)
 
 

@@ -69,7 +69,7 @@ def _short(text: str) -> str:
 def _places(node: ast.AST, place: tuple[str, ...], line: int) -> Iterator[tuple[tuple[str, ...], int, ast.AST]]:
     """What may be changed, with the names of the functions and classes around it and the line of its statement."""
     for child in _code_in(node):
-        here = line if isinstance(child, ast.expr) else getattr(child, "lineno", line)
+        here = child.lineno if isinstance(child, ast.stmt | ast.ExceptHandler) else line
         inside = place
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside = (*place, child.name)

@@ -1,12 +1,19 @@
-"""Running the tests against a change, in a fork of a process that has imported all but the package and its tests."""
+"""Running the tests against a change, in a fork of a process that has collected them.
+
+A change inside of a function is made where the function stands, and only the tests run that come to its line. A change
+of what runs on import makes the fork import the package and the tests again. The quickest tests come first, after those
+that have noticed most.
+"""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import importlib
 import importlib.abc
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -15,26 +22,28 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import coverage
+import hypothesis
 import pytest
 
 from tests.mutation.mutate import Mutant
 
 __all__ = ["Runner"]
 
-_OPTIONS = (
-    *("-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"),
-    "--assert=plain",  # pytest imports what it rewrites, and so the package, whose plugin is one of its own, by itself
-)
+_OPTIONS = ("-x", "-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider", "--assert=plain")
+_OURS = ("resilient_agents", "tests", "conftest")
+_PATIENCE = 4.0
+"""Seconds in which a fork is to end a test, beyond five times what the slowest of its tests took."""
 
 
 class Runner:
-    """Runs the same tests against one change of a module after another."""
+    """Runs the tests against one change of a module after another. A plugin of the pytest that collects them."""
 
     def __init__(self, module: Path, tests: list[str]) -> None:
         self.path = module.resolve()
@@ -42,122 +51,221 @@ class Runner:
         self.module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         self.tests = tests
         self.noticed: Counter[str] = Counter()
-        self.lines: frozenset[int] = frozenset()
-        self.limit = 600.0
+        self.seconds: dict[str, float] = {}
+        self.failing: list[str] = []
+        self._source = module.read_text()
+        self._code = compile(self._source, str(self.path), "exec", dont_inherit=True)
+        self._imported: set[int] = set()
+        self._tests_of: dict[int, set[str]] = {}
+        self._items: list[pytest.Item] = []
+        self._work: Callable[[], None] = lambda: None
 
-    def baseline(self) -> float:
-        """Seconds that the tests take on the module as it is. Learns which lines they run and what they import.
-
-        Raises RuntimeError if they fail.
+    def run(self, work: Callable[[], None]) -> None:
+        """Collect the tests, run them once, and call `work`, in which `notices` can be asked. Those that fail on the
+        module as it is are left out, and named in `failing`.
         """
-        first = self._forked(lambda: _covered(self.path, self.tests), self.limit)
-        if first is None or first["failed"] is not None:
-            raise RuntimeError(f"the tests do not pass as it is: {first and first['failed']}")
-        self.lines = frozenset(first["lines"])
-        for name in first["modules"]:
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-        began = time.monotonic()
-        again = self._forked(lambda: {"failed": _run(self.tests, Counter())}, self.limit)
-        taken = time.monotonic() - began
-        if again is None or again["failed"] is not None:
-            raise RuntimeError(f"the tests do not pass a second time: {again and again['failed']}")
-        self.limit = 5.0 * taken + 10.0
-        return taken
+        quick = hypothesis.settings(phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None)
+        hypothesis.settings.register_profile("quick", quick, derandomize=True)
+        hypothesis.settings.load_profile("quick")
+        self._work = work
+        self._coverage = coverage.Coverage(data_file=None, include=[str(self.path)], config_file=False)
+        self._coverage.start()
+        code = pytest.main([*_OPTIONS, *self.tests], plugins=[self])
+        if code:
+            raise RuntimeError(f"pytest ended with {int(code)}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._coverage.stop()
+        if session.testsfailed:
+            raise RuntimeError("the tests cannot be collected")
+        self._items = session.items
+        self._imported = set(self._coverage.get_data().lines(str(self.path)) or ())
+        self._learn()
+        self._work()
+        session.config.pluginmanager.unregister(name="terminalreporter")
+        return True
 
     def notices(self, mutant: Mutant) -> bool:
         """Whether a test fails, or hangs, with this change."""
-        if mutant.line not in self.lines:
-            return False
         try:
-            code = compile(mutant.tree, str(self.path), "exec")
+            code = compile(mutant.tree, str(self.path), "exec", dont_inherit=True)
         except (SyntaxError, ValueError):
             return True
-        changed = partial(_changed, self.module, self.path, code, self.tests, self.noticed)
-        said = self._forked(changed, self.limit)
+        changes = None if "__code__" in self._source else _changes(self._code, code)
+        tests = self._tests_of.get(mutant.line, set())
+        if changes is not None and mutant.line not in self._imported:
+            if not tests:
+                return False
+            chosen = self._order([item for item in self._items if item.nodeid in tests])
+            work = partial(self._patched, changes, chosen, code)
+        else:
+            tests = set(self.seconds)
+            work = partial(self._imported_again, code)
+        said = _forked(work, _PATIENCE + 5.0 * max(self.seconds[name] for name in tests))
         if said is None:  # hangs, or took the interpreter down
             return True
-        if not said["changed"]:
-            raise RuntimeError(f"the tests import {self.module} from elsewhere")
         if said["failed"] is not None:
             self.noticed[said["failed"]] += 1
         return said["failed"] is not None
 
-    def _forked(self, work: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any] | None:
-        """What `work` answers in a process of its own, None if there is no answer within `limit` seconds."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                os.close(reading)
-                os.setsid()
-                silence = os.open(os.devnull, os.O_RDWR)
-                for stream in (0, 1, 2):
-                    os.dup2(silence, stream)
-                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                    answer = json.dumps(work()).encode()
-                with open(writing, "wb") as pipe:
-                    pipe.write(answer)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(writing)
-        answer = b""
-        until = time.monotonic() + limit
-        with open(reading, "rb", buffering=0) as pipe:
-            while select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
-                piece = pipe.read(65536)
-                if not piece:
-                    break
-                answer += piece
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # and what the tests have started
-        os.waitpid(child, 0)
-        return json.loads(answer) if answer else None
+    def _learn(self) -> None:
+        """Which tests come to which line, how long they take, and which libraries they import."""
+        first = _forked(self._covered, 600.0)
+        if first is None:
+            raise RuntimeError("the tests do not come to an end as it is")
+        self.failing = first["failed"]
+        self.seconds = first["seconds"]
+        for name in self.failing:
+            self.seconds.pop(name)
+        for name in first["modules"]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        came: dict[int, set[str]] = {
+            int(line): self.seconds.keys() & set(names) for line, names in first["lines"].items()
+        }
+        for statement in ast.walk(ast.parse(self._source)):
+            if isinstance(statement, ast.stmt | ast.ExceptHandler):
+                body = getattr(statement, "body", None)
+                last = body[0].lineno - 1 if body else statement.end_lineno or 0
+                own = range(statement.lineno, max(last, statement.lineno) + 1)
+                self._tests_of[statement.lineno] = set().union(*(came.get(line, set()) for line in own))
+
+    def _covered(self, pipe: int) -> dict[str, Any]:
+        before = set(sys.modules)
+        seconds: dict[str, float] = {}
+
+        def timed(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+            for item in items:
+                self._coverage.switch_context(item.nodeid)
+                began = time.monotonic()
+                yield item
+                seconds[item.nodeid] = time.monotonic() - began
+
+        self._coverage.start()
+        failed = _failures(timed(self._items), pipe, most=len(self._items))
+        self._coverage.stop()
+        libraries = set(sys.modules) - before - sys.stdlib_module_names
+        return {
+            "failed": failed,
+            "seconds": seconds,
+            "lines": dict(self._coverage.get_data().contexts_by_lineno(str(self.path))),
+            "modules": sorted(name for name in libraries if "." not in name and not name.startswith(("_", *_OURS))),
+        }
+
+    def _order(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        known = [item for item in items if item.nodeid in self.seconds]
+        return sorted(known, key=lambda item: (-self.noticed[item.nodeid], self.seconds[item.nodeid]))
+
+    def _patched(
+        self, changes: list[tuple[CodeType, CodeType]], items: list[pytest.Item], code: CodeType, pipe: int
+    ) -> Any:
+        functions = [found for found in gc.get_objects() if isinstance(found, FunctionType)]
+        for old, new in changes:
+            changed = [function for function in functions if function.__code__ == old]
+            if not changed or old.co_freevars != new.co_freevars:
+                return self._imported_again(code, pipe)
+            for function in changed:
+                function.__code__ = new
+        return {"failed": next(iter(_failures(iter(items), pipe)), None)}
+
+    def _imported_again(self, code: CodeType, pipe: int) -> Any:
+        for name in list(sys.modules):
+            if name.split(".")[0] in _OURS and not name.startswith("tests.mutation"):
+                del sys.modules[name]
+        sys.meta_path.insert(0, _Changed(self.module, self.path, code))
+        watch = _Watch(pipe, self._order)
+        try:
+            ended = pytest.main([*_OPTIONS, *self.tests], plugins=[watch])
+        except Exception as error:
+            return {"failed": f"{type(error).__name__} while the tests were collected"}
+        return {"failed": watch.failed[0] if watch.failed else f"pytest ended with {int(ended)}" if ended else None}
 
 
 class _Watch:
-    """A pytest plugin that runs first what has noticed most, and remembers the first test that fails."""
+    """A pytest plugin that remembers which tests failed, and says when one has ended."""
 
-    def __init__(self, noticed: Counter[str]) -> None:
-        self.noticed = noticed
-        self.failed: str | None = None
+    def __init__(self, pipe: int, order: Callable[[list[pytest.Item]], list[pytest.Item]] = list) -> None:
+        self.pipe = pipe
+        self.order = order
+        self.failed: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: -self.noticed[item.nodeid])
+        items[:] = self.order(items)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and self.failed is None:
-            self.failed = report.nodeid
+        if report.failed and report.nodeid not in self.failed:
+            self.failed.append(report.nodeid)
+        os.write(self.pipe, b" ")
 
 
-def _run(tests: list[str], noticed: Counter[str]) -> str | None:
-    """The first test that fails, or what else went wrong; None if all is well."""
-    watch = _Watch(noticed)
-    code = pytest.main([*_OPTIONS, *tests], plugins=[watch])
-    return watch.failed or (None if code == 0 else f"pytest ended with {int(code)}")
+def _failures(items: Iterator[pytest.Item], pipe: int, most: int = 1) -> list[str]:
+    """Those of these tests that fail, until `most` have."""
+    watch = _Watch(pipe)
+    item = next(items, None)
+    if item is not None:
+        item.config.pluginmanager.register(watch)
+    while item is not None and len(watch.failed) < most:
+        following = next(items, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        item = following
+    return watch.failed
 
 
-def _covered(path: Path, tests: list[str]) -> dict[str, Any]:
-    import coverage
+def _changes(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType]] | None:
+    """The outermost functions that differ, as they were and are. None if code that runs on import does."""
+    if old == new:
+        return []
+    if old.co_flags & inspect.CO_OPTIMIZED:
+        return [(old, new)]
+    olds, news = ([part for part in code.co_consts if isinstance(part, CodeType)] for code in (old, new))
+    if _without_parts(old) != _without_parts(new) or len(olds) != len(news):
+        return None
+    found: list[tuple[CodeType, CodeType]] = []
+    for pair in zip(olds, news, strict=True):
+        inner = _changes(*pair)
+        if inner is None:
+            return None
+        found += inner
+    return found
 
-    measured = coverage.Coverage(data_file=None, include=[str(path)], config_file=False)
-    before = set(sys.modules)
-    with measured.collect():
-        failed = _run(tests, Counter())
-    lines = set(measured.get_data().lines(str(path)) or ())
-    for statement in ast.walk(ast.parse(path.read_text())):
-        if isinstance(statement, ast.stmt):
-            own = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-            if not lines.isdisjoint(own):
-                lines.add(statement.lineno)
-    libraries = set(sys.modules) - before - sys.stdlib_module_names - {"tests", "conftest", "resilient_agents"}
-    return {
-        "failed": failed,
-        "lines": sorted(lines),
-        "modules": sorted(name for name in libraries if "." not in name and not name.startswith("_")),
-    }
+
+def _without_parts(code: CodeType) -> CodeType:
+    return code.replace(co_consts=tuple(part for part in code.co_consts if not isinstance(part, CodeType)))
+
+
+def _forked(work: Callable[[int], dict[str, Any]], limit: float) -> dict[str, Any] | None:
+    """What `work` answers in a process of its own, None if nothing comes from there for `limit` seconds. It is given a
+    pipe, to which it may write blanks."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(reading)
+            os.setsid()
+            silence = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(silence, stream)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                answer = json.dumps(work(writing)).encode()
+            with open(writing, "wb") as pipe:
+                pipe.write(answer)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    answer = b""
+    with open(reading, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], limit)[0]:
+            piece = pipe.read(65536)
+            if not piece:
+                break
+            answer += piece
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # and what the tests have started
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer.strip() else None
 
 
 class _Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -177,13 +285,3 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def get_source(self, fullname: str) -> str:
         return self.path.read_text()
-
-
-def _changed(module: str, path: Path, code: CodeType, tests: list[str], noticed: Counter[str]) -> dict[str, Any]:
-    sys.meta_path.insert(0, _Changed(module, path, code))
-    try:
-        failed = _run(tests, noticed)
-    except Exception as error:
-        failed = f"{type(error).__name__} while the tests were collected"
-    imported = sys.modules.get(module)  # none where the change kept it from being imported
-    return {"failed": failed, "changed": imported is None or isinstance(imported.__loader__, _Changed)}
