@@ -11,11 +11,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from resilient_agents.adapters.gcra import Gcra, Reservation
+from resilient_agents.core.waiters import Waiter
 
 EPSILON = 1e-6
 
 
-def reserve(schedule: Gcra, now: float, cost: float, waiter: Any = None) -> Reservation:
+class Somebody:
+    """A waiter, by which its holder can be woken."""
+
+    loop = None
+
+    def wake(self) -> bool:
+        raise NotImplementedError
+
+    async def wait(self, seconds: float | None) -> bool:
+        raise NotImplementedError
+
+
+SOMEONE = Somebody()
+
+
+def reserve(schedule: Gcra, now: float, cost: float, waiter: Waiter = SOMEONE) -> Reservation:
     """A place in line."""
     reservation = Reservation(cost, waiter)
     schedule.reserve(reservation, now)
@@ -111,26 +127,11 @@ def test_a_place_that_is_handed_back_hands_back_no_more_than_is_left() -> None:
     assert schedule.delay(2.0, 1.0) == pytest.approx(0.9)
 
 
-class Somebody:
-    """A waiter, by which its holder can be woken."""
-
-    loop = None
-
-    def wake(self) -> bool:
-        raise NotImplementedError
-
-    async def wait(self, seconds: float | None) -> bool:
-        raise NotImplementedError
-
-
-SOMEONE = Somebody()
-
-
 def test_the_line_moves_up_when_one_leaves() -> None:
     """The first in line is told its new time, the next one when that one has started, each once."""
     schedule = Gcra(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
-    line = [reserve(schedule, 0.0, 1.0, SOMEONE) for _ in range(4)]
+    line = [reserve(schedule, 0.0, 1.0) for _ in range(4)]
     assert schedule.moved_up(0.0) is None
     schedule.cancel(line[0])
     schedule.cancel(line[1])
@@ -146,45 +147,17 @@ def test_the_next_in_line_does_not_pass_one_that_is_just_about_to_come() -> None
     """Between the time it is due and the moment it is back, its turn is its own."""
     schedule = Gcra(rate=1.0, burst=2.0)
     schedule.take(0.0, 2.0)
-    first, _ = reserve(schedule, 0.0, 1.0, SOMEONE), reserve(schedule, 0.0, 1.0, SOMEONE)
+    first, _ = reserve(schedule, 0.0, 1.0), reserve(schedule, 0.0, 1.0)
     assert schedule.moved_up(first.due + 0.001) is None
     assert not schedule.take(first.due + 0.001, 1.0)
     assert schedule.start(first, first.due + 0.002)
-
-
-def test_one_that_cannot_be_told_keeps_its_time_and_holds_up_nobody() -> None:
-    """A thread sleeps until the time it knows: those after it, which can be told, move up past it."""
-    schedule = Gcra(rate=1.0, burst=1.0)
-    schedule.take(0.0, 1.0)
-    gone = reserve(schedule, 0.0, 1.0, SOMEONE)
-    thread = reserve(schedule, 0.0, 1.0)
-    task = reserve(schedule, 0.0, 1.0, SOMEONE)
-    schedule.cancel(gone)
-    assert schedule.moved_up(0.0) is task
-    assert schedule.start(task, 1.0)
-    assert thread.due == pytest.approx(2.0)
-    assert schedule.start(thread, 2.0)
-
-
-def test_the_line_does_not_move_up_past_one_that_was_put_back() -> None:
-    """A thread that came late was promised its new time."""
-    schedule = Gcra(rate=1.0, burst=1.0)
-    schedule.take(0.0, 1.0)
-    threads = [reserve(schedule, 0.0, 1.0) for _ in range(2)]
-    gone = [reserve(schedule, 0.0, 1.0, SOMEONE) for _ in range(2)]
-    task = reserve(schedule, 0.0, 1.0, SOMEONE)  # due at 5
-    assert [schedule.start(each, 2.5) for each in threads] == [True, False]  # put back to 3.5
-    for each in gone:
-        schedule.cancel(each)
-    assert schedule.moved_up(2.5) is task
-    assert task.due == pytest.approx(4.5)
 
 
 def test_one_that_could_not_be_woken_is_passed_over() -> None:
     """Its loop was closed: the next one is told instead."""
     schedule = Gcra(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
-    gone, dead, alive = (reserve(schedule, 0.0, 1.0, SOMEONE) for _ in range(3))
+    gone, dead, alive = (reserve(schedule, 0.0, 1.0) for _ in range(3))
     schedule.cancel(gone)
     assert schedule.moved_up(0.0) is dead
     schedule.cancel(dead)
@@ -262,7 +235,7 @@ def test_one_that_came_back_and_does_not_ask_holds_up_nobody_for_long(rate: floa
     """Its loop was blocked, or closed, between the two: its turn passes too."""
     schedule = Gcra(rate=rate, burst=1.0)
     schedule.take(0.0, 1.0)
-    first, second = reserve(schedule, 0.0, 1.0), reserve(schedule, 0.0, 1.0, SOMEONE)
+    first, second = reserve(schedule, 0.0, 1.0), reserve(schedule, 0.0, 1.0)
     schedule.come_back(first, 2.0)
     schedule.come_back(second, 2.0)
     assert not schedule.start(second, 2.0)
@@ -358,12 +331,12 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(cost=costs, waiter=st.sampled_from([None, SOMEONE]))
-    def someone_comes(self, cost: float, waiter: object) -> None:
+    @rule(cost=costs)
+    def someone_comes(self, cost: float) -> None:
         if self.schedule.take(self.now, cost):
             self.starts.append((self.now, cost))
         else:
-            self.waiting.append(reserve(self.schedule, self.now, cost, waiter))
+            self.waiting.append(reserve(self.schedule, self.now, cost))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -398,7 +371,6 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         dues = {id(each): each.due for each in self.waiting}
         first = self.schedule.moved_up(self.now)
         if first is not None:
-            assert first.waiter is not None
             assert self.now <= first.due < dues[id(first)]
             if lost:
                 self.waiting.remove(first)

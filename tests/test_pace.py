@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from resilient_agents.adapters.gcra import Reservation
 from resilient_agents.strategies.pace import MARGIN, PATIENCE, Pace
+from tests.test_gcra import SOMEONE
 
 
 def line_up(pace: Pace, now: float, count: int) -> list[Reservation]:
-    line = [Reservation(1.0) for _ in range(count)]
+    line = [Reservation(1.0, SOMEONE) for _ in range(count)]
     for each in line:
         pace.gcra.reserve(each, now)
     return line

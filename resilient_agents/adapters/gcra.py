@@ -40,13 +40,12 @@ class Reservation:
     """A place in line, for what costs `cost`: `due` is when its holder should come to start (monotonic seconds).
 
     `waits`: its holder has neither started nor left. `standing`: it is in line, and has not let its turn pass. `here`:
-    the holder is back (since `due`) and about to ask. `told`: it came and was given another time. `waiter`: how to tell
-    it of an earlier one; a thread sleeps until the time it knows and has none.
+    the holder is back (since `due`) and about to ask. `waiter`: how to tell it of an earlier time.
     """
 
-    __slots__ = ("cost", "due", "here", "number", "standing", "told", "waiter", "waits")
+    __slots__ = ("cost", "due", "here", "number", "standing", "waiter", "waits")
 
-    def __init__(self, cost: float, waiter: Waiter | None = None) -> None:
+    def __init__(self, cost: float, waiter: Waiter) -> None:
         self.cost = cost
         self.waiter = waiter
         self.number = 0
@@ -54,11 +53,6 @@ class Reservation:
         self.waits: bool = False
         self.standing: bool = False
         self.here: bool = False
-        self.told: bool = False
-
-    def wake(self) -> bool:
-        """Tell the holder. False where its loop was closed: it will never come."""
-        return self.waiter is None or self.waiter.wake()
 
 
 class Gcra:
@@ -145,8 +139,8 @@ class Gcra:
         self.level, self.at = level, now
 
     def all_due(self, now: float) -> list[Reservation]:
-        """Let all come at once that can be told: wake these."""
-        early = [other for other in self._line if other.waiter is not None and other.due > now]
+        """Let all come at once: wake these."""
+        early = [other for other in self._line if other.due > now]
         for other in early:
             other.due = now
         return early
@@ -169,7 +163,7 @@ class Gcra:
         self._standing += 1
         self._wanted += reservation.cost
         self._line.append(reservation)
-        if reservation.waiter is not None and reservation.waiter.loop is not None:
+        if reservation.waiter.loop is not None:
             self._loops.add(reservation.waiter.loop)
 
     def come_back(self, reservation: Reservation, now: float) -> None:
@@ -200,9 +194,7 @@ class Gcra:
             if other.number >= reservation.number:
                 break
             # One that let its time pass does not count: its loop may be blocked for long.
-            if other.standing and (
-                (other.due >= now and _comes(other)) or (other.here and not self._passed(other, now))
-            ):
+            if other.standing and (other.due >= now or (other.here and not self._passed(other, now))):
                 ahead += other.cost
         level = self.level - (now - self.at) * self.rate  # one step from here on
         if level < 0.0:
@@ -214,7 +206,7 @@ class Gcra:
             self.cancel(reservation)
             return True
         self.come_back(reservation, now)
-        reservation.here, reservation.told = False, True
+        reservation.here = False
         reservation.due = now + over / self.rate
         return False
 
@@ -233,13 +225,13 @@ class Gcra:
     def forget_stranded(self) -> None:
         """A loop that was closed under its tasks never lets them `cancel`."""
         for other in [*self._line, *self._late]:
-            if other.waiter is not None and other.waiter.loop is not None and other.waiter.loop.is_closed():
+            if other.waiter.loop is not None and other.waiter.loop.is_closed():
                 self.cancel(other)
         self._loops = {loop for loop in list(self._loops) if not loop.is_closed()} if self.waiting else set()
 
     def moved_up(self, now: float) -> Reservation | None:
-        """The first in line that can be told, if its time has come nearer: wake it. To be asked whenever one has
-        started, was put back or has left."""
+        """The first in line, if its time has come nearer: wake it. To be asked whenever one has started, was put back
+        or has left."""
         self._drop_passed(now)
         level = self._level(now)
         ahead = 0.0
@@ -253,15 +245,13 @@ class Gcra:
                 continue
             if other.due < now:  # it is about to come, or dead
                 ahead += other.cost
-            elif other.waiter is not None:
-                over = level + ahead + other.cost - self.burst
-                due = now + over / self.rate if over > 0.0 else now
-                if other.due - due <= ROUNDING:
-                    return None
-                other.due = due
-                return other
-            elif other.told:
-                ahead += other.cost
+                continue
+            over = level + ahead + other.cost - self.burst
+            due = now + over / self.rate if over > 0.0 else now
+            if other.due - due <= ROUNDING:
+                return None
+            other.due = due
+            return other
         return None
 
     def _sweep(self) -> None:
@@ -311,9 +301,3 @@ class Gcra:
             reservation.standing = False
             self._standing -= 1
             self._wanted = self._wanted - reservation.cost if self._standing else 0.0
-
-
-def _comes(reservation: Reservation) -> bool:
-    """Will it come when it is due, though others before it have left? Not a thread that sleeps for as long as it was
-    told at first."""
-    return reservation.told or reservation.waiter is not None

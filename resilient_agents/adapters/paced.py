@@ -103,7 +103,7 @@ class Paced(Limit):
 
     async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
         """Sleep until `turn` is due, which others may change to an earlier time."""
-        while turn.waiter is not None and turn.due > now + ROUNDING:
+        while turn.due > now + ROUNDING:
             await turn.waiter.wait(turn.due - now)
             turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()
@@ -113,7 +113,7 @@ class Paced(Limit):
         while gcra.waiting:
             with self._lock:
                 turn = gcra.moved_up(clock.monotonic())
-            if turn is None or turn.wake():
+            if turn is None or turn.waiter.wake():
                 return
             with self._lock:
                 gcra.cancel(turn)  # its loop was closed

@@ -136,7 +136,7 @@ class RateLimit(Learning):
                 self._gcra.forgive(now)
             early = self._gcra.all_due(now) if self.shadow else []
         for turn in early:
-            turn.wake()
+            turn.waiter.wake()
         self._tell_next(self._gcra)
 
     def _asking(self) -> bool:

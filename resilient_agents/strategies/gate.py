@@ -163,7 +163,7 @@ class Gate(Paced):
             news = self._pace.wait(now, seconds, batch, limited=failure.kind == "rate_limit")
             early = self._gcra.all_due(now) if news and self.max_wait is not None and seconds > self.max_wait else []
         for turn in early:  # to be told that it is too long for them
-            turn.wake()
+            turn.waiter.wake()
         return True
 
     def _limited(self, call: Call, delay: float, reason: str) -> Rejected:
