@@ -5,16 +5,18 @@ Blocking and async generators are different things of the language, which is why
 nothing else. What strategies hold until the end of the stream stands in `call.closers`.
 
 A driver does the handing out, and what it hands out is a `Reading`. As long as nobody watches, no layer wants to see
-the items, no deadline is in force and nothing is sent or thrown in, a driver asks the source itself: then nothing is to
-be done between two items but to look for a deadline. (`send` is what costs least, a frame less than `next`, and keeps
-what a generator returns.) Where all that a layer wants is a limit for each step of an async stream, the driver takes
-the steps itself, too: a coroutine for each would cost half as much again. A test holds the ways equal.
+the items and no deadline is in force, a driver asks the source itself: then nothing is to be done between two items but
+to look for a deadline. (`send` is what costs least, a frame less than `next`, and keeps what a generator returns.) What
+is raised there was thrown in, unless it has ended the source. Where all that a layer wants is a limit for each step of
+an async stream, the driver takes the steps itself, too: a coroutine for each would cost half as much again. Tests hold
+the ways equal.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
@@ -37,8 +39,8 @@ Begin = Callable[[Runtime, tuple[Any, ...], dict[str, Any]], Call]
 class Reading:
     """A stream that is handed out, as both drivers see it.
 
-    `quick`: nobody wants to know of its items. `limited`: the layer that merely limits the steps, where that is all
-    that anybody wants of them.
+    `quick`: what a driver may ask itself, because nobody wants to know of its items, None where it may not. `limited`:
+    the layer that merely limits the steps, where that is all that anybody wants of them.
     """
 
     __slots__ = ("_bounded", "_interrupt", "_recorder", "_step", "call", "limited", "quick")
@@ -50,7 +52,7 @@ class Reading:
     def __init__(self, call: Call, interrupt: Interrupt | None = None) -> None:
         self.call = call
         call.closers = []
-        self.quick = False
+        self.quick: Any = None
         self.limited: Limited | None = None
         self._interrupt = interrupt
         self._bounded: Bounded | None = None
@@ -79,11 +81,20 @@ class Reading:
             self._recorder = call.audience.recorder
             self._step = Pace(opened, call.audience).step
         elif opened.step is None:
-            needs = ("__iter__",) if call.runtime.blocking else ("__anext__", "__aiter__")
-            self.quick = all(hasattr(opened.iterator, name) for name in needs)
+            self.quick = (_generator if call.runtime.blocking else _async_iterator)(opened.iterator)
         elif running_loop() is not None:  # on trio a step has a scope, beside which a coroutine is nothing
             self.limited = opened.limited
         return opened
+
+    def was_thrown(self, error: BaseException) -> bool:
+        """Has the consumer thrown in what was raised while a driver asked the source or handed out, for the source to
+        see? Else it came from there, or closes the stream."""
+        quick = self.quick
+        if isinstance(error, GeneratorExit):
+            return False
+        if isinstance(quick, GeneratorType):
+            return quick.gi_frame is not None
+        return quick is None or (isinstance(quick, AsyncGeneratorType) and quick.ag_frame is not None)
 
     def step(self, sent: Any, thrown: BaseException | None) -> Awaitable[Any]:
         """The consumer is back, perhaps with a deadline: what the stream answers."""
@@ -112,11 +123,22 @@ class Reading:
             outcome = None
 
 
+def _generator(iterator: Any) -> Any:
+    if isinstance(iterator, GeneratorType):
+        return iterator
+    return None if hasattr(iterator, "send") or hasattr(iterator, "throw") else _sendable(iterator)
+
+
 def _sendable(iterator: Any) -> Generator[Any, Any, None]:
     for item in iterator:
         sent = yield item
         if sent is not None:
             iterator.send(sent)  # raises what `yield from` would
+
+
+def _async_iterator(iterator: Any) -> Any:
+    takes = isinstance(iterator, AsyncGeneratorType) or not (hasattr(iterator, "asend") or hasattr(iterator, "athrow"))
+    return iterator if takes and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__") else None
 
 
 def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
@@ -127,30 +149,22 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
         outcome: Exception | Neutral | None = NEUTRAL
         try:
             opened: Opened = drive(reading.open(), not_blocking)
-            item, iterator = opened.first, opened.iterator
+            item, quick = opened.first, reading.quick
             while not opened.over:
                 sent = thrown = None
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # `throw` forwards whatever the consumer throws in, as `yield from` does
-                    thrown = error
-                if reading.quick and sent is None and thrown is None:
-                    take: Any = (iterator if hasattr(iterator, "send") else _sendable(iterator)).send
-                    try:
+                    if quick is not None:
+                        take = quick.send
                         while in_force() is None:
-                            item = take(sent)
-                            try:
-                                sent = yield item
-                            except GeneratorExit:
-                                raise
-                            except BaseException as error:
-                                thrown = error
-                                break
-                    except StopIteration as stop:
-                        item = stop.value
+                            sent = yield take(sent)
+                except BaseException as error:
+                    if not reading.was_thrown(error):
+                        if not isinstance(error, StopIteration):
+                            raise
+                        item = error.value
                         break
+                    thrown = error
                 try:
                     item = drive(reading.step(sent, thrown), not_blocking)
                 finally:
@@ -181,22 +195,27 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             opened = await reading.open()
             if isinstance(opened, Over):
                 return
-            item, iterator, limited = opened.first, opened.iterator, reading.limited
+            item, quick, limited = opened.first, reading.quick, reading.limited
             while not opened.over:
                 sent = thrown = None
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # `athrow` forwards whatever the consumer throws in
+                    if quick is not None and sent is None and in_force() is None:
+                        async for item in quick:
+                            sent = yield item
+                            if sent is not None or in_force() is not None:
+                                break
+                        else:
+                            break
+                except BaseException as error:
+                    if not reading.was_thrown(error):
+                        raise
                     thrown = error
-                if sent is not None or thrown is not None or in_force() is not None:
-                    pass
-                elif limited is not None and not limited.due:
+                if limited is not None and not limited.due and sent is None and thrown is None and in_force() is None:
                     limit = limited.limit
                     try:
                         limit.begin(limited.idle)
-                        item = await anext(iterator)
+                        item = await anext(opened.iterator)
                     except BaseException as error:
                         item = limited.raised(error)
                     finally:
@@ -208,18 +227,6 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                             break
                         limited.see(item)
                     continue
-                elif reading.quick:
-                    async for item in iterator:
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:
-                            thrown = error
-                        if sent is not None or thrown is not None or in_force() is not None:
-                            break
-                    else:
-                        break
                 try:
                     item = await reading.step(sent, thrown)
                 finally:

@@ -196,7 +196,7 @@ class Bounded:
         outer = current()
         if outer is None or (not call.runtime.blocking and outer.owner == call.runtime.owner()):
             return await self._step(sent, thrown)
-        limit, now = self._limit, clock.monotonic()
+        limit, now, given = self._limit, clock.monotonic(), thrown
         try:
             if outer.at > now:
                 if call.runtime.blocking:
@@ -205,6 +205,7 @@ class Bounded:
                 return await self._step(sent, thrown)
         except BaseException as error:
             if not limit.cut_off(error):
+                given = None
                 raise
         finally:
             limit.active = False
@@ -213,7 +214,12 @@ class Bounded:
                 scope.__exit__(None, None, None)
             limit.finish()
             thrown = None
-        raise deadline_exceeded(call, outer)
+        try:
+            if given is not None and not isinstance(given, Exception):
+                raise given
+            raise deadline_exceeded(call, outer) from given
+        finally:
+            given = None
 
     def end(self) -> None:
         """There will be no further step."""
