@@ -266,6 +266,9 @@ class Policy(Spelled):
             self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
         return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
+    find = None
+    """All calls of a function go by one plan."""
+
     @property
     def is_one_retry(self) -> bool:
         """Is it, as it is now, a retry alone, of which a wrapper may make the first attempt itself?"""
@@ -280,15 +283,16 @@ class Policy(Spelled):
                 if self._find is not None:
                     self._own, self._find = (found,), None
             changed()
-        for inner in _policies_in(self):
-            inner.bind()
-        return self.layers
+        inner = _policies_in(self)
+        for policy in inner:
+            policy.bind()
+        return self.layers if inner or trial.inside else self.strategies
 
     @property
     def watchers(self) -> tuple[Subscription, ...]:
         """Who observes this policy and those inside, each once."""
-        inner = (subscription for policy in _policies_in(self) for subscription in policy.watchers)
-        return tuple(dict.fromkeys((*self._observers, *inner)))
+        inner = [subscription for policy in _policies_in(self) for subscription in policy.watchers]
+        return tuple(dict.fromkeys((*self._observers, *inner))) if inner else self._observers
 
     def renewed(self, new: Policy) -> Policy:
         """A policy that is like `new`, with the state that the strategies of this one have."""

@@ -34,7 +34,7 @@ from resilient_agents import (
     http_failure,
 )
 from resilient_agents.adapters.circuit_states import Closed
-from resilient_agents.adapters.counts import LimitCounts, RetryCounts, Ticks
+from resilient_agents.adapters.counts import LimitCounts, RetryCounts, Ticks, counting
 from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock
 from tests.conftest import Harness, ManualClock, run_on
@@ -777,7 +777,7 @@ def test_a_lock_that_the_parent_held_stops_no_child(make: Callable[[], Any]) -> 
     locked, done = threading.Event(), threading.Event()
 
     def hold_the_lock() -> None:
-        with tally._lock:
+        with counting:
             locked.set()
             done.wait(10)
 

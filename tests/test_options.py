@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import Fallback, Hedge, Policy, Timeout, is_transient
+from resilient_agents import Fallback, Hedge, Policy, Retry, Timeout, is_transient
 from resilient_agents.core.options import (
     Check,
     Code,
@@ -43,6 +43,41 @@ KINDS = list(dict.fromkeys(kinds(Configured)))
 def test_constructor_and_checks_name_the_same_options(kind: type[Configured]) -> None:
     """In the same order, so that neither can gain one alone."""
     assert list(kind.OPTIONS) == list(inspect.signature(kind).parameters)
+
+
+def test_a_retry_that_is_made_like_the_one_before_is_one_of_its_own() -> None:
+    """What was checked and derived is the same, what is counted is not; what differs is checked."""
+    first = Retry(2, on=KeyError, max_retry_after=7.0)
+    second = Retry(2, on=KeyError, max_retry_after=7.0)
+    script = iter([KeyError, None])
+
+    def work() -> None:
+        if kind := next(script):
+            raise kind
+
+    Policy(second).call(work)
+    assert repr(first) == repr(second)
+    assert (first.metrics()["calls"], second.metrics()["retries"]) == (0, 1)
+    with pytest.raises(ValueError, match="attempts must be at least 1"):
+        Retry(0, on=KeyError, max_retry_after=7.0)
+    with pytest.raises(ValueError, match="unless stop= is given"):
+        Retry(None, on=KeyError)
+
+
+class Own(Retry):
+    """A subclass that keeps something of its own."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        super().__init__(2)
+
+
+def test_what_a_subclass_keeps_is_never_anothers() -> None:
+    """Also where the options are the same."""
+    assert [retry.label for retry in (Own("a"), Own("b"))] == ["a", "b"]
+    first = Retry(4)
+    first.label = "mine"  # type: ignore[attr-defined]
+    assert not hasattr(Retry(4), "label")
 
 
 class Pause(Configured):

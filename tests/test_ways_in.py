@@ -13,6 +13,7 @@ import pytest
 
 from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, RetryBudget, fixed, http_failure
 from resilient_agents.base.now import now
+from resilient_agents.registry import Keyed
 from tests.conftest import ManualClock, run_on
 
 
@@ -69,7 +70,11 @@ def group() -> None:
     raise ExceptionGroup("group", [Mine("leaf")])
 
 
-POLICIES: dict[str, Callable[[], Policy]] = {
+def keyed(make: Callable[[Any], Any]) -> Keyed:
+    return Keyed(make, lambda key, **_: key)
+
+
+POLICIES: dict[str, Callable[[], Policy | Keyed]] = {
     "nothing": Policy,
     "one retry": lambda: Policy(Retry(3, wait=fixed(0))),
     "one retry of a type": lambda: Policy(Retry(3, on=Mine, wait=fixed(1))),
@@ -81,6 +86,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "one retry of results": lambda: Policy(Retry(3, when=http_failure, wait=fixed(1))),
     "one retry with a budget": lambda: Policy(Retry(3, wait=fixed(0), budget=RetryBudget(0.01, per_second=0.2))),
     "a retry in a policy in a policy": lambda: Policy(Policy(Retry(3, wait=fixed(0)))),
+    "a retry for each key": lambda: keyed(lambda key: Retry(3, on=Mine, wait=fixed(0))),
+    "a breaker for each key": lambda: keyed(lambda key: CircuitBreaker(failures=2)),
     "two retries": lambda: Policy(Retry(2, wait=fixed(0)), Retry(2, wait=fixed(0))),
     "retry and breaker": lambda: Policy(Retry(3, wait=fixed(0)), CircuitBreaker(failures=2)),
     "a handler that stops": lambda: Policy(Fallback(Script(StopIteration("handler")))),
@@ -133,11 +140,13 @@ def outcome(guarded: Callable[..., Any]) -> Any:
     return result
 
 
-def counted(policy: Policy) -> list[Any]:
+def counted(policy: Policy | Keyed) -> list[Any]:
+    if isinstance(policy, Keyed):
+        return [counted(of_key) for _, of_key in policy.items()]
     return [layer.metrics() for layer in policy.layers if isinstance(layer, Retry)]
 
 
-def happened(bridge: Any, policy: Policy, script: Script, fn: Any) -> Any:
+def happened(bridge: Any, policy: Policy | Keyed, script: Script, fn: Any) -> Any:
     """What two calls of the same function come to."""
     now.bridge = bridge
     guarded = policy(fn)

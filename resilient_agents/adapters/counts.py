@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from resilient_agents.base.fork import Lock, reset_after_fork
 
-__all__ = ["LimitCounts", "RetryCounts", "Ticks", "Verdict", "share"]
+__all__ = ["LimitCounts", "RetryCounts", "Ticks", "Verdict", "counting", "share"]
 
 Verdict: TypeAlias = Literal["failure", "success", "neutral"]
 
@@ -51,22 +51,22 @@ class Ticks(_Count):
         before, self._before = self._before, total
         return total - before
 
-    def reset(self) -> None:
-        self.drain()
+
+counting = Lock()
+"""Held while anything but a tick is counted or looked at: a moment, and one for all costs each of them nothing."""
 
 
 class _Counts:
     """Numbers to look at. `ticks`: what is counted on the happy path.
 
-    Locking: a tick needs none; the rest is done under `_lock`, which is free in a forked child.
+    Locking: a tick needs none; the rest is done under `counting`.
     """
 
-    __slots__ = ("__weakref__", "_lock", "ticks")
+    __slots__ = ("__weakref__", "ticks")
 
     def __init__(self, ticks: Ticks | None = None) -> None:
-        self._lock = Lock()
         self.ticks = Ticks() if ticks is None else ticks
-        self.reset()
+        self._forget()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -74,8 +74,8 @@ class _Counts:
         self.reset()
 
     def reset(self) -> None:
-        with self._lock:
-            self.ticks.reset()
+        with counting:
+            self.ticks.drain()
             self._forget()
 
     def _forget(self) -> None:
@@ -105,14 +105,14 @@ class RetryCounts(_Counts):
         elif ending == "success" and attempts == 1:
             next(self.ticks)
         else:
-            with self._lock:
+            with counting:
                 if attempts > _MANY:
                     self._further += attempts - 1
                     attempts = 1
                 next(self._ended.setdefault((ending, attempts), Ticks()))
 
     def metrics(self) -> dict[str, Any]:
-        with self._lock:
+        with counting:
             ended = {key: ticks.taken() for key, ticks in self._ended.items()}
             at_once, retries = self.ticks.taken(), self._further
         saved, failures, neutral = (
@@ -146,13 +146,13 @@ class LimitCounts(_Counts):
         self._numbers: dict[str, float] = dict.fromkeys(("calls", "rejections", "waits", "timed", "seconds"), 0)
 
     def _add(self, **numbers: float) -> None:
-        with self._lock:
+        with counting:
             for name, number in numbers.items():
                 self._numbers[name] += number
 
     def ticked(self) -> int:
         """How many ticks were ever taken, whatever was reset."""
-        with self._lock:
+        with counting:
             return self.ticks.total()
 
     def let_in(self) -> None:
@@ -172,7 +172,7 @@ class LimitCounts(_Counts):
         self._add(rejections=1)
 
     def metrics(self) -> dict[str, Any]:
-        with self._lock:
+        with counting:
             calls, rejections, waits, timed, seconds = self._numbers.values()
             return {
                 "calls": max(0, calls + self.ticks.taken()),  # a reset may come before `not_at_once`

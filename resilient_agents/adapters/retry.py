@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
+from resilient_agents.adapters.counts import RetryCounts
 from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, check_when, flat, sorted_choices
 from resilient_agents.adapters.retry_ending import known
 from resilient_agents.adapters.retry_loop import RetryLoop
@@ -165,13 +166,18 @@ class Retry(Configured, RetryLoop):
         after: Hook | None = None,
         before_sleep: Hook | None = None,
     ) -> None:
-        self.take(locals())
+        given = locals()
+        if self._is_like_latest(given):
+            self.counts = RetryCounts()
+            return
+        self.take(given)
         if attempts is None and stop is None:
             raise ValueError("attempts must be an int unless stop= is given: without either a failing call never ends")
         hooks = {"stop": stop, "before": before, "after": after, "before_sleep": before_sleep}
         self._sort_choices(on, when)
         natives = {f"on[{number}]": native for number, native in enumerate(self._natives)}
         super().__init__({"wait": wait, **hooks, **natives, "when": when})
+        self._become_latest()
 
     def _keep(self, **facts: Any) -> None:
         """Remember what differs from the class: most retries have few options."""

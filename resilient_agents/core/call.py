@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import operator
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from resilient_agents.classify import Failure, classify
@@ -142,8 +142,10 @@ class Plan:
         return plan
 
 
-def rechecks_of(layers: Iterable[Strategy]) -> Rechecks:
+def rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
     """For each of these layers, outermost first, the outer ones that want a second look."""
+    if len(layers) < 2:
+        return _NO_RECHECKS
     rechecks: Rechecks = {}
     outer: tuple[Callable[[Call], None], ...] = ()
     for layer in layers:

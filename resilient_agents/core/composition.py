@@ -45,32 +45,36 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_innermost", "_operation", "_setup", "_special", "_watchers", "_writes")
+    __slots__ = ("_operation", "_setup", "_special", "_watchers", "_writes", "innermost")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
-        self._innermost = innermost
+        self.innermost = innermost
         layers = policy.bind()
-        self._writes = policy.writes
+        self._writes = writes = policy.writes
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[Any, Proceed] = {}
         self._setup: Setup | None = None
         self._operation: Proceed | None = None
         super().__init__(policy.name, rechecks_of(layers), edition)
         self.layers = layers
-        self.chain = self._quiet(layers) if self._writes is None else self._composed(None, watched=False)
         if self._watchers:
             self.quiet = None
-        if self._writes is None and is_one_retry(layers):
-            self.alone = layers[0]
+        if writes is None:
+            self._compose_quietly(layers)
+        else:
+            self.chain = self._composed(None, watched=False)
 
-    def _quiet(self, layers: tuple[Strategy, ...]) -> Proceed:
+    def _compose_quietly(self, layers: tuple[Strategy, ...]) -> None:
         """The chain that nobody watches. A retry whose first attempt may be made without it begins with that."""
-        proceed = self._innermost
+        proceed = self.innermost
+        alone: Any = None
         for layer in reversed(layers):
-            alone: Any = layer if getattr(layer, "alone", False) else None
+            alone = layer if getattr(layer, "alone", False) else None
             proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
-        return proceed
+        self.chain = proceed
+        if len(layers) == 1:
+            self.alone = alone
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -128,7 +132,7 @@ class Composed(Plan):
         if owners and getattr(last, "judges_results", True):
             judge = getattr(last, "failed", None)
         retried = not all(getattr(layer, "races", False) for layer in owners)
-        innermost = functools.partial(attempts.begun, self._innermost) if watched else self._innermost
+        innermost = functools.partial(attempts.begun, self.innermost) if watched else self.innermost
         attempt = chain_of(layers[split:], innermost)
         if watched:
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)

@@ -82,7 +82,10 @@ back after a chain that returned: `driver.gi_yieldfrom` is then None, while it i
 def drive(chain: Awaitable[Any], switched: Switched, checked: Switched | None = None) -> Any:
     """Run a blocking chain to its end in one step. `switched(begun)` answers for one that goes on as an awaitable,
     `checked(result)` for what one that does not has come to."""
-    driver = idle.pop() if idle else new_driver()
+    try:
+        driver = idle.pop()
+    except IndexError:  # all are busy
+        driver = new_driver()
     try:
         result = driver.send(chain)
     except Boxed as boxed:

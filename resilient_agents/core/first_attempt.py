@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
 from resilient_agents.core import given_up
-from resilient_agents.core.call import Call, Plan, Proceed, call_of
+from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import drive, is_awaitable
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, settle
@@ -42,19 +42,23 @@ class FirstAttempt(Protocol):
 
 
 def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    way = _Way(policy, fn, invoke_coroutine)
+    way, find = _Way(policy, fn, invoke_coroutine), policy.find
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan
+        plan = way.plan if find is None else find(way.innermost, args, kwargs)
+        alone: FirstAttempt | None = plan.alone
         if (
-            plan.alone is None
-            or plan.quiet is not now.edition
+            plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and not now.paid())
+            or (now.deadline() is not None and (alone is None or not now.paid()))
         ):
-            return await way.arun(args, kwargs)
-        alone: FirstAttempt = plan.alone
+            return await way.arun(args, kwargs, find and plan)
+        if alone is None:
+            try:
+                return way.checked(await plan.chain(call_of(plan, ASYNC, fn, args, kwargs)))
+            except Boxed as boxed:
+                raise RuntimeError(STOPPED) from boxed.error
         began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
@@ -76,20 +80,21 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
 
 
 def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    way = _Way(policy, fn, invoke_any)
+    way, find = _Way(policy, fn, invoke_any), policy.find
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan
+        plan = way.plan if find is None else find(way.innermost, args, kwargs)
+        alone: FirstAttempt | None = plan.alone
         if (
-            plan.alone is None
-            or plan.quiet is not now.edition
+            plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
             or way.looks_async
-            or (now.deadline() is not None and not now.paid())
+            or (now.deadline() is not None and (alone is None or not now.paid()))
         ):
-            return way.run(args, kwargs)
-        alone: FirstAttempt = plan.alone
+            return way.run(args, kwargs, find and plan)
+        if alone is None:
+            return drive(plan.chain(call_of(plan, BLOCKING, fn, args, kwargs)), way.switched, way.checked)
         began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, dataclass_transform
 
@@ -177,6 +178,10 @@ class Made(Check):
         return None if value is None else value.describe()
 
 
+def _nobody() -> None:
+    """What a reference answers to nothing."""
+
+
 class Configured(Spelled):
     """A base for strategies with options.
 
@@ -190,6 +195,7 @@ class Configured(Spelled):
     OPTIONS: ClassVar[Mapping[str, Check]]
     HOLDS: ClassVar[str] = ""
     INSIDE: ClassVar[frozenset[str]] = frozenset()
+    _latest: ClassVar[tuple[Callable[[], Any], tuple[str, ...]]] = (_nobody, ())
 
     def __init_subclass__(cls) -> None:
         """Defaults belong to the class: an object keeps what differs, which is little."""
@@ -208,6 +214,27 @@ class Configured(Spelled):
             value = check(value, option)
             if option not in self.INSIDE:
                 setattr(self, option, value)
+
+    def _become_latest(self) -> None:
+        """Remember what was checked and derived for this one: the next that is made is often given the very same, by a
+        factory of policies for many keys. Called at the end of a constructor."""
+        kind = type(self)
+        if "OPTIONS" in vars(kind):  # what a subclass keeps is its own affair
+            kind._latest = weakref.ref(self), tuple(vars(self))  # noqa: SLF001 - its own class
+
+    def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
+        """Was that one given the very same, and lives? Then this one has all that was kept there."""
+        latest, kept = self._latest
+        like: Any = latest()
+        if type(like) is not type(self):
+            return False
+        for option in self.OPTIONS:
+            if given[option] is not getattr(like, option):
+                return False
+        found, own = vars(like), vars(self)
+        for name in kept:
+            own[name] = found[name]
+        return True
 
     def adopt(self, new: Any) -> None:
         """Take over the options of `new`, another of this kind."""

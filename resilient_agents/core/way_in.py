@@ -28,6 +28,12 @@ class Guarding(Protocol):
         """Is it a retry and nothing else, of which a wrapper may make the first attempt itself?"""
         ...
 
+    @property
+    def find(self) -> Callable[[Proceed, tuple[Any, ...], dict[str, Any]], Plan] | None:
+        """What answers with the plan of a call whose last step and arguments these are, where they decide; None where
+        all calls go by one plan."""
+        ...
+
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn`, whose last step is `innermost`, go from now on."""
         ...
@@ -49,24 +55,25 @@ class WayIn:
     def __reduce__(self) -> Any:
         return type(self), (self.policy, self.fn, self.innermost)
 
-    def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Call:
         """A call on its way in, with the plan in force."""
-        plan = self.plan
-        if plan.edition is not now.edition:
+        plan = self.plan if found is None else found
+        if plan.edition is not now.edition and found is None:
             plan = self.plan = self.policy.plan(self.fn, self.innermost)
         return call_of(plan, runtime, self.fn, args, kwargs)
 
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that begins blocking and about which there is something to know."""
-        call = self.call(BLOCKING, args, kwargs)
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
+        """A call that begins blocking and about which there is something to know. `found`: the plan of this call, where
+        somebody has looked already."""
+        call = self.call(BLOCKING, args, kwargs, found)
         if self.looks_async and on_event_loop():
             call.runtime = ASYNC
             return self._later(call)
         return drive(self._through(call), self.switched)
 
-    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
         """The same of a coroutine function."""
-        return await go_on(self._through(self.call(ASYNC, args, kwargs)))
+        return await go_on(self._through(self.call(ASYNC, args, kwargs, found)))
 
     def switched(self, begun: Begun) -> Any:
         """The awaitable that the rest of a call is, which began blocking."""

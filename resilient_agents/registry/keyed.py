@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Hashable
-from functools import partial
+from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar, cast
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -16,6 +15,7 @@ from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Call, Plan, Proceed, name_of
+from resilient_agents.core.composition import Composed
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares, guard
 from resilient_agents.core.opening import invoke_stream
@@ -23,7 +23,7 @@ from resilient_agents.core.streams import Stream
 from resilient_agents.core.way_in import WayIn
 from resilient_agents.policy import Policy
 from resilient_agents.registry.change import is_shared
-from resilient_agents.registry.recent import Entry, Flight, Recent
+from resilient_agents.registry.recent import Entry, Recent
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.stream_text import text_in
 
@@ -31,6 +31,7 @@ __all__ = ["Keyed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_STATEFUL = (CircuitBreaker, Bulkhead, RateLimit, Gate)
 _LOOKS = 16
 """How many policies are looked at for one that may go, so that a newcomer costs the same in a big outage."""
 
@@ -62,7 +63,7 @@ class Keyed(Spelled):
         self._make = make
         self._lock = Lock()
         self.recent = Recent()
-        self.stand_ins: tuple[Policy, ...] = ()
+        self.stand_ins: tuple[Entry, ...] = ()
         self._edition = 0
 
     def __call__(self, fn: F) -> F:
@@ -71,13 +72,13 @@ class Keyed(Spelled):
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a blocking function under the policy of these arguments."""
-        policy, _flight = self.look_up(self.key(*args, **kwargs))
-        return policy.call(fn, *args, **kwargs)
+        entry, _held = self.look_up(self.key(*args, **kwargs))
+        return entry.policy.call(fn, *args, **kwargs)
 
     async def acall(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a coroutine function, or any other, under the policy of these arguments."""
-        policy, _flight = self.look_up(self.key(*args, **kwargs))
-        return await policy.acall(fn, *args, **kwargs)
+        entry, _held = self.look_up(self.key(*args, **kwargs))
+        return await entry.policy.acall(fn, *args, **kwargs)
 
     def stream(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Iterate what `fn` yields under the policy of these arguments, which is looked up with the first item."""
@@ -85,21 +86,21 @@ class Keyed(Spelled):
 
     def policy(self, key: Hashable) -> Policy:
         """The policy of `key`: made when there is none, the same one while it is kept or in use."""
-        return self.look_up(key)[0]
+        return self.look_up(key)[0].policy
 
-    def look_up(self, key: Hashable) -> tuple[Policy, Flight | None]:
-        """The policy for a call of `key`, and what the call holds for as long as it is in flight.
+    def look_up(self, key: Hashable, innermost: Proceed | None = None) -> tuple[Entry, Plan]:
+        """What a call of `key` goes by, and what it holds of it for as long as it is in flight; a new key's is the plan
+        of a call with this last step.
 
         Raises TypeError for a key that no dictionary takes, or that is an awaitable: each call would be a key of its
         own.
         """
         while True:
             with self._lock:
-                if self.stand_ins:
-                    return self.stand_ins[-1], None
-                entry = self.recent.use(key)
+                entry = self.stand_ins[-1] if self.stand_ins else self.recent.use(key)
                 if entry is not None:
-                    return entry.policy, entry.hold()
+                    self._make_room(entry)
+                    return entry, entry.plan
                 edition = self._edition
             if is_awaitable(key):
                 discard(key)
@@ -108,19 +109,44 @@ class Keyed(Spelled):
                 )
             made = self._make(key)
             policy = made if isinstance(made, Policy) else Policy(made, name=self.name)
+            plan = None if innermost is None else _OfKey(policy, innermost)
             with self._lock:
                 if edition != self._edition:
                     continue  # the configuration changed meanwhile
-                entry = self.recent.use(key) or self.recent.add(key, policy)
-                self._make_room(entry)
-                return entry.policy, entry.hold()
+                entry = self.recent.use(key)
+                if entry is None:
+                    entry = self.recent.add(key, policy, plan)
+                    self._make_room(entry)
+                return entry, entry.plan
 
-    def remember(self, key: Hashable, plan: _OfKey) -> None:
-        """From now on calls of this key go by this plan, until something changes."""
-        with self._lock:
-            entry = self.recent.use(key)
-            if entry is not None and entry.policy is plan.policy:
+    def find(self, innermost: Proceed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        """How a call with these arguments goes. Mostly its key is known, and nothing has changed: that is the path of
+        every call, so what `look_up` does is spelled out here, in single steps of the interpreter, which need no
+        lock."""
+        key = self.key(*args, **kwargs) if kwargs else self.key(*args)
+        recent = self.recent
+        entry = None
+        try:
+            entry = recent.by_key.get(key)
+            if entry is not None:
+                plan: _OfKey = entry.plan
+                if plan.quiet is now.edition and plan.innermost is innermost and not self.stand_ins:
+                    recent.order.move_to_end(entry)
+                    return plan
+        except Exception:  # a key that was just released, or a bad one: `look_up` knows
+            pass
+        return self._planned(key, innermost)
+
+    def _planned(self, key: Hashable, innermost: Proceed) -> Plan:
+        """The same, slowly; calls of this key go by the answer from now on, until something changes."""
+        entry, held = self.look_up(key, innermost)
+        plan: Any = held
+        if plan.edition is not now.edition or plan.innermost is not innermost:
+            plan = _OfKey(entry.policy, innermost)
+            with self._lock:  # and nobody makes room
+                del held
                 entry.go_by(plan)
+        return cast(Plan, plan)
 
     def items(self) -> list[tuple[Hashable, Policy]]:
         """The keys whose policies are kept, and these, for whoever wants to look at their numbers; the most recently
@@ -149,20 +175,19 @@ class Keyed(Spelled):
     @contextlib.contextmanager
     def replaced(self, other: Policy) -> Generator[None, None, None]:
         """Until the block ends, `other` stands in for the policies of all keys."""
-        nested = Policy(other, name=self.name)
+        nested = Entry(None, Policy(other, name=self.name))
         with self._lock:
             self.stand_ins = (*self.stand_ins, nested)
         try:
             yield
         finally:
             with self._lock:
-                self.stand_ins = tuple(policy for policy in self.stand_ins if policy is not nested)
+                self.stand_ins = tuple(entry for entry in self.stand_ins if entry is not nested)
 
-    is_one_retry = False
+    is_one_retry = True  # of each key it shows when it comes
 
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go: each by the plan of its key's policy."""
-
         return _ByKey(self, innermost)
 
     def _make_room(self, newest: Entry) -> None:
@@ -181,65 +206,33 @@ class Keyed(Spelled):
 class _ByKey(Plan):
     """Sends each call on by the plan of its key's policy."""
 
-    __slots__ = ("innermost", "keyed")
+    __slots__ = ("_innermost", "_keyed")
 
     def __init__(self, keyed: Keyed, innermost: Proceed) -> None:
         super().__init__(keyed.name, edition=now.edition)
-        self.keyed = keyed
-        self.innermost = innermost
-        self.chain = partial(_run_by_key, keyed, innermost)
+        self._keyed = keyed
+        self._innermost = innermost
+        self.quiet = None
 
     def enter(self, call: Call) -> Proceed:
-        return _enter_by_key(self.keyed, self.innermost, call, self.keyed.key(*call.args, **call.kwargs))
+        call.plan = plan = self._keyed.find(self._innermost, call.args, call.kwargs)
+        return plan.enter(call)
 
 
-class _OfKey(Plan):
+class _OfKey(Composed):
     """How calls of one key go. It holds the policy for as long as one of them is in flight."""
 
-    __slots__ = ("composed", "flight", "innermost", "policy")
+    __slots__ = ("_policy",)
 
-    def __init__(self, composed: Plan, innermost: Proceed, policy: Policy, flight: Flight | None) -> None:
-        super().__init__(composed.name, composed.rechecks, composed.edition)
-        self.quiet = composed.quiet
-        self.chain = composed.chain
-        self.composed = composed
-        self.innermost = innermost
-        self.policy = policy
-        self.flight = flight
-
-
-def _run_by_key(keyed: Keyed, innermost: Proceed, call: Call) -> Awaitable[Any]:
-    """An ordinary call. Mostly its key is known, and nothing has changed: that is the path of every call, so what
-    `look_up` does is spelled out here, in single steps of the interpreter, which need no lock."""
-    kwargs = call.kwargs
-    key = keyed.key(*call.args, **kwargs) if kwargs else keyed.key(*call.args)
-    recent = keyed.recent
-    chain: Proceed | None = None
-    try:
-        entry = recent.by_key[key]
-        plan = entry.plan
-        if plan.quiet is now.edition and plan.innermost is innermost and not keyed.stand_ins:
-            recent.order.move_to_end(entry)
-            call.plan = plan
-            chain = plan.chain
-    except Exception:  # a new key, one that was just released, or a bad one: `look_up` knows
-        pass
-    return (chain or _enter_by_key(keyed, innermost, call, key))(call)
-
-
-def _enter_by_key(keyed: Keyed, innermost: Proceed, call: Call, key: Hashable) -> Proceed:
-    policy, flight = keyed.look_up(key)
-    composed = policy.plan(None, innermost)
-    call.plan = _OfKey(composed, innermost, policy, flight)
-    if flight is not None:
-        keyed.remember(key, _OfKey(composed, innermost, policy, None))
-    return composed.enter(call)
+    def __init__(self, policy: Policy, innermost: Proceed) -> None:
+        super().__init__(policy, innermost)
+        self._policy = policy
 
 
 def _busy(policy: Policy) -> bool:
     """Would a new policy in its place forget something that still matters?"""
     for layer in policy.layers:
-        if not isinstance(layer, CircuitBreaker | Bulkhead | RateLimit | Gate) or is_shared(layer):
+        if not isinstance(layer, _STATEFUL) or is_shared(layer):
             continue
         if isinstance(layer, CircuitBreaker) and layer.state == "open":
             return True

@@ -11,66 +11,49 @@ import contextlib
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from resilient_agents.core.call import Plan
 from resilient_agents.policy import Policy
 
-__all__ = ["Entry", "Flight", "Recent"]
-
-
-class Flight:
-    """Held by the calls of a key that are in flight, and by nothing else."""
-
-    __slots__ = ("__weakref__",)
+__all__ = ["Entry", "Recent"]
 
 
 class Entry:
     """A policy that is kept. `plan`: how its calls go; each in flight refers to it, or to one of those before."""
 
-    __slots__ = ("_before", "_flight", "key", "plan", "policy")
+    __slots__ = ("_before", "key", "plan", "policy")
 
-    def __init__(self, key: Hashable, policy: Policy) -> None:
+    def __init__(self, key: Hashable, policy: Policy, plan: Plan | None = None) -> None:
         self.key = key
         self.policy = policy
-        self.plan: Any = Plan(None)  # of no edition
+        self.plan: Any = plan or Plan(None)  # of no edition
         self._before: tuple[Plan, ...] = ()
-        self._flight: Callable[[], Flight | None] = _nobody
 
     def go_by(self, plan: Plan) -> None:
         """Let calls go by this plan from now on."""
-        plans = (*self._before, self.plan)
-        self._before = tuple([plan for plan, references in _counted(plans) if references > _ALONE])
+        self._before = _referred_to((*self._before, self.plan))
         self.plan = plan
-
-    def hold(self) -> Flight:
-        """What a call of this key holds that has no plan of this entry's."""
-        flight = self._flight()
-        if flight is None:
-            flight = Flight()
-            self._flight = weakref.ref(flight)
-        return flight
 
     def in_flight(self) -> bool:
         """Is a call of this key under way?"""
-        if self._flight() is not None:
-            return True
-        return any(references > _ALONE for _, references in _counted((*self._before, self.plan)))
+        return bool(_referred_to((*self._before, self.plan)))
 
 
-def _nobody() -> None:
-    return None
+def _referred_to(plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+    """Those of an entry's plans that a call refers to. CPython counts that for us: a mark of our own would cost each
+    call a step."""
+    return tuple([plan for plan in plans if sys.getrefcount(plan) > _ALONE])
 
 
-def _counted(plans: tuple[Plan, ...]) -> list[tuple[Plan, int]]:
-    """Plans with how often each is referred to. CPython counts that for us: a mark of our own would cost each call a
-    step."""
-    return [(plan, sys.getrefcount(plan)) for plan in plans]
+def _alone() -> int:
+    """The references to a plan that an entry has and no call."""
+    counted = [sys.getrefcount(plan) for plan in (Plan(None),)]  # as `_referred_to` counts
+    return counted.pop() + 1
 
 
-_ALONE = _counted((Plan(None),))[0][1] + 1
-"""The references to a plan that an entry has and no call."""
+_ALONE = _alone()
 
 
 class Recent:
@@ -87,27 +70,28 @@ class Recent:
         self._released: weakref.WeakValueDictionary[Hashable, Policy] = weakref.WeakValueDictionary()
 
     def use(self, key: Hashable) -> Entry | None:
-        """The entry of `key`, which is the most recently used one now; None if there is none.
+        """The entry of `key`, which is the most recently used one now: with the policy that it had before, where
+        somebody still holds that; None if there is none.
 
         Raises what the `__hash__` or `__eq__` of this very key raises.
         """
         try:
-            entry = self.by_key.get(key)
-            if entry is None:
-                self._released.get(key)  # where `add` will look: it must not raise either
-                return None
+            return self._use(key)
         except Exception:
             self._forget_those_that_raise(key)
-            entry = self.by_key.get(key)
-            if entry is None:
-                return None
+            return self._use(key)
+
+    def _use(self, key: Hashable) -> Entry | None:
+        entry = self.by_key.get(key)
+        if entry is None:
+            policy = self._released.pop(key, None)
+            return None if policy is None else self.add(key, policy)
         self.order.move_to_end(entry)
         return entry
 
-    def add(self, key: Hashable, policy: Policy) -> Entry:
-        """A new entry for `key`, of which `use` has just said that there is none: with the policy that it had before if
-        somebody still holds that one, else with `policy`."""
-        entry = Entry(key, self._released.pop(key, policy))
+    def add(self, key: Hashable, policy: Policy, plan: Plan | None = None) -> Entry:
+        """A new entry for `key`, of which `use` has just said that there is none."""
+        entry = Entry(key, policy, plan)
         self.by_key[key] = entry
         self.order[entry] = None
         return entry
