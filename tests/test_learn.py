@@ -87,6 +87,42 @@ def test_a_minute_is_told_from_what_is_rounded(headers: dict[str, str]) -> None:
     assert said.window.likely == 60
 
 
+def said(*told: tuple[str, str, str, str]) -> dict[str, str]:
+    """Headers in openai's spelling, from rows of what, limit, remaining and reset."""
+    names = ("limit", "remaining", "reset")
+    return {f"x-ratelimit-{name}-{of}": text for of, *texts in told for name, text in zip(names, texts, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("server", "headers", "of", "window"),
+    [
+        ("openai", said(("requests", "500", "499", "120ms"), ("tokens", "30000", "29963", "74ms")), "requests", 60),
+        ("openai", said(("requests", "500", "499", "120ms"), ("tokens", "30000", "29963", "74ms")), "tokens", 60),
+        ("openai, a new account", said(("requests", "10000", "9999", "8.64s")), "requests", 86_400),
+        ("openai, a free account", said(("requests", "200", "147", "6h21m36s")), "requests", 86_400),
+        ("openai, the fifth tier", said(("tokens", "30000000", "29999986", "0s")), "tokens", None),
+        ("openai, the fifth tier", said(("tokens", "30000000", "29970000", "60ms")), "tokens", 60),
+        ("openai, its documentation", said(("tokens", "150000", "149984", "6m0s")), "tokens", 60),
+        ("openai, all but used up", said(("tokens", "150000", "149984", "1m3.5s")), "tokens", 60),
+        ("groq, its documentation", said(("requests", "14400", "14370", "2m59.56s")), "requests", 86_400),
+        ("groq, its documentation", said(("tokens", "18000", "17997", "7.66s")), "tokens", 60),
+        ("groq", said(("tokens", "6000", "5873", "1.27s")), "tokens", 60),
+        ("azure", said(("requests", "60", "59", "1"), ("tokens", "60000", "59984", "1")), "requests", 60),
+        ("azure", said(("requests", "60", "59", "1"), ("tokens", "60000", "59984", "1")), "tokens", 60),
+        ("azure, in the midst of a minute", said(("tokens", "60000", "31007", "29")), "tokens", 60),
+        ("azure, no limit", said(("requests", "60", "-1", "0"), ("tokens", "-1", "-1", "0")), "requests", None),
+        ("a server of full hours", said(("requests", "5000", "4984", "1800")), "requests", 3_600),
+        ("a server of full days", said(("requests", "5000", "4984", "43200")), "requests", 86_400),
+        ("nothing known", said(("requests", "5000", "4984", "604800")), "requests", None),
+    ],
+)
+def test_headers_as_servers_send_them(server: str, headers: dict[str, str], of: str, window: float | None) -> None:
+    """Of tokens and requests, of all tiers; what does not add up is taken for a minute, as nearly all servers count."""
+    found = stated(headers, of)
+    assert found is not None
+    assert (found.window and found.window.likely) == window
+
+
 @pytest.mark.parametrize(("seconds", "used"), [(0.6, 10), (0.06, 1), (30, 500), (60, 1000)])
 def test_a_minute_is_told_from_moments(seconds: float, used: int) -> None:
     """Which are exact to a second."""
@@ -139,6 +175,33 @@ def test_what_is_vague_does_not_change_what_is_known() -> None:
     assert limit.per == 60
     limit.learn(requests(14_400, 14_370, "2m59.56s"))
     assert limit.per == 86_400
+
+
+@pytest.mark.parametrize(
+    ("per", "headers"),
+    [
+        (3_600, requests(5_000, 4_984, "30")),  # from full hour to full hour
+        (3_600, requests(5_000, 4_984, "1800")),
+        (86_400, requests(28_800, 28_799, "1")),
+        (60, requests(150_000, 149_984, "1m3.5s")),
+        (60, requests(5_000, 4_999, "1")),
+    ],
+    ids=str,
+)
+def test_a_known_window_stays_where_it_fits_another_limit(per: float, headers: dict[str, str]) -> None:
+    """An account that moves to another tier is not suddenly counted by the minute."""
+    limit = RateLimit(1_000, per=per)
+    limit.learn(headers)
+    assert (limit.rate, limit.per) == (float(headers["x-ratelimit-limit-requests"]), per)
+
+
+def test_anthropic_rounds_its_tokens_to_thousands() -> None:
+    """So used up and the time until the reset do not add up, for a minute all the same."""
+    moment = (datetime.now(UTC) + timedelta(seconds=2.999)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"limit": "40000", "remaining": "39000", "reset": moment}
+    limit = RateLimit(10_000, per=60)
+    limit.learn({f"anthropic-ratelimit-input-tokens-{what}": text for what, text in told.items()}, of="input-tokens")
+    assert (limit.rate, limit.per) == (40_000, 60)
 
 
 def test_a_burst_of_ones_own_stays() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents.adapters.paced import Paced
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import Rejected
+
+if TYPE_CHECKING:
+    from resilient_agents.adapters.limit_headers import Window
 
 __all__ = ["Learning"]
 
@@ -38,14 +41,23 @@ class Learning(Paced):
         window = said.window
         with self._lock:
             now = clock.monotonic()
-            if window is not None and not (said.limit == self.rate and window.least <= self.per <= window.most):
-                if self.burst == max(1.0, self.rate) or self.burst > said.limit:
-                    self.burst = max(1.0, said.limit)
-                self.rate, self.per = said.limit, window.likely
-                self._gcra.change(now, self.rate / self.per, self.burst)
+            if window is not None:
+                self._adopt(now, said.limit, window)
             if said.remaining is not None:
                 self._gcra.correct(now, max(0.0, self._gcra.available(now) - said.remaining))
         self._tell_next(self._gcra)
+
+    def _adopt(self, now: float, limit: float, window: Window) -> None:
+        """Where headers are vague, what is known stays if it fits them; with another limit the slower of both."""
+        per = window.likely
+        if window.least <= self.per <= window.most and (limit == self.rate or self.per > per):
+            per = self.per
+        if (limit, per) == (self.rate, self.per):
+            return
+        if self.burst == max(1.0, self.rate) or self.burst > limit:
+            self.burst = max(1.0, limit)
+        self.rate, self.per = limit, per
+        self._gcra.change(now, limit / per, self.burst)
 
     def follow(self, of: str = "requests") -> None:
         """`learn` from now on from whatever passes through: errors, raw responses and streams. Parsed results mostly

@@ -47,8 +47,9 @@ def _window(told: Mapping[str, list[Any]], of: str, limit: float, used: float) -
     times the limit, over what is used up.
 
     As far as these are exact: used up is said in whole units, of which the last may have come back in part, and the
-    time in whole seconds or milliseconds. Of the usual windows that fit, a minute is what nearly all servers mean.
-    Where none fits, the server counts from full minute to full minute, or hour to hour.
+    time in whole seconds or milliseconds. Of the usual windows that fit, a minute is what nearly all servers mean. So
+    do those that state durations where none fits (openai's and groq's own examples do not add up); with the others the
+    time is then that until the next full minute, hour or day.
     """
     reset, exact_to = _reset(told, of)
     if not reset or used <= 0:
@@ -56,10 +57,12 @@ def _window(told: Mapping[str, list[Any]], of: str, limit: float, used: float) -
     least = 0.9 * max(0.0, reset - exact_to) * limit / used
     most = 1.1 * (reset + exact_to) * limit / (used - 1) if used > 1 else math.inf
     fitting = [usual for usual in _WINDOWS if least <= usual <= most]
-    if not fitting:
-        likely = next((usual for usual in _WINDOWS if usual >= reset), None)
-        return None if likely is None else Window(likely, likely, likely)
-    return Window(_MINUTE if _MINUTE in fitting else fitting[0], least, most)
+    if fitting:
+        return Window(_MINUTE if _MINUTE in fitting else fitting[0], least, most)
+    if exact_to < 1.0:
+        return Window(_MINUTE, 0.0, math.inf)
+    likely = next((usual for usual in _WINDOWS if usual >= max(reset, _MINUTE)), None)
+    return None if likely is None else Window(likely, 0.9 * (reset - exact_to), math.inf)
 
 
 def _names(what: str, of: str) -> tuple[str, ...]:
