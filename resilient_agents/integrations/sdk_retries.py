@@ -31,7 +31,8 @@ def without_sdk_retries(client: C) -> C:
     """
     for kind in type(client).__mro__:
         parts = kind.__module__.split(".")
-        library = ".".join(parts[:2]) if parts[0] == "google" else parts[0]
+        library = ".".join(parts[:2])
+        library = library if library in _SETTINGS else parts[0]
         refusal = _SETTINGS.get(library)
         if refusal is not None:
             raise TypeError(f"the retries of a {_name(client)} are shared by all who use its connections: {refusal}")
@@ -87,10 +88,7 @@ def _transport(transport: Any) -> Any:
         return transport
     if not hasattr(pool, "_retries"):
         raise _unlike(transport, "a transport with retries")
-    # The connections are a list, which both pools have.
-    return _leaving_open(
-        _shallow(transport, _pool=_shallow(pool, _retries=0))
-    )  # both have the same list of connections
+    return _leaving_open(_shallow(transport, _pool=_shallow(pool, _retries=0)))  # both have the one list of connections
 
 
 def _shallow(thing: Any, **changed: Any) -> Any:
@@ -101,22 +99,33 @@ def _shallow(thing: Any, **changed: Any) -> Any:
 
 
 def _leaving_open(twin: Any) -> Any:
-    """`twin`, which closes nothing that the original needs, neither at the end of a `with` block."""
+    """`twin`, which opens and closes nothing that the original needs, neither by a `with` block."""
     twin.__class__ = _open_kind(twin.__class__)
     return twin
 
 
 @functools.cache
 def _open_kind(kind: Any) -> type:
-    async def later(self: object, *_: object) -> None: ...
+    def entered(self: object) -> object:
+        return self
 
-    def now(self: object, *_: object) -> None: ...
+    def left(self: object, *_: object) -> None: ...
 
-    found = [name for name in ("close", "aclose", "__exit__", "__aexit__") if hasattr(kind, name)]
+    async def aentered(self: object) -> object:
+        return self
+
+    async def aleft(self: object, *_: object) -> None: ...
+
     methods: dict[str, Any] = {
-        name: later if inspect.iscoroutinefunction(getattr(kind, name)) else now for name in found
+        "__enter__": entered,
+        "__aenter__": aentered,
+        "__exit__": left,
+        "__aexit__": aleft,
+        "close": aleft if inspect.iscoroutinefunction(getattr(kind, "close", None)) else left,
+        "aclose": aleft,
     }
-    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__})
+    found = {name: method for name, method in methods.items() if hasattr(kind, name)}
+    return type(kind.__name__, (kind,), {**found, "__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
 def _name(thing: object) -> str:
@@ -137,6 +146,7 @@ _COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 _SETTINGS = {
+    "redis.asyncio": "make it with retry=Retry(NoBackoff(), 0), of redis.asyncio.retry and redis.backoff",
     "redis": "make it with retry=Retry(NoBackoff(), 0), of redis.retry and redis.backoff",
     "boto3": 'make it with config=Config(retries={"total_max_attempts": 1}), of botocore.config',
     "botocore": 'make it with config=Config(retries={"total_max_attempts": 1}), of botocore.config',
