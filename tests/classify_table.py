@@ -72,6 +72,12 @@ def aws(code: str, http: int) -> Callable[[], BaseException]:
     return made("botocore.exceptions.ClientError", response=response)
 
 
+def gave_up(on: str, by: str = "requests") -> Callable[[], BaseException]:
+    """urllib3 made some requests again, and what it says of the answers is all that is left of them."""
+    error = made("urllib3.exceptions.MaxRetryError", on, reason=made("urllib3.exceptions.ResponseError", on)())
+    return error if by == "urllib3" else made("requests.exceptions.RetryError", error())  # type: ignore[no-any-return]
+
+
 def closed(rcvd: int | None, sent: int | None = None) -> Callable[[], BaseException]:
     frames = {name: code and SimpleNamespace(code=code) for name, code in (("rcvd", rcvd), ("sent", sent))}
     return made("websockets.exceptions.ConnectionClosedError", base="websockets.exceptions.ConnectionClosed", **frames)
@@ -373,6 +379,26 @@ ROWS: tuple[Row, ...] = (
         phase="connect",
     ),
     Row(
+        "requests", "`Retry` gave up on answers of 503", gave_up("too many 503 error responses"), "overload", True, 503
+    ),
+    Row(
+        "requests",
+        "`Retry` gave up on answers of 429",
+        gave_up("too many 429 error responses"),
+        "rate_limit",
+        True,
+        429,
+    ),
+    Row("urllib3", "too many redirects", gave_up("too many redirects", by="urllib3"), "validation", False),
+    Row(
+        "google-auth",
+        "no way to the server of the tokens",
+        made("google.auth.exceptions.TransportError", "x"),
+        "connection",
+        True,
+    ),
+    Row("google-auth", "no credentials", made("google.auth.exceptions.DefaultCredentialsError"), "auth", False),
+    Row(
         "requests",
         "a connection refused",
         made(
@@ -560,6 +586,14 @@ ROWS: tuple[Row, ...] = (
         "connection",
         True,
     ),
+    Row(
+        "psycopg",
+        "FATAL: a pooler that lets no more in",
+        made("psycopg.OperationalError", "FATAL:  no more connections allowed (max_client_conn)"),
+        "overload",
+        True,
+    ),
+    Row("cassandra", "`NoHostAvailable`", made("cassandra.cluster.NoHostAvailable"), "connection", True),
     Row(
         "asyncpg",
         "another operation is in progress",

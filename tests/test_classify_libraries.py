@@ -526,6 +526,38 @@ def test_a_reset_connection_proves_nothing(module: str, call: Callable[[str], ob
     assert not failure.unsent
 
 
+def test_what_gave_up_on_answers_says_what_these_were() -> None:
+    """requests with urllib3's own retries names no connection that failed: the server had answered each time."""
+    requests = pytest.importorskip("requests")
+    retries = pytest.importorskip("urllib3").Retry(
+        1, backoff_factor=0, status_forcelist=[429, 503], respect_retry_after_header=False
+    )
+
+    def get(url: str) -> None:
+        with requests.Session() as session:
+            session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
+            session.get(url, timeout=9)
+
+    with misbehaving() as url:
+        told = [classify(raised(lambda path=path: get(f"{url}/{path}"))) for path in ("503", "429")]
+    assert [(each.kind, each.status, each.transient) for each in told] == [
+        ("overload", 503, True),
+        ("rate_limit", 429, True),
+    ]
+
+
+def test_an_answer_that_was_handled_meanwhile_is_not_that_of_a_lost_connection() -> None:
+    """Only an error that a connection error is made of tells that the server had answered."""
+
+    def fall_back() -> None:
+        try:
+            raise made("client.Error", status_code=503)()
+        except Exception:
+            raise made("requests.exceptions.ConnectionError", "reset")()  # noqa: B904 - that is the case
+
+    assert (classify(raised(fall_back)).kind, classify(raised(fall_back)).status) == ("connection", None)
+
+
 def test_the_name_of_a_page_is_no_code() -> None:
     """SQLAlchemy keeps one in `code`; the driver's own number is told in its place, where there is one."""
     wrapped = {row.fault: row.make() for row in ROWS if row.library == "sqlalchemy"}["a driver's error"]

@@ -103,7 +103,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "connection": "ProtocolError ConnectionError NewConnectionError NameResolutionError ProxyError SSLError "
         "MaxRetryError ClosedPoolError IncompleteRead InvalidChunkLength",
         "overload": "EmptyPoolError FullPoolError",
-        "server": "DecodeError",
+        "server": "DecodeError ResponseError",
         "validation": "LocationValueError InvalidHeader TimeoutStateError UnrewindableBodyError",
     },
     "requests": {
@@ -167,7 +167,11 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "validation": "UserError",
         "unknown neutral": "RunCancelled",
     },
-    "google": {"timeout": "RetryError"},
+    "google": {
+        "timeout": "RetryError TimeoutError",
+        "connection": "TransportError",
+        "auth": "DefaultCredentialsError RefreshError OAuthError",
+    },
     "grpc": {"timeout": "FutureTimeoutError", "unknown neutral": "FutureCancelledError", "validation": "UsageError"},
     "botocore": {
         "timeout": "ReadTimeoutError ConnectTimeoutError",

@@ -91,7 +91,7 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
         return failure_of(traits.rule or UNKNOWN, traits.name, retry_after=wait, phase=traits.phase)
     read = traits.reader(error) if traits.reader is not None else read_sqlstate(error)
     facts = {} if traits.reader in MUTE else _facts_of(error, traits)
-    status = None if read.rule is BROKEN_REPLY else status_of(facts, traits.packages)
+    status = None if read.rule is BROKEN_REPLY else read.status or status_of(facts, traits.packages)
     codes = codes_of(facts)
     wait, decided = hints_of(facts, status)
     if traits.source == "registered" and traits.rule is not None:
@@ -180,7 +180,7 @@ def _hear_others(
         return failure
     further = failure
     if traits.source != "builtin" and (cause is not None or not is_suppressed(error)):
-        further = _explain_further(other, failure, traits, depth, memo)
+        further = _explain_further(other, failure, traits, depth, memo, carried=cause is not None)
     if cause is None and not made_of(error, other):
         return further if further.phase == failure.phase else replace(further, phase=failure.phase)
     if further.phase is None and further.status is None and further.kind in ("timeout", "connection", "overload"):
@@ -196,7 +196,9 @@ def _explained(error: BaseException, depth: int, memo: _Memo) -> Failure | None:
     return memo[key] if key in memo else explain(error, traits_of(error), depth + 1, memo)
 
 
-def _explain_further(cause: BaseException, failure: Failure, traits: Traits, depth: int, memo: _Memo) -> Failure:
+def _explain_further(
+    cause: BaseException, failure: Failure, traits: Traits, depth: int, memo: _Memo, *, carried: bool
+) -> Failure:
     """Let the cause speak where the error itself (`failure`, `traits`) says nothing, or less."""
     its = traits_of(cause)
     inner = _explained(cause, depth, memo)
@@ -212,6 +214,8 @@ def _explain_further(cause: BaseException, failure: Failure, traits: Traits, dep
         return _same_answer(failure, inner, traits)
     if _only_wraps(failure, traits):
         nearer = inner.kind in ("timeout", "connection") or (inner.kind == "validation" and its.source == "library")
+        if carried and inner.status is not None:  # no failure of the connection: it was answered
+            return replace(inner, type=failure.type)
         if nearer and inner.status is None:
             return replace(
                 inner, type=failure.type, code=inner.code or failure.code, phase=failure.phase or inner.phase

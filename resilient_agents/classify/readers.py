@@ -5,6 +5,7 @@ A reader takes an error of its class, whose attributes it does not trust, and re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -21,13 +22,15 @@ __all__ = ["MUTE", "READERS", "Reader", "Reading", "read_sqlstate"]
 
 
 class Reading(NamedTuple):
-    """What a reader found: the rule, the dependency's own code, and what it says about another try."""
+    """What a reader found: the rule, the dependency's own code, what it says about another try, how far the request
+    had come, and the HTTP status that was answered."""
 
     rule: Rule | None = None
     code: str | None = None
     wait: float | None = None
     retry: bool | None = None
     phase: Phase | None = None
+    status: int | None = None
 
 
 Reader = Callable[[BaseException], Reading]
@@ -172,6 +175,15 @@ def _read_close(error: BaseException) -> Reading:
     return _NOTHING
 
 
+def _read_urllib3(error: BaseException) -> Reading:
+    """What is left of the answers that made urllib3 give up: "too many 503 error responses"."""
+    words = message_of(error).split()
+    if words[-1:] == ["redirects"]:
+        return Reading(Rule("validation", answered=True))
+    status = next((int(word) for word in words if re.fullmatch("[45][0-9][0-9]", word)), None)
+    return Reading(status=status)
+
+
 def _read_neo4j(error: BaseException) -> Reading:
     said = _called(error, "is_retryable")
     return Reading(retry=said) if isinstance(said, bool) else _NOTHING
@@ -235,6 +247,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("pycurl", "error"): _read_curl,
     ("websockets", "ConnectionClosed"): _read_close,
     **{("sqlalchemy", name): _read_nothing for names in STORES["sqlalchemy"].values() for name in names.split()},
+    ("urllib3", "ResponseError"): _read_urllib3,
     ("neo4j", "Neo4jError"): _read_neo4j,
     ("neo4j", "DriverError"): _read_neo4j,
     ("pydantic_ai", "ModelConnectionError"): _read_pydantic_ai,

@@ -74,11 +74,21 @@ STORES: Final[Mapping[str, _Names]] = {
         "validation": "InvalidOperation ConfigurationError InvalidURI InvalidName CollectionInvalid DocumentTooLarge",
     },
     "neo4j": {
+        "timeout": "ConnectionAcquisitionTimeoutError SocketDeadlineExceededError",
         "connection": "ServiceUnavailable SessionExpired",
         "auth answered": "AuthError",
         "validation answered": "ClientError",
         "server": "TransientError DatabaseUnavailable",
     },
+    "cassandra": {
+        "timeout": "OperationTimedOut Timeout",
+        "connection": "NoHostAvailable UnresolvableContactPoints",
+        "overload": "Unavailable",
+        "auth answered": "AuthenticationFailed Unauthorized",
+        "server": "CoordinationFailure",
+        "validation answered": "RequestValidationException",
+    },
+    "pinecone": {"connection": "PineconeConnectionError"},
     "smtplib": {
         "connection": "SMTPServerDisconnected SMTPConnectError",
         "auth answered": "SMTPAuthenticationError",

@@ -35,6 +35,8 @@ _Phrases = tuple[Says, ...]
 _LIBPQ: Final[_Phrases] = (
     Says("authentication failed", _AUTH),
     Says("no password supplied", _AUTH),
+    Says("password is empty", _AUTH),
+    Says("tenant or user not found", _AUTH),  # supavisor
     Says("no pg_hba.conf entry", _AUTH),
     Says("pg_hba.conf rejects", _AUTH),
     Says('role "…does not exist', _AUTH),
@@ -44,6 +46,10 @@ _LIBPQ: Final[_Phrases] = (
     Says("too many connections", _OVERLOAD),
     Says("too many clients", _OVERLOAD),
     Says("remaining connection slots are reserved", _OVERLOAD),
+    Says("max clients reached", _OVERLOAD),  # supavisor
+    Says("no more connections allowed", _OVERLOAD),  # pgbouncer, like the next two
+    Says("query_wait_timeout", Rule("timeout")),
+    Says("query timeout", Rule("timeout")),
     Says("certificate verify failed", _UNTRUSTED),
     Says("does not match host name", _UNTRUSTED),
     Says("timeout expired", Rule("timeout")),
