@@ -207,9 +207,25 @@ class RetryLoop(RetryParts, ABC):
     async def _next(self, call: Call, state: State) -> bool:
         """Wait for the next attempt and begin it. False when there is none, as the wait took longer than the caller
         has."""
-        waits = trial.waits and (state.upcoming_sleep > 0 or self._sleep is not None)
-        if (waits or not call.runtime.blocking) and not await self._pause(call, state):
-            return False
+        blocking, audience = call.runtime.blocking, call.rare.audience
+        delay, sleep = (state.upcoming_sleep, self._sleep) if trial.waits else (0.0, None)
+        if delay > 0 or sleep is not None or not blocking:
+            began = 0.0 if audience is None else clock.monotonic()
+            try:
+                if sleep is not None:
+                    await answered("sleep", call, sleep(delay))
+                else:
+                    if blocking and on_event_loop():
+                        warn_of_blocking(call)
+                    # In async code even no delay is a checkpoint: a cancellation gets through between attempts.
+                    await call.runtime.sleep(delay)
+            finally:
+                if audience is not None and delay > 0:
+                    audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
+            limit = None if in_force() is None else current()
+            if limit is not None and clock.monotonic() >= limit.at:
+                give_up("deadline", call, state)
+                return False
         if state.raised is None:
             await close_unwanted(call, state.result)
         state.prepare_for_next_attempt()
@@ -274,45 +290,25 @@ class RetryLoop(RetryParts, ABC):
             del state
 
     def _goes_on(self, call: Call, state: State, *, stop: bool) -> bool:
-        """Does another attempt follow? If not, it is said why."""
-        reason: Reason | None = "stop" if stop else self._obstacle(call, state)
-        if reason is not None:
-            give_up(reason, call, state)
-            return False
-        state.idle_for += state.upcoming_sleep
-        return True
-
-    def _obstacle(self, call: Call, state: State) -> Reason | None:
-        """What keeps an attempt from following although `stop` allows it. The budget comes last: asking charges it."""
+        """Does another attempt follow? If not, it is said why. The budget comes last: asking charges it."""
         write = call.rare.write
-        if write is not None and not write.may_repeat():
-            return "unknown_outcome"
-        if state.asked is not None and self.max_retry_after is not None and state.asked > self.max_retry_after:
-            return "retry_after"
-        limit = None if in_force() is None else current()
-        if limit is not None and clock.monotonic() + state.upcoming_sleep >= limit.at:
-            return "deadline"
-        if self.budget is not None and not state.withdraw(self.budget):
-            return "budget"
-        return None
-
-    async def _pause(self, call: Call, state: State) -> bool:
-        """False when it took longer than the caller has."""
-        delay = state.upcoming_sleep if trial.waits else 0.0
-        began = 0.0 if call.rare.audience is None else clock.monotonic()
-        try:
-            if self._sleep is not None and trial.waits:
-                await answered("sleep", call, self._sleep(delay))
-            else:
-                if call.runtime.blocking and on_event_loop():
-                    warn_of_blocking(call)
-                # In async code even no delay is a checkpoint: a cancellation gets through between attempts.
-                await call.runtime.sleep(delay)
-        finally:
-            if call.audience is not None and delay > 0:
-                call.audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
-        limit = None if in_force() is None else current()
-        if limit is None or clock.monotonic() < limit.at:
+        reason: Reason
+        if stop:
+            reason = "stop"
+        elif write is not None and not write.may_repeat():
+            reason = "unknown_outcome"
+        elif state.asked is not None and self.max_retry_after is not None and state.asked > self.max_retry_after:
+            reason = "retry_after"
+        elif (
+            in_force() is not None
+            and (limit := current()) is not None
+            and clock.monotonic() + state.upcoming_sleep >= limit.at
+        ):
+            reason = "deadline"
+        elif self.budget is not None and not state.withdraw(self.budget):
+            reason = "budget"
+        else:
+            state.idle_for += state.upcoming_sleep
             return True
-        give_up("deadline", call, state)
+        give_up(reason, call, state)
         return False
