@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
@@ -22,6 +22,10 @@ from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, circuit_open
 
 __all__ = ["Breaker"]
+
+
+_Since: TypeAlias = tuple[float, float]
+"""When a call began that is timed, and how long it had waited by then."""
 
 
 class Breaker(ABC):
@@ -42,38 +46,36 @@ class Breaker(ABC):
         return self._run(proceed, call, era)
 
     async def _run(self, proceed: Proceed, call: Call, era: Era) -> Any:
-        started: float | None = None
-        waited = 0.0
+        since: _Since | None = None
         lasting = False
         try:
             if era.timed:
                 if not era.closed:
                     era = self._admit(call, era)
-                started, waited = clock.monotonic(), call.rare.waited
+                since = clock.monotonic(), call.rare.waited
             try:
                 result = await proceed(call)
             except Exception as error:
-                self._failed(call, era, unboxed(error), _taken(call, started, waited))
+                self._failed(call, era, unboxed(error), _taken(call, since))
                 raise
             except BaseException:
-                self._interrupted(call, era, _taken(call, started, waited))
+                self._interrupted(call, era, _taken(call, since))
                 raise
             if call.rare is not ORDINARY and call.closers is not None:
                 # How long its consumer takes is not the dependency's affair.
-                call.closers.append(partial(self._closed, call, era, _taken(call, started, waited)))
+                call.closers.append(partial(self._closed, call, era, _taken(call, since)))
                 lasting = True
                 marks = call.marks
                 if marks is not None and self._circuit in marks and isinstance(result, Opened):
                     tap(result, marks[self._circuit])
-            elif started is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
+            elif since is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]
             else:
-                self._succeeded(call, era, result, _taken(call, started, waited))
+                self._succeeded(call, era, result, _taken(call, since))
             return result
         finally:
-            marks = None if call.rare is ORDINARY else call.marks
-            if marks is not None and self._circuit in marks:
+            if call.rare is not ORDINARY and (marks := call.marks) is not None and self._circuit in marks:
                 probe = marks[self._circuit]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
@@ -194,6 +196,6 @@ class Breaker(ABC):
         raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
 
 
-def _taken(call: Call, started: float | None, waited: float) -> float | None:
+def _taken(call: Call, since: _Since | None) -> float | None:
     """Seconds that it took so far, without queueing; None for a call that is not timed."""
-    return None if started is None else clock.monotonic() - started - (call.rare.waited - waited)
+    return None if since is None else clock.monotonic() - since[0] - (call.rare.waited - since[1])

@@ -111,10 +111,11 @@ class Plan:
     `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
     is the edition (base/now.py), which it never is where observers watch. `edition`: in which the plan was made.
     `layers`: what the chain runs through, outermost first; `rechecks`: the second looks that they want. `alone`: the
-    retry that is the whole policy, if it is one whose first attempt may be made without a frame of it.
+    retry that is the whole policy, if it is one whose first attempt may be made without a frame of it; `ticks`: counts
+    one that was good.
     """
 
-    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks")
+    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks", "ticks")
 
     chain: Proceed
 
@@ -124,6 +125,7 @@ class Plan:
         self.rechecks = rechecks
         self.edition = self.quiet = edition
         self.alone: Any = None
+        self.ticks: Any = None
 
     def enter(self, call: Call) -> Proceed:
         """The chain for any call, one that is watched or has a deadline, too, while `edition` is the one in force."""
@@ -139,6 +141,12 @@ class Plan:
             return self
         plan = copy.copy(self)
         plan.name = name
+        return plan
+
+    def unquiet(self) -> Self:
+        """The same plan for a function of which each call is to be looked at."""
+        plan = copy.copy(self)
+        plan.quiet = None
         return plan
 
 

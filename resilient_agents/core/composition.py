@@ -75,6 +75,7 @@ class Composed(Plan):
         self.chain = proceed
         if len(layers) == 1:
             self.alone = alone
+            self.ticks = alone and alone.counts.ticks
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""

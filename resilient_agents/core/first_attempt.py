@@ -24,12 +24,8 @@ __all__ = ["FirstAttempt", "coroutine_of_one_retry", "function_of_one_retry"]
 
 
 class FirstAttempt(Protocol):
-    """A retry of which somebody else may make the first attempt.
+    """A retry of which somebody else may make the first attempt. `timed`: it must know when that began."""
 
-    `counts.ticks`: counts an attempt that was good. `timed`: it must know when that attempt began.
-    """
-
-    counts: Any
     timed: bool
 
     def execute(self, proceed: Proceed, call: Call, state: Any = None, /) -> Awaitable[Any]: ...
@@ -70,7 +66,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
             alone.interrupted()
             raise
         else:
-            next(alone.counts.ticks)
+            next(plan.ticks)
             if type(result) not in PLAIN and runs_later(type(result)):
                 refuse_unrun(fn, result)
             return result
@@ -108,7 +104,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
         else:
             if type(result) not in PLAIN:
                 return way.looked_at(plan, args, kwargs, result)
-            next(alone.counts.ticks)
+            next(plan.ticks)
             return result
         return drive(rest, way.switched, way.checked)
 
@@ -140,7 +136,7 @@ class _Way(WayIn):
         call."""
         alone: FirstAttempt = plan.alone
         if not is_awaitable(result):
-            next(alone.counts.ticks)
+            next(plan.ticks)
             return self.checked(result)
         given = [result]
         further = self._further()

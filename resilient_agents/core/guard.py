@@ -142,7 +142,6 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or entry.looks_async
             or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
         ):
             return entry.run(args, kwargs)
@@ -153,16 +152,12 @@ def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.args = args
         call.kwargs = kwargs
         call.rare = ORDINARY
+        begun = chain(call)  # before a driver is taken: some calls are refused here
         try:
             driver = take()
         except IndexError:  # all are busy
             driver = new_driver()
         try:
-            try:
-                begun = chain(call)
-            except Exception:  # refused before there was anything to run: the driver is as it was
-                put_back(driver)
-                raise
             result = driver.send(begun)
         except Boxed as boxed:
             error = boxed.error

@@ -41,7 +41,8 @@ class Guarding(Protocol):
 
 class WayIn:
     """The way of one function's calls into a policy. All that their wrapper refers to, so that a wrapper can be pickled
-    by value, as cloudpickle does."""
+    by value, as cloudpickle does. `looks_async`: an awaitable is to be expected, so that each call looks whether it is
+    made on an event loop."""
 
     __slots__ = ("fn", "innermost", "looks_async", "plan", "policy")
 
@@ -59,7 +60,8 @@ class WayIn:
         """A call on its way in, with the plan in force."""
         plan = self.plan if found is None else found
         if plan.edition is not now.edition and found is None:
-            plan = self.plan = self.policy.plan(self.fn, self.innermost)
+            plan = self.policy.plan(self.fn, self.innermost)
+            self.plan = plan = plan.unquiet() if self.looks_async else plan
         return call_of(plan, runtime, self.fn, args, kwargs)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
@@ -78,6 +80,7 @@ class WayIn:
     def switched(self, begun: Begun) -> Any:
         """The awaitable that the rest of a call is, which began blocking."""
         self.looks_async = True
+        self.plan = Plan(None)
         return self._rest(begun)
 
     async def _later(self, call: Call) -> Any:
