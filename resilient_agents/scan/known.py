@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
-ADDRESSES = ("file", "host")
+ADDRESSES = ("file", "host", "process", "own")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
@@ -134,7 +134,9 @@ class Library:
     package: str
     default: Default | None = None
     address: str = ""
-    """What an argument that says where to connect is, where it is no URL: one of ADDRESSES; "": it says nothing."""
+    """What an argument that says where to connect is, where it is no URL: one of ADDRESSES; "": it says nothing.
+
+    "process": the library does the work in this process; "own": in a server of one's own, where no address is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

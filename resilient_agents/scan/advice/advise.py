@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
         for one in each.dependency.found:
             there.setdefault(one.call.path, []).append(one)
         for path, calls in there.items():
-            parts.setdefault(path, []).append(_advised(Dependency(each.dependency.target, calls)))
+            parts.setdefault(path, []).append(_advised(replace(each.dependency, found=calls)))
     files = [
         FileAdvice(
             path,

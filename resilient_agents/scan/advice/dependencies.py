@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from resilient_agents.scan.advice.targets import Target, target
+from resilient_agents.scan.form import Expression
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.rules import blocks_the_loop
+from resilient_agents.scan.values import Opaque
 
 __all__ = ["Dependency", "dependencies"]
+
+BOUNDS = frozenset(["Semaphore", "BoundedSemaphore", "CapacityLimiter", "Lock", "Bulkhead"])
+"""Classes of what lets only so many in."""
+CONFIGURED = frozenset(["config", "http_client"])
+"""Arguments of a client that may say how often it tries again."""
 
 
 @dataclass
@@ -19,6 +27,10 @@ class Dependency:
 
     target: Target
     found: list[Found] = field(default_factory=list)
+    bounded: frozenset[int] = frozenset()
+    """By `id`, those that a semaphore or the like holds within a number."""
+    holding: frozenset[int] = frozenset()
+    """By `id`, those that hold up an event loop."""
 
     @property
     def name(self) -> str:
@@ -52,30 +64,89 @@ class Dependency:
         return [each for each in self.waiting if each.call.is_async]
 
     @cached_property
-    def tried(self) -> list[Found]:
-        """Calls whose failure the code handles."""
-        return [each for each in self.waiting if each.call.in_try]
+    def replaced(self) -> list[Found]:
+        """Calls in whose place the code has something to go on with when they fail."""
+        return [each for each in self.waiting if _replaced(each)]
+
+    @cached_property
+    def in_threads(self) -> list[Found]:
+        """Calls that are handed to threads."""
+        return [each for each in self.waiting if _in_thread(each)]
+
+    @cached_property
+    def blocking(self) -> list[Found]:
+        """Calls that hold up the event loop they are made on."""
+        return [each for each in self.in_async if id(each) in self.holding and each.call.limit != "unknown"]
+
+    @cached_property
+    def at_once(self) -> list[Found]:
+        """Calls of which async code may have several under way, with nothing around them that says how many."""
+        several = [each for each in self.in_async if each.seen.operation.is_async and not each.seen.runner]
+        return [each for each in several if id(each) not in self.bounded]
 
     def repeatable(self, answer: bool | None) -> list[Found]:
         """Calls that are known to be (True), known not to be (False), or not known to be safe to make twice."""
         return [each for each in self.waiting if each.seen.operation.idempotent is answer]
 
-    @property
-    def retries_inside(self) -> bool:
-        """Whether its client tries again by itself."""
-        return any(each.seen.client.retries is not None for each in self.found)
+    @cached_property
+    def tries_again(self) -> list[Found]:
+        """Calls that their client makes again by itself, where nothing in the code switches that off."""
+        return [each for each in self.waiting if _tries_again(each)]
 
     @property
     def public(self) -> bool:
         """Whether it is somebody else's host, as far as its name says."""
-        host = self.target.name.partition(":")[0]
+        host = self.target.name.partition(":")[0] if self.target.name != self.target.library else ""
         return "." in host and not host.replace(".", "").isdigit() and not host.endswith((".local", ".internal"))
 
 
 def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]:
     """In the order of their names."""
-    known: dict[Target, Dependency] = {}
+    known: dict[Target, list[Found]] = {}
     for each in found:
-        what = target(resolver, each)
-        known.setdefault(what, Dependency(what)).found.append(each)
-    return [known[what] for what in sorted(known)]
+        known.setdefault(target(resolver, each), []).append(each)
+    return [
+        Dependency(
+            what,
+            known[what],
+            frozenset(id(each) for each in known[what] if _bounded(resolver, each)),
+            frozenset(id(each) for each in known[what] if blocks_the_loop(each, resolver)),
+        )
+        for what in sorted(known)
+    ]
+
+
+def _bounded(resolver: Resolver, found: Found) -> bool:
+    spot = found.seen.spot
+    for block in spot.within.inside(found.seen.site.block) if found.call.is_async else ():
+        values = resolver.evaluate(block.about, spot) if block.kind == "with" else ()
+        if any(isinstance(value, Opaque) and value.path.rpartition(".")[2] in BOUNDS for value in values):
+            return True
+    return False
+
+
+def _replaced(found: Found) -> bool:
+    around = found.seen.spot.within.inside(found.seen.site.block)
+    return any(block.kind == "try" and block.about == ("const", True) for block in around)
+
+
+def _in_thread(found: Found) -> bool:
+    runner, callee = found.seen.runner, found.seen.site.callee
+    if runner in ("Thread", "Timer", "Process") and not (found.call.in_loop or found.call.is_async):
+        return False  # one
+    plain = runner in ("map", "call", "acall", "stream") and (runner != "map" or not callee or callee[0] == "name")
+    return bool(runner) and not plain
+
+
+def _tries_again(found: Found) -> bool:
+    client, owner = found.seen.client, found.seen.owner
+    if client.retries is None or owner is None or owner.made is None:
+        return False
+    made: list[Mapping[str, Expression]] = [found.seen.given.keywords]
+    while owner is not None:
+        if owner.made is None or owner.made.site.spread:
+            return False
+        made.append(owner.made.site.keywords)
+        owner = owner.of
+    said = next((each[name] for each in made for name in client.retry_limit if name in each), None)
+    return said != ("const", 0) and not any(CONFIGURED & each.keys() for each in made)

@@ -37,6 +37,11 @@ def _calls(found: Sequence[Found]) -> str:
     return f"{counted(len(found), 'call')} ({lines(found)})"
 
 
+def _that(found: Sequence[Found], verb: str) -> str:
+    """That they do something."""
+    return f"{_calls(found)} {verb}{'s' if len(found) == 1 else ''}"
+
+
 def _time_limit(it: Dependency) -> tuple[bool, str]:
     if it.endless:
         return True, f"{_calls(it.endless)} can wait for ever"
@@ -47,70 +52,83 @@ def _time_limit(it: Dependency) -> tuple[bool, str]:
 
 
 def _retry(it: Dependency) -> tuple[bool, str]:
-    if it.target.kind == "subprocess":
-        return False, "a command that failed fails again, and what it did before is done"
+    if it.target.place == "program":
+        return False, "a command that failed may have done a part of its work, and nothing says that it may run again"
+    if it.target.place == "process":
+        return False, "work in this process that failed fails again"
     if it.target.local:
         return False, "a file on this machine is not away for a moment; a lock is waited for by the library itself"
-    if it.retries_inside:
-        return (
-            True,
-            "the client tries again by itself, unseen: switch that off and let one policy own the retries",
-        )
+    if it.tries_again:
+        option = next((f" ({name}=0)" for each in it.tries_again for name in each.seen.client.retry_limit), "")
+        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
+        return True, f"{unseen}: switch that off{option} and let one policy own the retries"
     writes = it.repeatable(False)
     if writes and len(writes) == len(it.waiting):
         return False, f"{_calls(writes)} may not be made twice: one whose answer was lost may have taken effect"
     if it.target.kind in UNREPEATABLE:
         return False, "a message that was sent may have arrived although its answer did not"
+    but = f"; not {_calls(writes)}, which may not be made twice" if writes else ""
     reads = it.repeatable(True)
     if reads:
-        but = f"; not {_calls(writes)}, which may not be made twice" if writes else ""
         return True, f"{_calls(reads)} may be made twice{but}"
-    return True, f"where a call may be made twice, which the code does not say: {_calls(it.waiting)}"
+    return True, f"where a call may be made twice, which the code does not say: {_calls(it.repeatable(None))}{but}"
 
 
 def _circuit_breaker(it: Dependency) -> tuple[bool, str]:
+    if it.target.place == "program":
+        return False, "it is started anew each time; nothing in the code says that it needs what can be down"
     if it.target.local:
-        what = (
-            "a program that is started anew each time" if it.target.kind == "subprocess" else "a file on this machine"
-        )
-        return False, f"{what} has no outage that callers could spare"
-    if len(it.waiting) > 1 or it.in_loops or it.in_async:
-        return True, f"while it is down, {_calls(it.waiting)} would each find out on their own"
-    return False, "a single call outside of loops and async code has nobody to tell"
+        return False, f"{_here(it)} has no outage that callers could spare"
+    if len(it.waiting) == 1 and not it.in_loops and not it.in_async:
+        return False, "one call, outside of loops and async code: nothing in the code says that it is made often"
+    if not it.target.known:
+        return True, f"one for each address (the code does not say which): while one is down, {_anew(it)}"
+    return True, f"while it is down, {_anew(it)}"
+
+
+def _anew(it: Dependency) -> str:
+    return f"{_calls(it.waiting)} would find that out anew each time"
+
+
+def _here(it: Dependency) -> str:
+    return "what runs in this process" if it.target.place == "process" else "a file on this machine"
 
 
 def _bulkhead(it: Dependency) -> tuple[bool, str]:
-    if it.target.local and it.target.kind != "subprocess":
+    if it.target.place == "file":
         return False, "a file on this machine takes one writer at a time by itself"
-    if it.in_async:
-        return True, f"async code can have any number of these under way: {_calls(it.in_async)}"
-    threads = [each for each in it.waiting if each.seen.runner]
-    if threads:
-        return True, f"threads can have any number of these under way: {_calls(threads)}"
+    if it.at_once:
+        return True, f"nothing in the code says how many of these may be under way at once: {_calls(it.at_once)}"
+    if it.in_threads:
+        return True, f"threads may make several of these at once: {_calls(it.in_threads)}"
+    if it.blocking:
+        return False, f"{_that(it.blocking, 'hold')} up the event loop, so that nothing else on it runs meanwhile"
+    if it.bounded:
+        return False, "what stands around its calls says how many may be under way at once"
     return False, "its calls are made one after another as far as the code shows"
 
 
 def _rate_limit(it: Dependency) -> tuple[bool, str]:
-    if it.target.kind == "model":
-        return True, f"model APIs have quotas, and {_calls(it.waiting)} share one"
+    if it.target.kind == "model" and not it.target.local and (it.target.place != "own" or it.public):
+        return True, f"model APIs have quotas: {_calls(it.waiting)}"
     if it.target.kind == "http" and it.public and it.in_loops:
         return True, f"a loop calls somebody else's service: {_calls(it.in_loops)}"
     return False, "nothing in the code says that it has a quota"
 
 
 def _fallback(it: Dependency) -> tuple[bool, str]:
-    if it.tried:
-        return True, f"the code already says what to do instead at {lines(it.tried)}"
+    if it.replaced:
+        return True, f"the code already has something in place of the answer at {lines(it.replaced)}"
     return False, "nothing in the code says what would do in place of its answer"
 
 
 def _health_check(it: Dependency) -> tuple[bool, str]:
-    if it.target.kind == "subprocess":
+    if it.target.place == "program":
         return False, "a program is there or is not"
     if it.target.local:
-        return False, "a file on this machine fails with the machine"
+        return False, f"{_here(it)} fails with the machine"
     if len(it.waiting) > 1 or it.target.kind in ("database", "redis", "bus"):
-        return True, f"{_calls(it.waiting)} need it: whoever runs this wants to know first"
+        return True, f"whoever runs this wants to know before {_that(it.waiting, 'fail')}"
     return False, "one call finds out by itself"
 
 

@@ -81,6 +81,8 @@ def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]])
     """The lines of its policy in a configuration."""
     it, preset = each.dependency, PRESET_OF[each.dependency.target.kind]
     yield f"# {_plain(it.name)} ({it.target.kind}), {each.score.priority} priority: {counted(len(it.found), 'call')}."
+    if not it.target.known:
+        yield "# Where these calls go the code does not say: if to several addresses, give each a policy of its own."
     yield f"[policies.{json.dumps(name)}]"
     yield f'extends = "{preset}"'
     for verdict in each.verdicts:

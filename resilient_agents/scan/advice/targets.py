@@ -25,8 +25,18 @@ class Target(NamedTuple):
     library: str
     name: str
     """`api.example.com`, `app.db`, `git`; the library's name where nothing more is known."""
-    local: bool = False
-    """Whether it is on this machine and cannot be away: a file, a program."""
+    place: str = ""
+    """ "file" or "program": on this machine; "process": in this one; "own": a server of one's own, if nothing else."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine and cannot be away."""
+        return self.place in ("file", "program", "process")
+
+    @property
+    def known(self) -> bool:
+        """Whether the code says what it is, and not only by which library it is talked to."""
+        return self.name != self.library or self.kind == "model" or self.local
 
     @property
     def slug(self) -> str:
@@ -34,8 +44,24 @@ class Target(NamedTuple):
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or self.library
 
 
-ADDRESSES = ("base_url", "url", "host", "hostname", "dsn", "uri", "endpoint_url", "bootstrap_servers", "server", "path")
+ADDRESSES = (
+    "base_url",
+    "url",
+    "host",
+    "hostname",
+    "dsn",
+    "uri",
+    "endpoint_url",
+    "bootstrap_servers",
+    "server",
+    "servers",
+    "hosts",
+    "broker",
+    "path",
+)
 """Arguments that say where a client connects to."""
+_METHODS = frozenset(["get", "head", "options", "post", "put", "patch", "delete"])
+"""Of HTTP: what some functions take before the address."""
 _WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mongodb"])
 """Schemes of URLs that name a database of their host."""
 
@@ -45,32 +71,39 @@ def target(resolver: Resolver, found: Found) -> Target:
     seen, library = found.seen, found.call.dependency
     if found.call.kind == "subprocess":
         program = _first(_programs(resolver, seen.given.arguments, seen.spot))
-        return Target("subprocess", library, program or library, local=True)
+        return Target("subprocess", library, program or library, "program")
     address = seen.client.library.address
     name = ""
     if seen.owner is None:
-        first = _texts(resolver, seen.given.arguments[:1], seen.spot)
+        first = _texts(resolver, seen.given.arguments[:2], seen.spot)
         named = _texts(resolver, _addresses(seen.given.keywords), seen.spot)
-        said = [*named, *(text for text in first if address or "://" in text)]
+        said = [*named, *(text for text in first if address in ("file", "host") or "://" in text)]
+        said = said if address != "host" else [text for text in said if text.lower() not in _METHODS]
         name = _first(filter(None, map(_file if address == "file" else _host, said)))
     else:
-        texts = _texts(resolver, seen.given.arguments[:1], seen.spot)
+        texts = _texts(resolver, seen.given.arguments[:2], seen.spot)
         name = _first(filter(None, (_host(text) for text in texts if "://" in text)))
         name = name or _of_client(resolver, seen.owner, seen.client)
-    return Target(found.call.kind, library, name or library, local=address == "file")
+    return Target(found.call.kind, library, name or library, "" if address == "host" else address)
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, depth: int = 4) -> str:
     """What the call that made the client was given."""
     if owner is None or depth == 0:
         return ""
-    if owner.made is not None:
+    if owner.made is not None and not _answer(owner):
         site, spot = owner.made.site, owner.made.spot
         for text in _texts(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot):
-            name = _file(text) if client.library.address == "file" else _host(text)
+            name = _file(text) if client.library.address in ("file", "process") else _host(text)
             if name:
                 return name
     return _of_client(resolver, owner.of, client, depth - 1)
+
+
+def _answer(owner: ClientValue) -> bool:
+    """Whether it is what a call of another client gave: its arguments say what was asked, not whom."""
+    maker, method = owner.of, owner.path.rpartition(".")[2]
+    return maker is not None and maker.client.operation(method) is not None
 
 
 def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
@@ -78,16 +111,24 @@ def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
 
 
 def _texts(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot, depth: int = 4) -> Iterator[str]:
-    """The strings that these can be, or how they begin, as far as they are written down."""
+    """The strings that these can be, or what of them is whole, as far as they are written down."""
     for expression in expressions if depth else ():
         for value in resolver.evaluate(expression, spot):
             if not isinstance(value, Data) or value.expression is None:
                 continue
             kind, text = value.expression[:2]
             if kind == "starts":
-                yield from _texts(resolver, (text,), value.spot, depth - 1)
+                found = _texts(resolver, (text,), value.spot, depth - 1)
+                yield from filter(None, map(_whole, found)) if text and text[0] == "const" else found
             elif kind == "const" and isinstance(text, str):
                 yield text
+
+
+def _whole(start: str) -> str:
+    """Of how a text begins what is whole: a URL as far as its last slash, words but the last one."""
+    if "://" in start:
+        return start[: start.rindex("/") + 1] if start.count("/") > 2 else ""
+    return start.rpartition(" ")[0]
 
 
 def _programs(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot) -> Iterator[str]:
@@ -117,6 +158,7 @@ def _host(text: str) -> str:
     except ValueError:
         return ""
     host = parts.hostname or ""
+    host = "" if host.isdigit() or host in ("http", "https") else host
     return f"{host}{port}{'/' + database if database else ''}" if host else ""
 
 
