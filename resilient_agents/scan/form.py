@@ -89,6 +89,7 @@ class Site:
     order: int
     block: int
     awaited: bool = False
+    """By `await`, `async with` or `async for`."""
 
 
 @dataclass(slots=True)
@@ -139,6 +140,12 @@ class Form:
     """Top-level modules that it imports."""
     comments: dict[int, str] = field(default_factory=dict)
     """Line and text of the comments that speak to the scanner."""
+
+    def class_around(self, index: int) -> int:
+        """The innermost class around what stands in a scope, or that scope; -1 for none."""
+        while index >= 0 and self.scopes[index].kind != "class":
+            index = self.scopes[index].parent
+        return index
 
     def function(self, index: int) -> Scope | None:
         """The innermost `def` around what stands in a scope."""

@@ -22,15 +22,17 @@ TIMEOUTS = {"timeout", "attempt_timeout"}
 
 def around(resolver: Resolver, seen: Sighting) -> Limit | None:
     """A block or a call around it that ends it: of what is awaited only, since nothing else can be ended so."""
-    if not (seen.operation.is_async or seen.runner in THREADS):
-        return None
-    return _around(resolver, seen.spot, seen.index)
+    return _around(resolver, seen.spot, seen.index) if _awaitable(seen) else None
+
+
+def _awaitable(seen: Sighting) -> bool:
+    return seen.operation.is_async or seen.runner in THREADS
 
 
 def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:
     """Where every call of its coroutine in the tree is ended, it is, too: `await wait_for(read(), 5)`."""
     spot, scope = seen.spot, seen.spot.within
-    if not (seen.operation.is_async and scope.kind == "function" and scope.is_async) or scope.decorators:
+    if not (_awaitable(seen) and scope.kind == "function" and scope.is_async) or scope.decorators:
         return None
     function, limits = FunctionValue(spot.file, spot.scope), []
     for caller, index in resolver.tree.calls_of(scope.name, spot.file):
@@ -144,8 +146,7 @@ def _registered(spot: Spot, poller: str, mine: str) -> bool:
         return True
     form, index = spot.file.form, spot.scope
     found = [(index, each) for each in form.scopes[index].bindings.get(f"{poller}[]", ())]
-    while index >= 0 and form.scopes[index].kind != "class":
-        index = form.scopes[index].parent
+    index = form.class_around(index)
     if index >= 0:
         name = f"{poller.partition('.')[2]}[]"
         found += spot.file.attributes_of(index).get(name, ())

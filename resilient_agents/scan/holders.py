@@ -107,9 +107,7 @@ def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile,
         if spot.scope == 0:
             yield from ((spot.file, number) for number in range(1, len(form.scopes)))
         return
-    index = spot.scope
-    while index >= 0 and form.scopes[index].kind != "class":
-        index = form.scopes[index].parent
+    index = form.class_around(spot.scope)
     if index < 0:
         return
     cls = ClassValue(spot.file, index)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from resilient_agents.scan.guards import around, around_callers, polled, protection
 from resilient_agents.scan.known import Default
 from resilient_agents.scan.made import client_limit, worded
+from resilient_agents.scan.members import as_used
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.stated import found, given_limit
-from resilient_agents.scan.values import Made, Symbol
+from resilient_agents.scan.values import Made, Spot, Symbol
 from resilient_agents.scan.versions import choose, normal
 
 __all__ = ["Limits"]
@@ -47,7 +48,7 @@ class Limits:
     def never(self, seen: Sighting) -> Limit | None:
         operation = seen.operation
         if operation.by_argument and seen.owner is not None and seen.owner.made is not None:
-            types = self.types_of(seen.owner.made)
+            types = self.types_of(seen.owner.made, seen.spot)
             said = {by_symbol(operation.by_argument, path) for path in types} - {""}
             if said and all(by_symbol(operation.by_argument, path) for path in types):
                 return self.said(said.pop(), f"a {types[0].rpartition('.')[2]} socket", True)
@@ -58,10 +59,10 @@ class Limits:
             return self.said(what, "", True) if what == "never" else None
         return None
 
-    def types_of(self, made: Made) -> list[str]:
-        """Symbols among the arguments of the call that made an object."""
+    def types_of(self, made: Made, used: Spot) -> list[str]:
+        """Symbols among the arguments of the call that made an object, as the class has them that uses it."""
         given = (*made.site.arguments, *made.site.keywords.values())
-        values = [value for each in given for value in self.resolver.evaluate(each, made.spot)]
+        values = [value for each in given for value in as_used(self.resolver, each, made.spot, used)]
         return [value.path for value in values if isinstance(value, Symbol) and is_type(value.path)]
 
     def flagged(self, seen: Sighting) -> Limit | None:

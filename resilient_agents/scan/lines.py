@@ -77,6 +77,7 @@ def logical_lines(text: str) -> list[Line]:
         # Without its colon it is a header all the same, if what follows is indented.
         line.header = line.header or (line.word not in ("", "@") and after.column > line.column)
     _straighten(found)
+    _indent_tries(found)
     return found
 
 
@@ -125,3 +126,18 @@ def _straighten(lines: list[Line]) -> None:
         inside = before.column >= after.column or (before.header and before.column < after.column)
         if inside:
             line.column = after.column
+
+
+def _indent_tries(lines: list[Line]) -> None:
+    """What follows a `try:` without being indented, up to its `except`, is its body."""
+    for index, line in enumerate(lines[:-1]):
+        if line.word != "try" or lines[index + 1].column > line.column:
+            continue
+        for end in range(index + 1, len(lines)):
+            after = lines[end]
+            if after.column < line.column or (after.column == line.column and after.word in ("def", "class", "@")):
+                break
+            if after.column == line.column and after.word in ("except", "finally"):
+                for each in lines[index + 1 : end]:
+                    each.column += 1
+                break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import declares, dotted, last_name
+from resilient_agents.scan.form import Expression, declares, dotted, last_name
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,
@@ -25,7 +25,7 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["attribute", "bases", "constructor", "is_static", "member"]
+__all__ = ["as_used", "attribute", "bases", "constructor", "is_static", "member"]
 
 PROPERTIES = {"property", "cached_property", "classproperty", "hybrid_property"}
 ENDLESS = 1 << 30
@@ -217,6 +217,22 @@ def _handed_in(resolver: Resolver, cls: ClassValue, name: str) -> Values:
         if given is not None and cls in resolver.evaluate(site.callee, spot):
             found.append(resolver.evaluate(given, spot))
     return union(found) if found else ()
+
+
+def as_used(resolver: Resolver, expression: Expression, spot: Spot, used: Spot) -> Values:
+    """What `self.kind` in a base is for the class that something is used in; in the base itself also what heirs say."""
+    if expression is None or expression[:2] != ("attr", ("name", "self")):
+        return resolver.evaluate(expression, spot)
+    name = expression[2]
+    base, user = (ClassValue(each.file, each.file.form.class_around(each.scope)) for each in (spot, used))
+    if user.scope >= 0 and user != base and base in _ancestors(resolver, user):
+        return member(resolver, user, name)
+    return union([resolver.evaluate(expression, spot), _of_heirs(resolver, base, name) if base.scope >= 0 else ()])
+
+
+def _ancestors(resolver: Resolver, cls: ClassValue, depth: int = 5) -> list[ClassValue]:
+    found = bases(resolver, cls)
+    return [*found, *(each for base in found for each in _ancestors(resolver, base, depth - 1))] if depth else found
 
 
 def constructor(resolver: Resolver, cls: ClassValue) -> FunctionValue | None:

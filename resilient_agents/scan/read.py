@@ -82,6 +82,8 @@ class _Statements(Expressions):
     def on_for(self, node: ast.For | ast.AsyncFor) -> None:
         before = self.enter("loop")
         value = self.expression(node.iter)
+        if type(node) is ast.AsyncFor:
+            self.await_call(value)
         self.target(node.target, value and ("each", value))
         self.statements(node.body)
         self.statements(node.orelse)
@@ -104,6 +106,8 @@ class _Statements(Expressions):
         before = self.block
         for item in node.items:
             value = self.expression(item.context_expr)
+            if type(node) is ast.AsyncWith:
+                self.await_call(value)
             self.enter("with", value)
             if item.optional_vars is not None:
                 self.target(item.optional_vars, value and ("enter", value))

@@ -171,9 +171,13 @@ class Expressions:
 
     def on_await(self, node: ast.Await) -> Expression:
         value = self.expression(node.value)
+        self.await_call(value)
+        return value and ("await", value)
+
+    def await_call(self, value: Expression) -> None:
+        """Where an expression is a call, its result is awaited, entered or iterated by asynchronous code."""
         if value is not None and value[0] == "call":
             self.scope.calls[value[1]].awaited = True
-        return value and ("await", value)
 
     def on_either(self, node: ast.BoolOp) -> Expression:
         return _either([self.expression(each) for each in node.values])
@@ -267,6 +271,8 @@ def named_key(key: Expression) -> str:
 
 def _either(values: list[Expression]) -> Expression:
     known = tuple([value for value in values if value is not None])
+    if len(known) < len(values) and all(value == ("const", None) for value in known):
+        return None  # it may be what nothing is known of
     return None if not known else known[0] if len(known) == 1 else ("either", known)
 
 

@@ -157,10 +157,7 @@ def _dict(resolver: Resolver, made: Made) -> Values:
 
 
 def _super(resolver: Resolver, made: Made) -> Values:
-    form = made.spot.file.form
-    index = made.spot.scope
-    while index >= 0 and form.scopes[index].kind != "class":
-        index = form.scopes[index].parent
+    index = made.spot.file.form.class_around(made.spot.scope)
     return (Parents(ClassValue(made.spot.file, index)),) if index >= 0 else ()
 
 

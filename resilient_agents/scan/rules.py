@@ -39,6 +39,8 @@ def blocks_the_loop(found: Found, _: Resolver) -> str | None:
         return None  # runs when it is called, wherever that is
     if seen.site.awaited or any(flag.rpartition(".")[2] == call.limit_source for flag in seen.operation.flags):
         return None
+    if "setblocking" in seen.client.setters and (call.limit == "unknown" or call.limit_source == "setblocking(False)"):
+        return None  # it may have been told not to wait
     return f"{call.callee} blocks the event loop of `async def {call.function}`; await an async client, or a thread"
 
 

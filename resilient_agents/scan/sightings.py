@@ -72,7 +72,14 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
         if not found and (runner := _runner(resolver, callees, site)) is not None:
             found = _run(resolver, runner, spot, index)
         if found:
-            yield found
+            yield _fitting(found, site.awaited, spot.within.is_async)
+
+
+def _fitting(found: list[Sighting], awaited: bool, in_async: bool) -> list[Sighting]:
+    """Of a blocking client and its asynchronous twin the one that is used so."""
+    if found[0].runner or (not awaited and in_async):
+        return found  # it may be awaited later
+    return [each for each in found if each.operation.is_async == awaited] or found
 
 
 def _seen(resolver: Resolver, value: Value, spot: Spot, index: int, given: Given, runner: str = "") -> Sighting | None:

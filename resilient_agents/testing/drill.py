@@ -61,7 +61,8 @@ class Outage:
         self._failure = Chaos(error=error)
         self._left = 0
         self._held: threading.Event | None = None
-        self._answered: Any = MagicMock()  # one for all: to make one takes longer than the call
+        self.answer: Any = MagicMock()  # one for all: to make one takes longer than the call
+        """What it gives."""
         self.calls = 0
         """How often it was called."""
 
@@ -98,13 +99,21 @@ class Outage:
         if self._left > 0:
             self._left -= 1
             raise self._failure.made()
-        return self._answered
+        return self.answer
 
 
 def stand_in(calls: Mapping[str, Any]) -> Any:
     """An object in place of a client or a module: each of these calls, by its path as for `unittest.mock`, is what is
-    given for it, and anything else a `MagicMock`. With the path "" the object itself is called."""
-    return calls[""] if "" in calls else MagicMock(**calls)
+    given for it, and anything else a `MagicMock`. With the path "" the object itself is called.
+
+    Calls may stand behind what an `Outage` gives: `find` and `find.return_value.click`."""
+    if "" in calls:
+        return calls[""]
+    behind = {path: other for path in calls for other in calls if path.startswith(f"{other}.return_value.")}
+    for path, other in behind.items():
+        outage = getattr(calls[other], "__self__", calls[other])  # `coroutine` is one of its methods
+        outage.answer.configure_mock(**{path.removeprefix(f"{other}.return_value."): calls[path]})
+    return MagicMock(**{path: call for path, call in calls.items() if path not in behind})
 
 
 def drill(
