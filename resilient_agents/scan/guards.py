@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from resilient_agents.scan.callers import reaches
 from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.members import receiver
+from resilient_agents.scan.read_expressions import THREADS
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -14,8 +16,6 @@ from resilient_agents.scan.values import FunctionValue, Method, Opaque, Spot, Sy
 
 __all__ = ["Protection", "around", "around_callers", "polled", "protection"]
 
-THREADS = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool"}
-"""Runners whose caller awaits them, and can stop to."""
 POLICY = {"call", "acall", "stream"}
 TIMEOUTS = {"timeout", "attempt_timeout"}
 
@@ -26,7 +26,14 @@ def around(resolver: Resolver, seen: Sighting) -> Limit | None:
 
 
 def _awaitable(seen: Sighting) -> bool:
-    return seen.operation.is_async or seen.runner in THREADS
+    """Whether its caller awaits it, and can stop to: a coroutine, or what a thread runs."""
+    if seen.operation.is_async or seen.runner in THREADS:
+        return True
+    scope = seen.spot.within
+    for block, outside in pairwise(scope.inside(seen.site.block)):
+        if block.kind == "lambda" and outside.kind == "argument" and outside.about is not None:
+            return last_name(scope.calls[outside.about[1]].callee) in THREADS
+    return False
 
 
 def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:

@@ -9,12 +9,14 @@ from typing import Any
 
 from resilient_agents.scan.form import Binding, Block, Expression, Parameter, Scope, Site, dotted
 
-__all__ = ["Expressions"]
+__all__ = ["THREADS", "Expressions"]
 
 LONGEST = 300
 """Characters of a text constant that are kept."""
 LIMITERS = frozenset({"wait_for", "acall", "call", "run_until_complete"})
 """Names of callees that may limit what stands in their arguments: only there is it worth a block of its own."""
+THREADS = frozenset({"to_thread", "run_in_executor", "run_sync", "run_in_threadpool"})
+"""Those that run what they are given in a thread, and are awaited: as a lambda it stands in their arguments."""
 COLLECTORS = frozenset({"append", "add", "appendleft", "put", "put_nowait", "register"})
 ANNOTATION = re.compile(r"[A-Za-z_][\w.]*(\s*[\[|].*)?\Z", re.DOTALL)
 
@@ -143,7 +145,7 @@ class Expressions:
             self.block,
         )
         self.scope.calls.append(site)
-        before = self.enter("argument", ("call", number)) if name in LIMITERS else self.block
+        before = self.enter("argument", ("call", number)) if name in LIMITERS or name in THREADS else self.block
         self.arguments(site, node)
         self.block = before
         self.order += 1

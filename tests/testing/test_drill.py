@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -59,3 +62,16 @@ def test_a_stand_in_answers_where_it_is_told_to() -> None:
     client.models.list()
     assert outage.calls == 1
     assert stand_in({"": outage}) is outage
+
+
+@pytest.mark.parametrize("given", [lambda outage: outage, lambda outage: outage.coroutine], ids=["blocking", "async"])
+def test_a_stand_in_answers_behind_an_answer(given: Callable[[Outage], Any]) -> None:
+    """`find(...).click()`, where both are calls."""
+    outage = Outage()
+    client = stand_in({"find": given(outage), "find.return_value.click": outage})
+
+    async def found() -> Any:
+        return await client.find()
+
+    (client.find() if given(outage) is outage else asyncio.run(found())).click()
+    assert outage.calls == 2
