@@ -9,7 +9,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anthropic
@@ -21,7 +21,6 @@ from resilient_agents import (
     CircuitBreaker,
     Hedge,
     Policy,
-    Resume,
     Retry,
     StreamFailedError,
     StreamTimeout,
@@ -32,7 +31,7 @@ from resilient_agents import (
 )
 from resilient_agents.core.streams import Stream
 from resilient_agents.events import CallEnded, CallStarted
-from resilient_agents.integrations.resuming import continue_chat, continue_messages, text_so_far
+from resilient_agents.integrations.resuming import text_so_far
 from tests.stream_server import END, RESET, STALL, Server, chat_events, message_events, response_events, serving
 
 TEXT = "to be, or not to be"
@@ -217,80 +216,6 @@ def test_an_error_event_is_a_failure(kind: str, event: dict[str, Any], failure: 
         with pytest.raises((StreamFailedError, openai.APIError, anthropic.APIError)) as raised:
             sdk.read(Policy(StreamTimeout(idle=5)))
         assert classify(raised.value).kind == failure
-
-
-SHORT = "to b"
-
-
-def terse_chat(text: str) -> list[bytes]:
-    """A whole chat completion in as few bytes as the SDK reads."""
-    chunks = [*[{"delta": {"content": letter}} for letter in text], {"delta": {}, "finish_reason": "stop"}]
-    return [f"data: {json.dumps({'choices': [chunk]}, separators=(',', ':'))}\n\n".encode() for chunk in chunks]
-
-
-def terse_message(text: str) -> list[bytes]:
-    """The same of a message."""
-
-    def event(kind: str, **facts: Any) -> bytes:
-        return f"event: {kind}\ndata: {json.dumps({'type': kind, **facts}, separators=(',', ':'))}\n\n".encode()
-
-    deltas = [event("content_block_delta", delta={"type": "text_delta", "text": letter}) for letter in text]
-    return [event("message_start"), *deltas, event("message_stop")]
-
-
-TERSE = {"chat": terse_chat, "anthropic": terse_message}
-
-
-class GoesOn:
-    """A server that breaks every first answer off after `cut` bytes, and then goes on from the prefix it is given."""
-
-    def __init__(self, events: Callable[[str], list[bytes]], end: str) -> None:
-        self.events, self.end = events, end
-        self.cut = 0
-        self.billed: list[str] = []
-
-    def __call__(self, path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
-        last = body["messages"][-1]
-        begun = last["content"] if last["role"] == "assistant" else ""
-        rest = SHORT[len(begun) :]
-        self.billed.append(rest)
-        stream = b"".join(self.events(rest))
-        return 200, [stream[: self.cut], self.end] if len(self.billed) == 1 else [stream]
-
-
-@pytest.mark.parametrize("kind", TERSE)
-@each_colour
-@pytest.mark.parametrize("end", [END, RESET])
-def test_with_resume_the_text_is_whole_wherever_it_was_cut(kind: str, blocking: bool, end: str) -> None:
-    """At any byte, once, and the server is asked once more for what was lost."""
-    server_of = GoesOn(TERSE[kind], end)
-    length = len(b"".join(TERSE[kind](SHORT)))
-    with serving(server_of) as server:
-        sdk = Sdk(kind, TERSE[kind], server, blocking=blocking)
-        create = sdk.create
-        more = continue_chat(create, by="prefix") if kind == "chat" else continue_messages(create, prefill=True)
-        policy = Policy(Resume(more), Retry(2, wait=fixed(0)), StreamTimeout(idle=5))
-
-        def cuts() -> Iterator[None]:
-            for cut in range(1, length, 1 if end == END else 5):
-                server_of.cut = cut
-                server_of.billed.clear()
-                yield
-
-        def whole(items: list[Any]) -> bool:
-            return text_so_far(items) == SHORT and len(server_of.billed) <= 2
-
-        async def main() -> None:
-            async with sdk.client:
-                for _ in cuts():
-                    assert whole([item async for item in policy.stream(create, **sdk.asked)])
-
-        if not blocking:
-            asyncio.run(main())
-        else:
-            for _ in cuts():
-                assert whole(list(policy.stream(create, **sdk.asked)))
-            sdk.client.close()
 
 
 def test_thousands_of_streams_leave_nothing() -> None:
