@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-__all__ = ["END", "STALL", "Server", "chat_events", "message_events", "response_events", "serving"]
+__all__ = [
+    "END",
+    "RESET",
+    "STALL",
+    "Server",
+    "answering",
+    "chat_events",
+    "message_events",
+    "response_events",
+    "serving",
+]
 
 END: Final = "end"
 """The connection closes: a clean end."""
@@ -80,6 +90,17 @@ class Server:
                     self._over.wait(30)
                 elif isinstance(part, float):
                     self._over.wait(part)
+
+
+def answering(*answers: list[Any] | int) -> Callable[[str, dict[str, Any]], tuple[int, list[Any]]]:
+    """One answer after another, the last again and again; a number is a refusal with that status."""
+    left = list(answers)
+
+    def handler(path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return (answer, [b"{}"]) if isinstance(answer, int) else (200, answer)
+
+    return handler
 
 
 @contextmanager

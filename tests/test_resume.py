@@ -144,11 +144,23 @@ async def test_other_errors_come_out_at_once(h: Harness) -> None:
 
 
 async def test_continue_with_must_return_a_stream(h: Harness) -> None:
-    """What it returned is named; the items before are intact."""
-    source, seen = Breaking(h, 2), list[int]()
-    with pytest.raises(TypeError, match="must return a stream of what is new, got str"):
+    """What it returned is named, and why it was asked; the items before are intact."""
+    broken = ConnectionError("broken")
+    source, seen = Breaking(h, 2, error=lambda: broken), list[int]()
+    with pytest.raises(TypeError, match="must return a stream of what is new, got str") as raised:
         await collect(h, Policy(Resume(lambda items: "rest")).stream(source.whole), seen)
-    assert seen == [0, 1]
+    assert (seen, raised.value.__cause__) == ([0, 1], broken)
+
+
+def test_an_async_one_in_blocking_code_is_refused_before_anything_is_asked_for() -> None:
+    """By its name."""
+    source = Breaking(Harness("blocking"), 2)
+
+    async def go_on(items: list[int]) -> Any: ...
+
+    with pytest.raises(TypeError, match=r"continue_with=.*go_on is async, which nothing awaits"):
+        list(Policy(Resume(go_on)).stream(source.whole))
+    assert source.most_open == 0
 
 
 async def test_it_gets_the_arguments_of_the_call(h: Harness) -> None:
@@ -275,6 +287,8 @@ async def test_around_a_call_that_is_no_stream_it_is_refused(h: Harness) -> None
 
     with pytest.raises(TypeError, match="is no stream"):
         await h.call(Policy(Resume(print)), work)
+    with pytest.raises(TypeError, match="work' is no stream"):
+        Policy(Resume(print))(h.fn(work))
 
 
 @pytest.mark.parametrize(("options", "error"), [({"times": 0}, "times"), ({"on": "x"}, "on"), ({}, "continue_with")])

@@ -32,7 +32,17 @@ from resilient_agents import (
 from resilient_agents.core.streams import Stream
 from resilient_agents.events import CallEnded, CallStarted
 from resilient_agents.integrations.resuming import text_so_far
-from tests.stream_server import END, RESET, STALL, Server, chat_events, message_events, response_events, serving
+from tests.stream_server import (
+    END,
+    RESET,
+    STALL,
+    Server,
+    answering,
+    chat_events,
+    message_events,
+    response_events,
+    serving,
+)
 
 TEXT = "to be, or not to be"
 ASK: list[Any] = [{"role": "user", "content": "?"}]
@@ -81,17 +91,6 @@ KINDS: dict[str, Callable[..., list[bytes]]] = {
 }  # fmt: skip
 each_sdk = pytest.mark.parametrize("kind", KINDS)
 each_colour = pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "async"])
-
-
-def answering(*answers: list[Any] | int) -> Callable[[str, dict[str, Any]], tuple[int, list[Any]]]:
-    """One answer after another, the last again and again; a number is a refusal with that status."""
-    left = list(answers)
-
-    def handler(path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        return (answer, [b"{}"]) if isinstance(answer, int) else (200, answer)
-
-    return handler
 
 
 @each_sdk

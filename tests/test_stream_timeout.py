@@ -339,16 +339,17 @@ async def test_predicates_take_the_place_of_what_is_known(h: Harness) -> None:
 
 
 async def test_a_predicate_that_raises_takes_no_item_away(h: Harness) -> None:
-    """Its error comes in place of the next one."""
+    """Its error comes in place of the next one, and says whose it is."""
 
     def complete(item: str) -> bool:
         raise LookupError(item)
 
     for option in ("complete", "preamble"):
         seen: list[Any] = []
-        with pytest.raises(LookupError, match="a"):
+        with pytest.raises(LookupError, match="a") as raised:
             await collect(h, limited(**{option: complete}).stream(Script(h, ["a", "b"]).function), seen)
         assert seen == ["a"]
+        assert raised.value.__notes__ == [f"raised by {option}= of the StreamTimeout, about an item of str"]
 
 
 async def test_errors_that_only_mean_that_the_stream_broke_off_are_transient(h: Harness) -> None:
@@ -484,6 +485,10 @@ async def test_two_of_them_hold_both(h: Harness) -> None:
     assert raised.value.which == "idle"
 
 
+async def never(item: Any) -> bool:
+    return False
+
+
 async def test_around_a_call_that_is_no_stream_it_is_refused(h: Harness) -> None:
     """With the remedy."""
 
@@ -492,6 +497,8 @@ async def test_around_a_call_that_is_no_stream_it_is_refused(h: Harness) -> None
 
     with pytest.raises(TypeError, match="is no stream"):
         await h.call(limited(idle=5), work)
+    with pytest.raises(TypeError, match="work' is no stream"):
+        limited(idle=5)(h.fn(work))
 
 
 @pytest.mark.parametrize(
@@ -503,6 +510,8 @@ async def test_around_a_call_that_is_no_stream_it_is_refused(h: Harness) -> None
         ({"idle": "1"}, "idle must be"),
         ({"complete": "yes"}, "complete must be"),
         ({"preamble": dict}, "preamble must be"),
+        ({"complete": never}, "complete must be a plain predicate"),
+        ({"preamble": never}, "preamble must be a plain predicate"),
         ({"thread": 1}, "thread must be"),
     ],
 )

@@ -51,6 +51,7 @@ class Strategy(Protocol):
     - `owns_attempts = True`: the layer repeats what is inside it
     - `stands_in = True`: it answers for what is inside it when that fails
     - `recheck(call)`: refuse a call that waited inside
+    - `refuse_no_stream(name)`: raise TypeError for a function that is no stream, when it is decorated
     - `describe()`: plain data for `Policy.describe`
     """
 

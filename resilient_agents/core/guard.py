@@ -42,12 +42,14 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(fn):
         raise TypeError(f"a policy guards callables, got {type(fn).__name__}{methods_of(fn)}")
     if declares(inspect.iscoroutinefunction, fn) or declares(_is_generator_based, fn):
+        _refuse_no_stream(policy, fn)
         wrapper = (coroutine_of_one_retry if policy.is_one_retry else _coroutine)(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
         wrapper = _async_generator(policy, fn)
     elif declares(inspect.isgeneratorfunction, fn):
         wrapper = _generator(policy, fn)
     else:
+        _refuse_no_stream(policy, fn)
         wrapper = (function_of_one_retry if policy.is_one_retry else _plain)(policy, fn)
     for name, kind in (("__defaults__", tuple), ("__kwdefaults__", dict)):  # for whoever reads them off the function
         if isinstance(defaults := getattr(fn, name, None), kind):
@@ -58,6 +60,14 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__qualname__ = wrapper.__name__
     wrapper.__doc__ = getattr(type(fn), "__doc__", None) if not isinstance(fn, functools.partial) else None
     return functools.update_wrapper(wrapper, fn, assigned=(), updated=())
+
+
+def _refuse_no_stream(policy: Guarding, fn: Callable[..., Any]) -> None:
+    """Raise what a layer for streams says of a function that is none."""
+    for layer in getattr(policy, "layers", ()):
+        refuse = getattr(layer, "refuse_no_stream", None)
+        if refuse is not None:
+            refuse(name_of(fn))
 
 
 def methods_of(thing: object) -> str:

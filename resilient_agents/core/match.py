@@ -10,7 +10,18 @@ from resilient_agents.classify import counts_against_dependency, is_control, is_
 from resilient_agents.core.call import Boxed
 from resilient_agents.core.given_up import set_cause
 
-__all__ = ["Match", "Matcher", "When", "ask", "matcher", "meant", "names", "result_predicate"]
+__all__ = [
+    "Match",
+    "Matcher",
+    "When",
+    "ask",
+    "is_async",
+    "matcher",
+    "meant",
+    "names",
+    "refuse_async",
+    "result_predicate",
+]
 
 When = Callable[[Any], object]
 Matcher = Callable[[Exception], bool]
@@ -94,11 +105,8 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
     elif not callable(on):
         hint = " (a tuple, not a list)" if isinstance(on, list | set | frozenset) else ""
         raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}")
-    elif _is_async(on):
-        raise TypeError(
-            f"{name} must be a plain predicate: nothing awaits it, so its coroutine would always count as true"
-        )
     else:
+        refuse_async(on, name)
         predicates.append(cast(Matcher, on))
 
 
@@ -108,9 +116,14 @@ def result_predicate(when: When | None, name: str = "when") -> When | None:
         return None
     if not callable(when) or isinstance(when, type):
         raise TypeError(f"{name} must be a predicate on results or None, got {type(when).__name__}")
-    if _is_async(when):
-        raise TypeError(f"{name} must be a plain predicate: nothing awaits it, so a coroutine always counts as true")
+    refuse_async(when, name)
     return when
+
+
+def refuse_async(predicate: Callable[..., object], name: str) -> None:
+    """Raise TypeError for a predicate that is a coroutine function."""
+    if is_async(predicate):
+        raise TypeError(f"{name} must be a plain predicate: nothing awaits it, so a coroutine always counts as true")
 
 
 def ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None = None) -> bool:
@@ -127,5 +140,6 @@ def ask(predicate: Callable[[Any], object], about: Any, failed: Exception | None
         del about, failed  # no cycle where the predicate raises what it was asked about
 
 
-def _is_async(thing: Any) -> bool:
+def is_async(thing: Any) -> bool:
+    """Is it a coroutine function, or an object that is called like one?"""
     return inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(getattr(thing, "__call__", None))  # noqa: B004

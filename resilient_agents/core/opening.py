@@ -20,7 +20,7 @@ from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
 __all__ = ["Opened", "aclose", "close", "give_up", "invoke_stream", "not_blocking", "open_source"]
 
-Outcome = Exception | Neutral | None
+Outcome = BaseException | Neutral | None
 
 
 class Opened:
@@ -31,10 +31,11 @@ class Opened:
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
     items after the first are come by, where a layer wants to see them; None for `read` alone. `limited`: what that
     layer is, where all it wants of most steps is to limit them. `left_to`: the thread that still reads it, although
-    nobody waits any more. `parts`: how many streams it is made of.
+    nobody waits any more. `parts`: how many streams it is made of. `raised`: while it closes, what ended it: its own
+    error, or that of the block around it.
     """
 
-    __slots__ = ("first", "iterator", "left_to", "limited", "manager", "over", "parts", "source", "step")
+    __slots__ = ("first", "iterator", "left_to", "limited", "manager", "over", "parts", "raised", "source", "step")
 
     def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
         self.source = source
@@ -43,6 +44,7 @@ class Opened:
         self.manager = manager
         self.over = over
         self.parts = 1
+        self.raised: BaseException | None = None
         self.step: Step | None = None
         self.limited: Limited | None = None
         self.left_to: Worker | None = None
@@ -73,21 +75,30 @@ class Opened:
             reader, self.left_to = self.left_to, None
             reader.on_done(partial(self.close, None))  # a generator that runs cannot be closed
             return
+        raised = self._ends_with(outcome)
         try:
             close(self.iterator, self.source)
         finally:
+            self.raised = None
             if self.manager is not None:
-                self.manager.__exit__(*_seen_by_a_block(outcome))
+                self.manager.__exit__(*_seen_by_a_block(raised))
 
     async def aclose(self, outcome: Outcome) -> None:
+        raised = self._ends_with(outcome)
         try:
             await aclose(self.iterator, self.source)
         finally:
+            self.raised = None
             if self.manager is not None:
-                await _leave(self.manager, outcome)
+                await _leave(self.manager, raised)
+
+    def _ends_with(self, outcome: Outcome) -> BaseException | None:
+        if isinstance(outcome, BaseException):
+            self.raised = outcome
+        return self.raised
 
 
-async def give_up(call: Call, opened: Opened, kept: int, outcome: Outcome) -> None:
+async def give_up(call: Call, opened: Opened, kept: int, outcome: Exception | Neutral | None) -> None:
     """Close a stream that was opened and is not handed out, and run what the layers inside have left for its end: all
     closers but the first `kept`. What that raises gives way to the reason for it."""
     try:
@@ -152,19 +163,17 @@ async def _enter(call: Call, manager: Any) -> Opened:
         raise
 
 
-async def _leave(manager: Any, outcome: BaseException | Neutral | None) -> None:
-    seen = _seen_by_a_block(outcome)
+async def _leave(manager: Any, error: BaseException | None) -> None:
+    seen = _seen_by_a_block(error)
     if hasattr(type(manager), "__aexit__"):
         await manager.__aexit__(*seen)
     else:
         manager.__exit__(*seen)
 
 
-def _seen_by_a_block(outcome: BaseException | Neutral | None) -> tuple[Any, Any, Any]:
+def _seen_by_a_block(error: BaseException | None) -> tuple[Any, Any, Any]:
     """What `__exit__` is told of how its block ended."""
-    if isinstance(outcome, BaseException):
-        return type(outcome), outcome, outcome.__traceback__
-    return None, None, None
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
 
 async def _leave_blocking(call: Call, source: Any) -> None:

@@ -160,14 +160,28 @@ class Stream(Generic[T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._left_with(error)
+        try:
+            self.close()
+        finally:
+            self._left_with(None)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._left_with(error)
+        try:
+            await self.aclose()
+        finally:
+            self._left_with(None)
+
+    def _left_with(self, error: BaseException | None) -> None:
+        """What the block raised, for the manager that was entered to come by the stream."""
+        opened = None if self._call is None else self._call.opened
+        if opened is not None:
+            opened.raised = error
 
 
 class Texts:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.driver import drive
+from resilient_agents.core.given_up import note_also
 from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened, give_up, not_blocking
 from resilient_agents.core.steps import Over, Step, StepLimit
@@ -245,7 +246,7 @@ class GuardedStream:
         says = max(says, self.see(item))
         if preamble == "auto":
             return says == OPENER
-        return preamble is not None and self._next_error is None and self._asks(preamble, item)
+        return preamble is not None and self._next_error is None and self._asks("preamble", preamble, item)
 
     def see(self, item: Any) -> int:
         """Take in what an item says of the whole."""
@@ -254,19 +255,21 @@ class GuardedStream:
             self.blank = type(item)
             return ITEM
         if complete != "auto":
-            progress.complete = self._asks(complete, item) or progress.complete
+            progress.complete = self._asks("complete", complete, item) or progress.complete
             return ITEM
         says = progress.see(item)
         if says == FAILED:
             raise said_failed(self._call, *(progress.failed or ("error", None, None)))
         return says
 
-    def _asks(self, predicate: Any, item: Any) -> bool:
+    def _asks(self, name: str, predicate: Any, item: Any) -> bool:
         """What a predicate of the user's says of an item. What it raises comes out after the item."""
         try:
             return ask(predicate, item)
         except Exception as error:
-            self._next_error = unboxed(error)
+            self._next_error = raised = unboxed(error)
+            note_also(raised, f"raised by {name}= of the StreamTimeout, about an item of {type(item).__name__}")
+            del raised
             self.due = True
             return False
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from resilient_agents.classify import is_transient
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Call, Closer, Neutral, Proceed, name_of, run_closers, unboxed
-from resilient_agents.core.match import Match, Matcher, ask, matcher
+from resilient_agents.core.match import Match, Matcher, ask, is_async, matcher
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.options import Code, Configured, Count, Errors
 from resilient_agents.core.steps import Over
@@ -40,7 +40,8 @@ class Resume(Configured):
     In a policy with `idempotent=False` it goes on only if the function has asked for its `idempotency_key()`.
 
     The items of a stream are kept until it ends. Raises TypeError or ValueError, when built, for options of a wrong
-    type or value; TypeError, when called, around a call that is no stream, and where `continue_with` returns none.
+    type or value; TypeError, when it decorates a function that is no generator function or is called around a call that
+    is no stream, where `continue_with` is async in blocking code, and where it returns no stream.
     """
 
     strategy = "resume"
@@ -57,11 +58,19 @@ class Resume(Configured):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         if call.closers is None:
+            self.refuse_no_stream(call.name)
+        if call.runtime.blocking and is_async(self.continue_with):
             raise TypeError(
-                f"{call.name!r} is no stream, which a Resume goes on with: call it by policy.stream(...) or decorate "
-                f"the generator function; a Retry makes a call anew"
+                f"continue_with={name_of(self.continue_with)} is async, which nothing awaits in the blocking stream "
+                f"of {call.name!r}"
             )
         return _Whole(self, proceed, call).open()
+
+    def refuse_no_stream(self, name: str) -> None:
+        raise TypeError(
+            f"{name!r} is no stream, which a Resume goes on with: call it by policy.stream(...) or decorate the "
+            f"generator function; a Retry makes a call anew"
+        )
 
 
 class _Whole:
@@ -150,6 +159,8 @@ class _Whole:
         failed, first = unboxed(error), self._first
         try:
             if not ask(self._resume.matches, failed, failed):
+                if first is not None and failed.__cause__ is None:
+                    given_up.set_cause(failed, first)
                 return False
             write = self._call.write
             if write is not None and not write.may_go_on():
@@ -176,15 +187,18 @@ class _Whole:
         finally:
             run_closers(closers, outcome)
 
-    # What `Opened` closes is this; it does not say how the whole ended, which the closers are told afterwards.
+    # What `Opened` closes is this. The closers are told afterwards how the whole ended.
 
     def close(self) -> None:
         if self._part is not None:
-            self._part.close(None)
+            self._part.close(self._raised())
 
     async def aclose(self) -> None:
         if self._part is not None:
-            await self._part.aclose(None)
+            await self._part.aclose(self._raised())
+
+    def _raised(self) -> BaseException | None:
+        return None if self._opened is None else self._opened.raised
 
     def _end(self, outcome: Exception | Neutral | None) -> None:
         closers, self._closers = self._closers, []

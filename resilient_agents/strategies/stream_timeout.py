@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.match import refuse_async
 from resilient_agents.core.options import Check, Configured, Flag, Seconds
 from resilient_agents.core.threads import Workers
 from resilient_agents.strategies.guarded_stream import GuardedStream
@@ -31,6 +32,8 @@ class _Judge(Check):
     def checked(self, value: Any, name: str) -> Any:
         if value != "auto" and (not callable(value) or isinstance(value, type)):
             raise TypeError(f'{name} must be "auto", a predicate on items{self.ours} or None, got {value!r}')
+        if value != "auto":
+            refuse_async(value, name)
         return value
 
     def shown(self, value: Any) -> Any:
@@ -68,8 +71,8 @@ class StreamTimeout(Configured):
     a predicate, or None. Those at the beginning are held back until something follows, so that until then a `Retry`
     or `Fallback` outside can act; then they come first.
 
-    Raises TypeError or ValueError, when built, for options of a wrong type or value, and TypeError, when called, around
-    a call that is no stream.
+    Raises TypeError or ValueError, when built, for options of a wrong type or value, and TypeError, when it decorates a
+    function that is no generator function or is called around a call that is no stream.
     """
 
     strategy = "stream_timeout"
@@ -106,11 +109,14 @@ class StreamTimeout(Configured):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         if call.closers is None:
-            raise TypeError(
-                f"{call.name!r} is no stream, which a StreamTimeout limits: call it by policy.stream(...) or decorate "
-                f"the generator function, or limit the call with Timeout"
-            )
+            self.refuse_no_stream(call.name)
         return GuardedStream(self, call).open(proceed)
+
+    def refuse_no_stream(self, name: str) -> None:
+        raise TypeError(
+            f"{name!r} is no stream, which a StreamTimeout limits: call it by policy.stream(...) or decorate the "
+            f"generator function, or limit the call with Timeout"
+        )
 
     def take_over(self, old: StreamTimeout) -> None:
         """Go on with the threads of the one whose place this one takes, so that the steps left behind stay counted."""
