@@ -6,13 +6,16 @@ import asyncio
 import math
 import random
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from resilient_agents.classify import KINDS, register
 from resilient_agents.simulate.blocking import BlockingCalls
+from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.scenario import AT_THE_DOOR, Dependency, Error, Kind, Quota, Times
 
-__all__ = ["ANSWER", "Server", "SimulatedError", "draw", "failure"]
+__all__ = ["ANSWER", "Server", "SimulatedError", "draws", "failure"]
 
 ANSWER: Final = "answer"
 """What a request that goes well returns."""
@@ -56,14 +59,16 @@ def error_of(error: Error, left: float) -> SimulatedError:
     return failure(error.kind, error.status or _STATUS.get(error.kind), retry_after)
 
 
-def draw(times: Times, stream: random.Random) -> float:
-    """Seconds that something of this distribution takes this time."""
-    if times.kind == "fixed" or times.mean == 0:
-        return times.mean
+def draws(times: Times, stream: random.Random) -> Callable[[], float]:
+    """A function that says how many seconds something of this distribution takes this time."""
+    mean = times.mean
+    if times.kind == "fixed" or mean == 0:
+        return lambda: mean
     if times.kind == "exponential":
-        return stream.expovariate(1.0 / times.mean)
+        return partial(stream.expovariate, 1.0 / mean)
     # exp(mu + sigma^2 / 2) is the mean of a lognormal distribution.
-    return times.mean * stream.lognormvariate(-times.sigma * times.sigma / 2, times.sigma)
+    mu = -times.sigma * times.sigma / 2
+    return lambda: mean * stream.lognormvariate(mu, times.sigma)
 
 
 class _Bucket:
@@ -85,15 +90,16 @@ class _Bucket:
         return 0.0
 
 
-class _Request:
-    __slots__ = ("done", "error", "left", "served", "takes", "timer")
+class _Request(Moment):
+    """What its caller waits for. `failure`: what it will end in, None for an answer."""
 
-    def __init__(self, done: asyncio.Future[str], takes: float, error: SimulatedError | None) -> None:
-        self.done = done
+    __slots__ = ("failure", "left", "served", "takes", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, takes: float, failure: SimulatedError | None) -> None:
+        super().__init__(loop)
         self.takes = takes
-        self.error = error
-        self.left = False
-        self.served = False
+        self.failure = failure
+        self.left = self.served = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -121,6 +127,7 @@ class Server:
         self.busy = 0
         self.waiting = 0
         self.settings = settings
+        self._takes = draws(settings.service, self._service)
         self._bucket = None if settings.quota is None else _Bucket(settings.quota)
 
     def become(self, settings: Dependency, until: float) -> None:
@@ -129,6 +136,7 @@ class Server:
         if settings.quota != self.settings.quota:
             self._bucket = None if settings.quota is None else _Bucket(settings.quota)
         self.settings = settings
+        self._takes = draws(settings.service, self._service)
         self._start_waiting()
 
     async def request(self) -> str:
@@ -150,7 +158,20 @@ class Server:
             self.errors += 1
             raise failure("overload", 503)
         self.cost += settings.cost
-        return await self._serve(None if error is None else error_of(error, left))
+        request = _Request(self._loop, self._takes(), None if error is None else error_of(error, left))
+        if self.busy < settings.servers:
+            self._start(request)
+        else:
+            self.waiting += 1
+            self._queue.append(request)
+        try:
+            answer: str = await request
+            return answer
+        except asyncio.CancelledError:
+            self._leave(request)
+            raise
+        finally:
+            request.error = request.failure = None  # no cycle through its traceback
 
     def request_in(self, threads: BlockingCalls) -> str:
         """One request, as a blocking function makes it."""
@@ -159,21 +180,6 @@ class Server:
         self.wasted += not wanted()
         return answer
 
-    async def _serve(self, error: SimulatedError | None) -> str:
-        request = _Request(self._loop.create_future(), draw(self.settings.service, self._service), error)
-        if self.busy < self.settings.servers:
-            self._start(request)
-        else:
-            self.waiting += 1
-            self._queue.append(request)
-        try:
-            return await request.done
-        except asyncio.CancelledError:
-            self._leave(request)
-            raise
-        finally:
-            request.error = None  # no cycle through its traceback
-
     def _start(self, request: _Request) -> None:
         self.busy += 1
         request.timer = self._loop.call_later(request.takes, self._finish, request)
@@ -181,15 +187,13 @@ class Server:
     def _finish(self, request: _Request) -> None:
         self.busy -= 1
         request.served = True
-        self.errors += request.error is not None
+        self.errors += request.failure is not None
+        if self._queue:
+            self._start_waiting()
         if request.left:
             self.wasted += 1
-        elif not request.done.done():
-            if request.error is None:
-                request.done.set_result(ANSWER)
-            else:
-                request.done.set_exception(request.error)
-        self._start_waiting()
+        else:
+            request.come(ANSWER, request.failure)
 
     def _start_waiting(self) -> None:
         while self._queue and self.busy < self.settings.servers:

@@ -15,7 +15,7 @@ import contextvars
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVarTuple
 
@@ -28,6 +28,29 @@ _RESOLUTION = 1e-9
 
 _FEW = 100
 """Cancelled timers that are not worth a sweep, as in asyncio."""
+
+
+class _Timer(asyncio.TimerHandle):
+    """One of asyncio's, made without the frames and questions that only its debug mode needs."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+    ) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._scheduled = True
+        self._cancelled = False
+        self._repr = self._source_traceback = None
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -56,10 +79,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
-        timer: Any = asyncio.TimerHandle(when, callback, args, self, context)
-        timer._scheduled = True
+        timer = _Timer(when, callback, args, self, contextvars.copy_context() if context is None else context)
         heapq.heappush(self._timers, (when, timer))
-        return timer  # type: ignore[no-any-return]
+        return timer
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
@@ -76,26 +98,31 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """There is nothing that could make any."""
 
     def _run_once(self) -> None:
-        self._sweep()
-        ready, timers = self._ready, self._timers
-        if not ready and not self._stopping:
-            if timers:
-                self._now = max(self._now, timers[0][0])
-            else:
-                self._woken.wait()
-        self._woken.clear()
-        due = self._now + _RESOLUTION
-        while timers and timers[0][0] < due:
-            timer = heapq.heappop(timers)[1]
-            timer._scheduled = False
-            if timer._cancelled:
-                self._cancelled -= 1
-            else:
-                ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        """Turn after turn until the loop is to stop: one a call, as asyncio does it, would cost a frame for each."""
+        ready, timers, pop = self._ready, self._timers, heapq.heappop
+        while True:
+            if self._cancelled:
+                self._sweep()
+            if not ready and not self._stopping:
+                if timers:
+                    self._now = max(self._now, timers[0][0])
+                else:
+                    self._woken.wait()
+                    self._woken.clear()  # whoever wakes it has put something in the queue before
+            due = self._now + _RESOLUTION
+            while timers and timers[0][0] < due:
+                timer = pop(timers)[1]
+                timer._scheduled = False
+                if timer._cancelled:
+                    self._cancelled -= 1
+                else:
+                    ready.append(timer)
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if self._stopping:
+                return
 
     def _sweep(self) -> None:
         """Forget cancelled timers at the head, and all of them once they are the majority: a limit of 10 s at 1,000

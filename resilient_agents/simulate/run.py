@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import random
 import warnings
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -16,14 +15,14 @@ from resilient_agents import events
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
-from resilient_agents.simulate.blocking import BlockingCalls, TooManyCalls
-from resilient_agents.simulate.dependency import ANSWER, Server, draw
+from resilient_agents.simulate.blocking import BlockingCalls
+from resilient_agents.simulate.callers import Callers
+from resilient_agents.simulate.dependency import Server
 from resilient_agents.simulate.gauges import Gauges
 from resilient_agents.simulate.loop import SimulatedLoop
-from resilient_agents.simulate.result import Histogram, Result, Series, recovered_after
-from resilient_agents.simulate.scenario import Load, Phase, Scenario
+from resilient_agents.simulate.result import Result, Series, recovered_after
+from resilient_agents.simulate.scenario import Phase, Scenario
 from resilient_agents.simulate.streaming import Streams, one
 
 __all__ = ["simulate", "virtual"]
@@ -37,9 +36,6 @@ MOST_STEPS = 600
 
 _EPOCH = 864_000.0
 """When simulations begin, by the wall clock: in January 1970, where a float still tells nanoseconds apart."""
-
-DRAIN = 600.0
-"""Seconds that calls may still take after the last one began."""
 
 
 def simulate(
@@ -107,140 +103,42 @@ class _World:
         self._loop = loop
         self._scenario = scenario
         self._start = loop.time()
-        self._done = loop.create_future()
-        self._arrivals = random.Random(f"{seed}/arrivals")
-        self._spread = random.Random(f"{seed}/processes")
-        self._think = random.Random(f"{seed}/think")
-        self._load = scenario.load
         self._server = Server(loop, scenario.dependency, seed)
-        self._policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
+        policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
         if scenario.dependency.stream is not None:
             streams = Streams(loop, self._server, seed)
-            self._guarded = [streams.reader(made(one)) for made in self._policies]
+            guarded = [streams.reader(made(one)) for made in policies]
         elif threads is None:
-            self._guarded = [made(self._server.request) for made in self._policies]
+            guarded = [made(self._server.request) for made in policies]
         else:
             request = partial(self._server.request_in, threads)
-            self._guarded = [threads.called(made(request)) for made in self._policies]
-        self._gauges = Gauges(self._policies)
-        self._durations = Histogram()
-        self._next: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived = 0
-        self._clients = 0
-        self._ending = False
+            guarded = [threads.called(made(request)) for made in policies]
+        self._gauges = Gauges(policies)
+        self._callers = Callers(loop, guarded, seed)
         self._opened: float | None = None
         self._trouble = math.inf if scenario.trouble is None else scenario.trouble[0]
-        self.offered = self.succeeded = self.failed = self.refused = self.fallbacks = self._under_way = 0
         step = max(1.0, scenario.duration / MOST_STEPS)
         self._series = Series(step, max(1, math.ceil(scenario.duration / step - 1e-9)))
 
     async def run(self) -> None:
-        """Until all calls have ended, `DRAIN` seconds after the last one began at the latest."""
+        """Until all calls have ended, ten minutes after the last one began at the latest."""
         scenario, at = self._scenario, self._loop.call_at
         self._plan(scenario.dependency, scenario.dependency_phases, self._server.become)
-        self._plan(scenario.load, scenario.load_phases, lambda load, _: self._be_offered(load))
-        at(self._start + scenario.duration, self._end)
+        self._plan(scenario.load, scenario.load_phases, lambda load, _: self._callers.be_offered(load))
+        at(self._start + scenario.duration, self._callers.end)
         at(self._start + self._series.step, self._sample, 0, self._counted())
-        self._be_offered(scenario.load)
+        self._callers.be_offered(scenario.load)
         undo = events.subscribe(self._hear)
         try:
-            await self._done
+            await self._callers.done
         finally:
             undo()
-            for task in self._tasks:
-                task.cancel()
 
     def _plan(self, base: S, phases: tuple[Phase[S], ...], change: Callable[[S, float], None]) -> None:
         for phase in phases:
             self._loop.call_at(self._start + phase.end, change, base, math.inf)
         for phase in phases:  # one that begins where another ends has the last word
             self._loop.call_at(self._start + phase.start, change, phase.settings, self._start + phase.end)
-
-    def _begin(self, calling: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(calling)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # callers
-
-    def _be_offered(self, load: Load) -> None:
-        if self._ending:
-            return
-        self._load = load
-        if self._next is not None:
-            self._next.cancel()
-        if load.arrivals == "closed":
-            while self._clients < load.clients:
-                self._begin(self._client(self._clients))
-                self._clients += 1
-        elif load.rate > 0:
-            self._next = self._loop.call_later(self._gap(), self._arrive)
-
-    def _gap(self) -> float:
-        rate = self._load.rate
-        return self._arrivals.expovariate(rate) if self._load.arrivals == "poisson" else 1.0 / rate
-
-    def _arrive(self) -> None:
-        self._next = self._loop.call_later(self._gap(), self._arrive)
-        load = self._load
-        if len(self._guarded) == 1:
-            process = 0
-        elif load.arrivals == "poisson":
-            process = self._spread.randrange(len(self._guarded))
-        else:
-            process = self._arrived % len(self._guarded)
-        self._arrived += 1
-        guarded = self._guarded[process]
-        for _ in range(load.fanout):
-            self._begin(self._call(guarded))
-
-    async def _client(self, number: int) -> None:
-        guarded = self._guarded[number % len(self._guarded)]
-        while True:
-            await asyncio.sleep(draw(self._load.think, self._think))
-            if self._ending or number >= self._load.clients:
-                break
-            await self._call(guarded)
-        self._clients -= 1
-
-    async def _call(self, guarded: Callable[[], Any]) -> None:
-        began = self._loop.time()
-        self.offered += 1
-        self._under_way += 1
-        try:
-            answer = await guarded()
-        except Rejected:
-            self.refused += 1
-        except TooManyCalls as error:
-            if not self._done.done():
-                self._done.set_exception(error)
-        except Exception:
-            self.failed += 1
-        else:
-            if answer is ANSWER:
-                self.succeeded += 1
-            else:
-                self.failed += 1
-                self.fallbacks += 1
-        finally:
-            self._under_way -= 1
-        self._durations.add(self._loop.time() - began)
-        if self._ending and not self._under_way and not self._done.done():
-            self._done.set_result(None)
-
-    def _end(self) -> None:
-        self._ending = True
-        if self._next is not None:
-            self._next.cancel()
-        if self._under_way:
-            self._loop.call_later(DRAIN, self._give_up)
-        else:
-            self._done.set_result(None)
-
-    def _give_up(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
 
     # what is seen
 
@@ -250,13 +148,14 @@ class _World:
             self._opened = since
 
     def _counted(self) -> dict[str, int]:
+        callers, server = self._callers, self._server
         return {
-            "offered": self.offered,
-            "sent": self._server.sent,
-            "errors": self._server.errors,
-            "succeeded": self.succeeded,
-            "failed": self.failed,
-            "refused": self.refused,
+            "offered": callers.offered,
+            "sent": server.sent,
+            "errors": server.errors,
+            "succeeded": callers.succeeded,
+            "failed": callers.failed,
+            "refused": callers.refused,
         }
 
     def _sample(self, step: int, before: dict[str, int]) -> None:
@@ -270,22 +169,22 @@ class _World:
             self._loop.call_at(self._start + (step + 2) * series.step, self._sample, step + 1, now)
 
     def result(self, *, interrupted: bool = False) -> Result:
-        calls = self.succeeded + self.failed + self.refused
-        server, trouble, durations = self._server, self._scenario.trouble, self._durations
+        server, callers, trouble = self._server, self._callers, self._scenario.trouble
+        calls, durations = callers.succeeded + callers.failed + callers.refused, callers.durations
         return Result(
             calls=calls,
-            success_rate=self.succeeded / calls if calls else math.nan,
-            fallbacks=self.fallbacks,
+            success_rate=callers.succeeded / calls if calls else math.nan,
+            fallbacks=callers.fallbacks,
             mean=durations.total / durations.count if durations.count else math.nan,
             p50=durations.percentile(0.5),
             p95=durations.percentile(0.95),
             p99=durations.percentile(0.99),
-            attempts=server.sent / self.offered if self.offered else math.nan,
+            attempts=server.sent / callers.offered if callers.offered else math.nan,
             sent=server.sent,
             errors=server.errors,
-            refused=self.refused,
+            refused=callers.refused,
             wasted=server.wasted,
-            unfinished=self.offered - calls,
+            unfinished=callers.offered - calls,
             cost=server.cost,
             opened_after=self._opened,
             recovered_after=None if trouble is None else recovered_after(self._series, *trouble),

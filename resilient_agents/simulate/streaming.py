@@ -7,7 +7,8 @@ import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
-from resilient_agents.simulate.dependency import ANSWER, Server, draw, failure
+from resilient_agents.simulate.dependency import ANSWER, Server, draws, failure
+from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.scenario import Stream
 
 __all__ = ["Streams", "rest"]
@@ -29,6 +30,7 @@ class Streams:
         await self._server.request()
         stream = self._server.settings.stream
         assert stream is not None
+        gap = draws(stream.gap, self._gaps)
         fails = self._faults.random() < stream.rate
         for number in range(start, stream.items):
             if fails and number - start == stream.at:
@@ -36,7 +38,7 @@ class Streams:
                 if stream.fault == "truncate":
                     return
                 await self._fail(stream)
-            await self._pause(draw(stream.gap, self._gaps))
+            await self._pause(gap())
             yield LAST if number == stream.items - 1 else f"item {number}"
 
     async def _fail(self, stream: Stream) -> None:
@@ -45,8 +47,8 @@ class Streams:
         raise failure("connection")
 
     async def _pause(self, seconds: float) -> None:
-        over = self._loop.create_future()
-        timer = self._loop.call_later(seconds, over.set_result, None)
+        over = Moment(self._loop)
+        timer = self._loop.call_later(seconds, over.come)
         try:
             await over
         finally:

@@ -1,0 +1,143 @@
+"""Those who call: arrivals that nobody holds back, or clients that wait for their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from resilient_agents.errors import Rejected
+from resilient_agents.simulate.blocking import TooManyCalls
+from resilient_agents.simulate.dependency import ANSWER, draws
+from resilient_agents.simulate.moment import Moment
+from resilient_agents.simulate.result import Histogram
+from resilient_agents.simulate.scenario import Load
+
+__all__ = ["Callers"]
+
+Guarded: TypeAlias = Callable[[], Awaitable[Any]]
+
+DRAIN = 600.0
+"""Seconds that calls may still take after the last one began."""
+
+
+class Callers:
+    """Calls in virtual time, and how they end. A task that has made its call makes another one later.
+
+    Attributes:
+        done: A future, which has a result once the load has ended and all calls, too.
+        offered, succeeded, failed, refused: Calls that began, and how they ended.
+        fallbacks: Those of the failed that got something in place of the answer.
+        durations: Of those that ended.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, guarded: Sequence[Callable[[], Awaitable[Any]]], seed: str
+    ) -> None:
+        self.done = loop.create_future()
+        self.offered = self.succeeded = self.failed = self.refused = self.fallbacks = 0
+        self.durations = Histogram()
+        self._loop = loop
+        self._guarded = guarded
+        self._arrivals = random.Random(f"{seed}/arrivals")
+        self._spread = random.Random(f"{seed}/processes")
+        self._think = random.Random(f"{seed}/think")
+        self._load = Load()
+        self._gap = self._thinks = draws(self._load.think, self._think)
+        self._next: asyncio.TimerHandle | None = None
+        self._arrived = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle: list[Moment] = []
+        self._clients = 0
+        self._ending = False
+
+    def be_offered(self, load: Load) -> None:
+        """Call like this from now on."""
+        if self._ending:
+            return
+        self._load = load
+        if self._next is not None:
+            self._next.cancel()
+        if load.arrivals == "closed":
+            self._thinks = draws(load.think, self._think)
+            while self._clients < load.clients:
+                self._tasks.append(self._loop.create_task(self._client(self._clients)))
+                self._clients += 1
+        elif load.rate > 0:
+            self._gap = draws(load.gap, self._arrivals)
+            self._next = self._loop.call_later(self._gap(), self._arrive)
+
+    def end(self) -> None:
+        """No call begins from now on."""
+        self._ending = True
+        if self._next is not None:
+            self._next.cancel()
+        if self._under_way():
+            self._loop.call_later(DRAIN, self._give_up)
+        else:
+            self.done.set_result(None)
+
+    def _under_way(self) -> int:
+        return self.offered - self.succeeded - self.failed - self.refused
+
+    def _give_up(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _arrive(self) -> None:
+        self._next = self._loop.call_later(self._gap(), self._arrive)
+        load, guarded = self._load, self._guarded
+        if len(guarded) == 1:
+            process = 0
+        elif load.arrivals == "poisson":
+            process = self._spread.randrange(len(guarded))
+        else:
+            process = self._arrived % len(guarded)
+        self._arrived += 1
+        for _ in range(load.fanout):
+            if self._idle:
+                self._idle.pop().come(guarded[process])
+            else:
+                self._tasks.append(self._loop.create_task(self._caller(guarded[process])))
+
+    async def _caller(self, guarded: Guarded) -> None:
+        idle = Moment(self._loop)
+        while True:
+            await self._call(guarded)
+            self._idle.append(idle)
+            guarded = await idle
+
+    async def _client(self, number: int) -> None:
+        guarded = self._guarded[number % len(self._guarded)]
+        over = Moment(self._loop)
+        while True:
+            self._loop.call_later(self._thinks(), over.come)
+            await over
+            if self._ending or number >= self._load.clients:
+                break
+            await self._call(guarded)
+        self._clients -= 1
+
+    async def _call(self, guarded: Guarded) -> None:
+        began = self._loop.time()
+        self.offered += 1
+        try:
+            answer = await guarded()
+        except Rejected:
+            self.refused += 1
+        except TooManyCalls as error:
+            self.failed += 1
+            if not self.done.done():
+                self.done.set_exception(error)
+        except Exception:
+            self.failed += 1
+        else:
+            if answer is ANSWER:
+                self.succeeded += 1
+            else:
+                self.failed += 1
+                self.fallbacks += 1
+        self.durations.add(self._loop.time() - began)
+        if self._ending and not self._under_way() and not self.done.done():
+            self.done.set_result(None)
