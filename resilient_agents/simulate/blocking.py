@@ -14,12 +14,14 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from resilient_agents.base import instances
 from resilient_agents.base.clock import Lock, clock
 from resilient_agents.deadline import current
+from resilient_agents.simulate.moment import Moment
 
 __all__ = ["MOST_THREADS", "BlockingCalls", "TooManyCalls"]
 
@@ -154,17 +156,20 @@ class BlockingCalls:
     def wait_for(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine over futures of the loop, in this thread."""
         turn = self.this_turn()
+        go_on: Callable[[], Moment] = partial(awaitable.send, None)
         while True:
             try:
-                future: asyncio.Future[Any] = awaitable.send(None)
+                moment = go_on()
             except StopIteration as stop:
                 return stop.value
-            future.add_done_callback(lambda _: self.resume(turn))
+            moment.add_done_callback(lambda _: self.resume(turn))
             try:
                 self.park(turn)
             except _Over:
                 awaitable.close()
                 raise
+            if moment.error is not None:
+                go_on = partial(awaitable.throw, moment.error)
 
     # -------------------------------------------------------------------------------------------- the loop's side
 

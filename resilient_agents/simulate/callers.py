@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from resilient_agents.errors import Rejected
 from resilient_agents.simulate.blocking import TooManyCalls
 from resilient_agents.simulate.dependency import ANSWER, draws
+from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.result import Histogram
 from resilient_agents.simulate.scenario import Load
@@ -32,9 +34,7 @@ class Callers:
         durations: Of those that ended.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, guarded: Sequence[Callable[[], Awaitable[Any]]], seed: str
-    ) -> None:
+    def __init__(self, loop: SimulatedLoop, guarded: Sequence[Callable[[], Awaitable[Any]]], seed: str) -> None:
         self.done = loop.create_future()
         self.offered = self.succeeded = self.failed = self.refused = self.fallbacks = 0
         self.durations = Histogram()
@@ -62,11 +62,11 @@ class Callers:
         if load.arrivals == "closed":
             self._thinks = draws(load.think, self._think)
             while self._clients < load.clients:
-                self._tasks.append(self._loop.create_task(self._client(self._clients)))
+                self._think_of(self._clients, None)
                 self._clients += 1
         elif load.rate > 0:
             self._gap = draws(load.gap, self._arrivals)
-            self._next = self._loop.call_later(self._gap(), self._arrive)
+            self._next = self._loop.after(self._gap(), self._arrive)
 
     def end(self) -> None:
         """No call begins from now on."""
@@ -74,7 +74,7 @@ class Callers:
         if self._next is not None:
             self._next.cancel()
         if self._under_way():
-            self._loop.call_later(DRAIN, self._give_up)
+            self._loop.after(DRAIN, self._give_up)
         else:
             self.done.set_result(None)
 
@@ -86,7 +86,7 @@ class Callers:
             self.done.set_result(None)
 
     def _arrive(self) -> None:
-        self._next = self._loop.call_later(self._gap(), self._arrive)
+        self._next = self._loop.after(self._gap(), self._arrive)
         load, guarded = self._load, self._guarded
         if len(guarded) == 1:
             process = 0
@@ -99,45 +99,49 @@ class Callers:
             if self._idle:
                 self._idle.pop().come(guarded[process])
             else:
-                self._tasks.append(self._loop.create_task(self._caller(guarded[process])))
+                self._begin(guarded[process], self._idle.append)
 
-    async def _caller(self, guarded: Guarded) -> None:
-        idle = Moment(self._loop)
-        while True:
-            await self._call(guarded)
-            self._idle.append(idle)
-            guarded = await idle
+    def _think_of(self, client: int, task: Moment | None) -> None:
+        self._loop.after(self._thinks(), self._thought, client, task)
 
-    async def _client(self, number: int) -> None:
-        guarded = self._guarded[number % len(self._guarded)]
-        over = Moment(self._loop)
-        while True:
-            self._loop.call_later(self._thinks(), over.come)
-            await over
-            if self._ending or number >= self._load.clients:
-                break
-            await self._call(guarded)
-        self._clients -= 1
+    def _thought(self, client: int, task: Moment | None) -> None:
+        """The task of this client makes its next call, None its first one."""
+        guarded: Guarded | None = self._guarded[client % len(self._guarded)]
+        if self._ending or client >= self._load.clients:
+            self._clients -= 1
+            guarded = None
+        if task is not None:
+            task.come(guarded)
+        elif guarded is not None:
+            self._begin(guarded, partial(self._think_of, client))
 
-    async def _call(self, guarded: Guarded) -> None:
-        began = self._loop.time()
-        self.offered += 1
-        try:
-            answer = await guarded()
-        except Rejected:
-            self.refused += 1
-        except TooManyCalls as error:
-            self.failed += 1
-            if not self.done.done():
-                self.done.set_exception(error)
-        except Exception:
-            self.failed += 1
-        else:
-            if answer is ANSWER:
-                self.succeeded += 1
-            else:
+    def _begin(self, guarded: Guarded, rest: Callable[[Moment], object]) -> None:
+        self._tasks.append(self._loop.create_task(self._call(guarded, rest)))
+
+    async def _call(self, guarded: Guarded | None, rest: Callable[[Moment], object]) -> None:
+        """Call after call. `rest` is told of each that has ended, and lets the moment of the next come, or None."""
+        loop, durations, following = self._loop, self.durations, Moment(self._loop)
+        while guarded is not None:
+            began = loop.time()
+            self.offered += 1
+            try:
+                answer = await guarded()
+            except Rejected:
+                self.refused += 1
+            except TooManyCalls as error:
                 self.failed += 1
-                self.fallbacks += 1
-        self.durations.add(self._loop.time() - began)
-        if self._ending and not self._under_way() and not self.done.done():
-            self.done.set_result(None)
+                if not self.done.done():
+                    self.done.set_exception(error)
+            except Exception:
+                self.failed += 1
+            else:
+                if answer is ANSWER:
+                    self.succeeded += 1
+                else:
+                    self.failed += 1
+                    self.fallbacks += 1
+            durations.add(loop.time() - began)
+            if self._ending and not self._under_way() and not self.done.done():
+                self.done.set_result(None)
+            rest(following)
+            guarded = await following

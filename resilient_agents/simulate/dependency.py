@@ -7,11 +7,12 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from math import log
 from typing import Final
 
 from resilient_agents.classify import KINDS, register
 from resilient_agents.simulate.blocking import BlockingCalls
+from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.scenario import AT_THE_DOOR, Dependency, Error, Kind, Quota, Times
 
@@ -65,7 +66,8 @@ def draws(times: Times, stream: random.Random) -> Callable[[], float]:
     if times.kind == "fixed" or mean == 0:
         return lambda: mean
     if times.kind == "exponential":
-        return partial(stream.expovariate, 1.0 / mean)
+        uniform = stream.random
+        return lambda: -mean * log(1.0 - uniform())
     # exp(mu + sigma^2 / 2) is the mean of a lognormal distribution.
     mu = -times.sigma * times.sigma / 2
     return lambda: mean * stream.lognormvariate(mu, times.sigma)
@@ -114,7 +116,7 @@ class Server:
         busy, waiting: Requests being served, and in the queue, now.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Dependency, seed: str) -> None:
+    def __init__(self, loop: SimulatedLoop, settings: Dependency, seed: str) -> None:
         self._loop = loop
         self._service = random.Random(f"{seed}/service")
         self._errors = random.Random(f"{seed}/errors")
@@ -152,7 +154,7 @@ class Server:
         if error is not None and error.kind in AT_THE_DOOR:
             self.errors += 1
             if error.kind == "timeout":
-                await self._loop.create_future()
+                await Moment(self._loop)  # which never comes
             raise error_of(error, left)
         if self.busy >= settings.servers and self.waiting >= settings.queue:
             self.errors += 1
@@ -182,7 +184,7 @@ class Server:
 
     def _start(self, request: _Request) -> None:
         self.busy += 1
-        request.timer = self._loop.call_later(request.takes, self._finish, request)
+        request.timer = self._loop.after(request.takes, self._finish, request)
 
     def _finish(self, request: _Request) -> None:
         self.busy -= 1

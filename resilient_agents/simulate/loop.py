@@ -41,7 +41,7 @@ class _Timer(asyncio.TimerHandle):
         callback: Callable[..., object],
         args: Sequence[Any],
         loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context,
+        context: contextvars.Context | None,
     ) -> None:
         self._when = when
         self._callback = callback
@@ -65,7 +65,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def __init__(self, start: float = 0.0) -> None:
         super().__init__()
         self._now = start
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[Any] = deque()
         self._timers: list[tuple[float, Any]] = []
         self._cancelled = 0
         self._stopping = False
@@ -88,8 +88,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self._cancelled += 1
+    def after(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
+        """As `call_later`, for what belongs to the simulation itself: in no context, and an error ends the run."""
+        when = self._now + delay
+        timer = _Timer(when, callback, args, self, None)
+        heapq.heappush(self._timers, (when, timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        self._cancelled += handle._scheduled
 
     def _write_to_self(self) -> None:
         self._woken.set()
@@ -104,11 +111,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if self._cancelled:
                 self._sweep()
             if not ready and not self._stopping:
-                if timers:
-                    self._now = max(self._now, timers[0][0])
-                else:
+                if not timers:
                     self._woken.wait()
                     self._woken.clear()  # whoever wakes it has put something in the queue before
+                elif timers[0][0] > self._now:
+                    self._now = timers[0][0]
             due = self._now + _RESOLUTION
             while timers and timers[0][0] < due:
                 timer = pop(timers)[1]
@@ -119,7 +126,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                     ready.append(timer)
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                if not handle._cancelled:
+                if handle._cancelled:
+                    continue
+                if handle._context is None:
+                    handle._callback(*handle._args)
+                else:
                     handle._run()
             if self._stopping:
                 return

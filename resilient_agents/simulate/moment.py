@@ -42,8 +42,8 @@ class Moment:
 
     def __await__(self) -> Generator[Any, None, Any]:
         self._asyncio_future_blocking = True
-        yield self
-        return self.result()
+        yield self  # whoever drives the task raises the error here
+        return self.answer
 
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None

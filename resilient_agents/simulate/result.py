@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = ["Histogram", "Result", "Series"]
 
 _GROWTH = 1.01
-_LOG_GROWTH = math.log(_GROWTH)
 _SMALLEST = 1e-6
+_BUCKETS = 1 / math.log(_GROWTH)  # from one second to e seconds
+_FIRST = -math.log(_SMALLEST) * _BUCKETS
 
 
 class Histogram:
     """Durations in buckets that grow by one per cent, so that a percentile is off by at most that."""
 
-    __slots__ = ("_buckets", "count", "total")
+    __slots__ = ("_buckets", "total")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
-        self.count = 0
+        self._buckets: defaultdict[int, int] = defaultdict(int)
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
-        bucket = -1 if seconds < _SMALLEST else int(math.log(seconds / _SMALLEST) / _LOG_GROWTH)
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
-        self.count += 1
         self.total += seconds
+        self._buckets[-1 if seconds < _SMALLEST else int(math.log(seconds) * _BUCKETS + _FIRST)] += 1
+
+    @property
+    def count(self) -> int:
+        return sum(self._buckets.values())
 
     def percentile(self, share: float) -> float:
         """The duration that `share` of all stay below; NaN where there are none."""
-        if not self.count:
-            return math.nan
         left = math.ceil(share * self.count)
+        if not left:
+            return math.nan
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
             if left <= 0:

@@ -75,8 +75,8 @@ def simulate(
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
     with contextlib.ExitStack() as stack:
-        runner = stack.enter_context(asyncio.Runner(loop_factory=SimulatedLoop))
-        loop = runner.get_loop()
+        loop = SimulatedLoop()
+        runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
         stack.enter_context(virtual(loop, seed or scenario.seed))
         threads = BlockingCalls(loop) if blocking else None
         if threads is not None:
@@ -94,7 +94,7 @@ class _World:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: SimulatedLoop,
         policy: PolicySource,
         scenario: Scenario,
         seed: str,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 from resilient_agents.simulate.dependency import ANSWER, Server, draws, failure
+from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.scenario import Stream
 
@@ -19,7 +19,7 @@ LAST: Final = "last item"
 class Streams:
     """What the guarded function of a scenario with streams is called with. Each answer is one request at `server`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, seed: str) -> None:
+    def __init__(self, loop: SimulatedLoop, server: Server, seed: str) -> None:
         self._loop = loop
         self._server = server
         self._faults = random.Random(f"{seed}/stream faults")
@@ -43,12 +43,12 @@ class Streams:
 
     async def _fail(self, stream: Stream) -> None:
         if stream.fault == "stall":
-            await self._loop.create_future()
+            await Moment(self._loop)  # which never comes
         raise failure("connection")
 
     async def _pause(self, seconds: float) -> None:
         over = Moment(self._loop)
-        timer = self._loop.call_later(seconds, over.come)
+        timer = self._loop.after(seconds, over.come)
         try:
             await over
         finally:
