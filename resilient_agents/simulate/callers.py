@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from resilient_agents.errors import Rejected
 from resilient_agents.simulate.blocking import TooManyCalls
@@ -14,7 +14,7 @@ from resilient_agents.simulate.dependency import ANSWER, draws
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 from resilient_agents.simulate.result import Histogram
-from resilient_agents.simulate.scenario import Load
+from resilient_agents.simulate.scenario import Load, Times
 
 __all__ = ["Callers"]
 
@@ -65,7 +65,8 @@ class Callers:
                 self._think_of(self._clients, None)
                 self._clients += 1
         elif load.rate > 0:
-            self._gap = draws(load.gap, self._arrivals)
+            kind: Literal["exponential", "fixed"] = "exponential" if load.arrivals == "poisson" else "fixed"
+            self._gap = draws(Times(kind, 1.0 / load.rate), self._arrivals)
             self._next = self._loop.after(self._gap(), self._arrive)
 
     def end(self) -> None:

@@ -113,11 +113,6 @@ class Load:
     processes: int = 1
     fanout: int = 1
 
-    @property
-    def gap(self) -> Times:
-        """The time between two arrivals."""
-        return Times("exponential" if self.arrivals == "poisson" else "fixed", 1.0 / self.rate)
-
 
 Settings = TypeVar("Settings")
 
