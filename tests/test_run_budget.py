@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import logging
 import random
 import threading
@@ -31,7 +32,7 @@ from resilient_agents import (
     usage_of,
 )
 from resilient_agents.events import AttemptStarted, CallEnded, CallRejected
-from resilient_agents.run_budgets.accounts import Account
+from resilient_agents.run_budgets.accounts import Account, book, entry
 from tests.conftest import Events, Harness, run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -537,18 +538,20 @@ def test_slices_never_exceed_what_is_around_them(data: st.DataObject) -> None:
         account = data.draw(st.sampled_from(accounts))
         if step == "open":
             accounts.append(Account("tokens", data.draw(st.none() | st.integers(0, 1_200)), account))
+            accounts[-1].open()
         elif step == "reserve":
             amount = data.draw(st.integers(0, 400))
             if account.allows(amount):
-                account.reserve(amount)
+                account.limiting.reserved += amount
                 flights.append((account, amount))
         elif step == "settle" and flights:
             account, amount = flights.pop(data.draw(st.integers(0, len(flights) - 1)))
             used = data.draw(st.integers(0, amount))
-            account.settle(amount, used)
+            book((entry(account, amount, used),))
             spent += used
-        elif step == "take":
-            spent += account.take()
+        elif step == "take" and account.allows(1):
+            book((entry(account, 0, 1),))
+            spent += 1
         elif step == "close" and account is not root:
             account.close()
             inside = [account]
@@ -564,7 +567,7 @@ def test_slices_never_exceed_what_is_around_them(data: st.DataObject) -> None:
             assert account.reserved >= 0
         assert root.spent == spent
     for account, amount in flights:
-        account.settle(amount, 0)
+        book((entry(account, amount, 0),))
     for account in reversed(accounts):
         account.close()
     assert (root.spent, root.reserved, root.left) == (spent, 0, 1_000 - spent)
@@ -819,6 +822,43 @@ def test_an_exception_from_outside_leaves_nothing_reserved_in_the_midst_of_a_run
             assert made[1].left.tokens + made[1].spent.tokens == 30
 
     interrupt_everywhere(make, lambda made: made[2].call(lambda: 10), check)
+
+
+def _stream_of_usage() -> Iterator[int]:
+    yield 5
+    yield 10
+
+
+def _nested_calls(policy: Policy) -> None:
+    policy.call(lambda: policy.call(lambda: 10))
+
+
+@pytest.mark.parametrize("use", [_nested_calls, lambda policy: list(policy.stream(_stream_of_usage))])
+@pytest.mark.parametrize("limits", [{"attempts": 3, "tokens": 25}, {"cost": 1.0}])
+def test_an_exception_from_outside_leaves_the_slices_of_a_budget_whole(
+    use: Callable[[Policy], object], limits: dict[str, Any]
+) -> None:
+    """Wherever it strikes: what an inner budget took and did not use is back, and nothing of a call stays reserved."""
+
+    def make() -> tuple[contextlib.ExitStack, Any, Policy]:
+        block = contextlib.ExitStack()
+        options: dict[str, Any] = {"usage": int, "prices": lambda usage: 0.1, "estimate": lambda: 10}
+        return block, block.enter_context(run_budget(attempts=10, tokens=100, cost=5.0, **options)), Policy(Bulkhead(5))
+
+    def run(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
+        with run_budget(**limits):
+            use(made[2])
+
+    def check(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
+        gc.collect()  # a block that was entered and never left
+        block, budget, policy = made
+        with block:
+            left, spent = budget.left, budget.spent
+            assert [one + other for one, other in zip(left, spent, strict=True)] == [10, 100, pytest.approx(5)]
+            assert ends_elsewhere(lambda: budget.spent)
+            assert policy.call(lambda: 10) == 10
+
+    interrupt_everywhere(make, run, check)
 
 
 @pytest.mark.parametrize("inner", [{"tokens": 5}, {"attempts": 0}])

@@ -47,9 +47,11 @@ class _Block(EnteredPlainly):
         terms = Terms(usage, estimate, prices, None if outer is None else outer.terms)
         self._budget = budget = RunBudget(self._limits, terms, outer)
         try:
+            budget.open()
             ambient.set(budget)
         except BaseException:  # from outside, when it was in force already: then nobody leaves
             budget.active = False
+            budget.close()
             raise
         return budget
 
@@ -57,8 +59,8 @@ class _Block(EnteredPlainly):
         budget = self._budget
         assert budget is not None
         budget.active = False
-        self._budget = None
         budget.close()
+        self._budget = None
         if ambient.get() is budget:  # not where a generator is closed in another context
             ambient.set(budget.outer)
 

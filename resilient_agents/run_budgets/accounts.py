@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-__all__ = ["Account", "Amounts"]
+__all__ = ["Account", "Amounts", "Entry", "book", "entry"]
 
 ROUNDING: Final = 1e-9
 
@@ -22,12 +22,18 @@ class Account:
     """One number of one budget. Locking: all of it under the lock of the outermost budget, but for what a budget that
     stands alone does in one step.
 
-    `limit`: None for an inner account that is not limited itself, infinite for an outermost one. `reserved`: of what is
-    in flight, and of what inner accounts have taken. `held`: what this one has taken out of `outer` and not spent.
-    `slack`: what float arithmetic may lose.
+    An exception from outside, a signal handler's, may come wherever a function begins or a loop turns. So what belongs
+    together is written in one step, without a call, and what takes several (`book`) knows how far it has come.
+
+    `limit`: None for an inner account that is not limited itself, infinite for an outermost one. `limiting`: the one
+    whose limit binds this one, itself or one around it, where all that is in flight is `reserved`, beside what inner
+    accounts have taken. `held`: what this one has taken out of those around it and not spent. `slack`: what float
+    arithmetic may lose.
     """
 
-    __slots__ = ("_closed", "held", "limit", "name", "outer", "reserved", "slack", "spent")
+    __slots__ = ("closed", "held", "limit", "limiting", "name", "outer", "reserved", "slack", "spent")
+
+    limiting: Account
 
     def __init__(self, name: str, limit: float | None, outer: Account | None) -> None:
         self.name = name
@@ -35,17 +41,21 @@ class Account:
         self.spent: float = 0
         self.reserved: float = 0
         self.held: float = 0
-        self._closed = False
+        self.closed = False
         self.limit = math.inf if limit is None and outer is None else limit
-        if limit is not None and outer is not None:
-            self.limit = self.held = min(limit, max(0, outer.left))
-            outer.reserve(self.held)
+        self.limiting = self if outer is None or limit is not None else outer.limiting
         self.slack = ROUNDING * (self.limit or 1.0)
 
-    @property
-    def limiting(self) -> Account:
-        """The one whose limit binds this one: itself, or one around it."""
-        return self if self.limit is not None or self.outer is None else self.outer.limiting
+    def open(self) -> None:
+        """Take the limit out of what is left around it. Nothing is booked before."""
+        outer, limit = self.outer, self.limit
+        if outer is None or limit is None:
+            return
+        limit = min(limit, max(0, outer.left))
+        around = outer.limiting
+        self.slack = ROUNDING * (limit or 1.0)  # one step from here on
+        self.limit = self.held = limit
+        around.reserved += limit
 
     @property
     def left(self) -> float:
@@ -58,45 +68,47 @@ class Account:
         left = self.left + free
         return left > 0 and amount <= left + self.limiting.slack
 
-    def take(self) -> bool:
-        """One more is spent at once. False, and nothing is, where none is left."""
-        limit = self.limit
-        if limit is not None and self.spent + self.reserved + 1 > limit:
-            return False
-        outer = self.outer
-        if outer is not None:
-            if limit is None:
-                if not outer.take():
-                    return False
-            else:
-                self.held -= 1
-                outer.settle(1, 1)
-        self.spent += 1
-        return True
-
-    def reserve(self, amount: float) -> None:
-        self.reserved += amount
-        if self.limit is None and self.outer is not None:
-            self.outer.reserve(amount)
-
-    def settle(self, reserved: float, spent: float) -> None:
-        """So much is in flight no longer, and so much was spent."""
-        self.reserved -= reserved
-        self.spent += spent
-        if self.outer is not None:
-            if self.limit is None:
-                self.outer.settle(reserved, spent)
-            else:
-                covered = min(spent, self.held)
-                self.held -= covered
-                self.outer.settle(covered, spent)
-                if self._closed:
-                    self.close()
-
     def close(self) -> None:
-        """Hand back what was not used, but for what is still in flight."""
-        self._closed = True
-        if self.limit is not None and self.outer is not None:
-            unused = max(0, self.held - self.reserved)
-            self.held -= unused
-            self.outer.settle(unused, 0)
+        """Hand back what was not used, but for what is still in flight: that when it has landed."""
+        outer = self.outer
+        self.closed = True
+        if outer is not None:
+            around = outer.limiting
+            unused = self.held - self.reserved  # one step from here on
+            if unused > 0:
+                self.held -= unused
+                around.reserved -= unused
+
+
+class Entry:
+    """So much is in flight no longer and so much was spent, in `account` and, from there on, in those around it."""
+
+    __slots__ = ("account", "reserved", "spent")
+
+    account: Account | None
+    reserved: float
+    spent: float
+
+
+def entry(account: Account, reserved: float, spent: float) -> Entry:
+    made = Entry()
+    made.account, made.reserved, made.spent = account, reserved, spent
+    return made
+
+
+def book(entries: tuple[Entry, ...]) -> None:
+    """Book them where they are not booked yet: who is interrupted in the midst of it calls it again, before anybody
+    else looks."""
+    for each in entries:
+        while each.account is not None:
+            account, reserved, spent = each.account, each.reserved, each.spent
+            account.spent += spent  # one step from here on
+            if account.limiting is account:
+                account.reserved -= reserved
+                held = account.held
+                reserved = spent if spent < held else held
+                if account.closed and held - reserved > account.reserved:
+                    reserved = held - account.reserved
+                account.held = held - reserved
+            each.reserved = reserved
+            each.account = account.outer

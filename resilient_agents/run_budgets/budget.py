@@ -13,7 +13,7 @@ from resilient_agents import events
 from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call
 from resilient_agents.errors import BudgetExceededError
-from resilient_agents.run_budgets.accounts import Account, Amounts
+from resilient_agents.run_budgets.accounts import Account, Amounts, book, entry
 from resilient_agents.run_budgets.terms import Terms
 
 if TYPE_CHECKING:
@@ -43,12 +43,17 @@ class RunBudget:
         self.counts_money: bool = limits.cost is not None or (outer is not None and outer.counts_money)
         self.ready: Iterator[int] = iter(())
         self._alone = outer is None
-        with self.lock:
-            if outer is not None:
-                outer.has_nested()
-            around = (None, None, None) if outer is None else outer.accounts
-            self.accounts: tuple[Account, ...] = tuple(map(Account, Amounts._fields, limits, around))
+        around = (None, None, None) if outer is None else outer.accounts
+        self.accounts: tuple[Account, ...] = tuple(map(Account, Amounts._fields, limits, around))
         self.attempts = self.accounts[0]
+
+    def open(self) -> None:
+        """Begin. A nested one takes its limits out of what is left around it."""
+        if self.outer is not None:
+            with self.lock:
+                self.outer.has_nested()
+                for account in self.accounts:
+                    account.open()
 
     @property
     def spent(self) -> Amounts:
@@ -88,13 +93,21 @@ class RunBudget:
         with self.lock:
             if next(self.ready, None) is not None:  # another thread has seen to it
                 return True
-            if not self.attempts.take():
+            attempts = self.attempts
+            if not attempts.allows(1):
                 return False
             if self._alone:
-                more = int(min(_BATCH, self.attempts.left))
-                ready = iter(range(more))
-                self.attempts.spent += more  # one step from here on
+                more = int(min(_BATCH, attempts.left))
+                ready = iter(range(1, more))
+                attempts.spent += more  # one step from here on
                 self.ready = ready
+                return True
+            entries = (entry(attempts, 0, 1),)
+            try:
+                book(entries)
+            except BaseException:  # from outside, in the midst of it
+                book(entries)
+                raise
             return True
 
     def has_nested(self) -> None:
@@ -131,22 +144,21 @@ class RunBudget:
                     outer.tokens, outer.cost, outer.has_inside = 0, 0, True
                 return
             raise self.exceeded(call, short, amount)
-        with self.lock:
-            held, held_money = (0, 0) if outer is None else self._held_by(outer)
-            if not of_tokens.allows(tokens, held):
-                short, amount = 1, tokens
-            elif not of_money.allows(cost, held_money):
-                short, amount = 2, cost
-            elif not attempts.take():
-                short, amount = 0, 1
-            else:
-                if outer is not None:
-                    outer.budget.book(outer, 0, 0)
-                    outer.has_inside = True
-                of_tokens.reserve(tokens)
-                of_money.reserve(cost)
-                charge.tokens, charge.cost = tokens, cost
-                return
+        try:
+            with self.lock:
+                held, held_money = (0, 0) if outer is None else self._held_by(outer)
+                if not of_tokens.allows(tokens, held):
+                    short, amount = 1, tokens
+                elif not of_money.allows(cost, held_money):
+                    short, amount = 2, cost
+                elif not attempts.allows(1):
+                    short, amount = 0, 1
+                else:
+                    self._pay(charge, tokens, cost)
+                    return
+        except BaseException:  # from outside: the attempt does not start
+            self.settle(charge, 0, 0)
+            raise
         raise self.exceeded(call, short, amount)
 
     def _held_by(self, charge: Charge) -> tuple[float, float]:
@@ -157,6 +169,22 @@ class RunBudget:
             charge.tokens if its_tokens.limiting is of_tokens.limiting else 0,
             charge.cost if its_money.limiting is of_money.limiting else 0,
         )
+
+    def _pay(self, charge: Charge, tokens: float, cost: float) -> None:
+        """Called under the lock, when there is enough of all."""
+        _, of_tokens, of_money = (account.limiting for account in self.accounts)
+        outer = charge.outer
+        entries = (entry(self.attempts, 0, 1), *(() if outer is None else outer.entries(0, 0)))
+        if outer is not None:  # one step from here on
+            outer.tokens, outer.cost, outer.has_inside = 0, 0, True
+        charge.tokens, charge.cost = tokens, cost
+        of_tokens.reserved += tokens
+        of_money.reserved += cost
+        try:
+            book(entries)
+        except BaseException:  # from outside, in the midst of it
+            book(entries)
+            raise
 
     def settle(self, charge: Charge, tokens: float, cost: float) -> None:
         """What was reserved for an attempt came to so much, and it has ended."""
@@ -174,16 +202,14 @@ class RunBudget:
             return
         with self.lock:
             if not charge.settled:
-                charge.settled = charge.over = True
-                self.book(charge, tokens, cost)
-
-    def book(self, charge: Charge, tokens: float, cost: float) -> None:
-        """Nothing is reserved for an attempt any more, and so much was spent. Called under the lock."""
-        _, of_tokens, of_money = self.accounts
-        expected, charge.tokens = charge.tokens, 0
-        of_tokens.settle(expected, tokens)
-        expected, charge.cost = charge.cost, 0
-        of_money.settle(expected, cost)
+                entries = charge.entries(tokens, cost)
+                charge.settled = charge.over = True  # one step from here on
+                charge.tokens = charge.cost = 0
+                try:
+                    book(entries)
+                except BaseException:  # from outside, in the midst of it
+                    book(entries)
+                    raise
 
     def exceeded(self, call: Call, short: int, amount: float) -> BudgetExceededError:
         """The refusal of an attempt for which one of the accounts has not enough; whoever watches is told."""

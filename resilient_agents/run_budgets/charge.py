@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 from resilient_agents.base.warn import warn_once
@@ -12,6 +11,7 @@ from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.tap import tap
 from resilient_agents.deadline import in_force
 from resilient_agents.errors import Rejected
+from resilient_agents.run_budgets.accounts import Entry, entry
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
 from resilient_agents.run_budgets.usage import Gathered, Usage, usage_of
 
@@ -39,6 +39,11 @@ class Charge:
     budget: RunBudget
     call: Call
     outer: Charge | None
+
+    def entries(self, tokens: float, cost: float) -> tuple[Entry, Entry]:
+        """For the books: it has come to so much."""
+        _, of_tokens, of_money = self.budget.accounts
+        return entry(of_tokens, self.tokens, tokens), entry(of_money, self.cost, cost)
 
     def gather(self, item: Any) -> None:
         """An item of a stream, which may say what it came to so far."""
@@ -117,6 +122,24 @@ class Charge:
             _attempt.set(self.outer)
 
 
+class _Ending:
+    """Settles the charge of a stream at its end, or when it is gone: an exception from outside may have kept the end
+    from being told."""
+
+    charge: Charge | None = None  # no constructor, which an exception from outside may end
+    call: Call
+    source: Any
+
+    def __call__(self, end: Exception | Neutral | None) -> None:
+        if self.charge is not None:
+            self.charge.ended(self.call, self.source, end)
+
+    def __del__(self) -> None:
+        charge = self.charge
+        if charge is not None and not charge.settled:
+            charge.budget.settle(charge, charge.tokens, charge.cost)
+
+
 _attempt: ContextVar[Charge | None] = ContextVar("resilient_agents_charged_attempt", default=None)
 
 
@@ -179,13 +202,19 @@ async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
         else:
             charge.gather(result.first)
             tap(result, charge, charge.gather)
-            call.rare.closers.append(partial(charge.ended, call, result.source))
-            lasting = True
+            ending = _Ending()
+            ending.call, ending.source = call, result.source
+            call.rare.closers.append(ending)
+            ending.charge, lasting = charge, True
         return result
     finally:
         if not lasting:
             charge.over = True  # first, and without a function call: the mark ends in every context
             if not charge.settled:  # it was cancelled
-                charge.failed(call, None)
+                try:
+                    charge.failed(call, None)
+                except BaseException:  # from outside, in the midst of it
+                    budget.settle(charge, charge.tokens, charge.cost)
+                    raise
         if _attempt.get() is charge:
             _attempt.set(inside)
