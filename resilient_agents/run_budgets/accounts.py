@@ -106,7 +106,7 @@ def book(entries: tuple[Entry, ...]) -> None:
             if account.limiting is account:
                 account.reserved -= reserved
                 held = account.held
-                reserved = spent if spent < held else held
+                reserved = spent if spent < held else held  # noqa: FURB136 - `min` would end the step
                 if account.closed and held - reserved > account.reserved:
                     reserved = held - account.reserved
                 account.held = held - reserved
