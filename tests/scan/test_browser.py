@@ -14,7 +14,7 @@ import pytest
 
 from resilient_agents.scan.advice import advise
 from resilient_agents.scan.advice.html import as_html
-from tests.scan.test_advice import AGENT, ORDERS, PRICES
+from tests.scan.small import AGENT, ORDERS, PRICES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCHEMES = {"dark": 0, "light": 1}

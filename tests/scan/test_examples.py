@@ -23,7 +23,7 @@ from resilient_agents.scan.advice import Advice, advise
 from resilient_agents.scan.advice.examples import Examples, examples
 from resilient_agents.scan.advice.policies import names
 from tests.scan.expected import cases, unpack
-from tests.scan.test_advice import AGENT, ORDERS, PRICES
+from tests.scan.small import AGENT, ORDERS, PRICES
 
 STUB = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
 

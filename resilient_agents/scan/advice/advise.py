@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient_agents.scan.advice.dependencies import Dependency, dependencies
 from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
-from resilient_agents.scan.advice.score import FORMULA, PRIORITIES, Score, score
+from resilient_agents.scan.advice.score import FORMULA, PRIORITIES, Score, score, together
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.run import Options, Scan, undisturbed
@@ -69,8 +69,10 @@ class FileAdvice:
 
     path: str
     calls: int
-    score: int
+    score: Score
+    """Of all its dependencies together."""
     priority: str
+    """The highest of its dependencies."""
     candidates: list[str]
     dependencies: list[str]
 
@@ -78,7 +80,8 @@ class FileAdvice:
         return {
             "path": self.path,
             "calls": self.calls,
-            "score": self.score,
+            "score": self.score.value,
+            "terms": self.score.terms,
             "priority": self.priority,
             "candidates": self.candidates,
             "dependencies": self.dependencies,
@@ -155,11 +158,11 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
         FileAdvice(
             path,
             calls=sum(len(part.dependency.found) for part in inside),
-            score=sum(part.score.value for part in inside),
+            score=together(part.score for part in inside),
             priority=min((part.score.priority for part in inside), key=PRIORITIES.index),
             candidates=[pattern for pattern in PATTERNS if any(pattern in part.candidates for part in inside)],
             dependencies=[part.dependency.name for part in inside],
         )
         for path, inside in parts.items()
     ]
-    return sorted(files, key=lambda file: (PRIORITIES.index(file.priority), -file.score, file.path))
+    return sorted(files, key=lambda file: (PRIORITIES.index(file.priority), -file.score.value, file.path))

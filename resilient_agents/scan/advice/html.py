@@ -75,7 +75,7 @@ def as_html(advice: Advice) -> str:
         details="\n".join(_details(each, policies.get(id(each))) for each in advice.dependencies),
         files=_table(
             ("file", "priority", "score", "calls", "candidates"),
-            ((f.path, f.priority, f.score, f.calls, ", ".join(f.candidates)) for f in advice.files),
+            ((f.path, f.priority, f.score.value, f.calls, ", ".join(f.candidates)) for f in advice.files),
         ),
         formula=escape(FORMULA),
         terms=_table(("term", "weight", "why"), ((name, weight, why) for name, (weight, why) in TERMS.items())),

@@ -11,7 +11,7 @@ from resilient_agents.scan.advice.patterns import lines
 from resilient_agents.scan.counts import counted
 from resilient_agents.scan.records import Call
 
-__all__ = ["Written", "added_to", "names", "policy_of", "table", "writes_apart"]
+__all__ = ["Written", "added_to", "for_writes", "names", "policy_of", "table", "writes_apart"]
 
 PRESET_OF = {
     "model": "llm",
@@ -25,6 +25,9 @@ PRESET_OF = {
     "bus": "background",
 }
 """The preset that a policy extends, by the kind of its dependency."""
+
+WATCHING = ("circuit_breaker", "bulkhead")
+"""What of a policy can be told to only watch."""
 
 SWITCHES = {"retry": "retry", "circuit breaker": "circuit_breaker", "bulkhead": "bulkhead"}
 """What a preset may bring that is not meant here: the pattern, and the key that switches it off."""
@@ -69,7 +72,7 @@ def added_to(text: str, advice: Advice, known: Iterable[str], presets: Mapping[s
     for name, each in names(advice).items():
         wanted[name] = table(name, each, presets)
         if writes_apart(each):
-            wanted[_for_writes(name)] = _once(name, each)
+            wanted[for_writes(name)] = _once(name, each)
     kept = set(known)
     new = {name: policy for name, policy in wanted.items() if name not in kept}
     policies = "\n".join("\n".join(policy) for policy in new.values())
@@ -89,8 +92,12 @@ def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]])
         key = SWITCHES.get(verdict.pattern)
         if key is not None and not verdict.candidate and key in presets[preset]:
             yield f"{key} = false  # {_plain(verdict.why)}"
-    if "circuit breaker" in each.candidates and "circuit_breaker" not in presets[preset]:
-        yield f"circuit_breaker = true  # {_plain(each.why('circuit breaker'))}"
+    for pattern, key in SWITCHES.items():
+        if key in WATCHING and pattern in each.candidates:
+            why = _plain(each.why(pattern)) if key not in presets[preset] else "true: it only watches"
+            yield f"{key}.shadow = false  # {why}"
+    if "rate limit" in each.candidates:
+        yield f"# A rate limit needs your number: {_plain(each.why('rate limit'))}"
     if len(it.in_async) < len(it.waiting):
         yield "# Plain functions cannot be interrupted: their clients need a limit, too, or these `thread = true`."
         yield "timeout.thread = false"
@@ -103,7 +110,7 @@ def writes_apart(each: Advised) -> bool:
     return "retry" in each.candidates and bool(each.dependency.repeatable(False))
 
 
-def _for_writes(name: str) -> str:
+def for_writes(name: str) -> str:
     return f"{name}-once"
 
 
@@ -122,7 +129,7 @@ def policy_of(advice: Advice) -> Callable[[Call], str | None]:
             if (one.call.path, one.seen.spot.scope) not in writing or "retry" not in each.candidates:
                 found[_place(one.call)] = name
             else:
-                found[_place(one.call)] = _for_writes(name) if writes_apart(each) else None
+                found[_place(one.call)] = for_writes(name) if writes_apart(each) else None
     return lambda call: found.get(_place(call), call.dependency)
 
 
@@ -135,7 +142,7 @@ def _once(name: str, each: Advised) -> Iterator[str]:
     writes = each.dependency.repeatable(False)
     yield f"# {_plain(each.dependency.name)}, what may not be made twice: {_plain(lines(writes))}."
     yield "# A write whose answer was lost may have taken effect: tried again only where nothing was sent."
-    yield f"[policies.{json.dumps(_for_writes(name))}]"
+    yield f"[policies.{json.dumps(for_writes(name))}]"
     yield f"extends = {json.dumps(name)}"
     yield "idempotent = false"
     yield ""

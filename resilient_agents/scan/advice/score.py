@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.dependencies import Dependency
 
-__all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score"]
+__all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score", "together"]
 
 TERMS: dict[str, tuple[int, str]] = {
     "endless": (3, "calls that can wait for ever and that no policy guards: each one can hold its caller for good"),
@@ -38,6 +39,12 @@ class Score:
     @property
     def priority(self) -> str:
         return "high" if self.value >= HIGH else "medium" if self.value >= MEDIUM else "low"
+
+
+def together(scores: Iterable[Score]) -> Score:
+    """The terms of all of them."""
+    every = list(scores)
+    return Score({name: sum(each.terms[name] for each in every) for name in TERMS})
 
 
 def score(dependency: Dependency) -> Score:

@@ -25,7 +25,7 @@ def _lines(advice: Advice) -> Iterator[str]:
         yield "By file:"
         for file in advice.files:
             patterns, calls = ", ".join(file.candidates) or "none", counted(file.calls, "call")
-            yield f"  {file.path}: {file.priority} (score {file.score}), {calls}; candidates: {patterns}"
+            yield f"  {file.path}: {file.priority} (score {file.score.value}), {calls}; candidates: {patterns}"
         yield ""
     totals = advice.totals()
     read = totals["files"]
