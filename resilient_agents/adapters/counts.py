@@ -145,10 +145,9 @@ class LimitCounts(_Counts):
     def _forget(self) -> None:
         self._numbers: dict[str, float] = dict.fromkeys(("calls", "rejections", "waits", "timed", "seconds"), 0)
 
-    def _add(self, **numbers: float) -> None:
+    def _add(self, name: str, number: int = 1) -> None:
         with counting:
-            for name, number in numbers.items():
-                self._numbers[name] += number
+            self._numbers[name] += number
 
     def ticked(self) -> int:
         """How many ticks were ever taken, whatever was reset."""
@@ -157,19 +156,24 @@ class LimitCounts(_Counts):
 
     def let_in(self) -> None:
         """A call was let through, and takes no tick."""
-        self._add(calls=1)
+        self._add("calls")
 
     def not_at_once(self) -> None:
         """A call that took a tick was not let through at once after all."""
-        self._add(calls=-1)
+        self._add("calls", -1)
 
     def made_wait(self, seconds: float | None) -> None:
         """A call was let through after waiting, or would have waited; None if nobody knows how long."""
-        timed = {} if seconds is None else {"timed": 1, "seconds": seconds}
-        self._add(calls=1, waits=1, **timed)
+        with counting:
+            numbers = self._numbers
+            numbers["calls"] += 1
+            numbers["waits"] += 1
+            if seconds is not None:
+                numbers["timed"] += 1
+                numbers["seconds"] += seconds
 
     def reject(self) -> None:
-        self._add(rejections=1)
+        self._add("rejections")
 
     def metrics(self) -> dict[str, Any]:
         with counting:

@@ -277,7 +277,7 @@ class Call:
     def recheck(self, strategy: Strategy, waited: float) -> None:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
         `Rejected`."""
-        self.waited += waited
+        self.own_rare().waited += waited
         for recheck in self.outer_rechecks(strategy):
             recheck(self)
 
