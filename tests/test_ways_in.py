@@ -10,8 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, RetryBudget, fixed, http_failure
+from resilient_agents import (
+    CircuitBreaker,
+    CircuitOpenError,
+    Fallback,
+    Policy,
+    Retry,
+    RetryBudget,
+    exponential,
+    fixed,
+    http_failure,
+    is_transient,
+)
 from resilient_agents.base.now import now
 from resilient_agents.registry import Keyed
 from tests.conftest import ManualClock, run_on
@@ -124,7 +137,7 @@ class _Unquiet:
 
 def told(error: BaseException) -> Any:
     """An error with its notes and its causes, but for how long it took."""
-    notes = [re.sub(r"( in|,) [\d.]+ s( after the first failure)?", "", n) for n in getattr(error, "__notes__", [])]
+    notes = [re.sub(r"( in|,) -?[\d.]+ s( after the first failure)?", "", n) for n in getattr(error, "__notes__", [])]
     cause = error.__cause__ or error.__context__
     return type(error), str(error), sorted(notes), None if cause is None else told(cause)
 
@@ -161,21 +174,71 @@ def test_the_same_happens_on_both(
     made: str, function: str, asynchronous: bool, monkeypatch: pytest.MonkeyPatch, manual_clock: ManualClock
 ) -> None:
     """Results, errors with their notes and causes, arguments, attempts and counts."""
-    came: list[Any] = []
     monkeypatch.setattr(now, "bridge", now.bridge)  # put back at the end
+    quick, slow = on_both(POLICIES[made], FUNCTIONS[function], asynchronous=asynchronous)
+    assert quick == slow
+
+
+def on_both(make: Callable[[], Policy | Keyed], act: Callable[[], Script], *, asynchronous: bool) -> list[Any]:
+    """What happens on the shorter way, and on the other."""
     Policy().call(int)  # so that the bridge is connected
     quick = now.bridge
-    for bridge in (quick, _Unquiet(quick)):
-        policy, script = POLICIES[made](), FUNCTIONS[function]()
+    came: list[Any] = []
+    try:
+        for bridge in (quick, _Unquiet(quick)):
+            policy, script = make(), act()
 
-        async def work(*args: Any, script: Script = script, **kwargs: Any) -> Any:
-            result = script(*args, **kwargs)
-            return await result if asyncio.iscoroutine(result) else result
+            async def work(*args: Any, script: Script = script, **kwargs: Any) -> Any:
+                result = script(*args, **kwargs)
+                return await result if asyncio.iscoroutine(result) else result
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            came.append(happened(bridge, policy, script, work if asynchronous else script.__call__))
-    assert came[0] == came[1]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                came.append(happened(bridge, policy, script, work if asynchronous else script.__call__))
+    finally:
+        now.bridge = quick
+    return came
+
+
+STEPS: list[Callable[[], Any]] = [
+    *(lambda: 7, lambda: None, lambda: Mine("down"), lambda: KeyError("other"), lambda: Stop("from outside")),
+    *(lambda: StopIteration("stop"), lambda: Response(503), lambda: Response(200), lambda: again, lambda: group),
+    *(lambda: later, lambda: fails_later, lambda: TimeoutError("slow"), lambda: CircuitOpenError("inside")),
+]
+"""What a function does next; errors are made anew, as each way marks its own."""
+
+
+@given(
+    steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=6),
+    attempts=st.integers(1, 4),
+    on=st.sampled_from([is_transient, Mine, Exception, (KeyError, ExceptionGroup), lambda error: True]),
+    when=st.sampled_from([None, None, http_failure]),
+    wait=st.sampled_from([fixed(0), fixed(1.5), exponential(0.1, jitter=None)]),
+    asynchronous=st.booleans(),
+    by_key=st.booleans(),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_first_attempt_is_made_as_the_loop_makes_it(
+    steps: list[Callable[[], Any]],
+    attempts: int,
+    on: Any,
+    when: Any,
+    wait: Any,
+    asynchronous: bool,
+    by_key: bool,
+    manual_clock: ManualClock,
+) -> None:
+    """Whatever a function does, and whatever the one retry around it looks at."""
+
+    def retry(_: Any = None) -> Retry:
+        return Retry(attempts, on=on, when=when, wait=wait)
+
+    quick, slow = on_both(
+        lambda: keyed(retry) if by_key else Policy(retry()),
+        lambda: Script(*(step() for step in steps)),
+        asynchronous=asynchronous,
+    )
+    assert quick == slow
 
 
 def test_the_note_of_the_shorter_way_says_since_when() -> None:
