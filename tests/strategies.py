@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import Rejected
@@ -34,6 +36,33 @@ class Refuses:
 
 async def value(result: Any = "value") -> Any:
     return result
+
+
+class Freed:
+    """`with Freed() as freed:` around calls of functions that fail by `freed.fail`: at the end nothing has kept one of
+    those errors, without any help of the garbage collector."""
+
+    class Failure(ConnectionError): ...
+
+    def __enter__(self) -> Self:
+        self.errors: list[weakref.ref[Exception]] = []
+        gc.collect()
+        gc.disable()
+        return self
+
+    def fail(self, *_: object) -> None:
+        error = self.Failure()
+        self.errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        gc.enable()
+        if kind is None:
+            assert self.errors
+            assert [error() for error in self.errors] == [None] * len(self.errors)
 
 
 def hold_slot(bulkhead: Any) -> Callable[[], None]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import gc
 import json
 import pickle
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from resilient_agents.errors import PolicyTimeoutError, Rejected, ResilienceErro
 from resilient_agents.events import CallEnded, FallbackUsed
 from resilient_agents.strategies.fallback import Fallback
 from tests.conftest import Events, Harness, run_on
+from tests.strategies import Freed
 
 LOOPS = ["asyncio", "trio"]
 
@@ -246,32 +246,13 @@ def test_the_box_of_a_stop_iteration_is_nobodys_context(again: bool) -> None:
 def test_a_replaced_failure_is_freed_at_once() -> None:
     """After a fallback has answered, nothing holds the failure, and no garbage collection is needed to free it."""
 
-    class Failure(ConnectionError): ...
-
-    references: list[weakref.ref[Exception]] = []
-
-    def work() -> None:
-        error = Failure()
-        references.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error
-
     def fail(_: Exception) -> None:
         raise OSError("cache is gone")
 
-    gc.collect()
-    gc.disable()
-    try:
-        assert Policy(Fallback(value=1)).call(work) == 1
-        try:
-            Policy(Fallback(fail)).call(work)
-        except OSError:
-            pass
-        assert [reference() for reference in references] == [None, None]
-    finally:
-        gc.enable()
+    with Freed() as freed:
+        assert Policy(Fallback(value=1)).call(freed.fail) == 1
+        with contextlib.suppress(OSError):
+            Policy(Fallback(fail)).call(freed.fail)
 
 
 # --- async handlers ---------------------------------------------------------------------------------------------------

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import contextlib
 import json
 import pickle
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -34,6 +33,8 @@ from resilient_agents import (
 )
 from resilient_agents.events import AttemptStarted, CallEnded, FallbackUsed
 from tests.conftest import Events, Harness, run_on
+from tests.sdk_items import chat
+from tests.strategies import Freed
 
 LOOPS = ["asyncio", "trio"]
 
@@ -280,29 +281,12 @@ async def test_when_chooses_results_of_all(h: Harness) -> None:
 def test_a_replaced_failure_is_freed_at_once() -> None:
     """No error of the chain, and no frame, is kept by another."""
 
-    class Failure(ConnectionError): ...
-
-    references: list[weakref.ref[Exception]] = []
-
-    def fail() -> None:
-        error = Failure()
-        references.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error
-
-    gc.collect()
-    gc.disable()
-    try:
+    with Freed() as freed:
+        fail = freed.fail
         assert Policy(Fallback(to=[fail, (fail, Policy(Retry(1))), lambda: 1])).call(fail) == 1
-        try:
+        with contextlib.suppress(Freed.Failure):
             Policy(Fallback(to=[fail, fail])).call(fail)
-        except Failure:
-            pass
-        assert [reference() for reference in references] == [None] * 6
-    finally:
-        gc.enable()
+    assert len(freed.errors) == 6
 
 
 def test_a_stop_iteration_is_an_error_like_any_other() -> None:
@@ -375,17 +359,7 @@ def test_a_time_limit_with_a_thread_cuts_off_a_stand_in() -> None:
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-class ChatCompletionChunk:
-    """As openai's: known by its name."""
-
-    def __init__(self, content: str | None, role: str | None = None) -> None:
-        self.choices = [{"index": 0, "delta": {"content": content, "role": role}, "finish_reason": None}]
-        self.content = content
-
-
-ChatCompletionChunk.__module__ = "openai.types.chat"
-
-OPENER = ChatCompletionChunk(None, "assistant")
+OPENER = chat()
 
 
 class Source:
