@@ -22,7 +22,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -134,16 +134,13 @@ class Runner:
     def _covered(self, pipe: int) -> dict[str, Any]:
         before = set(sys.modules)
         seconds: dict[str, float] = {}
-
-        def timed(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-            for item in items:
-                self._coverage.switch_context(item.nodeid)
-                began = time.monotonic()
-                yield item
-                seconds[item.nodeid] = time.monotonic() - began
-
+        failed: list[str] = []
         self._coverage.start()
-        failed = _failures(timed(self._items), pipe, most=len(self._items))
+        for item, following in _pairs(self._items):
+            self._coverage.switch_context(item.nodeid)
+            began = time.monotonic()
+            failed += _failures([(item, following)], pipe)
+            seconds[item.nodeid] = time.monotonic() - began
         self._coverage.stop()
         libraries = set(sys.modules) - before - sys.stdlib_module_names
         return {
@@ -167,7 +164,7 @@ class Runner:
                 return self._imported_again(code, pipe)
             for function in changed:
                 function.__code__ = new
-        return {"failed": next(iter(_failures(iter(items), pipe)), None)}
+        return {"failed": next(iter(_failures(_pairs(items), pipe)), None)}
 
     def _imported_again(self, code: CodeType, pipe: int) -> Any:
         for name in list(sys.modules):
@@ -199,16 +196,20 @@ class _Watch:
         os.write(self.pipe, b" ")
 
 
-def _failures(items: Iterator[pytest.Item], pipe: int, most: int = 1) -> list[str]:
-    """Those of these tests that fail, until `most` have."""
+def _pairs(items: list[pytest.Item]) -> list[tuple[pytest.Item, pytest.Item | None]]:
+    """Each with the one that follows."""
+    return list(zip(items, [*items[1:], None], strict=True))
+
+
+def _failures(pairs: list[tuple[pytest.Item, pytest.Item | None]], pipe: int) -> list[str]:
+    """The first of these tests that fails, after which no more run."""
     watch = _Watch(pipe)
-    item = next(items, None)
-    if item is not None:
+    for item, following in pairs:
         item.config.pluginmanager.register(watch)
-    while item is not None and len(watch.failed) < most:
-        following = next(items, None)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        item = following
+        item.config.pluginmanager.unregister(watch)
+        if watch.failed:
+            break
     return watch.failed
 
 
