@@ -12,6 +12,7 @@ import os
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from resilient_agents.adapters import bulkhead as module
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.native.bulkhead import adapt_native
+from resilient_agents.adapters.slot_pool import LOOK
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
@@ -790,6 +792,49 @@ def test_who_waits_already_finds_out_that_a_loop_was_closed(monkeypatch: pytest.
         thread.join(30)
     assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
     held._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_tasks_that_wait_look_at_times_whether_a_loop_was_closed(earlier: int) -> None:
+    """Again and again, as long as somebody waits, and anew where nobody did for a while."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    dead = asyncio.new_event_loop()
+    held = dead.create_task(policy.acall(asyncio.Event().wait))
+    dead.run_until_complete(asyncio.sleep(0))
+
+    async def scenario() -> None:
+        waiting = [asyncio.create_task(policy.acall(value)) for _ in range(3)]
+        await asyncio.sleep(LOOK * (earlier + 0.5))
+        assert bulkhead.queued == 3
+        dead.close()
+        await asyncio.sleep(LOOK)
+        assert all(task.done() for task in waiting)
+
+    run_on("asyncio", scenario)
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+    held._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_loop_that_was_closed_under_those_who_wait_is_let_go() -> None:
+    """A process that makes one loop after another keeps none of them."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    give_back = hold_slot(bulkhead)
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(policy.acall(value))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert bulkhead.queued == 1
+    loop.close()
+    bulkhead.reconfigure(Bulkhead(1, queue=0))
+    with pytest.raises(BulkheadFullError):  # who looked whether there are any that were stranded
+        policy.call(int)
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    gone = weakref.ref(loop)
+    del loop, waiting
+    gc.collect()
+    assert gone() is None
+    give_back()
 
 
 def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> None:

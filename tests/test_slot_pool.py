@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from resilient_agents.adapters.slot_pool import Kept, SlotPool
+from resilient_agents.adapters.slot_pool import Kept, SlotPool, when_all_done
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
 
@@ -198,7 +199,26 @@ def test_a_slot_that_came_back_before_the_queue_began_is_not_overlooked() -> Non
     slot = take(pool)
     assert claim(pool) is None
     pool.give_back(slot)
-    assert queue_up(pool).slot is not None
+    assert queue_up(pool).served
+
+
+def test_growing_serves_those_in_line() -> None:
+    """As many of them as there are new slots."""
+    pool = SlotPool(1)
+    take(pool)
+    line = [queue_up(pool) for _ in range(3)]
+    pool.resize(3)
+    assert [each.served for each in line] == [True, True, False]
+
+
+def test_a_wake_up_that_was_lost_is_made_up_for() -> None:
+    """Whoever was to serve the line was interrupted: the next look does it."""
+    pool = SlotPool(1)
+    slot = take(pool)
+    waiting = queue_up(pool)
+    del pool.held[slot]
+    pool.look()
+    assert waiting.served
 
 
 def test_the_queue_has_a_bound() -> None:
@@ -255,6 +275,22 @@ def test_finding_the_pool_full_costs_no_look_at_each_holder() -> None:
     assert looked.times == 1
     loop.closed = True
     assert claim(pool) is not None
+
+
+def test_a_loop_that_was_closed_is_looked_for_once() -> None:
+    """What it held is free again; those who find the pool full later look at its loops as seldom as before."""
+    pool = SlotPool(100)
+    loop = Loop()
+    slots = [take(pool) for _ in range(99)]
+    assert claim(pool, loop) is not None
+    assert claim(pool) is None
+    loop.closed = True
+    take(pool)
+    pool.held = looked = Looked(pool.held)
+    for _ in range(50):
+        assert claim(pool) is None
+    assert looked.times < 5
+    assert len(slots) == 99
 
 
 def test_what_a_new_loop_strands_is_found_within_some_calls() -> None:
@@ -328,6 +364,28 @@ def test_the_pool_knows_who_keeps_a_slot() -> None:
     assert pool.keeps(weakref.ref(one))
     pool.give_back(slots[1])
     assert not pool.keeps(weakref.ref(one))
+
+
+def test_a_slot_that_changes_hands_is_kept_by_the_last_alone() -> None:
+    """Whoever had it before may ask for another one."""
+    pool = SlotPool(1)
+    one, other = Somebody(), Somebody()
+    slot = take(pool)
+    pool.keep(slot, Kept(None, weakref.ref(one)))
+    pool.keep(slot, Kept(None, weakref.ref(other)))
+    assert not pool.keeps(weakref.ref(one))
+    assert pool.keeps(weakref.ref(other))
+
+
+def test_nothing_is_known_of_an_owner_that_keeps_no_slot_any_more() -> None:
+    """A long-lived pool does not collect those who once kept one."""
+    pool = SlotPool(1)
+    owner: Any = Somebody()
+    slot = take(pool)
+    pool.keep(slot, Kept(None, owner))
+    pool.give_back(slot)
+    owner = weakref.ref(owner)
+    assert owner() is None
 
 
 def test_who_is_gone_keeps_nothing() -> None:
@@ -413,6 +471,37 @@ def test_a_handler_may_go_through_the_pool_at_any_point() -> None:
         course.pool.give_back(other.slot)
 
     interrupt_everywhere(Course, Course.run, Course.is_over, act=pass_by)
+
+
+def test_one_that_is_collected_while_it_is_served_leaves_nothing() -> None:
+    """Nobody gives back for it a second time."""
+
+    def make() -> tuple[SlotPool, int, Waiting]:
+        pool = SlotPool(1)
+        return pool, take(pool), queue_up(pool)
+
+    def is_whole(made: tuple[SlotPool, int, Waiting]) -> None:
+        assert (made[0].in_use, made[0].queued) == (0, 0)
+
+    points = interrupt_everywhere(
+        make,
+        lambda made: made[0].give_back(made[1]),
+        is_whole,
+        act=lambda made: made[0].give_back(made[2].slot),
+    )
+    assert points > 5
+
+
+def test_the_last_of_any_number_of_workers_counts() -> None:
+    """Whichever ends first."""
+    told: list[Callable[[], object]] = []
+    workers: Any = tuple(SimpleNamespace(on_done=told.append) for _ in range(3))
+    ended: list[bool] = []
+    when_all_done(workers, lambda: ended.append(True))
+    for _ in range(3):
+        assert not ended
+        told.pop()()
+    assert ended == [True]
 
 
 def test_nobody_is_woken_under_the_lock() -> None:
