@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, Registry, Retry
 from resilient_agents.core.call import Plan
 from resilient_agents.registry import Keyed
+from resilient_agents.registry import keyed as module
 from resilient_agents.registry.recent import Entry
 from tests.conftest import Harness
+from tests.interruptions import interrupt_everywhere
+
+ROOM = os.path.dirname(str(module.__file__))
 
 GOOD = [f"host{number}" for number in range(30)]
 
@@ -197,3 +202,36 @@ def test_an_entry_knows_who_refers_to_its_plans() -> None:
     assert entry.in_flight()
     del first
     assert not entry.in_flight()
+
+
+def one_kept() -> Keyed:
+    """With a policy for "a" that is used, and no room for another one."""
+    keyed = Keyed(lambda key: Policy(Bulkhead(1, queue=0)), key=lambda key: key, at_most=1)
+    keyed.call(str, "a")
+    return keyed
+
+
+def goes_on(keyed: Keyed) -> None:
+    """Each key has its calls, and no more policies are kept than there may be."""
+    for key in ("a", "b", "c"):
+        assert keyed.call(str, key) == key
+        assert keyed(str)(key) == key
+    assert [key for key, _ in keyed.items()] == ["c"]
+
+
+def test_an_exception_from_outside_leaves_a_keyed_policy_whole() -> None:
+    """Wherever it lands while another key's policy takes the place of the one that is kept."""
+    interrupt_everywhere(one_kept, lambda keyed: keyed(str)("b"), goes_on, inside=ROOM)
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c"])
+def test_a_handler_may_call_through_the_keyed_policy_that_it_interrupts(key: str) -> None:
+    """Its call goes through, and so does the other one, whichever key's policy goes meanwhile."""
+
+    def run(keyed: Keyed) -> None:
+        assert keyed(str)("b") == "b"
+
+    def handler(keyed: Keyed) -> None:
+        assert keyed.call(str, key) == key
+
+    interrupt_everywhere(one_kept, run, goes_on, act=handler, inside=ROOM)

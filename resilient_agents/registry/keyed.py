@@ -192,7 +192,10 @@ class Keyed(Spelled):
 
     def _make_room(self, newest: Entry) -> None:
         looks = _LOOKS
-        while len(self.recent) > self.at_most and looks and (entry := self.recent.oldest()) is not newest:
+        while len(self.recent) > self.at_most and looks:
+            entry = self.recent.oldest()
+            if entry is None or entry is newest:
+                return
             if entry.in_flight() or _busy(entry.policy):
                 self.recent.spare(entry)
                 looks -= 1

@@ -60,6 +60,9 @@ class Recent:
     """Entries by key, the least recently used one first. To be used under its owner's lock.
 
     The order is one of entries, which compare by identity: no key is asked about where another one's turn is.
+
+    A handler, a finalizer or a key's own `__eq__` may come here between any two steps, though the lock is held: what is
+    gone by then is taken for gone, and what is gone through is a copy.
     """
 
     __slots__ = ("_released", "by_key", "order")
@@ -92,50 +95,61 @@ class Recent:
     def add(self, key: Hashable, policy: Policy, plan: Plan | None = None) -> Entry:
         """A new entry for `key`, of which `use` has just said that there is none."""
         entry = Entry(key, policy, plan)
-        self.by_key[key] = entry
-        self.order[entry] = None
-        return entry
+        self.order[entry] = None  # first, where `_rebuild` sees it
+        known = self.by_key.setdefault(key, entry)
+        if known is not entry:
+            self.order.pop(entry, None)
+        return known
 
-    def oldest(self) -> Entry:
-        return next(iter(self.order))
+    def oldest(self) -> Entry | None:
+        while True:
+            with contextlib.suppress(RuntimeError):  # it was changed between these two steps
+                return next(iter(self.order), None)
 
     def spare(self, entry: Entry) -> None:
         """Take it for the most recently used one."""
-        self.order.move_to_end(entry)
+        with contextlib.suppress(KeyError):
+            self.order.move_to_end(entry)
 
     def release(self, entry: Entry) -> None:
         """Keep it no longer. Its policy is found again for as long as somebody else holds it."""
-        del self.order[entry]
+        self.order.pop(entry, None)
         try:
             if self.by_key.get(entry.key) is entry:
-                del self.by_key[entry.key]
+                self.by_key.pop(entry.key, None)
                 self._released[entry.key] = entry.policy
                 return
         except Exception:  # the key is not what it was
             pass
-        self._rebuild(list(self._released.items()))
+        self._rebuild(self._alive())
 
     def policies(self) -> list[tuple[Hashable, Policy]]:
         """All that are alive, kept or not."""
-        return [*self._released.items(), *((entry.key, entry.policy) for entry in self.order)]
+        return [*self._alive(), *((entry.key, entry.policy) for entry in self)]
+
+    def _alive(self) -> list[tuple[Hashable, Policy]]:
+        """Those that are released, and held by somebody."""
+        found = [(ref.key, ref()) for ref in self._released.valuerefs()]
+        return [(key, policy) for key, policy in found if policy is not None]
 
     def _forget_those_that_raise(self, key: Hashable) -> None:
         """Forget the keys that raise when `key` is compared with them."""
         hash(key)
-        for entry in [entry for entry in self.order if _raises(entry.key, key)]:
-            del self.order[entry]
-        self._rebuild([(kept, policy) for kept, policy in self._released.items() if not _raises(kept, key)])
+        for entry in self:
+            if _raises(entry.key, key):
+                self.order.pop(entry, None)
+        self._rebuild([(kept, policy) for kept, policy in self._alive() if not _raises(kept, key)])
 
     def _rebuild(self, released: list[tuple[Hashable, Policy]]) -> None:
         """Make the dictionaries anew, from what is in order and from these, without keys that cannot be in one."""
         by_key: dict[Hashable, Entry] = {}
-        for entry in list(self.order):
+        for entry in self:
             try:
                 known = by_key.setdefault(entry.key, entry)
             except Exception:
                 known = None
             if known is not entry:
-                del self.order[entry]
+                self.order.pop(entry, None)
         self.by_key = by_key
         self._released = weakref.WeakValueDictionary()
         for key, policy in released:
@@ -143,7 +157,7 @@ class Recent:
                 self._released[key] = policy
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.order)
+        return iter(list(self.order))
 
     def __len__(self) -> int:
         return len(self.order)
