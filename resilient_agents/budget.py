@@ -184,7 +184,6 @@ class RetryBudget(Spelled):
         if retry.lasts:
             return
         with self._lock:
-            self._now()
             for each in reversed(list(self._slices.values())):  # the newest first, where it was just now
                 if each.retries:
                     each.retries -= 1

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.base.clock import clock
-from resilient_agents.budget import RetryBudget
+from resilient_agents.budget import RetryBudget, followed
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
 
@@ -95,6 +95,43 @@ def test_calls_and_retries_expire(hand: Hand) -> None:
     assert withdrawn(budget) == 20
     hand.now += 11
     assert withdrawn(budget) == 10
+
+
+def test_in_another_window_what_happened_keeps_its_relative_age(hand: Hand) -> None:
+    """What is half a window old is half of the new one old, also where nobody has looked since."""
+    budget = RetryBudget(1, per_second=0, window=10)
+    calls(budget, 3)
+    hand.now += 5
+    calls(budget, 2)
+    budget.reconfigure(RetryBudget(1, per_second=0, window=20))
+    hand.now += 7.9
+    assert budget.remaining == 5
+    hand.now += 2.1
+    assert budget.remaining == 2
+    hand.now += 8
+    budget.deposit()
+    hand.now += 9
+    budget.reconfigure(RetryBudget(1, per_second=0, window=10))
+    assert budget.remaining == 1
+    hand.now += 6
+    assert budget.remaining == 0
+
+
+def test_what_takes_the_place_of_a_budget_goes_on_with_its_window(hand: Hand) -> None:
+    """With the numbers of the new one; a layer that had none, or gets none, has what it is given."""
+    old, new = RetryBudget(0, per_second=1, window=10), RetryBudget(0, per_second=2, window=10)
+    assert withdrawn(old) == 10
+    assert followed(None, new) is new
+    assert followed(old, None) is None
+    assert followed(old, old) is old
+    assert followed(old, new) is old
+    assert withdrawn(old) == 10
+
+
+@pytest.mark.parametrize("window", [0.001, 1, 1.5])
+def test_a_window_may_be_as_short_as_one_retry_takes(window: float, hand: Hand) -> None:
+    """Where it adds up to one retry, and is not below a millisecond."""
+    assert withdrawn(RetryBudget(0, per_second=1 / min(window, 1), window=window)) == 1
 
 
 def test_a_retry_counts_for_at_least_a_window(hand: Hand) -> None:

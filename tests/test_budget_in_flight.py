@@ -469,6 +469,16 @@ def test_a_reload_goes_on_counting() -> None:
     assert under_way(budget) == (0, 0)
 
 
+def test_what_was_put_back_counts_no_more() -> None:
+    """Though whoever took it still refers to it."""
+    budget = RetryBudget(in_flight=1)
+    retry = budget.withdraw()
+    assert retry is not None
+    budget.put_back(retry)
+    assert under_way(budget) == (0, 0)
+    assert retry.lasts
+
+
 # --- the object -------------------------------------------------------------------------------------------------------
 
 
