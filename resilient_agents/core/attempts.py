@@ -89,9 +89,12 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
     try:
         result = await proceed(call)
         outcome = "success"
-        inner = inner_retries(result if rare.closers is None else result.source)
-        if rare.closers is None and judge is not None and _fails(judge, result, audience):
-            outcome, failure = "failure", classify_result(result)
+        if rare.closers is not None:
+            inner = inner_retries(result.source)
+        else:
+            inner = inner_retries(result)
+            if judge is not None and _fails(judge, result, audience):
+                outcome, failure = "failure", classify_result(result)
     except Exception as error:
         outcome, failure = _judged(call, error)
         inner = inner_retries(unboxed(error))

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from opentelemetry.context import get_current
+
 from resilient_agents import events
+from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
+from resilient_agents.telemetry.current import AttemptSpan
 from resilient_agents.telemetry.facts import SPAN_EVENTS, facts
-from resilient_agents.telemetry.measures import MEASURES
+from resilient_agents.telemetry.measures import MEASURES, waited_for
 from resilient_agents.telemetry.spans import MEASURING, RECORDING, SpanRecorder
 
 __all__ = ["CallRecorder"]
+
+SHORTEST_WAIT: Final = 0.001  # seconds from which on a wait has a span
 
 
 class CallRecorder(SpanRecorder):
@@ -67,6 +73,57 @@ class CallRecorder(SpanRecorder):
 
     def came_late(self, event: events.LateResult) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
+
+    def waited_for(self, strategy: str, seconds: float, reason: events.WaitReason | None) -> None:
+        sink = self._sink
+        try:
+            if sink.instruments is not None:
+                waited_for(sink, sink.instruments, self._extra, strategy, seconds)
+        except Exception:
+            sink.faults.log(*MEASURING)
+        if self._recording:
+            try:
+                attempt = None
+                if reason is None:
+                    attempt = self._attempt()
+                    self._note_wait(strategy, seconds, attempt)
+                self._add_wait(reason or strategy, seconds, attempt)
+            except Exception:
+                sink.faults.log(*RECORDING)
+
+    def _note_wait(self, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
+        if attempt is None:
+            told = self._told
+            self._waited_for = strategy
+        else:
+            told = attempt.told
+            attempt.waited_for = strategy
+            told[names.WAITED] = told.get(names.WAITED, 0.0) + seconds
+        name = names.WAITED_FOR.get(strategy)
+        if name is not None:
+            told[name] = told.get(name, 0.0) + seconds
+
+    def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
+        if seconds < SHORTEST_WAIT:
+            return
+        self._spans_left -= 1
+        if self._spans_left < 0:
+            return
+        within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)
+        now = self._at(clock.monotonic(), earliest)
+        start = max(now - int(seconds * 1e9), earliest)
+        self._sink.tracer.start_span(names.WAIT_PREFIX + name, within, attributes=self._common, start_time=start).end(
+            now
+        )
+
+    def _attempt(self) -> AttemptSpan | None:
+        """The attempt that is current here, else the newest: those of a hedged call run at the same time."""
+        attempts = dict(self._attempts)
+        inner = get_current()
+        for attempt in attempts.values():
+            if attempt.inner is inner:
+                return attempt
+        return attempts[max(attempts)] if attempts else None
 
 
 _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {

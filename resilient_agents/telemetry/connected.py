@@ -66,7 +66,7 @@ class Connected:
         outer = None
         if self._tracer is not None:
             outer = get_current()
-            if _dropped(outer):
+            if outer and _dropped(outer):
                 outer = None
         if outer is None and self._instruments is None:
             return None

@@ -16,12 +16,12 @@ class AttemptSpan:
 
     __slots__ = ("ended_by", "inner", "outer", "span", "start", "told", "waited_for")
 
-    def __init__(self, span: Span, inner: Context, outer: Context, start: int) -> None:
+    def __init__(self, span: Span, inner: Context, outer: Context, start: int, told: dict[str, Any]) -> None:
         self.span = span
         self.inner = inner
         self.outer = outer
         self.start = start
-        self.told: dict[str, Any] = {}
+        self.told = told
         self.ended_by: str | None = None
         self.waited_for: str | None = None
 

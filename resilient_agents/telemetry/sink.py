@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from sys import modules
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents.events.recorder import Passage
 from resilient_agents.telemetry import names
@@ -61,19 +61,19 @@ class _ForPassage(dict[tuple[Passage, str | None], Attributes]):
 
 
 class Sink:
-    """`extra`: asks the user's hook for more attributes, None when there is no hook. `openinference`: are spans to say
-    that they are links of a chain? None: where OpenInference is in the process."""
+    """`tracer`: None where there is none; then no recorder makes spans. `extra`: asks the user's hook for more
+    attributes, None when there is no hook. `chained`: are spans to say that they are links of a chain? None: where
+    OpenInference is in the process."""
 
     __slots__ = (
-        "_chain",
         "attempt_spans",
+        "chained",
         "extra",
         "faults",
         "for_attempt",
         "for_duration",
         "for_passage",
         "instruments",
-        "openinference",
         "policy",
         "span_name",
         "start",
@@ -92,22 +92,20 @@ class Sink:
         extra: Callable[[str], Attributes] | None,
     ) -> None:
         self.policy = policy
-        self.tracer = tracer
+        self.tracer: Any = tracer
         self.instruments = instruments
         self.faults = faults
         self.attempt_spans = attempt_spans
-        self.openinference = openinference
+        self.chained = openinference
         self.extra = extra
         self.span_name = names.OPERATION_PREFIX + policy
         self.start: Attributes = {names.POLICY: policy}
-        self._chain: Attributes = {names.OPENINFERENCE_KIND: "CHAIN"}
         self.for_duration = _ForDuration(self.start)
         self.for_attempt = _ForAttempt(self.start)
         self.for_passage = _ForPassage()
 
-    def kind(self) -> Attributes | None:
-        """What spans say of their kind, for backends that know kinds."""
-        wanted = self.openinference
-        if wanted is None:
-            wanted = "openinference" in sys.modules
-        return self._chain if wanted else None
+    def common(self, extra: Attributes | None) -> Attributes:
+        """What all spans of an operation say from the beginning: what the user's hook adds, and their kind, for
+        backends that know kinds."""
+        chained = "openinference" in modules if self.chained is None else self.chained
+        return {**(extra or {}), names.OPENINFERENCE_KIND: "CHAIN"} if chained else extra or {}

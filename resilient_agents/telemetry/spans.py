@@ -19,6 +19,7 @@ does the rest of its work when a step of it fails, in nested `finally`s.
 from __future__ import annotations
 
 import itertools
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
@@ -30,8 +31,16 @@ from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan, put_back
 from resilient_agents.telemetry.ending import say_what_failed
 from resilient_agents.telemetry.facts import add_sums, facts, of_state
-from resilient_agents.telemetry.measures import attempt_ended, call_ended, waited_for
-from resilient_agents.telemetry.names import ATTEMPT, ATTEMPT_SPANS, CLOCK, FUNCTION_BEGAN, OUTCOME, SEQUENCE
+from resilient_agents.telemetry.measures import retried_inside, stream_ended, with_extra
+from resilient_agents.telemetry.names import (
+    ATTEMPT,
+    ATTEMPT_SPANS,
+    CLOCK,
+    CONFIGURATION,
+    FUNCTION_BEGAN,
+    OUTCOME,
+    SEQUENCE,
+)
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
@@ -41,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["MEASURING", "RECORDING", "SpanRecorder"]
 
 MOST_SPANS: Final = 200  # of attempts and waits that one operation makes; what comes after is counted
-SHORTEST_WAIT: Final = 0.001  # seconds from which on a wait has a span
 
 _LAST_NAME: Final = len(names.ATTEMPT_SPANS) - 1
 MEASURING: Final = ("measuring a call", "measurements are missing")
@@ -69,7 +77,7 @@ class SpanRecorder:
     _inner: Any = None
     _since: int
     _start: int
-    _tracer: Any
+    _told: dict[str, Any]
     _setup: Setup
     _waited_for: str | None = None
 
@@ -78,7 +86,6 @@ class SpanRecorder:
         self._sink = sink
         self._outer: Any = outer
         self._attempts: dict[int, AttemptSpan] = {}
-        self._told: dict[str, Any] = {}
 
     def suspend(self) -> None:
         """The user's generator hands out an item: nothing of ours stays current."""
@@ -106,22 +113,23 @@ class SpanRecorder:
         sink, outer = self._sink, self._outer
         try:
             extra = None if sink.extra is None else sink.extra(sink.policy)
-            self._tracer = tracer = sink.tracer
-            if tracer is not None and outer is not None:
+            if outer is None:
+                self._told = {}
+            else:
                 self._setup = setup
-                self._told = told = {SEQUENCE: next(_counting), CLOCK: at, names.CONFIGURATION: setup.configuration}
+                self._told = told = {SEQUENCE: next(_counting), CLOCK: at, CONFIGURATION: setup.configuration}
                 if deadline is not None:
                     told[names.DEADLINE] = deadline
                 state = setup.state()
                 if state is not None:
                     told.update(of_state(*state))
-                attributes, kind = sink.start, sink.kind()
-                if kind is not None or extra is not None:
-                    self._common = {**(extra or {}), **(kind or {})}
+                attributes = sink.start
+                if extra is not None or ("openinference" in modules if sink.chained is None else sink.chained):
+                    self._common = sink.common(extra)
                     attributes = {**self._common, **attributes}
                 self._start = start = int(clock.wall() * 1e9)
                 self._since = start - int(at * 1e9)
-                span = tracer.start_span(sink.span_name, outer, attributes=attributes, start_time=start)
+                span = sink.tracer.start_span(sink.span_name, outer, attributes=attributes, start_time=start)
                 if span.is_recording():
                     self._recording = True
                     if sink.attempt_spans:
@@ -144,10 +152,16 @@ class SpanRecorder:
     def call_ended(
         self, operation: Operation, outcome: events.Outcome, duration: float, failure: Failure | None
     ) -> None:
-        sink, span = self._sink, self._span
+        sink, span, extra = self._sink, self._span, self._extra
+        instruments = sink.instruments
         try:
-            if sink.instruments is not None:
-                call_ended(sink, sink.instruments, self._extra, operation, outcome, duration, self._inner)
+            if instruments is not None:
+                measured = sink.for_duration[outcome, operation.attempts > 1]
+                instruments.duration.record(
+                    duration, measured if extra is None else with_extra(extra, measured), self._inner
+                )
+                if operation.pace is not None:
+                    stream_ended(sink, instruments, extra, operation.pace)
         except Exception:
             sink.faults.log(*MEASURING)
         if span is None:
@@ -188,7 +202,8 @@ class SpanRecorder:
         for number in list(self._attempts):
             attempt = self._attempts.pop(number, None)
             if attempt is not None:
-                attempt.span.set_attribute(names.OUTCOME, "cancelled")
+                attempt.told[OUTCOME] = "cancelled"
+                attempt.span.set_attributes(attempt.told)
                 attempt.span.end(max(now, attempt.start))
 
     # ----------------------------------------------------------------------------------------------- attempts and waits
@@ -199,18 +214,19 @@ class SpanRecorder:
             return
         self._ended_by = None
         try:
+            outer = get_current()
+            start = self._since + int(at * 1e9)
+            if start < self._start:
+                start = self._start
+            name = ATTEMPT_SPANS[min(_LAST_NAME, attempt)]
+            span = self._sink.tracer.start_span(name, self._inner, attributes=self._common, start_time=start)
+            inner = set_span_in_context(span, outer)
+            attach(inner)
+            # Said at its end, with all the rest: a second batch of attributes costs more than what is in it.
             told: dict[str, Any] = {ATTEMPT: attempt}
             if hedge:
                 told[names.HEDGE_NUMBER] = hedge
-            if self._common is not None:
-                told.update(self._common)
-            outer = get_current()
-            start = self._at(at, self._start)
-            name = ATTEMPT_SPANS[min(_LAST_NAME, attempt)]
-            span = self._tracer.start_span(name, self._inner, attributes=told, start_time=start)
-            inner = set_span_in_context(span, outer)
-            attach(inner)
-            self._attempts[attempt] = AttemptSpan(span, inner, outer, start)
+            self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told)
         except Exception:
             self._sink.faults.log(*RECORDING)
 
@@ -224,12 +240,16 @@ class SpanRecorder:
         retries: int | None,
         lead: float | None,
     ) -> None:
-        sink = self._sink
+        sink, extra = self._sink, self._extra
+        instruments = sink.instruments
         ours = self._attempts.pop(attempt, None)
         try:
-            if sink.instruments is not None:
+            if instruments is not None:
+                measured = sink.for_attempt[outcome, None if failure is None else failure.kind]
                 context = self._inner if ours is None else ours.inner
-                attempt_ended(sink, sink.instruments, self._extra, outcome, failure, retries, context)
+                instruments.attempts.add(1, measured if extra is None else with_extra(extra, measured), context)
+                if retries:
+                    retried_inside(sink, instruments, extra, retries)
         except Exception:
             sink.faults.log(*MEASURING)
         try:
@@ -252,7 +272,8 @@ class SpanRecorder:
                         else:
                             say_what_failed(span, told, failure, ours.ended_by)
                     finally:
-                        span.end(self._at(at, ours.start))
+                        end, start = self._since + int(at * 1e9), ours.start
+                        span.end(max(start, end))
                 finally:
                     put_back(ours.inner, ours.outer)
             elif self._recording and not sink.attempt_spans:
@@ -260,55 +281,6 @@ class SpanRecorder:
                 self._add_event(names.ATTEMPT_EVENT, facts(event))
         except Exception:
             sink.faults.log(*RECORDING)
-
-    def waited_for(self, strategy: str, seconds: float, reason: events.WaitReason | None) -> None:
-        sink = self._sink
-        try:
-            if sink.instruments is not None:
-                waited_for(sink, sink.instruments, self._extra, strategy, seconds)
-        except Exception:
-            sink.faults.log(*MEASURING)
-        if self._recording:
-            try:
-                attempt = None
-                if reason is None:
-                    attempt = self._attempt()
-                    self._note_wait(strategy, seconds, attempt)
-                self._add_wait(reason or strategy, seconds, attempt)
-            except Exception:
-                sink.faults.log(*RECORDING)
-
-    def _note_wait(self, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
-        if attempt is None:
-            told = self._told
-            self._waited_for = strategy
-        else:
-            told = attempt.told
-            attempt.waited_for = strategy
-            told[names.WAITED] = told.get(names.WAITED, 0.0) + seconds
-        name = names.WAITED_FOR.get(strategy)
-        if name is not None:
-            told[name] = told.get(name, 0.0) + seconds
-
-    def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
-        if seconds < SHORTEST_WAIT:
-            return
-        self._spans_left -= 1
-        if self._spans_left < 0:
-            return
-        within, earliest = (self._inner, self._start) if attempt is None else (attempt.inner, attempt.start)
-        now = self._at(clock.monotonic(), earliest)
-        start = max(now - int(seconds * 1e9), earliest)
-        self._tracer.start_span(names.WAIT_PREFIX + name, within, attributes=self._common, start_time=start).end(now)
-
-    def _attempt(self) -> AttemptSpan | None:
-        """The attempt that is current here, else the newest: those of a hedged call run at the same time."""
-        attempts = dict(self._attempts)
-        inner = get_current()
-        for attempt in attempts.values():
-            if attempt.inner is inner:
-                return attempt
-        return attempts[max(attempts)] if attempts else None
 
     def _add_event(self, name: str, attributes: Attributes) -> None:
         span = self._span
