@@ -42,14 +42,19 @@ def add_to(commands: Any) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
     return value
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"resilient-agents: {message}", file=sys.stderr)
+    from resilient_agents.trace.terminal import shown
+
+    print(shown(f"resilient-agents: {message}", sys.stderr.encoding), file=sys.stderr)
     return status
 
 

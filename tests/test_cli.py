@@ -204,6 +204,20 @@ def test_trace_with_nothing_to_draw(
     assert printed.out == ""
 
 
+def test_a_files_name_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a name holds besides characters is a question mark in a complaint about the file."""
+    assert cli.main(["trace", str(tmp_path / "\x1b[2Jevil")]) == 2
+    assert "?[2Jevil: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_trace_counts_from_one(capsys: pytest.CaptureFixture[str], number: str) -> None:
+    """How many operations to draw is a whole number of at least 1."""
+    with pytest.raises(SystemExit):
+        cli.main(["trace", "f", "--slowest", number])
+    assert f"argument --slowest: must be a whole number of at least 1, got {number}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_trace_reads_files_with_a_byte_order_mark(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str

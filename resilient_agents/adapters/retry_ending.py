@@ -55,8 +55,8 @@ def give_up(reason: Reason, call: Call, state: State) -> None:
 
 def tell_of_next(audience: Audience, state: State) -> None:
     """Another attempt follows."""
-    number, delay, failure = state.attempt_number, state.upcoming_sleep, known(state)
-    audience.tell(RetryScheduled(audience.policy, number, delay, state.reason, failure))
+    delay, failure = state.upcoming_sleep, known(state)
+    audience.tell(RetryScheduled(audience.policy, audience.attempts, delay, state.reason, failure))
 
 
 async def close_left(call: Call, state: State) -> None:

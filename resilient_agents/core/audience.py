@@ -106,6 +106,12 @@ class Audience:
         if self.observers:
             self._show(events.Waited(self.policy, strategy, seconds, reason))
 
+    def tell_of_help(self, what: str, began: float) -> None:
+        """Code of the user's that is no attempt has run since `began`: a fallback's handler, or what looks up what an
+        attempt has done. Spans alone say so: it is no wait in line."""
+        if self.recorder is not None:
+            self.recorder.waited_for(what, clock.monotonic() - began, None)
+
     def call_ended(self, outcome: events.Outcome, failure: Failure | None) -> None:
         """The operation is over."""
         duration = clock.monotonic() - self.started

@@ -203,7 +203,12 @@ class Fallback(Configured):
         """That of the handler, or the value."""
         name = name_of(self.handler) if callable(self.handler) else "value"
         self._tell(call, failed, name)
-        answer = await self._stand_in(call, failed)
+        began = 0.0 if call.audience is None else clock.monotonic()
+        try:
+            answer = await self._stand_in(call, failed)
+        finally:
+            if call.audience is not None:
+                call.audience.tell_of_help("fallback", began)
         self._answered_by(call, name)
         return answer
 

@@ -44,6 +44,10 @@ class CallRecorder(SpanRecorder):
         """What is an event on the operation, and nothing else."""
         self._add_event(SPAN_EVENTS[type(event)], facts(event))
 
+    def retried(self, event: events.RetryScheduled) -> None:
+        self._told.pop(names.GAVE_UP, None)  # a retry inside of this one did
+        self.happened(event)
+
     def gave_up_retrying(self, event: events.GaveUp) -> None:
         self._told[names.GAVE_UP] = event.reason
         if event.reason == "budget":
@@ -92,6 +96,9 @@ class CallRecorder(SpanRecorder):
                 sink.faults.log(*RECORDING)
 
     def _note_wait(self, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
+        name = names.WAITED_FOR.get(strategy)
+        if name is None:  # no wait in line
+            return
         if attempt is None:
             told = self._told
             self._waited_for = strategy
@@ -99,9 +106,7 @@ class CallRecorder(SpanRecorder):
             told = attempt.told
             attempt.waited_for = strategy
             told[names.WAITED] = told.get(names.WAITED, 0.0) + seconds
-        name = names.WAITED_FOR.get(strategy)
-        if name is not None:
-            told[name] = told.get(name, 0.0) + seconds
+        told[name] = told.get(name, 0.0) + seconds
 
     def _add_wait(self, name: str, seconds: float, attempt: AttemptSpan | None) -> None:
         if seconds < SHORTEST_WAIT:
@@ -127,7 +132,7 @@ class CallRecorder(SpanRecorder):
 
 
 _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
-    events.RetryScheduled: CallRecorder.happened,
+    events.RetryScheduled: CallRecorder.retried,
     events.GaveUp: CallRecorder.gave_up_retrying,
     events.CallRejected: CallRecorder.rejected,
     events.TimeoutExpired: CallRecorder.timed_out,

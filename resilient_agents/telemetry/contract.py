@@ -238,7 +238,8 @@ SPANS: Final = (
     Span(
         names.WAIT_PREFIX + "<reason>",
         "One wait of a millisecond or more: `backoff` and `retry_after` between attempts; `bulkhead`, `rate_limit` and "
-        "`gate` beneath the attempt that waited, or beneath the operation.",
+        "`gate` beneath the attempt that waited, or beneath the operation; `fallback` for a handler, `reconcile` for "
+        "what looks up what an attempt has done.",
         (names.OPENINFERENCE_KIND,),
     ),
 )

@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
+    Fallback,
     Hedge,
     Policy,
     RateLimit,
@@ -181,6 +182,50 @@ async def test_an_expired_limit_says_what_came_before_it(h: Harness, sdk: Sdk) -
     assert isinstance(caught.value.__cause__, HTTPError)
     assert sdk.operation.status.description == "timeout after rate_limit"
     assert "rate_limit" in attributes(sdk.operation)["resilient_agents.failed"]
+
+
+async def test_a_fallbacks_handler_is_waited_for(h: Harness, sdk: Sdk) -> None:
+    """What a handler takes has a span, beneath the operation or the attempt that it answers for; it is no queue."""
+
+    async def instead(error: Exception | None) -> str:
+        await h.sleep(2)
+        return "instead"
+
+    handler = h.fn(instead)
+    assert await h.call(Policy(Fallback(handler), Retry(2, wait=fixed(1, jitter=None)), name="p"), fail) == "instead"
+    assert await h.call(Policy(Retry(2), Fallback(handler), name="q"), fail) == "instead"
+    waits = [span for span in sdk.waits if span.name == "wait fallback"]
+    assert {parent_of(span, sdk.spans): seconds(span) for span in waits} == pytest.approx(
+        {"policy p": 2.0, "attempt 1": 2.0}, abs=1e-6
+    )
+    assert not any("resilient_agents.waited" in attributes(span) for span in sdk.spans)
+
+
+async def test_what_looks_up_a_write_is_waited_for(h: Harness, sdk: Sdk) -> None:
+    """Between two attempts of a write lies what finds out whether the first took effect."""
+
+    async def look_up() -> None:
+        await h.sleep(2)
+
+    policy = Policy(Retry(2, wait=fixed(1, jitter=None)), reconcile=h.fn(look_up), name="p")
+    await h.call(policy, flaky(1))
+    assert [name for name, _, _ in tree(sdk)] == [
+        "policy p",
+        "attempt 1",
+        "wait backoff",
+        "wait reconcile",
+        "attempt 2",
+    ]
+    assert sum(map(seconds, sdk.spans[1:])) == pytest.approx(seconds(sdk.operation))
+
+
+async def test_a_retry_around_a_retry_counts_attempts_as_spans_do(h: Harness, sdk: Sdk) -> None:
+    """A scheduled retry names the attempt that failed last; that a retry inside gave up is no news once it goes on."""
+    nested = Policy(Retry(2, on=HTTPError, wait=fixed(1)), Policy(Retry(2, wait=fixed(1))), name="p")
+    await h.call(nested, flaky(2))
+    scheduled = [dict(event.attributes or {}) for event in sdk.operation.events if event.name == "retry.scheduled"]
+    assert [event["resilient_agents.attempt"] for event in scheduled] == [1, 2]
+    assert "resilient_agents.gave_up" not in attributes(sdk.operation)
 
 
 @pytest.mark.parametrize("runtime", LOOPS)
