@@ -231,36 +231,39 @@ class Bulkhead(Limit):
         return f"{taken} {ON_LOOP}" if blocks_a_loop(call) else None
 
     async def _wait(self, call: Call, slot: int) -> None:
-        """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`."""
-        pool = self._pool
+        """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`.
+
+        Each name here is eight bytes of every call that waits.
+        """
         began = clock.monotonic()
         until, deadline = self._patience(began)
-        max_wait, queue = self.max_wait, self.queue  # as they are now: they may change meanwhile
+        queue = self.queue  # as it is now: it may change meanwhile
         waiter = call.runtime.waiter()
-        if not pool.enqueue(slot, waiter, queue):
+        if not self._pool.enqueue(slot, waiter, queue):
             raise self._rejection(
                 call, f"is full: all of its {self.limit} slots are taken, and {queue} calls wait already"
             )
         if self.shadow:  # since the last look
-            pool.serve(beyond=True)
+            self._pool.serve(beyond=True)
         with Queueing(call, self.strategy):
             if until == math.inf and waiter.loop is not None:
-                pool.look_at_times(waiter.loop)
+                self._pool.look_at_times(waiter.loop)
                 await waiter.wait(None)
             else:
                 left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
                 while not await waiter.wait(min(left, LOOK)) and left > LOOK:
                     left -= LOOK
-                    pool.look()
-        if pool.granted(slot):
+                    self._pool.look()
+        if self._pool.granted(slot):
             waited = clock.monotonic() - began
             call.recheck(self, waited)
             self._counts.made_wait(waited)
         elif deadline is not None and call.runtime.blocking:
             raise Expired(deadline)  # what a cancellation is in async code: whoever set the limit says what happened
-        else:
-            when = f"within {max_wait:g} s" if deadline is None else "before the deadline"
-            raise self._rejection(call, f"is full: none of its {self.limit} slots came free {when}")
+        elif deadline is not None:
+            raise self._rejection(call, f"is full: none of its {self.limit} slots came free before the deadline")
+        else:  # so long, whatever the option is by now
+            raise self._rejection(call, f"is full: none of its {self.limit} slots came free within {until - began:g} s")
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: slots `in_use` and calls `queued` now; since it was made or

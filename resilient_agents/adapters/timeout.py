@@ -65,7 +65,7 @@ class Timeout(Configured):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         workers = self.workers
-        if workers is not None and (call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)):
+        if workers is not None and workers is not call.workers and _is_plain(call):
             return self._threaded(workers, proceed, call)
         outer = None if in_force() is None else current()
         at = clock.monotonic() + self.seconds
@@ -78,10 +78,7 @@ class Timeout(Configured):
         before = call.workers
         call.workers = workers
         try:
-            outer, at = current(), clock.monotonic() + self.seconds
-            if outer is not None and outer.at <= at:
-                return await self._within_outer(outer, proceed, call)
-            return await self._limited(Deadline(at, self.seconds, outer, own=True), proceed, call)
+            return await self.execute(proceed, call)
         finally:
             call.workers = before
 
@@ -150,6 +147,10 @@ class Timeout(Configured):
 
     def live(self) -> dict[str, Any]:
         return {} if self.workers is None else {"abandoned": self.workers.abandoned}
+
+
+def _is_plain(call: Call) -> bool:
+    return call.runtime.blocking or not declares(inspect.iscoroutinefunction, call.fn)
 
 
 def _warning(call: Call) -> str:

@@ -70,7 +70,7 @@ class WayIn:
         call = self.call(BLOCKING, args, kwargs, found)
         if self.looks_async and on_event_loop():
             call.runtime = ASYNC
-            return self._later(call)
+            return go_on(self._through(call))
         return drive(self._through(call), self.switched)
 
     async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
@@ -82,9 +82,6 @@ class WayIn:
         self.looks_async = True
         self.plan = Plan(None)
         return self._rest(begun)
-
-    async def _later(self, call: Call) -> Any:
-        return await go_on(self._through(call))
 
     async def _rest(self, begun: Begun) -> Any:
         return self.checked(await go_on(begun))
