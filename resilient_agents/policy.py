@@ -13,7 +13,7 @@ from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.base.trial import trial
 from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of
-from resilient_agents.core.composition import Composed, chain_of, is_one_retry
+from resilient_agents.core.composition import Composed, chain_of
 from resilient_agents.core.driver import drive
 from resilient_agents.core.guard import check_callable, guard
 from resilient_agents.core.invoke import invoke_any, refuse_awaitable, refuse_unrun, runs_later
@@ -62,6 +62,7 @@ class Policy(Spelled):
     _stand_ins: tuple[Policy, ...] = ()
     _observers: tuple[Subscription, ...] = ()
     _plans: tuple[tuple[Proceed, Plan], ...] = ()
+    find = None  # all calls of a function go by one plan
     idempotent: bool | None = None
     reconcile: Callable[..., Any] | None = None
 
@@ -120,8 +121,7 @@ class Policy(Spelled):
         return cast(F, guard(self, fn))
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: `await
-        policy.acall(...)` then."""
+        """Call a blocking function under this policy. Raises TypeError when `fn` turns out to be async: see `acall`."""
         check_callable(fn, "call")
         plan = self.plan(None, invoke_any)
         call = call_of(plan, BLOCKING, fn, args, kwargs)
@@ -178,8 +178,7 @@ class Policy(Spelled):
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer(event)` for each event of every call that passes through this policy. Returns what undoes it.
 
-        The observer is called where the event happens and must not block. What it raises is logged once and changes
-        nothing.
+        It is called where the event happens and must not block; what it raises is logged once and changes nothing.
         """
         subscription = Subscription(observer)
         with _changing:
@@ -266,13 +265,10 @@ class Policy(Spelled):
             self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
         return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
-    find = None
-    """All calls of a function go by one plan."""
-
     @property
     def is_one_retry(self) -> bool:
         """Is it, as it is now, a retry alone, of which a wrapper may make the first attempt itself?"""
-        return self.writes is None and is_one_retry(self.layers)
+        return self.writes is None and [getattr(layer, "alone", False) for layer in self.layers] == [True]
 
     def bind(self) -> tuple[Strategy, ...]:
         """The layers, with all found that was still to be found: in this policy and in those inside."""

@@ -144,12 +144,6 @@ class Plan:
         plan.name = name
         return plan
 
-    def unquiet(self) -> Self:
-        """The same plan for a function of which each call is to be looked at."""
-        plan = copy.copy(self)
-        plan.quiet = None
-        return plan
-
 
 def rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
     """For each of these layers, outermost first, the outer ones that want a second look."""

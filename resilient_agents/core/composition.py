@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resilient_agents.idempotency import Writes
     from resilient_agents.telemetry.connected import Connected
 
-__all__ = ["Composed", "chain_of", "is_one_retry"]
+__all__ = ["Composed", "chain_of"]
 
 
 class Composition(Protocol):
@@ -166,8 +166,3 @@ def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
     for layer in reversed(tuple(layers)):
         proceed = functools.partial(layer.execute, proceed)
     return proceed
-
-
-def is_one_retry(layers: tuple[Strategy, ...]) -> bool:
-    """Are they a retry alone, of which a wrapper may make the first attempt itself?"""
-    return len(layers) == 1 and getattr(layers[0], "alone", False)

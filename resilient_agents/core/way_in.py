@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -61,7 +62,10 @@ class WayIn:
         plan = self.plan if found is None else found
         if plan.edition is not now.edition and found is None:
             plan = self.policy.plan(self.fn, self.innermost)
-            self.plan = plan = plan.unquiet() if self.looks_async else plan
+            if self.looks_async:
+                plan = copy.copy(plan)
+                plan.quiet = None
+            self.plan = plan
         return call_of(plan, runtime, self.fn, args, kwargs)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
