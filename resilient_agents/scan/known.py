@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
-ADDRESSES = ("file", "host", "process", "own")
+ADDRESSES = ("file", "host", "process", "own", "service")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
@@ -136,7 +136,9 @@ class Library:
     address: str = ""
     """What an argument that says where to connect is, where it is no URL: one of ADDRESSES; "": it says nothing.
 
-    "process": the library does the work in this process; "own": in a server of one's own, where no address is given."""
+    "process": the library does the work in this process; "own": in a server of one's own, where no address is given;
+    "service": in one service of others, and what its clients are given first may be a secret.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)

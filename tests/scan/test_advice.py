@@ -123,6 +123,15 @@ def test_a_client_tries_again_where_nothing_switches_that_off(tmp_path: Path, cl
     assert it.why("retry").startswith(says)
 
 
+def test_a_secret_is_no_name_of_a_dependency(tmp_path: Path) -> None:
+    """What a client of a service is given first is left unsaid."""
+    code = "from slack_sdk import WebClient\n\n\ndef f():\n    WebClient('xoxb-12-abc').chat_postMessage(text='x')\n"
+    (tmp_path / "code.py").write_text(code)
+    found = advise([tmp_path])
+    assert [each.dependency.name for each in found.dependencies] == ["slack_sdk"]
+    assert "xoxb" not in as_text(found) + as_html(found)
+
+
 def test_a_semaphore_bounds_what_is_under_way(tmp_path: Path) -> None:
     """What stands in it needs no bulkhead."""
     code = """
@@ -225,7 +234,7 @@ def test_a_project_says_which_libraries_open_files(tmp_path: Path) -> None:
 
 def test_an_address_is_a_file_or_a_host() -> None:
     """Anything else is a mistake in the table."""
-    with pytest.raises(TableError, match="acme: address is one of file, host, process, own, got 'path'"):
+    with pytest.raises(TableError, match="acme: address is one of file, host, process, own, service, got 'path'"):
         load_table([{"acme": {"kind": "database", "address": "path", "client": []}}])
 
 

@@ -97,6 +97,8 @@ class Dependency:
     def public(self) -> bool:
         """Whether it is somebody else's host, as far as its name says."""
         host = self.target.name.partition(":")[0] if self.target.name != self.target.library else ""
+        if self.target.place == "service":
+            return True
         return "." in host and not host.replace(".", "").isdigit() and not host.endswith((".local", ".internal"))
 
 

@@ -18,6 +18,9 @@ from resilient_agents.scan.values import ClientValue, Data, Spot
 __all__ = ["Target", "target"]
 
 
+_HERE = ("file", "program", "process")
+
+
 class Target(NamedTuple):
     """One dependency: the same for all calls that talk to the same thing, in whichever file."""
 
@@ -26,17 +29,17 @@ class Target(NamedTuple):
     name: str
     """`api.example.com`, `app.db`, `git`; the library's name where nothing more is known."""
     place: str = ""
-    """ "file" or "program": on this machine; "process": in this one; "own": a server of one's own, if nothing else."""
+    """ "file" or "program": on this machine; "process": in this one; "own" and "service" as in the table."""
 
     @property
     def local(self) -> bool:
         """Whether it is on this machine and cannot be away."""
-        return self.place in ("file", "program", "process")
+        return self.place in _HERE
 
     @property
     def known(self) -> bool:
         """Whether the code says what it is, and not only by which library it is talked to."""
-        return self.name != self.library or self.kind == "model" or self.local
+        return self.name != self.library or self.kind == "model" or self.place in ("service", *_HERE)
 
     @property
     def slug(self) -> str:
@@ -69,6 +72,8 @@ _WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mong
 def target(resolver: Resolver, found: Found) -> Target:
     """What the call talks to."""
     seen, library = found.seen, found.call.dependency
+    if seen.client.library.address == "service":
+        return Target(found.call.kind, library, library, "service")
     if found.call.kind == "subprocess":
         program = _first(_programs(resolver, seen.given.arguments, seen.spot))
         return Target("subprocess", library, program or library, "program")

@@ -51,7 +51,7 @@ class Making(NamedTuple):
 
 
 class Fake(NamedTuple):
-    """Where a call goes: `owner` is global, self or param, `path` leads from the name to what is called."""
+    """Where a call goes: `owner` is global, self, param or module, `path` leads from the name to what is called."""
 
     owner: str
     name: str
@@ -221,8 +221,10 @@ def fake_of(
             case ast.Name(id=name) if name in made:
                 node, entered = made[name]
                 path += ["return_value", entered] if entered else []
+            case ast.Name(id="asyncio") if len(path) == 1:
+                return Fake("module", "asyncio", tuple(path), is_async)  # the event loop needs the rest of it
             case ast.Name(id="asyncio"):
-                return None  # whoever takes its place takes the event loop's
+                return None
             case ast.Name(id=name):
                 return Fake("param" if name in parameters else "global", name, tuple(reversed(path)), is_async)
             case _:

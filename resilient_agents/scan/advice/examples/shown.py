@@ -18,7 +18,7 @@ OVERLOADED = frozenset(["subprocess", "socket", "other_net"])
 
 SHOWN = frozenset(["retry", "circuit breaker", "bulkhead", "health check"])
 """What a drill has lines for."""
-UNFIT = "no function calls it alone, by a client that a fake can be"
+UNFIT = "no function calls it by a client that a fake can be"
 
 
 def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[str]) -> Iterator[str]:
@@ -44,8 +44,9 @@ def _best(guarded: Guarded, functions: list[Function]) -> Function | None:
     """The function that shows a policy best: one that a fake can stand behind, and that may be tried again."""
     mine = [each for each in functions if _fit(each, guarded)]
 
-    def worse(each: Function) -> tuple[bool, bool, int]:
-        return each.guards[0].policy != guarded.variable, each.by_call, len(each.found)
+    def worse(each: Function) -> tuple[bool, bool, bool, int]:
+        policies = [guard.policy for guard in each.guards]
+        return guarded.variable not in policies, len(policies) > 1, each.by_call, len(each.found)
 
     return min(mine, key=worse, default=None)
 
@@ -54,13 +55,21 @@ def _fit(each: Function, guarded: Guarded) -> bool:
     variables = {guarded.variable, guarded.once}
     properties = any(short(decorator) == "property" for decorator in each.node.decorator_list)
     faked = bool(each.fakes) and None not in each.fakes
-    alone = len(each.guards) == 1 and each.guards[0].policy in variables  # of several, another might refuse first
-    return faked and alone and not properties and each.node.name != "__init__"
+    mine = any(guard.policy in variables for guard in each.guards)
+    return faked and mine and _told_apart(each, guarded) and not properties and each.node.name != "__init__"
+
+
+def _told_apart(each: Function, guarded: Guarded) -> bool:
+    """Whether what stands in for the calls of the dependency stands in for no other call."""
+    places = list(zip(each.fakes, each.found, strict=True))
+    mine = {fake for fake, found in places if found in guarded.advised.dependency.found}
+    return mine.isdisjoint(fake for fake, found in places if found not in guarded.advised.dependency.found)
 
 
 def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
     kind = "overload" if guarded.advised.dependency.target.kind in OVERLOADED else "connection"
-    policy = guarded.variable if each.guards[0].policy == guarded.variable else guarded.once
+    plain = any(guard.policy == guarded.variable for guard in each.guards)
+    policy = guarded.variable if plain else guarded.once
     fakes: dict[tuple[str, str], dict[str, str]] = {}
     for fake, found in zip(each.fakes, each.found, strict=True):
         assert fake is not None
@@ -84,11 +93,18 @@ def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
         call = f"{it.partition(':')[0]}.{call}"
     health = f", health={guarded.variable_of('health')}" if "health check" in guarded.advised.candidates else ""
     top = ", ".join(f"{name}={fake}" for (owner, name), fake in said.items() if owner == "global")
+    patches = [f"patch.dict(globals(), {top})"] if top else []
+    patches += [
+        f'patch.object({name}, "{path}", {word})'
+        for (owner, name), calls in fakes.items()
+        if owner == "module"
+        for path, word in calls.items()
+    ]
     lines = [
         f"for line in drill(lambda: {call}, outage, {policy}{health}):",
         f'    print("{each.name}:", line)',
     ]
-    yield from [f"with patch.dict(globals(), {top}):", *indented(lines)] if top else lines
+    yield from [f"with {', '.join(patches)}:", *indented(lines)] if patches else lines
 
 
 def _arguments(each: Function, said: dict[tuple[str, str], str]) -> str:
