@@ -1029,6 +1029,9 @@ def test_an_error_may_say_itself_whether_it_is_transient() -> None:
     error.transient = False  # type: ignore[attr-defined]
     assert of(error) == CERTIFICATE
     assert is_transient(caused(MyError(), Again()))
+    unread = ValueError("half a reply")
+    unread.transient = True  # type: ignore[attr-defined]
+    assert of(unread) == ("unknown", True, "failure")
     grouped = group(MyError())
     grouped.transient = True  # type: ignore[attr-defined]
     assert is_transient(grouped)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import gc
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Hedge, Policy, Retry, StreamTimeout, fixed, is_transient
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Hedge,
+    Policy,
+    Resume,
+    Retry,
+    StreamTimeout,
+    fixed,
+    is_transient,
+)
 from resilient_agents.events import CallEnded, CallStarted
+from resilient_agents.integrations.resuming import text_so_far
 from tests.stream_server import RESET, STALL, Server, chat_events, response_events, serving
 
 TEXT = "to be, or not to be"
@@ -121,10 +133,10 @@ def test_what_comes_whole_is_a_success(asked: Callable[[str], Asked], events: Ca
     """Tried again before its first item, whatever comes after its mark, raced, or closed early."""
     whole: list[Any] = events(TEXT)
     bulkhead, breaker = Bulkhead(9), CircuitBreaker(failures=2)
-    policy = Policy(bulkhead, Retry(2, wait=fixed(0)), breaker, StreamTimeout(idle=LATE))
+    policy = Policy(bulkhead, Retry(3, wait=fixed(0)), breaker, StreamTimeout(idle=LATE))
     raced = Policy(bulkhead, Hedge(0.05), breaker, StreamTimeout(idle=5))
     goes_on = [] if asked is agents else [STALL]  # an agent may take a further turn
-    script = [429, whole, [*whole, *goes_on], whole, [LATE, *whole], whole]
+    script = [429, 529, whole, [*whole, *goes_on], whole, [LATE, *whole], whole]
     server: Server
     with serving(answering(script)) as server:
         ask = asked(server.url)
@@ -138,14 +150,38 @@ def test_what_comes_whole_is_a_success(asked: Callable[[str], Asked], events: Ca
     assert (script, bulkhead.in_use, breaker.state) == ([], 0, "closed")
 
 
+def says_failed(asked: Callable[[str], Asked]) -> bytes:
+    """What the server of an SDK sends when it breaks off by itself."""
+    if asked is ollama:
+        return b'{"error": "the runner has stopped"}\n'
+    told: dict[str, Any] = {"error": {"code": "server_error", "type": "server_error", "message": "?"}}
+    if asked is google:
+        told = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "?"}}
+    if asked is agents:
+        told = {"type": "error", "code": "server_error", "message": "?", "param": None, "sequence_number": 3}
+    return f"{'event: error' if asked is agents else ''}\ndata: {json.dumps(told)}\n\n".encode().lstrip(b"\n")
+
+
+# What keeps a connection alive without an item; google-genai takes a comment for half an answer.
+PINGS = {google: b"\r\n", ollama: b" "}
+
+
 @each_sdk
-@pytest.mark.parametrize("end", ["truncated", "stalled", "reset"])
+@pytest.mark.parametrize("end", ["truncated", "cut inside an event", "stalled", "pings", "reset", "error event"])
 def test_what_breaks_off_is_a_failure(
     asked: Callable[[str], Asked], events: Callable[[str], list[bytes]], end: str
 ) -> None:
-    """A transient one, of the connection or of time."""
-    endings: dict[str, list[Any]] = {"truncated": [], "stalled": [STALL], "reset": [0.02, RESET]}
-    parts = [*events(TEXT)[:3], *endings[end]]
+    """A transient one, of the connection, of the server or of time."""
+    whole: list[Any] = events(TEXT)
+    endings: dict[str, list[Any]] = {
+        "truncated": [],
+        "cut inside an event": [whole[3][:20]],
+        "stalled": [STALL],
+        "pings": [part for _ in range(100) for part in (PINGS.get(asked, b": ping\n\n"), 0.02)],
+        "reset": [0.02, RESET],
+        "error event": [says_failed(asked), 0.02],
+    }
+    parts = [*whole[:3], *endings[end]]
     bulkhead, breaker = Bulkhead(9), CircuitBreaker(failures=1)
     with serving(answering([parts])) as server:
         ask = asked(server.url)
@@ -153,6 +189,74 @@ def test_what_breaks_off_is_a_failure(
             asyncio.run(read(Policy(bulkhead, breaker, StreamTimeout(idle=LATE)), ask))
     assert is_transient(raised.value)
     assert (bulkhead.in_use, breaker.state) == (0, "open")
+
+
+SHORT = "to be"
+EVERY_BYTE = bool(os.environ.get("RESILIENT_AGENTS_EVERY_BYTE"))
+"""Cut at each byte, and not only at some in each event: that takes minutes."""
+
+CAN_GO_ON = [case for case in SDKS if case[0] is not agents]  # an agent's run has more in it than its text
+
+
+class GoesOn:
+    """A server that breaks every first answer off after `cut` bytes, and goes on after the text it is given."""
+
+    def __init__(self, events: Callable[[str], list[bytes]]) -> None:
+        self.events = events
+        self.cut = 0
+        self.billed: list[str] = []
+
+    def __call__(self, path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
+        last = (body.get("messages") or body["contents"])[-1]
+        begun = "" if last["role"] == "user" else last.get("content") or last["parts"][0]["text"]
+        rest = SHORT[len(begun) :]
+        self.billed.append(rest)
+        stream = b"".join(self.events(rest))
+        return 200, [stream[: self.cut] if len(self.billed) == 1 else stream]
+
+    def cuts(self) -> Iterator[None]:
+        """At each end of an event, and inside."""
+        at = 0
+        for event in self.events(SHORT):
+            for offset in range(1, len(event)) if EVERY_BYTE else (1, 7, len(event) - 3):
+                self.cut = at + offset
+                self.billed.clear()
+                yield
+            at += len(event)
+            self.cut = at
+            self.billed.clear()
+            yield
+
+
+def goes_on(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Asks for what comes after the text so far."""
+
+    def continue_with(items: list[Any], **options: Any) -> Any:
+        begun = text_so_far(items)
+        if "contents" in options:
+            said = {"role": "model", "parts": [{"text": begun}]}
+            return fn(**{**options, "contents": [{"role": "user", "parts": [{"text": "?"}]}, said]})
+        return fn(**{**options, "messages": [*options["messages"], {"role": "assistant", "content": begun}]})
+
+    return continue_with
+
+
+@pytest.mark.parametrize(("asked", "events"), CAN_GO_ON, ids=["google-genai", "ollama", "mistralai", "groq", "litellm"])
+def test_with_resume_the_text_is_whole_wherever_it_was_cut(
+    asked: Callable[[str], Asked], events: Callable[[str], list[bytes]]
+) -> None:
+    """Between events and inside of them: once, and the server is asked once more for what was lost."""
+    answer = GoesOn(functools.partial(events, **({"size": 1} if events is chat_events else {})))
+    with serving(answer) as server:
+        fn, options = asked(server.url)
+        policy = Policy(Resume(goes_on(fn)), Retry(2, wait=fixed(0)), StreamTimeout(idle=5))
+
+        async def main() -> None:
+            for _ in answer.cuts():
+                assert await read(policy, (fn, options)) == SHORT
+                assert len(answer.billed) <= 2
+
+        asyncio.run(main())
 
 
 def descriptors() -> int:

@@ -23,6 +23,7 @@ from resilient_agents import (
     StreamTruncatedError,
     Timeout,
     classify,
+    counts_against_dependency,
     deadline,
     fixed,
     is_transient,
@@ -327,6 +328,20 @@ async def test_a_preamble_that_ends_the_stream_is_no_answer(h: Harness) -> None:
     assert await collect(h, limited(complete=None).stream(Script(h, start).function), []) == start
 
 
+async def test_an_end_that_litellm_makes_up_is_none(h: Harness) -> None:
+    """It says that a stream has stopped that broke off before its first chunk; after one it is the server's word."""
+
+    def chunk(text: str | None, finish: str | None = None) -> Any:
+        made = chat(text, finish)
+        return item("litellm.types.utils", "ModelResponseStream", choices=made.choices, usage=None)
+
+    whole = [chunk(None), chunk("a"), chunk(None, "stop")]
+    source = Script(h, [chunk(None, "stop")], whole)
+    assert await collect(h, limited(Retry(2, wait=fixed(0))).stream(source.function), []) == whole
+    for said in ([chunk(None), chunk(None, "stop")], [chunk("a", "stop")], [chunk(None, "length")]):
+        assert await collect(h, limited().stream(Script(h, said).function), []) == said
+
+
 async def test_predicates_take_the_place_of_what_is_known(h: Harness) -> None:
     """Of the mark, and of the preamble."""
     policy = limited(Retry(2, wait=fixed(0)), complete=lambda line: line == "end", preamble=str.isspace)
@@ -353,7 +368,7 @@ async def test_a_predicate_that_raises_takes_no_item_away(h: Harness) -> None:
 
 
 async def test_errors_that_only_mean_that_the_stream_broke_off_are_transient(h: Harness) -> None:
-    """The same object, in the midst of a stream of their own SDK."""
+    """The same object, in the midst of a stream of their own SDK; and a breaker counts them."""
     google = type("UnknownApiResponseError", (ValueError,), {"__module__": "google.genai.errors"})
     own = type("ResponseError", (Exception,), {"__module__": "ollama._types", "status_code": -1})
     behaviour = type("ModelBehaviorError", (Exception,), {"__module__": "agents.exceptions"})
@@ -368,11 +383,11 @@ async def test_errors_that_only_mean_that_the_stream_broke_off_are_transient(h: 
         with pytest.raises(type(error)) as raised:
             await collect(h, limited().stream(Script(h, [first, "b", error]).function), [])
         assert raised.value is error
-        assert is_transient(error)
+        assert (is_transient(error), counts_against_dependency(error)) == (True, True)
     elsewhere = json.JSONDecodeError("cut", "{", 1)
     with pytest.raises(json.JSONDecodeError):
         await collect(h, limited().stream(Script(h, ["a", elsewhere]).function), [])
-    assert not is_transient(elsewhere)
+    assert (is_transient(elsewhere), counts_against_dependency(elsewhere)) == (False, False)
 
 
 @pytest.mark.parametrize(

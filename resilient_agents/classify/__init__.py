@@ -8,7 +8,8 @@ to last:
   the HTTP status, SQLSTATE, errno and the like, the class, a code that is weak evidence. An error that says nothing is
   explained by its `__cause__`, else by its `__context__` unless that was suppressed. A library's connection error is
   explained further by its cause, so that a timeout or a bad certificate inside it shows.
-- **transient**: `error.transient` (True or False), `register`, the server (`x-should-retry`, pushback), the kind.
+- **transient**: `error.transient` (True or False), `register`, the server (`x-should-retry`, pushback), the kind. One
+  that was raised locally and says that it is transient is nobody's wrong argument: `unknown`.
 - **verdict**: *failure* for timeout, connection, overload, server and unknown; *neutral* for rate_limit, rejected,
   cancellation and an expired deadline; for the rest *success* if the dependency answered (not with 408 or 429),
   *neutral* if the error was raised locally. A 429 for a spent quota is therefore neutral, a 403 for it a success.

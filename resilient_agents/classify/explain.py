@@ -78,6 +78,8 @@ def explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, he
     own = get(error, "transient")
     if (own is True or own is False) and traits.source != "ours" and own is not failure.transient:
         failure = replace(failure, transient=own)
+        if own and failure.kind == "validation" and failure.verdict == "neutral":
+            failure = replace(failure, kind="unknown", verdict="failure")
     memo[id(error)] = failure
     return failure
 

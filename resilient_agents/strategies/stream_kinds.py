@@ -35,12 +35,13 @@ FAILED: Final = 3
 class Progress:
     """How far a stream has come. `known`: its kind, "" for none; `complete`: its mark of completion has come;
     `may_go_on`: it may take further turns after that; `finish`: the reason that it gave, in its own word; `failed`:
-    what it said of its failure (type, code, status)."""
+    what it said of its failure (type, code, status); `begun`: it has had an item."""
 
-    __slots__ = ("complete", "failed", "finish", "known", "may_go_on", "unfinished")
+    __slots__ = ("begun", "complete", "failed", "finish", "known", "may_go_on", "unfinished")
 
     def __init__(self) -> None:
         self.known = ""
+        self.begun = False
         self.complete = False
         self.may_go_on = False
         self.finish: str | None = None
@@ -54,6 +55,7 @@ class Progress:
             return ITEM
         self.known, read = found
         says = read(item, self)
+        self.begun = True
         if says == COMPLETE:
             self.complete = True
         elif says == ITEM and self.may_go_on:
@@ -90,6 +92,16 @@ def _chat(chunk: Any, progress: Progress) -> int:
 def _only_a_role(delta: Any) -> bool:
     fields = {**(get(delta, "__dict__") or {}), **(get(delta, "__pydantic_extra__") or {})}
     return not any(value for name, value in fields.items() if name != "role" and not name.startswith("_"))
+
+
+def _litellm(chunk: Any, progress: Progress) -> int:
+    """litellm says itself that a stream has stopped that broke off before its first chunk."""
+    says = _chat(chunk, progress)
+    made_up = says == COMPLETE and not progress.begun and progress.finish == "stop" and get(chunk, "usage") is None
+    if made_up and all(_only_a_role(get(choice, "delta")) for choice in get(chunk, "choices")):
+        progress.finish = None
+        return OPENER
+    return says
 
 
 def _chat_event(event: Any, progress: Progress) -> int:
@@ -201,7 +213,7 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, Reader]]] = MappingProxyType(
         ("openai", "ChatCompletionChunk"): ("chat", _chat),
         ("openai", "ChunkEvent"): ("chat", _chat_event),
         ("groq", "ChatCompletionChunk"): ("chat", _chat),
-        ("litellm", "ModelResponseStream"): ("chat", _chat),
+        ("litellm", "ModelResponseStream"): ("chat", _litellm),
         ("litellm", "ModelResponse"): ("chat", _chat),
         ("mistralai", "CompletionEvent"): ("chat", _mistral),
         ("google", "GenerateContentResponse"): ("google", _candidates),
@@ -274,7 +286,20 @@ def breaks(error: Exception, known: str) -> bool:
         return True
     if (package, name) == ("ollama", "ResponseError"):
         return bool(get(error, "status_code") == -1)
-    return known in ("ollama", "langchain") and isinstance(error, json.JSONDecodeError)
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return known in ("ollama", "langchain") or (not known and _raised_inside(error, ("ollama", "langchain")))
+
+
+def _raised_inside(error: Exception, packages: tuple[str, ...]) -> bool:
+    """Did this error pass through one of these, which could not even read the first item?"""
+    entry = error.__traceback__
+    while entry is not None:
+        name = entry.tb_frame.f_globals.get("__name__")
+        if isinstance(name, str) and name.startswith(packages):
+            return True
+        entry = entry.tb_next
+    return False
 
 
 def _word(value: Any) -> str | None:
