@@ -140,9 +140,6 @@ def _simulate(arguments: argparse.Namespace) -> int:
         scenario = read(find(arguments.scenario))
         makers = {_label(arguments): named(*_split(arguments.policy), changes=dict(arguments.set))}
         makers |= {policy: named(*_split(policy)) for policy in arguments.compare}
-        if arguments.blocking and scenario.dependency.stream is not None:
-            print("resilient-agents: streams are simulated in async code only: leave out --blocking", file=sys.stderr)
-            return WRONG
         for policy, make in makers.items():
             results[policy] = simulate(make, scenario, seed=arguments.seed, blocking=arguments.blocking)
             if results[policy].interrupted:
@@ -201,20 +198,17 @@ def _tune(arguments: argparse.Namespace) -> int:
     from resilient_agents.config import ConfigError
     from resilient_agents.simulate.read import read
     from resilient_agents.simulate.scenarios import find
-    from resilient_agents.simulate.tune import tune
+    from resilient_agents.simulate.tune import choices, tune
 
     trials: list[Trial] = []
     interrupted = False
     try:
         scenario = read(find(arguments.scenario))
-        tried = tune(
-            _split(arguments.policy),
-            scenario,
-            arguments.tune,
-            points=arguments.points or DEFAULT_POINTS,
-            seed=arguments.seed,
-            blocking=arguments.blocking,
-        )
+        policy = _split(arguments.policy)
+        good, wrong = choices(policy, arguments.tune, arguments.points or DEFAULT_POINTS)
+        if wrong:
+            print(f"{len(wrong)} choices are left out, such as:\n{wrong[0]}", file=sys.stderr)
+        tried = tune(policy, scenario, good, seed=arguments.seed, blocking=arguments.blocking)
         try:
             trials.extend(tried)
         except KeyboardInterrupt:
@@ -233,18 +227,26 @@ def _print_front(arguments: argparse.Namespace, trials: list[Trial]) -> bool:
     from resilient_agents.simulate.report import seconds_of, share
     from resilient_agents.simulate.tune import front
 
-    best = front(trials)
-    reached = [trial for trial in best if all(goal.met(trial) for goal in arguments.goal)]
-    print(f"{len(trials)} choices, {len(best)} that no other one beats" + _reached(arguments.goal, len(reached)))
+    points = front(trials)
+    reached = [same[0] for same in points if all(goal.met(same[0]) for goal in arguments.goal)]
+    print(
+        f"{len(trials)} choices, {len(points)} results that no other one beats" + _reached(arguments.goal, len(reached))
+    )
     print(f"{'success':>10}  {'p99':>8}  {'load':>5}")
     again = f"resilient-agents simulate {arguments.policy} --scenario {arguments.scenario}"
     again += f" --seed {shlex.quote(arguments.seed)}" if arguments.seed else ""
     again += " --blocking" if arguments.blocking else ""
-    for trial in best:
-        mark = "*" if arguments.goal and trial in reached else " "
-        changes = " ".join(f"--set {option}={value}" for option, value in trial.changes.items())
-        print(f"{mark}{share(trial.success):>9}  {seconds_of(trial.p99):>8}  {trial.load:5.2f}  {again} {changes}")
+    for best, *others in points:
+        mark = "*" if arguments.goal and best in reached else " "
+        figures = f"{share(best.success):>9}  {seconds_of(best.p99):>8}  {best.load:5.2f}"
+        print(f"{mark}{figures}  {again} {_settings(best)}")
+        for other in others:
+            print(f"{'the same:':>27}  {_settings(other)}")
     return bool(reached)
+
+
+def _settings(trial: Trial) -> str:
+    return " ".join(f"--set {option}={value}" for option, value in trial.changes.items())
 
 
 def _reached(goals: list[Any], count: int) -> str:

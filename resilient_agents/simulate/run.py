@@ -15,6 +15,7 @@ from resilient_agents import events
 from resilient_agents.base.chance import chance
 from resilient_agents.base.clock import clock
 from resilient_agents.core.loops import on_event_loop
+from resilient_agents.core.options import Flag, Text
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.callers import Callers
@@ -23,7 +24,7 @@ from resilient_agents.simulate.gauges import Gauges
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.result import Result, Series, recovered_after
 from resilient_agents.simulate.scenario import Phase, Scenario
-from resilient_agents.simulate.streaming import Streams, one
+from resilient_agents.simulate.streaming import Streams
 
 __all__ = ["simulate", "virtual"]
 
@@ -59,19 +60,19 @@ def simulate(
         ConfigError: the scenario says what is not allowed; it lists all problems.
         RuntimeError: called on the thread of an event loop; `TooManyCalls` where more block at once than there are
             threads for.
-        ValueError: one policy object for several processes, which would share its state; blocking code
-            with streams.
+        TypeError: `seed` is no string, or `blocking` neither True nor False.
+        ValueError: one policy object for several processes, which would share its state.
     """
     from resilient_agents.simulate.read import read
 
+    seed = Text(none=True)(seed, "seed")
+    blocking = Flag()(blocking, "blocking")
     scenario = read(scenario)
     if isinstance(policy, Policy) and scenario.load.processes > 1:
         raise ValueError(
             f"the scenario has {scenario.load.processes} processes, each with a policy of its own: pass a function "
             f"that makes one"
         )
-    if blocking and scenario.dependency.stream is not None:
-        raise ValueError("answers that are streams are simulated in async code only: leave blocking out")
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
     with contextlib.ExitStack() as stack:
@@ -106,8 +107,8 @@ class _World:
         self._server = Server(loop, scenario.dependency, seed)
         policies = [policy if isinstance(policy, Policy) else policy() for _ in range(scenario.load.processes)]
         if scenario.dependency.stream is not None:
-            streams = Streams(loop, self._server, seed)
-            guarded = [streams.reader(made(one)) for made in policies]
+            streams = Streams(loop, self._server, seed, threads)
+            guarded = [streams.reader(made) for made in policies]
         elif threads is None:
             guarded = [made(self._server.request) for made in policies]
         else:

@@ -8,17 +8,19 @@ import multiprocessing
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from resilient_agents.config import ConfigError
 from resilient_agents.config.values import parse_duration
 from resilient_agents.simulate.policies import named
 from resilient_agents.simulate.result import Result
 from resilient_agents.simulate.run import simulate
 from resilient_agents.simulate.scenario import Scenario
 
-__all__ = ["GOALS", "Goal", "Range", "Trial", "front", "parse_goals", "parse_range", "tune"]
+__all__ = ["GOALS", "Goal", "Range", "Trial", "choices", "front", "parse_goals", "parse_range", "tune"]
 
 GOALS: Mapping[str, Callable[[Trial], float]] = {
     "success": lambda trial: trial.success,
@@ -79,9 +81,14 @@ class Trial:
     p99: float
     load: float
 
+    @property
+    def point(self) -> tuple[float, float, float]:
+        """Less is better."""
+        return -self.success, self.p99, self.load
+
     def beats(self, other: Trial) -> bool:
         """At least as good in everything, and better in something."""
-        mine, theirs = (-self.success, self.p99, self.load), (-other.success, other.p99, other.load)
+        mine, theirs = self.point, other.point
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
 
@@ -127,24 +134,42 @@ def _bound(text: str) -> float | None:
         return None
 
 
+def choices(
+    policy: tuple[str, str | None], ranges: Sequence[Range], points: int
+) -> tuple[list[dict[str, str]], list[ConfigError]]:
+    """A grid of about `points` choices of options, and what is wrong with those that do not go together.
+
+    Raises ConfigError where none does, for an option or a value that the policy does not take; ValueError for an option
+    that is named twice.
+    """
+    twice = next((each for each, count in Counter(each.option for each in ranges).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice: one range for each option")
+    good: list[dict[str, str]] = []
+    wrong: list[ConfigError] = []
+    for choice in _grid(ranges, points):
+        try:
+            named(*policy, changes=choice)
+        except ConfigError as error:
+            wrong.append(error)
+        else:
+            good.append(choice)
+    if not good:
+        raise wrong[0]
+    return good, wrong
+
+
 def tune(
     policy: tuple[str, str | None],
     scenario: Scenario,
-    ranges: Sequence[Range],
+    choices: Sequence[Mapping[str, str]],
     *,
-    points: int = 64,
     seed: str | None = None,
     workers: int | None = None,
     blocking: bool = False,
 ) -> Iterator[Trial]:
-    """Simulate a grid of about `points` choices of options, in processes of their own (default: one for each core), and
-    give what comes of each as soon as that of those before it is known.
-
-    All choices see the same named random streams. Raises ConfigError for an option or a value that the policy does
-    not take.
-    """
-    choices = list(_grid(ranges, points))
-    named(*policy, changes=choices[0])  # a wrong option is found here and not in a worker
+    """Simulate these choices of options, in processes of their own (default: one for each core), and give what comes of
+    each as soon as that of those before it is known. All see the same named random streams."""
     workers = min(workers or os.cpu_count() or 1, len(choices))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_die_of_ctrl_c) as pool:
@@ -181,7 +206,9 @@ def _try(
     return Trial(changes, result.success_rate, result.p99, result.attempts)
 
 
-def front(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that no other one beats in success, p99 and load (the Pareto front), most successful first."""
+def front(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Those that no other one beats in success, p99 and load (the Pareto front), most successful first; what comes to
+    the same stands together."""
     best = [trial for trial in trials if not any(other.beats(trial) for other in trials)]
-    return sorted(best, key=lambda trial: (-trial.success, trial.p99, trial.load))
+    best.sort(key=lambda trial: trial.point)
+    return [list(same) for _, same in itertools.groupby(best, key=lambda trial: trial.point)]

@@ -94,6 +94,14 @@ def test_one_policy_object_cannot_be_many_processes() -> None:
         simulate(Policy(Retry(3)), outage())
 
 
+@pytest.mark.parametrize("wrong", [{"blocking": "no"}, {"blocking": None}, {"seed": ""}, {"seed": 7}])
+def test_wrong_arguments_are_named(wrong: dict[str, object]) -> None:
+    """With the rule and the value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be .*, got {value!r}"):
+        simulate(Policy, Scenario(1.0, Load(rate=1.0)), **wrong)  # type: ignore[arg-type]
+
+
 def test_callers_that_leave_are_served_all_the_same() -> None:
     """Unless the dependency notices: then it wastes nothing."""
     slow = Dependency(servers=2, service=Times("fixed", 1.0))

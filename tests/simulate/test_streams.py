@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -60,10 +61,18 @@ def test_the_same_seed_gives_the_same_streams() -> None:
     assert one == two
 
 
-def test_streams_of_blocking_code_are_refused() -> None:
-    """Its limits go by the operating system's clock."""
-    with pytest.raises(ValueError, match="streams are simulated in async code only"):
-        simulate(Policy, of("stall"), blocking=True)
+def test_streams_of_blocking_code_are_read_in_threads() -> None:
+    """What means the same in both colours comes to the same; only a worker thread can be left to a stall, and not
+    without end."""
+    for fault in ("break", "truncate"):
+        scenario = replace(of(fault), load=Load(rate=5.0))  # where no two things happen at one moment
+        for make in (lambda: Policy(Retry(3)), lambda: Policy(Resume(rest, times=6), StreamTimeout(complete=COMPLETE))):
+            assert simulate(make, scenario, blocking=True).as_dict() == simulate(make, scenario).as_dict()
+    hung = simulate(lambda: Policy(Timeout(5)), of("stall"), blocking=True)
+    ended = simulate(lambda: Policy(StreamTimeout(idle=2, thread=True)), of("stall"), blocking=True)
+    assert hung.unfinished > 100
+    assert ended.unfinished == 0
+    assert ended.refused > 100  # once as many threads are left behind as may be
 
 
 def test_nothing_that_ends_is_no_recovery() -> None:

@@ -9,8 +9,9 @@ import pytest
 from resilient_agents.cli import main
 from resilient_agents.config import ConfigError
 from resilient_agents.simulate.read import read
-from resilient_agents.simulate.tune import Goal, Range, Trial, front, parse_goals, parse_range, tune
+from resilient_agents.simulate.tune import Goal, Range, Trial, choices, front, parse_goals, parse_range, tune
 
+TOOL = ("tool", None)
 SCENARIO = read({"duration": 10, "load": {"rate": 10}, "dependency": {"error": {"rate": 0.3, "kind": "rate_limit"}}})
 
 
@@ -55,15 +56,16 @@ def test_other_goals_are_refused(text: str) -> None:
 
 
 def test_the_front_is_what_no_other_trial_beats() -> None:
-    """Better in one thing is worth being worse in another."""
+    """Better in one thing is worth being worse in another; equal ones stand together."""
     good, cheap, bad = Trial({}, 0.99, 1.0, 2.0), Trial({}, 0.9, 1.0, 1.0), Trial({}, 0.9, 1.0, 1.5)
-    assert front([bad, cheap, good]) == [good, cheap]
+    again = Trial({"timeout": "9s"}, 0.9, 1.0, 1.0)
+    assert front([bad, cheap, good, again]) == [[good], [cheap, again]]
 
 
 def test_more_attempts_succeed_more_often_and_cost_more() -> None:
     """The trials come in the order of the grid, one for each choice."""
-    ranges = [Range("retry.attempts", 1, 4, True, "")]
-    trials = list(tune(("tool", None), SCENARIO, ranges, points=4, seed="tune"))
+    good, _ = choices(TOOL, [Range("retry.attempts", 1, 4, True, "")], 4)
+    trials = list(tune(TOOL, SCENARIO, good, seed="tune"))
     assert [trial.changes["retry.attempts"] for trial in trials] == ["1", "2", "3", "4"]
     assert trials[0].success < 0.8 < 0.95 < trials[-1].success
     assert trials[0].load == 1 < trials[-1].load
@@ -72,7 +74,25 @@ def test_more_attempts_succeed_more_often_and_cost_more() -> None:
 def test_a_wrong_option_is_found_before_anything_runs() -> None:
     """As a problem of the configuration."""
     with pytest.raises(ConfigError, match="did you mean 'attempts'"):
-        list(tune(("tool", None), SCENARIO, [parse_range("retry.attemps=1..2")]))
+        choices(TOOL, [parse_range("retry.attemps=1..2")], 4)
+
+
+def test_an_option_is_given_once() -> None:
+    """Two ranges of one would have one of them without effect."""
+    with pytest.raises(ValueError, match=r"retry\.attempts is given twice"):
+        choices(TOOL, [parse_range("retry.attempts=1..2"), parse_range("retry.attempts=3..4")], 4)
+
+
+def test_what_does_not_go_together_is_left_out() -> None:
+    """And said; the others are tried."""
+    ranges = [
+        parse_range("circuit_breaker.reset_timeout=1s..60s"),
+        parse_range("circuit_breaker.max_reset_timeout=30s..60s"),
+    ]
+    good, wrong = choices(TOOL, ranges, 4)
+    assert len(good) == 3
+    assert len(wrong) == 1
+    assert "max_reset_timeout must be at least reset_timeout" in str(wrong[0])
 
 
 def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
