@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 import time
 from collections.abc import Generator
 from typing import Any
@@ -17,11 +18,15 @@ __all__ = ["no_leaks"]
 _PATIENCE = 1.0
 """Seconds that threads, and what is held for them, have to end after the block."""
 
+_EXECUTORS = ("ThreadPoolExecutor", "asyncio_", "AnyIO worker thread", "Trio thread")
+"""How the names of threads begin that wait for the next piece of work."""
+
 
 @contextlib.contextmanager
 def no_leaks() -> Generator[None, None, None]:
     """Fail with an AssertionError if what runs in the block leaves something behind: slots of bulkheads, callers that
-    wait for a slot, a token or a gate, permits of half-open circuits, calls in worker threads, and, on asyncio, tasks.
+    wait for a slot, a token or a gate, permits of half-open circuits, calls in worker threads, other threads that are
+    neither daemons nor of an executor, and, where it is entered on an asyncio loop, tasks.
 
     What was there before counts for nothing. Threads that end within a second after the block are no leak.
     """
@@ -55,6 +60,9 @@ def _held() -> dict[Any, int]:
         held[id(breaker), f"permits of circuit breaker {breaker.name!r}"] = breaker.metrics()["probes"]
     for workers in instances.each("workers"):
         held[id(workers), f"calls in threads of a {workers.strategy}"] = workers.busy
+    for thread in threading.enumerate():
+        if not thread.daemon and not thread.name.startswith(_EXECUTORS):
+            held[id(thread), f"thread {thread.name}"] = 1
     if running_loop() is not None:
         for task in asyncio.all_tasks():
             held[id(task), f"task {task.get_name()}"] = 1

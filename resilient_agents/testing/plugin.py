@@ -6,7 +6,9 @@ configuration of pytest every test is guarded as by `no_leaks`; one that is mark
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,9 @@ import pytest
 if TYPE_CHECKING:  # imported late: tests that do not use the package need not import it
     from resilient_agents.testing.clock import FakeClock
     from resilient_agents.testing.events import CapturedEvents
+
+_TURNS = 3
+"""Of the event loop, in which what a test has cancelled may end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,9 +67,28 @@ def no_leaks() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    if not item.config.getini("resilient_agents_leaks") or item.get_closest_marker("allow_leaks"):
+    everywhere = item.config.getini("resilient_agents_leaks") and not item.get_closest_marker("allow_leaks")
+    is_async = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+    if isinstance(item, pytest.Function) and is_async and (everywhere or "no_leaks" in item.fixturenames):
+        item.obj = _guarded(item.obj)  # for outside of its event loop nobody sees a task
+    if not everywhere:
         return (yield)
     from resilient_agents.testing.leaks import no_leaks
 
     with no_leaks():
         return (yield)
+
+
+def _guarded(test: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    from anyio.lowlevel import checkpoint
+
+    from resilient_agents.testing.leaks import no_leaks
+
+    @functools.wraps(test)
+    async def guarded(*args: object, **kwargs: object) -> None:
+        with no_leaks():
+            await test(*args, **kwargs)
+            for _ in range(_TURNS):
+                await checkpoint()
+
+    return guarded

@@ -155,6 +155,8 @@ def test_what_is_left_behind_is_found() -> None:
         limited = Policy(Timeout(0.001, thread=True))
         with pytest.raises(PolicyTimeoutError):
             limited.call(release.wait, 30)
+    with pytest.raises(AssertionError, match="thread mine: 1"), no_leaks():
+        threading.Thread(target=release.wait, name="mine").start()
     release.set()
 
     async def scenario() -> None:

@@ -84,7 +84,7 @@ ASYNC = """
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not here")
 def test_with_pytest_asyncio(pytester: pytest.Pytester) -> None:
-    """Its loop goes by the clock."""
+    """Its loop goes by the clock, and a task that a test leaves behind fails it."""
     run(
         pytester,
         ASYNC
@@ -92,10 +92,21 @@ def test_with_pytest_asyncio(pytester: pytest.Pytester) -> None:
     @pytest.mark.asyncio
     async def test_it(fake_clock, no_leaks):
         await sleeps_and_retries(fake_clock, asyncio.sleep)
+
+    tasks = []
+
+    @pytest.mark.asyncio
+    async def test_leaks(no_leaks):
+        tasks.append(asyncio.create_task(asyncio.sleep(100)))
+
+    @pytest.mark.asyncio
+    async def test_cancels(no_leaks):
+        asyncio.create_task(asyncio.sleep(100)).cancel()
     """,
         "-o",
         "asyncio_default_fixture_loop_scope=function",
-        passed=1,
+        passed=2,
+        failed=1,
     )
 
 
