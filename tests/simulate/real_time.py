@@ -17,6 +17,7 @@ import random
 import statistics
 import time
 from collections import deque
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ async def in_real_time() -> tuple[Series, list[float], list[float]]:
         if isinstance(event, events.CircuitOpened):
             opened.append(time.monotonic() - began)
 
-    async def call(policy: Policy, client: httpx.AsyncClient) -> None:
+    async def call(policy: Policy, client: Any) -> None:
         async def fetch() -> None:
             (await client.get("/")).raise_for_status()
 
