@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from resilient_agents.telemetry import names
@@ -20,7 +20,7 @@ class Step:
     """One run of the guarded function: how long it took, and what it ended in.
 
     `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
-    it would have taken.
+    it would have taken. `bad`: it was a result that the policy took for a failure and handed out in the end.
     """
 
     takes: float
@@ -28,6 +28,7 @@ class Step:
     status: int | None = None
     retry_after: float | None = None
     cut: bool = False
+    bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,9 @@ def _call(operation: Operation) -> Recorded:
     span = operation.span
     facts = span.attributes
     tries = [child for child in operation.below(span) if is_attempt(child)]
-    steps = (_step(attempt) for attempt in tries)
+    steps = [step for step in map(_step, tries) if step is not None]
+    if steps and steps[-1].kind is not None and facts.get(names.OUTCOME) == "success":
+        steps[-1] = replace(steps[-1], bad=True)
     deadline = facts.get(names.DEADLINE)
     return Recorded(
         start=float(cast(float, facts[names.CLOCK])),
@@ -116,7 +119,7 @@ def _call(operation: Operation) -> Recorded:
         outcome=str(facts.get(names.OUTCOME)),
         kind=cast("str | None", facts.get(names.ERROR_TYPE)),
         attempts=operation.attempts,
-        steps=tuple(step for step in steps if step is not None),
+        steps=tuple(steps),
         waits=_waits(tries),
         gave_up=str(facts.get(names.GAVE_UP, "")),
         deadline=float(deadline) if isinstance(deadline, int | float) else None,

@@ -21,7 +21,7 @@ from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.recording import Recorded
 from resilient_agents.simulate.run import virtual
-from resilient_agents.simulate.script import Nudge, begin, played_by_script, run
+from resilient_agents.simulate.script import Nudge, Script, begin, played_by_script, run
 
 __all__ = ["TOLERANCE", "Played", "Replay", "replay"]
 
@@ -167,7 +167,7 @@ async def _play(policy: Policy, calls: Sequence[Recorded], nudges: Nudges) -> li
         if call.outcome == "cancelled":
             await _until_cancelled(guarded, call)
             return
-        outcome, kind = await _outcome(guarded, call)
+        outcome, kind = await _outcome(guarded, script)
         played.append(Played(call, loop.time() - began, outcome, kind, script.runs, script.unknown))
 
     for start, call in sorted(_beginnings(calls, nudges), key=lambda each: (each[0], each[1].sequence)):
@@ -191,7 +191,8 @@ async def _until_cancelled(guarded: Callable[[], Any], call: Recorded) -> None:
             await guarded()
 
 
-async def _outcome(guarded: Callable[[], Any], call: Recorded) -> tuple[str, str | None]:
+async def _outcome(guarded: Callable[[], Any], script: Script) -> tuple[str, str | None]:
+    call = script.call
     try:
         if call.deadline is None:
             answer = await guarded()
@@ -201,6 +202,8 @@ async def _outcome(guarded: Callable[[], Any], call: Recorded) -> tuple[str, str
     except Rejected:
         return "rejected", "rejected"
     except Exception as error:
+        if error is script.bad:
+            return "success", None
         return "failure", classify(error).kind
     return ("success" if answer is ANSWER else "fallback"), None
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.dependency import ANSWER, failure
-from resilient_agents.simulate.recording import Recorded, Step
+from resilient_agents.simulate.recording import Recorded
 from resilient_agents.strategies.fallback import Fallback
 
 __all__ = ["Nudge", "Script", "begin", "played_by_script", "run"]
@@ -31,12 +31,13 @@ class Nudge(NamedTuple):
 
 class Script:
     """What the guarded function does in the course of one call. `unknown`: it was asked for what the recording does not
-    say."""
+    say. `bad`: an error that it raised in place of a result that was taken for a failure and came out as a result."""
 
     def __init__(self, call: Recorded, nudge: Nudge) -> None:
         self.call = call
         self.runs = 0
         self.unknown = False
+        self.bad: Exception | None = None
         self._later = nudge.takes
 
     async def run(self) -> str:
@@ -48,7 +49,12 @@ class Script:
             return ANSWER
         step = steps[min(number, len(steps) - 1)]
         await asyncio.sleep(NEVER if step.cut else max(0.0, step.takes + self._later))
-        return _end(step)
+        if step.kind is None:
+            return ANSWER
+        error = failure(step.kind, step.status, step.retry_after)
+        if step.bad:
+            self.bad = error
+        raise error
 
     def wait(self, attempt: int) -> float:
         """Seconds between this attempt and the next, as recorded; too many where they would have passed the deadline,
@@ -98,12 +104,6 @@ def played_by_script(policy: Policy, *, waits: bool) -> Policy:
         return strategy
 
     return Policy(*map(scripted, policy.strategies), name=policy.name, idempotent=policy.idempotent)
-
-
-def _end(step: Step) -> str:
-    if step.kind is None:
-        return ANSWER
-    raise failure(step.kind, step.status, step.retry_after)
 
 
 def _recorded_wait(state: Any) -> float:

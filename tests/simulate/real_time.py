@@ -1,6 +1,6 @@
 """A scenario in real time, over HTTP on the loopback interface, beside the same one in virtual time.
 
-It takes half a minute of real time and wants an idle machine, so it is run where it is asked for by name:
+It takes forty seconds of real time and wants an idle machine, so it is run where it is asked for by name:
 
     python -m pytest tests/simulate/real_time.py
 
@@ -30,18 +30,18 @@ from resilient_agents.simulate.result import recovered_after
 httpx = pytest.importorskip("httpx", reason="requests over HTTP need httpx")
 
 SEED = "real time"
-HEALTHY = Dependency(servers=4, queue=8, service=Times("exponential", 0.05))
+HEALTHY = Dependency(servers=4, queue=8, service=Times("exponential", 0.15))
 SCENARIO = Scenario(
-    duration=30.0,
-    load=Load(rate=40.0, processes=4),
+    duration=40.0,
+    load=Load(rate=15.0, processes=4),
     dependency=HEALTHY,
-    dependency_phases=(Phase(8.0, 14.0, Dependency(servers=0, queue=0)),),
+    dependency_phases=(Phase(10.0, 18.0, Dependency(servers=0, queue=0)),),
 )
 
 
 def make() -> Policy:
-    wait = exponential(0.1, max=1.0)
-    return Policy(Retry(3, wait=wait), CircuitBreaker(failures=5, reset_timeout=2.0), Timeout(0.5))
+    wait = exponential(0.2, max=1.0)
+    return Policy(Retry(3, wait=wait), CircuitBreaker(failures=5, reset_timeout=2.0), Timeout(2.0))
 
 
 class Server:

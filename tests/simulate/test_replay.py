@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -25,6 +26,8 @@ from resilient_agents import (
     RetryBudget,
     Timeout,
     classify,
+    fixed,
+    http_failure,
     telemetry,
 )
 from resilient_agents.cli import main
@@ -34,6 +37,7 @@ from resilient_agents.simulate.policies import named
 from resilient_agents.simulate.recording import Recorded, Step, recorded
 from resilient_agents.simulate.replay import TOLERANCE, Replay, replay
 from resilient_agents.simulate.scenario import Kind
+from resilient_agents.testing import FakeClock
 from resilient_agents.trace.exporter import JsonLinesExporter
 from resilient_agents.trace.spans import from_sdk
 from tests.telemetry.conftest import Sdk
@@ -182,6 +186,26 @@ def test_a_call_at_the_very_edge_is_called_so() -> None:
     before = replace(at_the_edge, start=0.5)
     result = replay(make, [taken, before])
     assert (result.same, result.near, result.changes) == (1, 0, {"success -> rejected": 1})
+
+
+def test_a_result_that_is_taken_for_a_failure_comes_out_again() -> None:
+    """A retry that has no attempt left hands it out: the call was a success."""
+    answers = iter([503, 200, 503, 503, 200, 429, 429])
+
+    async def ask() -> SimpleNamespace:
+        return SimpleNamespace(status_code=next(answers))
+
+    def make() -> Policy:
+        return Policy(Retry(2, when=http_failure, wait=fixed(0)), CircuitBreaker(when=http_failure), name="p")
+
+    async def run() -> None:
+        policy = make()
+        for _ in range(4):
+            await policy.acall(ask)
+
+    calls = recorded_of(lambda: FakeClock().run(run))
+    is_exact(replay(make, calls))
+    assert [call.steps[-1].bad for call in calls] == [False, True, False, True]
 
 
 def test_another_policy_says_what_would_have_been_different() -> None:
