@@ -13,6 +13,7 @@ from resilient_agents.config.tree import Node, Problems
 
 __all__ = [
     "DURATION",
+    "DURATION_FORMS",
     "MISSING",
     "Choice",
     "Duration",
@@ -31,7 +32,7 @@ _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 8
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d)"
 DURATION = r"\s*(?:(?:\d+(?:\.\d+)?)\s*(?:ms|sec|s|min|m|h|d)\s*)+"
 _DURATION = re.compile(DURATION, re.ASCII)
-_DURATION_FORMS = 'seconds as a number, or text such as "200ms", "1.5s", "2m" or "1h 30m"'
+DURATION_FORMS = 'seconds as a number, or text such as "200ms", "1.5s", "2m" or "1h 30m"'
 
 
 class Reader(Protocol):
@@ -110,7 +111,7 @@ class Duration(OrNone):
             return value if _is_moderate(node, problems) else MISSING
         parsed = parse_duration(value) if isinstance(value, str) else None
         if parsed is None:
-            problems.add(node, f"must be {_DURATION_FORMS}" + (', or "none"' if self.nullable else ""))
+            problems.add(node, f"must be {DURATION_FORMS}" + (', or "none"' if self.nullable else ""))
             return MISSING
         return parsed
 

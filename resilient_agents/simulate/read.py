@@ -14,7 +14,7 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.config.lines import key_lines
 from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.tree import Node, Problems, nodes
-from resilient_agents.config.values import parse_duration
+from resilient_agents.config.values import DURATION_FORMS, Choice, Plain, parse_duration
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
@@ -135,19 +135,11 @@ def _text_of(node: Node, problems: Problems) -> str:
     return str(node.value)
 
 
-def _flag(node: Node, problems: Problems) -> bool:
-    if not isinstance(node.value, bool):
-        problems.add(node, "must be true or false")
-    return node.value is True
+_flag: Reader = Plain(nullable=False, types=(bool,)).read
 
 
 def _one_of(*words: str) -> Reader:
-    def read(node: Node, problems: Problems) -> Any:
-        if node.value not in words:
-            problems.add(node, f"must be one of: {', '.join(words)}")
-        return node.value
-
-    return read
+    return Choice(nullable=False, words=words).read
 
 
 def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> Reader:
@@ -172,7 +164,7 @@ def _seconds(*words: str, zero: bool = True) -> Reader:
             value = parse_duration(value)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
             others = "".join(f', or "{word}"' for word in words)
-            problems.add(node, f'must be seconds as a number, or text such as "200ms", "1.5s" or "2m"{others}')
+            problems.add(node, f"must be {DURATION_FORMS}{others}")
             return 1.0
         if value == 0 and not zero:
             problems.add(node, "must be more than 0 seconds")
