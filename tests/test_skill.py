@@ -42,12 +42,11 @@ def test_every_command_runs_in_this_order(
     for program, *arguments in found:
         assert program == "resilient-agents"
         to = arguments.index(">") if ">" in arguments else len(arguments)
-        if arguments[0] == "simulate":
-            policies = Path("resilience.toml").read_text().replace("search-example-com", "search")
-            Path("resilience.toml").write_text(policies)
         status = main(arguments[:to])
         captured = capsys.readouterr()
-        findings = arguments[0] == "scan" and {"--advise", "--write-policies", "--examples"}.isdisjoint(arguments)
+        findings = arguments[0] == "scan" and {"--advise", "--write-policies", "--examples", "--fix=policy"}.isdisjoint(
+            arguments
+        )
         assert status == (1 if findings else 0), captured.err
         assert captured.out
 

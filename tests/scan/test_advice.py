@@ -176,6 +176,23 @@ def test_the_printed_report_has_all_that_a_score_and_a_priority_are_made_of(advi
         worth = sum(int(weight) * int(number) for weight, number in parts)
         assert worth == int(score)
         assert priority == ("high" if worth >= int(said[2]) else "medium" if worth >= int(said[3]) else "low")
+    files = re.findall(r"^  .*: (\w+) \(score (\d+)\), ", text, re.MULTILINE)
+    assert len(files) == len(advice.files)
+    for priority, score in files:
+        assert priority == ("high" if int(score) >= int(said[2]) else "medium" if int(score) >= int(said[3]) else "low")
+
+
+def test_totals_come_first(advice: Advice) -> None:
+    """Of files, dependencies and candidates, in the text and on the page."""
+    totals = [
+        "3 files: 3 read, 0 repaired, 0 unreadable; 3 with external calls, 1 of high priority",
+        "5 dependencies by priority: 1 high, 0 medium, 4 low",
+        "files that are candidates: time limit 2, retry 2, circuit breaker 2, bulkhead 1, rate limit 2",
+    ]
+    said = as_text(advice).splitlines()
+    assert said[:2] == totals[:2]
+    assert said[2] == f"{totals[2]}, fallback 1, health check 1"
+    assert all(line in as_html(advice) for line in totals)
 
 
 def test_files_are_advised_one_by_one_with_totals(advice: Advice) -> None:

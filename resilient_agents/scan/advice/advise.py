@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient_agents.scan.advice.dependencies import Dependency, dependencies
 from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
-from resilient_agents.scan.advice.score import FORMULA, PRIORITIES, Score, score, together
+from resilient_agents.scan.advice.score import FORMULA, Score, score, together
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.run import Options, Scan, undisturbed
@@ -71,10 +71,12 @@ class FileAdvice:
     calls: int
     score: Score
     """Of all its dependencies together."""
-    priority: str
-    """The highest of its dependencies."""
     candidates: list[str]
     dependencies: list[str]
+
+    @property
+    def priority(self) -> str:
+        return self.score.priority
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -159,10 +161,9 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
             path,
             calls=sum(len(part.dependency.found) for part in inside),
             score=together(part.score for part in inside),
-            priority=min((part.score.priority for part in inside), key=PRIORITIES.index),
             candidates=[pattern for pattern in PATTERNS if any(pattern in part.candidates for part in inside)],
             dependencies=[part.dependency.name for part in inside],
         )
         for path, inside in parts.items()
     ]
-    return sorted(files, key=lambda file: (PRIORITIES.index(file.priority), -file.score.value, file.path))
+    return sorted(files, key=lambda file: (-file.score.value, file.path))

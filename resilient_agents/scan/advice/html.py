@@ -8,8 +8,8 @@ from string import Template
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.policies import names
-from resilient_agents.scan.advice.score import FORMULA, TERMS
-from resilient_agents.scan.counts import counted
+from resilient_agents.scan.advice.score import FORMULA, HIGH, MEDIUM, TERMS
+from resilient_agents.scan.advice.text import summary
 
 __all__ = ["as_html"]
 
@@ -59,15 +59,9 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
 
 
 def as_html(advice: Advice) -> str:
-    totals = advice.totals()
-    read = totals["files"]
     policies = {id(each): name for name, each in names(advice).items()}
     return _PAGE.substitute(
-        summary=escape(
-            f"{counted(sum(read.values()), 'file')}: {read['read']} read, {read['repaired']} repaired, "
-            f"{read['unreadable']} unreadable; {totals['files_with_calls']} with external calls, "
-            f"{totals['high_priority_files']} of high priority."
-        ),
+        summary="<br>\n".join(escape(line) for line in summary(advice)),
         dependencies=_table(
             ("dependency", "kind", "priority", "score", "files", "calls", "for ever", "in loops", "async", "protected"),
             (_row(each) for each in advice.dependencies),
@@ -77,7 +71,7 @@ def as_html(advice: Advice) -> str:
             ("file", "priority", "score", "calls", "candidates"),
             ((f.path, f.priority, f.score.value, f.calls, ", ".join(f.candidates)) for f in advice.files),
         ),
-        formula=escape(FORMULA),
+        formula=escape(f"{FORMULA}; high from {HIGH}, medium from {MEDIUM}"),
         terms=_table(("term", "weight", "why"), ((name, weight, why) for name, (weight, why) in TERMS.items())),
     )
 

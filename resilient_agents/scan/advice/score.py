@@ -11,7 +11,10 @@ __all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score", "together"]
 
 TERMS: dict[str, tuple[int, str]] = {
     "endless": (3, "calls that can wait for ever and that no policy guards: each one can hold its caller for good"),
-    "endless_async": (3, "those of them in async code: they hold a task for good, and with it what awaits it"),
+    "endless_async": (
+        3,
+        "those of them in async code: they hold a task for good, and a blocking one the event loop with all its tasks",
+    ),
     "endless_loops": (2, "those of them in loops: the loop ends with the first that hangs"),
     "unguarded": (1, "calls that have a limit and that no policy guards: they fail one by one in an outage"),
     "files": (1, "files that talk to it: each has to handle its failure"),
