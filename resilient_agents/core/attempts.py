@@ -4,8 +4,7 @@ innermost Retry or Hedge."""
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from resilient_agents.base.clock import clock
@@ -131,36 +130,11 @@ def another(invoke: Proceed, call: Call) -> Awaitable[Any]:
     return invoke(call)
 
 
-@types.coroutine
-def _blocking(chain: Awaitable[Any], recorder: Recorder) -> Generator[Any, Any, Any]:
-    """Await a blocking chain. It suspends only to go on as an awaitable, perhaps in another task: until it does,
-    nothing of the recorder's stays in the context of the caller, who goes on too.
-    """
-    steps = chain.__await__()
-    try:
-        signal = next(steps)
-    except StopIteration as done:
-        return done.value
-    thrown: BaseException | None = None
-    recorder.suspend()
-    try:
-        yield signal
-    except BaseException as error:  # never awaited, or cancelled at once
-        thrown = error
-    recorder.resume()
-    if thrown is not None:
-        try:
-            steps.throw(thrown)
-        finally:
-            thrown = None
-    return (yield from steps)
-
-
 async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
     """The whole call, when a recorder has begun and found that it is to hear of the end only: a sampler dropped it."""
+    if call.runtime.blocking:  # it may yet go on in another context
+        call.marks = {**(call.marks or {}), recorder: recorder}
     try:
-        if call.runtime.blocking:
-            return await _blocking(proceed(call), recorder)
         return await proceed(call)
     finally:
         recorder.end()
@@ -175,10 +149,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
         audience.call_started()
     ended: Exception | Neutral | None = NEUTRAL
     try:
-        if audience.recorder is None or not call.runtime.blocking:
-            result = await proceed(call)
-        else:
-            result = await _blocking(proceed(call), audience.recorder)
+        result = await proceed(call)
         ended = None
     except Exception as error:
         ended = error

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.trace import Tracer
 
-from resilient_agents import Policy, telemetry
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, telemetry
 from resilient_agents.telemetry import metric_table, names
 from resilient_agents.telemetry.bridge import in_force
 from tests.benchmarks import peers
@@ -59,11 +59,19 @@ def _policy() -> Policy:
     return policy
 
 
+def _stateful(policy: Policy) -> tuple[CircuitBreaker, Bulkhead]:
+    """Those of its strategies whose state a span tells."""
+    (circuit,) = (layer for layer in policy.strategies if isinstance(layer, CircuitBreaker))
+    (slots,) = (layer for layer in policy.strategies if isinstance(layer, Bulkhead))
+    return circuit, slots
+
+
 def with_an_sdk(effort: Effort) -> Iterator[Line]:
     """What recording adds to the four strategies, and what the same spans and metrics by hand add to them.
 
     By hand is around the same strategies, not around a bare call: among what an SDK does, their code is no longer in
-    the processor's caches and takes three times as long as alone, whoever writes the spans.
+    the processor's caches and takes three times as long as alone, whoever writes the spans. It asks them, too, what a
+    span says only where it is not at rest: the state of the circuit and how many slots are in use.
     """
     try:
         setting = _Setting()
@@ -83,8 +91,11 @@ def with_an_sdk(effort: Effort) -> Iterator[Line]:
                     is_async = fn is not plain
                     timed: Callable[[Any], Batch] = (lambda f: suspending(f, runner)) if is_async else blocking
                     write: Any = _by_hand_async if is_async else _by_hand_sync
-                    quiet = _policy()(fn)
-                    written = timed(write(quiet, tracer, counter, histogram, attempt_spans=attempt_spans))
+                    policy = _policy()
+                    quiet = policy(fn)
+                    written = timed(
+                        write(quiet, _stateful(policy), tracer, counter, histogram, attempt_spans=attempt_spans)
+                    )
                     recorded = timed(_policy()(fn))
                     contenders = {
                         "ours": setting.recorded(recorded, sampled=sampled, attempt_spans=attempt_spans),
@@ -192,13 +203,23 @@ PASSED = dict.fromkeys((names.CIRCUIT_BREAKER, names.RATE_LIMIT, names.BULKHEAD)
 
 
 def _by_hand_sync(
-    fn: Callable[[], Any], tracer: Tracer, attempts: Counter, duration: Histogram, *, attempt_spans: bool
+    fn: Callable[[], Any],
+    stateful: tuple[CircuitBreaker, Bulkhead],
+    tracer: Tracer,
+    attempts: Counter,
+    duration: Histogram,
+    *,
+    attempt_spans: bool,
 ) -> Callable[[], Any]:
     """What one writes for the same spans and metrics, errors left out: they do not happen here."""
+    circuit, slots = stateful
 
     def traced() -> Any:
         began = time.monotonic()
+        state, in_use = circuit.state, slots.in_use
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
+            if state != "closed" or in_use:
+                operation.set_attributes({names.STATE: state, names.IN_USE: in_use, names.QUEUED: slots.queued})
             if attempt_spans:
                 started = time.monotonic()
                 with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
@@ -229,13 +250,23 @@ def _by_hand_sync(
 
 
 def _by_hand_async(
-    fn: AsyncFunction, tracer: Tracer, attempts: Counter, duration: Histogram, *, attempt_spans: bool
+    fn: AsyncFunction,
+    stateful: tuple[CircuitBreaker, Bulkhead],
+    tracer: Tracer,
+    attempts: Counter,
+    duration: Histogram,
+    *,
+    attempt_spans: bool,
 ) -> AsyncFunction:
     """The same around an awaited call."""
+    circuit, slots = stateful
 
     async def traced() -> Any:
         began = time.monotonic()
+        state, in_use = circuit.state, slots.in_use
         with tracer.start_as_current_span(f"policy {POLICY}", attributes={names.POLICY: POLICY}) as operation:
+            if state != "closed" or in_use:
+                operation.set_attributes({names.STATE: state, names.IN_USE: in_use, names.QUEUED: slots.queued})
             if attempt_spans:
                 started = time.monotonic()
                 with tracer.start_as_current_span(names.ATTEMPT_SPANS[1], attributes={names.ATTEMPT: 1}) as attempt:
