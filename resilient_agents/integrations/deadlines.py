@@ -5,7 +5,7 @@ client = httpx.AsyncClient(event_hooks={"request": [limit_requests_async()]})   
 app = DeadlineMiddleware(app)                                                   # in
 ```
 
-`time_left()` is for any client that takes a timeout in seconds, such as a gRPC stub.
+`time_left()` is for any client that takes a timeout in seconds, such as a gRPC stub or a session of MCP.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def time_left(at_most: float | timedelta | None = None) -> float | None:
 
 
 def timedelta_left(at_most: float | timedelta | None = None) -> timedelta | None:
-    """The same as a timedelta, as the MCP SDK wants it:
-    `session.call_tool(name, read_timeout_seconds=timedelta_left(30))`."""
+    """The same as a timedelta, as the MCP SDK wants it before its version 2:
+    `session.call_tool(name, read_timeout_seconds=timedelta_left(30))`. From then on it takes `time_left(30)`."""
     left = time_left(at_most)
     return None if left is None else timedelta(seconds=left)
 
