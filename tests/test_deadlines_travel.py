@@ -165,16 +165,21 @@ def test_a_policy_that_runs_into_it_is_a_504() -> None:
     """Unless the response has begun: then the server hears of it."""
     policy = Policy(Retry(3))
 
-    def app(*, begins: bool) -> Any:
+    def app(*, begins: bool, tasks: bool = False) -> Any:
         async def asked(scope: Any, receive: Any, send: Any) -> None:
             if begins:
                 await send({"type": "http.response.start", "status": 200, "headers": []})
+            if tasks:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(2):
+                        group.create_task(policy.acall(asyncio.sleep, 30))
             await policy.acall(asyncio.sleep, 30)
 
         return asked
 
-    sent = asyncio.run(served(DeadlineMiddleware(app(begins=False)), ("grpc-timeout", "20m")))
-    assert sent[0]["status"] == 504
+    for tasks in (False, True):
+        sent = asyncio.run(served(DeadlineMiddleware(app(begins=False, tasks=tasks)), ("grpc-timeout", "20m")))
+        assert sent[0]["status"] == 504
     with pytest.raises(DeadlineExceeded):
         asyncio.run(served(DeadlineMiddleware(app(begins=True)), ("grpc-timeout", "20m")))
 
@@ -188,9 +193,14 @@ def test_other_connections_and_other_errors_pass() -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("mine")
 
+    async def both(scope: Any, receive: Any, send: Any) -> None:
+        raise ExceptionGroup("both", [KeyError("mine"), DeadlineExceeded("late")])
+
     asyncio.run(DeadlineMiddleware(lifespan)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="mine"):
         asyncio.run(served(DeadlineMiddleware(broken), ("grpc-timeout", "5S")))
+    with pytest.raises(ExceptionGroup, match="both"):
+        asyncio.run(served(DeadlineMiddleware(both), ("grpc-timeout", "5S")))
     with pytest.raises(ValueError, match="at_most must be more than 0 seconds"):
         DeadlineMiddleware(lifespan, at_most=0)
 
@@ -216,7 +226,8 @@ def items(request: bytes, context: Any) -> Iterator[bytes]:
 
 async def async_answer(request: bytes, context: Any) -> bytes:
     if request == b"late":
-        await Policy(Retry(2)).acall(asyncio.sleep, 5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Policy(Retry(2)).acall(asyncio.sleep, 5))
     return found_left()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from resilient_agents.errors import PolicyTimeoutError, Rejected
+from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, Rejected
 from resilient_agents.health import HealthMonitor, HealthReport, HealthStatus
 
 __all__ = ["HEALTH", "LIVE", "PATHS", "READY", "Answer", "health", "live", "not_allowed", "not_found", "problem"]
@@ -87,6 +87,12 @@ def problem(error: BaseException, *, messages: bool = False) -> Answer | None:
         return _problem(504, str(leaves[0]) if messages else None)
     last = max(rejected, key=_wait)
     return _problem(503, str(last) if messages else None, ("retry-after", str(_wait(last))))
+
+
+def out_of_time(error: BaseException) -> DeadlineExceeded | None:
+    """The deadline that ended it: the error itself, or the first in a group of nothing else, as a task group raises."""
+    leaves = list(_leaves(error))
+    return leaves[0] if all(isinstance(leaf, DeadlineExceeded) for leaf in leaves) else None  # type: ignore[return-value]
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

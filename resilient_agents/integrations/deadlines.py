@@ -131,9 +131,9 @@ class DeadlineMiddleware:
                 raise DeadlineExceeded("the request came too late", strategy="deadline", limit=0.0)
             with deadline(seconds):
                 await self.app(scope, receive, sending)
-        except DeadlineExceeded as error:
+        except Exception as error:
             answer = answers.problem(error)
-            if begun or answer is None:
+            if begun or answer is None or answers.out_of_time(error) is None:
                 raise
             await Response(answer)(scope, receive, send)
 

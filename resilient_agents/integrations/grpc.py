@@ -18,6 +18,7 @@ from typing import Any
 
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import DeadlineExceeded
+from resilient_agents.integrations.answers import out_of_time
 
 __all__ = ["AsyncDeadlineInterceptor", "DeadlineInterceptor"]
 
@@ -79,8 +80,11 @@ def _answer(behaviour: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with _within(context):
                 return behaviour(request, context)
-        except DeadlineExceeded as error:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+        except Exception as error:
+            late = out_of_time(error)
+            if late is None:
+                raise
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(late))
 
     return answer
 
@@ -97,8 +101,11 @@ def _items(behaviour: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
                     except StopIteration:
                         return
                 yield item
-        except DeadlineExceeded as error:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+        except Exception as error:
+            late = out_of_time(error)
+            if late is None:
+                raise
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(late))
 
     return items
 
@@ -108,8 +115,11 @@ def _async_answer(behaviour: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with _within(context):
                 return await behaviour(request, context)
-        except DeadlineExceeded as error:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+        except Exception as error:
+            late = out_of_time(error)
+            if late is None:
+                raise
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(late))
 
     return answer
 
@@ -125,8 +135,11 @@ def _async_items(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[A
                     except StopAsyncIteration:
                         return
                 yield item
-        except DeadlineExceeded as error:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+        except Exception as error:
+            late = out_of_time(error)
+            if late is None:
+                raise
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(late))
         finally:
             await answers.aclose()
 
