@@ -320,3 +320,26 @@ async def test_watchers_hear_how_a_stream_went(h: Harness) -> None:
     await h.call(policy, h.sleep, 1)
     assert isinstance(events[-1], CallEnded)
     assert events[-1].items is None
+
+
+@pytest.mark.parametrize("strategies", [[StreamTimeout(idle=1)], []], ids=["a limit", "a deadline"])
+def test_an_item_that_was_given_in_place_of_a_cancellation_leaves_none_behind(strategies: list[Any]) -> None:
+    """The generator took the end of its time for something else: the task that reads it is not half cancelled."""
+
+    async def stubborn() -> AsyncIterator[int]:
+        yield 0
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            yield 1
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        with deadline(5) if not strategies else contextlib.nullcontext():
+            stream = Policy(*strategies).stream(stubborn)
+            assert [await anext(stream), await anext(stream)] == [0, 1]
+        assert task.cancelling() == 0
+        await stream.aclose()
+
+    run_on("asyncio", main)

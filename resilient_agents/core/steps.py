@@ -146,19 +146,12 @@ class StepLimit(Deadline):
 
     def finish(self) -> None:
         """The step is over, and has said so: an exception from outside may keep this from beginning."""
-        if self.rung or self.scope is not None:
-            self._given_all_the_same()
-        if in_force() is self:
-            put_in_force(self.outer)
-
-    def _given_all_the_same(self) -> None:
-        if self.scope is not None:
-            scope, self.scope = self.scope, None
-            scope.__exit__(None, None, None)
         if self.rung:  # the step has taken the cancellation for itself, and given an item
             self.rung = False
             if self.task is not None:
                 self.task.uncancel()
+        if in_force() is self:
+            put_in_force(self.outer)
 
     def ring(self) -> None:
         self._set_for = math.inf
