@@ -851,6 +851,11 @@ def test_the_callers_deadline_cuts_off_blocking_requests(slow: Slow) -> None:
         Policy(Hedge(LONG)).call(slow)
 
 
+def test_a_limit_around_it_keeps_no_hedge_from_starting(slow: Slow) -> None:
+    """It is waited for what comes first: the end of the limit, or the time of the next request."""
+    assert Policy(Timeout(LONG, thread=False), Hedge(0)).call(slow) is slow.other
+
+
 def test_a_request_that_lost_in_a_queue_does_not_run() -> None:
     """A request that still waits for a slot when the call is answered is refused there."""
     slots, inside, go = Bulkhead(1), threading.Event(), threading.Event()
