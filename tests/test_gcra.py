@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ EPSILON = 1e-6
 class Somebody:
     """A waiter, by which its holder can be woken."""
 
-    loop = None
+    loop: Any = None
 
     def wake(self) -> bool:
         raise NotImplementedError
@@ -418,3 +419,135 @@ def test_a_charge_after_idling_is_of_now() -> None:
     schedule.charge(100.0, 1.0)
     schedule.forgive(100.0)
     assert schedule.delay(100.0, 1.0) == pytest.approx(1.0)
+
+
+def in_line(schedule: Gcra, *costs: float) -> list[Reservation]:
+    return [reserve(schedule, 0.0, cost) for cost in costs]
+
+
+def test_another_burst_takes_no_more_than_there_is_of_those_in_line() -> None:
+    """What costs more than the new burst takes all of it, and newcomers are told of no more."""
+    schedule = Gcra(rate=1.0, burst=5.0)
+    schedule.take(0.0, 5.0)
+    in_line(schedule, 4.0, 1.0, 4.0)
+    schedule.change(0.0, 1.0, 2.0)
+    assert schedule.delay(0.0, 1.0) == pytest.approx(5.0 + 2.0 + 1.0 + 2.0 + 1.0 - 2.0)
+
+
+def test_a_timer_may_be_early_under_another_rate_as_well() -> None:
+    """By what event loops are early."""
+    schedule = Gcra(rate=7.0, burst=7.0)
+    schedule.change(0.0, 1.0, 1.0)
+    schedule.take(0.0, 1.0)
+    (only,) = in_line(schedule, 1.0)
+    assert schedule.start(only, only.due - 0.9e-9)
+
+
+def test_what_a_start_really_cost_is_missing_or_there_again() -> None:
+    """Within the burst."""
+    schedule = Gcra(rate=1.0, burst=5.0)
+    schedule.take(0.0, 1.0)
+    schedule.correct(0.0, 2.0)
+    assert schedule.available(0.0) == pytest.approx(2.0)
+    schedule.correct(0.0, -9.0)
+    assert schedule.available(0.0) == 5.0
+
+
+def test_all_in_line_may_come_at_once() -> None:
+    """Each is told once."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    line = in_line(schedule, 1.0, 1.0)
+    assert schedule.all_due(0.25) == line
+    assert [each.due for each in line] == [0.25, 0.25]
+    assert schedule.all_due(0.5) == []
+
+
+def test_who_finds_room_need_not_wait() -> None:
+    """Not by the least bit; and what those in line take is no room."""
+    schedule = Gcra(rate=1.0, burst=3.0)
+    assert schedule.delay(0.0, 1.0) == 0.0
+    schedule.take(0.0, 3.0)
+    in_line(schedule, 2.0)
+    assert schedule.available(2.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_nothing_is_left_of_a_line_in_which_nobody_stands(back: bool) -> None:
+    """Not even what float arithmetic loses, also where some came back whose turn had passed."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    line = in_line(schedule, 0.1, 0.2, 0.3)
+    if back:
+        assert schedule.available(50.0) == 1.0
+        for each in line:
+            schedule.come_back(each, 50.0)
+    for each in reversed(line):
+        schedule.cancel(each)
+    assert schedule.available(100.0) == 1.0
+    schedule.cancel(reserve(schedule, 100.0, 0.1))
+    assert schedule.available(100.0) == 1.0
+
+
+def test_those_who_come_late_line_up_by_when_they_came_first() -> None:
+    """In whatever order they come back; one that is behind them stays there."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    late = in_line(schedule, 1.0, 1.0, 1.0)
+    assert schedule.available(10.0) == 1.0  # whose turns have passed
+    schedule.take(10.0, 1.0)
+    later = reserve(schedule, 10.0, 1.0)
+    for number in (1, 2, 0, 1):
+        schedule.come_back(late[number], 10.0)
+    assert not any(schedule.start(each, 10.5) for each in (later, *reversed(late)))
+    assert [each.due for each in (*late, later)] == pytest.approx([11.0, 12.0, 13.0, 14.0])
+
+
+class AnyLoop:
+    """One that is only good for being closed."""
+
+    closed = False
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+
+class Dying(Somebody):
+    """One on a loop, that can be seen to go."""
+
+    def __init__(self, loop: Any = None) -> None:
+        self.loop = loop
+
+
+def test_who_has_left_is_kept_by_nobody() -> None:
+    """Also where its turn had passed before."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    waiter: Any = Dying()
+    turn: Any = reserve(schedule, 0.0, 1.0, waiter)
+    assert schedule.available(10.0) == 1.0
+    schedule.cancel(turn)
+    waiter = weakref.ref(waiter)
+    del turn
+    assert waiter() is None
+
+
+def test_who_is_stranded_stands_in_line_no_more() -> None:
+    """Its loop was closed; those of others stay."""
+    dead, alive = AnyLoop(), AnyLoop()
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    for loop in (dead, alive, dead):
+        reserve(schedule, 0.0, 1.0, Dying(loop))
+    dead.closed = True
+    schedule.forget_stranded()
+    assert schedule.waiting == 1
+    assert schedule.delay(0.0, 1.0) == pytest.approx(2.0)
+
+
+def test_who_does_not_come_holds_up_nobody_for_longer_than_its_turn_takes() -> None:
+    """Only one that is back may take as long as a turn of its loop."""
+    schedule = Gcra(rate=1000.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    in_line(schedule, 1.0)
+    assert schedule.available(0.01) == 1.0
