@@ -230,12 +230,19 @@ def test_errors_and_deeds_are_listed() -> None:
     assert re.search(r"tool threads +0 +7 +0", printed(report.deeds(guarded)))
 
 
-def test_what_going_on_saves_is_said_in_tokens() -> None:
-    """Those that were sent for nothing, of all that were sent."""
+def test_what_streams_save_is_said_in_tokens_and_seconds() -> None:
+    """Tokens that were sent for nothing, of all that were sent, and those that were not sent again; how long a reader
+    waited."""
     without, guarded = Tally(KINDS), Tally(KINDS)
     without.numbers["tokens"].tokens, without.numbers["tokens"].thrown_away = 90, 20
-    guarded.numbers["tokens"].tokens = 96
-    assert "20 of 90 without policies, 0 of 96 with them" in report.savings(without, guarded)
+    guarded.numbers["tokens"].tokens, guarded.numbers["tokens"].left_out = 96, 14
+    without.waited("tokens", 3.01)
+    without.waited("tokens", 0.2)
+    guarded.waited("tokens", 0.43)
+    said = report.savings(without, guarded)
+    assert "20 of 90 without policies, 0 of 96 with them" in said
+    assert "not sent again: 14." in said
+    assert "to hear that none comes: 3.0 s without policies, 0.4 s with them." in said
 
 
 def test_a_broken_stream_goes_on() -> None:
@@ -244,8 +251,11 @@ def test_a_broken_stream_goes_on() -> None:
     name = next(n for n in map(str, range(9999)) if fates(n) == ["truncate", "none"])
     with Server(seed=1) as server:
         Session(server.url, tally, policies()).run([Arrival(0, "tokens", name)], bool, lambda elapsed: None)
-        sent = server.tokens
-    assert (tally.numbers["tokens"].answered, tally.numbers["tokens"].did["resumed"], sent) == (1, 1, TOKENS)
+        sent, left_out = server.tokens, server.left_out
+    numbers = tally.numbers["tokens"]
+    assert (numbers.answered, numbers.did["resumed"], sent) == (1, 1, TOKENS)
+    assert 0 < left_out < TOKENS
+    assert numbers.longest_wait > 0
 
 
 def test_the_page_on_streams_shows_what_its_program_prints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,12 +42,12 @@ _CALLS: tuple[tuple[Kind, float], ...] = (
     ("reset", 0.05),
 )
 _STREAMS: tuple[tuple[Kind, float], ...] = (
-    ("no_token", 0.06),
-    ("unavailable", 0.08),
-    ("rate_limit", 0.05),
-    ("break", 0.06),
-    ("stall", 0.04),
-    ("truncate", 0.04),
+    ("no_token", 0.05),
+    ("unavailable", 0.06),
+    ("rate_limit", 0.04),
+    ("break", 0.08),
+    ("stall", 0.08),
+    ("truncate", 0.08),
 )
 
 

@@ -117,11 +117,14 @@ def deeds(guarded: Tally) -> Table:
 
 
 def savings(without: Tally, guarded: Tally) -> str:
-    """What it is worth that a stream goes on where it broke off."""
+    """What it is worth that a stream which stalls is found out, and that one goes on where it broke off."""
     lost, still = without.numbers["tokens"], guarded.numbers["tokens"]
     return (
         f"Tokens of streams that came to no end: {lost.thrown_away} of {lost.tokens} without policies, "
         f"{still.thrown_away} of {still.tokens} with them.\n"
+        f"Tokens that readers had when their stream went on, and that were not sent again: {still.left_out}.\n"
+        f"The longest that a reader waited for a token, or to hear that none comes: {lost.longest_wait:.1f} s "
+        f"without policies, {still.longest_wait:.1f} s with them.\n"
     )
 
 

@@ -64,6 +64,7 @@ def _one(console: Console, server: Server, title: str, seconds: float, outage: O
         numbers.requests_during_outage = server.during_outage[PATHS[kind]]
     streams = tally.numbers["tokens"]
     streams.tokens = server.tokens
+    streams.left_out = server.left_out
     streams.thrown_away = server.tokens - TOKENS * streams.answered
     return tally
 

@@ -46,6 +46,7 @@ class Server:
         self.requests: Counter[str] = Counter()
         self.during_outage: Counter[str] = Counter()
         self.tokens = 0  # sent
+        self.left_out = 0  # not sent again to readers who had them
         self._arrivals: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
         # Not the platform's own choice: it reads plain sockets everywhere, and leaves a user's uvloop alone.
@@ -74,7 +75,7 @@ class Server:
         self.requests.clear()
         self.during_outage.clear()
         self._arrivals.clear()
-        self.tokens = 0
+        self.tokens = self.left_out = 0
         self.outage = outage
         self._began = time.monotonic()
 
@@ -180,6 +181,7 @@ class Server:
                 return True
             await self._loop.sock_sendall(connection, _chunk(f"data: token{number}\n\n"))
             self.tokens += 1
+            self.left_out += begin if number == begin else 0
         await self._loop.sock_sendall(connection, _chunk("data: [DONE]\n\n") + b"0\r\n\r\n")
         return True
 

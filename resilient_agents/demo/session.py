@@ -98,8 +98,13 @@ class Session:
             self._tally.answer(arrival.kind, self._elapsed - arrival.at)
 
     async def _consume(self, client: httpx.AsyncClient, name: str) -> None:
-        async for _ in self._tokens(client, name):
-            pass
+        since = self._elapsed
+        try:
+            async for _ in self._tokens(client, name):
+                since, before = self._elapsed, since
+                self._tally.waited("tokens", since - before)
+        finally:
+            self._tally.waited("tokens", self._elapsed - since)
 
     @contextlib.contextmanager
     def _observed(self) -> Generator[None]:

@@ -30,6 +30,8 @@ class Numbers:
     requests_during_outage: int = 0
     tokens: int = 0  # that were sent
     thrown_away: int = 0  # those of streams that nobody got to the end of
+    left_out: int = 0  # those that were not sent again to readers who had them
+    longest_wait: float = 0.0  # of a reader, for a token or for the news that none comes, in seconds
 
     @property
     def ended(self) -> int:
@@ -71,6 +73,11 @@ class Tally:
     def answer(self, kind: Kind, seconds: float) -> None:
         with self._lock:
             self.numbers[kind].seconds.append(seconds)
+
+    def waited(self, kind: Kind, seconds: float) -> None:
+        numbers = self.numbers[kind]
+        with self._lock:
+            numbers.longest_wait = max(seconds, numbers.longest_wait)
 
     def fail(self, kind: Kind, failure: str) -> None:
         with self._lock:
