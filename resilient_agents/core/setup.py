@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from resilient_agents.core.fingerprint import fingerprint
@@ -19,16 +19,18 @@ class Setup:
     """Made when the first call comes that is watched.
 
     `configuration`: the fingerprint of the options. `around`: what an operation passes before its first attempt, and
-    `inside`: what each attempt passes, both outermost first, as pairs of strategy and name.
+    `inside`: what each attempt passes, both outermost first, as pairs of strategy and name. `said`: what a recorder
+    says of an attempt that passed all of it, once it has found the words; None before.
     """
 
-    __slots__ = ("_bulkheads", "_circuits", "around", "configuration", "inside")
+    __slots__ = ("_bulkheads", "_circuits", "around", "configuration", "inside", "said")
 
     def __init__(self, layers: Sequence[Any], split: int, others: Iterable[Any]) -> None:
         """`split`: how many of the layers are around the attempts. `others`: what belongs to the configuration, too."""
         self.configuration = fingerprint((*layers, *others))
         self.around = _passage(layers[:split])
         self.inside = _passage(layers[split:])
+        self.said: Mapping[str, Any] | None = None
         # Only of our own: to ask a native object may take a look into a storage elsewhere.
         ours: list[Any] = [layer for layer in layers if isinstance(layer, Configured)]
         self._circuits = [layer for layer in ours if layer.strategy == "circuit_breaker"]

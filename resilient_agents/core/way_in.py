@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from resilient_agents.base.now import now
-from resilient_agents.core.call import Call, Plan, Proceed, call_of
+from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import Begun, drive, go_on
 from resilient_agents.core.invoke import PLAIN, invoke_any, refuse_unrun, runs_later
 from resilient_agents.core.loops import on_event_loop
@@ -74,12 +74,20 @@ class WayIn:
         call = self.call(BLOCKING, args, kwargs, found)
         if self.looks_async and on_event_loop():
             call.runtime = ASYNC
-            return go_on(self._through(call))
+            return self._awaited(call)
         return drive(self._through(call), self.switched)
 
-    async def arun(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Any:
+    def arun(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """The same of a coroutine function."""
-        return await go_on(self._through(self.call(ASYNC, args, kwargs, found)))
+        return self._awaited(self.call(ASYNC, args, kwargs, found))
+
+    async def _awaited(self, call: Call) -> Any:
+        try:
+            return self.checked(await call.plan.enter(call)(call))
+        except Boxed as boxed:
+            raise RuntimeError(STOPPED) from boxed.error
 
     def switched(self, begun: Begun) -> Any:
         """The awaitable that the rest of a call is, which began blocking."""

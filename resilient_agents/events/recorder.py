@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from resilient_agents.classify import Failure
     from resilient_agents.events import CircuitState, Event, Outcome, WaitReason
 
@@ -39,6 +41,7 @@ class Setup(Protocol):
     configuration: str
     around: Passage
     inside: Passage
+    said: Mapping[str, Any] | None
 
     def state(self) -> tuple[CircuitState | None, int, int] | None: ...
 

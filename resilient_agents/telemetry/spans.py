@@ -261,12 +261,15 @@ class SpanRecorder:
                         told[OUTCOME] = outcome
                         if retries:
                             told[names.INNER_RETRIES] = retries
-                        stopped_by = None
+                        setup = self._setup
                         if lead is not None:
                             told[FUNCTION_BEGAN] = lead
+                            if setup.said is None:
+                                setup.said = sink.for_passage[setup.inside, None]
+                            told.update(setup.said)
                         else:
                             stopped_by = ours.ended_by or ours.waited_for or outcome
-                        told.update(sink.for_passage[self._setup.inside, stopped_by])
+                            told.update(sink.for_passage[setup.inside, stopped_by])
                         if failure is None:
                             span.set_attributes(told)
                         else:
