@@ -258,7 +258,7 @@ def test_the_environment_disturbs_policies() -> None:
     assert policy.call(int) == 0
     assert start_what_the_environment_says({}) is None
     for text in ("openai", 'x = { error = "slow" }'):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match="RESILIENT_AGENTS_CHAOS: "):
             start_what_the_environment_says({"RESILIENT_AGENTS_CHAOS": text})
 
 

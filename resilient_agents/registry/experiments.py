@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents.base.trial import VARIABLE
@@ -55,5 +56,9 @@ def start_what_the_environment_says(env: Mapping[str, str] = os.environ) -> Expe
         raise ConfigError([Problem(VARIABLE, None, "", None, f"is not TOML: {error}")]) from error
     experiments = Experiments()
     plain = {key: value for key, value in env.items() if not key.startswith("RESILIENT_AGENTS__")}
-    experiments.become(load({"chaos": tables}, env=plain).chaos)
+    try:
+        asked = load({"chaos": tables}, env=plain).chaos
+    except ConfigError as error:
+        raise ConfigError(replace(each, source=VARIABLE) for each in error.problems) from None
+    experiments.become(asked)
     return experiments
