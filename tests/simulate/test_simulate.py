@@ -6,13 +6,15 @@ import asyncio
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Gate, Policy, RateLimit, Retry, Timeout
 from resilient_agents.base.clock import clock
-from resilient_agents.simulate import Dependency, Error, Load, Phase, Quota, Result, Scenario, Times, simulate
+from resilient_agents.simulate import Dependency, Error, Load, Phase, Quota, Result, Scenario, Times, run, simulate
+from tests.virtual_time import VirtualLoop
 
 STORM = {
     "duration": 60,
@@ -225,3 +227,21 @@ def test_a_scenario_may_be_a_mapping(tmp_path: Path) -> None:
     file.write_text('seed = "x"\nduration = "1m"\n[load]\nrate = 20\n[dependency]\nservice = "20ms"\n')
     mapping = {"seed": "x", "duration": 60, "load": {"rate": 20}, "dependency": {"service": 0.02}}
     assert simulate(Policy, file).as_dict() == simulate(Policy, mapping).as_dict()
+
+
+def test_the_standard_loop_gives_the_same_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator's loop takes asyncio's turns: nothing but the last digits of the times may tell it from asyncio's
+    own in virtual time."""
+
+    class Standard(VirtualLoop):
+        after = VirtualLoop.call_later
+
+    def digest() -> dict[str, object]:
+        policy = lambda: Policy(Retry(3), CircuitBreaker(), RateLimit(30), Bulkhead(4), Timeout(1))  # noqa: E731
+        result = simulate(policy, replace(outage(rate=0.5), load=Load(rate=20.0, processes=2, fanout=2)))
+        counted = {name: value for name, value in result.as_dict().items() if isinstance(value, int | dict)}
+        return {**counted, "opened": round(result.opened_after or 0, 9), "mean": round(result.mean, 9)}
+
+    own = digest()
+    monkeypatch.setattr(run, "SimulatedLoop", Standard)
+    assert digest() == own
