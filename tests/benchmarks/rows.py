@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import agents, calls, footprint, rare, scanning, streams, telemetry, threads
+from tests.benchmarks import agents, calls, footprint, rare, scanning, simulating, streams, telemetry, threads
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -33,6 +33,7 @@ ROWS: dict[str, Row] = {
     "size": footprint.policy_size,
     "idle": footprint.idle,
     "waiting": footprint.in_flight,
+    "simulate": simulating.simulated,
     "scan": scanning.scanning,
     "advice": scanning.advising,
     "since": scanning.since_a_revision,
