@@ -72,7 +72,7 @@ def row(preset: str, scenario: str) -> str:
 
 
 def _never_ended(found: Result) -> str:
-    return f"; {found.unfinished:,} of {found.calls + found.unfinished:,} never end" if found.unfinished else ""
+    return f"; {found.unfinished:,} of {found.calls + found.unfinished:,} had not ended" if found.unfinished else ""
 
 
 def _moment(seconds: float | None) -> str:
