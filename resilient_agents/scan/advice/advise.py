@@ -138,10 +138,11 @@ def advise(paths: Iterable[Path], options: Options | None = None) -> Advice:
                 except RecursionError:
                     statuses[file.path] = FileStatus(file.path, "unreadable", "nested too deeply")
             grouped = [_advised(each) for each in dependencies(scan.resolver, found)]
+            grouped.sort(key=lambda each: (-each.score.value, each.dependency.target))
+            files = _by_file(grouped)
         finally:
             scan.close()
-    grouped.sort(key=lambda each: (-each.score.value, each.dependency.target))
-    return Advice(grouped, _by_file(grouped), list(statuses.values()), [*scan.problems], scan.known.modules)
+    return Advice(grouped, files, list(statuses.values()), [*scan.problems], scan.known.modules)
 
 
 def _advised(dependency: Dependency) -> Advised:
