@@ -107,8 +107,8 @@ class Audience:
             self._show(events.Waited(self.policy, strategy, seconds, reason))
 
     def tell_of_help(self, what: str, began: float) -> None:
-        """Code of the user's that is no attempt has run since `began`: a fallback's handler, or what looks up what an
-        attempt has done. Spans alone say so: it is no wait in line."""
+        """Code of the user's that is no attempt has run since `began`: a fallback's handler, a retry's hook, or what
+        looks up what an attempt has done. Spans alone say so: it is no wait in line."""
         if self.recorder is not None:
             self.recorder.waited_for(what, clock.monotonic() - began, None)
 

@@ -239,7 +239,7 @@ SPANS: Final = (
         names.WAIT_PREFIX + "<reason>",
         "One wait of a millisecond or more: `backoff` and `retry_after` between attempts; `bulkhead`, `rate_limit` and "
         "`gate` beneath the attempt that waited, or beneath the operation; `fallback` for a handler, `reconcile` for "
-        "what looks up what an attempt has done.",
+        "what looks up what an attempt has done, and `before`, `after` and `before_sleep` for a retry's hooks.",
         (names.OPENINFERENCE_KIND,),
     ),
 )

@@ -201,6 +201,24 @@ async def test_a_fallbacks_handler_is_waited_for(h: Harness, sdk: Sdk) -> None:
     assert not any("resilient_agents.waited" in attributes(span) for span in sdk.spans)
 
 
+async def test_a_slow_hook_is_waited_for(h: Harness, sdk: Sdk) -> None:
+    """A hook of the retry's that takes its time has a span with its name; one that does not has none."""
+
+    async def slow(state: Any) -> None:
+        await h.sleep(2)
+
+    retry = Retry(2, wait=fixed(1, jitter=None), before_sleep=h.fn(slow), after=lambda state: None)
+    await h.call(Policy(retry, name="p"), flaky(1))
+    assert [name for name, _, _ in tree(sdk)] == [
+        "policy p",
+        "attempt 1",
+        "wait before_sleep",
+        "wait backoff",
+        "attempt 2",
+    ]
+    assert sum(map(seconds, sdk.spans[1:])) == pytest.approx(seconds(sdk.operation))
+
+
 async def test_what_looks_up_a_write_is_waited_for(h: Harness, sdk: Sdk) -> None:
     """Between two attempts of a write lies what finds out whether the first took effect."""
 
