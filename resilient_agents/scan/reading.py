@@ -77,10 +77,12 @@ def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
 def _file(
     path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None, unpacked: list[SourceFile]
 ) -> SourceFile:
+    packed = form if isinstance(form, bytes) else None
+
     def make() -> Form:
         unpacked.append(file)
-        if isinstance(form, bytes):
-            made: Form = pickle.loads(zlib.decompress(form))
+        if packed is not None:
+            made: Form = pickle.loads(zlib.decompress(packed))
             return made
         found = cache.form(stored.path) if cache is not None else None
         return found if found is not None else _form(path, stored.path)[1]

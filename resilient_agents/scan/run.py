@@ -113,6 +113,10 @@ class Scan:
         self.limits = Limits(self.resolver, lambda path, package: self.projects.pin(_folder(path), package))
 
     def close(self) -> None:
+        """Everything that was read is dropped here: a collector of circles that is on again would look at all of it."""
+        self.resolver.forget()
+        for file in self.reading.files:
+            file.forget()
         if self.cache is not None:
             self.cache.close()
 

@@ -60,11 +60,12 @@ class Sighting:
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
     known = resolver.known
+    any_name = resolver.tree.imports(known.open)
     for spot, index, site in every_site(file):
         callee = site.callee
         if callee is None:
             continue
-        if callee[0] == "attr" and callee[2] not in known.names and not resolver.tree.imports(known.open):
+        if callee[0] == "attr" and callee[2] not in known.names and not any_name:
             continue
         callees = resolver.evaluate(site.callee, spot)
         given = Given(site.arguments, site.keywords, site.spread, site.starred)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -55,7 +56,8 @@ class SourceFile:
 
     def forget(self) -> None:
         """The form, and what was made of it."""
-        del self.form
+        with contextlib.suppress(AttributeError):
+            del self.form
         self._calls = self._methods = None
         self._attributes.clear()
 
