@@ -8,12 +8,12 @@ from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Spot, Value, Values, best, union
+from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Made, Spot, Value, Values, best, union
 
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["parameter"]
+__all__ = ["argument", "handed_through", "parameter", "reaches"]
 
 MOST = 40
 """Callers that are looked at."""
@@ -75,7 +75,7 @@ def _names(resolver: Resolver, function: FunctionValue, owner: Scope) -> list[st
         return [name]
     names = {owner.name: None}
     for each in names.copy():
-        heirs = [file.form.scopes[number] for file, number in resolver.tree.heirs_of(each)[:HEIRS]]
+        heirs = [file.form.scopes[number] for file, number in resolver.tree.heirs_of(each, function.file)[:HEIRS]]
         names.update((heir.name, None) for heir in heirs if "__init__" not in heir.bindings)
     return [*names, "cls", "__init__"]
 
@@ -98,6 +98,22 @@ def argument(site: Site, name: str, position: int) -> tuple[Expression, bool]:
     if 0 <= position < len(site.arguments) and not site.starred:
         return site.arguments[position], True
     return None, not (site.spread or (site.starred and position >= 0))
+
+
+def handed_through(expression: Expression, spot: Spot, call: Made) -> tuple[Expression, Spot]:
+    """A parameter of a function as one call of it has it: what is given there, else its default."""
+    function = FunctionValue(spot.file, spot.scope)
+    parameters = [each.name for each in function.within.parameters]
+    if expression is None or expression[0] != "name" or expression[1] not in parameters:
+        return expression, spot
+    if len(spot.within.bindings[expression[1]]) > 1:  # it is given another value
+        return expression, spot
+    method = spot.file.form.scopes[function.within.parent].kind == "class" and not is_static(function)
+    position = parameters.index(expression[1])
+    given, told = argument(call.site, expression[1], position - method)
+    if given is not None:
+        return given, call.spot
+    return (function.within.parameters[position].default, spot) if told else (expression, spot)
 
 
 def _handed_on(

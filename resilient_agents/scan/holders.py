@@ -112,7 +112,7 @@ def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile,
         return
     cls = ClassValue(spot.file, index)
     family = [cls, *bases(limits.resolver, cls)]
-    family += [ClassValue(*heir) for heir in limits.resolver.tree.heirs_of(cls.within.name)[:20]]
+    family += [ClassValue(*heir) for heir in limits.resolver.tree.heirs_of(cls.within.name, cls.file)[:20]]
     for each in family:
         yield from ((each.file, number) for number in each.file.functions_of(each.scope))
 

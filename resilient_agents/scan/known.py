@@ -150,6 +150,8 @@ class Ends:
     at: int | None
     default: str
     """What it is when none of them is given: explicit, none or default."""
+    decides: str = ""
+    """Of these the one that alone counts where it is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

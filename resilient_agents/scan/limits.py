@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.guards import around, around_callers, polled, protection
 from resilient_agents.scan.known import Default
 from resilient_agents.scan.made import client_limit, worded
@@ -48,7 +49,7 @@ class Limits:
     def never(self, seen: Sighting) -> Limit | None:
         operation = seen.operation
         if operation.by_argument and seen.owner is not None and seen.owner.made is not None:
-            types = self.types_of(seen.owner.made, seen.spot)
+            types = self.types_of(seen.owner.made, seen.owner.through, seen.spot)
             said = {by_symbol(operation.by_argument, path) for path in types} - {""}
             if said and all(by_symbol(operation.by_argument, path) for path in types):
                 return self.said(said.pop(), f"a {types[0].rpartition('.')[2]} socket", True)
@@ -59,10 +60,13 @@ class Limits:
             return self.said(what, "", True) if what == "never" else None
         return None
 
-    def types_of(self, made: Made, used: Spot) -> list[str]:
-        """Symbols among the arguments of the call that made an object, as the class has them that uses it."""
-        given = (*made.site.arguments, *made.site.keywords.values())
-        values = [value for each in given for value in as_used(self.resolver, each, made.spot, used)]
+    def types_of(self, made: Made, through: Made | None, used: Spot) -> list[str]:
+        """Symbols among the arguments of the call that made an object: as whoever had it made gave them, as the class
+        has them that uses it."""
+        given = [(each, made.spot) for each in (*made.site.arguments, *made.site.keywords.values())]
+        if through is not None:
+            given = [handed_through(each, made.spot, through) for each, _ in given]
+        values = [value for each, spot in given for value in as_used(self.resolver, each, spot, used)]
         return [value.path for value in values if isinstance(value, Symbol) and is_type(value.path)]
 
     def flagged(self, seen: Sighting) -> Limit | None:

@@ -194,7 +194,7 @@ def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
 def _of_heirs(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     """A method of a base uses what its subclasses set."""
     found: list[Values] = []
-    for file, number in resolver.tree.heirs_of(cls.within.name)[:30]:
+    for file, number in resolver.tree.heirs_of(cls.within.name, cls.file)[:30]:
         heir = ClassValue(file, number)
         if heir != cls and cls in bases(resolver, heir):
             found.append(resolver.once((heir, name, "own"), lambda heir=heir: _own(resolver, heir, name)))  # type: ignore[misc]

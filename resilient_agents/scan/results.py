@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
         case ClassValue():
             return (Instance(callee, made),)
         case FunctionValue():
-            return resolver.returned(callee)
+            return tuple([_through(value, callee, made) for value in resolver.returned(callee)])
         case Partial():
             return _of(resolver, callee.target, callee.made)
         case Instance():
@@ -106,6 +107,15 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
             return resolver.evaluate(body, callee.spot)
         case _:
             return ()
+
+
+def _through(value: Value, function: FunctionValue, made: Made) -> Value:
+    """A client that a function made itself, with the call that it was made for: `self._socket(zmq.REP, 5555)`."""
+    if not isinstance(value, ClientValue) or value.made is None or value.through is not None:
+        return value
+    spot = value.made.spot
+    inside = (spot.file, spot.scope) == (function.file, function.scope) and function.within.parameters
+    return replace(value, through=made) if inside else value
 
 
 def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) -> Values:

@@ -102,7 +102,8 @@ def _object_ends(ends: Ends, value: Opaque, source: str) -> Limit:
     given = given_of(value.made.site)
     if given.spread or given.starred:
         return Limit("explicit", source)
-    stated = [found(given, (name,), ends.at if name == ends.arguments[0] else None) for name in ends.arguments]
+    arguments = (ends.decides,) if ends.decides in given.keywords else ends.arguments
+    stated = [found(given, (name,), ends.at if name == ends.arguments[0] else None) for name in arguments]
     said = [is_none(expression, value.made.spot) for expression, there in stated if there]
     if not said:
         return Limit(ends.default, source if ends.default == "explicit" else f"{source} limits no wait")
@@ -117,6 +118,8 @@ def is_none(value: Expression, spot: Spot, depth: int = 3) -> bool:
         return value[1] is None or (value[1] == -1 and not isinstance(value[1], bool))
     if value[0] == "first":
         return is_none(value[1][0], spot, depth - 1)
+    if value[0] == "seq" and value[1]:  # (to connect, to read)
+        return is_none(value[1][-1], spot, depth - 1)
     if value[0] != "name":
         return False
     index = spot.scope

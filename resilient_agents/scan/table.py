@@ -138,9 +138,13 @@ class _Builder:
             _check(where, each, CLIENT, need=("name",))
             self.client(where, library, each)
         for each in entry.get("ends", ()):
-            _check(f"{name}: ends", each, {"names", "arguments", "at", "default"}, need=("names", "arguments"))
+            _check(
+                f"{name}: ends", each, {"names", "arguments", "at", "default", "decides"}, need=("names", "arguments")
+            )
             for path in each["names"]:
-                self.ends[path] = Ends(tuple(each["arguments"]), each.get("at"), each.get("default", "none"))
+                self.ends[path] = Ends(
+                    tuple(each["arguments"]), each.get("at"), each.get("default", "none"), each.get("decides", "")
+                )
 
     def client(self, where: str, library: Library, given: Table) -> None:
         entry = dict(given)

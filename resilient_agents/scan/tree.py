@@ -16,7 +16,7 @@ __all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
 
 MOST_CALLS = 60
 MOST_FILES = 40
-"""Files that are searched for callers of one function."""
+"""Files that are searched for callers of one function, and for heirs of one class."""
 
 
 class SourceFile:
@@ -123,7 +123,7 @@ class Tree:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
         self._sites: dict[tuple[str, str], list[tuple[Spot, int]]] = {}
-        self._heirs: dict[str, list[tuple[SourceFile, int]]] = {}
+        self._heirs: dict[tuple[str, str], list[tuple[SourceFile, int]]] = {}
         self._index: dict[str, dict[str, list[SourceFile]]] = {}
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
@@ -196,13 +196,15 @@ class Tree:
         """Whether any file imports one of these."""
         return any(self._files_by("imported", module) for module in modules)
 
-    def heirs_of(self, name: str) -> list[tuple[SourceFile, int]]:
-        """Every class in the tree that has a base of this name."""
-        found = self._heirs.get(name)
+    def heirs_of(self, name: str, near: SourceFile) -> list[tuple[SourceFile, int]]:
+        """Classes that have a base of this name, those in the nearest files."""
+        files = self._files_by("bases", name)
+        key = name, near.path if len(files) > MOST_FILES else ""
+        found = self._heirs.get(key)
         if found is None:
-            found = self._heirs[name] = [
+            found = self._heirs[key] = [
                 (file, number)
-                for file in self._files_by("bases", name)
+                for file in self._nearest(files, near)
                 for number, scope in enumerate(file.form.scopes)
                 if any(last_name(base) == name for base in scope.bases)
             ]

@@ -91,6 +91,8 @@ class ClientValue:
     """The class of the tree that it really is an object of."""
     path: str = ""
     """The symbol that was called for it."""
+    through: Made | None = None
+    """The call of the function of the tree that made it."""
 
 
 @dataclass(frozen=True, slots=True)
