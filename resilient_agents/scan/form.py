@@ -34,6 +34,7 @@ __all__ = [
     "declares",
     "dotted",
     "last_name",
+    "nesting",
 ]
 
 Expression = tuple[Any, ...] | None
@@ -194,3 +195,28 @@ def last_name(expression: Expression) -> str:
     if expression[0] == "attr":
         return str(expression[2])
     return str(expression[1]) if expression[0] == "name" else ""
+
+
+def nesting(form: Form) -> int:
+    """Levels of its deepest expression: calls of calls, attributes of attributes."""
+    deepest = 0
+    for scope in form.scopes:
+        calls: list[int] = []
+        for site in scope.calls:  # a callee is made of calls that stand before it
+            calls.append(_levels(site.callee, calls))
+        values = [binding.value for bindings in scope.bindings.values() for binding in bindings]
+        values += [each for site in scope.calls for each in (*site.arguments, *site.keywords.values())]
+        deepest = max(deepest, *calls, *(_levels(each, calls) for each in values), 0)
+    return deepest
+
+
+def _levels(expression: Expression, calls: list[int]) -> int:
+    deepest = 0
+    left: list[tuple[Any, int]] = [(expression, 1)]
+    while left:
+        each, level = left.pop()
+        known = isinstance(each, tuple) and each[:1] == ("call",) and each[1] < len(calls)
+        deepest = max(deepest, level + (calls[each[1]] if known else 0))
+        parts = each.values() if isinstance(each, dict) else each if isinstance(each, tuple) else ()
+        left += [(part, level + 1) for part in parts if isinstance(part, (tuple, dict))]
+    return deepest

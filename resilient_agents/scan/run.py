@@ -18,6 +18,7 @@ from resilient_agents.scan.changes import Changed, changed_since, touches
 from resilient_agents.scan.comments import without_ignored
 from resilient_agents.scan.files import python_files
 from resilient_agents.scan.fingerprints import fingerprinted
+from resilient_agents.scan.form import nesting
 from resilient_agents.scan.inventory import Found, inventory
 from resilient_agents.scan.known import Known
 from resilient_agents.scan.limits import Limits
@@ -37,6 +38,8 @@ PART = 240
 processes there are; what several parts ask is worked out in each."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
+DEEP = 500
+"""Levels of an expression from which on it may be too deep for these frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ class Scan:
         try:
             found = self.found(file)
         except RecursionError:
+            if nesting(file.form) < DEEP:
+                raise  # it is not the file's fault
             return Looked([], [], [], FileStatus(file.path, "unreadable", "nested too deeply"))
         settings = self.projects.settings(_folder(file.path))
         on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)

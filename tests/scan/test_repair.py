@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from resilient_agents.scan import scan
+from resilient_agents.scan.form import nesting
+from resilient_agents.scan.source import form_of
 from tests.scan.expected import Expected, expected_in, found_by, unpack
 
 
@@ -68,3 +70,9 @@ def test_a_broken_line_costs_itself(damage: Callable[[str], str | None], tmp_pat
 
 def elsewhere(found: list[Expected], line: int) -> list[tuple[object, ...]]:
     return [(each.path, each.line, each.callee, each.function, each.flags) for each in found if each.line != line]
+
+
+@pytest.mark.parametrize(("text", "levels"), [("a.b.c()\n", 3), ("a().b().c()\n", 5), ("", 0)])
+def test_it_is_known_how_deep_expressions_are_nested(text: str, levels: int) -> None:
+    """Only what is nested deeply may be too deep to be followed."""
+    assert nesting(form_of("a.py", text.encode())[0]) == levels
