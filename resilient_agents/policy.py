@@ -62,7 +62,6 @@ class Policy(Spelled):
     _stand_ins: tuple[Policy, ...] = ()
     _observers: tuple[Subscription, ...] = ()
     _plans: tuple[tuple[Proceed, Plan], ...] = ()
-    find = None  # all calls of a function go by one plan
     idempotent: bool | None = None
     reconcile: Callable[..., Any] | None = None
 

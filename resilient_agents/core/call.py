@@ -10,7 +10,7 @@ import copy
 import functools
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 from resilient_agents.classify import Failure, classify
 
@@ -95,8 +95,7 @@ def unboxed(error: Exception) -> Exception:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """`module.qualname` of any callable: partials by what they wrap, objects by their class, proxies that answer to
-    every name likewise."""
+    """`module.qualname` of any callable: of a partial that of what it wraps, of an object that of its class."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     named: Any = fn if type(getattr(fn, "__qualname__", None)) is str else type(fn)
@@ -110,15 +109,15 @@ class Plan:
     """What all calls of one function have in common until a policy changes.
 
     `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
-    is the edition (base/now.py), which it never is where observers watch. `edition`: in which the plan was made.
-    `layers`: what the chain runs through, outermost first; `rechecks`: the second looks that they want. `alone`: the
-    retry that is the whole policy, if it is one whose first attempt may be made without a frame of it; `ticks`: counts
-    one that was good.
+    is the edition in force, which it never is where observers watch. `edition`: in which the plan was made. `layers`:
+    what the chain runs through; `rechecks`: the second looks that they want. `alone`: the retry that is the whole
+    policy, if its first attempt may be made without it; `ticks`: counts a good one; `timed`: must it know when?
     """
 
-    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks", "ticks")
+    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks", "ticks", "timed")
 
     chain: Proceed
+    of_key: ClassVar[bool] = False  # was it found by a call's arguments?
 
     def __init__(self, name: str | None, rechecks: Rechecks = _NO_RECHECKS, edition: object = None) -> None:
         self.name = name
@@ -127,6 +126,11 @@ class Plan:
         self.edition = self.quiet = edition
         self.alone: Any = None
         self.ticks: Any = None
+        self.timed: bool | None = None
+
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        """The plan of a call with these arguments, where they decide; None where this is the one of all calls."""
+        return None
 
     def enter(self, call: Call) -> Proceed:
         """The chain for any call, one that is watched or has a deadline, too, while `edition` is the one in force."""
@@ -219,8 +223,7 @@ def _rare(name: str) -> Any:
 class Call:
     """One invocation. What a strategy wants to leave for another one stands here, all that is rare in `rare`.
 
-    It has no constructor, which would cost more than what it sets: `call_of` makes one, and so does, spelled out, the
-    path of every call in core/guard.py.
+    It has no constructor, which would cost more than what it sets: `call_of` makes one, or core/guard.py, spelled out.
     """
 
     plan: Plan

@@ -73,9 +73,8 @@ class Composed(Plan):
             alone = layer if getattr(layer, "alone", False) else None
             proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
         self.chain = proceed
-        if len(layers) == 1:
-            self.alone = alone
-            self.ticks = alone and alone.counts.ticks
+        if len(layers) == 1 and alone is not None:
+            self.alone, self.ticks, self.timed = alone, alone.counts.ticks, alone.timed
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""

@@ -24,9 +24,7 @@ __all__ = ["FirstAttempt", "coroutine_of_one_retry", "function_of_one_retry"]
 
 
 class FirstAttempt(Protocol):
-    """A retry of which somebody else may make the first attempt. `timed`: it must know when that began."""
-
-    timed: bool
+    """A retry of which somebody else may make the first attempt."""
 
     def execute(self, proceed: Proceed, call: Call, state: Any = None, /) -> Awaitable[Any]: ...
 
@@ -38,24 +36,27 @@ class FirstAttempt(Protocol):
 
 
 def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    way, find = _Way(policy, fn, invoke_coroutine), policy.find
+    way = _Way(policy, fn, invoke_coroutine)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan if find is None else find(way.innermost, args, kwargs)
-        alone: FirstAttempt | None = plan.alone
-        if (
+        plan = way.plan
+        while (
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and (alone is None or not now.paid()))
+            or (now.deadline() is not None and (plan.alone is None or not now.paid()))
         ):
-            return await way.arun(args, kwargs, find and plan)
-        if alone is None:
+            found = plan.find(args, kwargs)
+            if found is None:
+                return await way.arun(args, kwargs, plan)
+            plan = found
+        timed = plan.timed
+        if timed is None:
             try:
                 return way.checked(await plan.chain(call_of(plan, ASYNC, fn, args, kwargs)))
             except Boxed as boxed:
                 raise RuntimeError(STOPPED) from boxed.error
-        began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
+        began, marked = (clock.monotonic(), given_up.left) if timed else (0.0, 0)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except Exception as error:
@@ -63,7 +64,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
             if rest is None:
                 raise
         except BaseException:
-            alone.interrupted()
+            plan.alone.interrupted()
             raise
         else:
             next(plan.ticks)
@@ -76,22 +77,24 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
 
 
 def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    way, find = _Way(policy, fn, invoke_any), policy.find
+    way = _Way(policy, fn, invoke_any)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan if find is None else find(way.innermost, args, kwargs)
-        alone: FirstAttempt | None = plan.alone
-        if (
+        plan = way.plan
+        while (
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or way.looks_async
-            or (now.deadline() is not None and (alone is None or not now.paid()))
+            or (now.deadline() is not None and (plan.alone is None or not now.paid()))
         ):
-            return way.run(args, kwargs, find and plan)
-        if alone is None:
+            found = None if way.looks_async else plan.find(args, kwargs)
+            if found is None:
+                return way.run(args, kwargs, plan)
+            plan = found
+        timed = plan.timed
+        if timed is None:
             return drive(plan.chain(call_of(plan, BLOCKING, fn, args, kwargs)), way.switched, way.checked)
-        began, marked = (clock.monotonic(), given_up.left) if alone.timed else (0.0, 0)
+        began, marked = (clock.monotonic(), given_up.left) if timed else (0.0, 0)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except Exception as error:
@@ -99,7 +102,7 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
             if rest is None:
                 raise
         except BaseException:
-            alone.interrupted()
+            plan.alone.interrupted()
             raise
         else:
             if type(result) not in PLAIN:

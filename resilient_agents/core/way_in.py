@@ -29,12 +29,6 @@ class Guarding(Protocol):
         """Is it a retry and nothing else, of which a wrapper may make the first attempt itself?"""
         ...
 
-    @property
-    def find(self) -> Callable[[Proceed, tuple[Any, ...], dict[str, Any]], Plan] | None:
-        """What answers with the plan of a call whose last step and arguments these are, where they decide; None where
-        all calls go by one plan."""
-        ...
-
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn`, whose last step is `innermost`, go from now on."""
         ...
@@ -59,8 +53,8 @@ class WayIn:
 
     def call(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None) -> Call:
         """A call on its way in, with the plan in force."""
-        plan = self.plan if found is None else found
-        if plan.edition is not now.edition and found is None:
+        plan = found or self.plan
+        if plan.edition is not now.edition and not plan.of_key:
             plan = self.policy.plan(self.fn, self.innermost)
             if self.looks_async:
                 plan = copy.copy(plan)

@@ -217,8 +217,11 @@ class _ByKey(Plan):
         self._innermost = innermost
         self.quiet = None
 
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        return self._keyed.find(self._innermost, args, kwargs)
+
     def enter(self, call: Call) -> Proceed:
-        call.plan = plan = self._keyed.find(self._innermost, call.args, call.kwargs)
+        call.plan = plan = self.find(call.args, call.kwargs)
         return plan.enter(call)
 
 
@@ -226,6 +229,7 @@ class _OfKey(Composed):
     """How calls of one key go. It holds the policy for as long as one of them is in flight."""
 
     __slots__ = ("_policy",)
+    of_key = True
 
     def __init__(self, policy: Policy, innermost: Proceed) -> None:
         super().__init__(policy, innermost)
