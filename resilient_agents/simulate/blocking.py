@@ -154,9 +154,10 @@ class BlockingCalls:
         return lambda: not (call is not None and call.done()) and (limit is None or limit.active)
 
     def wait_for(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
-        """The result of a coroutine over futures of the loop, in this thread."""
+        """The result of a coroutine over moments of the loop, in this thread."""
         turn = self.this_turn()
-        go_on: Callable[[], Moment] = partial(awaitable.send, None)
+        send: Callable[[], Moment] = partial(awaitable.send, None)
+        go_on = send
         while True:
             try:
                 moment = go_on()
@@ -168,16 +169,12 @@ class BlockingCalls:
             except _Over:
                 awaitable.close()
                 raise
-            if moment.error is not None:
-                go_on = partial(awaitable.throw, moment.error)
+            go_on = send if moment.error is None else partial(awaitable.throw, moment.error)
 
     # -------------------------------------------------------------------------------------------- the loop's side
 
     def _start(self, fn: Callable[[], Any], done: asyncio.Future[Any]) -> None:
-        if self._free:
-            turn = self._free.pop()
-        else:
-            turn = self._new_thread()
+        turn = self._free.pop() if self._free else self._new_thread()
         context = contextvars.copy_context()
         context.run(_call.set, done)
 
