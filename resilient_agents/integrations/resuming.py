@@ -75,7 +75,7 @@ def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
     `prefill=True` gives the model its own answer to go on with, which models up to 4.5 take; later ones refuse it with
     a 400. `prefill=False` asks in a message that quotes the end: the answer then goes on in the sense, and where a word
     was cut in two, perhaps not to the letter. Raises ValueError, when called, for calls with tools or thinking, which
-    cannot be gone on with, and where the stream has called a tool.
+    cannot be gone on with.
     """
 
     def continue_with(items: list[Any], *args: Any, **kwargs: Any) -> Any:
