@@ -286,13 +286,13 @@ def breaks(error: Exception, known: str) -> bool:
         return True
     if (package, name) == ("ollama", "ResponseError"):
         return bool(get(error, "status_code") == -1)
-    if not isinstance(error, json.JSONDecodeError):
-        return False
-    return known in ("ollama", "langchain") or (not known and _raised_inside(error, ("ollama", "langchain")))
+    if isinstance(error, json.JSONDecodeError):
+        return known in ("ollama", "langchain") or (not known and _raised_inside(error, ("ollama", "langchain")))
+    return (package, name) == ("pydantic_core", "ValidationError") and _raised_inside(error, ("mistralai",))
 
 
 def _raised_inside(error: Exception, packages: tuple[str, ...]) -> bool:
-    """Did this error pass through one of these, which could not even read the first item?"""
+    """Did this error pass through one of these, which could not read an item?"""
     entry = error.__traceback__
     while entry is not None:
         name = entry.tb_frame.f_globals.get("__name__")
