@@ -34,7 +34,7 @@ from resilient_agents import (
 from resilient_agents.events import AttemptStarted, CallEnded, CallRejected
 from resilient_agents.run_budgets.accounts import Account, book, entry
 from tests.conftest import Events, Harness, run_on
-from tests.interruptions import ends_elsewhere, interrupt_everywhere
+from tests.interruptions import ends_elsewhere, interrupt, interrupt_everywhere
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 PRICES = {"gpt-5": (1_000_000.0, 2_000_000.0), "gpt-5-mini": (100_000.0, 200_000.0)}  # one, two; a tenth of that
@@ -834,11 +834,12 @@ def _nested_calls(policy: Policy) -> None:
 
 
 @pytest.mark.parametrize("use", [_nested_calls, lambda policy: list(policy.stream(_stream_of_usage))])
-@pytest.mark.parametrize("limits", [{"attempts": 3, "tokens": 25}, {"cost": 1.0}])
-def test_an_exception_from_outside_leaves_the_slices_of_a_budget_whole(
-    use: Callable[[Policy], object], limits: dict[str, Any]
+@pytest.mark.parametrize("returns", [False, True])
+def test_what_strikes_from_outside_leaves_the_slices_of_a_budget_whole(
+    use: Callable[[Policy], object], returns: bool
 ) -> None:
-    """Wherever it strikes: what an inner budget took and did not use is back, and nothing of a call stays reserved."""
+    """Wherever an exception does, or a handler that calls through the same policy: what an inner budget took and did
+    not use is back, and nothing of a call stays reserved."""
 
     def make() -> tuple[contextlib.ExitStack, Any, Policy]:
         block = contextlib.ExitStack()
@@ -846,8 +847,14 @@ def test_an_exception_from_outside_leaves_the_slices_of_a_budget_whole(
         return block, block.enter_context(run_budget(attempts=10, tokens=100, cost=5.0, **options)), Policy(Bulkhead(5))
 
     def run(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
-        with run_budget(**limits):
+        with run_budget(attempts=3, tokens=40, cost=1.0):
             use(made[2])
+
+    def handle(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
+        if not returns:
+            interrupt()
+        with contextlib.suppress(BudgetExceededError):
+            made[2].call(lambda: 10)
 
     def check(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
         gc.collect()  # a block that was entered and never left
@@ -858,7 +865,7 @@ def test_an_exception_from_outside_leaves_the_slices_of_a_budget_whole(
             assert ends_elsewhere(lambda: budget.spent)
             assert policy.call(lambda: 10) == 10
 
-    interrupt_everywhere(make, run, check)
+    interrupt_everywhere(make, run, check, act=handle)
 
 
 @pytest.mark.parametrize("inner", [{"tokens": 5}, {"attempts": 0}])

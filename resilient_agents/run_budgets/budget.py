@@ -13,7 +13,7 @@ from resilient_agents import events
 from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call
 from resilient_agents.errors import BudgetExceededError
-from resilient_agents.run_budgets.accounts import Account, Amounts, book, entry
+from resilient_agents.run_budgets.accounts import Account, Amounts, Entry, book, entry
 from resilient_agents.run_budgets.terms import Terms
 
 if TYPE_CHECKING:
@@ -174,8 +174,11 @@ class RunBudget:
         """Called under the lock, when there is enough of all."""
         _, of_tokens, of_money = (account.limiting for account in self.accounts)
         outer = charge.outer
-        entries = (entry(self.attempts, 0, 1), *(() if outer is None else outer.entries(0, 0)))
-        if outer is not None:  # one step from here on
+        entries: tuple[Entry, ...] = (entry(self.attempts, 0, 1),)
+        if outer is not None:
+            of_outer = outer.entries(0, 0)
+            entries = (*entries, *of_outer)
+            of_outer[0].reserved, of_outer[1].reserved = outer.tokens, outer.cost  # one step from here on
             outer.tokens, outer.cost, outer.has_inside = 0, 0, True
         charge.tokens, charge.cost = tokens, cost
         of_tokens.reserved += tokens
@@ -204,6 +207,7 @@ class RunBudget:
             if not charge.settled:
                 entries = charge.entries(tokens, cost)
                 charge.settled = charge.over = True  # one step from here on
+                entries[0].reserved, entries[1].reserved = charge.tokens, charge.cost
                 charge.tokens = charge.cost = 0
                 try:
                     book(entries)

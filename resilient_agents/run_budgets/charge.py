@@ -41,9 +41,9 @@ class Charge:
     outer: Charge | None
 
     def entries(self, tokens: float, cost: float) -> tuple[Entry, Entry]:
-        """For the books: it has come to so much."""
+        """For the books: it has come to so much. What is reserved is set by who takes that away from it."""
         _, of_tokens, of_money = self.budget.accounts
-        return entry(of_tokens, self.tokens, tokens), entry(of_money, self.cost, cost)
+        return entry(of_tokens, 0, tokens), entry(of_money, 0, cost)
 
     def gather(self, item: Any) -> None:
         """An item of a stream, which may say what it came to so far."""
