@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from resilient_agents.scan.form import Site
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Opaque, Spot, Symbol
+from resilient_agents.scan.values import Data, Opaque, Spot, Symbol, Values
 
 __all__ = ["endless_retry", "nested_retry", "repeated_write"]
 
@@ -21,6 +21,7 @@ RETRIES = {
 }
 """Decorators that try again, and the argument without which they do so for ever; "" for those that end anyway."""
 ENDS = {"stop", "max_tries", "max_time", "stop_max_attempt_number", "stop_max_delay", "tries"}
+_KEYS = {"idempotency-key", "x-idempotency-key"}
 EVERYTHING = {"builtins.BaseException"}
 
 
@@ -67,6 +68,14 @@ def repeated_write(found: Found, resolver: Resolver) -> str | None:
     seen = found.seen
     if seen.operation.idempotent is not False or "idempotency_key" in seen.given.keywords:
         return None
+    if _keyed(resolver.evaluate(seen.given.keywords.get("headers"), seen.spot)):
+        return None
     for path, _, _ in retries_around(found, resolver):
         return f"{path} repeats {found.call.callee}, which may do its work twice"
     return None
+
+
+def _keyed(headers: Values) -> bool:
+    """Whether one of the headers lets the other side know a repeated call."""
+    dicts = [each.expression for each in headers if isinstance(each, Data)]
+    return any(each is not None and each[0] == "dict" and _KEYS & {key.lower() for key in each[1]} for each in dicts)
