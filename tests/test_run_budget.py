@@ -19,6 +19,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import resilient_agents.run_budgets as room
 from resilient_agents import (
     BudgetExceededError,
     Bulkhead,
@@ -882,3 +883,24 @@ def test_a_refused_attempt_leaves_to_the_one_around_it_what_is_reserved_for_that
 
         policy.call(around)
         assert budget.left.tokens == 10
+
+
+@pytest.mark.parametrize("inner", [{"tokens": 15}, {"attempts": 9}])
+def test_calls_of_a_handler_leave_the_books_of_a_slice_right(inner: dict[str, int]) -> None:
+    """Wherever it interrupts a call, whose reservation its own may use: in the end nothing is reserved."""
+
+    def make() -> tuple[contextlib.ExitStack, Any, Policy]:
+        policy, block = Policy(Bulkhead(5)), contextlib.ExitStack()
+        budget = block.enter_context(run_budget(tokens=30, usage=int))
+        policy.call(lambda: 3)
+        block.enter_context(run_budget(**inner))
+        return block, budget, policy
+
+    def check(made: tuple[contextlib.ExitStack, Any, Policy]) -> None:
+        made[0].close()
+        assert made[1].left.tokens + made[1].spent.tokens == 30
+
+    inside = room.__file__.removesuffix("__init__.py")
+    interrupt_everywhere(
+        make, lambda made: made[2].call(lambda: 3), check, act=lambda made: made[2].call(lambda: 1), inside=inside
+    )
