@@ -449,6 +449,8 @@ def test_what_a_start_really_cost_is_missing_or_there_again() -> None:
     schedule.take(0.0, 1.0)
     schedule.correct(0.0, 2.0)
     assert schedule.available(0.0) == pytest.approx(2.0)
+    schedule.correct(0.0, -2.5)
+    assert schedule.available(0.0) == pytest.approx(4.5)
     schedule.correct(0.0, -9.0)
     assert schedule.available(0.0) == 5.0
 
@@ -489,7 +491,8 @@ def test_nothing_is_left_of_a_line_in_which_nobody_stands(back: bool) -> None:
     assert schedule.available(100.0) == 1.0
 
 
-def test_those_who_come_late_line_up_by_when_they_came_first() -> None:
+@pytest.mark.parametrize("order", [(1, 2, 0, 1), (0, 1, 2), (2, 1, 0)])
+def test_those_who_come_late_line_up_by_when_they_came_first(order: tuple[int, ...]) -> None:
     """In whatever order they come back; one that is behind them stays there."""
     schedule = Gcra(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
@@ -497,7 +500,7 @@ def test_those_who_come_late_line_up_by_when_they_came_first() -> None:
     assert schedule.available(10.0) == 1.0  # whose turns have passed
     schedule.take(10.0, 1.0)
     later = reserve(schedule, 10.0, 1.0)
-    for number in (1, 2, 0, 1):
+    for number in order:
         schedule.come_back(late[number], 10.0)
     assert not any(schedule.start(each, 10.5) for each in (later, *reversed(late)))
     assert [each.due for each in (*late, later)] == pytest.approx([11.0, 12.0, 13.0, 14.0])
@@ -551,3 +554,52 @@ def test_who_does_not_come_holds_up_nobody_for_longer_than_its_turn_takes() -> N
     schedule.take(0.0, 1.0)
     in_line(schedule, 1.0)
     assert schedule.available(0.01) == 1.0
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    """As whoever was interrupted does."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    turn, _ = in_line(schedule, 1.0, 1.0)
+    schedule.cancel(turn)
+    schedule.cancel(turn)
+    assert schedule.waiting == 1
+
+
+def test_the_line_moves_up_past_those_who_left_and_those_about_to_come() -> None:
+    """The turn of the latter is their own."""
+    schedule = Gcra(rate=2.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    _, gone, last = in_line(schedule, 1.0, 1.0, 1.0)
+    schedule.cancel(gone)
+    assert schedule.moved_up(0.75) is last
+    assert last.due == pytest.approx(1.25)
+
+
+def test_who_is_back_early_asks_first() -> None:
+    """And is told of no other time before; once it has been refused, it is told again."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    (turn,) = in_line(schedule, 1.0)
+    schedule.correct(0.5, -1.0)
+    schedule.come_back(turn, 0.5)
+    assert schedule.moved_up(0.5) is None
+    schedule.charge(0.5, 1.0)
+    assert not schedule.start(turn, 0.5)
+    schedule.correct(0.5, -1.0)
+    assert schedule.moved_up(0.5) is turn
+    assert schedule.start(turn, 0.5)
+
+
+@pytest.mark.parametrize("look", [lambda schedule, turn: schedule.delay(0.0, 1.0), Gcra.come_back])
+def test_loops_are_looked_for_that_were_closed_one_after_another(look: Any) -> None:
+    """Whoever is stranded on one is out of the line with the next look at it; who stays is none of them."""
+    first, second, other = AnyLoop(), AnyLoop(), AnyLoop()
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    turns = [reserve(schedule, 0.0, 1.0, Dying(loop)) for loop in (other, first, second, second)]
+    schedule.cancel(turns[-1])
+    for left, loop in ((2, first), (1, second)):
+        loop.closed = True
+        look(schedule, turns[0], *(() if look is not Gcra.come_back else (0.0,)))
+        assert schedule.waiting == left
