@@ -103,6 +103,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _fix(arguments: argparse.Namespace, options: Options) -> None:
     """Change the files, or print what would change."""
+    from resilient_agents.scan.counts import counted
     from resilient_agents.scan.fix import fix
 
     fixed = fix(arguments.paths, options, cli_advise.policy_of(arguments, options) if arguments.fix_policy else None)
@@ -111,7 +112,7 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
     else:
         fixed.write()
     if fixed.left:
-        print(f"resilient-agents: {len(fixed.left)} findings are not for a program to fix", file=sys.stderr)
+        print(f"resilient-agents: not for a program to fix: {counted(len(fixed.left), 'finding')}", file=sys.stderr)
 
 
 def _formatted(report: Report, name: str) -> str:

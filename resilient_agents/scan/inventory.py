@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resilient_agents.scan.guards import protection
 from resilient_agents.scan.limits import Limits
@@ -30,11 +30,20 @@ def inventory(resolver: Resolver, limits: Limits, file: SourceFile) -> Iterator[
 
 
 def _record(resolver: Resolver, limits: Limits, choices: list[Sighting]) -> Found:
-    seen = choices[0]
+    seen = _cautious(choices)
     limit = limits.of(seen)
     if len(choices) > 1 and any(limits.of(other).value != limit.value for other in choices[1:]):
         limit = Limit("unknown", "differs by branch", "unknown")
     return Found(_call(resolver, seen, limit), seen)
+
+
+def _cautious(choices: list[Sighting]) -> Sighting:
+    """The first, which may be done twice only if all of them may."""
+    seen = choices[0]
+    answers = {each.operation.idempotent for each in choices}
+    if len(answers) == 1:
+        return seen
+    return replace(seen, operation=replace(seen.operation, idempotent=False if False in answers else None))
 
 
 def _call(resolver: Resolver, seen: Sighting, limit: Limit) -> Call:

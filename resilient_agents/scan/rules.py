@@ -9,6 +9,8 @@ from resilient_agents.scan.habits import client_per_call, reused_request_socket,
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.retrying import endless_retry, nested_retry, repeated_write
+from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.values import ClientValue
 
 __all__ = ["DEFAULT", "RULES", "Rule", "broken"]
 
@@ -25,10 +27,29 @@ def can_wait_for_ever(found: Found, _: Resolver) -> str | None:
     call = found.call
     if call.limit != "none" or call.confidence == "unknown":
         return None
-    operation, client = found.seen.operation, found.seen.client
-    argument = operation.limit[0] if operation.limit else client.limit[0] if client.limit else operation.option
-    advice = f"; give it {argument}" if argument else "; put a policy with a time limit around it"
-    return f"{call.callee} can wait for ever{f' ({call.limit_source})' if call.limit_source else ''}{advice}"
+    source = f" ({call.limit_source})" if call.limit_source else ""
+    return f"{call.callee} can wait for ever{source}; {_way_out(found.seen)}"
+
+
+def _way_out(seen: Sighting) -> str:
+    """What to give a limit: the call, the object that it is made on, the client behind that."""
+    operation, owner = seen.operation, seen.owner
+    if operation.limit:
+        return f"give it {operation.limit[0]}"
+    if operation.client_limit and owner is not None:
+        if operation.option:
+            return f"set {operation.option} on its {_short(owner)}"
+        if owner.client.setters:
+            return f"call {next(iter(owner.client.setters))} on its {_short(owner)}"
+        while owner is not None:
+            if owner.client.limit:
+                return f"give its {_short(owner)} {owner.client.limit[0]}"
+            owner = owner.of if owner.client.inherits else None
+    return "put a policy with a time limit around it"
+
+
+def _short(owner: ClientValue) -> str:
+    return owner.client.name.rpartition(".")[2]
 
 
 def blocks_the_loop(found: Found, _: Resolver) -> str | None:

@@ -149,17 +149,21 @@ class Tree:
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
         best, best_rank = None, (-1, 0)
+        installed: list[SourceFile] = []
         for file in self._by_name.get(parts[-1], ()):
             if file.parts[-len(parts) :] != parts or file is importer:
                 continue
             shared = _shared(importer.package, file.parts[:-1])
             rank = (shared, -len(file.parts))
-            # One word is found only where Python would look: beside the importer, or at a root above it.
+            # One word is found only where Python would look: beside the importer, at a root above it, or where the
+            # only package of this name is that stands in no package, which may be installed.
             if len(parts) == 1 and shared != len(file.parts) - 1 and file.parts[-2:-1] != ("src",):
+                if file.parts == file.package and self.exact(file.package[:-1]) is None:
+                    installed.append(file)
                 continue
             if rank > best_rank:
                 best, best_rank = file, rank
-        return best
+        return best or (installed[0] if len(installed) == 1 else None)
 
     def relative(self, dots: int, name: str, importer: SourceFile) -> SourceFile | None:
         package = importer.package[: len(importer.package) - (dots - 1)] if dots > 1 else importer.package

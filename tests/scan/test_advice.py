@@ -123,6 +123,32 @@ def test_a_client_tries_again_where_nothing_switches_that_off(tmp_path: Path, cl
     assert it.why("retry").startswith(says)
 
 
+def test_what_may_be_a_write_is_not_advised_to_be_made_twice(tmp_path: Path) -> None:
+    """A method that is chosen in a branch may be the one that must not be repeated."""
+    code = """
+        import requests
+
+        def f(url, body):
+            method = requests.post if body else requests.get
+            return method(url, json=body)
+
+        def g(url, quick):
+            method = requests.head if quick else requests.get
+            return method(url)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [it] = advise([tmp_path]).dependencies
+    assert re.match(r"1 call \(.*:10\) may be made twice; not 1 call \(.*:6\)", it.why("retry"))
+
+
+def test_a_call_that_connects_talks_to_what_it_is_given(tmp_path: Path) -> None:
+    """It is one dependency with what it connects."""
+    code = "import smtplib\n\n\ndef f(text):\n    smtplib.SMTP('mail.example', 25).send_message(text)\n"
+    (tmp_path / "code.py").write_text(code)
+    [it] = advise([tmp_path]).dependencies
+    assert (it.dependency.name, len(it.dependency.found)) == ("mail.example", 2)
+
+
 def test_a_secret_is_no_name_of_a_dependency(tmp_path: Path) -> None:
     """What a client of a service is given first is left unsaid."""
     code = "from slack_sdk import WebClient\n\n\ndef f():\n    WebClient('xoxb-12-abc').chat_postMessage(text='x')\n"

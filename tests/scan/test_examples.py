@@ -350,6 +350,20 @@ def test_names_of_the_file_come_before_those_of_the_example(tmp_path: Path) -> N
     assert 'policy_ = policies.policy("requests")' in text
 
 
+def test_a_client_that_is_handed_in_does_not_hide_its_module(tmp_path: Path) -> None:
+    """`openai: openai.OpenAI` needs another name."""
+    source = """
+        from openai import OpenAI
+
+        ai = OpenAI(timeout=30)
+
+        def ask(wish):
+            return ai.with_options(timeout=None).responses.create(model="m", input=wish)
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "\nopenai_client: openai.OpenAI = given(" in text
+
+
 def run(*arguments: object) -> int:
     return main(["scan", "--no-cache", *map(str, arguments)])
 

@@ -82,7 +82,8 @@ def target(resolver: Resolver, found: Found) -> Target:
     if seen.owner is None:
         first = _texts(resolver, seen.given.arguments[:2], seen.spot)
         named = _texts(resolver, _addresses(seen.given.keywords), seen.spot)
-        said = [*named, *(text for text in first if address in ("file", "host") or "://" in text)]
+        bare = address in ("file", "host") or _connects(resolver, seen.callee)
+        said = [*named, *(text for text in first if bare or "://" in text)]
         said = said if address != "host" else [text for text in said if text.lower() not in _METHODS]
         name = _first(filter(None, map(_file if address == "file" else _host, said)))
     else:
@@ -103,6 +104,13 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, de
             if name:
                 return name
     return _of_client(resolver, owner.of, client, depth - 1)
+
+
+def _connects(resolver: Resolver, path: str) -> bool:
+    """Whether a function makes a client: it takes what the client talks to."""
+    known = resolver.known
+    full = known.canonical.get(path, path)
+    return full in known.clients or full in known.makers
 
 
 def _answer(owner: ClientValue) -> bool:

@@ -122,7 +122,9 @@ class Clients:
     def _top(self, name: str, owner: ClientValue, node: ast.expr) -> ast.expr:
         bound = self.sources(self.file).bindings.get(name, [])
         defined = any(isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for each in bound)
-        if defined or (bound and not isinstance(node, ast.Name)):
+        # What is not made has its class as its type, so that the module of that class is there under its name.
+        module = name == owner.client.name.partition(".")[0] and self.construct(owner) is None
+        if defined or module or (bound and not isinstance(node, ast.Name)):
             name = f"{name}_client"
         before = self.top.get(name)
         if before is not None and before.client is not owner.client:
