@@ -38,6 +38,7 @@ from resilient_agents.adapters.counts import LimitCounts, RetryCounts, Ticks, co
 from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock
 from tests.conftest import Harness, ManualClock, run_on
+from tests.interruptions import interrupt_everywhere
 
 THREADS = 16
 
@@ -571,6 +572,35 @@ def test_calls_of_very_many_attempts_are_counted_exactly() -> None:
     assert (metrics["attempts"], metrics["retries"]) == (704, 699)
     retry.reset_metrics()
     assert retry.metrics()["attempts"] == 0
+
+
+def test_a_handler_that_calls_while_metrics_are_read_fails_nothing() -> None:
+    """Its call may end in a way that none has ended before."""
+
+    def make() -> tuple[Retry, Policy]:
+        retry = Retry(3, on=ValueError, wait=fixed(0, jitter=None))
+        policy = Policy(retry)
+        for attempts in (2, 3):
+            policy.call(saved_by(attempts))
+        return retry, policy
+
+    def saved_by(attempts: int) -> Callable[[], object]:
+        errors = iter([ValueError()] * (attempts - 1))
+
+        def call() -> None:
+            for error in errors:
+                raise error
+
+        return call
+
+    def handler(made: tuple[Retry, Policy]) -> None:
+        with contextlib.suppress(ValueError):
+            made[1].call(saved_by(4))
+
+    def check(made: tuple[Retry, Policy]) -> None:
+        assert made[0].metrics()["calls"] in (2, 3)
+
+    interrupt_everywhere(make, lambda made: made[0].metrics(), check, act=handler)
 
 
 def test_a_retry_counts_exactly_under_threads(manual_clock: ManualClock) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import pickle
+import weakref
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from resilient_agents import Fallback, Hedge, Policy, Retry, Timeout, is_transient
+from resilient_agents import Fallback, Hedge, Policy, Retry, Timeout, fixed, is_transient
 from resilient_agents.core.options import (
     Check,
     Code,
@@ -149,3 +151,28 @@ def test_strategies_pickle_with_their_options(strategy: Any) -> None:
     """And describe the same again."""
     again = pickle.loads(pickle.dumps(Policy(strategy)))
     assert again.describe() == Policy(strategy).describe()
+
+
+def test_a_retry_that_was_changed_is_no_pattern_for_the_next() -> None:
+    """What is set on one of them afterwards is its own affair: the next has the options that it was given."""
+    at_once = fixed(0)
+    changed = Retry(3, wait=at_once)
+    changed.attempts = 5
+    changed.on = KeyError
+    following = Retry(5, on=KeyError, wait=at_once)
+    with pytest.raises(KeyError):
+        Policy(following).call({}.pop, "nothing")
+    assert following.metrics()["attempts"] == 5
+
+
+def test_what_a_retry_was_given_ends_with_it() -> None:
+    """Although the next one that is given the very same has what was derived for it."""
+
+    def predicate(_: Exception) -> bool:
+        return False
+
+    watched = weakref.ref(predicate)
+    retries = [Retry(3, on=predicate), Retry(3, on=predicate)]
+    del predicate, retries
+    gc.collect()
+    assert watched() is None

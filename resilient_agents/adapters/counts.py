@@ -113,7 +113,8 @@ class RetryCounts(_Counts):
 
     def metrics(self) -> dict[str, Any]:
         with counting:
-            ended = {key: ticks.taken() for key, ticks in self._ended.items()}
+            kinds = list(self._ended.items())  # a handler may come here and count another one
+            ended = {key: ticks.taken() for key, ticks in kinds}
             at_once, retries = self.ticks.taken(), self._further
         saved, failures, neutral = (
             sum(number for (how, _), number in ended.items() if how == ending)

@@ -182,6 +182,9 @@ def _nobody() -> None:
     """What a reference answers to nothing."""
 
 
+_NONE_YET: Any = (_nobody, {})
+
+
 class Configured(Spelled):
     """A base for strategies with options.
 
@@ -195,7 +198,7 @@ class Configured(Spelled):
     OPTIONS: ClassVar[Mapping[str, Check]]
     HOLDS: ClassVar[str] = ""
     INSIDE: ClassVar[frozenset[str]] = frozenset()
-    _latest: ClassVar[tuple[Callable[[], Any], tuple[str, ...]]] = (_nobody, ())
+    _latest: ClassVar[tuple[Callable[[], Any], Mapping[str, Any]]] = _NONE_YET
 
     def __init_subclass__(cls) -> None:
         """Defaults belong to the class: an object keeps what differs, which is little."""
@@ -219,21 +222,27 @@ class Configured(Spelled):
         """Remember what was checked and derived for this one: the next that is made is often given the very same, by a
         factory of policies for many keys. Called at the end of a constructor."""
         kind = type(self)
-        if "OPTIONS" in vars(kind):  # what a subclass keeps is its own affair
-            kind._latest = weakref.ref(self), tuple(vars(self))  # noqa: SLF001 - its own class
+        if "OPTIONS" not in vars(kind):  # what a subclass keeps is its own affair
+            return
+
+        def gone(reference: object) -> None:
+            if kind._latest[0] is reference:  # noqa: SLF001 - its own class
+                kind._latest = _NONE_YET  # noqa: SLF001
+
+        kind._latest = weakref.ref(self, gone), dict(vars(self))  # noqa: SLF001
 
     def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
-        """Was that one given the very same, and lives? Then this one has all that was kept there."""
+        """Was that one given the very same, and lives, and is as it was made? Then this one has all that it has."""
         latest, kept = self._latest
         like: Any = latest()
-        if type(like) is not type(self):
+        if type(like) is not type(self) or vars(like) != kept:
             return False
         for option in self.OPTIONS:
             if given[option] is not getattr(like, option):
                 return False
-        found, own = vars(like), vars(self)
-        for name in kept:
-            own[name] = found[name]
+        own = vars(self)
+        for name, value in kept.items():
+            own[name] = value
         return True
 
     def adopt(self, new: Any) -> None:
