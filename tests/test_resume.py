@@ -390,3 +390,26 @@ def test_what_the_helpers_ask_for() -> None:
     for option in ("tools", "thinking"):
         with pytest.raises(ValueError, match=option):
             continue_messages(create, prefill=True)(said, messages=messages, **{option: [1]})
+
+
+@pytest.mark.parametrize(
+    ("model", "taken"),
+    [
+        ("claude-2.1", True),
+        ("claude-3-opus-20240229", True),
+        ("claude-3-5-haiku-latest", True),
+        ("anthropic.claude-sonnet-4-20250514-v1:0", True),
+        ("claude-opus-4-1@20250805", True),
+        ("claude-haiku-4-5", True),
+        ("claude-opus-4-6", False),
+        ("us.anthropic.claude-sonnet-4-6-v1", False),
+        ("claude-opus-5-20270101", False),
+        ("some-alias", False),
+        (None, False),
+    ],
+)
+def test_a_model_is_given_its_own_answer_where_it_takes_that(model: str | None, taken: bool) -> None:
+    """Claude up to 4.5, by its name; whatever else there is is asked by a message."""
+    asked: list[Any] = []
+    continue_messages(lambda **kwargs: asked.append(kwargs["messages"]))([text_delta("to")], model=model, messages=[])
+    assert [message["role"] for message in asked[0]] == (["assistant"] if taken else ["assistant", "user"])

@@ -7,6 +7,7 @@ letter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Literal, overload
 
@@ -24,6 +25,9 @@ ASK_TO_GO_ON = (
 )
 QUOTED = 400
 """Characters of the end that are quoted to a model that is asked to go on."""
+LAST_WITH_PREFILL = 4, 5
+"""The version of Claude after which the server refuses the beginning of an answer."""
+_CLAUDE = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
 
 def text_so_far(items: Iterable[Any]) -> str:
@@ -69,12 +73,13 @@ def continue_response(retrieve: Callable[..., Any]) -> Continue:
     return continue_with
 
 
-def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
+def continue_messages(create: Callable[..., Any], *, prefill: bool | None = None) -> Continue:
     """Go on with messages of anthropic: `create` is `client.messages.create`, called with `stream=True`.
 
     `prefill=True` gives the model its own answer to go on with, which models up to 4.5 take; later ones refuse it with
     a 400. `prefill=False` asks in a message that quotes the end: the answer then goes on in the sense, and where a word
-    was cut in two, perhaps not to the letter. Raises ValueError, when called, for calls with tools or thinking, which
+    was cut in two, perhaps not to the letter. By default the call's `model` decides; where its name does not tell a
+    version up to 4.5, a message asks. Raises ValueError, when called, for calls with tools or thinking, which
     cannot be gone on with.
     """
 
@@ -84,7 +89,8 @@ def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
                 raise ValueError(f"a message with {option} cannot be gone on with")
         text = text_so_far(items)
         taken = text.rstrip()  # the server refuses white space at the end
-        if prefill:
+        prefilled = _takes_prefill(kwargs.get("model")) if prefill is None else prefill
+        if prefilled:
             more = [{"role": "assistant", "content": taken}]
         else:
             more = [
@@ -92,9 +98,15 @@ def continue_messages(create: Callable[..., Any], *, prefill: bool) -> Continue:
                 {"role": "user", "content": ASK_TO_GO_ON.format(end=text[-QUOTED:])},
             ]
         rest = create(*args, **{**kwargs, "messages": [*kwargs["messages"], *more]})
-        return _without_space(rest, len(text) - len(taken)) if prefill and text != taken else rest
+        return _without_space(rest, len(text) - len(taken)) if prefilled and text != taken else rest
 
     return continue_with
+
+
+def _takes_prefill(model: object) -> bool:
+    """Claude up to 4.5, whoever serves it: claude-3-5-haiku-latest, anthropic.claude-sonnet-4-20250514-v1:0."""
+    version = _CLAUDE.search(model) if isinstance(model, str) else None
+    return version is not None and (int(version[1]), int(version[2] or 0)) <= LAST_WITH_PREFILL
 
 
 def _without_space(rest: Any, count: int) -> Any:
