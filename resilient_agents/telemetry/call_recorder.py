@@ -88,17 +88,17 @@ class CallRecorder(SpanRecorder):
         if self._recording:
             try:
                 attempt = None
-                if reason is None:
+                name = names.WAITED_FOR.get(strategy)
+                if name is not None:
                     attempt = self._attempt()
-                    self._note_wait(strategy, seconds, attempt)
+                    self._note_wait(name, strategy, seconds, attempt)
+                elif reason is None:  # help: of a hedged call, other requests have attempts meanwhile
+                    attempt = self._current(self._attempts)
                 self._add_wait(reason or strategy, seconds, attempt)
             except Exception:
                 sink.faults.log(*RECORDING)
 
-    def _note_wait(self, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
-        name = names.WAITED_FOR.get(strategy)
-        if name is None:  # no wait in line
-            return
+    def _note_wait(self, name: str, strategy: str, seconds: float, attempt: AttemptSpan | None) -> None:
         if attempt is None:
             told = self._told
             self._waited_for = strategy
@@ -124,11 +124,12 @@ class CallRecorder(SpanRecorder):
     def _attempt(self) -> AttemptSpan | None:
         """The attempt that is current here, else the newest: those of a hedged call run at the same time."""
         attempts = dict(self._attempts)
+        return self._current(attempts) or (attempts[max(attempts)] if attempts else None)
+
+    @staticmethod
+    def _current(attempts: dict[int, AttemptSpan]) -> AttemptSpan | None:
         inner = get_current()
-        for attempt in attempts.values():
-            if attempt.inner is inner:
-                return attempt
-        return attempts[max(attempts)] if attempts else None
+        return next((attempt for attempt in list(attempts.values()) if attempt.inner is inner), None)
 
 
 _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from typing import Any
@@ -12,6 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import get_current_span
 
 from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.retry import Retry
+from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.telemetry import LogObserver
@@ -55,6 +58,26 @@ def test_requests_that_overlap_have_spans_of_their_own(runtime: str, sdk: Sdk) -
         assert below(attempt, sdk.operation)
         assert below(sdk.span(f"request {number}"), attempt)
     assert (sdk.operation.attributes or {})["resilient_agents.attempts"] == 2
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_a_hook_of_one_request_is_not_beneath_the_attempt_of_another(runtime: str, sdk: Sdk) -> None:
+    """It runs between two attempts of its own, while the other request is still under way."""
+    asked = itertools.count(1)
+
+    async def work() -> None:
+        if next(asked) == 2:
+            raise ConnectionError
+        await anyio.sleep(10)
+
+    async def slow(state: Any) -> None:
+        await anyio.sleep(2)
+
+    async def scenario() -> None:
+        await Policy(Hedge(1), Retry(2, wait=fixed(0), before_sleep=slow), name="p").acall(work)
+
+    run_on(runtime, scenario)
+    assert below(sdk.span("wait before_sleep"), sdk.operation)
 
 
 @pytest.mark.parametrize("runtime", LOOPS)
