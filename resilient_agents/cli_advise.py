@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from resilient_agents.scan import Call, Options
     from resilient_agents.scan.advice import Advice
 
-__all__ = ["FORMATS", "add_options", "advise", "asked", "policy_of"]
+__all__ = ["FORMATS", "add_options", "advise", "asked", "count", "policy_of"]
 
-OK, FOUND, WRONG = 0, 1, 2
+OK, WRONG = 0, 2
 
 FORMATS = ("text", "json", "html")
+
+OF_FINDINGS = ("--fix", "--fix=policy", "--baseline", "--write-baseline", "--since")
+"""Options that are about findings."""
 
 
 def add_options(scan: argparse.ArgumentParser) -> None:
@@ -27,15 +30,19 @@ def add_options(scan: argparse.ArgumentParser) -> None:
         "--write-policies", type=Path, metavar="FILE", help="add a policy for each dependency to a configuration file"
     )
     scan.add_argument("--examples", type=Path, metavar="DIR", help="write an example for each file that calls them")
-    scan.add_argument("--top", type=_count, default=20, metavar="N", help="with --examples: dependencies (default 20)")
+    scan.add_argument("--top", type=count, default=20, metavar="N", help="with --examples: dependencies (default 20)")
     scan.add_argument("--force", action="store_true", help="with --examples: write to a folder that has files, too")
     scan.add_argument("--plan", action="store_true", help="print the phases of rolling out, with their commands")
 
 
-def _count(text: str) -> int:
-    value = int(text)
+def count(text: str) -> int:
+    """Raises ArgumentTypeError for what is not a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
     return value
 
 
@@ -51,6 +58,9 @@ def advise(arguments: argparse.Namespace, options: Options) -> int:
 
     if arguments.format not in FORMATS:
         return _complain(f"advice has the formats {', '.join(FORMATS)}, got {arguments.format}")
+    given = [each for each in OF_FINDINGS if getattr(arguments, each.lstrip("-").replace("-", "_").replace("=", "_"))]
+    if given:
+        return _complain(f"advice is about all calls, and {given[0]} about findings: run scan twice")
     try:
         advice = advice_of(arguments.paths, options)
     except ValueError as error:
@@ -97,7 +107,7 @@ def _write_policies(advice: Advice, path: Path) -> int:
         if written.added:
             path.write_text(written.text, encoding="utf-8")
     except ConfigError as error:
-        return _complain(str(error), FOUND)
+        return _complain(str(error))
     except (OSError, UnicodeError) as error:
         return _complain(f"cannot write {path}: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}")
     if not advice.dependencies:
@@ -129,6 +139,6 @@ def _write_examples(advice: Advice, arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _complain(message: str, status: int = WRONG) -> int:
+def _complain(message: str) -> int:
     print(f"resilient-agents: {message}", file=sys.stderr)
-    return status
+    return WRONG

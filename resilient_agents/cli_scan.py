@@ -48,16 +48,11 @@ def add_to(commands: Any) -> None:
     scan.add_argument("--dry-run", action="store_true", help="with --fix: print the patch and change nothing")
     scan.add_argument("--no-ignore", action="store_true", help="read what .gitignore leaves out, too")
     scan.add_argument("--strict", action="store_true", help="a file that cannot be read ends with status 2")
-    scan.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)")
+    scan.add_argument(
+        "--jobs", type=cli_advise.count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)"
+    )
     scan.add_argument("--no-cache", action="store_true", help="keep nothing for the next time, and use nothing kept")
     scan.set_defaults(run=_scan)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
 
 
 def _scan(arguments: argparse.Namespace) -> int:
@@ -79,6 +74,8 @@ def _scan(arguments: argparse.Namespace) -> int:
         return cli_advise.advise(arguments, options)
     if arguments.format == "html":
         return _complain("html goes with --advise")
+    if arguments.dry_run and not (arguments.fix or arguments.fix_policy):
+        return _complain("--dry-run goes with --fix")
     try:
         if arguments.fix or arguments.fix_policy:
             _fix(arguments, options)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resilient_agents.scan.form import Binding, Site
+from resilient_agents.scan.form import Binding, Scope, Site
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import Call, Finding
@@ -194,11 +194,20 @@ def _is_made_here(binding: Binding, made: Made) -> bool:
     return binding.value == ("call", made.number)
 
 
+def _goes_on(function: Scope) -> bool:
+    """Whether it has a `while True`, which a time limit of the whole function would end: guard what one pass does."""
+    blocks = function.blocks
+    endless = (("const", True), ("const", 1))
+    return any(each.kind == "if" and each.about in endless and blocks[each.parent].kind == "loop" for each in blocks)
+
+
 def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, Changes]) -> bool:
     spot = found.seen.spot
     changes = _changes(scan, spot, planned)
     function = spot.file.form.function(spot.scope)
     if policy is None or changes is None or function is None or function.yields or found.call.protected_by is not None:
+        return False
+    if _goes_on(function):
         return False
     wanted = Decorator(function.line, function.name, policy)
     if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression, Scope, Site, dotted, last_name
+from resilient_agents.scan.form import Binding, Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.stated import ending
+from resilient_agents.scan.stated import ending, given_limit, given_of
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Spot, Symbol
+from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Partial, Spot, Symbol
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
@@ -145,9 +145,26 @@ def _set(
                 yield site.order, said
         elif name in client.hooks and receiver(site.callee) == path and _own(limits, site, spot):
             yield site.order, Limit("unknown", f"what {name} was given", "unknown")
+    for operation in client.operations if client.hooks else ():
+        for binding in scope.bindings.get(f"{path}.{operation}", ()):
+            yield (
+                binding.order,
+                _replaced(limits, seen, Spot(spot.file, spot.scope, binding.order, binding.block), binding),
+            )
     for attribute in (option, option.lower()) if option else ():
         for binding in scope.bindings.get(f"{path}.{attribute}", ()):
             yield binding.order, ending(limits.resolver, binding.value, spot, f"attribute {attribute}")
+
+
+def _replaced(limits: Limits, seen: Sighting, spot: Spot, binding: Binding) -> Limit:
+    """`session.request = partial(session.request, timeout=5)`, which the other methods go through."""
+    for value in limits.resolver.evaluate(binding.value, spot):
+        if isinstance(value, Partial):
+            given = given_of(value.made.site)
+            said = given_limit(limits.resolver, given, seen.operation.limit, None, value.made.spot, "argument")
+            if said is not None:
+                return said
+    return Limit("unknown", "a method that is replaced", "unknown")
 
 
 def _own(limits: Limits, site: Site, spot: Spot) -> bool:

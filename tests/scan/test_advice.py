@@ -304,9 +304,12 @@ def test_json_is_everything_as_data(tree: Path, capsys: pytest.CaptureFixture[st
     [
         (["--advise", "--format", "sarif"], "advice has the formats text, json, html, got sarif"),
         (["--format", "html"], "html goes with --advise"),
+        (["--advise", "--fix"], "advice is about all calls, and --fix about findings: run scan twice"),
+        (["--plan", "--since", "HEAD"], "and --since about findings"),
+        (["--dry-run"], "--dry-run goes with --fix"),
     ],
 )
-def test_formats_go_with_what_they_are_for(
+def test_options_go_with_what_they_are_for(
     tree: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     """Anything else is wrong use."""

@@ -1,4 +1,4 @@
-"""What findings say, and how far an import is followed."""
+"""What findings say and what becomes of them; how far an import is followed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents.scan import scan
+from resilient_agents.scan import Options, scan
+from resilient_agents.scan.fix import fix
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,50 @@ def test_a_package_of_another_part_is_found_where_it_is_the_only_one(
     """
     (tmp_path / "apps" / "use.py").write_text(textwrap.dedent(use))
     assert len(scan([tmp_path]).calls) == calls
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        ("partial(s.request, timeout=5)", "explicit"),
+        ("partial(s.request, timeout=None)", "none"),
+        ("partial(s.request, verify=False)", "unknown"),
+        ("lambda *_: None", "unknown"),
+    ],
+)
+def test_a_method_that_is_replaced_says_what_ends_the_others(tmp_path: Path, value: str, limit: str) -> None:
+    """All methods of a session go through its `request`."""
+    code = f"""
+        from functools import partial
+        import requests
+
+        def session():
+            s = requests.Session()
+            s.request = {value}
+            return s
+
+        def f(url):
+            return session().get(url)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [call] = scan([tmp_path]).calls
+    assert call.limit == limit
+
+
+def test_a_function_that_goes_on_for_ever_gets_no_policy(tmp_path: Path) -> None:
+    """A time limit of the whole function would end what is meant to last."""
+    code = """
+        import requests
+
+        def work(url):
+            while True:
+                requests.get(url)
+
+        def once(urls):
+            while urls:
+                requests.get(urls.pop())
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    fixed = fix([tmp_path], Options(), lambda call: "requests")
+    assert [finding.call.function for finding in fixed.left] == ["work"]
+    assert fixed.patch().count('+@resilient("requests")') == 1

@@ -69,7 +69,7 @@ def test_a_configuration_that_is_not_valid_is_left_alone(
     """Its mistakes come out."""
     file = tmp_path / "resilience.toml"
     file.write_text("[policies.x]\nretri = 3\n")
-    assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 1
+    assert main(["scan", "--no-cache", "--write-policies", str(file), str(tree)]) == 2
     assert "did you mean 'retry'" in capsys.readouterr().err
     assert file.read_text() == "[policies.x]\nretri = 3\n"
 
