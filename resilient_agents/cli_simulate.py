@@ -178,6 +178,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     try:
         with open(arguments.replay, encoding="utf-8-sig") as lines:
             spans = read(lines).spans
+        if not spans:
+            raise ValueError(f"no spans in {arguments.replay}: each line should be an object with resourceSpans")
         calls = recorded(spans, arguments.of)
         result = replay(named(*_split(arguments.policy), changes=dict(arguments.set)), calls)
     except (OSError, UnicodeError) as error:

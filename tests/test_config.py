@@ -368,6 +368,12 @@ def test_a_use_must_be_resolved() -> None:
         spec.build()
 
 
+def test_a_name_of_what_there_is_none_of_says_so() -> None:
+    """A text where a number is meant is taken for such a name."""
+    (problem,) = problems("policies.p.bulkhead = 'three'")
+    assert problem.endswith("is not in [bulkheads]; there is none in this configuration")
+
+
 def test_use_and_options_exclude_each_other() -> None:
     """In one table that is a mistake; in a layer above one replaces the other."""
     (problem,) = problems("bulkheads.b = 1\npolicies.p.bulkhead = { use = 'b', limit = 3 }")

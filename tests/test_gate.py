@@ -629,7 +629,7 @@ def test_it_says_that_it_cannot_be_pickled_or_copied(duplicate: Callable[[Any], 
     ("arguments", "options", "message"),
     [
         (("",), {}, "name must be a non-empty string or None, got ''"),
-        ((5,), {}, "name must be a non-empty string or None, got 5"),
+        ((5,), {}, "name must be a non-empty string or None, got 5; max_wait=5, perhaps"),
         ((), {"max_wait": -1}, "max_wait must be at least 0 seconds, got -1"),
         ((), {"max_wait": "long"}, "max_wait must be a number of seconds or a timedelta, got 'long'"),
     ],

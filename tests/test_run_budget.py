@@ -186,7 +186,8 @@ async def test_what_is_spent_is_refused_before_the_request(h: Harness) -> None:
         with pytest.raises(BudgetExceededError, match="may use 100 tokens: 90 used, and this call may take 30"):
             await h.call(Policy(), llm, 30)
     assert run.spent.tokens == 90
-    with run_budget(cost=50.0, prices=PRICES), pytest.raises(BudgetExceededError) as caught:
+    cost = "the run may cost 50: 40 spent, and this call may cost 20"
+    with run_budget(cost=50.0, prices=PRICES), pytest.raises(BudgetExceededError, match=cost) as caught:
         for _ in range(9):
             await h.call(Policy(), llm, 20)
     assert (caught.value.budget, caught.value.spent) == ("cost", 40.0)

@@ -28,13 +28,6 @@ _making = Lock()
 """Held while a breaker is looked up by name, and made if there is none."""
 
 
-class _Name(Text):
-    def checked(self, value: Any, name: str) -> str:
-        if isinstance(value, int):
-            raise ValueError(f"{name} must be a non-empty string or None, got {value!r}; failures={value}, perhaps?")
-        return super().checked(value, name)
-
-
 class CircuitBreaker(Configured, Breaker):
     """Opens when the dependency fails, refuses calls while open, and lets a few probe before it closes again.
 
@@ -64,7 +57,7 @@ class CircuitBreaker(Configured, Breaker):
     INSIDE = frozenset(["name", "shadow"])
     OPTIONS = MappingProxyType(
         {
-            "name": _Name(none=True),
+            "name": Text(none=True, number="failures"),
             "failures": Count(none=True),
             "failure_rate": Share(none=True),
             "window": Seconds(zero=False),

@@ -92,7 +92,8 @@ def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Mappi
     elif not isinstance(use.value, str):
         problems.add(use, f"must be a table, true, false, or the name of one in [{section}]")
     elif use.value not in shared:
-        problems.add(use, f"is not in [{section}]; {nearest(use.value, shared)}")
+        known = nearest(use.value, shared) if shared else "there is none in this configuration"
+        problems.add(use, f"is not in [{section}]; {known}")
     elif len(options) == 1:
         return StrategySpec(kind, use=use.value, places={"use": _origin(use)})
     return None

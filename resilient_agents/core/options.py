@@ -99,11 +99,14 @@ class Flag(Check):
 
 
 class Text(Check):
-    """A string that is not empty."""
+    """A string that is not empty; `number`: the option that is meant by who gives a number."""
+
+    number: str = ""
 
     def checked(self, value: Any, name: str) -> str:
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{name} must be a non-empty string{' or None' * self.none}, got {value!r}")
+            meant = f"; {self.number}={value}, perhaps?" if self.number and isinstance(value, int) else ""
+            raise ValueError(f"{name} must be a non-empty string{' or None' * self.none}, got {value!r}{meant}")
         return value
 
 

@@ -222,15 +222,17 @@ class RunBudget:
             spent, reserved, left = account.spent, account.reserved, max(0, account.left)
         if call.audience is not None:
             call.audience.tell(events.CallRejected(call.audience.policy, "run_budget", None, None))
-        what = "of money" if account.name == "cost" else account.name
+        limit = spent + reserved + left
+        money = account.name == "cost"
+        allowed = f"cost {limit:g}: {spent:g} spent" if money else f"use {limit:g} {account.name}: {spent:g} used"
         flight = f", {reserved:g} reserved" if reserved else ""
-        needed = f", and this call may take {amount:g}" if left > 0 else ""
+        needed = f", and this call may {'cost' if money else 'take'} {amount:g}" if left > 0 else ""
         error = BudgetExceededError(
-            f"the run may use {spent + reserved + left:g} {what}: {spent:g} used{flight}{needed}",
+            f"the run may {allowed}{flight}{needed}",
             policy=call.name,
             strategy="run_budget",
         )
-        error.budget, error.spent, error.limit = account.name, spent, spent + reserved + left
+        error.budget, error.spent, error.limit = account.name, spent, limit
         return error
 
 

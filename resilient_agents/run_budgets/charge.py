@@ -92,8 +92,9 @@ class Charge:
                 ("run budget", call.name),
                 lambda: (
                     f"the results of {call.name!r} do not say what they used: the budget of the run is charged what "
-                    f"was expected. Ask the server for it (stream_options={{'include_usage': True}}), or pass usage= "
-                    f"to run_budget"
+                    f"was expected, at most what the largest call so far was. Ask the server for it "
+                    f"(stream_options={{'include_usage': True}}), or pass a usage= to run_budget that reads it, or "
+                    f"answers 0 for what is no model"
                 ),
                 call.fn,
             )

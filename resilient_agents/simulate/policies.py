@@ -42,8 +42,10 @@ def named(source: str, name: str | None = None, *, changes: Mapping[str, str] | 
     else:
         data = source
         names = list(load(source).policies)
+    if not names:
+        raise LookupError(f"{source} has no policies")
     if name is None and len(names) != 1:
-        raise LookupError(f"{source} has the policies {', '.join(names)}: name one")
+        raise LookupError(f"{source} has the policies {', '.join(names)}: name one, as {source}:{names[0]}")
     chosen = names[0] if name is None else name
     if chosen not in names:
         raise LookupError(f"{source} has no policy {chosen!r}; there are: {', '.join(names)}")

@@ -64,7 +64,7 @@ def recorded(spans: Iterable[Span], policy: str | None = None) -> list[Recorded]
     found = [operation for operation in operations(spans) if names.CLOCK in operation.span.attributes]
     policies = sorted({str(operation.span.attributes.get(names.POLICY)) for operation in found})
     if policy is None and len(policies) > 1:
-        raise ValueError(f"there are spans of the policies {', '.join(policies)}: name one")
+        raise ValueError(f"there are spans of the policies {', '.join(policies)}: say whose calls are meant (--of)")
     chosen = [each for each in found if policy is None or each.span.attributes.get(names.POLICY) == policy]
     if not chosen:
         known = f"; there are: {', '.join(policies)}" if policies else ""

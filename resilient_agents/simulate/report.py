@@ -48,9 +48,9 @@ def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
     """What was recorded beside what came out, and what the recording cannot know. `shared`: how many calls that are not
     played passed the same circuit breaker or limit, by its name."""
     policy = "the policy that was in force" if result.same_policy else "another policy than the one in force"
-    within = f"{result.slower * 1000:.3g} ms"
     lines = [
-        f"{result.calls:,} calls under {policy}: {result.same:,} went as recorded, times within {within}",
+        f"{_calls(result.calls)} under {policy}: {result.same:,} went as recorded, times within "
+        f"{seconds_of(result.slower)}",
         f"{'':20}  {'recorded':>10}  {'now':>10}",
         f"{'success':20}  {share(result.recorded_success_rate):>10}  {share(result.success_rate):>10}",
         f"{'requests':20}  {result.recorded_requests:>10,}  {result.requests:>10,}",
@@ -62,10 +62,10 @@ def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
             f"{TOLERANCE * 1000:g} ms"
         )
     for name, count in shared.items():
-        lines.append(f"{count:,} calls that are not played passed {name!r}, too: what they did to it is not known here")
+        lines.append(f"{_calls(count)} not played passed {name!r}, too: what they did to it is not known here")
     if result.unknown:
         lines.append(
-            f"{result.unknown:,} calls came to a point of which the recording says nothing: a guess from there on"
+            f"{_calls(result.unknown)} came to a point of which the recording says nothing: a guess from there on"
         )
     return lines
 
@@ -139,6 +139,10 @@ def share(value: float) -> str:
 
 def seconds_of(value: float) -> str:
     return "-" if math.isnan(value) else seconds(round(value * 1e9))
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call{'s' * (number != 1)}"
 
 
 def _moment(value: float | None) -> str:

@@ -51,7 +51,7 @@ class Gate(Paced):
     """
 
     strategy = "gate"
-    OPTIONS = MappingProxyType({"name": Text(none=True), "max_wait": Seconds(none=True)})
+    OPTIONS = MappingProxyType({"name": Text(none=True, number="max_wait"), "max_wait": Seconds(none=True)})
     HOLDS = "for how long a server asked to wait"
     _error = RateLimitedError
 

@@ -79,7 +79,11 @@ def test_a_preset_and_a_shipped_scenario_need_no_file(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["policies.toml", "--scenario", "scenario.toml"], 1, "has the policies search, bare: name one"),
+        (
+            ["policies.toml", "--scenario", "scenario.toml"],
+            1,
+            "has the policies search, bare: name one, as policies.toml:search",
+        ),
         (["policies.toml:x", "--scenario", "scenario.toml"], 1, "has no policy 'x'; there are: search, bare"),
         (["nothing.toml", "--scenario", "scenario.toml"], 1, "nothing.toml: cannot be read"),
         (["tool", "--scenario", "nothing.toml"], 1, "nothing.toml: cannot be read"),
