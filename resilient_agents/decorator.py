@@ -14,7 +14,7 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
-from resilient_agents.base.spelling import meant_by
+from resilient_agents.base.spelling import nearest
 from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 
@@ -154,9 +154,8 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 
     unknown = sorted(options.keys() - OPTIONS.keys())
     if unknown:
-        meant = meant_by(unknown[0], (*OPTIONS, "idempotent", "reconcile", "name"))
-        hint = "" if meant is None else f" (did you mean {meant}?)"
-        raise TypeError(f"resilient does not know {', '.join(unknown)}{hint}: {_FORMS}")
+        known = nearest(unknown[0], (*OPTIONS, "idempotent", "reconcile", "name"))
+        raise TypeError(f"resilient does not know {', '.join(unknown)}; {known}: {_FORMS}")
 
 
 class _Layers(Policy):

@@ -193,6 +193,26 @@ async def test_what_is_spent_is_refused_before_the_request(h: Harness) -> None:
     assert (caught.value.budget, caught.value.spent) == ("cost", 40.0)
 
 
+async def test_money_that_results_name_needs_no_prices(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """An attempt that failed with an answer names none and costs none; a result that names none is said in the log."""
+    seen = [Usage(10, 5, cost=2.0), ServerError(), Usage(10, 5)]
+
+    def ask() -> Usage:
+        found = seen.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with run_budget(cost=50.0, usage=lambda used: used) as run:
+        await h.call(Policy(), ask)
+        with pytest.raises(ServerError):
+            await h.call(Policy(), ask)
+        assert (run.spent.cost, caplog.text) == (2.0, "")
+        await h.call(Policy(), ask)
+    assert run.spent.cost == 4.0
+    assert "give prices= to run_budget" in caplog.text
+
+
 @LOOPS
 def test_what_is_in_flight_is_reserved(runtime: str) -> None:
     """Where the estimate is never too low, calls at the same time never overspend together; what they did not use is

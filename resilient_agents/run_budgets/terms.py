@@ -69,9 +69,11 @@ class Terms:
         most expensive one."""
         if usage.cost is not None:
             return usage.cost
-        if self.prices is None:
-            return self.largest[1]
+        if self.prices is None and (highest or not usage.tokens):  # results name it, and this is none
+            return self.largest[1] if highest else 0
         try:
+            if self.prices is None:
+                raise LookupError("results do not name what they cost: give prices= to run_budget")
             if callable(self.prices):
                 return number(self.prices(usage), "the price")
             going_in, coming_out = _rates(self.prices, usage.model, highest=highest)
