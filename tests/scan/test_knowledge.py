@@ -13,6 +13,9 @@ from resilient_agents.scan.known import Client, Default
 from resilient_agents.scan.table import load, shipped
 from resilient_agents.scan.versions import choose
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+"""What a library warns of while it is imported is its own affair."""
+
 KNOWN = load([shipped()])
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
 OLDER = {"elasticsearch"}
