@@ -149,6 +149,22 @@ def test_a_call_that_connects_talks_to_what_it_is_given(tmp_path: Path) -> None:
     assert (it.dependency.name, len(it.dependency.found)) == ("mail.example", 2)
 
 
+def test_pages_and_waiters_of_a_client_talk_to_what_it_talks_to(tmp_path: Path) -> None:
+    """What they are asked for is not whom."""
+    code = """
+        import boto3
+
+        s3 = boto3.client("s3")
+
+        def f(bucket):
+            s3.get_waiter("bucket_exists").wait(Bucket=bucket)
+            return [page for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)]
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [it] = advise([tmp_path]).dependencies
+    assert (it.dependency.name, [each.call.line for each in it.dependency.found]) == ("s3", [7, 8])
+
+
 def test_a_secret_is_no_name_of_a_dependency(tmp_path: Path) -> None:
     """What a client of a service is given first is left unsaid."""
     code = "from slack_sdk import WebClient\n\n\ndef f():\n    WebClient('xoxb-12-abc').chat_postMessage(text='x')\n"

@@ -116,7 +116,9 @@ def _connects(resolver: Resolver, path: str) -> bool:
 def _answer(owner: ClientValue) -> bool:
     """Whether it is what a call of another client gave: its arguments say what was asked, not whom."""
     maker, method = owner.of, owner.path.rpartition(".")[2]
-    return maker is not None and maker.client.operation(method) is not None
+    if maker is None:
+        return False
+    return maker.client.operation(method) is not None or method in maker.client.not_calls
 
 
 def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
