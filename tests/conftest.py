@@ -18,8 +18,9 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient_agents import events
+from resilient_agents import events, remaining
 from resilient_agents.base.clock import Lock, clock
+from resilient_agents.base.now import now
 from tests.virtual_time import CHOSEN, new_loop
 
 AT_WORK = 0.1
@@ -171,6 +172,15 @@ def run_on(runtime: str, scenario: Callable[[], Any]) -> Any:
 @pytest.fixture(params=RUNTIMES)
 def h(request: pytest.FixtureRequest) -> Harness:
     return Harness(request.param)
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_force() -> Iterator[None]:
+    """No test leaves a deadline or the budget of a run to the next."""
+    yield
+    assert remaining() is None
+    budget = now.budget()
+    assert budget is None or not budget.active
 
 
 @pytest.fixture(autouse=True, scope="module")
