@@ -12,6 +12,7 @@ import contextlib
 import gc
 import inspect
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -192,7 +193,12 @@ def short_collections() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # what is imported for the summary may look for referrers
+    """What is imported for the summary may look for referrers. And of what became garbage while it was left out of
+    collections nobody can say which test it is of: it is shown, and fails none."""
+    gc.unfreeze()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        gc.collect()
 
 
 @pytest.hookimpl(tryfirst=True)
