@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resilient_agents.cli_arguments import count
+
 if TYPE_CHECKING:
     from resilient_agents.scan import Call, Options
     from resilient_agents.scan.advice import Advice
 
-__all__ = ["FORMATS", "add_options", "advise", "asked", "count", "policy_of"]
+__all__ = ["FORMATS", "add_options", "advise", "asked", "policy_of"]
 
 OK, WRONG = 0, 2
 
@@ -33,17 +35,6 @@ def add_options(scan: argparse.ArgumentParser) -> None:
     scan.add_argument("--top", type=count, default=20, metavar="N", help="with --examples: dependencies (default 20)")
     scan.add_argument("--force", action="store_true", help="with --examples: write to a folder that has files, too")
     scan.add_argument("--plan", action="store_true", help="print the phases of rolling out, with their commands")
-
-
-def count(text: str) -> int:
-    """Raises ArgumentTypeError for what is not a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
-    return value
 
 
 def asked(arguments: argparse.Namespace) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents import cli_advise
+from resilient_agents.cli_arguments import count
 
 if TYPE_CHECKING:
     from resilient_agents.scan import Options, Report
@@ -48,9 +49,7 @@ def add_to(commands: Any) -> None:
     scan.add_argument("--dry-run", action="store_true", help="with --fix: print the patch and change nothing")
     scan.add_argument("--no-ignore", action="store_true", help="read what .gitignore leaves out, too")
     scan.add_argument("--strict", action="store_true", help="a file that cannot be read ends with status 2")
-    scan.add_argument(
-        "--jobs", type=cli_advise.count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)"
-    )
+    scan.add_argument("--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)")
     scan.add_argument("--no-cache", action="store_true", help="keep nothing for the next time, and use nothing kept")
     scan.set_defaults(run=_scan)
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resilient_agents.cli_arguments import count
+
 if TYPE_CHECKING:
     from resilient_agents.simulate import Result
     from resilient_agents.simulate.tune import Trial
@@ -66,7 +68,7 @@ def add_to(commands: Any) -> None:
         metavar="OPTION=FROM..TO",
         help="try values of an option and print what nothing beats: retry.attempts=1..6 (may be repeated)",
     )
-    command.add_argument("--points", type=_points, metavar="N", help="choices that --tune tries (default 64)")
+    command.add_argument("--points", type=count, metavar="N", help="choices that --tune tries (default 64)")
     command.add_argument(
         "--goal",
         type=_parsed("parse_goals"),
@@ -96,12 +98,6 @@ def _run(command: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
         those = ", ".join(f"--{option}" for option in allowed)
         command.error(f"argument --{alone[0]}: does not go with --{way}, which takes: {those}")
     return {"replay": _replay, "tune": _tune, "scenario": _simulate}[way](arguments)
-
-
-def _points(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
-    return int(text)
 
 
 def _change(text: str) -> tuple[str, str]:

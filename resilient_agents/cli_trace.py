@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
+from resilient_agents.cli_arguments import count
+
 if TYPE_CHECKING:
     from resilient_agents.trace import Operation
     from resilient_agents.trace.terminal import Glyphs, Line
@@ -35,20 +37,10 @@ def add_to(commands: Any) -> None:
     )
     trace.add_argument("file", metavar="FILE", help="OTLP JSON lines; - reads standard input")
     trace.add_argument("--id", default="", metavar="PREFIX", help="only traces whose id begins so")
-    trace.add_argument("--limit", type=_count, default=3, metavar="N", help="how many operations to draw (default 3)")
-    trace.add_argument("--slowest", type=_count, metavar="N", help="the N operations that took longest, in their place")
+    trace.add_argument("--limit", type=count, default=3, metavar="N", help="how many operations to draw (default 3)")
+    trace.add_argument("--slowest", type=count, metavar="N", help="the N operations that took longest, in their place")
     trace.add_argument("--errors", action="store_true", help="only operations whose caller saw an error")
     trace.set_defaults(run=_trace)
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
-    return value
 
 
 def _complain(message: str, status: int) -> int:

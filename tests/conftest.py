@@ -12,7 +12,6 @@ import contextlib
 import gc
 import inspect
 import threading
-import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -193,12 +192,7 @@ def short_collections() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """What is imported for the summary may look for referrers. And of what became garbage while it was left out of
-    collections nobody can say which test it is of: it is shown, and fails none."""
-    gc.unfreeze()
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        gc.collect()
+    gc.unfreeze()  # what is imported for the summary may look for referrers
 
 
 @pytest.hookimpl(tryfirst=True)

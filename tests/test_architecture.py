@@ -32,7 +32,17 @@ LEVELS: list[set[str]] = [
     {"policy"},
     {"", "canonical", "decorator", "registry", "config", "presets", "health", "testing"},
     {"integrations", "demo", "trace", "scan", "simulate"},
-    {"cli", "cli_advise", "cli_config", "cli_health", "cli_scan", "cli_simulate", "cli_trace", "__main__"},
+    {
+        "cli",
+        "cli_advise",
+        "cli_arguments",
+        "cli_config",
+        "cli_health",
+        "cli_scan",
+        "cli_simulate",
+        "cli_trace",
+        "__main__",
+    },
 ]
 LIBRARIES = {
     "tenacity": {

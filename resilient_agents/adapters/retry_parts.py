@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from resilient_agents.adapters.counts import RetryCounts
 from resilient_agents.adapters.retry_state import IDLE, State
 from resilient_agents.backoff import Backoff
-from resilient_agents.base.clock import clock
 from resilient_agents.budget import RetryBudget
+from resilient_agents.core.audience import Helping
 from resilient_agents.core.call import Call
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares
@@ -78,12 +78,10 @@ class RetryParts:
 
 
 async def tell(name: str, hook: Callable[[Any], Any], call: Call, state: State) -> None:
-    began = 0.0 if call.audience is None else clock.monotonic()
     try:
-        await answered(name, call, hook(state))
+        with Helping(call.audience, name):
+            await answered(name, call, hook(state))
     finally:
-        if call.audience is not None:
-            call.audience.tell_of_help(name, began)
         del state
 
 

@@ -10,7 +10,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure
 
-__all__ = ["Audience"]
+__all__ = ["Audience", "Helping"]
 
 _counting = Lock()
 """Held while an operation's sums change: the requests of a hedged call run in several threads."""
@@ -106,12 +106,6 @@ class Audience:
         if self.observers:
             self._show(events.Waited(self.policy, strategy, seconds, reason))
 
-    def tell_of_help(self, what: str, began: float) -> None:
-        """Code of the user's that is no attempt has run since `began`: a fallback's handler, a retry's hook, or what
-        looks up what an attempt has done. Spans alone say so: it is no wait in line."""
-        if self.recorder is not None:
-            self.recorder.waited_for(what, clock.monotonic() - began, None)
-
     def call_ended(self, outcome: events.Outcome, failure: Failure | None) -> None:
         """The operation is over."""
         duration = clock.monotonic() - self.started
@@ -137,3 +131,22 @@ class Audience:
     def _show(self, event: events.Event) -> None:
         for observer in self.observers:
             observer(event)
+
+
+class Helping:
+    """A block in which code of the user's runs that is no attempt: a fallback's handler, a retry's hook, or what looks
+    up what an attempt has done. Spans alone say how long that took: it is no wait in line."""
+
+    __slots__ = ("_began", "_recorder", "_what")
+
+    def __init__(self, audience: Audience | None, what: str) -> None:
+        self._recorder = None if audience is None else audience.recorder
+        self._what = what
+
+    def __enter__(self) -> None:
+        if self._recorder is not None:
+            self._began = clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._recorder is not None:
+            self._recorder.waited_for(self._what, clock.monotonic() - self._began, None)

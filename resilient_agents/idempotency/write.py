@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
-from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify
 from resilient_agents.core import given_up
+from resilient_agents.core.audience import Helping
 from resilient_agents.core.call import Call, Neutral, call_of, unboxed
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.invoke import plainly
@@ -151,17 +151,14 @@ class Write:
         tries = tuple(self.tries)
         if not tries or self._goes_on():
             return None
-        began = 0.0 if call.audience is None else clock.monotonic()
         try:
-            found = await self._look_up(call)
+            with Helping(call.audience, "reconcile"):
+                found = await self._look_up(call)
         except Exception as error:
             raised = unboxed(error)
             if raised.__cause__ is None and raised is not self._last:
                 given_up.set_cause(raised, self._last)
             raise
-        finally:
-            if call.audience is not None:
-                call.audience.tell_of_help("reconcile", began)
         for this in tries:
             if found is None:
                 self.tries.pop(this, None)

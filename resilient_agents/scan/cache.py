@@ -65,9 +65,12 @@ class Cache:
         text = "\0".join((_layout(), sys.version, os.getcwd(), *names))
         self.path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.sqlite"
         self._connections: dict[int, sqlite3.Connection] = {}
+        self._closed = False
 
     def _database(self) -> sqlite3.Connection:
         """One connection a process: a fork must neither use nor close that of its parent."""
+        if self._closed:  # whoever still wants a form reads the file: nobody would close another connection
+            raise sqlite3.ProgrammingError("closed")
         known = self._connections.get(os.getpid())
         if known is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +128,8 @@ class Cache:
             return
 
     def close(self) -> None:
+        """From now on there is nothing in it, and nothing is kept."""
+        self._closed = True
         for connection in self._connections.values():
             connection.close()
         self._connections = {}

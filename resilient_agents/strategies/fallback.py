@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import is_transient
+from resilient_agents.core.audience import Helping
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.driver import is_awaitable
@@ -203,12 +204,8 @@ class Fallback(Configured):
         """That of the handler, or the value."""
         name = name_of(self.handler) if callable(self.handler) else "value"
         self._tell(call, failed, name)
-        began = 0.0 if call.audience is None else clock.monotonic()
-        try:
+        with Helping(call.audience, "fallback"):
             answer = await self._stand_in(call, failed)
-        finally:
-            if call.audience is not None:
-                call.audience.tell_of_help("fallback", began)
         self._answered_by(call, name)
         return answer
 

@@ -104,8 +104,8 @@ class Sink:
         self.for_attempt = _ForAttempt(self.start)
         self.for_passage = _ForPassage()
 
-    def common(self, extra: Attributes | None) -> Attributes:
+    def common(self, extra: Attributes | None) -> Attributes | None:
         """What all spans of an operation say from the beginning: what the user's hook adds, and their kind, for
         backends that know kinds."""
         chained = "openinference" in modules if self.chained is None else self.chained
-        return {**(extra or {}), names.OPENINFERENCE_KIND: "CHAIN"} if chained else extra or {}
+        return {**(extra or {}), names.OPENINFERENCE_KIND: "CHAIN"} if chained else extra

@@ -19,7 +19,6 @@ does the rest of its work when a step of it fails, in nested `finally`s.
 from __future__ import annotations
 
 import itertools
-from sys import modules
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
@@ -124,9 +123,10 @@ class SpanRecorder:
                 if state is not None:
                     told.update(of_state(*state))
                 attributes = sink.start
-                if extra is not None or ("openinference" in modules if sink.chained is None else sink.chained):
-                    self._common = sink.common(extra)
-                    attributes = {**self._common, **attributes}
+                common = sink.common(extra)
+                if common:
+                    self._common = common
+                    attributes = {**common, **attributes}
                 self._start = start = int(clock.wall() * 1e9)
                 self._since = start - int(at * 1e9)
                 span = sink.tracer.start_span(sink.span_name, outer, attributes=attributes, start_time=start)

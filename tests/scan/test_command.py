@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import textwrap
 from importlib import resources
@@ -16,6 +17,7 @@ from jsonschema import Draft4Validator
 
 from resilient_agents import cli
 from resilient_agents.config import load
+from resilient_agents.scan.cache import Cache
 from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
@@ -334,6 +336,18 @@ def test_the_cache_changes_nothing_but_the_time(capsys: pytest.CaptureFixture[st
     for file in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
         file.write_bytes(b"not a database")
     assert found(capsys, ".") == first
+
+
+def test_a_cache_that_is_closed_opens_nothing(tmp_path: Path) -> None:
+    """Forms that are wanted after a scan, for its examples, are read from the files: no connection is left behind."""
+    folder = tmp_path / "of its own"
+    cache = Cache(folder, [tmp_path])
+    assert cache.stored() == {}
+    cache.close()
+    shutil.rmtree(folder)
+    assert cache.form("a.py") is None
+    assert cache.stored() == {}
+    assert not folder.exists()
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
