@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
@@ -27,6 +28,8 @@ AT_WORK = 0.1
 """Real seconds in which a thread does what it has to."""
 
 RUNTIMES = ["blocking", "asyncio", "trio"]
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else litellm asks the network when it is imported
 
 if CHOSEN == "uvloop":  # also where a test calls asyncio.run itself
     import uvloop

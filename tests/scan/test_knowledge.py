@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-import warnings
 from typing import Any
 
 import pytest
@@ -13,6 +12,9 @@ import pytest
 from resilient_agents.scan.known import Client, Default
 from resilient_agents.scan.table import load, shipped
 from resilient_agents.scan.versions import choose
+
+# Some libraries import parts of themselves only when their classes are looked at, and warn meanwhile.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 KNOWN = load([shipped()])
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
@@ -25,14 +27,12 @@ def named(path: str) -> Any:
     """The object of a dotted path; skips where its library is not installed."""
     parts = path.split(".")
     for end in range(len(parts), 0, -1):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a library warns of while it is imported is its own affair
-            try:
-                found: Any = importlib.import_module(".".join(parts[:end]))
-            except ImportError:
-                continue
-            for part in parts[end:]:
-                found = getattr(found, part)
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for part in parts[end:]:
+            found = getattr(found, part)
         return found
     pytest.skip(f"{parts[0]} is not installed")
 
