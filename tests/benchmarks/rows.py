@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import agents, calls, footprint, rare, scanning, simulating, streams, telemetry, threads
+from tests.benchmarks import (
+    agents,
+    calls,
+    footprint,
+    rare,
+    scanning,
+    simulating,
+    streams,
+    telemetry,
+    telemetry_waits,
+    threads,
+)
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Line
 
@@ -21,6 +32,7 @@ ROWS: dict[str, Row] = {
     "threads": threads.through_one_breaker,
     "quiet": telemetry.without_an_sdk,
     "sdk": telemetry.with_an_sdk,
+    "sdk-waits": telemetry_waits.with_waits,
     "import": footprint.importing,
     "retry": calls.retry_alone,
     "breaker": calls.breaker_alone,

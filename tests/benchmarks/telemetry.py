@@ -15,17 +15,19 @@ from opentelemetry.trace import Tracer
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, telemetry
 from resilient_agents.telemetry import metric_table, names
 from resilient_agents.telemetry.bridge import in_force
+from resilient_agents.telemetry.metric_table import Metric
 from tests.benchmarks import peers
 from tests.benchmarks.calls import BODIES, plain
 from tests.benchmarks.measure import Batch, Effort, blocking, interleaved, suspending
 from tests.benchmarks.peers import Absent
 from tests.benchmarks.table import Line, at_most
 
-__all__ = ["with_an_sdk", "without_an_sdk"]
+__all__ = ["POLICY", "Setting", "sequence", "with_an_sdk", "without_an_sdk"]
 
 AsyncFunction = Callable[[], Awaitable[Any]]
 
-_sequence = itertools.count(1)
+POLICY = f"{plain.__module__}.{plain.__qualname__}"
+sequence = itertools.count(1)
 
 
 def without_an_sdk(effort: Effort) -> Iterator[Line]:
@@ -74,7 +76,7 @@ def with_an_sdk(effort: Effort) -> Iterator[Line]:
     span says only where it is not at rest: the state of the circuit and how many slots are in use.
     """
     try:
-        setting = _Setting()
+        setting = Setting()
     except Absent as absent:
         yield Line("telemetry with an SDK", "", "µs", {"ours": str(absent)})
         return
@@ -110,7 +112,7 @@ def with_an_sdk(effort: Effort) -> Iterator[Line]:
                     yield Line(title, body, "µs", figures, goals, samples["ours"].spread)
 
 
-class _Setting(ExitStack):
+class Setting(ExitStack):
     """An SDK in memory: spans in batches, metrics collected periodically. Nothing global is touched."""
 
     def __init__(self) -> None:
@@ -155,17 +157,16 @@ class _Setting(ExitStack):
         self._meter_provider = MeterProvider([reader], shutdown_on_exit=False)
         self.callback(self._meter_provider.shutdown)
 
-    def instruments(self, *, sampled: bool) -> tuple[Tracer, Counter, Histogram]:
-        """What one uses to write it by hand."""
+    def instruments(self, *, sampled: bool = True) -> tuple[Tracer, Counter, Histogram]:
+        """What one uses to write it by hand: of attempts the counter, of durations the histogram."""
+        counter = self._meter_provider.get_meter("by hand").create_counter("by_hand.attempts")
+        histogram = self.histogram("by_hand.duration", metric_table.POLICY_DURATION)
+        return self._providers[sampled].get_tracer("by hand"), counter, histogram
+
+    def histogram(self, name: str, like: Metric) -> Histogram:
+        """One with the buckets of ours."""
         meter = self._meter_provider.get_meter("by hand")
-        duration = metric_table.POLICY_DURATION
-        return (
-            self._providers[sampled].get_tracer("by hand"),
-            meter.create_counter("by_hand.attempts"),
-            meter.create_histogram(
-                "by_hand.duration", duration.unit, explicit_bucket_boundaries_advisory=duration.boundaries
-            ),
-        )
+        return meter.create_histogram(name, like.unit, explicit_bucket_boundaries_advisory=like.boundaries)
 
     def drained(self, batch: Batch) -> Batch:
         """Spans are exported between batches, not during them."""
@@ -179,7 +180,7 @@ class _Setting(ExitStack):
 
         return timed
 
-    def recorded(self, batch: Batch, *, sampled: bool, attempt_spans: bool) -> Batch:
+    def recorded(self, batch: Batch, *, sampled: bool = True, attempt_spans: bool = True) -> Batch:
         """The bridge records here during the batch, and nowhere else."""
 
         def timed(calls: int) -> float:
@@ -198,7 +199,6 @@ class _Setting(ExitStack):
         return self.drained(timed)
 
 
-POLICY = f"{plain.__module__}.{plain.__qualname__}"
 PASSED = dict.fromkeys((names.CIRCUIT_BREAKER, names.RATE_LIMIT, names.BULKHEAD), names.UNNAMED)
 
 
@@ -237,7 +237,7 @@ def _by_hand_sync(
                 {
                     names.ATTEMPT_COUNT: 1,
                     names.OUTCOME: "success",
-                    names.SEQUENCE: next(_sequence),
+                    names.SEQUENCE: next(sequence),
                     names.CLOCK: began,
                     names.CONFIGURATION: "0123456789ab",
                 }
@@ -284,7 +284,7 @@ def _by_hand_async(
                 {
                     names.ATTEMPT_COUNT: 1,
                     names.OUTCOME: "success",
-                    names.SEQUENCE: next(_sequence),
+                    names.SEQUENCE: next(sequence),
                     names.CLOCK: began,
                     names.CONFIGURATION: "0123456789ab",
                 }
