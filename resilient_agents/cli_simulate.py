@@ -70,6 +70,9 @@ def add_to(commands: Any) -> None:
     )
     command.add_argument("--points", type=count, metavar="N", help="choices that --tune tries (default 64)")
     command.add_argument(
+        "--random", action="store_true", help="--tune draws its choices from the ranges, in place of a grid"
+    )
+    command.add_argument(
         "--goal",
         type=_parsed("parse_goals"),
         default=[],
@@ -81,7 +84,7 @@ def add_to(commands: Any) -> None:
 
 _TOGETHER = {
     "--replay": ("of", "set", "json"),
-    "--tune": ("scenario", "seed", "blocking", "points", "goal"),
+    "--tune": ("scenario", "seed", "blocking", "points", "random", "goal"),
     "--scenario": ("compare", "set", "seed", "blocking", "json", "plot"),
 }
 """What goes with each way to simulate; whatever else is given would be ignored, and is refused."""
@@ -203,7 +206,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     try:
         scenario = read(find(arguments.scenario))
         policy = _split(arguments.policy)
-        good, wrong = choices(policy, arguments.tune, arguments.points or DEFAULT_POINTS)
+        drawn = (arguments.seed or scenario.seed) if arguments.random else None
+        good, wrong = choices(policy, arguments.tune, arguments.points or DEFAULT_POINTS, seed=drawn)
         if wrong:
             print(f"{len(wrong)} choices are left out, such as:\n{wrong[0]}", file=sys.stderr)
         tried = tune(policy, scenario, good, seed=arguments.seed, blocking=arguments.blocking)

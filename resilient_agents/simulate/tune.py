@@ -1,4 +1,4 @@
-"""Which options would do best? Tries a grid of them on all cores and keeps what nothing else beats."""
+"""Which options would do best? Tries a grid of them, or random ones, on all cores and keeps what nothing else beats."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import random
 import re
 import signal
 from collections import Counter
@@ -30,6 +31,10 @@ GOALS: Mapping[str, Callable[[Trial], float]] = {
 """What a goal may be about: the share of calls that succeed, seconds, and requests per call."""
 
 
+_DRAWS = 20
+"""For each random point, at most: ranges may be too narrow for so many different ones."""
+
+
 @dataclass(frozen=True)
 class Range:
     """An option and the values that are tried. `unit`: "s" for durations, "" for numbers."""
@@ -47,10 +52,20 @@ class Range:
             steps = min(count, int(self.high - self.low) + 1)
             found = [round(value) for value in _spaced(self.low, self.high, steps)]
             return [str(value) for value in dict.fromkeys(found)]
+        return [self._between(share) for share in _spaced(0, 1, count if self.high > self.low else 1)]
+
+    def drawn(self, chance: random.Random) -> str:
+        """One of them at random: whole numbers are equally likely, of others the orders of size."""
+        if self.whole:
+            return str(chance.randint(int(self.low), int(self.high)))
+        return self._between(chance.random())
+
+    def _between(self, share: float) -> str:
         if self.low == 0:
-            return [f"{value:.3g}{self.unit}" for value in _spaced(0, self.high, count)]
-        logs = _spaced(math.log(self.low), math.log(self.high), count)
-        return [f"{math.exp(value):.3g}{self.unit}" for value in logs]
+            value = self.high * share
+        else:
+            value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+        return f"{value:.3g}{self.unit}"
 
 
 def _spaced(low: float, high: float, count: int) -> list[float]:
@@ -135,9 +150,10 @@ def _bound(text: str) -> float | None:
 
 
 def choices(
-    policy: tuple[str, str | None], ranges: Sequence[Range], points: int
+    policy: tuple[str, str | None], ranges: Sequence[Range], points: int, *, seed: str | None = None
 ) -> tuple[list[dict[str, str]], list[ConfigError]]:
-    """A grid of about `points` choices of options, and what is wrong with those that do not go together.
+    """A grid of about `points` choices of options, and what is wrong with those that do not go together. With a `seed`,
+    which names the random stream, `points` choices at random: of several options they try more values of each.
 
     Raises ConfigError where none does, for an option or a value that the policy does not take; ValueError for an option
     that is named twice.
@@ -147,7 +163,7 @@ def choices(
         raise ValueError(f"{twice} is given twice: one range for each option")
     good: list[dict[str, str]] = []
     wrong: list[ConfigError] = []
-    for choice in _grid(ranges, points):
+    for choice in _grid(ranges, points) if seed is None else _random(ranges, points, seed):
         try:
             named(*policy, changes=choice)
         except ConfigError as error:
@@ -197,6 +213,21 @@ def _grid(ranges: Sequence[Range], points: int) -> Iterator[dict[str, str]]:
         left //= len(values[each.option])
     for combination in itertools.product(*(values[each.option] for each in ranges)):
         yield {each.option: value for each, value in zip(ranges, combination, strict=True)}
+
+
+def _random(ranges: Sequence[Range], points: int, seed: str) -> Iterator[dict[str, str]]:
+    """Different ones; all there are, as a grid, where these are no more than `points`."""
+    if all(each.whole for each in ranges) and math.prod(int(each.high - each.low) + 1 for each in ranges) <= points:
+        yield from _grid(ranges, points)
+        return
+    chance = random.Random(f"{seed}/tune")
+    found: dict[tuple[str, ...], None] = {}
+    for _ in range(_DRAWS * points):
+        found[tuple(each.drawn(chance) for each in ranges)] = None
+        if len(found) == points:
+            break
+    for drawn in found:
+        yield {each.option: value for each, value in zip(ranges, drawn, strict=True)}
 
 
 def _try(

@@ -13,7 +13,7 @@ from unittest import mock
 from resilient_agents.base import instances
 from resilient_agents.base.clock import Lock, clock
 from resilient_agents.base.timers import shift_alarms
-from resilient_agents.core.loops import running_loop, running_trio
+from resilient_agents.core.loops import on_event_loop, running_loop, running_trio
 from resilient_agents.core.threads import THREAD_NAME
 
 __all__ = ["FakeClock"]
@@ -75,7 +75,15 @@ class FakeClock:
 
     def run(self, fn: Callable[..., Awaitable[T]], *args: Any, backend: Literal["asyncio", "trio"] = "asyncio") -> T:
         """Run an async function to its end, in an event loop of its own that goes by this clock, and return its result.
-        Enters the block where that has not been done."""
+        Enters the block where that has not been done. Raises RuntimeError inside of a running event loop, ValueError
+        for another backend."""
+        if backend not in ("asyncio", "trio"):
+            raise ValueError(f"backend must be 'asyncio' or 'trio', got {backend!r}")
+        if on_event_loop():
+            raise RuntimeError(
+                "run() makes an event loop of its own, and one runs here: await the function inside of "
+                "`with FakeClock():`"
+            )
         with contextlib.nullcontext() if FakeClock._active is self else self:
             if backend == "trio":
                 return self._run_trio(fn, *args)

@@ -137,6 +137,7 @@ def test_a_change_is_an_option_and_a_value(files: Path, capsys: pytest.CaptureFi
             ["--scenario", "s", "--points", "3"],
             "argument --points: does not go with --scenario, which takes: --compare",
         ),
+        (["--scenario", "s", "--random"], "argument --random: does not go with --scenario"),
         (["--scenario", "s", "--goal", "load<=1"], "argument --goal: does not go with --scenario"),
         (["--scenario", "s", "--of", "x"], "argument --of: does not go with --scenario"),
         *(

@@ -71,6 +71,26 @@ def test_more_attempts_succeed_more_often_and_cost_more() -> None:
     assert trials[0].load == 1 < trials[-1].load
 
 
+def test_random_points_try_more_values_of_each_option() -> None:
+    """Drawn by a named stream from within the ranges: the same again for the same seed, others for another one."""
+    ranges = [parse_range("retry.attempts=1..6"), parse_range("circuit_breaker.reset_timeout=1s..60s")]
+    drawn, _ = choices(TOOL, ranges, 16, seed="one")
+    grid, _ = choices(TOOL, ranges, 16)
+    assert drawn == choices(TOOL, ranges, 16, seed="one")[0] != choices(TOOL, ranges, 16, seed="two")[0]
+    assert len(drawn) == len(grid) == 16
+    times = [{choice["circuit_breaker.reset_timeout"] for choice in found} for found in (drawn, grid)]
+    assert len(times[0]) > 2 * len(times[1])
+    assert all(1 <= float(each.removesuffix("s")) <= 60 for each in times[0])
+
+
+def test_random_points_are_no_more_than_there_are() -> None:
+    """Each is tried once."""
+    few, _ = choices(TOOL, [parse_range("retry.attempts=1..3")], 16, seed="one")
+    assert [each["retry.attempts"] for each in few] == ["1", "2", "3"]
+    narrow, _ = choices(TOOL, [parse_range("timeout=1.01s..1.02s")], 16, seed="one")
+    assert {each["timeout"] for each in narrow} == {"1.01s", "1.02s"}
+
+
 def test_a_wrong_option_is_found_before_anything_runs() -> None:
     """As a problem of the configuration."""
     with pytest.raises(ConfigError, match="did you mean 'attempts'"):
@@ -106,3 +126,5 @@ def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: 
     assert "*100.00 %" in out.replace(" ", "", 1).replace("*  ", "*") or "* 100.00 %" in out
     assert f"simulate tool --scenario {scenario} --set timeout=10s" in out
     assert main([*arguments, "--goal", "p99<=1ms,success>=0.9"]) == 1
+    assert main([*arguments, "--random"]) == 0
+    assert "2 choices" in capsys.readouterr().out

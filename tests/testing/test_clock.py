@@ -221,6 +221,21 @@ def test_trio_needs_its_own_mock_clock() -> None:
     trio.run(scenario)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_of_its_own_does_not_run_inside_of_another(backend: Literal["asyncio", "trio"]) -> None:
+    """The error says what to do there, and nothing is left behind."""
+    import trio
+
+    async def scenario() -> None:
+        with pytest.raises(RuntimeError, match=r"await the function inside of `with FakeClock\(\):`"):
+            FakeClock().run(asyncio.sleep, 1, backend=backend)
+
+    asyncio.run(scenario())
+    trio.run(scenario)
+    with pytest.raises(ValueError, match="backend must be 'asyncio' or 'trio', got 'curio'"):
+        FakeClock().run(asyncio.sleep, 1, backend="curio")  # type: ignore[arg-type]
+
+
 def test_there_is_one_clock_at_a_time() -> None:
     """A second block inside is refused and changes nothing; one after another is fine."""
     with FakeClock():
