@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from resilient_agents.adapters import adapt
+from resilient_agents.adapters import adapted
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
@@ -53,8 +53,8 @@ class Policy(Spelled):
     the tries before: None means that none took effect, anything else is the result of the call. It means
     `idempotent=False`. What a policy inside was told counts where this one is told nothing.
 
-    Raises TypeError or ValueError, when built, for an object that cannot be a strategy and for options of a wrong type
-    or value.
+    Raises TypeError or ValueError, when built, for an object that cannot be a strategy, for a `Chaos` that is not
+    innermost, and for options of a wrong type or value.
     """
 
     _find: Callable[[], Policy] | None = None
@@ -75,7 +75,7 @@ class Policy(Spelled):
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string or None, got {name!r}")
         self.name = name
-        self._own: tuple[Strategy, ...] = tuple(adapt(strategy) for strategy in strategies)
+        self._own = adapted(strategies)
         if idempotent is not None or reconcile is not None:
             self.idempotent, self.reconcile = idempotent, reconcile
             _told(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import date
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from resilient_agents import (
     fixed,
 )
 from resilient_agents.base import instances
-from resilient_agents.config import ConfigError, loads
+from resilient_agents.config import ConfigError, loads, show
 from resilient_agents.events import ChaosInjected
 from resilient_agents.health import HealthMonitor, HealthStatus
 from resilient_agents.registry.experiments import start_what_the_environment_says
@@ -232,6 +233,25 @@ def test_a_configuration_disturbs_policies() -> None:
     assert policy.call(int) == 0
 
 
+@pytest.mark.parametrize(
+    ("toml", "result"),
+    [
+        ('"from the cache"', "from the cache"),
+        ('{ id = 7, tags = ["a", { deep = true }], on = 2026-11-28 }', {"id": 7, "tags": ["a", {"deep": True}],
+                                                                       "on": date(2026, 11, 28)}),
+        ('["${ANSWER:-42}"]', [42]),
+        ("0", 0),
+    ],
+)  # fmt: skip
+def test_a_configuration_gives_results(toml: str, result: Any) -> None:
+    """Any value of TOML, in place of the function's answer; `config show` prints it so that it loads again."""
+    text = f"[policies.tool]\ntimeout = 5\n[chaos.tool]\nresult = {toml}\n"
+    assert Registry(loads(text, env={})).policy("tool").call(str) == result
+    config = loads(f'[[policies.p.strategies]]\nkind = "chaos"\nresult = {toml}', env={})
+    for each in (config, loads(show(config, "p"), env={})):
+        assert each.policies["p"].build().call(str) == result
+
+
 def test_mistakes_in_a_configuration_are_named() -> None:
     """All at once, with their places."""
     with pytest.raises(ConfigError) as caught:
@@ -240,6 +260,10 @@ def test_mistakes_in_a_configuration_are_named() -> None:
     assert all(part in said for part in ("error must be one of", "latency", "must be a table, or false"))
     with pytest.raises(ConfigError, match="is code and can be given in Python only"):
         loads('[chaos.a]\nerror = "server"\nwhen = "http_failure"\n', env={})
+    with pytest.raises(ConfigError, match=r"a problem:\n .*chaos.a.result.x\[0\]: is too large"):
+        loads("[chaos.a]\nresult = { x = [9223372036854775808] }", env={})
+    with pytest.raises(ConfigError, match=r"r.toml:1: policies.p: Chaos must be the innermost .*, got Retry after it"):
+        loads("policies.p.strategies = [{ kind = 'chaos', latency = 1 }, { kind = 'retry' }]", source="r.toml", env={})
     with pytest.raises(ConfigError, match="told twice"):
         loads(CONFIGURATION, env={}, profile="production")
     told = {"RESILIENT_AGENTS_CHAOS_IN_PRODUCTION": "yes"}
@@ -293,6 +317,24 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
     """Each names the option, the rule and the value when it is built."""
     with pytest.raises(error, match=message):
         Chaos(**options)
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        (Chaos(latency=1), Retry(3)),
+        (Policy(Timeout(3), Chaos(latency=1)), Retry(3)),
+        (Chaos(latency=1), Chaos(error="server"), Retry(3)),
+        (Retry(2), Policy(Policy(Chaos(latency=1))), Policy(Retry(3))),
+    ],
+    ids=str,
+)
+def test_it_must_be_innermost(strategies: tuple[Any, ...]) -> None:
+    """Further out it would stand in the place of nothing: a policy that has it there is refused when it is made."""
+    after = type(strategies[-1]).__name__
+    with pytest.raises(ValueError, match=f"Chaos must be the innermost strategy, .* put it last, got {after} after it"):
+        Policy(*strategies)
+    Policy(Retry(3), Policy(Timeout(3), Chaos(latency=1)), Chaos(error="server"))
 
 
 def test_a_policy_must_have_a_name() -> None:

@@ -230,7 +230,7 @@ def test_every_option_of_every_strategy_can_be_configured_or_is_code() -> None:
         "before",
         "after",
         "before_sleep",
-        "result",
+        "when",
     }
 
 

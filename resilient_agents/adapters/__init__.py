@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, cast
 
 from resilient_agents.base.spelling import Spelled
 from resilient_agents.core.call import Strategy
 
-__all__ = ["adapt"]
+__all__ = ["adapted"]
 
 
-def adapt(thing: Any) -> Strategy:
-    """`thing` as a strategy: itself if it is one, an adapter if it belongs to a library we know. Raises TypeError
-    otherwise."""
+def adapted(things: Iterable[Any]) -> tuple[Strategy, ...]:
+    """Each as a strategy: itself if it is one, an adapter if it belongs to a library we know.
+
+    Raises TypeError for anything else, and ValueError where something stands inside of what must be innermost.
+    """
+    strategies = tuple([_adapted(thing) for thing in things])
+    for outer, inner in pairwise(strategies):
+        if _is_innermost(outer) and not _is_innermost(inner):
+            raise ValueError(
+                f"Chaos must be the innermost strategy, as it stands in the place of the dependency: "
+                f"put it last, got {type(inner).__name__} after it"
+            )
+    return strategies
+
+
+def _is_innermost(strategy: Any) -> bool:
+    """Must nothing stand inside of it, or of one of those that it, a policy, consists of?"""
+    inside = getattr(strategy, "strategies", None)
+    return getattr(strategy, "innermost", False) if inside is None else any(map(_is_innermost, inside))
+
+
+def _adapted(thing: Any) -> Strategy:
     if not isinstance(thing, type):
-        adapted = None if isinstance(thing, Spelled) else _adapted_native(thing)
-        if adapted is not None:
-            return adapted
+        native = None if isinstance(thing, Spelled) else _adapted_native(thing)
+        if native is not None:
+            return native
         if callable(getattr(thing, "execute", None)):
             return cast(Strategy, thing)
     raise TypeError(
@@ -31,9 +52,9 @@ def _adapted_native(thing: Any) -> Strategy | None:
     from resilient_agents.adapters.native import bulkhead, circuit_breaker, rate_limit, retry  # few policies need them
 
     for room in (retry, circuit_breaker, bulkhead, rate_limit):
-        adapted: Strategy | None = room.adapt_native(thing)
-        if adapted is not None:
-            return adapted
+        native: Strategy | None = room.adapt_native(thing)
+        if native is not None:
+            return native
     return None
 
 

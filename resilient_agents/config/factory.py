@@ -23,7 +23,8 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Choice, Duration, Named, OrNone, Plain, Reader
+from resilient_agents.config.values import MISSING, Choice, Duration, Named, OrNone, Plain, Reader, Value
+from resilient_agents.core.match import When
 
 __all__ = ["WAITS", "Factory", "Nested", "WaitReader"]
 
@@ -113,7 +114,7 @@ class Factory:
         if lacking and not partial:
             problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name not in untried}
-        fits = self._try(tried, options, table, problems)
+        fits = self._try(tried, table, problems, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
 
     @property
@@ -132,24 +133,24 @@ class Factory:
             return reader.read(node, problems)
         return MISSING
 
-    def _try(self, values: dict[str, Any], options: dict[str, Node], table: Node, problems: Problems) -> bool:
-        """Does the constructor accept them? Reports each option that it refuses, not only the first one."""
-        secret = any(leaf.secret for node in options.values() for leaf in node.leaves())
+    def _try(self, values: dict[str, Any], table: Node, problems: Problems, wrong: set[str]) -> bool:
+        """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
+        compared with one that is `wrong` already may only seem so."""
+        options: dict[str, Node] = table.value
+        secret = any(leaf.secret for leaf in table.leaves())
         filled = dict.fromkeys(self.required, 1)  # all of them are numbers, and 1 is in range
         left = dict(values)
-        refused: set[str] = set()
         while (error := self._refusal({**filled, **left})) is not None:
             culprit = error.split(" ", 1)[0]
+            if culprit in left or len(left) == len(values):
+                node = options[culprit] if culprit in left else table
+                if wrong.isdisjoint(re.findall(r"\w+", error)):
+                    problems.add(node, without_values(error) if secret else error, shown=node is not table)
             if culprit not in left:
-                if not refused:
-                    problems.add(table, without_values(error) if secret else error, shown=False)
                 return False
-            # Once an option is left out, what is compared with it may only seem wrong.
-            if refused.isdisjoint(re.findall(r"\w+", error)):
-                problems.add(options[culprit], without_values(error) if secret else error)
-            refused.add(culprit)
+            wrong.add(culprit)
             del left[culprit]
-        return not refused
+        return len(left) == len(values)
 
     def _refusal(self, values: Mapping[str, Any]) -> str | None:
         try:
@@ -163,10 +164,12 @@ def _reader(name: str, hint: Any) -> Reader | None:
     """What reads an option with this annotation, None if only code can give it."""
     members = _members(hint)
     nullable = type(None) in members
-    if name in names.NAMED:
+    if name in names.NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
         return Named(nullable, name)
     if name == "wait":
         return WaitReader()
+    if hint is Any:
+        return Value(nullable=True)
     if timedelta in members:
         return Duration(nullable)
     words = tuple(

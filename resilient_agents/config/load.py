@@ -19,6 +19,7 @@ from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
 from resilient_agents.config.strategies import read_strategy
 from resilient_agents.config.tree import Node, Problems, nodes
+from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
 __all__ = ["PROFILE", "load", "loads"]
@@ -110,7 +111,7 @@ def _config(
         spec = _policy(name, layers, problems)
         if spec is not None:
             policies[name] = spec
-            warnings += _warnings(policies[name], shared, source)
+            warnings += _warnings(spec, shared, layers.policies[name].node, problems)
     chaos = _chaos(layers.chaos, profile, env, problems)
     problems.raise_if_any()
     sections = {section: shared[kind] for section, kind in SECTIONS.items()}
@@ -126,9 +127,6 @@ def _chaos(
             continue
         if not told_twice(profile, env):
             problems.add(table, TOLD_ONCE, shown=False)
-            continue
-        if "when" in table.value:  # elsewhere it names a judge of results; here it chooses calls
-            problems.add(table.value["when"], "is code and can be given in Python only", shown=False)
             continue
         spec = read_strategy("chaos", table, problems)
         if spec is not None:
@@ -175,15 +173,21 @@ def _tables(unread: UnreadPolicy, problems: Problems) -> list[tuple[str, Node]]:
     return [(item.value["kind"].value, item.value["table"]) for item in unread.strategies.value]
 
 
-def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], source: str) -> list[ConfigWarning]:
+def _warnings(
+    policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node, problems: Problems
+) -> list[ConfigWarning]:
     specs = [spec if spec.use is None else shared[spec.kind].get(spec.use) for spec in policy.strategies]
     layers = [(spec, build(spec.nameless)) for spec in specs if spec is not None]
+    try:
+        Policy(*(strategy for _, strategy in layers))
+    except ValueError as error:  # of their order
+        problems.add(node, str(error), shown=False)
     secret = any(not isinstance(spec.options[option], str) for spec, _ in layers for option in spec.secrets)
     return [
         ConfigWarning(
             policy.name,
             f"policies.{policy.name}: {without_numbers(message) if secret else message}",
-            spec.places.get(option, source),
+            spec.places.get(option, node.place.source),
         )
         for spec, option, message in misfits(layers)
     ]

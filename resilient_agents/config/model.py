@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from resilient_agents.config.kinds import made
 from resilient_agents.config.redact import HIDDEN, redacted
+from resilient_agents.config.values import frozen, thawed
 from resilient_agents.core.call import Strategy
 from resilient_agents.policy import Policy
 
-__all__ = ["Config", "ConfigWarning", "PolicySpec", "StrategySpec", "build", "thawed"]
+__all__ = ["Config", "ConfigWarning", "PolicySpec", "StrategySpec", "build"]
 
 Resolve: TypeAlias = Callable[[str, str], Strategy]
 """(kind, name) -> the shared component of that name."""
@@ -40,8 +41,8 @@ class StrategySpec:
     secrets: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", _frozen(self.options))
-        object.__setattr__(self, "places", _frozen(self.places))
+        object.__setattr__(self, "options", frozen(self.options))
+        object.__setattr__(self, "places", frozen(self.places))
 
     def but(self, **options: Any) -> StrategySpec:
         """The same with these options changed: a component under another name, or under none (`name=None`)."""
@@ -153,16 +154,3 @@ class Config:
         sections = (self.policies, self.circuit_breakers, self.bulkheads, self.rate_limits)
         others = (self.source, self.profile, self.warnings, dict(self.chaos), dict(self.gates))
         return Config, (*map(dict, sections), *others)
-
-
-def thawed(value: Any) -> Any:
-    """Frozen plain data as dicts and lists, which `json.dumps` takes."""
-    if isinstance(value, Mapping):
-        return {key: thawed(item) for key, item in value.items()}
-    return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

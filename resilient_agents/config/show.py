@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import Any
 
 from resilient_agents.backoff import Backoff
@@ -12,8 +12,9 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.classify import counts_against_dependency, is_transient
 from resilient_agents.config.factory import WAITS, Factory
 from resilient_agents.config.kinds import MAKERS
-from resilient_agents.config.model import Config, PolicySpec, StrategySpec, thawed
+from resilient_agents.config.model import Config, PolicySpec, StrategySpec
 from resilient_agents.config.redact import HIDDEN, redacted
+from resilient_agents.config.values import thawed
 
 __all__ = ["default_of", "show"]
 
@@ -89,7 +90,7 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         return _quoted(value).replace("${", "$${")  # or it would be a reference when it is loaded again
-    return repr(value)
+    return value.isoformat() if isinstance(value, date | time) else repr(value)
 
 
 def _key(name: str) -> str:

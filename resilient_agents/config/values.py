@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, time, timedelta
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from resilient_agents.base.spelling import nearest
@@ -21,8 +23,11 @@ __all__ = [
     "OrNone",
     "Plain",
     "Reader",
+    "Value",
+    "frozen",
     "is_none",
     "parse_duration",
+    "thawed",
 ]
 
 MISSING: Any = object()
@@ -175,6 +180,48 @@ class Named(OrNone):
             python = ", a built-in exception of Python's, or what define() named" if self.option == "on" else ""
             problems.add(node, f"is not known; {nearest(name, names.known(self.option))}{python}")
         return MISSING
+
+
+@dataclass(frozen=True)
+class Value(OrNone):
+    """Anything that TOML has."""
+
+    def read_given(self, node: Node, problems: Problems) -> Any:
+        for leaf in node.leaves():
+            if leaf.broken is not None:
+                problems.add(leaf, leaf.broken)
+            elif not isinstance(leaf.value, str | int | float | date | time):
+                problems.add(
+                    leaf, "must be something that TOML has: text, a number, true, false, a date, a list, a table"
+                )
+            elif _is_moderate(leaf, problems):
+                continue
+            return MISSING
+        return _data(node)
+
+    def make(self, plain: Any) -> Any:
+        return thawed(plain)
+
+
+def _data(node: Node) -> Any:
+    value: Any = node.value
+    if isinstance(value, dict):
+        return {key: _data(item) for key, item in cast(dict[str, Node], value).items()}
+    return [_data(item) for item in cast(list[Node], value)] if isinstance(value, list) else value
+
+
+def thawed(value: Any) -> Any:
+    """Frozen plain data as dicts and lists, which `json.dumps` takes."""
+    if isinstance(value, Mapping):
+        return {key: thawed(item) for key, item in value.items()}
+    return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def frozen(value: Any) -> Any:
+    """The same the other way round, so that nobody changes it."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: frozen(item) for key, item in value.items()})
+    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def is_none(value: Any) -> bool:

@@ -49,7 +49,7 @@ class Strategy(Protocol):
     catches `Exception` only, releases in `finally`, and waits only through `call.runtime`. Optional attributes:
 
     - `owns_attempts = True`: the layer repeats what is inside it
-    - `stands_in = True`: it answers for what is inside it when that fails
+    - `stands_in = True`: it answers for what is inside it when that fails; `innermost = True`: nothing may be inside
     - `recheck(call)`: refuse a call that waited inside
     - `refuse_no_stream(name)`: raise TypeError for a function that is no stream, when it is decorated
     - `describe()`: plain data for `Policy.describe`

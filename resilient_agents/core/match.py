@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-from resilient_agents.classify import counts_against_dependency, is_control, is_transient, means_control
+from resilient_agents.classify import KINDS, counts_against_dependency, is_control, is_transient, means_control
 from resilient_agents.core.call import Boxed
 from resilient_agents.core.given_up import set_cause
 
@@ -104,10 +105,22 @@ def _sort(on: Any, name: str, types: list[type[Exception]], predicates: list[Mat
         raise TypeError(f"{name} must be an exception type, not an instance of one, got {type(on).__name__}(...)")
     elif not callable(on):
         hint = " (a tuple, not a list)" if isinstance(on, list | set | frozenset) else ""
-        raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}")
+        meant = _meant_by_name(on, name) if isinstance(on, str) else ""
+        raise TypeError(f"{name} must be an exception type, a predicate or a tuple of these{hint}, got {on!r}{meant}")
     else:
         refuse_async(on, name)
         predicates.append(cast(Matcher, on))
+
+
+def _meant_by_name(word: str, option: str) -> str:
+    """What was meant by text, which only configuration files take: a predicate, a class, or a kind of failure."""
+    python = getattr(builtins, word, getattr(builtins, f"{word.title()}Error", None))
+    if word == "transient" or any(word == own.__name__ for own in _OWN):
+        ways = [f"is_{word}" if word == "transient" else word]
+    else:
+        ways = [python.__name__] if isinstance(python, type) and issubclass(python, Exception) else []
+        ways += [f"lambda error: classify(error).kind == {word!r}"] if word in KINDS else []
+    return f"; did you mean {' or '.join(f'{option}={way}' for way in ways)}?" if ways else ""
 
 
 def result_predicate(when: When | None, name: str = "when") -> When | None:

@@ -120,6 +120,7 @@ class Chaos(Configured):
     """
 
     strategy = "chaos"
+    innermost = True
     OPTIONS = MappingProxyType(
         {
             "error": _Error(none=True),
