@@ -419,7 +419,7 @@ async def test_an_estimate_that_fails_is_logged_once(h: Harness, caplog: pytest.
 
 
 async def test_prices_may_be_a_function_and_results_may_name_their_cost(h: Harness) -> None:
-    """litellm's do; a model without a price is logged once."""
+    """As litellm's do."""
     with run_budget(cost=10, prices=lambda usage: usage.input * 0.5) as run:
         await h.call(Policy(), llm, 4)
     assert run.spent.cost == 2.0
@@ -441,13 +441,53 @@ def test_without_prices_a_failed_call_is_no_failing_price(caplog: pytest.LogCapt
     assert (run.spent.cost, caplog.records) == (0, [])
 
 
-async def test_a_model_without_a_price_is_logged_once(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
-    """It costs as much as the most expensive attempt so far."""
-    with run_budget(cost=100, prices=PRICES) as run, caplog.at_level(logging.ERROR):
+async def test_a_model_that_has_no_price_is_the_dearest(h: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """Of those in the table, which is said once; so it stops a run."""
+    with run_budget(cost=100, prices=PRICES) as run, caplog.at_level(logging.WARNING):
         await h.call(Policy(), llm, 3)
         for _ in range(2):
             await h.call(Policy(), lambda: answer(9, 9, "other"))
-    assert (run.spent.cost, len(caplog.records)) == (9.0, 1)
+        assert (run.spent.cost, len(caplog.records)) == (3 + 2 * 27, 1)
+        await h.call(Policy(), lambda: answer(10, 10, "other"))
+        with pytest.raises(BudgetExceededError, match="may cost 30"):
+            await h.call(Policy(), llm)
+
+
+@pytest.mark.parametrize("prices", [None, lambda _: 1 / 0])
+async def test_without_any_price_no_second_attempt_starts(
+    h: Harness, prices: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It might cost anything: the first result comes out, the next call is refused and says what is missing, also in a
+    slice. A slice beside it is no part of that."""
+
+    async def ask() -> Any:
+        with run_budget(tokens=100):
+            return await h.call(Policy(), llm)
+
+    with run_budget(attempts=9) as whole, caplog.at_level(logging.WARNING):
+        with run_budget(cost=2, prices=prices) as run:
+            assert (await ask()).model == "gpt-5"
+            for call in (ask, lambda: h.call(Policy(), llm)):
+                with pytest.raises(
+                    BudgetExceededError, match="nobody can tell what gpt-5 costs; give it prices="
+                ) as caught:
+                    await call()
+                assert (caught.value.budget, caught.value.limit) == ("cost", 2)
+            assert run.spent == (1, 10, 0)
+        with run_budget(cost=20, prices=PRICES):
+            await h.call(Policy(), llm)
+    assert whole.spent.attempts == 2
+    assert len(caplog.records) == 1
+
+
+async def test_where_a_price_is_expected_that_is_charged(h: Harness) -> None:
+    """By an estimate that names the money, for results that do not."""
+    with run_budget(cost=1, estimate=lambda: Usage(cost=0.4)) as run:
+        for _ in range(2):
+            await h.call(Policy(), llm)
+        with pytest.raises(BudgetExceededError, match=r"0\.8 spent, and this call may cost 0\.4"):
+            await h.call(Policy(), llm)
+    assert run.spent.cost == 0.8
 
 
 @pytest.mark.parametrize(
@@ -466,6 +506,7 @@ async def test_a_model_without_a_price_is_logged_once(h: Harness, caplog: pytest
             TypeError,
             "the price of 'm' must be a pair, for a million tokens in and out",
         ),
+        ({"cost": 1, "prices": {}}, ValueError, "prices must name at least one model, got {}"),
         ({"cost": 1, "prices": 3}, TypeError, "prices must be a table by model or a function of the usage, got 3"),
         ({"cost": 1, "prices": {"m": (1, -2)}}, ValueError, "the price of 'm' must be at least 0"),
     ],
@@ -649,6 +690,33 @@ async def test_the_usage_of_a_stream_is_put_together(h: Harness, kind: str) -> N
     with run_budget(tokens=1_000, estimate=lambda: 100) as run:
         assert await h.items(Policy(Retry(2)).stream(stream if h.blocking else astream)) == items
         assert (run.spent.tokens, run.left.tokens) == (tokens, 1_000 - tokens)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "charged"),
+    [
+        (ConnectionResetError, True, 25),
+        (ServerError, True, 25),
+        (ConnectionResetError, False, 100),
+        (ServerError, False, 0),
+    ],
+)
+async def test_what_a_stream_that_fails_has_used_is_charged(
+    h: Harness, error: type[Exception], said: bool, charged: int
+) -> None:
+    """As far as its items said; else as for any call that failed."""
+
+    def stream() -> Iterator[Any]:
+        yield answer(20, 5) if said else "one"
+        raise error
+
+    async def astream() -> Any:
+        for item in stream():
+            yield item
+
+    with run_budget(tokens=1_000, estimate=lambda: 100) as run, pytest.raises(error):
+        await h.items(Policy().stream(stream if h.blocking else astream))
+    assert (run.spent.tokens, run.left.tokens) == (charged, 1_000 - charged)
 
 
 async def test_a_stream_reserves_until_it_ends(h: Harness) -> None:

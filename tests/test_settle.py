@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -113,6 +113,32 @@ async def test_the_items_of_a_limited_stream_are_seen_too(h: Harness) -> None:
 
     limit = RateLimit(100, per=100, cost=10, settle=lambda item: item)
     await h.items(Policy(limit, StreamTimeout(idle=5)).stream((lambda: iter([5, 30])) if h.blocking else items))
+    assert limit.available == pytest.approx(70)
+
+
+async def test_a_stream_that_fails_hands_all_back(h: Harness) -> None:
+    """As any call that fails, whatever its items said; one that its consumer leaves has cost what they said."""
+    limit = RateLimit(100, per=100, cost=10, settle=lambda item: item)
+
+    async def aitems() -> AsyncIterator[int]:
+        for item in items():
+            yield item
+
+    def items() -> Iterator[int]:
+        yield 30
+        assert limit.available == pytest.approx(90)
+        raise ConnectionError
+
+    stream = Policy(limit).stream(items if h.blocking else aitems)
+    with pytest.raises(ConnectionError):
+        await h.items(stream)
+    assert limit.available == 100
+    if h.blocking:
+        with Policy(limit).stream(items) as left:
+            assert next(iter(left)) == 30
+    else:
+        async with Policy(limit).stream(aitems) as left:
+            assert await anext(aiter(left)) == 30
     assert limit.available == pytest.approx(70)
 
 

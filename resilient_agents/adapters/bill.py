@@ -56,11 +56,10 @@ class Bill:
         if real is not None:
             self._real = real if self._real is None else max(self._real, real)
 
-    def difference(self, *, failed: bool) -> float:
+    @property
+    def difference(self) -> float:
         """What is to be charged on top, or handed back where it is negative."""
-        if self._real is not None:
-            return self._real - self.reserved
-        return -self.reserved if failed else 0.0
+        return 0.0 if self._real is None else self._real - self.reserved
 
     def watch(self, opened: Opened) -> None:
         """Ask each item of a stream."""

@@ -216,9 +216,12 @@ class RateLimit(Learning):
             self._raised = max(1.0, self._raised + _WEIGHT * (real / estimate - self._raised))
 
     def _end(self, bill: Bill, estimate: float, outcome: object) -> None:
+        if isinstance(outcome, Exception):  # whatever its items said: a call that fails hands all back
+            self._correct(-bill.reserved)
+            return
         if bill.real is not None:
             self._compare(estimate, bill.real)
-        self._correct(bill.difference(failed=isinstance(outcome, Exception)))
+        self._correct(bill.difference)
 
     def _correct(self, difference: float) -> None:
         """Charge so much more for what has started, or less."""

@@ -96,7 +96,9 @@ def run_budget(
             the attempt runs; where it is never too low, the budget is never overspent. By default the most that one
             attempt came to so far.
         prices: Money for a million tokens that go in and that come out, by the beginning of the model's name, or a
-            function of the `Usage`. By default that of the budget around it, else the money that results name.
+            function of the `Usage`. By default that of the budget around it, else the money that results name. A model
+            that the table does not name is charged as the dearest one in it, which the log says once. Where nobody can
+            tell what tokens cost, and nothing was estimated, their result comes out and no further attempt starts.
 
     Raises:
         ValueError: no limit is given, or one is negative or not finite.
@@ -126,6 +128,8 @@ def _priced(prices: Prices | None) -> Prices | None:
         return prices
     if not isinstance(prices, Mapping):
         raise TypeError(f"prices must be a table by model or a function of the usage, got {prices!r}")
+    if not prices:
+        raise ValueError("prices must name at least one model, got {}")
     checked: dict[str, tuple[float, float]] = {}
     for model, pair in prices.items():
         what = f"the price of {model!r}"

@@ -15,6 +15,7 @@ from resilient_agents.core.call import Call
 from resilient_agents.errors import BudgetExceededError
 from resilient_agents.run_budgets.accounts import Account, Amounts, Entry, book, entry
 from resilient_agents.run_budgets.terms import Terms
+from resilient_agents.run_budgets.usage import Usage
 
 if TYPE_CHECKING:
     from resilient_agents.run_budgets.charge import Charge
@@ -31,7 +32,7 @@ class RunBudget:
     Locking: one lock for a budget and all that are nested in it, as an amount is often booked in several. One that is
     `alone`, neither nested nor with others nested in it, needs none where tokens and money are booked, which is one
     step of the interpreter; its attempts, if it limits nothing else, are `ready` in small batches, booked as spent,
-    which an iterator gives away one by one.
+    which an iterator gives away one by one. `unpriced`: why nobody can tell what was spent, once that is so.
     """
 
     def __init__(self, limits: Amounts, terms: Terms, outer: RunBudget | None) -> None:
@@ -41,6 +42,7 @@ class RunBudget:
         self.lock: threading.RLock = Lock() if outer is None else outer.lock
         self.reads_usage: bool = limits[1:] != (None, None) or (outer is not None and outer.reads_usage)
         self.counts_money: bool = limits.cost is not None or (outer is not None and outer.counts_money)
+        self.unpriced: list[str] = outer.unpriced if outer is not None and outer.counts_money else []
         self.ready: Iterator[int] = iter(())
         self._alone = outer is None
         around = (None, None, None) if outer is None else outer.accounts
@@ -129,7 +131,7 @@ class RunBudget:
             money = of_money.limit - of_money.spent - of_money.reserved + held_money  # type: ignore[operator]
             if tokens >= left and (left <= 0 or tokens > left + of_tokens.slack):
                 short, amount = 1, tokens
-            elif self.counts_money and (money <= 0 or cost > money + of_money.slack):
+            elif self.counts_money and (money <= 0 or cost > money + of_money.slack or self.unpriced):
                 short, amount = 2, cost
             elif attempts.spent >= attempts.limit:  # type: ignore[operator]
                 short, amount = 0, 1
@@ -149,7 +151,7 @@ class RunBudget:
                 held, held_money = (0, 0) if outer is None else self._held_by(outer)
                 if not of_tokens.allows(tokens, held):
                     short, amount = 1, tokens
-                elif not of_money.allows(cost, held_money):
+                elif self.unpriced or not of_money.allows(cost, held_money):
                     short, amount = 2, cost
                 elif not attempts.allows(1):
                     short, amount = 0, 1
@@ -215,6 +217,17 @@ class RunBudget:
                     book(entries)
                     raise
 
+    def price(self, usage: Usage, reserved: float) -> float:
+        """What an attempt has cost. Where nobody can tell it is what was expected; where nothing was, no attempt may
+        follow, for it might cost anything."""
+        terms = self.terms
+        cost = terms.price(usage)
+        if cost is None:
+            cost = max(reserved, terms.largest[1])
+            if not cost and not self.unpriced:
+                self.unpriced.append(f"nobody can tell what {usage.model or 'its model'} costs; give it prices=")
+        return cost
+
     def exceeded(self, call: Call, short: int, amount: float) -> BudgetExceededError:
         """The refusal of an attempt for which one of the accounts has not enough; whoever watches is told."""
         with self.lock:
@@ -227,8 +240,9 @@ class RunBudget:
         allowed = f"cost {limit:g}: {spent:g} spent" if money else f"use {limit:g} {account.name}: {spent:g} used"
         flight = f", {reserved:g} reserved" if reserved else ""
         needed = f", and this call may {'cost' if money else 'take'} {amount:g}" if left > 0 else ""
+        unknown = f", and {self.unpriced[0]}" if money and self.unpriced else ""
         error = BudgetExceededError(
-            f"the run may {allowed}{flight}{needed}",
+            f"the run may {allowed}{flight}{unknown or needed}",
             policy=call.name,
             strategy="run_budget",
         )

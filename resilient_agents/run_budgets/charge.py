@@ -101,7 +101,7 @@ class Charge:
         tokens, cost, budget = self.tokens, self.cost, self.budget
         if usage is not None:
             tokens = max(0, usage.tokens - self.inside[0])
-            cost = max(0, budget.terms.price(usage) - self.inside[1]) if budget.counts_money else 0
+            cost = max(0, budget.price(usage, cost) - self.inside[1]) if budget.counts_money else 0
         budget.settle(self, tokens, cost)
         if usage is not None:
             budget.terms.learn(tokens, cost)

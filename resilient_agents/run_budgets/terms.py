@@ -56,7 +56,8 @@ class Terms:
                 self._complain("estimate")
         if usage is None:
             return self.largest[0], self.largest[1]
-        return usage.tokens, self.price(usage, highest=True) if money else 0
+        cost = self.price(usage) if money else 0
+        return usage.tokens, self.largest[1] if cost is None else cost
 
     def learn(self, tokens: float, cost: float) -> None:
         if tokens > self.largest[0]:
@@ -64,38 +65,43 @@ class Terms:
         if cost > self.largest[1]:
             self.largest[1] = cost
 
-    def price(self, usage: Usage, *, highest: bool = False) -> float:
-        """What the result says that it cost, else by the prices. `highest`: for a model that is not named, that of the
-        most expensive one."""
+    def price(self, usage: Usage) -> float | None:
+        """What the usage says that it costs, else by the prices; a model that these do not name costs what the dearest
+        one does. None where nobody can tell."""
         if usage.cost is not None:
             return usage.cost
-        if self.prices is None and (highest or not usage.tokens):  # results name it, and this is none
-            return self.largest[1] if highest else 0
-        try:
-            if self.prices is None:
-                raise LookupError("results do not name what they cost: give prices= to run_budget")
-            if callable(self.prices):
+        if not usage.tokens:
+            return 0
+        if self.prices is None:
+            self._warn("prices", f"nobody says what {usage.model or 'a model'} costs: give prices= to run_budget")
+            return None
+        if callable(self.prices):
+            try:
                 return number(self.prices(usage), "the price")
-            going_in, coming_out = _rates(self.prices, usage.model, highest=highest)
-            return (usage.input * going_in + usage.output * coming_out) / 1e6
-        except Exception:
-            self._complain("prices")
-            return self.largest[1]
+            except Exception:
+                self._complain("prices")
+                return None
+        going_in, coming_out = self._rates(self.prices, usage.model)
+        return (usage.input * going_in + usage.output * coming_out) / 1e6
+
+    def _rates(self, prices: Mapping[str, tuple[float, float]], model: str | None) -> tuple[float, float]:
+        """Money for a million tokens in and out: of the longest name that the model's begins with."""
+        names = [name for name in prices if model is not None and model.startswith(name)]
+        if names:
+            return prices[max(names, key=len)]
+        if model is not None:
+            self._warn(f"model {model}", f"{model} is not among the prices of a run budget, and charged as the dearest")
+        return max(going_in for going_in, _ in prices.values()), max(coming_out for _, coming_out in prices.values())
+
+    def _warn(self, of: str, message: str) -> None:
+        if of not in self._complained:
+            self._complained.add(of)
+            events.logger.warning(message)
 
     def _complain(self, what: str) -> None:
         if what not in self._complained:
             self._complained.add(what)
             events.logger.exception("the %s= of a run budget fails; what was expected is charged", what)
-
-
-def _rates(prices: Mapping[str, tuple[float, float]], model: str | None, *, highest: bool) -> tuple[float, float]:
-    """Money for a million tokens in and out: of the longest name that the model's begins with."""
-    names = [name for name in prices if model is not None and model.startswith(name)]
-    if names:
-        return prices[max(names, key=len)]
-    if highest or model is None:
-        return max(going_in for going_in, _ in prices.values()), max(coming_out for _, coming_out in prices.values())
-    raise LookupError(f"there is no price for the model {model!r}")
 
 
 def _checked(usage: Usage | float | None) -> Usage | None:
