@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["annotated"]
 
-WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar", "Type", "type"}
+WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar"}
+CLASSES = {"Type", "type"}
 
 
 def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
@@ -53,12 +54,25 @@ def _subscripted(resolver: Resolver, expression: tuple[Any, ...], spot: Spot) ->
     base = dotted(expression[1]).rpartition(".")[2]
     if base == "Annotated" and (given := union([provided(resolver, each, spot) for each in parts[1:]] or [()])):
         return given
+    if base in CLASSES:
+        return union([_classes(resolver, each, spot) for each in parts])
     if base in WRAPPERS:
         return union([annotated(resolver, each, spot) for each in parts])
     if own := annotated(resolver, expression[1], spot):
         return own
     held = union([annotated(resolver, each, spot) for each in parts])
     return (Many(held),) if held else ()
+
+
+def _classes(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
+    """What `type[Client]` and `Type[Union[Client, Other]]` name: the classes themselves."""
+    if expression is not None and expression[0] == "either":
+        return union([_classes(resolver, each, spot) for each in expression[1]])
+    if expression is not None and expression[0] == "item":
+        inner = expression[2]
+        parts = inner[1] if inner is not None and inner[0] == "seq" else (inner,)
+        return union([_classes(resolver, each, spot) for each in parts])
+    return resolver.evaluate(expression, spot) if expression is not None and expression[0] in ("name", "attr") else ()
 
 
 def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.annotations import provided
+from resilient_agents.scan.called_back import given_back
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, FunctionValue, Instance, Made, Spot, Value, Values, best, union
+from resilient_agents.scan.values import (
+    ClassValue,
+    Data,
+    FunctionValue,
+    Instance,
+    Made,
+    Spot,
+    Value,
+    Values,
+    best,
+    union,
+)
 
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
@@ -42,7 +54,10 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
             handed = handed_in(resolver, function, position) if further else []
             found = [resolver.evaluate(each, spot) for each, spot in handed]
         found.append(provided(resolver, given.default, around) or resolver.evaluate(given.default, around))
-        return best(union(found), resolver.annotated(given.annotation, around))
+        known = best(union(found), resolver.annotated(given.annotation, around))
+        if any(not isinstance(each, Data) for each in known):
+            return known
+        return given_back(resolver, function, position) or known
 
     return resolver.once((file, index, position, "parameter"), make)
 

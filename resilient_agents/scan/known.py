@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Known", "Library", "Operation"]
+__all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Handler", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
 ADDRESSES = ("file", "host", "process", "own", "service")
@@ -50,6 +50,8 @@ class Operation:
     """What ends it, by a symbol in the call that made the client: a socket's type."""
     idempotent: bool | None = None
     """Whether doing it twice is the same as once; None: it depends."""
+    entered: bool = False
+    """Whether it only waits where `with` enters what it returns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +106,8 @@ class Client:
     """Methods that set the limit afterwards, and the position of it."""
     options: frozenset[str] = frozenset()
     """Methods and attributes that set an option of a socket."""
+    callbacks: str = ""
+    """How the names of attributes and arguments begin whose functions get the client itself first."""
     retries: Default | None = None
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
@@ -155,6 +159,18 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Handler:
+    """What a library gives to the functions that it calls."""
+
+    functions: frozenset[str]
+    """Names of the functions that this is about; empty: all."""
+    gives: tuple[str, ...]
+    """Clients by position."""
+    by_name: Mapping[str, str]
+    """Clients by the name of the parameter."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """The whole table."""
 
@@ -178,6 +194,10 @@ class Known:
     """Functions that return what they are given, and its position."""
     protections: Mapping[str, bool]
     """Decorators and objects that guard calls, and whether they end one."""
+    handlers: Mapping[str, tuple[Handler, ...]]
+    """Decorators, and functions that are given a function to call: what they give it."""
+    handing: frozenset[str]
+    """Last words of these."""
     names: frozenset[str]
     """Last words of everything that may be a call, or that calls what it is given."""
     open: frozenset[str]

@@ -70,10 +70,17 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
         callees = resolver.evaluate(site.callee, spot)
         given = Given(site.arguments, site.keywords, site.spread, site.starred)
         found = [each for value in callees if (each := _seen(resolver, value, spot, index, given))]
+        if found and found[0].operation.entered and not _entered(spot, index):
+            continue
         if not found and (runner := _runner(resolver, callees, site)) is not None:
             found = _run(resolver, runner, spot, index)
         if found:
             yield _fitting(found, site.awaited, spot.within.is_async)
+
+
+def _entered(spot: Spot, index: int) -> bool:
+    """Whether a `with` enters what the call returns."""
+    return any(block.kind == "with" and block.about == ("call", index) for block in spot.within.blocks)
 
 
 def _fitting(found: list[Sighting], awaited: bool, in_async: bool) -> list[Sighting]:

@@ -15,14 +15,14 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
-from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends, Known, Library, Operation
+from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends, Handler, Known, Library, Operation
 
 __all__ = ["TableError", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "address", "client", "ends"}
 PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
-    *("by_url", "inherits"),
+    *("by_url", "inherits", "callbacks"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless"}
 SETS = {"not_calls", "options", "hooks"}
@@ -47,9 +47,9 @@ CLIENT = {
 }
 CALL = {
     *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
-    *("by_argument", "idempotent"),
+    *("by_argument", "idempotent", "entered"),
 }
-FUNCTIONS = ("wait", "block", "runner", "passing", "protection")
+FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler")
 Table = Mapping[str, Any]
 
 
@@ -85,6 +85,7 @@ def load(tables: Iterable[Table]) -> Known:
             builder.library(name, entry)
     builder.connect()
     digest = hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
+    handlers = _handlers(merged.get("handler", ()))
     runners = {n: (e.get("keyword", ""), e["at"]) for e in merged.get("runner", ()) for n in e["names"]}
     return Known(
         clients=builder.clients,
@@ -101,8 +102,21 @@ def load(tables: Iterable[Table]) -> Known:
         open=builder.open_modules(),
         patterns=tuple((pattern, name) for name, e in builder.entries.items() if (pattern := e.get("pattern"))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
+        handlers=handlers,
+        handing=frozenset(name.rpartition(".")[2] for name in handlers),
         digest=digest,
     )
+
+
+def _handlers(entries: Iterable[Table]) -> dict[str, tuple[Handler, ...]]:
+    found: dict[str, tuple[Handler, ...]] = {}
+    for entry in entries:
+        handler = Handler(
+            frozenset(entry.get("functions", ())), tuple(entry.get("gives", ())), entry.get("by_name", {})
+        )
+        for name in entry["names"]:
+            found[name] = (*found.get(name, ()), handler)
+    return found
 
 
 def _limiters(entries: Iterable[Table]) -> dict[str, tuple[tuple[str, ...], int]]:
@@ -189,13 +203,21 @@ class _Builder:
         makes: dict[str, dict[str, str]] = {name: {} for name in self.clients}
         for name, paths in self.made_by.items():
             for path in paths:
-                owner, _, method = path.rpartition(".")
+                owner, method = self.owner(path)
                 if owner in self.clients:
                     makes[owner][method] = name
                 self.makers[path] = name
                 self.makers.update({f"{other}.{method}": name for other in self.also.get(owner, ())})
         for name, found in makes.items():
             self.clients[name] = replace(self.clients[name], makes=found)
+
+    def owner(self, path: str) -> tuple[str, str]:
+        """The client that a path begins with, and what stands behind it: `chats.create`."""
+        parts = path.split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            if (owner := ".".join(parts[:end])) in self.clients:
+                return owner, ".".join(parts[end:])
+        return path.rpartition(".")[0], parts[-1]
 
 
 def _client(where: str, library: Library, entry: Table, operations: Mapping[str, Operation]) -> Client:
@@ -229,6 +251,7 @@ def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation
         guards=tuple(group.get("guards", ())),
         by_argument=group.get("by_argument", {}),
         idempotent=group.get("idempotent"),
+        entered=group.get("entered", False),
     )
 
 

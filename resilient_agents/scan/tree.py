@@ -23,7 +23,7 @@ class SourceFile:
     """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_calls", "_make", "_methods"),
+        *("_attributes", "_calls", "_handed", "_make", "_methods"),
         *("form", "make_names", "package", "parts", "path"),
     )
 
@@ -44,6 +44,7 @@ class SourceFile:
         self._calls: dict[str, list[tuple[Spot, int]]] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
+        self._handed: dict[str, list[tuple[int | str, Spot]]] | None = None
 
     def __repr__(self) -> str:
         return self.path
@@ -58,7 +59,7 @@ class SourceFile:
         """The form, and what was made of it."""
         with contextlib.suppress(AttributeError):
             del self.form
-        self._calls = self._methods = None
+        self._calls = self._methods = self._handed = None
         self._attributes.clear()
 
     def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
@@ -73,6 +74,27 @@ class SourceFile:
                     for name in sorted(handed):
                         self._calls.setdefault(name, []).append((spot, index))
         return self._calls
+
+    def handed_to(self, words: frozenset[str]) -> dict[str, list[tuple[int | str, Spot]]]:
+        """By the name of a function where it is handed over to be called back: the call that is given it, by its
+        callee or by a keyword `on_…`, or the object whose attribute `on_…` it becomes."""
+        if self._handed is None:
+            self._handed = {}
+            for spot, index, site in every_site(self):
+                named = [each for keyword, each in site.keywords.items() if keyword.startswith("on_")]
+                if last_name(site.callee) in words:
+                    named += site.arguments
+                for each in named:
+                    if name := last_name(each):
+                        self._handed.setdefault(name, []).append((index, spot))
+            for number, scope in enumerate(self.form.scopes):
+                for path, bindings in scope.bindings.items():
+                    owner, _, attribute = path.rpartition(".")
+                    if owner and attribute.startswith("on_"):
+                        for each in bindings:
+                            spot = Spot(self, number, each.order, each.block)
+                            self._handed.setdefault(last_name(each.value), []).append((owner, spot))
+        return self._handed
 
     def functions_of(self, scope: int) -> list[int]:
         """The functions in a class, those inside them too."""
