@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
-from resilient_agents.core.loops import Loop, running_loop
+from resilient_agents.core.loops import Loop, running_loop, task_on
 
 __all__ = ["TaskWaiter", "ThreadWaiter", "TrioWaiter", "Waiter"]
 
@@ -50,6 +50,17 @@ class ThreadWaiter:
         return clock.acquire(self._lock, seconds)
 
 
+class _Woken(asyncio.Future[bool]):
+    """What a task waits for. It never says that it is done: anyio asks, and leaves a task alone that was woken and has
+    not run yet, so that what it was woken for would be begun, and not be left to the next in line. asyncio cancels it
+    all the same, where its task is cancelled."""
+
+    __slots__ = ()
+
+    def done(self) -> bool:
+        return False
+
+
 class TaskWaiter:
     """One on asyncio: a bare future, and an alarm only where there is a limit. (A cancel scope would keep what waits in
     it alive after its loop was closed.)"""
@@ -58,15 +69,15 @@ class TaskWaiter:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self._future: asyncio.Future[bool] = loop.create_future()
-        self._woken = False
         self.entry = 0
+        self._future = _Woken(loop=loop)
+        self._woken = False
 
     def wake(self) -> bool:
         loop = self.loop
         try:
-            if running_loop() is loop and asyncio.current_task(loop) is not None:
-                loop.call_soon(self._wake)  # in the midst of a task the loop looks by itself what is to be done next
+            if running_loop() is loop and task_on(loop) is not None:
+                self._wake()  # in the midst of a task the loop looks by itself what is to be done next
             else:  # on another thread, or in a signal handler while the loop waits for its sockets
                 loop.call_soon_threadsafe(self._wake)
         except RuntimeError:  # "Event loop is closed"
@@ -79,8 +90,10 @@ class TaskWaiter:
 
     def ring(self) -> None:
         """The future is over: it was woken, or its time is up."""
-        if not self._future.done():
+        try:
             self._future.set_result(True)
+        except asyncio.InvalidStateError:  # it was before
+            pass
 
     def wait(self, seconds: float | None) -> Awaitable[bool]:
         return self._future if seconds is None else self._within(seconds)
@@ -92,7 +105,7 @@ class TaskWaiter:
         finally:
             self.entry = 0
         if not self._woken:
-            self._future = self.loop.create_future()
+            self._future = _Woken(loop=self.loop)
         return self._woken
 
 
