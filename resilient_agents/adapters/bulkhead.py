@@ -248,13 +248,14 @@ class Bulkhead(Limit):
         with Queueing(call, self.strategy):
             if until == math.inf and waiter.loop is not None:
                 self._pool.look_at_times(waiter.loop)
-                await waiter.wait(None)
+                granted = await waiter.wait(None)
             else:
                 left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
                 while not await waiter.wait(min(left, LOOK)) and left > LOOK:
                     left -= LOOK
                     self._pool.look()
-        if self._pool.granted(slot):
+                granted = self._pool.granted(slot)
+        if granted:
             waited = clock.monotonic() - began
             call.recheck(self, waited)
             self._counts.made_wait(waited)

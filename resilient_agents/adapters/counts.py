@@ -141,14 +141,11 @@ class RetryCounts(_Counts):
 class LimitCounts(_Counts):
     """How calls fared at a limit. `ticks`: those that it let through at once."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_others", "_rejections", "_seconds", "_untimed", "_waits")
 
     def _forget(self) -> None:
-        self._numbers: dict[str, float] = dict.fromkeys(("calls", "rejections", "waits", "timed", "seconds"), 0)
-
-    def _add(self, name: str, number: int = 1) -> None:
-        with counting:
-            self._numbers[name] += number
+        self._others = self._rejections = self._untimed = self._waits = 0
+        self._seconds = 0.0
 
     def ticked(self) -> int:
         """How many ticks were ever taken, whatever was reset."""
@@ -157,33 +154,35 @@ class LimitCounts(_Counts):
 
     def let_in(self) -> None:
         """A call was let through, and takes no tick."""
-        self._add("calls")
+        with counting:
+            self._others += 1
 
     def not_at_once(self) -> None:
         """A call that took a tick was not let through at once after all."""
-        self._add("calls", -1)
+        with counting:
+            self._others -= 1
 
     def made_wait(self, seconds: float | None) -> None:
         """A call was let through after waiting, or would have waited; None if nobody knows how long."""
         with counting:
-            numbers = self._numbers
-            numbers["calls"] += 1
-            numbers["waits"] += 1
-            if seconds is not None:
-                numbers["timed"] += 1
-                numbers["seconds"] += seconds
+            self._waits += 1
+            if seconds is None:
+                self._untimed += 1
+            else:
+                self._seconds += seconds
 
     def reject(self) -> None:
-        self._add("rejections")
+        with counting:
+            self._rejections += 1
 
     def metrics(self) -> dict[str, Any]:
         with counting:
-            calls, rejections, waits, timed, seconds = self._numbers.values()
+            waits = self._waits
             return {
-                "calls": max(0, calls + self.ticks.taken()),  # a reset may come before `not_at_once`
-                "rejections": rejections,
+                "calls": max(0, self.ticks.taken() + waits + self._others),  # a reset may come before `not_at_once`
+                "rejections": self._rejections,
                 "waits": waits,
-                "average_wait": share(seconds, timed),
+                "average_wait": share(self._seconds, waits - self._untimed),
             }
 
 

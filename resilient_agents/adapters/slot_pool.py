@@ -143,7 +143,8 @@ class SlotPool:
         parent of this process took."""
         with self._lock:
             self.queue.pop(slot, None)
-            self._disown(slot)
+            if self._owned:
+                self._disown(slot)
             self.held.pop(slot, None)
         self.serve()
 
@@ -192,13 +193,13 @@ class SlotPool:
         while self.queue and (granted := self._grant(beyond=beyond)) is not None:
             slot, waiter = granted
             in_use = len(self.held)
-            alive = waiter.wake()
-            with self._lock:
-                self.queue.pop(slot, None)
-                if alive:
-                    self.rose(in_use)
-                else:  # its loop was closed: the next one then
-                    self.held.pop(slot, None)
+            if not waiter.wake():  # its loop was closed: the next one then
+                self.held.pop(slot, None)
+            elif in_use > self.usual:
+                self.rose(in_use)
+            self.queue.pop(slot, None)
+            if len(self.held) >= self.limit and not beyond:
+                break  # most often; who put itself there for a moment serves when it has left
 
     def _grant(self, *, beyond: bool) -> tuple[int, Waiter] | None:
         """Let the first in line hold its slot. It stays there until it was woken, which another thread may be about to

@@ -274,11 +274,10 @@ class Call:
     def recheck(self, strategy: Strategy, waited: float) -> None:
         """Called by `strategy` after it made the call wait: the layers around it may refuse the call by raising
         `Rejected`."""
-        rechecks = self.outer_rechecks(strategy)
-        if rechecks:  # nobody else asks how long it has waited
-            self.own_rare().waited += waited
-        for recheck in rechecks:
-            recheck(self)
+        if self.plan.rechecks and (rechecks := self.outer_rechecks(strategy)):
+            self.own_rare().waited += waited  # nobody else asks how long it has waited
+            for recheck in rechecks:
+                recheck(self)
 
     def failure(self, error: BaseException) -> Failure:
         return classify(unboxed(error) if isinstance(error, Exception) else error)

@@ -75,18 +75,15 @@ class TaskWaiter:
 
     def wake(self) -> bool:
         loop = self.loop
+        self._woken = True
         try:
             if running_loop() is loop and task_on(loop) is not None:
-                self._wake()  # in the midst of a task the loop looks by itself what is to be done next
+                self.ring()  # in the midst of a task the loop looks by itself what is to be done next
             else:  # on another thread, or in a signal handler while the loop waits for its sockets
-                loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self.ring)
         except RuntimeError:  # "Event loop is closed"
             return False
         return True
-
-    def _wake(self) -> None:
-        self._woken = True
-        self.ring()
 
     def ring(self) -> None:
         """The future is over: it was woken, or its time is up."""
