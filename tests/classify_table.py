@@ -144,6 +144,15 @@ ROWS: tuple[Row, ...] = (
         429,
         30.0,
     ),
+    Row(
+        "any",
+        '429, `RateLimit: "default";r=0;t=30`',
+        answered("client.Error", 429, {"RateLimit": '"default";r=0;t=30'}),
+        "rate_limit",
+        True,
+        429,
+        30.0,
+    ),
     Row("any", "says `retryable = True`", made("client.Error", retryable=True), "unknown", True),
     Row(
         "openai",
@@ -161,6 +170,15 @@ ROWS: tuple[Row, ...] = (
         True,
         429,
         360.0,
+    ),
+    Row(
+        "openai",
+        "OpenRouter's 429, its headers inside the error",
+        answered("openai.RateLimitError", 429, body={"metadata": {"headers": {"X-RateLimit-Reset": "20"}}}),
+        "rate_limit",
+        True,
+        429,
+        20.0,
     ),
     Row(
         "openai",

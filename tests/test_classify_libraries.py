@@ -96,6 +96,45 @@ def test_the_reset_of_the_limit_that_is_spent_counts() -> None:
     assert wait_of(429, **anthropic, anthropic_ratelimit_requests_remaining="0") == 4.0
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ('"default";r=0;t=30', 30.0),
+        ('"burst"; r=0; t=5, "daily";r=7;t=3600;pk=:cGFydA==:', 5.0),
+        ('"a;b, c=d";r=1;t=4, other;r=1;t=9', 9.0),
+        ("limit=10, remaining=0, reset=60", 60.0),
+        (b'"default";r=0;t=30', 30.0),
+        (['"one";r=0;t=3', '"two";r=0;t=4'], 4.0),
+        ('"default";r=0', None),
+        ('"default";r=0;t=-3, "other";r=0;t="soon", third;t=9999999999999999', None),
+        ("30", None),
+        (';;;,,,="', None),
+        (7, None),
+        ("", None),
+    ],
+)
+def test_the_ratelimit_field_says_when_a_limit_is_full_again(value: Any, seconds: float | None) -> None:
+    """draft-ietf-httpapi-ratelimit-headers, in version 07 and since version 08; a reset like the others."""
+    assert wait_of(429, ratelimit=value) == wait_of(503, ratelimit=value) == seconds
+    assert wait_of(500, ratelimit=value) is None
+    assert wait_of(429, ratelimit=value, retry_after="2") == 2.0
+
+
+@pytest.mark.usefixtures("wall_clock")
+def test_openrouter_puts_headers_into_its_errors() -> None:
+    """Those of a limit of its own, inside the error that the SDK keeps as `body`, or inside the whole answer.
+    (gitlawb/openclaude, issue 936, shows one.)"""
+    limit = {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{(NOW + 8) * 1000:.0f}"}
+    error = {"message": "free-models-per-min", "code": 429, "metadata": {"headers": limit, "provider_name": None}}
+    plain = Response(429, {"content-type": "application/json"})
+    for body in (error, {"error": error}):
+        failure = classify(made("openai.RateLimitError", status_code=429, response=plain, body=body)())
+        assert (failure.kind, failure.retry_after) == ("rate_limit", 8.0)
+        assert classify(made("openai.APIError", code=429, body=body)()).retry_after == 8.0  # inside a stream
+    for nonsense in ({"metadata": 7}, {"metadata": {"headers": 7}}, {"error": 7}, 7):
+        assert classify(made("openai.RateLimitError", status_code=429, body=nonsense)()).retry_after is None
+
+
 @pytest.mark.usefixtures("wall_clock")
 def test_githubs_403_is_a_limit_only_when_nothing_is_left() -> None:
     """It sends the reset with every refusal."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.classify.hints import headers_of, seconds_of, until_reset
+from resilient_agents.classify.quotas import Quota, quotas_of
 
 __all__ = ["Stated", "Window", "stated"]
 
@@ -35,11 +36,21 @@ class Stated(NamedTuple):
 def stated(answer: object, of: str) -> Stated | None:
     """What the headers of an answer say of requests or tokens (`of`); None if nothing."""
     told = headers_of(answer)
-    limit = _first(told, "limit", of)
+    quotas = sorted((quota for quota in quotas_of(told) if quota.unit == of and quota.limit), key=_by_window)
+    limit, remaining = _first(told, "limit", of), _first(told, "remaining", of)
+    if limit is None and quotas:
+        limit, remaining = quotas[0].limit, quotas[0].remaining
     if not limit:  # some say 0 or -1 for none
         return None
-    remaining = _first(told, "remaining", of)
+    exact = next((quota.window for quota in quotas if quota.limit == limit), None)
+    if exact:
+        return Stated(limit, remaining, Window(exact, exact, exact))
     return Stated(limit, remaining, None if remaining is None else _window(told, of, limit, limit - remaining))
+
+
+def _by_window(quota: Quota) -> float:
+    """The shortest one is what calls are paced by; the others are for longer times."""
+    return quota.window or math.inf
 
 
 def _window(told: Mapping[str, list[Any]], of: str, limit: float, used: float) -> Window | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from resilient_agents.base.clock import clock
 from resilient_agents.classify.facts import Facts, get, is_dict, is_list, path, told_by
+from resilient_agents.classify.quotas import quotas_of
 
 __all__ = ["Hints", "headers_of", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of", "until_reset"]
 
@@ -48,7 +49,7 @@ _Headers = Mapping[str, list[Any]]  # lower-case names, all values of each
 # Whatever may have headers or be headers; the last two are google-genai's and litellm's.
 _WITH_HEADERS: Final = (
     *("response", "resp", "raw_response", "http_response", "meta", "headers", "litellm_response_headers"),
-    *("sdk_http_response", "_hidden_params"),
+    *("sdk_http_response", "_hidden_params", "body"),
 )
 
 
@@ -98,6 +99,8 @@ def _all_headers(facts: Facts) -> Iterator[object]:
     yield get(facts.get("meta"), "headers")
     yield facts.get("headers")
     yield facts.get("litellm_response_headers")
+    body = facts.get("body")  # where OpenRouter puts the headers of whom it has asked, and its own
+    yield path(body, "metadata", "headers") or path(body, "error", "metadata", "headers")
 
 
 def headers_of(thing: object) -> _Headers:
@@ -107,7 +110,10 @@ def headers_of(thing: object) -> _Headers:
         return _listed(path(thing, "ResponseMetadata", "HTTPHeaders") or thing)
     facts = told_by(thing, _WITH_HEADERS)
     further = (get(facts.get("sdk_http_response"), "headers"), path(facts.get("_hidden_params"), "additional_headers"))
-    return next((headers for found in (*_all_headers(facts), *further) if (headers := _listed(found))), {})
+    every: dict[str, list[Any]] = {}
+    for found in (*_all_headers(facts), *further):
+        every = {**_listed(found), **every}
+    return every
 
 
 def _listed(headers: Any) -> _Headers:
@@ -168,6 +174,9 @@ def _reset(headers: _Headers, status: int | None) -> float | None:
         remaining = headers.get(name.replace("reset-after", "reset").replace("reset", "remaining"), ())
         some = spent if any(seconds_of(left) == 0.0 for left in remaining) else others
         some += [seconds for value in values if (seconds := until_reset(value)) is not None]
+    for quota in quotas_of(headers):
+        if quota.reset is not None:
+            (spent if quota.remaining == 0.0 else others).append(quota.reset)
     if status == 403:  # GitHub sends the reset with every refusal
         others = []
     return max(spent or others, default=None)
