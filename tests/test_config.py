@@ -62,7 +62,7 @@ def problems(text: str, **options: Any) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def names_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named_code, "_defined", {key: dict(things) for key, things in named_code._defined.items()})
+    monkeypatch.setattr(named_code, "_defined", dict(named_code._defined))
 
 
 # ------------------------------------------------------------------------------------------------------ what files mean

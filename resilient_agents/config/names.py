@@ -17,10 +17,7 @@ from resilient_agents.strategies.stream_text import json_lines, sse_done
 
 __all__ = ["NAMED", "define", "known", "look_up"]
 
-NAMED = ("on", "when", "cost", "settle", "complete", "reconcile")
-"""The options of strategies and policies that are code, and that a configuration may choose by name."""
-
-_defined: dict[str, dict[str, Any]] = {
+_BUILT_IN: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
     "when": {"http_failure": http_failure},
     "cost": {},
@@ -28,6 +25,12 @@ _defined: dict[str, dict[str, Any]] = {
     "complete": {"auto": "auto", "sse_done": sse_done, "json_lines": json_lines},
     "reconcile": {},
 }
+"""By the options of strategies and policies that are code, and that a configuration may choose by name."""
+
+_defined: dict[tuple[str, str], Any] = {}
+"""The program's own, by option and name."""
+
+NAMED = frozenset(_BUILT_IN)
 
 
 def define(
@@ -56,52 +59,39 @@ def define(
     Raises:
         TypeError, ValueError: there is nothing to name, it is no such code, or the name is empty or built in.
     """
-    offered = {
-        "on": on,
-        "when": when,
-        "cost": cost,
-        "settle": settle,
-        "complete": complete,
-        "reconcile": reconcile,
-    }
-    given = {option: thing for option, thing in offered.items() if thing is not None}
+    offered = locals()
+    given = {option: offered[option] for option in _BUILT_IN if offered[option] is not None}
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a non-empty string, got {name!r}")
     if not given:
         raise TypeError(f"define({name!r}) needs on=, when=, cost=, settle=, complete= or reconcile=")
-    if on is not None:
-        matcher(on)
-    for option in ("when", "cost", "settle", "complete", "reconcile"):
-        if option in given and not callable(given[option]):
-            raise TypeError(f"{option} must be a function, got {given[option]!r}")
     for option, thing in given.items():
+        if option == "on":
+            matcher(thing)
+        elif not callable(thing):
+            raise TypeError(f"{option} must be a function, got {thing!r}")
         if _built_in(option, name) is not None:
             raise ValueError(f"{name!r} is built in: choose another name")
-        _defined[option][name] = thing
+    _defined.update({(option, name): thing for option, thing in given.items()})
 
 
 def look_up(option: str, name: str) -> Any:
     """The code behind a name, None if there is none."""
     found = _built_in(option, name)
-    return _defined[option].get(name) if found is None else found
+    return _defined.get((option, name)) if found is None else found
 
 
 def known(option: str) -> Iterable[str]:
     """The names that `option` may have, apart from Python's own exceptions."""
-    return [*_defined[option], *(KINDS if option == "on" else ())]
-
-
-_BUILT_IN = {option: dict(things) for option, things in _defined.items()}
+    own = [name for of, name in _defined if of == option]
+    return [*_BUILT_IN[option], *own, *(KINDS if option == "on" else ())]
 
 
 def _built_in(option: str, name: str) -> Any:
-    if option == "on":
-        if name in KINDS:
-            return _of_kind(name)
-        python = getattr(builtins, name, None)
-        if isinstance(python, type) and issubclass(python, Exception):
-            return python
-    return _BUILT_IN[option].get(name)
+    if option == "on" and name in KINDS:
+        return _of_kind(name)
+    python = getattr(builtins, name, None) if option == "on" else None
+    return python if isinstance(python, type) and issubclass(python, Exception) else _BUILT_IN[option].get(name)
 
 
 @functools.cache
