@@ -96,8 +96,8 @@ _RULES = (
           "the timeout of {inner.seconds:g} s stands inside one of {outer.seconds:g} s, which is over first: it never "
           "ends an attempt, so one that hangs uses up all the time and leaves none to try again"),
     _Rule(Timeout, Hedge, True, ("after",), lambda outer, inner: inner.after >= outer.seconds,
-          "the hedge waits {inner.after:g} s for an answer, the timeout around it is over after {outer.seconds:g} s: no "
-          "second request is ever made because the first is slow"),
+          "the hedge waits {inner.after:g} s for an answer, the timeout around it is over after {outer.seconds:g} s: "
+          "no second request is ever made because the first is slow"),
     _Rule(Timeout, Retry, True, ("wait", "attempts"), _too_long,
           "the waits between {inner.attempts} attempts take {said:.3g} s on average, the timeout around them is "
           "{outer.seconds:g} s: the last attempts are never made, because a wait that would pass the deadline ends the "

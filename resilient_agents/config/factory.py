@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -23,56 +23,15 @@ from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Choice, Duration, Named, OrNone, Plain, Reader, Value
+from resilient_agents.config.values import MISSING, Named, Reader, Scalar, Schema, Value, parse_duration
 from resilient_agents.core.match import When
+from resilient_agents.core.options import Check
 
-__all__ = ["WAITS", "Factory", "Nested", "WaitReader"]
+__all__ = ["WAITS", "Factory", "told_kind"]
 
 WAITS: dict[str, Callable[..., Any]] = {
-    "exponential": backoff.exponential,
-    "linear": backoff.linear,
-    "fibonacci": backoff.fibonacci,
-    "fixed": backoff.fixed,
+    wait.__name__: wait for wait in (backoff.exponential, backoff.linear, backoff.fibonacci, backoff.fixed)
 }
-
-
-class WaitReader:
-    """A wait of backoff.py: `{ kind = "exponential", base = 0.5 }`."""
-
-    def read(self, node: Node, problems: Problems) -> Any:
-        if not isinstance(node.value, dict):
-            word = node.value if isinstance(node.value, str) else ""
-            problems.add(node, f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
-            return MISSING
-        options: dict[str, Node] = dict(node.value)
-        kind = options.pop("kind", None)
-        name: Any = "exponential" if kind is None else kind.value
-        if kind is not None and (not isinstance(name, str) or name not in WAITS):
-            problems.add(kind, kind.broken or f"is no kind of wait; {nearest(str(name), WAITS)}")
-            return MISSING
-        read = Factory.of(WAITS[name]).read(Node(options, node.place), problems)
-        return MISSING if read is MISSING else {"kind": name, **read}
-
-    def make(self, plain: Any) -> Any:
-        kind = plain["kind"]
-        return Factory.of(WAITS[kind]).make({key: value for key, value in plain.items() if key != "kind"})
-
-
-@dataclass(frozen=True)
-class Nested(OrNone):
-    """An object that is made of a table, such as a `RetryBudget`."""
-
-    type: type
-
-    def read_given(self, node: Node, problems: Problems) -> Any:
-        factory = Factory.of(self.type)
-        if not isinstance(node.value, dict):
-            problems.add(node, f"must be a table, true or false. {nearest('', factory.readers)}")
-            return MISSING
-        return factory.read(node, problems)
-
-    def make(self, plain: Any) -> Any:
-        return None if plain is None else Factory.of(self.type).make(plain)
 
 
 class Factory:
@@ -84,9 +43,13 @@ class Factory:
         self.parameters = {name: part for name, part in inspect.signature(make).parameters.items() if name != "self"}
         found = {name: _reader(name, hints[name]) for name in self.parameters}
         self.readers: dict[str, Reader] = {name: reader for name, reader in found.items() if reader is not None}
-        self.code = frozenset(name for name, reader in found.items() if reader is None)
+        self.code = found.keys() - self.readers.keys()
         """Options that only Python can give."""
         self.first = next(iter(self.parameters))
+        self.defaults = {
+            name: part.default for name, part in self.parameters.items() if part.default is not inspect.Parameter.empty
+        }
+        self.required = [name for name in self.parameters if name not in self.defaults]
 
     @staticmethod
     @functools.cache
@@ -95,6 +58,17 @@ class Factory:
 
     def make(self, plain: Mapping[str, Any]) -> Any:
         return self._build(**{name: self.readers[name].make(value) for name, value in plain.items()})
+
+    def default(self, option: str) -> Any:
+        """As a file would say it, None for "none"."""
+        value = self.defaults[option]
+        if isinstance(value, backoff.Backoff):
+            return self.readers[option].complete({"kind": "exponential"})  # which is what Retry's default is
+        return names.spelled(option, value) if callable(value) else value
+
+    def long(self, options: Mapping[str, Node]) -> dict[str, Node]:
+        """Options with their short forms written out."""
+        return {name: self.readers[name].long(node) if name in self.readers else node for name, node in options.items()}
 
     def read(
         self, table: Node, problems: Problems, *, untried: frozenset[str] = frozenset(), partial: bool = False
@@ -105,21 +79,14 @@ class Factory:
         `partial`: what the options lie on could not be found, so that none of them is missing.
         """
         options: dict[str, Node] = table.value
-        read: dict[str, Any] = {}
-        for name, node in options.items():
-            value = self._option(name, node, problems)
-            if value is not MISSING:
-                read[name] = value
+        found = {name: self._option(name, node, problems) for name, node in options.items()}
+        read = {name: value for name, value in found.items() if value is not MISSING}
         lacking = [name for name in self.required if name not in options]
         if lacking and not partial:
             problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name not in untried}
         fits = self._try(tried, table, problems, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
-
-    @property
-    def required(self) -> list[str]:
-        return [name for name, part in self.parameters.items() if part.default is inspect.Parameter.empty]
 
     def _option(self, name: str, node: Node, problems: Problems) -> Any:
         reader = self.readers.get(name)
@@ -128,7 +95,7 @@ class Factory:
         elif reader is None:
             problems.add(node, f"is not an option here; {nearest(name, self.readers)}")
         elif node.broken is not None:
-            problems.add(node, node.broken)
+            problems.add(node, node.broken, shown=not isinstance(node.value, int))
         else:
             return reader.read(node, problems)
         return MISSING
@@ -159,6 +126,91 @@ class Factory:
             return str(error)
         return None
 
+    def schema(self, **more: Schema) -> Schema:
+        """Of a table of these options. What is required may stand in what a policy extends."""
+        checks: Mapping[str, Check] = getattr(self._build, "OPTIONS", {})
+        properties: Schema = {}
+        for name, reader in self.readers.items():
+            none = [{"const": "none"}] if reader.nullable else []
+            written: Schema = {"anyOf": [*reader.forms(checks.get(name)), *none, REFERENCE]}
+            properties[name] = written
+            if name in self.defaults:
+                default = self.default(name)
+                written["default"] = "none" if default is None else default
+        return {"type": "object", "properties": {**properties, **more}, "additionalProperties": False}
+
+
+REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
+"""An environment variable may stand for any value."""
+
+
+def told_kind(
+    table: Node, makes: Mapping[str, Any], what: str, problems: Problems, default: str | None = None
+) -> tuple[str, Node] | None:
+    """Which of several a table says that it is, and the rest of it; None after having said what is wrong."""
+    options: dict[str, Node] = dict(table.value)
+    kind = options.pop("kind", None)
+    name: Any = default if kind is None else kind.value
+    if kind is not None and not (isinstance(name, str) and name in makes):
+        problems.add(kind, kind.broken or f"is no kind of {what}; {nearest(str(name), makes)}")
+        return None
+    return name, replace(table, value=options)
+
+
+class _Wait(Reader):
+    """A wait of backoff.py: `{ kind = "exponential", base = 0.5 }`."""
+
+    def read_given(self, node: Node, problems: Problems) -> Any:
+        if not isinstance(node.value, dict):
+            word = node.value if isinstance(node.value, str) else ""
+            problems.add(node, f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
+            return MISSING
+        told = told_kind(node, WAITS, "wait", problems, "exponential")
+        read = MISSING if told is None else Factory.of(WAITS[told[0]]).read(told[1], problems)
+        return MISSING if told is None or read is MISSING else {"kind": told[0], **read}
+
+    def long(self, node: Node) -> Node:
+        value: Any = node.value
+        if node.broken is not None or isinstance(value, bool) or not isinstance(value, str | int | float):
+            return node
+        if not isinstance(value, str) or parse_duration(value) is not None:
+            return Node({"kind": Node("fixed", node.place), "delay": node}, node.place)
+        return Node({"kind": node}, node.place) if value in WAITS else node
+
+    def complete(self, plain: Any) -> Any:
+        return {"kind": plain["kind"], **Factory.of(WAITS[plain["kind"]]).defaults, **plain}
+
+    def make(self, plain: Any) -> Any:
+        return Factory.of(WAITS[plain["kind"]]).make({key: value for key, value in plain.items() if key != "kind"})
+
+    def forms(self, check: Check | None) -> list[Schema]:
+        kinds = [Factory.of(make).schema(kind={"const": kind}) for kind, make in WAITS.items()]
+        others = [{**schema, "required": ["kind"]} for schema in kinds[1:]]
+        return [{"type": "number", "minimum": 0}, {"type": "string"}, kinds[0], *others]
+
+
+class _Budget(Reader):
+    """A `RetryBudget` of its own: a table of its options, or `true` for its defaults."""
+
+    def read_given(self, node: Node, problems: Problems) -> Any:
+        factory = Factory.of(RetryBudget)
+        if isinstance(node.value, dict):
+            return factory.read(node, problems)
+        problems.add(node, f"must be a table, true or false. {nearest('', factory.readers)}")
+        return MISSING
+
+    def long(self, node: Node) -> Node:
+        return replace(node, value={} if node.value else None) if isinstance(node.value, bool) else node
+
+    def complete(self, plain: Any) -> Any:
+        return None if plain is None else {**Factory.of(RetryBudget).defaults, **plain}
+
+    def make(self, plain: Any) -> Any:
+        return None if plain is None else Factory.of(RetryBudget).make(plain)
+
+    def forms(self, check: Check | None) -> list[Schema]:
+        return [{"type": "boolean"}, Factory.of(RetryBudget).schema()]
+
 
 def _reader(name: str, hint: Any) -> Reader | None:
     """What reads an option with this annotation, None if only code can give it."""
@@ -167,20 +219,14 @@ def _reader(name: str, hint: Any) -> Reader | None:
     if name in names.NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
         return Named(nullable, name)
     if name == "wait":
-        return WaitReader()
+        return _Wait()
     if hint is Any:
-        return Value(nullable=True)
-    if timedelta in members:
-        return Duration(nullable)
-    words = tuple(
-        word for member in members if typing.get_origin(member) is Literal for word in typing.get_args(member)
-    )
-    if words:
-        return Choice(nullable, words)
+        return Value()
     if RetryBudget in members:
-        return Nested(nullable, RetryBudget)
-    plain = tuple(member for member in members if member in (bool, int, float, str))
-    return Plain(nullable, plain) if plain else None
+        return _Budget(nullable)
+    words = tuple(word for part in members if typing.get_origin(part) is Literal for word in typing.get_args(part))
+    plain = tuple(member for member in members if member in (bool, int, float, str, timedelta))
+    return Scalar(nullable, plain, words) if words or plain else None
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -1,8 +1,10 @@
-"""The strategies that a configuration can name, and where they stand in it."""
+"""The strategies that a configuration can name, where they stand in it, and their short forms."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from resilient_agents.adapters.bulkhead import Bulkhead
@@ -11,27 +13,18 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.config.factory import Factory
+from resilient_agents.config.tree import Node
+from resilient_agents.config.values import parse_duration
 from resilient_agents.idempotency import Writes
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["CODE", "KINDS", "MAKERS", "SECTIONS", "SHARED", "SLOTS", "made", "short_form"]
+__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "factory_of", "long_form", "made", "merged", "short_form"]
 
-KINDS: dict[str, type] = {
-    "timeout": Timeout,
-    "retry": Retry,
-    "hedge": Hedge,
-    "circuit_breaker": CircuitBreaker,
-    "gate": Gate,
-    "rate_limit": RateLimit,
-    "bulkhead": Bulkhead,
-    "stream_timeout": StreamTimeout,
-    "chaos": Chaos,
-}
-MAKERS: dict[str, type] = {**KINDS, "policy": Writes}
-"""What is made of tables: strategies, and what a policy itself is told."""
+_STRATEGIES = (Timeout, Retry, Hedge, CircuitBreaker, Gate, RateLimit, Bulkhead, StreamTimeout, Chaos)
+KINDS: dict[str, type] = {strategy.strategy: strategy for strategy in _STRATEGIES}
 
 CODE: dict[str, str] = {"fallback": "Fallback(handler)", "resume": "Resume(continue_with)"}
 """Strategies that are made of a function of the program's, and how."""
@@ -49,27 +42,80 @@ SLOTS: dict[str, str] = {
 }
 """The keys of a policy in canonical order, outermost first, and the kind of each."""
 
-SECTIONS: dict[str, str] = {
-    "circuit_breakers": "circuit_breaker",
-    "bulkheads": "bulkhead",
-    "rate_limits": "rate_limit",
-    "gates": "gate",
-}
-"""Where shared components stand, and their kind."""
-
-SHARED = frozenset(SECTIONS.values())
+SHARED = ("circuit_breaker", "bulkhead", "rate_limit", "gate")
 """The kinds of strategies that may be shared by name."""
 
+SECTIONS: dict[str, str] = {f"{kind}s": kind for kind in SHARED}
+"""Where shared components stand, and their kind."""
 
-def short_form(kind: str) -> str | None:
-    """The option that a single value in place of a table stands for; None where it names a shared one."""
-    first = Factory.of(KINDS[kind]).first
-    return _SHORT.get(kind, None if first == "name" else first)
+_SHORT = {"circuit_breaker": None, "gate": "max_wait", "stream_timeout": "idle"}
+_BY_NAME = frozenset(["bulkhead", "gate"])
+"""Kinds of which a single value is an option where it is a number, and a name where it is text."""
 
 
-_SHORT = {"gate": "max_wait", "stream_timeout": "idle"}
+def factory_of(kind: str) -> Factory:
+    """What makes strategies of this kind; "policy": what a policy itself is told."""
+    return Factory.of(Writes if kind == "policy" else KINDS[kind])
 
 
 def made(kind: str, options: Mapping[str, Any]) -> Any:
     """A new strategy with these options, which are plain data, or what a policy is told."""
-    return Factory.of(MAKERS[kind]).make(options)
+    return factory_of(kind).make(options)
+
+
+def short_form(kind: str) -> str | None:
+    """The option that a single value in place of a table stands for; None where it names a shared one."""
+    return _SHORT.get(kind, factory_of(kind).first)
+
+
+def long_form(kind: str, node: Node, *, shared: bool = False) -> Node:
+    """A strategy's value with short forms written out: `retry = 3` is `retry = { attempts = 3 }`.
+
+    Where a `shared` component is described, a name does not stand for another one.
+
+    What comes out holds False (switched off) or a table; what cannot be read is left for its reader to refuse.
+    """
+    value: Any = node.value
+    if isinstance(value, dict):
+        return replace(node, value=_long_options(kind, value))
+    if isinstance(value, bool) or (value is None and node.broken is None):
+        return replace(node, value={} if value else False)
+    option = short_form(kind)
+    if not shared and (option is None or (kind in _BY_NAME and isinstance(value, str) and not parse_duration(value))):
+        return Node({"use": node}, node.place)
+    return Node(_long_options(kind, {option or factory_of(kind).first: node}), node.place)
+
+
+def _long_options(kind: str, options: dict[str, Node]) -> dict[str, Node]:
+    long = factory_of(kind).long(options)
+    rate = long.get("rate")
+    if kind == "rate_limit" and rate is not None and isinstance(rate.value, str) and "per" not in long:
+        # Taken apart, so that a layer above may change one of the two; what is wrong the constructor will say again.
+        with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+            limit = RateLimit(rate.value)
+            long["rate"], long["per"] = replace(rate, value=limit.rate), replace(rate, value=limit.per)
+    return long
+
+
+def merged(base: Node | None, over: Node) -> Node:
+    """One table over another, option by option, both in long form: strategies, what they consist of, and policies.
+
+    A shared component and options replace each other, a list of strategies replaces all that is below it, and a wait
+    with a kind of its own, or a budget that counts in another way, takes nothing from the one below.
+    """
+    if base is None or not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    below: dict[str, Node] = base.value
+    if not over.value:
+        return base
+    if (
+        "use" in over.value
+        or "use" in below
+        or "kind" in over.value
+        or ("in_flight" in over.value) is not ("in_flight" in below)
+    ):
+        return over
+    if "strategies" in over.value:
+        below = {key: node for key, node in below.items() if key not in SLOTS}
+    table = {key: node if key == "result" else merged(below.get(key), node) for key, node in over.value.items()}
+    return replace(over, value={**below, **table})

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from resilient_agents.base.spelling import nearest
 from resilient_agents.config.check import misfits
-from resilient_agents.config.factory import Factory
-from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
-from resilient_agents.config.layers import Layers, UnreadPolicy, inherited, layered
+from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
+from resilient_agents.config.layers import inherited, layered
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.strategies import read_strategy
 from resilient_agents.config.tree import Node, Problems, nodes
+from resilient_agents.config.values import MISSING
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
@@ -70,11 +70,8 @@ def loads(
     except (ValueError, RecursionError) as error:
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = None if place is None else int(place[1] or text.count("\n") + 1)
-        why = (
-            "nested too deeply"
-            if isinstance(error, RecursionError)
-            else str(error).replace(place[0] if place else "", "")
-        )
+        why = str(error).replace(place[0] if place else "", "")
+        why = "nested too deeply" if isinstance(error, RecursionError) else why
         raise ConfigError([Problem(source, line, "", None, f"is not TOML: {why}")]) from None
     return _config(data, source, lines, profile, env)
 
@@ -103,80 +100,113 @@ def _config(
     env = os.environ if env is None else env
     profile = profile or env.get(PROFILE) or None
     problems = Problems()
-    layers = layered(nodes(data, source, lines, problems), profile, env, problems)
-    shared = {kind: _components(kind, tables, problems) for kind, tables in layers.components.items()}
+    tables = layered(nodes(data, source, lines, problems), profile, env, problems)
+    shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
+    asked = {name: table for name, table in tables["chaos"].items() if table.value is not False}
+    if not told_twice(profile, env):
+        for table in asked.values():
+            problems.add(table, TOLD_ONCE, shown=False)
+        asked = {}
+    chaos = _components("chaos", asked, problems)
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
-    for name in layers.policies:
-        spec = _policy(name, layers, problems)
+    known: dict[str, Node] = {}
+    for name in tables["policies"]:
+        node = inherited(name, tables["policies"], known, problems)
+        spec = _policy(name, node, {SECTIONS[section]: tables[section] for section in SECTIONS}, problems)
         if spec is not None:
             policies[name] = spec
-            warnings += _warnings(spec, shared, layers.policies[name].node, problems)
-    chaos = _chaos(layers.chaos, profile, env, problems)
+            warnings += _warnings(spec, shared, node, problems)
     problems.raise_if_any()
-    sections = {section: shared[kind] for section, kind in SECTIONS.items()}
-    return Config(policies, **sections, source=source, profile=profile, warnings=tuple(warnings), chaos=chaos)
-
-
-def _chaos(
-    tables: Mapping[str, Node], profile: str | None, env: Mapping[str, str], problems: Problems
-) -> dict[str, StrategySpec]:
-    found: dict[str, StrategySpec] = {}
-    for name, table in tables.items():
-        if table.value is False:
-            continue
-        if not told_twice(profile, env):
-            problems.add(table, TOLD_ONCE, shown=False)
-            continue
-        spec = read_strategy("chaos", table, problems)
-        if spec is not None:
-            found[name] = spec
-    return found
+    return Config(policies, **shared, source=source, profile=profile, warnings=tuple(warnings), chaos=chaos)
 
 
 def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:
-    found: dict[str, StrategySpec] = {}
-    for name, table in tables.items():
-        if table.value is False:  # a profile may take away what the base has
-            continue
-        spec = read_strategy(kind, table, problems)
-        if spec is not None:
-            named = "name" in Factory.of(KINDS[kind]).parameters
-            found[name] = spec.but(name=spec.options.get("name") or name) if named else spec
-    return found
+    """What is shared by name. A profile may take away what the base has."""
+    read = {name: _strategy(kind, table, problems) for name, table in tables.items() if table.value is not False}
+    found = {name: spec for name, spec in read.items() if spec is not None}
+    if "name" not in factory_of(kind).parameters:
+        return found
+    return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
 
-def _policy(name: str, layers: Layers, problems: Problems) -> PolicySpec | None:
-    unread = inherited(name, layers, problems)
-    told = read_strategy("policy", replace(unread.node, value=unread.told), problems) if unread.told else None
+def _policy(name: str, node: Node, shared: Mapping[str, Collection[str]], problems: Problems) -> PolicySpec | None:
+    partial = node.broken is not None
+    words = {key: node.value[key] for key in factory_of("policy").readers if key in node.value}
+    told = _strategy("policy", replace(node, value=words), problems) if words else None
     read = [
-        read_strategy(kind, table, problems, layers.components.get(kind), partial=unread.partial)
-        for kind, table in _tables(unread, problems)
+        _strategy(kind, table, problems, shared.get(kind), partial=partial) for kind, table in _tables(node, problems)
     ]
-    if unread.partial or None in read or (unread.told and told is None):
+    if partial or None in read or (words and told is None):
         return None
     return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
 
 
-def _tables(unread: UnreadPolicy, problems: Problems) -> list[tuple[str, Node]]:
+def _tables(policy: Node, problems: Problems) -> Iterator[tuple[str, Node]]:
     """(kind, options in long form) of each strategy that is not switched off, outermost first."""
-    if unread.strategies is None:
-        slots = [(SLOTS[slot], unread.slots[slot]) for slot in SLOTS if slot in unread.slots]
-        return [(kind, node) for kind, node in slots if node.value is not False]
-    for node in unread.slots.values():
-        problems.add(
-            node,
-            f"stands beside the list of strategies at {unread.strategies.place}: a policy has either a list, which is "
-            f"taken as it is, or keys, which may change what it extends",
-            shown=False,
-        )
-    return [(item.value["kind"].value, item.value["table"]) for item in unread.strategies.value]
+    listed: Node | None = policy.value.get("strategies")
+    for slot, kind in SLOTS.items():
+        table: Node | None = policy.value.get(slot)
+        if table is not None and listed is not None:
+            beside = (
+                f"stands beside the list of strategies at {listed.place}: a policy has either a list, which is taken "
+                f"as it is, or keys, which may change what it extends"
+            )
+            problems.add(table, beside, shown=False)
+        elif table is not None and table.value is not False:
+            yield kind, table
+    for item in [] if listed is None else listed.value:
+        options = dict(item.value)
+        yield options.pop("kind").value, replace(item, value=options)
+
+
+def _strategy(
+    kind: str, table: Node, problems: Problems, shared: Collection[str] | None = None, *, partial: bool = False
+) -> StrategySpec | None:
+    """The spec that a table in long form describes, None after having said what is wrong.
+
+    `shared`: the names that `use` may have; None where `use` is not allowed. `partial`: see `Factory.read`.
+    """
+    options: dict[str, Node] = table.value
+    if "use" in options and shared is not None:
+        return _used(kind, options, problems, shared)
+    read = factory_of(kind).read(table, problems, untried=frozenset(["name"]), partial=partial)
+    if read is MISSING:
+        return None
+    if read.get("name") == "":
+        problems.add(options["name"], 'must be a non-empty string or "none"')
+        return None
+    places = {key: _origin(node) for key, node in options.items()}
+    secrets = frozenset(key for key, node in options.items() if any(leaf.secret for leaf in node.leaves()))
+    return StrategySpec(kind, read, places=places, secrets=secrets)
+
+
+def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Collection[str]) -> StrategySpec | None:
+    use, section = options["use"], f"{kind}s"
+    for key, node in options.items():
+        if key != "use":
+            problems.add(node, f"stands beside use; a shared component has its options in [{section}]")
+    if use.broken is not None:
+        problems.add(use, use.broken)
+    elif not isinstance(use.value, str):
+        problems.add(use, f"must be a table, true, false, or the name of one in [{section}]")
+    elif use.value not in shared:
+        known = nearest(use.value, shared) if shared else "there is none in this configuration"
+        problems.add(use, f"is not in [{section}]; {known}")
+    elif len(options) == 1:
+        return StrategySpec(kind, use=use.value, places={"use": _origin(use)})
+    return None
+
+
+def _origin(node: Node) -> str:
+    """Where a value was written; the parts of a wait may come from several layers."""
+    return ", ".join(dict.fromkeys(str(leaf.place) for leaf in node.leaves())) or str(node.place)
 
 
 def _warnings(
     policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node, problems: Problems
 ) -> list[ConfigWarning]:
-    specs = [spec if spec.use is None else shared[spec.kind].get(spec.use) for spec in policy.strategies]
+    specs = [spec if spec.use is None else shared[f"{spec.kind}s"].get(spec.use) for spec in policy.strategies]
     layers = [(spec, build(spec.nameless)) for spec in specs if spec is not None]
     try:
         Policy(*(strategy for _, strategy in layers))

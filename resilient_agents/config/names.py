@@ -15,7 +15,7 @@ from resilient_agents.classify import KINDS, classify, counts_against_dependency
 from resilient_agents.core.match import Match, matcher
 from resilient_agents.strategies.stream_text import json_lines, sse_done
 
-__all__ = ["NAMED", "define", "known", "look_up"]
+__all__ = ["NAMED", "define", "known", "look_up", "spelled"]
 
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
@@ -79,6 +79,11 @@ def look_up(option: str, name: str) -> Any:
     """The code behind a name, None if there is none."""
     found = _built_in(option, name)
     return _defined.get((option, name)) if found is None else found
+
+
+def spelled(option: str, thing: Any) -> str:
+    """The built-in name of a constructor's default."""
+    return next(name for name, code in _BUILT_IN[option].items() if code is thing)
 
 
 def known(option: str) -> Iterable[str]:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date, time, timedelta
+from datetime import date, time
 from typing import Any
 
-from resilient_agents.backoff import Backoff
-from resilient_agents.budget import RetryBudget
-from resilient_agents.classify import counts_against_dependency, is_transient
-from resilient_agents.config.factory import WAITS, Factory
-from resilient_agents.config.kinds import MAKERS
+from resilient_agents.config.kinds import factory_of
 from resilient_agents.config.model import Config, PolicySpec, StrategySpec
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.values import thawed
 
-__all__ = ["default_of", "show"]
-
-_NAMES: dict[Any, str] = {is_transient: "transient", counts_against_dependency: "counts_against_dependency"}
+__all__ = ["show"]
 
 
 def show(config: Config, name: str) -> str:
@@ -45,7 +39,7 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
     if spec.use is not None:
         rows.append(("use", _toml(spec.use), spec.places.get("use", "")))
     else:
-        rows += [(option, *_value(spec, option)) for option in Factory.of(MAKERS[spec.kind]).readers]
+        rows += [(option, *_value(spec, option)) for option in factory_of(spec.kind).readers]
     written = [(f"{option} = {text}", place) for option, text, place in rows]
     width = max(len(left) for left, _ in written)
     lines = [f"{left:<{width}}  # {redacted(place)}" if place else left for left, place in written]
@@ -53,30 +47,11 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
 
 
 def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
-    if option in spec.options:
-        place = spec.places.get(option, "")
-        value = HIDDEN if option in spec.secrets else redacted(_complete(option, thawed(spec.options[option])))
-        return _toml(value), place
-    return _toml(default_of(MAKERS[spec.kind], option)), "default"
-
-
-def default_of(make: Any, option: str) -> Any:
-    """A constructor's default as a file would say it, None for "none"."""
-    value = Factory.of(make).parameters[option].default
-    if isinstance(value, Backoff):
-        return _complete("wait", {"kind": "exponential"})  # which is what Retry's default is
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return _NAMES.get(value, value) if callable(value) else value
-
-
-def _complete(option: str, value: Any) -> Any:
-    """A wait or a budget with its defaults."""
-    if not isinstance(value, dict) or option not in ("wait", "budget"):
-        return value
-    kind = {"kind": value["kind"]} if option == "wait" else {}
-    factory = Factory.of(WAITS[value["kind"]] if option == "wait" else RetryBudget)
-    return {**kind, **{name: part.default for name, part in factory.parameters.items()}, **value}
+    factory = factory_of(spec.kind)
+    if option not in spec.options:
+        return _toml(factory.default(option)), "default"
+    value = factory.readers[option].complete(thawed(spec.options[option]))
+    return _toml(HIDDEN if option in spec.secrets else redacted(value)), spec.places.get(option, "")
 
 
 def _toml(value: Any) -> str:

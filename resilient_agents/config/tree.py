@@ -30,7 +30,8 @@ class Place:
     def dotted(self) -> str:
         text = ""
         for part in self.key:
-            text += f"[{part}]" if isinstance(part, int) else f".{_spelled(part)}"
+            spelled = part if isinstance(part, int) or re.fullmatch(r"[\w-]+", part) else repr(part)
+            text += f"[{part}]" if isinstance(part, int) else f".{spelled}"
         return text.removeprefix(".")
 
     def __str__(self) -> str:
@@ -47,13 +48,13 @@ class Node:
     broken: str | None = None
     """Why there is no value, such as an environment variable that is not set. It is a problem only if it is needed."""
 
-    def plain(self) -> Any:
-        """The value without places, secrets hidden: fit to be shown."""
+    def plain(self, *, hide: bool = False) -> Any:
+        """The value without places; `hide` secrets, to show it."""
         if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
+            return {key: node.plain(hide=hide) for key, node in self.value.items()}
         if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return HIDDEN if self.secret else self.value
+            return [node.plain(hide=hide) for node in self.value]
+        return HIDDEN if hide and self.secret else self.value
 
     def leaves(self) -> Iterator[Node]:
         """Every scalar below, or this one."""
@@ -75,8 +76,7 @@ class Problems:
         """`allowed` may quote the value; where it is a secret the quotation is hidden, too."""
         for leaf in node.leaves():
             if leaf.secret and leaf.value not in (None, ""):
-                for text in (repr(leaf.value), str(leaf.value)):
-                    allowed = allowed.replace(text, HIDDEN)
+                allowed = allowed.replace(repr(leaf.value), HIDDEN).replace(str(leaf.value), HIDDEN)
         self.say(node.place, allowed, _shown(node) if shown else None)
 
     def say(self, place: Place, allowed: str, value: str | None = None) -> None:
@@ -89,25 +89,36 @@ class Problems:
             raise ConfigError(ordered)
 
 
-def nodes(value: Any, source: str, lines: Mapping[KeyPath, int], problems: Problems, path: KeyPath = ()) -> Node:
-    """Plain data as a tree. A value that has no line of its own has that of the nearest key above it."""
-    line = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
-    place = Place(source, line, path)
+def nodes(
+    value: Any,
+    source: str,
+    lines: Mapping[KeyPath, int],
+    problems: Problems,
+    path: KeyPath = (),
+    *,
+    line: int | None = None,
+    secret: bool = False,
+) -> Node:
+    """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
+    `secret`, or what the names of the keys above it say."""
+    place = Place(source, lines.get(path, line), path)
+
+    def below(key: str | int, item: Any) -> Node:
+        return nodes(item, source, lines, problems, (*path, key), line=place.line, secret=secret)
+
     if isinstance(value, Mapping | list | tuple) and len(path) > DEEPEST:
         problems.say(place, f"is nested more than {DEEPEST} levels deep")
         return Node(None, place, broken="is nested too deeply")
     if isinstance(value, Mapping):
-        table: dict[str, Node] = {}
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 problems.say(place, f"keys must be strings, got {type(key).__name__}")
-            else:
-                table[key] = nodes(item, source, lines, problems, (*path, key))
-        return Node(table, place)
+        return Node({key: below(key, item) for key, item in value.items() if isinstance(key, str)}, place)
     if isinstance(value, list | tuple):
-        items = [nodes(item, source, lines, problems, (*path, number)) for number, item in enumerate(value)]
-        return Node(items, place)
-    return Node(value, place, secret=_is_secret(path, value))
+        return Node([below(number, item) for number, item in enumerate(value)], place)
+    too_large = isinstance(value, int) and abs(value) >= 2**63  # TOML promises 64 bits, and a dict may hold more
+    broken = "is too large: a number has at most 64 bits" if too_large else None
+    return Node(value, place, secret or _is_secret(path, value), broken)
 
 
 def _is_secret(path: KeyPath, value: Any) -> bool:
@@ -131,28 +142,27 @@ def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
         return replace(node, value=[expand(item, env, problems) for item in node.value])
     if not isinstance(node.value, str) or "${" not in node.value:
         return node
-    parts: list[str] = []
-    broken, secret, at = None, node.secret, 0
-    for found in _REFERENCE.finditer(node.value):
-        parts.append(node.value[at : found.start()])
-        at = found.end()
-        name = found["name"]
+    secret, broken = node.secret, None
+
+    def replaced(found: re.Match[str]) -> str:
+        nonlocal secret, broken
+        name, default = found["name"], found["default"]
         if found[0] == "$$":
-            parts.append("$")
-        elif name is None:
+            return "$"
+        if name is None:
             broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
-        else:
-            text = env.get(name) or (found["default"] if found["default"] is not None else env.get(name))
-            secret = secret or (looks_secret(name) and bool(text))
-            if text is None:
-                broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
-            parts.append(text or "")
+            return ""
+        text = env.get(name) or (default if default is not None else env.get(name))
+        secret = secret or (looks_secret(name) and bool(text))
+        if text is None:
+            broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+        return text or ""
+
+    text = _REFERENCE.sub(replaced, node.value)
     if broken is not None:
         return replace(node, broken=broken, secret=secret)
-    text = "".join([*parts, node.value[at:]])
-    alone = _REFERENCE.fullmatch(node.value) is not None
-    value = nodes(typed(text) if alone else text, node.place.source, {}, problems, node.place.key)
-    return _at(value, node.place, secret=secret)
+    value = typed(text) if _REFERENCE.fullmatch(node.value) else text
+    return nodes(value, node.place.source, {}, problems, node.place.key, line=node.place.line, secret=secret)
 
 
 def typed(text: str) -> Any:
@@ -165,23 +175,10 @@ def typed(text: str) -> Any:
     return text if len(parsed) != 1 or isinstance(value, str | date | time) else value
 
 
-def _at(node: Node, place: Place, *, secret: bool) -> Node:
-    value: Any = node.value
-    if isinstance(value, dict):
-        value = {key: _at(item, replace(place, key=item.place.key), secret=secret) for key, item in value.items()}
-    elif isinstance(value, list):
-        value = [_at(item, replace(place, key=item.place.key), secret=secret) for item in value]
-    return replace(node, value=value, place=place, secret=secret or node.secret)
-
-
 def _shown(node: Node) -> str:
     try:
-        text = repr(redacted(node.plain()))
+        text = repr(redacted(node.plain(hide=True)))
     except Exception:  # a value of a plain dict may be anything
         text = f"<{type(node.value).__name__}>"
     text = {"True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _spelled(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]+", key) else repr(key)

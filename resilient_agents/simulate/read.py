@@ -14,7 +14,7 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.config.lines import key_lines
 from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.tree import Node, Problems, nodes
-from resilient_agents.config.values import DURATION_FORMS, Choice, Plain, parse_duration
+from resilient_agents.config.values import DURATION_FORMS, Scalar, parse_duration
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
@@ -135,11 +135,11 @@ def _text_of(node: Node, problems: Problems) -> str:
     return str(node.value)
 
 
-_flag: Reader = Plain(nullable=False, types=(bool,)).read
+_flag: Reader = Scalar(types=(bool,)).read
 
 
 def _one_of(*words: str) -> Reader:
-    return Choice(nullable=False, words=words).read
+    return Scalar(words=words).read
 
 
 def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> Reader:
