@@ -1,21 +1,38 @@
-"""Rules about how clients are used: RA301, RA302, RA401."""
+"""Rules about how clients are used: RA301, RA401."""
 
 from __future__ import annotations
 
+from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Scope, last_name
-from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Symbol
+from resilient_agents.scan.values import Method, Symbol, Value
 
-__all__ = ["client_per_call", "reused_request_socket", "unbounded_fan_out"]
+__all__ = ["client_per_call", "reused_request_socket"]
 
 POOLED = {"http", "redis", "model"}
 """Kinds whose clients hold connections that are worth keeping."""
 SINGLE = {"http.client", "urllib"}
 """Libraries whose clients are one connection and not to be shared, or keep none."""
 ONCE = {"main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"}
+LAST = {
+    "close",
+    "stop",
+    "shutdown",
+    "cleanup",
+    "clean_up",
+    "exit",
+    "aexit",
+    "del",
+    "terminate",
+    "destroy",
+    "teardown",
+    "disconnect",
+    "quit",
+}
+"""Functions after which nothing is asked any more."""
+NOTHING = ("const", None)
 RELAXED = {"REQ_RELAXED", "req_relaxed"}
 
 
@@ -41,42 +58,44 @@ def _repeated(found: Found) -> bool:
     return False
 
 
-def unbounded_fan_out(found: Found, resolver: Resolver) -> str | None:
-    seen = found.seen
-    if not seen.operation.is_async or seen.site.awaited:
-        return None
-    scope = seen.spot.within
-    if not any(block.kind == "each" for block in scope.inside(seen.site.block)):
-        return None
-    for site in scope.calls:
-        if last_name(site.callee) == "gather" and site.starred:
-            values = resolver.evaluate(site.callee, seen.spot)
-            if any(isinstance(value, Symbol) and value.path == "asyncio.gather" for value in values):
-                return f"as many {found.call.callee} at once as there are items; put a bulkhead around it"
-    return None
-
-
 def reused_request_socket(found: Found, resolver: Resolver) -> str | None:
     seen = found.seen
     owner = seen.owner
     if owner is None or owner.made is None or seen.operation.option != "RCVTIMEO" or found.call.limit != "explicit":
         return None
-    made, path = owner.made, receiver(seen.site.callee)
-    kinds = [value for each in made.site.arguments for value in resolver.evaluate(each, made.spot)]
-    if not any(isinstance(value, Symbol) and value.path.endswith(".REQ") for value in kinds):
-        return None
+    path = receiver(seen.site.callee)
     if not path.startswith("self.") or not found.call.limit_source.startswith(("setsockopt", "attribute", "set ")):
         return None
+    if not all(_asks(each, resolver) for each in resolver.evaluate(seen.site.callee, seen.spot)):
+        return None
     scopes = seen.spot.file.form.scopes
-    if sum(_renewed(scope, path) for scope in scopes) > len(names_of(made.spot.within, made.number)):
+    makers = [scope for scope in scopes if any(each.value != NOTHING for each in scope.bindings.get(path, ()))]
+    if len(makers) > 1 or any(_renews(scope, path, makers) for scope in scopes):
         return None
     return f"after a timeout of {path} it takes no new request: close it and make another, or set REQ_RELAXED"
 
 
-def _renewed(scope: Scope, path: str) -> int:
-    """How often a scope makes, closes or relaxes what stands under the name."""
+def _asks(value: Value, resolver: Resolver) -> bool:
+    """Whether it is a method of a REQ socket."""
+    made = value.owner.made if isinstance(value, Method) else None
+    given = made.site.arguments if made is not None else ()
+    if made is None or not isinstance(value, Method):
+        return False
+    if value.owner.through is not None:
+        handed = [handed_through(each, made.spot, value.owner.through) for each in given]
+    else:
+        handed = [(each, made.spot) for each in given]
+    kinds = [kind for each, spot in handed for kind in resolver.evaluate(each, spot)]
+    return any(isinstance(kind, Symbol) and kind.path.endswith(".REQ") for kind in kinds)
+
+
+def _renews(scope: Scope, path: str, makers: list[Scope]) -> bool:
+    """Whether a scope has what stands under the name made anew, closes it to go on, or relaxes it."""
     calls = [site for site in scope.calls if receiver(site.callee) == path]
-    relaxed = any(last_name(argument) in RELAXED for site in calls for argument in site.arguments)
+    if any(last_name(argument) in RELAXED for site in calls for argument in site.arguments):
+        return True
+    again = {each.name for each in makers if each is not scope} - ONCE
+    if scope.name not in ONCE and any(last_name(site.callee) in again for site in scope.calls):
+        return True
     closed = any(last_name(site.callee) in ("close", "disconnect") for site in calls)
-    made = sum(binding.value != ("const", None) for binding in scope.bindings.get(path, ()))
-    return made + 10 * (relaxed or closed)
+    return closed and scope.name.strip("_") not in LAST

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Binding, Expression, Scope, Site, dotted, last_name
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.stated import ending, given_limit, given_of
+from resilient_agents.scan.stated import ending, given_limit, given_of, is_none
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Partial, Spot, Symbol
 
@@ -141,6 +142,8 @@ def _set(
             if (said := _setter(limits, site, name, client, spot)) is not None:
                 yield site.order, said
         elif name in client.options and receiver(site.callee) == path and option and len(site.arguments) > 1:
+            if _given_none(owner, site.arguments[1], spot):
+                continue
             if (said := _option(limits, site, f"{name} {option}", option, spot)) is not None:
                 yield site.order, said
         elif name in client.hooks and receiver(site.callee) == path and _own(limits, site, spot):
@@ -154,6 +157,14 @@ def _set(
     for attribute in (option, option.lower()) if option else ():
         for binding in scope.bindings.get(f"{path}.{attribute}", ()):
             yield binding.order, ending(limits.resolver, binding.value, spot, f"attribute {attribute}")
+
+
+def _given_none(owner: ClientValue, value: Expression, spot: Spot) -> bool:
+    """Whether the call that the object was made for gives None: `if timeout is not None: sock.setsockopt(…)`."""
+    if owner.through is None or owner.made is None or owner.made.spot[:2] != spot[:2]:
+        return False
+    given, where = handed_through(value, spot, owner.through)
+    return given is not value and is_none(given, where)
 
 
 def _replaced(limits: Limits, seen: Sighting, spot: Spot, binding: Binding) -> Limit:

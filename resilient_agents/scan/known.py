@@ -106,6 +106,8 @@ class Client:
     """Methods that set the limit afterwards, and the position of it."""
     options: frozenset[str] = frozenset()
     """Methods and attributes that set an option of a socket."""
+    chosen_in: tuple[str, ...] = ()
+    """Modules whose classes are all such clients, so that whichever a name in a variable chooses is one."""
     callbacks: str = ""
     """How the names of attributes and arguments begin whose functions get the client itself first."""
     retries: Default | None = None
@@ -183,6 +185,8 @@ class Known:
     """Paths of classes with wildcards, for code that is generated, and their clients."""
     makers: Mapping[str, str]
     """Dotted path of a function: the client it returns."""
+    chosen: Mapping[str, str]
+    """Dotted path of a module: the client that each of its classes is."""
     ends: Mapping[str, Ends]
     waits: Mapping[str, tuple[tuple[str, ...], int]]
     """Functions that limit what stands in their first argument: argument names and position of the limit."""

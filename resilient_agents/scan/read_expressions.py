@@ -246,12 +246,14 @@ class Expressions:
         return None
 
     def on_comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Expression:
+        items: Expression = None
         for generator in node.generators:
             value = self.expression(generator.iter)
+            items = items or value
             self.target(generator.target, value and ("each", value))
             for test in generator.ifs:
                 self.expression(test)
-        before = self.enter("each")
+        before = self.enter("each", items)
         value = self.element(node)
         self.block = before
         return value

@@ -58,7 +58,7 @@ def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
     """What a container gives: `sockets.get(name)`, `pool.get_nowait()`, `sockets.values()`."""
     base = site.callee[1] if site.callee is not None and site.callee[0] == "attr" else None
     owners = resolver.evaluate(base, spot)
-    if base is None or not all(isinstance(each, (Data, Many, Opaque)) for each in owners):
+    if base is None or not all(_holds(each) for each in owners):
         return ()
     name, arguments = last_name(site.callee), site.arguments
     if name == "items" and (pairs := [pair for each in owners for pair in _pairs(each)]):
@@ -69,6 +69,16 @@ def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
     found = [resolver.item(("item", base, arguments[0] if arguments else None), spot)]
     found += [resolver.evaluate(each, spot) for each in arguments[1:2]]
     return union(found)
+
+
+def _holds(value: Value) -> bool:
+    """Whether it is a container, as far as can be told."""
+    return isinstance(value, (Data, Many, Opaque)) or (isinstance(value, ClientValue) and _is_dict(value.client))
+
+
+def _is_dict(client: Client) -> bool:
+    """A dict that a library gives: it holds clients and makes no calls."""
+    return bool(client.items) and not client.operations
 
 
 def _pairs(value: Value) -> list[Data]:
@@ -177,8 +187,10 @@ def _type(resolver: Resolver, made: Made) -> Values:
 
 def _getattr(resolver: Resolver, made: Made) -> Values:
     site: Site = made.site
-    if len(site.arguments) < 2 or not (name := site.arguments[1]) or name[0] != "const":
-        return ()
+    name = site.arguments[1] if len(site.arguments) > 1 else None
+    if name is None or name[0] != "const":
+        modules = [value.path for value in _argument(resolver, made, 0) if isinstance(value, Symbol)]
+        return tuple([Symbol(resolver.known.chosen[path]) for path in modules if path in resolver.known.chosen])
     found = [attribute(resolver, value, str(name[1])) for value in _argument(resolver, made, 0)]
     return union(found) if found else ()
 

@@ -22,6 +22,15 @@ RETRIES = {
 """Decorators that try again, and the argument without which they do so for ever; "" for those that end anyway."""
 ENDS = {"stop", "max_tries", "max_time", "stop_max_attempt_number", "stop_max_delay", "tries"}
 _KEYS = {"idempotency-key", "x-idempotency-key"}
+UNSENT = {
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "NewConnectionError",
+    "ConnectionRefusedError",
+    "ClientConnectorError",
+}
+"""Errors after which nothing was sent."""
 EVERYTHING = {"builtins.BaseException"}
 
 
@@ -70,9 +79,25 @@ def repeated_write(found: Found, resolver: Resolver) -> str | None:
         return None
     if _keyed(resolver.evaluate(seen.given.keywords.get("headers"), seen.spot)):
         return None
-    for path, _, _ in retries_around(found, resolver):
-        return f"{path} repeats {found.call.callee}, which may do its work twice"
+    for path, site, spot in retries_around(found, resolver):
+        if site is None or not _before_sending(site, resolver, spot):
+            return f"{path} repeats {found.call.callee}, which may do its work twice"
     return None
+
+
+def _before_sending(site: Site, resolver: Resolver, spot: Spot) -> bool:
+    """Whether a retry is only for errors after which nothing was sent."""
+    given = [*site.arguments, *site.keywords.values()]
+    errors: list[str] = []
+    for each in given:
+        inner = [each]
+        if each is not None and each[0] == "call":  # retry_if_exception_type(…)
+            inner = list(spot.within.calls[each[1]].arguments)
+        for one in inner:
+            several = one[1] if one is not None and one[0] == "seq" else (one,)
+            paths = [v.path for part in several for v in resolver.evaluate(part, spot) if isinstance(v, Symbol)]
+            errors += [path.rpartition(".")[2] for path in paths if path.rpartition(".")[2][:1].isupper()]
+    return bool(errors) and all(error in UNSENT for error in errors)
 
 
 def _keyed(headers: Values) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from resilient_agents.scan.habits import client_per_call, reused_request_socket, unbounded_fan_out
+from resilient_agents.scan.fan_out import unbounded_fan_out
+from resilient_agents.scan.habits import client_per_call, reused_request_socket
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.retrying import endless_retry, nested_retry, repeated_write

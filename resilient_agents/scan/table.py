@@ -24,7 +24,7 @@ PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
     *("by_url", "inherits", "callbacks"),
 }
-TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless"}
+TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
 SETS = {"not_calls", "options", "hooks"}
 CLIENT = {
     *PLAIN,
@@ -92,6 +92,7 @@ def load(tables: Iterable[Table]) -> Known:
         canonical=builder.canonical,
         functions=builder.functions,
         makers=builder.makers,
+        chosen={module: name for name, client in builder.clients.items() for module in client.chosen_in},
         ends=builder.ends,
         waits=_limiters(merged.get("wait", ())),
         blocks=_limiters(merged.get("block", ())),
@@ -165,7 +166,7 @@ class _Builder:
         if like := given.get("like"):
             if like not in self.entries:
                 raise TableError(f"{where}: like names a client that stands above it, got {like!r}")
-            own = ("name", "also", "made_by", "module", "pattern", "variants")
+            own = ("name", "also", "made_by", "module", "pattern", "variants", "chosen_in")
             entry = {**{key: value for key, value in self.entries[like].items() if key not in own}, **given}
         name: str = entry["name"]
         self.entries[name] = entry
