@@ -72,17 +72,29 @@ class Fixed:
     left: list[Finding] = field(default_factory=list)
 
     def patch(self) -> str:
+        """For `git apply` and `patch -p1`, where the command was run."""
         parts: list[str] = []
         for path, text in self.after.items():
-            lines = self.before[path].splitlines(keepends=True), text.splitlines(keepends=True)
-            parts += difflib.unified_diff(*lines, f"a/{path}", f"b/{path}")
-        return "".join(parts)
+            name = _below(path)
+            parts += difflib.unified_diff(_lines(self.before[path]), _lines(text), f"a/{name}", f"b/{name}")
+        return "".join(part if part.endswith("\n") else f"{part}\n\\ No newline at end of file\n" for part in parts)
 
     def write(self) -> None:
         """Raises OSError."""
         for path, text in self.after.items():
             with path.open("w", encoding=self.encodings[path], newline="") as file:
                 file.write(text)
+
+
+def _below(path: Path) -> str:
+    """Seen from the working directory; one that stands elsewhere from the root, without the slash."""
+    whole, here = path.absolute(), Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole.relative_to(whole.anchor)).as_posix()
+
+
+def _lines(text: str) -> list[str]:
+    """As `patch` counts them: what Python takes for the end of a line beside "\\n" ends none."""
+    return io.StringIO(text, newline="\n").readlines()
 
 
 def fix(paths: Iterable[Path], options: Options, policy_of: PolicyOf | None = None) -> Fixed:

@@ -52,6 +52,10 @@ class Operation:
     """Whether doing it twice is the same as once; None: it depends."""
     entered: bool = False
     """Whether it only waits where `with` enters what it returns."""
+    says: int | None = None
+    """The position of a text whose first word says so: a method of HTTP, a statement of SQL."""
+    serves: bool | tuple[str, ...] = False
+    """Whether it waits for whoever comes, or the symbols in the call that made the client with which it does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +114,8 @@ class Client:
     """Modules whose classes are all such clients, so that whichever a name in a variable chooses is one."""
     callbacks: str = ""
     """How the names of attributes and arguments begin whose functions get the client itself first."""
+    serving: bool = False
+    """Whether the other side came to it."""
     retries: Default | None = None
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()

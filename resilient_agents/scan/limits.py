@@ -16,7 +16,7 @@ from resilient_agents.scan.stated import found, given_limit
 from resilient_agents.scan.values import Made, Spot, Symbol
 from resilient_agents.scan.versions import choose, normal
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "by_symbol", "types_of"]
 
 Pin = Callable[[str, str], str]
 """The versions of a distribution that the project of a file admits."""
@@ -49,7 +49,7 @@ class Limits:
     def never(self, seen: Sighting) -> Limit | None:
         operation = seen.operation
         if operation.by_argument and seen.owner is not None and seen.owner.made is not None:
-            types = self.types_of(seen.owner.made, seen.owner.through, seen.spot)
+            types = types_of(self.resolver, seen.owner.made, seen.owner.through, seen.spot)
             said = {by_symbol(operation.by_argument, path) for path in types} - {""}
             if said and all(by_symbol(operation.by_argument, path) for path in types):
                 return self.said(said.pop(), f"a {types[0].rpartition('.')[2]} socket", True)
@@ -59,15 +59,6 @@ class Limits:
             what = operation.default.by_version[0][1]
             return self.said(what, "", True) if what == "never" else None
         return None
-
-    def types_of(self, made: Made, through: Made | None, used: Spot) -> list[str]:
-        """Symbols among the arguments of the call that made an object: as whoever had it made gave them, as the class
-        has them that uses it."""
-        given = [(each, made.spot) for each in (*made.site.arguments, *made.site.keywords.values())]
-        if through is not None:
-            given = [handed_through(each, made.spot, through) for each, _ in given]
-        values = [value for each, spot in given for value in as_used(self.resolver, each, spot, used)]
-        return [value.path for value in values if isinstance(value, Symbol) and is_type(value.path)]
 
     def flagged(self, seen: Sighting) -> Limit | None:
         """`recv(zmq.NOBLOCK)`."""
@@ -132,6 +123,16 @@ class Limits:
         if what == "unknown":
             return UNKNOWN
         return Limit("default", source or what, confidence)
+
+
+def types_of(resolver: Resolver, made: Made, through: Made | None, used: Spot) -> list[str]:
+    """Symbols among the arguments of the call that made a socket: as whoever had it made gave them, as the class has
+    them that uses it."""
+    given = [(each, made.spot) for each in (*made.site.arguments, *made.site.keywords.values())]
+    if through is not None:
+        given = [handed_through(each, made.spot, through) for each, _ in given]
+    values = [value for each, spot in given for value in as_used(resolver, each, spot, used)]
+    return [value.path for value in values if isinstance(value, Symbol) and is_type(value.path)]
 
 
 def is_type(path: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from resilient_agents.scan.effects import repeatable
 from resilient_agents.scan.form import Site
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Data, Opaque, Spot, Symbol, Values
+from resilient_agents.scan.values import Opaque, Spot, Symbol
 
 __all__ = ["endless_retry", "nested_retry", "repeated_write"]
 
@@ -21,7 +22,6 @@ RETRIES = {
 }
 """Decorators that try again, and the argument without which they do so for ever; "" for those that end anyway."""
 ENDS = {"stop", "max_tries", "max_time", "stop_max_attempt_number", "stop_max_delay", "tries"}
-_KEYS = {"idempotency-key", "x-idempotency-key"}
 UNSENT = {
     "ConnectError",
     "ConnectTimeout",
@@ -74,10 +74,7 @@ def nested_retry(found: Found, resolver: Resolver) -> str | None:
 
 
 def repeated_write(found: Found, resolver: Resolver) -> str | None:
-    seen = found.seen
-    if seen.operation.idempotent is not False or "idempotency_key" in seen.given.keywords:
-        return None
-    if _keyed(resolver.evaluate(seen.given.keywords.get("headers"), seen.spot)):
+    if repeatable(found.seen, resolver) is not False:
         return None
     for path, site, spot in retries_around(found, resolver):
         if site is None or not _before_sending(site, resolver, spot):
@@ -98,9 +95,3 @@ def _before_sending(site: Site, resolver: Resolver, spot: Spot) -> bool:
             paths = [v.path for part in several for v in resolver.evaluate(part, spot) if isinstance(v, Symbol)]
             errors += [path.rpartition(".")[2] for path in paths if path.rpartition(".")[2][:1].isupper()]
     return bool(errors) and all(error in UNSENT for error in errors)
-
-
-def _keyed(headers: Values) -> bool:
-    """Whether one of the headers lets the other side know a repeated call."""
-    dicts = [each.expression for each in headers if isinstance(each, Data)]
-    return any(each is not None and each[0] == "dict" and _KEYS & {key.lower() for key in each[1]} for each in dicts)

@@ -2,7 +2,7 @@
 
 A library is a table with `kind`, and if they differ from its name `package` and `default`, and with `address`;
 `[[NAME.client]]` are its clients and modules of functions, `[[NAME.client.call]]` groups of calls that are alike.
-See docs: "What scan knows".
+See docs/pages/scan.md, "In `pyproject.toml`".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["TableError", "load", "shipped"]
 LIBRARY = {"kind", "package", "default", "address", "client", "ends"}
 PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
-    *("by_url", "inherits", "callbacks"),
+    *("by_url", "inherits", "callbacks", "serving"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
 SETS = {"not_calls", "options", "hooks"}
@@ -47,7 +47,7 @@ CLIENT = {
 }
 CALL = {
     *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
-    *("by_argument", "idempotent", "entered"),
+    *("by_argument", "idempotent", "entered", "says", "serves"),
 }
 FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler")
 Table = Mapping[str, Any]
@@ -253,6 +253,8 @@ def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation
         by_argument=group.get("by_argument", {}),
         idempotent=group.get("idempotent"),
         entered=group.get("entered", False),
+        says=group.get("says"),
+        serves=serves if isinstance(serves := group.get("serves", False), bool) else tuple(serves),
     )
 
 

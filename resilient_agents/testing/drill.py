@@ -58,7 +58,7 @@ class Outage:
     """
 
     def __init__(self, error: str = "connection") -> None:
-        self._failure = Chaos(error=error)
+        self._failure = self._sent = Chaos(error=error)
         self._left = 0
         self._held: threading.Event | None = None
         self.answer: Any = MagicMock()  # one for all: to make one takes longer than the call
@@ -66,9 +66,10 @@ class Outage:
         self.calls = 0
         """How often it was called."""
 
-    def fail(self, times: int) -> None:
-        """Let its next calls fail; 0: answer again."""
+    def fail(self, times: int, *, sent: bool = True) -> None:
+        """Let its next calls fail; 0: answer again. `sent=False`: before anything is sent, as nobody could be reached."""
         self._left = times
+        self._failure = self._sent if sent else Chaos(error=ConnectionRefusedError)
 
     def hold(self) -> None:
         """Let calls wait until `release`."""
@@ -131,15 +132,10 @@ def drill(
     with FakeClock() as clock:
         one = _One(call, clock)
         one()
-        retried = policy.idempotent is not False and any(isinstance(each, Retry) for each in strategies)
-        if (
-            not retried
-            and health is None
-            and not any(isinstance(each, CircuitBreaker | Bulkhead) for each in strategies)
-        ):
+        if health is None and not any(isinstance(each, Retry | CircuitBreaker | Bulkhead) for each in strategies):
             yield "answered; no retry, circuit breaker, bulkhead or health check to show"
-        if retried:
-            yield _retried(one, outage)
+        if any(isinstance(each, Retry) for each in strategies):
+            yield from _once(one, outage) if policy.idempotent is False else _retried(one, outage)
         if health is not None:
             yield f"health check: {health()}"
         for breaker in strategies:
@@ -183,7 +179,7 @@ async def _awaited(made: Awaitable[Any]) -> Any:
     return await made
 
 
-def _retried(one: _One, outage: Outage) -> str:
+def _retried(one: _One, outage: Outage) -> Iterator[str]:
     before = outage.calls
     one()
     each = outage.calls - before
@@ -191,7 +187,18 @@ def _retried(one: _One, outage: Outage) -> str:
     one()
     outage.fail(0)
     _holds(outage.calls - before > 2 * each, "a failure was not tried again")
-    return "retry: the first attempt failed, and the call was answered"
+    yield "retry: the first attempt failed, and the call was answered"
+
+
+def _once(one: _One, outage: Outage) -> Iterator[str]:
+    outage.fail(1)
+    _holds(one.fails_with() is not None, "what may not be made twice was made again")
+    outage.fail(1, sent=False)
+    answered = one.fails_with() is None
+    outage.fail(0)
+    yield "retry: what may have taken effect was not done again"
+    if answered:
+        yield "retry: the first attempt sent nothing, and the call was answered"
 
 
 def _opened(one: _One, outage: Outage, breaker: CircuitBreaker, health: Callable[[], object] | None) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -190,6 +192,32 @@ def test_a_patch_changes_nothing(tmp_path: Path) -> None:
     patch = fix([tmp_path], Options()).patch()
     assert "+requests.get(url, timeout=10)" in patch
     assert file.read_text() == "import requests\nrequests.get(url)\n"
+
+
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize("tool", [["git", "apply", "-"], ["patch", "-p1"]], ids=lambda tool: tool[0])
+def test_a_patch_is_applied_by_the_usual_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: bool, tool: list[str]
+) -> None:
+    """Where the command was run, or at the root for files that stand elsewhere, with any kind of line in them."""
+    if shutil.which(tool[0]) is None:
+        pytest.skip(f"{tool[0]} is not installed")
+    folder, elsewhere = tmp_path / "code", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "file.py").write_text("import requests\npage = '\x0c\u2028'\nrequests.get(page)")
+    monkeypatch.chdir(tmp_path if below else elsewhere)
+    fixed = fix([folder], Options())
+    patch = fixed.patch()
+    assert "//" not in patch
+    copy = tmp_path if below else tmp_path / "copy"
+    if not below:
+        there = copy.joinpath(*folder.parts[1:])
+        there.mkdir(parents=True)
+        shutil.copy(folder / "file.py", there)
+    subprocess.run(tool, input=patch.encode(), cwd=copy, check=True, capture_output=True)
+    changed = next(copy.rglob("code/file.py") if below else there.iterdir())
+    assert changed.read_text().endswith("requests.get(page, timeout=10)")
 
 
 def test_a_fix_keeps_the_encoding_of_a_file(tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ class Advised:
         it = self.dependency
         return {
             "calls": len(it.found),
-            "can_wait_for_ever": len(it.endless),
-            "in_loops": len(it.in_loops),
-            "in_async": len(it.in_async),
-            "protected": len(it.waiting) - len(it.unprotected),
+            "can_wait_for_ever": sum(each.call.limit == "none" for each in it.talking),
+            "in_loops": sum(each.call.in_loop for each in it.talking),
+            "in_async": sum(each.call.is_async for each in it.talking),
+            "serving": len(it.serving),
+            "protected": sum(each.call.protected_by is not None for each in it.talking),
         }
 
     def why(self, pattern: str) -> str:

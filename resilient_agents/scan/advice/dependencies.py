@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from resilient_agents.scan.advice.targets import Target, target
+from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.form import Expression
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
@@ -31,6 +32,10 @@ class Dependency:
     """By `id`, those that a semaphore or the like holds within a number."""
     holding: frozenset[int] = frozenset()
     """By `id`, those that hold up an event loop."""
+    answers: Mapping[int, bool | None] = field(default_factory=dict)
+    """By `id`, whether a call may be made twice."""
+    served: frozenset[int] = frozenset()
+    """By `id`, those that wait for whoever comes."""
 
     @property
     def name(self) -> str:
@@ -41,14 +46,24 @@ class Dependency:
         return sorted({each.call.path for each in self.found})
 
     @cached_property
-    def waiting(self) -> list[Found]:
+    def talking(self) -> list[Found]:
         """Calls that talk, in place of handing something over."""
         return [each for each in self.found if each.call.limit != "never_waits"]
 
     @cached_property
+    def waiting(self) -> list[Found]:
+        """Calls that ask somebody and wait for the answer."""
+        return [each for each in self.talking if id(each) not in self.served]
+
+    @cached_property
+    def serving(self) -> list[Found]:
+        """Calls that wait for whoever comes, or talk to one who came."""
+        return [each for each in self.talking if id(each) in self.served]
+
+    @cached_property
     def endless(self) -> list[Found]:
-        """Calls that can wait for ever."""
-        return [each for each in self.found if each.call.limit == "none"]
+        """Calls that can wait for ever for an answer."""
+        return [each for each in self.waiting if each.call.limit == "none"]
 
     @cached_property
     def unprotected(self) -> list[Found]:
@@ -86,7 +101,7 @@ class Dependency:
 
     def repeatable(self, answer: bool | None) -> list[Found]:
         """Calls that are known to be (True), known not to be (False), or not known to be safe to make twice."""
-        return [each for each in self.waiting if each.seen.operation.idempotent is answer]
+        return [each for each in self.waiting if self.answers[id(each)] is answer]
 
     @cached_property
     def tries_again(self) -> list[Found]:
@@ -113,6 +128,8 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
             known[what],
             frozenset(id(each) for each in known[what] if _bounded(resolver, each)),
             frozenset(id(each) for each in known[what] if blocks_the_loop(each, resolver)),
+            {id(each): repeatable(each.seen, resolver) for each in known[what]},
+            frozenset(id(each) for each in known[what] if serves(each.seen, resolver)),
         )
         for what in sorted(known)
     ]

@@ -58,12 +58,16 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
 """)
 
 
+COUNTS = ("calls", "for ever", "in loops", "async", "serving", "protected")
+"""Heads of the figures of a dependency."""
+
+
 def as_html(advice: Advice) -> str:
     policies = {id(each): name for name, each in names(advice).items()}
     return _PAGE.substitute(
         summary="<br>\n".join(escape(line) for line in summary(advice)),
         dependencies=_table(
-            ("dependency", "kind", "priority", "score", "files", "calls", "for ever", "in loops", "async", "protected"),
+            ("dependency", "kind", "priority", "score", "files", *COUNTS),
             (_row(each) for each in advice.dependencies),
         ),
         details="\n".join(_details(each, policies.get(id(each))) for each in advice.dependencies),

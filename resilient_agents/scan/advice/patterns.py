@@ -13,9 +13,6 @@ __all__ = ["PATTERNS", "Verdict", "verdicts"]
 
 MOST_LINES = 3
 
-UNREPEATABLE = frozenset(["bus", "subprocess"])
-"""Kinds of which a call that failed may have taken effect, whatever it was."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -58,20 +55,22 @@ def _retry(it: Dependency) -> tuple[bool, str]:
         return False, "work in this process that failed fails again"
     if it.target.local:
         return False, "a file on this machine is not away for a moment; a lock is waited for by the library itself"
-    if it.tries_again:
-        option = next((f" ({name}=0)" for each in it.tries_again for name in each.seen.client.retry_limit), "")
-        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
-        return True, f"{unseen}: switch that off{option} and let one policy own the retries"
+    off = next((f" ({name}=0)" for each in it.tries_again for name in each.seen.client.retry_limit), "")
     writes = it.repeatable(False)
     if writes and len(writes) == len(it.waiting):
-        return False, f"{_calls(writes)} may not be made twice: one whose answer was lost may have taken effect"
-    if it.target.kind in UNREPEATABLE:
-        return False, "a message that was sent may have arrived although its answer did not"
+        lost = f"{_calls(writes)} may not be made twice: one whose answer was lost may have taken effect"
+        return False, f"{lost}; the client tries again by itself, so switch that off{off}" if it.tries_again else lost
     but = f"; not {_calls(writes)}, which may not be made twice" if writes else ""
-    reads = it.repeatable(True)
-    if reads:
-        return True, f"{_calls(reads)} may be made twice{but}"
-    return True, f"where a call may be made twice, which the code does not say: {_calls(it.repeatable(None))}{but}"
+    but += f"; {_that(it.serving, 'wait')} for whoever comes" if it.serving else ""
+    if it.tries_again:
+        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
+        return True, f"{unseen}: switch that off{off} and let one policy own the retries{but}"
+    reads, unsaid = it.repeatable(True), it.repeatable(None)
+    if not reads:
+        return True, f"where a call may be made twice, which the code does not say: {_calls(unsaid)}{but}"
+    cost = ", each time at its price" if it.target.kind == "model" and not it.target.local else ""
+    open_ = f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
+    return True, f"{_calls(reads)} may be made twice{cost}{open_}{but}"
 
 
 def _circuit_breaker(it: Dependency) -> tuple[bool, str]:
@@ -132,6 +131,13 @@ def _health_check(it: Dependency) -> tuple[bool, str]:
     return False, "one call finds out by itself"
 
 
+def _nobody(it: Dependency) -> str:
+    """Why there is nothing to guard where no call asks for anything."""
+    if not it.serving:
+        return "its calls hand something over and wait for nobody"
+    return f"{_that(it.serving, 'wait')} for whoever comes, as a server does: there is nobody to ask again"
+
+
 PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {
     "time limit": _time_limit,
     "retry": _retry,
@@ -146,5 +152,5 @@ PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {
 def verdicts(dependency: Dependency) -> list[Verdict]:
     """One for each pattern. A dependency whose calls never wait is a candidate for none."""
     if not dependency.waiting:
-        return [Verdict(pattern, False, "its calls hand something over and wait for nobody") for pattern in PATTERNS]
+        return [Verdict(pattern, False, _nobody(dependency)) for pattern in PATTERNS]
     return [Verdict(pattern, *judge(dependency)) for pattern, judge in PATTERNS.items()]

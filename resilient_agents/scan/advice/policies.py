@@ -115,22 +115,28 @@ def for_writes(name: str) -> str:
 
 
 def policy_of(advice: Advice) -> Callable[[Call], str | None]:
-    """What names the policy of a call: the one of its dependency, or its library where that has none. A function with a
-    call that may not be made twice gets the policy for such calls, whatever else it calls; None where there is none,
-    and the policy would repeat that call."""
+    """What names the policy of a call: the one of its dependency, as `added_to` writes it.
+
+    A function with a call that may not be made twice gets the policy for such calls, whatever else it calls. None where
+    there is none and the policy would repeat that call, where the dependency has no policy, and in a function that
+    waits for whoever comes.
+    """
     writing = {
         (one.call.path, one.seen.spot.scope)
         for each in advice.dependencies
         for one in each.dependency.repeatable(False)
     }
+    serving = {(one.call.path, one.seen.spot.scope) for each in advice.dependencies for one in each.dependency.serving}
     found: dict[tuple[str, int, int], str | None] = {}
     for name, each in names(advice).items():
         for one in each.dependency.found:
+            if (one.call.path, one.seen.spot.scope) in serving:
+                continue
             if (one.call.path, one.seen.spot.scope) not in writing or "retry" not in each.candidates:
                 found[_place(one.call)] = name
             else:
                 found[_place(one.call)] = for_writes(name) if writes_apart(each) else None
-    return lambda call: found.get(_place(call), call.dependency)
+    return lambda call: found.get(_place(call))
 
 
 def _place(call: Call) -> tuple[str, int, int]:

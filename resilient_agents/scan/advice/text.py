@@ -59,10 +59,12 @@ def _dependency(each: Advised) -> Iterator[str]:
     yield f"{it.name} ({it.target.kind}{via}): {each.score.priority}, score {each.score.value}"
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
     it_has = each.figures
+    serving = f"{it_has['serving']} for whoever comes, " if it.serving else ""
     yield (
         f"  {counted(it_has['calls'], 'call')} in {counted(len(it.files), 'file')}: "
         f"{it_has['can_wait_for_ever']} can wait for ever, "
-        f"{it_has['in_loops']} in loops, {it_has['in_async']} in async code, {it_has['protected']} protected  [{terms}]"
+        f"{it_has['in_loops']} in loops, {it_has['in_async']} in async code, {serving}"
+        f"{it_has['protected']} protected  [{terms}]"
     )
     if not it.waiting:
         yield f"  - {each.verdicts[0].why}"

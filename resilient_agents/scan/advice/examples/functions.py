@@ -36,20 +36,21 @@ CALL = "answer"
 
 @dataclass(frozen=True)
 class Guard:
-    """The variable that holds the policy of a call, and the dependency that it is for."""
+    """The variable that holds the policy for the calls of a dependency in a function, and that for one call alone."""
 
     policy: str
     dependency: str
+    own: str = field(compare=False)
 
 
 @dataclass
 class Function:
-    """`by_call`: each call is guarded by itself; else the function is."""
+    """`by_call`: each call is guarded by itself; else the function is. `policies` are the variables of its calls."""
 
     node: FunctionNode
     cls: str
     found: list[Found]
-    guards: list[Guard]
+    policies: list[str]
     by_call: bool
     fakes: list[Fake | None] = field(default_factory=list)
 
@@ -86,7 +87,7 @@ class _Writer:
         self.guards = guards
         self.made: dict[str, tuple[ast.expr, str]] = {}
         self.local: dict[str, ClientValue] = {}
-        self.emitted: list[tuple[Found, Fake | None]] = []
+        self.emitted: list[tuple[Found, str, Fake | None]] = []
         self.awaitable: set[int] = set()
         self.shared = shared_names(node)
 
@@ -124,8 +125,8 @@ class _Writer:
         arguments = signature(self.node, self.clients.typed, method=method)
         made = defined(self.node.name, arguments, body, returns, is_async=isinstance(self.node, ast.AsyncFunctionDef))
         made.decorator_list = self._decorators()
-        calls, fakes = [found for found, _ in self.emitted], [fake for _, fake in self.emitted]
-        return Function(made, self.cls, calls, self.guards, self.by_call, fakes)
+        calls, policies = [found for found, _, _ in self.emitted], [policy for _, policy, _ in self.emitted]
+        return Function(made, self.cls, calls, policies, self.by_call, [fake for _, _, fake in self.emitted])
 
     def _decorators(self) -> list[ast.expr]:
         kept = [each for each in self.node.decorator_list if short(each) in ("staticmethod", "classmethod", "property")]
@@ -164,13 +165,14 @@ class _Writer:
             handed = [*made.args, *(each.value for each in made.keywords)]
             target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
         waits = found.seen.operation.is_async and not found.seen.runner and id(call) not in self.entered
-        self.emitted.append((found, fake_of(target, self.made, set(self.words.parameters), waits)))
+        policy = guard.own if self.by_call else guard.policy
+        self.emitted.append((found, policy, fake_of(target, self.made, set(self.words.parameters), waits)))
         if waits or found.seen.runner:
             self.awaitable.add(id(call))
         if not self.by_call:
             return made
         is_async = isinstance(self.node, ast.AsyncFunctionDef)
-        way = ast.Attribute(ast.Name(guard.policy, ast.Load()), "acall" if is_async else "call", ast.Load())
+        way = ast.Attribute(ast.Name(policy, ast.Load()), "acall" if is_async else "call", ast.Load())
         guarded = ast.Call(way, [made.func, *made.args], made.keywords)
         return ast.Await(guarded) if is_async and not (waits or found.seen.runner) else guarded
 

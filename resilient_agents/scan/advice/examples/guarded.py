@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.advise import Advised
+from resilient_agents.scan.inventory import Found
 
 __all__ = ["Guarded"]
 
@@ -24,6 +25,10 @@ class Guarded:
     """What the names of its variables begin with; "" where it is the only one."""
     taken: frozenset[str]
     """Names of the file."""
+
+    def variable_for(self, call: Found) -> str:
+        """What holds the policy of a call of it."""
+        return self.once if self.once and call in self.advised.dependency.repeatable(False) else self.variable
 
     def variable_of(self, what: str) -> str:
         name = f"{self.word}{what}"

@@ -45,36 +45,38 @@ def _best(guarded: Guarded, functions: list[Function]) -> Function | None:
     mine = [each for each in functions if _fit(each, guarded)]
 
     def worse(each: Function) -> tuple[bool, bool, bool, int]:
-        policies = [guard.policy for guard in each.guards]
-        return guarded.variable not in policies, len(policies) > 1, each.by_call, len(each.found)
+        once = _drilled(each, guarded) == guarded.once
+        return once, len({*each.policies}) > 1, each.by_call, len(each.found)
 
     return min(mine, key=worse, default=None)
 
 
 def _fit(each: Function, guarded: Guarded) -> bool:
-    variables = {guarded.variable, guarded.once}
     properties = any(short(decorator) == "property" for decorator in each.node.decorator_list)
     faked = bool(each.fakes) and None not in each.fakes
-    mine = any(guard.policy in variables for guard in each.guards)
+    mine = not {guarded.variable, guarded.once}.isdisjoint(each.policies)
     return faked and mine and _told_apart(each, guarded) and not properties and each.node.name != "__init__"
+
+
+def _drilled(each: Function, guarded: Guarded) -> str:
+    """The variable of the policy that it shows: that of its first call, which meets what fails."""
+    return next(policy for policy in each.policies if policy in (guarded.variable, guarded.once))
 
 
 def _told_apart(each: Function, guarded: Guarded) -> bool:
     """Whether what stands in for the calls of the dependency stands in for no other call."""
-    places = list(zip(each.fakes, each.found, strict=True))
-    mine = {fake for fake, found in places if found in guarded.advised.dependency.found}
-    return mine.isdisjoint(fake for fake, found in places if found not in guarded.advised.dependency.found)
+    places, mine = list(zip(each.fakes, each.policies, strict=True)), (guarded.variable, guarded.once)
+    return {fake for fake, own in places if own in mine}.isdisjoint(fake for fake, own in places if own not in mine)
 
 
 def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
     kind = "overload" if guarded.advised.dependency.target.kind in OVERLOADED else "connection"
-    plain = any(guard.policy == guarded.variable for guard in each.guards)
-    policy = guarded.variable if plain else guarded.once
+    policy, mine = _drilled(each, guarded), (guarded.variable, guarded.once)
+    label = f"{each.name}, {guarded.name}" if guarded.word else each.name
     fakes: dict[tuple[str, str], dict[str, str]] = {}
-    for fake, found in zip(each.fakes, each.found, strict=True):
+    for fake, own in zip(each.fakes, each.policies, strict=True):
         assert fake is not None
-        mine = found in guarded.advised.dependency.found
-        word = f"{'outage' if mine else 'fine'}{'.coroutine' if fake.is_async else ''}"
+        word = f"{'outage' if own in mine else 'fine'}{'.coroutine' if fake.is_async else ''}"
         fakes.setdefault((fake.owner, fake.name), {})[".".join(fake.path)] = word
     said = {
         key: f"stand_in({{{', '.join(f'{path!r}: {word}' for path, word in calls.items())}}})".replace("'", '"')
@@ -102,7 +104,7 @@ def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
     ]
     lines = [
         f"for line in drill(lambda: {call}, outage, {policy}{health}):",
-        f'    print("{each.name}:", line)',
+        f'    print("{label}:", line)',
     ]
     yield from [f"with {', '.join(patches)}:", *indented(lines)] if patches else lines
 

@@ -50,6 +50,11 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
             there = [found for found in each.dependency.unprotected if found.call.path == path]
             if there:
                 by_file.setdefault(path, []).append((name, each, there))
+    made.left += [
+        f"{one.call.path}: {one.call.function or 'module'}, line {one.call.line}: waits for whoever comes"
+        for each in advice.dependencies
+        for one in each.dependency.serving
+    ]
     sources = _Sources()
     found = {
         (one.call.path, one.call.line, one.call.column): (name, one)
@@ -120,7 +125,7 @@ class _Maker:
     ) -> Guarded:
         only = len(self.parts) == 1
         word = "" if only else f"{_word(name)}_"
-        writes = any(one.seen.operation.idempotent is False for one in found)
+        writes = any(one in each.dependency.repeatable(False) for one in found)
         once = f"{word}once" if writes and "retry" in each.candidates else ""
         text = "\n".join(table(name, each, presets))
         taken = frozenset(self.source.bindings)
@@ -162,7 +167,7 @@ class _Maker:
             raise Unfit("; ".join(self.left))
         self.clients.leave_to_functions()
         names = frozenset(self.source.bindings)
-        used = {guard.policy for each in functions for guard in each.guards}
+        used = {policy for each in functions for policy in each.policies}
         guarded = [each for each in self.guarded if {each.variable, each.once} & used]
         return Example(self.path, guarded, functions, self._inits(functions), self.clients, self.kept, names, self.left)
 
@@ -183,8 +188,11 @@ class _Maker:
             calls.sort(key=lambda each: (each[0].call.line, each[0].call.column))
             owner = form.scopes[scope].parent if scope >= 0 else -1
             cls = form.scopes[owner].name if owner >= 0 and form.scopes[owner].kind == "class" else ""
-            risky = {g.name for each, g in calls if each.seen.operation.idempotent is False}
-            guards = [(each, Guard(g.once if g.once and g.name in risky else g.variable, g.name)) for each, g in calls]
+            risky = {g.name for each, g in calls if g.variable_for(each) != g.variable}
+            guards = [
+                (each, Guard(g.once if g.name in risky else g.variable, g.name, g.variable_for(each)))
+                for each, g in calls
+            ]
             yield (form.scopes[scope].line if scope >= 0 else -1), cls, guards
 
     def _function(self, line: int, cls: str, found: list[tuple[Found, Guard]]) -> Function:
