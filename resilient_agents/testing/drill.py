@@ -13,6 +13,7 @@ from unittest.mock import MagicMock
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.retry import Retry
+from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.core.loops import running_loop
 from resilient_agents.deadline import deadline
 from resilient_agents.errors import BulkheadFullError, CircuitOpenError, PolicyTimeoutError
@@ -35,11 +36,11 @@ PATIENCE = 10.0
 class Pending:
     """An answer that is still to come: clients let one await it, or enter it."""
 
-    def __init__(self, outage: Outage) -> None:
-        self._outage = outage
+    def __init__(self, outage: Outage, meant: bool) -> None:
+        self._outage, self._meant = outage, meant
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._outage.later().__await__()
+        return self._outage.later(self._meant).__await__()
 
     async def __aenter__(self) -> Any:
         return await self
@@ -53,11 +54,14 @@ class Outage:
 
     Args:
         error: The kind of its failures, as for `Chaos`: "connection", "overload", ...
+        to: Of the calls only those fail and wait that have this text among their arguments: a host, where others are
+            called by the same function. Default: all of them.
 
     The object itself is a plain function, `coroutine` one for async code.
     """
 
-    def __init__(self, error: str = "connection") -> None:
+    def __init__(self, error: str = "connection", *, to: str = "") -> None:
+        self._to = to
         self._failure = self._sent = Chaos(error=error)
         self._left = 0
         self._held: threading.Event | None = None
@@ -65,9 +69,10 @@ class Outage:
         """What it gives."""
         self.calls = 0
         """How often it was called."""
+        self._ways: set[bool] = set()
 
     def fail(self, times: int, *, sent: bool = True) -> None:
-        """Let its next calls fail; 0: answer again. `sent=False`: before anything is sent, as nobody could be reached."""
+        """Let its next calls fail; 0: answer again. `sent=False`: before anything is sent."""
         self._left = times
         self._failure = self._sent if sent else Chaos(error=ConnectionRefusedError)
 
@@ -81,19 +86,33 @@ class Outage:
         self._held = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._meant(args, kwargs):
+            return self.answer
         if self._held is not None and running_loop() is None:  # a loop that is held up runs nothing else
             self._held.wait(PATIENCE)
+        self._ways.add(False)
         return self._answer()
 
     def coroutine(self, *args: Any, **kwargs: Any) -> Pending:
         """The same for async code: what it returns may be awaited, or entered by `async with`."""
-        return Pending(self)
+        return Pending(self, self._meant(args, kwargs))
 
-    async def later(self) -> Any:
+    async def later(self, meant: bool = True) -> Any:
         """Its answer, as soon as it is not held."""
+        if not meant:
+            return self.answer
         while self._held is not None:  # noqa: ASYNC110 - an event belongs to one loop
             await asyncio.sleep(1)
+        self._ways.add(True)
         return self._answer()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether all calls so far were awaited, so that a time limit can end them."""
+        return self._ways == {True}
+
+    def _meant(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        return any(self._to in str(each) for each in (*args, *kwargs.values())) if self._to else True
 
     def _answer(self) -> Any:
         self.calls += 1
@@ -132,7 +151,8 @@ def drill(
     with FakeClock() as clock:
         one = _One(call, clock)
         one()
-        if health is None and not any(isinstance(each, Retry | CircuitBreaker | Bulkhead) for each in strategies):
+        seen = (Retry, CircuitBreaker, Bulkhead, Timeout) if outage.awaited else (Retry, CircuitBreaker, Bulkhead)
+        if health is None and not any(isinstance(each, seen) for each in strategies):
             yield "answered; no retry, circuit breaker, bulkhead or health check to show"
         if any(isinstance(each, Retry) for each in strategies):
             yield from _once(one, outage) if policy.idempotent is False else _retried(one, outage)
@@ -147,6 +167,8 @@ def drill(
         for bulkhead in strategies:
             if isinstance(bulkhead, Bulkhead):
                 yield _filled(one, outage, bulkhead)
+        if outage.awaited and any(isinstance(each, Timeout) for each in strategies):
+            yield _ended(one, outage)
 
 
 class _One:
@@ -253,6 +275,16 @@ def _filled(one: _One, outage: Outage, bulkhead: Bulkhead) -> str:
         f"the bulkhead let a call too many in: {refused!r}",
     )
     return f"bulkhead: beyond {bulkhead.limit} calls at once the next one was not let in"
+
+
+def _ended(one: _One, outage: Outage) -> str:
+    outage.hold()
+    began = one.clock.now
+    error = one.fails_with()
+    took = one.clock.now - began
+    outage.release()
+    _holds(isinstance(error, (TimeoutError, CircuitOpenError)), f"no time limit ended a call: {error!r}")
+    return f"time limit: a call that hangs ends after {took:.3g} s"
 
 
 async def _crowd(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | None:

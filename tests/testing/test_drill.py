@@ -35,13 +35,56 @@ def test_each_strategy_is_seen_at_its_work(is_async: bool) -> None:
 
 
 def test_a_policy_that_a_fake_cannot_show_says_so() -> None:
-    """Limits alone, and a retry that may repeat nothing."""
-    for policy in (Policy(Timeout(5, thread=False)), Policy(Retry(3), idempotent=False)):
-        outage = Outage()
-        call = partial(policy.call, outage)
-        assert list(drill(call, outage, policy)) == [
-            "answered; no retry, circuit breaker, bulkhead or health check to show"
-        ]
+    """A time limit of what cannot be interrupted."""
+    policy, outage = Policy(Timeout(5, thread=False)), Outage()
+    assert list(drill(partial(policy.call, outage), outage, policy)) == [
+        "answered; no retry, circuit breaker, bulkhead or health check to show"
+    ]
+
+
+def test_what_may_not_be_made_twice_is_repeated_only_where_nothing_was_sent() -> None:
+    """Both are shown; a retry that repeats it all the same is an error."""
+    policy, outage = Policy(Retry(3), idempotent=False), Outage()
+    assert list(drill(partial(policy.call, outage), outage, policy)) == [
+        "retry: what may have taken effect was not done again",
+        "retry: the first attempt sent nothing, and the call was answered",
+    ]
+    careless = Policy(Retry(3))
+    with pytest.raises(AssertionError, match="may not be made twice was made again"):
+        list(drill(partial(careless.call, outage), outage, policy))
+
+
+def test_a_time_limit_ends_what_is_awaited_and_hangs() -> None:
+    """After its seconds, in virtual time."""
+    policy, outage = Policy(Timeout(5)), Outage()
+    assert list(drill(lambda: policy.acall(outage.coroutine), outage, policy)) == [
+        "time limit: a call that hangs ends after 5 s"
+    ]
+    with pytest.raises(AssertionError, match="no time limit ended a call"):
+        list(drill(lambda: Policy().acall(_soon, outage), outage, policy))
+
+
+async def _soon(outage: Outage) -> None:
+    outage.release()
+    await outage.coroutine()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_outage_of_one_host_leaves_the_others(is_async: bool) -> None:
+    """Where one function calls several, its arguments say which is meant."""
+    outage = Outage(to="b.example")
+    outage.fail(1)
+    fetch = outage.coroutine if is_async else outage
+
+    async def ask(url: str) -> object:
+        made = fetch(url, timeout=5)
+        return await made if is_async else made
+
+    assert asyncio.run(ask("https://a.example/")) is outage.answer
+    assert outage.calls == 0
+    with pytest.raises(Exception, match="chaos: connection"):
+        asyncio.run(ask("https://b.example/"))
+    assert outage.calls == 1
 
 
 def test_what_does_not_do_its_work_is_an_assertion_error() -> None:

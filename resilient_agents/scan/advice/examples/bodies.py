@@ -8,6 +8,7 @@ from resilient_agents.scan.advice.examples.sources import FunctionNode, leaves
 
 __all__ = [
     "bound",
+    "defined",
     "entered",
     "imported",
     "kept_target",
@@ -138,3 +139,14 @@ def without_results(body: list[ast.stmt]) -> None:
     body[:] = [
         ast.Expr(each.value) if isinstance(each, ast.Return) and each.value is not None else each for each in body
     ]
+
+
+def defined(
+    name: str, arguments: ast.arguments, body: list[ast.stmt], returns: ast.expr, *, is_async: bool = False
+) -> FunctionNode:
+    """A function with these parts."""
+    made = ast.parse(f"{'async ' if is_async else ''}def {name}(): pass").body[0]
+    assert isinstance(made, (ast.FunctionDef, ast.AsyncFunctionDef))
+    made.args, made.returns = arguments, returns
+    made.body = body or made.body
+    return made

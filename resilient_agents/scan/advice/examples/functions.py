@@ -10,9 +10,11 @@ import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from resilient_agents.scan.advice.examples.bodies import (
     bound,
+    defined,
     imported,
     kept_target,
     shared_names,
@@ -29,7 +31,7 @@ from resilient_agents.scan.advice.examples.sources import FunctionNode, blocks_o
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.values import ClientValue
 
-__all__ = ["Function", "Guard", "defined", "function"]
+__all__ = ["Function", "Guard", "Placed", "function"]
 
 CALL = "answer"
 
@@ -43,20 +45,31 @@ class Guard:
     own: str = field(compare=False)
 
 
+class Placed(NamedTuple):
+    """A call of an example: the variable of its policy, what stands in for it, its arguments as they are written."""
+
+    found: Found
+    policy: str
+    fake: Fake | None
+    said: str
+
+
 @dataclass
 class Function:
-    """`by_call`: each call is guarded by itself; else the function is. `policies` are the variables of its calls."""
+    """`by_call`: each call is guarded by itself; else the function is."""
 
     node: FunctionNode
     cls: str
-    found: list[Found]
-    policies: list[str]
+    calls: list[Placed]
     by_call: bool
-    fakes: list[Fake | None] = field(default_factory=list)
 
     @property
     def is_async(self) -> bool:
         return isinstance(self.node, ast.AsyncFunctionDef)
+
+    @property
+    def is_property(self) -> bool:
+        return any(short(decorator) == "property" for decorator in self.node.decorator_list)
 
     @property
     def name(self) -> str:
@@ -87,7 +100,7 @@ class _Writer:
         self.guards = guards
         self.made: dict[str, tuple[ast.expr, str]] = {}
         self.local: dict[str, ClientValue] = {}
-        self.emitted: list[tuple[Found, str, Fake | None]] = []
+        self.emitted: list[Placed] = []
         self.awaitable: set[int] = set()
         self.shared = shared_names(node)
 
@@ -125,8 +138,7 @@ class _Writer:
         arguments = signature(self.node, self.clients.typed, method=method)
         made = defined(self.node.name, arguments, body, returns, is_async=isinstance(self.node, ast.AsyncFunctionDef))
         made.decorator_list = self._decorators()
-        calls, policies = [found for found, _, _ in self.emitted], [policy for _, policy, _ in self.emitted]
-        return Function(made, self.cls, calls, policies, self.by_call, [fake for _, _, fake in self.emitted])
+        return Function(made, self.cls, self.emitted, self.by_call)
 
     def _decorators(self) -> list[ast.expr]:
         kept = [each for each in self.node.decorator_list if short(each) in ("staticmethod", "classmethod", "property")]
@@ -166,7 +178,8 @@ class _Writer:
             target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
         waits = found.seen.operation.is_async and not found.seen.runner and id(call) not in self.entered
         policy = guard.own if self.by_call else guard.policy
-        self.emitted.append((found, policy, fake_of(target, self.made, set(self.words.parameters), waits)))
+        fake = fake_of(target, self.made, set(self.words.parameters), waits)
+        self.emitted.append(Placed(found, policy, fake, self._said(made)))
         if waits or found.seen.runner:
             self.awaitable.add(id(call))
         if not self.by_call:
@@ -175,6 +188,13 @@ class _Writer:
         way = ast.Attribute(ast.Name(policy, ast.Load()), "acall" if is_async else "call", ast.Load())
         guarded = ast.Call(way, [made.func, *made.args], made.keywords)
         return ast.Await(guarded) if is_async and not (waits or found.seen.runner) else guarded
+
+    def _said(self, made: ast.Call) -> str:
+        """The arguments of a call, with the constants among them."""
+        values: list[ast.AST] = [*made.args, *(each.value for each in made.keywords)]
+        names = {node.id for value in values for node in ast.walk(value) if isinstance(node, ast.Name)}
+        values += [line for name, line in self.words.kept.constants.items() if name in names]
+        return "; ".join(ast.unparse(ast.fix_missing_locations(value)) for value in values)
 
     def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
         made: list[ast.stmt] = []
@@ -284,17 +304,6 @@ class _Writer:
         if kind is ANY or self._yields():
             return ANY
         return typed(body, kind)
-
-
-def defined(
-    name: str, arguments: ast.arguments, body: list[ast.stmt], returns: ast.expr, *, is_async: bool = False
-) -> FunctionNode:
-    """A function with these parts."""
-    made = ast.parse(f"{'async ' if is_async else ''}def {name}(): pass").body[0]
-    assert isinstance(made, (ast.FunctionDef, ast.AsyncFunctionDef))
-    made.args, made.returns = arguments, returns
-    made.body = body or made.body
-    return made
 
 
 def _awaited(node: ast.expr) -> ast.expr:

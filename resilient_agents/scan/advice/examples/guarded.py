@@ -26,6 +26,11 @@ class Guarded:
     taken: frozenset[str]
     """Names of the file."""
 
+    @property
+    def variables(self) -> tuple[str, str]:
+        """What holds the policies of its calls."""
+        return self.variable, self.once
+
     def variable_for(self, call: Found) -> str:
         """What holds the policy of a call of it."""
         return self.once if self.once and call in self.advised.dependency.repeatable(False) else self.variable

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from resilient_agents.scan.advice.examples.bodies import defined
 from resilient_agents.scan.advice.examples.clients import Clients, Held
 from resilient_agents.scan.advice.examples.expressions import Kept
-from resilient_agents.scan.advice.examples.functions import Function, defined
+from resilient_agents.scan.advice.examples.functions import Function
 from resilient_agents.scan.advice.examples.guarded import Guarded
 from resilient_agents.scan.advice.examples.layout import indented, laid_out
 from resilient_agents.scan.advice.examples.shown import shown
@@ -57,7 +58,7 @@ class Example:
         yield ""
         yield _plain(f"Made by `resilient-agents scan --examples` from {self.path}:")
         for function in self.functions:
-            lines = ", ".join(str(line) for line in sorted({found.call.line for found in function.found}))
+            lines = ", ".join(str(line) for line in sorted({one.found.call.line for one in function.calls}))
             yield _plain(f"- {function.name}: line{'s' if ',' in lines else ''} {lines}")
         yield from (_plain(f"- left out: {reason}") for reason in self.left)
         yield ""
@@ -256,8 +257,8 @@ class Example:
         return defined("__init__", arguments, [*lines, *after], ast.Constant(None))
 
     def _function(self, each: Function) -> Iterator[str]:
-        loops = sorted({found.call.line for found in each.found if found.call.in_loop})
-        tries = sorted({found.call.line for found in each.found if found.call.in_try})
+        loops = sorted({one.found.call.line for one in each.calls if one.found.call.in_loop})
+        tries = sorted({one.found.call.line for one in each.calls if one.found.call.in_try})
         if loops:
             yield f"# In a loop, line {', '.join(map(str, loops))}: what one pass does is guarded, not the loop."
         if tries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Collection, Iterator
 
 from resilient_agents.scan.advice.examples.expressions import short
@@ -11,14 +12,22 @@ from resilient_agents.scan.advice.examples.guarded import Guarded
 from resilient_agents.scan.advice.examples.layout import indented
 from resilient_agents.scan.advice.examples.signatures import parameters, sample
 
-__all__ = ["shown"]
+__all__ = ["not_shown", "shown"]
 
 OVERLOADED = frozenset(["subprocess", "socket", "other_net"])
 """Kinds whose preset repeats only what was refused, since a tool may have effects."""
 
 SHOWN = frozenset(["retry", "circuit breaker", "bulkhead", "health check"])
-"""What a drill has lines for."""
-UNFIT = "no function calls it by a client that a fake can be"
+"""What a drill has lines for, whichever way a function calls; a time limit ends what is awaited."""
+
+
+def not_shown(guarded: Guarded, functions: list[Function]) -> str:
+    """Why no drill shows a policy; "" where one does."""
+    if _best(guarded, functions) is not None:
+        return ""
+    if SHOWN & {*guarded.advised.candidates}:
+        return "no fake can take the place of its client there"
+    return "all it needs is a time limit, which its call or client takes itself: `scan --fix` gives it one"
 
 
 def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[str]) -> Iterator[str]:
@@ -29,12 +38,8 @@ def shown(guarded: list[Guarded], functions: list[Function], taken: Collection[s
     seen: list[Function] = []
     for each in guarded:
         found = _best(each, functions)
-        if not SHOWN & {*each.advised.candidates}:
-            yield f'    print("{each.name}: nothing to show: of what a fake can show its advice names none")'
-        elif found is None:
-            yield f'    print("{each.name}: nothing to show: {UNFIT}")'
-        else:
-            it = "it" if any(one.cls for one in seen) else "it: Any"
+        if found is not None:
+            it = "it" if any(one.cls and one.node.name != "__init__" for one in seen) else "it: Any"
             seen.append(found)
             yield from indented(_shown(each, found, it))
     yield from ("", "", 'if __name__ == "__main__":', f"    {entry}()")
@@ -46,53 +51,70 @@ def _best(guarded: Guarded, functions: list[Function]) -> Function | None:
 
     def worse(each: Function) -> tuple[bool, bool, bool, int]:
         once = _drilled(each, guarded) == guarded.once
-        return once, len({*each.policies}) > 1, each.by_call, len(each.found)
+        return once, len({call.policy for call in each.calls}) > 1, each.by_call, len(each.calls)
 
     return min(mine, key=worse, default=None)
 
 
 def _fit(each: Function, guarded: Guarded) -> bool:
-    properties = any(short(decorator) == "property" for decorator in each.node.decorator_list)
-    faked = bool(each.fakes) and None not in each.fakes
-    mine = not {guarded.variable, guarded.once}.isdisjoint(each.policies)
-    return faked and mine and _told_apart(each, guarded) and not properties and each.node.name != "__init__"
+    fakes = [call.fake for call in each.calls if call.fake is not None]
+    mine = [call.fake for call in each.calls if call.policy in guarded.variables]
+    if not mine or len(fakes) < len(each.calls):
+        return False
+    limited = all(fake is not None and fake.is_async for fake in mine)
+    made = each.node.name == "__init__" and any(fake.owner == "self" for fake in fakes)
+    seen = limited or not SHOWN.isdisjoint(guarded.advised.candidates)
+    return seen and not made and (_apart(each, guarded) or bool(_address(each, guarded)))
 
 
 def _drilled(each: Function, guarded: Guarded) -> str:
     """The variable of the policy that it shows: that of its first call, which meets what fails."""
-    return next(policy for policy in each.policies if policy in (guarded.variable, guarded.once))
+    return next(call.policy for call in each.calls if call.policy in guarded.variables)
 
 
-def _told_apart(each: Function, guarded: Guarded) -> bool:
+def _apart(each: Function, guarded: Guarded) -> bool:
     """Whether what stands in for the calls of the dependency stands in for no other call."""
-    places, mine = list(zip(each.fakes, each.policies, strict=True)), (guarded.variable, guarded.once)
-    return {fake for fake, own in places if own in mine}.isdisjoint(fake for fake, own in places if own not in mine)
+    mine = guarded.variables
+    return {c.fake for c in each.calls if c.policy in mine}.isdisjoint(
+        c.fake for c in each.calls if c.policy not in mine
+    )
+
+
+def _address(each: Function, guarded: Guarded) -> str:
+    """What the arguments of its calls have, and those of others have not; "" where nothing tells them apart."""
+    name = guarded.advised.dependency.name
+    told = all((name in call.said) is (call.policy in guarded.variables) for call in each.calls)
+    return name if told else ""
 
 
 def _shown(guarded: Guarded, each: Function, it: str) -> Iterator[str]:
     kind = "overload" if guarded.advised.dependency.target.kind in OVERLOADED else "connection"
-    policy, mine = _drilled(each, guarded), (guarded.variable, guarded.once)
+    policy, mine = _drilled(each, guarded), guarded.variables
+    to = "" if _apart(each, guarded) else _address(each, guarded)
     label = f"{each.name}, {guarded.name}" if guarded.word else each.name
     fakes: dict[tuple[str, str], dict[str, str]] = {}
-    for fake, own in zip(each.fakes, each.policies, strict=True):
+    for one in each.calls:
+        fake, own = one.fake, one.policy
         assert fake is not None
-        word = f"{'outage' if own in mine else 'fine'}{'.coroutine' if fake.is_async else ''}"
+        word = f"{'outage' if to or own in mine else 'fine'}{'.coroutine' if fake.is_async else ''}"
         fakes.setdefault((fake.owner, fake.name), {})[".".join(fake.path)] = word
     said = {
         key: f"stand_in({{{', '.join(f'{path!r}: {word}' for path, word in calls.items())}}})".replace("'", '"')
         for key, calls in fakes.items()
     }
-    yield f'outage = Outage("{kind}")'
+    yield f'outage = Outage("{kind}", to={json.dumps(to)})' if to else f'outage = Outage("{kind}")'
     if any("fine" in word for calls in fakes.values() for word in calls.values()):
         yield "fine = Outage()"
     call = f"{each.node.name}({_arguments(each, said)})"
-    if each.cls:
-        cls = each.cls.replace(".", "_")
+    cls = each.cls.replace(".", "_")
+    if each.node.name == "__init__":
+        call = f"{cls}({_arguments(each, said)})"
+    elif each.cls:
         yield f"{it} = {cls}.__new__({cls})"
         held = ", ".join(f"{name}={fake}" for (owner, name), fake in said.items() if owner == "self")
         if held:
             yield f"vars(it).update({held})"
-        call = f"{it.partition(':')[0]}.{call}"
+        call = f"{it.partition(':')[0]}.{each.node.name if each.is_property else call}"
     health = f", health={guarded.variable_of('health')}" if "health check" in guarded.advised.candidates else ""
     top = ", ".join(f"{name}={fake}" for (owner, name), fake in said.items() if owner == "global")
     patches = [f"patch.dict(globals(), {top})"] if top else []

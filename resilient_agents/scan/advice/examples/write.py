@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -14,6 +15,7 @@ from resilient_agents.scan.advice.examples.functions import Function, Guard, fun
 from resilient_agents.scan.advice.examples.guarded import Guarded
 from resilient_agents.scan.advice.examples.module import Example
 from resilient_agents.scan.advice.examples.shape import shape as shape_of
+from resilient_agents.scan.advice.examples.shown import not_shown
 from resilient_agents.scan.advice.examples.signatures import signature
 from resilient_agents.scan.advice.examples.sources import Source
 from resilient_agents.scan.advice.policies import names, table
@@ -32,6 +34,10 @@ IMPORTED = ("HealthCheck", "HealthMonitor", "Outage", "Policy", "Registry")
 RESERVED = frozenset(["given", "policies", "monitor", "drill", "stand_in", "resilient", "patch", *IMPORTED])
 
 
+Part = tuple[str, Advised, list[Found]]
+"""A dependency in a file: the name of its policy, what is advised, and its calls there that no policy guards."""
+
+
 @dataclass
 class Examples:
     """The text of each module by its name, and why the others are not written."""
@@ -44,7 +50,7 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
     """The examples for the `top` dependencies, those of the highest score first."""
     made = Examples()
     chosen = dict(list(names(advice).items())[:top])
-    by_file: dict[str, list[tuple[str, Advised, list[Found]]]] = {}
+    by_file: dict[str, list[Part]] = {}
     for name, each in chosen.items():
         for path in each.dependency.files:
             there = [found for found in each.dependency.unprotected if found.call.path == path]
@@ -66,7 +72,7 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
     shapes: dict[str, str] = {}
     for path, parts in by_file.items():
         try:
-            example = _Maker(path, parts, sources, external, presets, found).make()
+            example = _driven(parts, functools.partial(_Maker, path, parts, sources, external, presets, found))
         except (Unfit, Unreadable) as error:
             made.left.append(f"{path}: {error}")
             continue
@@ -78,6 +84,23 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
         made.modules[modules[path]] = example.text()
         made.left += [f"{path}: {reason}" for reason in example.left]
     return made
+
+
+def _driven(parts: list[Part], maker: Callable[[list[Part]], _Maker]) -> Example:
+    """The example with those of its dependencies that a drill can show. Raises Unfit."""
+    left: list[str] = []
+    while parts:
+        example = maker(parts).make()
+        without = {each.name: why for each in example.guarded if (why := not_shown(each, example.functions))}
+        if not without:
+            example.left += left
+            return example
+        for name, advised, found in parts:
+            if name in without:
+                lines = ", ".join(str(each.call.line) for each in found)
+                left.append(f"{advised.dependency.name}, line {lines}: {without[name]}")
+        parts = [part for part in parts if part[0] not in without]
+    raise Unfit("; ".join(left))
 
 
 def write(made: Examples, folder: Path, *, force: bool) -> None:
@@ -106,13 +129,14 @@ class _Maker:
     def __init__(
         self,
         path: str,
-        parts: list[tuple[str, Advised, list[Found]]],
+        every: list[Part],
         sources: _Sources,
         external: Iterable[str],
         presets: Mapping[str, Mapping[str, object]],
         found: Mapping[tuple[str, int, int], tuple[str, Found]],
+        parts: list[Part],
     ) -> None:
-        self.path, self.parts, self.found = path, parts, found
+        self.path, self.every, self.parts, self.found = path, every, parts, found
         self.file = parts[0][2][0].seen.spot.file
         self.source = sources(self.file)
         self.kept = Kept(frozenset(external))
@@ -167,7 +191,7 @@ class _Maker:
             raise Unfit("; ".join(self.left))
         self.clients.leave_to_functions()
         names = frozenset(self.source.bindings)
-        used = {policy for each in functions for policy in each.policies}
+        used = {call.policy for each in functions for call in each.calls}
         guarded = [each for each in self.guarded if {each.variable, each.once} & used]
         return Example(self.path, guarded, functions, self._inits(functions), self.clients, self.kept, names, self.left)
 
@@ -208,7 +232,7 @@ class _Maker:
         return function(node, cls, found, Words(self.source, self.kept, foreign=foreign), self.clients)
 
     def _everything(self) -> Iterator[tuple[str, Found]]:
-        for name, advised, _ in self.parts:
+        for name, advised, _ in self.every:
             yield from ((name, each) for each in advised.dependency.found if each.call.path == self.path)
 
     def _inits(self, functions: list[Function]) -> dict[str, ast.arguments]:
