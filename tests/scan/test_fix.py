@@ -210,14 +210,12 @@ def test_a_patch_is_applied_by_the_usual_tools(
     fixed = fix([folder], Options())
     patch = fixed.patch()
     assert "//" not in patch
-    copy = tmp_path if below else tmp_path / "copy"
+    root = tmp_path if below else tmp_path / "copy"
+    there = folder if below else root.joinpath(*folder.parts[1:])
     if not below:
-        there = copy.joinpath(*folder.parts[1:])
-        there.mkdir(parents=True)
-        shutil.copy(folder / "file.py", there)
-    subprocess.run(tool, input=patch.encode(), cwd=copy, check=True, capture_output=True)
-    changed = next(copy.rglob("code/file.py") if below else there.iterdir())
-    assert changed.read_text().endswith("requests.get(page, timeout=10)")
+        shutil.copytree(folder, there)
+    subprocess.run(tool, input=patch.encode(), cwd=root, check=True, capture_output=True)
+    assert (there / "file.py").read_text().endswith("requests.get(page, timeout=10)")
 
 
 def test_a_fix_keeps_the_encoding_of_a_file(tmp_path: Path) -> None:
