@@ -36,8 +36,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 from tenacity import RetryCallState
@@ -89,6 +90,24 @@ class Backoff(wait_base):
         if self.jitter == "decorrelated":
             return _decorrelated(self.base, self.max, _previous_wait(retry_state))
         return _JITTERS[self.jitter](delay, self.max)
+
+    def average(self, waits: int) -> float | None:
+        """Seconds that the first so many waits take together on average; None where a function scatters them.
+
+        "full" leaves half of what they grow to, "equal" three quarters, "uniform" and "exponential" about all of it;
+        "decorrelated" goes from `base` to three times the wait before.
+        """
+        if callable(self.jitter):
+            return None
+        if self.jitter == "decorrelated":
+            total, last = 0.0, self.base
+            for _ in range(waits):
+                last = (self.base + min(3 * last, self.max)) / 2
+                total += last
+            return total
+        steady = replace(self, jitter=None)
+        states: Any = (SimpleNamespace(attempt_number=number) for number in range(1, waits + 1))
+        return {"full": 0.5, "equal": 0.75}.get(self.jitter or "", 1.0) * sum(map(steady, states))
 
     def __repr__(self) -> str:
         return self.spelling

@@ -30,7 +30,6 @@ from resilient_agents.config import (
     show,
 )
 from resilient_agents.config import names as named_code
-from resilient_agents.config.check import average_waits
 from resilient_agents.config.factory import Factory
 from resilient_agents.config.kinds import KINDS
 from resilient_agents.config.values import parse_duration
@@ -754,7 +753,7 @@ def test_average_waits_are_those_of_the_waits(jitter: str) -> None:
             state.attempt_number = attempt
             state.upcoming_sleep = retry.wait(state)
             total += state.upcoming_sleep
-    assert average_waits(retry) == pytest.approx(total / 2000, rel=0.1)
+    assert retry.wait.average(4) == pytest.approx(total / 2000, rel=0.1)
 
 
 # ----------------------------------------------------------------------------------------------------------------- show

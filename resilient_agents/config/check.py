@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
@@ -15,7 +13,7 @@ from resilient_agents.config.model import StrategySpec
 from resilient_agents.core.match import names
 from resilient_agents.strategies.hedge import Hedge
 
-__all__ = ["average_waits", "misfits"]
+__all__ = ["misfits"]
 
 _MANY = 1000
 """Waits to add up at most: more do not change the verdict."""
@@ -50,29 +48,11 @@ def misfits(layers: Sequence[tuple[StrategySpec, Any]]) -> Iterator[tuple[Strate
                         yield spec, written[0], rule.text.format(outer=outer, inner=inner, said=said)
 
 
-def average_waits(retry: Retry) -> float | None:
-    """Seconds that all the waits of a retry take together on average, None where nobody can say.
-
-    Without jitter the waits are what they grow to. "full" leaves half of that on average, "equal" three quarters,
-    "uniform" and "exponential" about all of it; "decorrelated" goes from `base` to three times the wait before.
-    """
-    wait = retry.wait
-    if not isinstance(wait, Backoff) or retry.attempts is None or callable(wait.jitter):
-        return None
-    if wait.jitter == "decorrelated":
-        total, last = 0.0, wait.base
-        for _ in range(min(retry.attempts - 1, _MANY)):
-            last = (wait.base + min(3 * last, wait.max)) / 2
-            total += last
-        return total
-    steady = replace(wait, jitter=None)
-    share = {"full": 0.5, "equal": 0.75}.get(wait.jitter or "", 1.0)
-    states: Any = (SimpleNamespace(attempt_number=number) for number in range(1, min(retry.attempts, _MANY + 1)))
-    return share * sum(steady(state) for state in states)
-
-
 def _too_long(total: Timeout, retry: Retry) -> float | None:
-    waits = average_waits(retry)
+    """What the waits take together, if that is as long as all may take."""
+    if not isinstance(retry.wait, Backoff) or retry.attempts is None:
+        return None
+    waits = retry.wait.average(min(retry.attempts - 1, _MANY))
     return waits if waits is not None and waits >= total.seconds else None
 
 

@@ -29,17 +29,9 @@ KINDS: dict[str, type] = {strategy.strategy: strategy for strategy in _STRATEGIE
 CODE: dict[str, str] = {"fallback": "Fallback(handler)", "resume": "Resume(continue_with)"}
 """Strategies that are made of a function of the program's, and how."""
 
-SLOTS: dict[str, str] = {
-    "timeout": "timeout",
-    "retry": "retry",
-    "hedge": "hedge",
-    "circuit_breaker": "circuit_breaker",
-    "gate": "gate",
-    "rate_limit": "rate_limit",
-    "bulkhead": "bulkhead",
-    "attempt_timeout": "timeout",
-    "stream_timeout": "stream_timeout",
-}
+_KEYS = ("timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead", "attempt_timeout",
+         "stream_timeout")  # fmt: skip
+SLOTS: dict[str, str] = {key: key.removeprefix("attempt_") for key in _KEYS}
 """The keys of a policy in canonical order, outermost first, and the kind of each."""
 
 SHARED = ("circuit_breaker", "bulkhead", "rate_limit", "gate")

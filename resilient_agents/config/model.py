@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from resilient_agents.config.kinds import made
@@ -19,8 +18,21 @@ Resolve: TypeAlias = Callable[[str, str], Strategy]
 """(kind, name) -> the shared component of that name."""
 
 
+class _Frozen:
+    """A base for data whose mappings nobody changes, and which pickles all the same."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, frozen(value))
+
+    def __reduce__(self) -> Any:
+        values = vars(self).values()
+        return type(self), tuple(thawed(value) if isinstance(value, Mapping) else value for value in values)
+
+
 @dataclass(frozen=True)
-class StrategySpec:
+class StrategySpec(_Frozen):
     """One strategy as data: `build(spec)` makes it.
 
     Attributes:
@@ -40,10 +52,6 @@ class StrategySpec:
     places: Mapping[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
     secrets: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", frozen(self.options))
-        object.__setattr__(self, "places", frozen(self.places))
-
     def but(self, **options: Any) -> StrategySpec:
         """The same with these options changed: a component under another name, or under none (`name=None`)."""
         return replace(self, options={**self.options, **options})
@@ -60,9 +68,6 @@ class StrategySpec:
 
     def __hash__(self) -> int:
         return hash((self.kind, tuple(sorted(self.options)), self.use))
-
-    def __reduce__(self) -> Any:
-        return StrategySpec, (self.kind, thawed(self.options), self.use, dict(self.places), self.secrets)
 
 
 def build(spec: StrategySpec) -> Strategy:
@@ -119,7 +124,7 @@ class ConfigWarning:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_Frozen):
     """What `load` made of its source, for one profile.
 
     Attributes:
@@ -141,16 +146,7 @@ class Config:
     chaos: Mapping[str, StrategySpec] = field(default_factory=dict[str, StrategySpec])
     gates: Mapping[str, StrategySpec] = field(default_factory=dict[str, StrategySpec])
 
-    def __post_init__(self) -> None:
-        for section in ("policies", "circuit_breakers", "bulkheads", "rate_limits", "gates", "chaos"):
-            object.__setattr__(self, section, MappingProxyType(dict(getattr(self, section))))
-
     def component(self, kind: str, name: str) -> StrategySpec:
         """The shared component that `StrategySpec(kind, use=name)` stands for. Raises KeyError if there is none."""
         shared: Mapping[str, StrategySpec] = getattr(self, f"{kind}s")
         return shared[name]
-
-    def __reduce__(self) -> Any:
-        sections = (self.policies, self.circuit_breakers, self.bulkheads, self.rate_limits)
-        others = (self.source, self.profile, self.warnings, dict(self.chaos), dict(self.gates))
-        return Config, (*map(dict, sections), *others)
