@@ -128,11 +128,12 @@ def _environment(profile: str) -> dict[str, str]:
 
 def _profiles(file: str) -> list[str]:
     """The profiles of a file; none where it cannot be read, which `load` will say."""
-    from resilient_agents.config.load import read_text
+    from resilient_agents.config import ConfigError
+    from resilient_agents.config.load import read_file
 
     try:
-        found: Any = tomllib.loads(read_text(file)).get("profiles")
-    except (OSError, ValueError, RecursionError):
+        found: Any = tomllib.loads(read_file(file)).get("profiles")
+    except (ConfigError, ValueError, RecursionError):
         return []
     return list(found) if isinstance(found, dict) else []
 

@@ -90,6 +90,13 @@ def test_a_secret_inside_a_text_is_not_shown(value: str) -> None:
     assert SECRET.replace("-", "") not in str([*problems(text), shown]).replace("-", "")
 
 
+def test_a_part_of_a_secret_is_not_shown() -> None:
+    """Where a name looks like a path to code, the error would name the code."""
+    (found,) = problems("policies.a.retry.on = '${API_KEY}'", {"API_KEY": f"live.{SECRET.replace('-', '_')}"})
+    assert "hunter2" not in found
+    assert "is not known; Allowed: transient" in found
+
+
 def test_names_that_users_chose_hide_nothing() -> None:
     """A policy for an authentication service is no secret, and neither is what is wrong with it."""
     assert problems("[policies.auth.retry]\nattempts = -1\n[bulkheads]\ntokens = 0") == [

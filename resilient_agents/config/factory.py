@@ -70,13 +70,11 @@ class Factory:
         """Options with their short forms written out."""
         return {name: self.readers[name].long(node) if name in self.readers else node for name, node in options.items()}
 
-    def read(
-        self, table: Node, problems: Problems, *, untried: frozenset[str] = frozenset(), partial: bool = False
-    ) -> Any:
+    def read(self, table: Node, problems: Problems, *, partial: bool = False) -> Any:
         """The options in `table` as plain data that the constructor accepts, or MISSING.
 
-        `untried` options are read, but not given to the constructor: a breaker's name, of which there may be one alive.
-        `partial`: what the options lie on could not be found, so that none of them is missing.
+        A name is not given to the constructor: there may be a breaker of that name alive. `partial`: what the options
+        lie on could not be found, so that none of them is missing.
         """
         options: dict[str, Node] = table.value
         found = {name: self._option(name, node, problems) for name, node in options.items()}
@@ -84,7 +82,7 @@ class Factory:
         lacking = [name for name in self.required if name not in options]
         if lacking and not partial:
             problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
-        tried = {name: value for name, value in read.items() if name not in untried}
+        tried = {name: value for name, value in read.items() if name != "name"}
         fits = self._try(tried, table, problems, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "factory_of", "long_form", "made", "merged", "short_form"]
+__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "factory_of", "long_form", "merged", "short_form"]
 
 _STRATEGIES = (Timeout, Retry, Hedge, CircuitBreaker, Gate, RateLimit, Bulkhead, StreamTimeout, Chaos)
 KINDS: dict[str, type] = {strategy.strategy: strategy for strategy in _STRATEGIES}
@@ -48,11 +47,6 @@ _BY_NAME = frozenset(["bulkhead", "gate"])
 def factory_of(kind: str) -> Factory:
     """What makes strategies of this kind; "policy": what a policy itself is told."""
     return Factory.of(Writes if kind == "policy" else KINDS[kind])
-
-
-def made(kind: str, options: Mapping[str, Any]) -> Any:
-    """A new strategy with these options, which are plain data, or what a policy is told."""
-    return factory_of(kind).make(options)
 
 
 def short_form(kind: str) -> str | None:

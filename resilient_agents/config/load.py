@@ -12,8 +12,8 @@ from typing import Any
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.check import misfits
 from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
-from resilient_agents.config.layers import inherited, layered
-from resilient_agents.config.lines import KeyPath, key_lines
+from resilient_agents.config.layers import Tables, inherited, layered
+from resilient_agents.config.lines import key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
@@ -43,37 +43,43 @@ def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] |
         ConfigError: The file cannot be read, is not TOML, or says what is not allowed. It lists all problems.
     """
     if isinstance(source, Mapping):
-        return _config(source, "<dict>", {}, profile, env)
-    name = os.fspath(source)
-    try:
-        text = read_text(name)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or (_not_utf8(error) if isinstance(error, UnicodeError) else error)
-        raise ConfigError([Problem(str(name), None, "", None, f"cannot be read: {why}")]) from error
-    return loads(text, source=name, profile=profile, env=env)
-
-
-def read_text(file: str | bytes) -> str:
-    """The text of a file, without the byte order mark that some editors put first."""
-    with open(file, encoding="utf-8-sig") as content:
-        return content.read()
+        problems = Problems()
+        return _config(nodes(source, "<dict>", {}, problems), problems, profile, env)
+    return loads(read_file(source), source=os.fsdecode(source), profile=profile, env=env)
 
 
 def loads(
     text: str, *, source: str = "<string>", profile: str | None = None, env: Mapping[str, str] | None = None
 ) -> Config:
     """The same for TOML text. `source` is what errors call it."""
+    problems = Problems()
+    return _config(tree_of(text, source, problems), problems, profile, env)
+
+
+def read_file(path: str | os.PathLike[str]) -> str:
+    """The text of a file, without the byte order mark that some editors put first. Raises ConfigError."""
+    try:
+        with open(path, encoding="utf-8-sig") as content:
+            return content.read()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeError):
+            utf16 = getattr(error, "object", b"")[:2] in (b"\xff\xfe", b"\xfe\xff")
+            why = f"is not text in UTF-8{' but in UTF-16' if utf16 else ''}"
+        raise ConfigError([Problem(os.fsdecode(path), None, "", None, f"cannot be read: {why}")]) from error
+
+
+def tree_of(text: str, source: str, problems: Problems) -> Node:
+    """TOML as a tree whose values know their lines. Raises ConfigError where it is none."""
     text = text.removeprefix("\ufeff")
     try:
-        data = _parsed(text)
-        lines = key_lines(text)
+        return nodes(_parsed(text), source, key_lines(text), problems)
     except (ValueError, RecursionError) as error:
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = None if place is None else int(place[1] or text.count("\n") + 1)
         why = str(error).replace(place[0] if place else "", "")
         why = "nested too deeply" if isinstance(error, RecursionError) else why
         raise ConfigError([Problem(source, line, "", None, f"is not TOML: {why}")]) from None
-    return _config(data, source, lines, profile, env)
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -85,22 +91,10 @@ def _parsed(text: str) -> dict[str, Any]:
         return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
 
 
-def _not_utf8(error: UnicodeError) -> str:
-    start = getattr(error, "object", b"")[:2]
-    return "is not text in UTF-8 but in UTF-16" if start in (b"\xff\xfe", b"\xfe\xff") else "is not text in UTF-8"
-
-
-def _config(
-    data: Mapping[str, Any],
-    source: str,
-    lines: Mapping[KeyPath, int],
-    profile: str | None,
-    env: Mapping[str, str] | None,
-) -> Config:
+def _config(root: Node, problems: Problems, profile: str | None, env: Mapping[str, str] | None) -> Config:
     env = os.environ if env is None else env
     profile = profile or env.get(PROFILE) or None
-    problems = Problems()
-    tables = layered(nodes(data, source, lines, problems), profile, env, problems)
+    tables = layered(root, profile, env, problems)
     shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
     asked = {name: table for name, table in tables["chaos"].items() if table.value is not False}
     if not told_twice(profile, env):
@@ -113,11 +107,12 @@ def _config(
     known: dict[str, Node] = {}
     for name in tables["policies"]:
         node = inherited(name, tables["policies"], known, problems)
-        spec = _policy(name, node, {SECTIONS[section]: tables[section] for section in SECTIONS}, problems)
+        spec = _policy(name, node, tables, problems)
         if spec is not None:
             policies[name] = spec
             warnings += _warnings(spec, shared, node, problems)
     problems.raise_if_any()
+    source = root.place.source
     return Config(policies, **shared, source=source, profile=profile, warnings=tuple(warnings), chaos=chaos)
 
 
@@ -130,19 +125,18 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
     return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
 
-def _policy(name: str, node: Node, shared: Mapping[str, Collection[str]], problems: Problems) -> PolicySpec | None:
-    partial = node.broken is not None
+def _policy(name: str, node: Node, tables: Tables, problems: Problems) -> PolicySpec | None:
     words = {key: node.value[key] for key in factory_of("policy").readers if key in node.value}
     told = _strategy("policy", replace(node, value=words), problems) if words else None
-    read = [
-        _strategy(kind, table, problems, shared.get(kind), partial=partial) for kind, table in _tables(node, problems)
-    ]
+    partial = node.broken is not None
+    listed = list(_listed(node, problems))
+    read = [_strategy(kind, table, problems, tables.get(f"{kind}s"), partial=partial) for kind, table in listed]
     if partial or None in read or (words and told is None):
         return None
     return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
 
 
-def _tables(policy: Node, problems: Problems) -> Iterator[tuple[str, Node]]:
+def _listed(policy: Node, problems: Problems) -> Iterator[tuple[str, Node]]:
     """(kind, options in long form) of each strategy that is not switched off, outermost first."""
     listed: Node | None = policy.value.get("strategies")
     for slot, kind in SLOTS.items():
@@ -170,7 +164,7 @@ def _strategy(
     options: dict[str, Node] = table.value
     if "use" in options and shared is not None:
         return _used(kind, options, problems, shared)
-    read = factory_of(kind).read(table, problems, untried=frozenset(["name"]), partial=partial)
+    read = factory_of(kind).read(table, problems, partial=partial)
     if read is MISSING:
         return None
     if read.get("name") == "":

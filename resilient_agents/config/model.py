@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from resilient_agents.config.kinds import made
+from resilient_agents.config.kinds import factory_of
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.values import frozen, thawed
 from resilient_agents.core.call import Strategy
@@ -78,7 +78,7 @@ def build(spec: StrategySpec) -> Strategy:
     """
     if spec.use is not None:
         raise ValueError(f"{spec.kind} uses the shared {spec.use!r}, which is looked up and not built")
-    strategy: Strategy = made(spec.kind, spec.options)
+    strategy: Strategy = factory_of(spec.kind).make(spec.options)
     return strategy
 
 
@@ -105,7 +105,7 @@ class PolicySpec:
     def around(self, strategies: Iterable[Strategy], name: str, code: Policy | None = None) -> Policy:
         """A policy of these strategies that is told the same; where this says nothing of writes, what `code` was told
         stays."""
-        told: Any = code if self.told is None else made(self.told.kind, self.told.options)
+        told: Any = code if self.told is None else factory_of("policy").make(self.told.options)
         if told is None:
             return Policy(*strategies, name=name)
         return Policy(*strategies, name=name, idempotent=told.idempotent, reconcile=told.reconcile)

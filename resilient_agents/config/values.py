@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
+from resilient_agents.config.redact import HIDDEN
 from resilient_agents.config.tree import Node, Problems
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
 
@@ -152,7 +153,7 @@ class Named(Reader):
         name = node.value
         if node.broken is None and isinstance(name, str) and names.look_up(self.option, name) is not None:
             return name
-        problems.add(node, node.broken or self._unknown(name))
+        problems.add(node, node.broken or self._unknown(HIDDEN if node.secret else name))
         return MISSING
 
     def _unknown(self, name: object) -> str:

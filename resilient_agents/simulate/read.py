@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from resilient_agents.base.spelling import nearest
-from resilient_agents.config.lines import key_lines
-from resilient_agents.config.problems import ConfigError, Problem
+from resilient_agents.config.load import read_file, tree_of
 from resilient_agents.config.tree import Node, Problems, nodes
 from resilient_agents.config.values import DURATION_FORMS, Scalar, parse_duration
 from resilient_agents.simulate.bounds import bounded
@@ -34,25 +32,10 @@ def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
     if isinstance(source, Mapping):
         root = nodes(source, "<dict>", {}, problems)
     else:
-        text = _text(Path(source))
-        try:
-            root = nodes(tomllib.loads(text), str(source), key_lines(text), problems)
-        except (ValueError, RecursionError) as error:
-            place = re.search(r" \(at line (\d+), column \d+\)", str(error))
-            why = str(error).replace(place[0] if place else "", "")
-            problem = Problem(str(source), int(place[1]) if place else None, "", None, f"is not TOML: {why}")
-            raise ConfigError([problem]) from None
+        root = tree_of(read_file(source), str(source), problems)
     scenario = _scenario(root, problems)
     problems.raise_if_any()
     return scenario
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "is not text in UTF-8"
-        raise ConfigError([Problem(str(path), None, "", None, f"cannot be read: {why}")]) from error
 
 
 def _scenario(root: Node, problems: Problems) -> Scenario:
