@@ -54,6 +54,9 @@ class Sdk:
             )
         )
 
+    def spans_begun(self) -> int:
+        return len(self._begun.order)
+
     @property
     def operation(self) -> ReadableSpan:
         (span,) = [span for span in self.spans if span.name.startswith("policy ")]
