@@ -293,6 +293,8 @@ def test_in_production_it_must_be_told_twice(monkeypatch: pytest.MonkeyPatch) ->
         Chaos(error="server")
     with pytest.raises(RuntimeError, match="told twice"), chaos("x", error="server"):
         pass
+    with pytest.raises(ConfigError, match="told twice"):
+        loads('chaos.x.error = "server"', env={})
     monkeypatch.setenv("RESILIENT_AGENTS_CHAOS_IN_PRODUCTION", "yes")
     Chaos(error="server")
 

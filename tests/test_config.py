@@ -373,6 +373,17 @@ def test_a_name_of_what_there_is_none_of_says_so() -> None:
     assert problem.endswith("is not in [bulkheads]; there is none in this configuration")
 
 
+def test_what_a_profile_takes_away_cannot_be_used() -> None:
+    """A policy that goes on using it would run with numbers that nobody wrote."""
+    text = "bulkheads.b = 1\npolicies.p.bulkhead = 'b'\n[profiles.x.bulkheads]\nb = false"
+    assert read(text).bulkheads.keys() == {"b"}
+    (problem,) = problems(text, profile="x")
+    assert problem == (
+        "resilience.toml:2: policies.p.bulkhead = 'b': is not in [bulkheads]; there is none in this configuration"
+    )
+    assert not read(f"{text}\n[profiles.x.policies.p]\nbulkhead = false", profile="x").bulkheads
+
+
 def test_use_and_options_exclude_each_other() -> None:
     """In one table that is a mistake; in a layer above one replaces the other."""
     (problem,) = problems("bulkheads.b = 1\npolicies.p.bulkhead = { use = 'b', limit = 3 }")

@@ -6,16 +6,16 @@
 Only the standard library: tomllib reads, and the strategies' own constructors say what is allowed, so that an option
 has one definition and a file obeys exactly the rules of the code. A schema library would define it a second time.
 
-The rooms, from the ground up: lines (where a key stands), problems and tree (values that know their place); values
-and factory (options by their annotations); kinds and model (what strategies there are, and a configuration as data);
-strategies, layers (profile, environment, extends) and check (what does not fit together); load, show and schema.
+The rooms, from the ground up: lines (where a key stands) and tree (values that know their place); values and factory
+(options by their annotations); kinds and model (what strategies there are, and a configuration as data); layers
+(profile, environment, extends) and check (what does not fit together); load, show and schema.
 """
 
 from resilient_agents.config.load import load, loads
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.names import define
-from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.show import show
+from resilient_agents.config.tree import ConfigError, Problem
 
 __all__ = [
     "Config",

@@ -120,7 +120,7 @@ class Factory:
     def _refusal(self, values: Mapping[str, Any]) -> str | None:
         try:
             self.make(values)
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             return str(error)
         return None
 

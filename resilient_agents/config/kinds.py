@@ -94,12 +94,8 @@ def merged(base: Node | None, over: Node) -> Node:
     below: dict[str, Node] = base.value
     if not over.value:
         return base
-    if (
-        "use" in over.value
-        or "use" in below
-        or "kind" in over.value
-        or ("in_flight" in over.value) is not ("in_flight" in below)
-    ):
+    other = "kind" in over.value or any((key in over.value) is not (key in below) for key in ("use", "in_flight"))
+    if other:
         return over
     if "strategies" in over.value:
         below = {key: node for key, node in below.items() if key not in SLOTS}

@@ -5,7 +5,7 @@ below all of them what a policy extends.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -29,59 +29,59 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
     """The base of a source, the profile over it, and the variables of the environment over both."""
     found: Tables = {section: {} for section in _TABLES}
     base = _table(root, problems)
-    _apply(base, (*_TABLES, "profiles"), "is not known", env, found, problems)
-    _apply(_chosen(base, profile, problems), _TABLES, "is not known in a profile", env, found, problems)
-    for variable in _variables(env, found, problems):
-        _apply(variable, _TABLES, "", env, found, problems)
-    return found
+    over = _chosen(base, profile, problems)
+    for layer, allowed, where in ((base, (*_TABLES, "profiles"), ""), (over, _TABLES, " in a profile")):
+        for key, node in layer.items():
+            if key not in allowed:
+                problems.add(node, f"is not known{where}; {nearest(key, allowed)}", shown=False)
+        _apply(layer, env, found, problems)
+    for layer in _variables(env, found, problems):
+        _apply(layer, env, found, problems)
+    return {section: {name: node for name, node in named.items() if node.value is not False}
+            for section, named in found.items()}  # fmt: skip
 
 
-def inherited(name: str, policies: Mapping[str, Node], known: dict[str, Node], problems: Problems) -> Node:
-    """A policy with all that it extends below it; `broken` after having said what is wrong with that.
+def inherited(policies: Mapping[str, Node], problems: Problems) -> dict[str, Node]:
+    """Policies with all that they extend below them; `broken` after having said what is wrong with that."""
+    known: dict[str, Node] = {}
+    for name in policies:
+        chain: dict[str, Node] = {}
+        below: str | Node | None = name
+        while isinstance(below, str) and below not in known:
+            chain[below] = policies[below]
+            below = _below(below, policies, chain, problems)
+        base = known[below] if isinstance(below, str) else below
+        for link in reversed(chain):
+            broken = None if base is None else base.broken
+            base = known[link] = replace(merged(base, chain[link]), broken=broken)
+    return {name: known[name] for name in policies}
+
+
+def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node], problems: Problems) -> str | Node | None:
+    """What a policy lies on: another one by its name, a preset, something `broken` after having said why, or nothing.
 
     A name stands for a policy of the source, else for a preset; a policy that extends its own name means the preset.
-    `known`: those that were asked for before.
     """
-    chain: dict[str, Node] = {}
-    base: Node | None = None
-    at: Any = name
-    while at not in known:
-        chain[at] = policies[at]
-        extends: Node | None = policies[at].value.get("extends")
-        if extends is None:
-            break
-        below: Any = extends.value
-        if isinstance(below, str) and below in PRESETS and (below == at or below not in policies):
-            preset = nodes(PRESETS[below], f"preset {below!r}", {}, problems, ("policies", below))
-            base = _long_policy(preset, problems)
-            break
-        problem = _no_base(at, extends, policies, chain)
-        if problem is not None:
-            problems.add(extends, problem)
-            base = replace(extends, value={}, broken=problem)
-            break
-        at = below
-    else:
-        base = known[at]
-    for link in reversed(chain):
-        broken = None if base is None else base.broken
-        base = known[link] = replace(merged(base, chain[link]), broken=broken)
-    return known[name]
-
-
-def _no_base(name: str, extends: Node, policies: Mapping[str, Node], chain: Mapping[str, Node]) -> str | None:
-    """Why nothing can be extended by that name, None if it can."""
+    extends: Node | None = policies[name].value.get("extends")
+    if extends is None:
+        return None
     below: Any = extends.value
     if extends.broken is not None:
-        return extends.broken
-    if not isinstance(below, str):
-        return "must be the name of a policy or of a preset"
-    if below in chain:
+        problem = extends.broken
+    elif not isinstance(below, str):
+        problem = "must be the name of a policy or of a preset"
+    elif below in PRESETS and (below == name or below not in policies):
+        return _long_policy(nodes(PRESETS[below], f"preset {below!r}", {}, problems, ("policies", below)), problems)
+    elif below in chain:
         way = list(chain)
-        return f"goes round in a circle: {' -> '.join([*way[way.index(below) :], below])}"
-    if below not in policies:
-        return f"is not known; {nearest(below, dict.fromkeys([*(key for key in policies if key != name), *PRESETS]))}"
-    return None
+        problem = f"goes round in a circle: {' -> '.join([*way[way.index(below) :], below])}"
+    elif below not in policies:
+        others = dict.fromkeys([*(other for other in policies if other != name), *PRESETS])
+        problem = f"is not known; {nearest(below, others)}"
+    else:
+        return below
+    problems.add(extends, problem)
+    return replace(extends, value={}, broken=problem)
 
 
 def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> dict[str, Node]:
@@ -96,18 +96,8 @@ def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> 
     return {}
 
 
-def _apply(
-    layer: dict[str, Node],
-    allowed: Collection[str],
-    unknown: str,
-    env: Mapping[str, str],
-    found: Tables,
-    problems: Problems,
-) -> None:
+def _apply(layer: dict[str, Node], env: Mapping[str, str], found: Tables, problems: Problems) -> None:
     """Lay the tables of a layer over what was found below it."""
-    for key, node in layer.items():
-        if key not in allowed:
-            problems.add(node, f"{unknown}; {nearest(key, allowed)}", shown=False)
     for section in (key for key in _TABLES if key in layer):
         for name, node in _table(layer[section], problems).items():
             expanded = expand(node, env, problems)

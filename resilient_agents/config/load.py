@@ -15,9 +15,8 @@ from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
 from resilient_agents.config.layers import Tables, inherited, layered
 from resilient_agents.config.lines import key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
-from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.tree import Node, Problems, nodes
+from resilient_agents.config.tree import ConfigError, Node, Problem, Problems, nodes
 from resilient_agents.config.values import MISSING
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
@@ -96,17 +95,13 @@ def _config(root: Node, problems: Problems, profile: str | None, env: Mapping[st
     profile = profile or env.get(PROFILE) or None
     tables = layered(root, profile, env, problems)
     shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
-    asked = {name: table for name, table in tables["chaos"].items() if table.value is not False}
-    if not told_twice(profile, env):
-        for table in asked.values():
-            problems.add(table, TOLD_ONCE, shown=False)
-        asked = {}
-    chaos = _components("chaos", asked, problems)
+    refused = [] if told_twice(profile, env) else list(tables["chaos"].values())
+    for table in refused:
+        problems.add(table, TOLD_ONCE, shown=False)
+    chaos = {} if refused else _components("chaos", tables["chaos"], problems)
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
-    known: dict[str, Node] = {}
-    for name in tables["policies"]:
-        node = inherited(name, tables["policies"], known, problems)
+    for name, node in inherited(tables["policies"], problems).items():
         spec = _policy(name, node, tables, problems)
         if spec is not None:
             policies[name] = spec
@@ -117,8 +112,8 @@ def _config(root: Node, problems: Problems, profile: str | None, env: Mapping[st
 
 
 def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:
-    """What is shared by name. A profile may take away what the base has."""
-    read = {name: _strategy(kind, table, problems) for name, table in tables.items() if table.value is not False}
+    """What is shared by name."""
+    read = {name: _strategy(kind, table, problems) for name, table in tables.items()}
     found = {name: spec for name, spec in read.items() if spec is not None}
     if "name" not in factory_of(kind).parameters:
         return found

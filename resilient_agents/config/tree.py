@@ -1,4 +1,4 @@
-"""Sources as trees in which every value knows its place, and `${NAME}` in them."""
+"""Sources as trees in which every value knows its place, `${NAME}` in them, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from datetime import date, time
 from typing import Any
 
 from resilient_agents.config.lines import KeyPath
-from resilient_agents.config.problems import ConfigError, Problem
 from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
-__all__ = ["Node", "Place", "Problems", "expand", "nodes", "typed"]
+__all__ = ["ConfigError", "Node", "Place", "Problem", "Problems", "expand", "nodes", "typed"]
 
 DEEPEST = 12
 """Levels of nesting; no valid configuration has as many, and a dict may contain itself."""
@@ -64,6 +63,43 @@ class Node:
                 yield from node.leaves()
         else:
             yield self
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        source: The file, "<string>", "<dict>", "preset 'http'", "environment variable X" or "change of X".
+        line: Its line in the file, or None where there are no lines.
+        key: The dotted key, such as "policies.openai.retry.attempts"; "" for the source as a whole.
+        value: What stands there, as text; None where the problem is not about one value. Secrets are hidden.
+        allowed: What is wrong, and what is allowed instead.
+    """
+
+    source: str
+    line: int | None
+    key: str
+    value: str | None
+    allowed: str
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        what = self.key if self.value is None else f"{self.key} = {self.value}"
+        return ": ".join(part for part in (place, what, self.allowed) if part)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. `.problems` holds all that is wrong with it, in the order of the source."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        heading = f"the configuration has {'a problem' if count == 1 else f'{count} problems'}"
+        return "\n  ".join([f"{heading}:", *map(str, self.problems)])
 
 
 class Problems:

@@ -48,7 +48,7 @@ def start_what_the_environment_says(env: Mapping[str, str] = os.environ) -> Expe
     if not text:
         return None
     from resilient_agents.config import ConfigError, load
-    from resilient_agents.config.problems import Problem
+    from resilient_agents.config.tree import Problem
 
     try:
         tables = tomllib.loads(text)
