@@ -66,14 +66,10 @@ class Composed(Plan):
             self.chain = self._composed(None, watched=False)
 
     def _compose_quietly(self, layers: tuple[Strategy, ...]) -> None:
-        """The chain that nobody watches. A retry whose first attempt may be made without it begins with that."""
-        proceed = self.innermost
-        alone: Any = None
-        for layer in reversed(layers):
-            alone = layer if getattr(layer, "alone", False) else None
-            proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
-        self.chain = proceed
-        if len(layers) == 1 and alone is not None:
+        """The chain that nobody watches."""
+        self.chain = _unwatched(layers, self.innermost)
+        alone: Any = layers[0] if len(layers) == 1 else None
+        if getattr(alone, "alone", False):
             self.alone, self.ticks, self.timed = alone, alone.counts.ticks, alone.timed
 
     def enter(self, call: Call) -> Proceed:
@@ -114,7 +110,12 @@ class Composed(Plan):
 
     def paid(self) -> Proceed | None:
         """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
-        return None if in_force() is not None else self._around_attempts(now.charged, watched=False)
+        if in_force() is not None:
+            return None
+        try:
+            return self._special[now.charged]
+        except KeyError:
+            return self._around_attempts(now.charged, watched=False)
 
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
@@ -139,7 +140,7 @@ class Composed(Plan):
         if charged is not None:
             attempt = functools.partial(charged, attempt)
         if self._writes is None:
-            return chain_of(layers[:split], attempt)
+            return (chain_of if watched else _unwatched)(layers[:split], attempt)
         return functools.partial(
             self._writes.whole, chain_of(layers[:split], functools.partial(self._writes.attempt, attempt))
         )
@@ -157,6 +158,15 @@ def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
     if call.runtime.blocking or limit.owner != call.runtime.owner():
         return functools.partial(bounded, chain, limit)
     return chain
+
+
+def _unwatched(layers: tuple[Strategy, ...], innermost: Proceed) -> Proceed:
+    """`chain_of` for calls that nobody watches: a retry whose first attempt may be made without it begins with that."""
+    proceed = innermost
+    for layer in reversed(layers):
+        alone: Any = layer if getattr(layer, "alone", False) else None
+        proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
+    return proceed
 
 
 def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:

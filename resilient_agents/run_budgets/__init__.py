@@ -24,7 +24,7 @@ from resilient_agents.base.spelling import EnteredPlainly
 from resilient_agents.deadline import in_force
 from resilient_agents.run_budgets.accounts import Amounts
 from resilient_agents.run_budgets.budget import RunBudget, ambient, current
-from resilient_agents.run_budgets.charge import charged, mark_of, paid
+from resilient_agents.run_budgets.charge import charged, mark_of, paid, unmark
 from resilient_agents.run_budgets.terms import Prices, Terms
 from resilient_agents.run_budgets.usage import Usage, usage_of
 
@@ -63,6 +63,7 @@ class _Block(EnteredPlainly):
         self._budget = None
         if ambient.get() is budget:  # not where a generator is closed in another context
             ambient.set(budget.outer)
+            unmark()
 
     def __del__(self) -> None:
         if self._budget is not None:  # an exception from outside kept `__exit__` from beginning

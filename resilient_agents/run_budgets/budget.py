@@ -25,6 +25,12 @@ __all__ = ["RunBudget", "ambient", "current"]
 
 _BATCH: Final = 64
 
+OVER: Final = 1
+SETTLED: Final = 2
+"""How an attempt may have ended."""
+
+NOTHING: Final = (0.0, 0.0)
+
 
 class RunBudget:
     """A budget in force: what was spent inside its block so far, and what is left of it.
@@ -126,12 +132,22 @@ class RunBudget:
         outer = charge.outer
         attempts, of_tokens, of_money = self.accounts
         if self._alone:  # one step from here to the end
-            held, held_money = (0, 0) if outer is None else (outer.tokens, outer.cost)
+            held = 0 if outer is None else outer.tokens
             left = of_tokens.limit - of_tokens.spent - of_tokens.reserved + held  # type: ignore[operator]
-            money = of_money.limit - of_money.spent - of_money.reserved + held_money  # type: ignore[operator]
             if tokens >= left and (left <= 0 or tokens > left + of_tokens.slack):
                 short, amount = 1, tokens
-            elif self.counts_money and (money <= 0 or cost > money + of_money.slack or self.unpriced):
+            elif self.counts_money and (
+                cost
+                > (
+                    money := of_money.limit  # type: ignore[operator]
+                    - of_money.spent
+                    - of_money.reserved
+                    + (0 if outer is None else outer.cost)
+                )
+                + of_money.slack
+                or money <= 0
+                or self.unpriced
+            ):
                 short, amount = 2, cost
             elif attempts.spent >= attempts.limit:  # type: ignore[operator]
                 short, amount = 0, 1
@@ -139,13 +155,17 @@ class RunBudget:
                 attempts.spent += 1
                 of_tokens.reserved += tokens - held
                 charge.tokens = tokens
+                charge.cost = 0
+                charge.inside = None
                 if self.counts_money:
-                    of_money.reserved += cost - held_money
+                    of_money.reserved += cost if outer is None else cost - outer.cost
                     charge.cost = cost
                 if outer is not None:
-                    outer.tokens, outer.cost, outer.has_inside = 0, 0, True
+                    outer.tokens, outer.cost, outer.inside = 0, 0, outer.inside or NOTHING
                 return
             raise self.exceeded(call, short, amount)
+        charge.tokens = charge.cost = 0
+        charge.inside = None
         try:
             with self.lock:
                 held, held_money = (0, 0) if outer is None else self._held_by(outer)
@@ -181,7 +201,7 @@ class RunBudget:
             of_outer = outer.entries(0, 0)
             entries = (*entries, *of_outer)
             of_outer[0].reserved, of_outer[1].reserved = outer.tokens, outer.cost  # one step from here on
-            outer.tokens, outer.cost, outer.has_inside = 0, 0, True
+            outer.tokens, outer.cost, outer.inside = 0, 0, outer.inside or NOTHING
         charge.tokens, charge.cost = tokens, cost
         of_tokens.reserved += tokens
         of_money.reserved += cost
@@ -194,10 +214,11 @@ class RunBudget:
     def settle(self, charge: Charge, tokens: float, cost: float) -> None:
         """What was reserved for an attempt came to so much, and it has ended."""
         if self._alone:  # one step from here to the end
-            if charge.settled:
+            if charge.over == SETTLED:
                 return
             _, of_tokens, of_money = self.accounts
-            charge.settled = charge.over = True
+            charge.over = SETTLED
+            charge.call = None
             of_tokens.reserved -= charge.tokens
             of_tokens.spent += tokens
             if self.counts_money:
@@ -206,9 +227,10 @@ class RunBudget:
             charge.tokens = charge.cost = 0
             return
         with self.lock:
-            if not charge.settled:
+            if charge.over != SETTLED:
                 entries = charge.entries(tokens, cost)
-                charge.settled = charge.over = True  # one step from here on
+                charge.over = SETTLED  # one step from here on
+                charge.call = None
                 entries[0].reserved, entries[1].reserved = charge.tokens, charge.cost
                 charge.tokens = charge.cost = 0
                 try:

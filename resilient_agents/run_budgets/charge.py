@@ -7,71 +7,46 @@ from contextvars import ContextVar
 from typing import Any
 
 from resilient_agents.base.warn import warn_once
-from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
+from resilient_agents.core.call import Call, Closer, Neutral, Proceed, unboxed
+from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
 from resilient_agents.deadline import in_force
 from resilient_agents.errors import Rejected
 from resilient_agents.run_budgets.accounts import Entry, entry
-from resilient_agents.run_budgets.budget import RunBudget, ambient, current
+from resilient_agents.run_budgets.budget import NOTHING, OVER, SETTLED, RunBudget, ambient, current
 from resilient_agents.run_budgets.usage import Gathered, Usage, usage_of
 
-__all__ = ["charged", "mark_of", "paid"]
+__all__ = ["charged", "mark_of", "paid", "unmark"]
 
 
 class Charge:
     """What one attempt pays for: reserved while it runs, settled once, and the mark by which attempts inside it are
     known to be inside.
 
-    `outer`: that of the attempt around it; `tokens`, `cost`: what is reserved; `has_inside`, `inside`: there are
-    attempts inside it, and what these have paid, so that it is not paid for twice. `over`: it has ended; the mark
-    counts in no context any more.
+    `outer`: that of the attempt around it; `tokens`, `cost`: what is reserved; `inside`: what attempts inside it have
+    paid, so that it is not paid for twice, None where there are none. `over`: is it? The mark counts in no context any
+    more then, and `call` is gone, whose arguments a context would keep.
     """
 
-    # No constructor, and defaults of the class: one is made for each attempt, and is seldom asked for most of it.
-    tokens: float = 0
-    cost: float = 0
-    has_inside = False
-    inside: tuple[float, float] = (0, 0)
-    settled = False
-    over = False
-    _stream: Gathered | None = None
+    __slots__ = ("budget", "call", "cost", "inside", "outer", "over", "tokens")
 
+    # No constructor, which would cost more than what it sets: see `_metered` and `RunBudget.pay`.
     budget: RunBudget
-    call: Call
+    call: Call | None
     outer: Charge | None
+    tokens: float
+    cost: float
+    inside: tuple[float, float] | None
+    over: int
 
     def entries(self, tokens: float, cost: float) -> tuple[Entry, Entry]:
         """For the books: it has come to so much. What is reserved is set by who takes that away from it."""
         _, of_tokens, of_money = self.budget.accounts
         return entry(of_tokens, 0, tokens), entry(of_money, 0, cost)
 
-    def gather(self, item: Any) -> None:
-        """An item of a stream, which may say what it came to so far."""
-        if self._stream is None:
-            self._stream = Gathered(self.budget.terms.read_item)
-        self._stream.add(item)
-
-    def succeeded(self, call: Call, result: Any) -> None:
-        budget = self.budget
-        used = budget.terms.read(result)
-        if not isinstance(used, int):
-            self._settle(call, used)
-        elif self.outer is not None or self.has_inside or budget.counts_money:
-            self._settle(call, Usage(0, used))
-        else:
-            budget.settle(self, used, 0)
-            if used > budget.terms.largest[0]:
-                budget.terms.learn(used, 0)
-
-    def ended(self, call: Call, source: Any, end: Exception | Neutral | None) -> None:
-        """A stream ended: what its items said, or the stream itself."""
-        usage = None if self._stream is None else self._stream.usage
-        if usage is None:
-            usage = usage_of(source)
-        if usage is None and isinstance(end, Exception):
-            self.failed(call, unboxed(end))
-        else:
-            self._settle(call, usage, told=end is not None)
+    def succeeded(self, call: Call, used: Usage | float | None) -> None:
+        """The result is there, and this is what `usage` says of it."""
+        self.settle(call, self.budget.terms.checked(used))
 
     def failed(self, call: Call, error: Exception | None) -> None:
         """Nothing was used where the answer was an error, or nothing was sent; else nobody knows, as with a call that
@@ -81,13 +56,14 @@ class Charge:
         if usage is None and failure is not None:
             lost = failure.kind in ("timeout", "connection") and failure.status is None and not failure.unsent
             usage = None if lost and not isinstance(error, Rejected) else Usage()
-        self._settle(call, usage, told=True)
+        self.settle(call, usage, told=True)
 
-    def _settle(self, call: Call, usage: Usage | None, *, told: bool = False) -> None:
-        if self.settled:
+    def settle(self, call: Call, usage: Usage | None, *, told: bool = False) -> None:
+        """It has ended, and this is what it used; None where nobody says it, which is `told` or else warned of."""
+        if self.over == SETTLED:
             return
-        self.over = True
-        if usage is None and not self.has_inside and not told and not self.budget.terms.misread:
+        self.over = OVER
+        if usage is None and self.inside is None and not told and not self.budget.terms.misread:
             warn_once(
                 ("run budget", call.name),
                 lambda: (
@@ -100,8 +76,9 @@ class Charge:
             )
         tokens, cost, budget = self.tokens, self.cost, self.budget
         if usage is not None:
-            tokens = max(0, usage.tokens - self.inside[0])
-            cost = max(0, budget.price(usage, cost) - self.inside[1]) if budget.counts_money else 0
+            inside = self.inside or NOTHING
+            tokens = max(0, usage.tokens - inside[0])
+            cost = max(0, budget.price(usage, cost) - inside[1]) if budget.counts_money else 0
         budget.settle(self, tokens, cost)
         if usage is not None:
             budget.terms.learn(tokens, cost)
@@ -109,7 +86,8 @@ class Charge:
         if around is not None and around.over:
             return
         while around is not None:
-            around.inside = around.inside[0] + tokens, around.inside[1] + cost  # one step
+            inside = around.inside or NOTHING
+            around.inside = inside[0] + tokens, inside[1] + cost  # one step with the line before
             around = around.outer
 
     def resume(self) -> None:
@@ -130,14 +108,21 @@ class _Ending:
     charge: Charge | None = None  # no constructor, which an exception from outside may end
     call: Call
     source: Any
+    said: Gathered
 
     def __call__(self, end: Exception | Neutral | None) -> None:
-        if self.charge is not None:
-            self.charge.ended(self.call, self.source, end)
+        charge = self.charge
+        if charge is None:
+            return
+        usage = self.said.usage or usage_of(self.source)
+        if usage is None and isinstance(end, Exception):
+            charge.failed(self.call, unboxed(end))
+        else:
+            charge.settle(self.call, usage, told=end is not None)
 
     def __del__(self) -> None:
         charge = self.charge
-        if charge is not None and not charge.settled:
+        if charge is not None and charge.over != SETTLED:
             charge.budget.settle(charge, charge.tokens, charge.cost)
 
 
@@ -161,10 +146,25 @@ def charged(proceed: Proceed, call: Call) -> Awaitable[Any]:
     return proceed(call)
 
 
+def _around() -> Charge | None:
+    """What marks this context. One that is over stays in it until the next: to take it out would cost as much as to put
+    it in."""
+    charge = _attempt.get()
+    while charge is not None and charge.over:
+        charge = charge.outer
+    return charge
+
+
+def unmark() -> None:
+    """Leave no mark in this context that is over, and with it the budget."""
+    if _attempt.get() is not None:
+        _attempt.set(_around())
+
+
 def mark_of(call: Call) -> tuple[Charge, ...]:
     """That of this call in the context, if there is one."""
-    charge = _attempt.get()
-    return () if charge is None or charge.call is not call or charge.over else (charge,)
+    charge = _around()
+    return () if charge is None or charge.call is not call else (charge,)
 
 
 def paid() -> bool:
@@ -182,13 +182,14 @@ def paid() -> bool:
 
 async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
     """An attempt whose result says what it used."""
-    inside = _attempt.get()
-    if inside is not None and (inside.over or inside.budget.lock is not budget.lock):
-        inside = None
+    around = _attempt.get()
+    while around is not None and (around.over or around.budget.lock is not budget.lock):
+        around = around.outer
     charge = Charge()
     charge.budget = budget
     charge.call = call
-    charge.outer = inside
+    charge.outer = around
+    charge.over = 0
     budget.pay(charge, call)
     lasting = False
     try:
@@ -198,24 +199,41 @@ async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
         except Exception as error:
             charge.failed(call, unboxed(error))
             raise
-        if call.rare.closers is None:
-            charge.succeeded(call, result)
+        closers = call.rare.closers
+        if closers is not None:
+            _watch(result, charge, call, closers)
+            lasting = True
+            return result
+        terms = budget.terms
+        used: Any = None
+        try:
+            used = terms.usage(result)
+        except Exception:
+            terms.not_read()
+        if type(used) is int and used >= 0 and around is None and charge.inside is None and not budget.counts_money:
+            budget.settle(charge, used, 0)
+            if used > terms.largest[0]:
+                terms.learn(used, 0)
         else:
-            charge.gather(result.first)
-            tap(result, charge, charge.gather)
-            ending = _Ending()
-            ending.call, ending.source = call, result.source
-            call.rare.closers.append(ending)
-            ending.charge, lasting = charge, True
+            charge.succeeded(call, used)
         return result
     finally:
-        if not lasting:
-            charge.over = True  # first, and without a function call: the mark ends in every context
-            if not charge.settled:  # it was cancelled
-                try:
-                    charge.failed(call, None)
-                except BaseException:  # from outside, in the midst of it
-                    budget.settle(charge, charge.tokens, charge.cost)
-                    raise
-        if _attempt.get() is charge:
-            _attempt.set(inside)
+        if lasting:
+            charge.suspend()
+        elif charge.over != SETTLED:  # it was cancelled
+            charge.over = OVER  # first, and without a function call: the mark ends in every context
+            try:
+                charge.failed(call, None)
+            except BaseException:  # from outside, in the midst of it
+                budget.settle(charge, charge.tokens, charge.cost)
+                raise
+
+
+def _watch(opened: Opened, charge: Charge, call: Call, closers: list[Closer]) -> None:
+    """What a stream has used is known at its end."""
+    ending = _Ending()
+    ending.call, ending.source, ending.said = call, opened.source, Gathered(charge.budget.terms.read)
+    ending.said.add(opened.first)
+    tap(opened, charge, ending.said.add)
+    closers.append(ending)
+    ending.charge = charge

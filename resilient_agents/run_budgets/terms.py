@@ -32,19 +32,25 @@ class Terms:
         """Has `usage` failed, which is said already?"""
         return "usage" in self._complained
 
-    def read(self, result: Any) -> Usage | int | None:
-        """What a result says of its usage, a whole number of tokens as it is; None where it does not say."""
+    def read(self, item: Any) -> Usage | None:
+        """What an item of a stream says of its usage; None where it does not say."""
         try:
-            used: Any = self.usage(result)
-            return used if type(used) is int and used >= 0 else _checked(used)
+            return self.checked(self.usage(item))
         except Exception:
-            self._complain("usage")
+            self.not_read()
             return None
 
-    def read_item(self, item: Any) -> Usage | None:
-        """The same of an item of a stream, always as a Usage."""
-        used = self.read(item)
-        return Usage(0, used) if isinstance(used, int) else used
+    def checked(self, used: Usage | float | None) -> Usage | None:
+        """What `usage` has answered, if it makes sense."""
+        try:
+            return _checked(used)
+        except Exception:
+            self.not_read()
+            return None
+
+    def not_read(self) -> None:
+        """`usage` has failed."""
+        self._complain("usage")
 
     def expected(self, call: Call, *, money: bool) -> tuple[float, float]:
         """Tokens and money that an attempt may come to: by `estimate`, else the most that one came to so far."""
