@@ -9,6 +9,7 @@ import gc
 import logging
 import random
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -843,6 +844,30 @@ def test_no_mark_stays_where_a_coroutine_began() -> None:
         Policy().call(lambda: answer(20))
         assert asyncio.run(_value(chain)).usage.total_tokens == 10
     assert run.spent == (2, 30, 0)
+
+
+async def test_what_marked_an_attempt_keeps_nothing(h: Harness) -> None:
+    """Neither what a call was given nor, after the block, the budget; and it is around no later call."""
+
+    class Given:
+        """What only the call refers to."""
+
+    async def ask(given: object, tokens: int) -> Any:
+        return answer(tokens)
+
+    given = Given()
+    gone = [weakref.ref(given)]
+    with run_budget(tokens=1_000) as run:
+        with run_budget(tokens=500) as slice_of_it:
+            gone.append(weakref.ref(slice_of_it))
+            await h.call(Policy(), ask, given, 40)
+            del given
+            assert gone[0]() is None
+            await h.call(Policy(), ask, None, 30)
+        del slice_of_it
+        gc.collect()
+        assert [each() for each in gone] == [None, None]
+        assert run.spent == (2, 70, 0)
 
 
 async def _value(chain: Any) -> Any:
