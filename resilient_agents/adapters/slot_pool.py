@@ -193,11 +193,13 @@ class SlotPool:
         while self.queue and (granted := self._grant(beyond=beyond)) is not None:
             slot, waiter = granted
             in_use = len(self.held)
-            if not waiter.wake():  # its loop was closed: the next one then
-                self.held.pop(slot, None)
-            elif in_use > self.usual:
-                self.rose(in_use)
-            self.queue.pop(slot, None)
+            alive = waiter.wake()
+            with self._lock:
+                self.queue.pop(slot, None)
+                if not alive:  # its loop was closed: the next one then
+                    self.held.pop(slot, None)
+                elif in_use > self.usual:
+                    self.rose(in_use)
             if len(self.held) >= self.limit and not beyond:
                 break  # most often; who put itself there for a moment serves when it has left
 
