@@ -14,7 +14,7 @@ from tests.benchmarks.measure import Effort
 from tests.benchmarks.peers import Absent, Stack
 from tests.benchmarks.table import Line, at_least
 
-__all__ = ["through_one_breaker"]
+__all__ = ["THREADS", "seconds_together", "through_one_breaker"]
 
 THREADS = 8
 CALL = 0.005
@@ -49,7 +49,7 @@ def through_one_breaker(effort: Effort) -> Iterator[Line]:
     for _ in range(min(effort.rounds, 9)):
         for name, fn in guarded.items():
             one, eight = best[name]
-            best[name] = min(one, _seconds(fn, 1)), min(eight, _seconds(fn, THREADS))
+            best[name] = min(one, seconds_together(fn, 1)), min(eight, seconds_together(fn, THREADS))
     figures.update({name: THREADS * one / eight for name, (one, eight) in best.items()})
     title = f"{THREADS} threads × {CALL * 1000:g} ms, one breaker"
     yield Line(title, "sleeps", "× one", figures, [at_least(7.0)])
@@ -74,12 +74,13 @@ def _calling() -> Stack:
     return stack
 
 
-def _seconds(fn: Callable[[], None], threads: int) -> float:
+def seconds_together(fn: Callable[[], object], threads: int, calls: int = CALLS) -> float:
+    """Until each of so many threads has made its calls."""
     start = threading.Barrier(threads + 1)
 
     def work() -> None:
         start.wait()
-        for _ in range(CALLS):
+        for _ in range(calls):
             fn()
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
