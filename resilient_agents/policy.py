@@ -264,11 +264,6 @@ class Policy(Spelled):
             self._plans = (*(known for known in self._plans if known[0] is not innermost), (innermost, plan))
         return plan if fn is None or plan.name is not None else plan.named(name_of(fn))
 
-    @property
-    def is_one_retry(self) -> bool:
-        """Is it, as it is now, a retry alone, of which a wrapper may make the first attempt itself?"""
-        return self.writes is None and [getattr(layer, "alone", False) for layer in self.layers] == [True]
-
     def bind(self) -> tuple[Strategy, ...]:
         """The layers, with all found that was still to be found: in this policy and in those inside."""
         find = self._find

@@ -65,7 +65,6 @@ _MACHINERY = frozenset(
         "first_failed",
         "forget",
         "interrupted",
-        "is_one_retry",
         "judge",
         "late",
         "layers",

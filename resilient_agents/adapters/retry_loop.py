@@ -32,6 +32,7 @@ from resilient_agents.classify import classify
 from resilient_agents.core import given_up
 from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.deadline import current, in_force
 from resilient_agents.errors import ResilienceError
@@ -115,13 +116,13 @@ class RetryLoop(RetryParts, ABC):
     async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
         """`execute` where the first attempt may be made without it (see `Retry.alone`): the loop begins at the first
         failure."""
-        began, marked = (clock.monotonic(), given_up.left) if self.timed else (0.0, 0)
+        since = (clock.monotonic(), given_up.left) if self.timed else UNTIMED
         state: State | None = None
         try:
             try:
                 result = await proceed(call)
             except Exception as error:
-                state = self.first_failed(call, error, began, marked)
+                state = self.first_failed(call, error, since)
                 if state is None:
                     raise
             except BaseException:
@@ -157,21 +158,22 @@ class RetryLoop(RetryParts, ABC):
         finally:
             del state
 
-    def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> State | None:
+    def first_failed(self, call: Call, error: Exception, since: given_up.Moment) -> State | None:
         """The first attempt was made by somebody else and raised `error`: with this state `execute` goes on, None where
-        the error is to go out. `began` is 0 where nobody looked."""
-        ending: Verdict = "neutral"
-        again = False
-        state = None
+        the error is to go out. It began at `since`, which nobody has looked at where that is `UNTIMED`."""
+        ending: Verdict | None = "neutral"
+        state: State | None = None
         try:
-            state = self._state(call, (began if self.timed else clock.monotonic(), marked))
-            state.late = not self.timed
+            if since is UNTIMED:
+                state = self._state(call, (clock.monotonic(), 0))
+                state.late = True
+            else:
+                state = self._state(call, since)
             self._failed(call, state, Boxed(error) if isinstance(error, StopIteration) else error)
-            again = self._decide(call, state)
-            ending = "failure"
-            return state if again else None
+            ending = None if self._decide(call, state) else "failure"
+            return state if ending is None else None
         finally:
-            if not again:
+            if ending is not None:
                 self.counts.record(ending, 1)
             del error, state
 

@@ -110,6 +110,8 @@ class Composed(Plan):
 
     def paid(self) -> Proceed | None:
         """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
+        if self.alone is not None:  # whose first attempt is paid for here
+            return self.chain if now.paid() else None
         if in_force() is not None:
             return None
         try:

@@ -17,10 +17,24 @@ from typing import Final
 
 from resilient_agents.base.clock import clock
 
-__all__ = ["Moment", "exhausted", "exhausted_since", "left", "moment", "note", "note_also", "set_cause", "set_context"]
+__all__ = [
+    "UNTIMED",
+    "Moment",
+    "exhausted",
+    "exhausted_since",
+    "left",
+    "moment",
+    "note",
+    "note_also",
+    "set_cause",
+    "set_context",
+]
 
 Moment = tuple[float, int]
 """Monotonic seconds, then the marks left so far: clocks stand still between two readings, and fake ones much longer."""
+
+UNTIMED: Final[Moment] = (0.0, 0)
+"""Of an attempt of which nobody needs to know when it began."""
 
 left = 0
 """Marks left so far by this process. Read it where an attempt begins: one look at an integer."""

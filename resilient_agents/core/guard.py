@@ -16,19 +16,14 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, cast
 
-from resilient_agents.base.now import now
-from resilient_agents.core.call import ORDINARY, STOPPED, Boxed, Call, name_of
-from resilient_agents.core.driver import Begun, discard, idle, new_driver, unfinished
+from resilient_agents.core import wrappers
+from resilient_agents.core.call import name_of
+from resilient_agents.core.driver import discard
 from resilient_agents.core.drivers import async_driver, blocking_driver
-from resilient_agents.core.first_attempt import coroutine_of_one_retry, function_of_one_retry
-from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.opening import invoke_stream
-from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.way_in import Guarding, WayIn
 
 __all__ = ["check_callable", "declares", "guard"]
-
-take, put_back = idle.pop, idle.append
 
 _METHODS = ("invoke", "ainvoke", "stream", "astream", "run", "arun", "run_sync", "create", "generate")
 """Names under which agents, models and clients do their work."""
@@ -43,14 +38,14 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         raise TypeError(f"a policy guards callables, got {type(fn).__name__}{methods_of(fn)}")
     if declares(inspect.iscoroutinefunction, fn) or declares(_is_generator_based, fn):
         _refuse_no_stream(policy, fn)
-        wrapper = (coroutine_of_one_retry if policy.is_one_retry else _coroutine)(policy, fn)
+        wrapper = wrappers.coroutine(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
         wrapper = _async_generator(policy, fn)
     elif declares(inspect.isgeneratorfunction, fn):
         wrapper = _generator(policy, fn)
     else:
         _refuse_no_stream(policy, fn)
-        wrapper = (function_of_one_retry if policy.is_one_retry else _plain)(policy, fn)
+        wrapper = wrappers.plain(policy, fn)
     for name, kind in (("__defaults__", tuple), ("__kwdefaults__", dict)):  # for whoever reads them off the function
         if isinstance(defaults := getattr(fn, name, None), kind):
             setattr(wrapper, name, defaults)
@@ -106,84 +101,6 @@ def _is_generator_based(fn: object) -> bool:
     """Is it a generator function that `types.coroutine` made awaitable?"""
     code = getattr(fn, "__code__", None)
     return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-
-
-# The two wrappers below are the path of every call. The first look decides whether it is an ordinary one, of which
-# nobody wants to know anything; what follows is then `WayIn.run` and `WayIn.arun`, spelled out. A test holds the two
-# ways equal.
-
-
-def _coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    entry = WayIn(policy, fn, invoke_coroutine)
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = entry.plan
-        if (
-            plan.quiet is not now.edition
-            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
-            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
-        ):
-            return await entry.arun(args, kwargs)
-        call = Call()
-        call.plan = plan
-        call.runtime = ASYNC
-        call.fn = entry.fn
-        call.args = args
-        call.kwargs = kwargs
-        call.rare = ORDINARY
-        try:
-            result = await chain(call)
-        except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
-            raise RuntimeError(STOPPED) from boxed.error
-        if type(result) not in PLAIN and runs_later(type(result)):
-            refuse_unrun(fn, result)
-        return result
-
-    return guarded
-
-
-def _plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    entry = WayIn(policy, fn, invoke_any)
-
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = entry.plan
-        if (
-            plan.quiet is not now.edition
-            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
-            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
-        ):
-            return entry.run(args, kwargs)
-        call = Call()
-        call.plan = plan
-        call.runtime = BLOCKING
-        call.fn = entry.fn
-        call.args = args
-        call.kwargs = kwargs
-        call.rare = ORDINARY
-        begun = chain(call)  # before a driver is taken: some calls are refused here
-        try:
-            driver = take()
-        except IndexError:  # all are busy
-            driver = new_driver()
-        try:
-            result = driver.send(begun)
-        except Boxed as boxed:
-            error = boxed.error
-        else:
-            if driver.gi_yieldfrom is not None:
-                return unfinished(Begun(driver), result, entry.switched)
-            put_back(driver)
-            if type(result) not in PLAIN and runs_later(type(result)):
-                refuse_unrun(fn, result)
-            return result
-        try:
-            raise error
-        finally:
-            del error  # no cycle through the traceback
-
-    return guarded
 
 
 def _generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:

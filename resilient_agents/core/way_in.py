@@ -24,11 +24,6 @@ now.deadline = in_force
 class Guarding(Protocol):
     """What a wrapper needs of a policy."""
 
-    @property
-    def is_one_retry(self) -> bool:
-        """Is it a retry and nothing else, of which a wrapper may make the first attempt itself?"""
-        ...
-
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn`, whose last step is `innermost`, go from now on."""
         ...

@@ -184,8 +184,6 @@ class Keyed(Spelled):
             with self._lock:
                 self.stand_ins = tuple(entry for entry in self.stand_ins if entry is not nested)
 
-    is_one_retry = True  # of each key it shows when it comes
-
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go: each by the plan of its key's policy."""
         return _ByKey(self, innermost)

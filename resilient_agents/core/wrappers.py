@@ -1,8 +1,9 @@
-"""Functions under a policy that is one retry: the wrapper makes the first attempt itself.
+"""The wrappers of functions, which are the path of every call.
 
-That is the path of most calls of such a policy, and a chain of its own would cost several times as much as the retry.
-What differs from the way of every other policy (core/guard.py) ends with the first attempt: what comes after a failure
-is the retry's own loop. A test holds the two ways equal.
+The first look decides whether a call is an ordinary one, of which nobody wants to know anything; what follows is then
+`WayIn.run` and `WayIn.arun`, spelled out. Where a retry is the whole policy, a chain would cost several times as much
+as the retry: the wrapper makes the first attempt itself, and what comes after a failure is the retry's own loop. Tests
+hold the ways equal.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
 from resilient_agents.core import given_up
-from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, call_of
-from resilient_agents.core.driver import drive, is_awaitable
+from resilient_agents.core.call import ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_driver, unfinished
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, settle
 from resilient_agents.core.way_in import Guarding, WayIn
 
-__all__ = ["FirstAttempt", "coroutine_of_one_retry", "function_of_one_retry"]
+__all__ = ["FirstAttempt", "coroutine", "plain"]
+
+take, put_back = idle.pop, idle.append
 
 
 class FirstAttempt(Protocol):
@@ -28,14 +31,14 @@ class FirstAttempt(Protocol):
 
     def execute(self, proceed: Proceed, call: Call, state: Any = None, /) -> Awaitable[Any]: ...
 
-    def first_failed(self, call: Call, error: Exception, began: float, marked: int) -> Any:
+    def first_failed(self, call: Call, error: Exception, since: given_up.Moment) -> Any:
         """What `execute` goes on with, None where the error is to go out."""
         ...
 
     def interrupted(self) -> None: ...
 
 
-def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
+def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     way = _Way(policy, fn, invoke_coroutine)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -44,23 +47,32 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and (plan.alone is None or not now.paid()))
+            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
         ):
             found = plan.find(args, kwargs)
             if found is None:
                 return await way.arun(args, kwargs, plan)
             plan = found
-        timed = plan.timed
-        if timed is None:
+        if plan.alone is None:
+            call = Call()
+            call.plan = plan
+            call.runtime = ASYNC
+            call.fn = fn
+            call.args = args
+            call.kwargs = kwargs
+            call.rare = ORDINARY
             try:
-                return way.checked(await plan.chain(call_of(plan, ASYNC, fn, args, kwargs)))
-            except Boxed as boxed:
+                result = await chain(call)
+            except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
                 raise RuntimeError(STOPPED) from boxed.error
-        began, marked = (clock.monotonic(), given_up.left) if timed else (0.0, 0)
+            if type(result) not in PLAIN and runs_later(type(result)):
+                refuse_unrun(fn, result)
+            return result
+        since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except Exception as error:
-            rest = way.failed(plan, ASYNC, args, kwargs, error, began, marked)
+            rest = way.failed(plan, ASYNC, args, kwargs, error, since)
             if rest is None:
                 raise
         except BaseException:
@@ -76,7 +88,7 @@ def coroutine_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable
     return guarded
 
 
-def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
+def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     way = _Way(policy, fn, invoke_any)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -85,31 +97,57 @@ def function_of_one_retry(policy: Guarding, fn: Callable[..., Any]) -> Callable[
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and (plan.alone is None or not now.paid()))
+            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
         ):
             found = None if way.looks_async else plan.find(args, kwargs)
             if found is None:
                 return way.run(args, kwargs, plan)
             plan = found
-        timed = plan.timed
-        if timed is None:
-            return drive(plan.chain(call_of(plan, BLOCKING, fn, args, kwargs)), way.switched, way.checked)
-        began, marked = (clock.monotonic(), given_up.left) if timed else (0.0, 0)
-        try:
-            result = fn(*args, **kwargs) if kwargs else fn(*args)
-        except Exception as error:
-            rest = way.failed(plan, BLOCKING, args, kwargs, error, began, marked)
-            if rest is None:
-                raise
-        except BaseException:
-            plan.alone.interrupted()
-            raise
+        if plan.alone is None:
+            call = Call()
+            call.plan = plan
+            call.runtime = BLOCKING
+            call.fn = fn
+            call.args = args
+            call.kwargs = kwargs
+            call.rare = ORDINARY
+            begun = chain(call)  # before a driver is taken: some calls are refused here
         else:
-            if type(result) not in PLAIN:
-                return way.looked_at(plan, args, kwargs, result)
-            next(plan.ticks)
+            since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+            try:
+                result = fn(*args, **kwargs) if kwargs else fn(*args)
+            except Exception as failure:
+                rest = way.failed(plan, BLOCKING, args, kwargs, failure, since)
+                if rest is None:
+                    raise
+                begun = rest
+            except BaseException:
+                plan.alone.interrupted()
+                raise
+            else:
+                if type(result) not in PLAIN:
+                    return way.looked_at(plan, args, kwargs, result)
+                next(plan.ticks)
+                return result
+        try:
+            driver = take()
+        except IndexError:  # all are busy
+            driver = new_driver()
+        try:
+            result = driver.send(begun)
+        except Boxed as boxed:
+            error = boxed.error
+        else:
+            if driver.gi_yieldfrom is not None:
+                return unfinished(Begun(driver), result, way.switched)
+            put_back(driver)
+            if type(result) not in PLAIN and runs_later(type(result)):
+                refuse_unrun(fn, result)
             return result
-        return drive(rest, way.switched, way.checked)
+        try:
+            raise error
+        finally:
+            del error  # no cycle through the traceback
 
     return guarded
 
@@ -118,14 +156,14 @@ class _Way(WayIn):
     __slots__ = ()
 
     def failed(
-        self, plan: Plan, runtime: Runtime, args: Any, kwargs: Any, error: Exception, began: float, marked: int
+        self, plan: Plan, runtime: Runtime, args: Any, kwargs: Any, error: Exception, since: given_up.Moment
     ) -> Awaitable[Any] | None:
         """The first attempt raised `error`: the rest of the call, None where the error is to go out."""
         state: Any = None
         try:
             alone: FirstAttempt = plan.alone
             call = call_of(plan, runtime, self.fn, args, kwargs)
-            state = alone.first_failed(call, error, began, marked)
+            state = alone.first_failed(call, error, since)
             return None if state is None else alone.execute(self._further(), call, state)
         finally:
             del error, state  # no cycle through the traceback
