@@ -28,6 +28,10 @@ _PART = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d)"
 _DURATION = r"\s*(?:(?:\d+(?:\.\d+)?)\s*(?:ms|sec|s|min|m|h|d)\s*)+"
 DURATION_FORMS = 'seconds as a number, or text such as "200ms", "1.5s", "2m" or "1h 30m"'
 
+_TYPES = {bool: ("true or false", "boolean"), float: ("a number", "number"), int: ("a whole number", "integer"),
+          str: ("a string", "string")}  # fmt: skip
+"""What a scalar is called in errors, and in a schema."""
+
 
 def parse_duration(text: str) -> float | None:
     """Seconds of "200ms", "1.5s", "2m", "1h 30m"; None for anything else."""
@@ -102,18 +106,16 @@ class Scalar(Reader):
             return f"one of: {', '.join([*self.words, *none])}"
         if timedelta in self.types:
             return DURATION_FORMS + ', or "none"' * self.nullable
-        spelled = {bool: "true or false", float: "a number", int: "a whole number", str: "a string"}
-        types = [kind for kind in spelled if kind in self.types and not (kind is int and float in self.types)]
-        return " or ".join([*map(spelled.__getitem__, types), *map('"{}"'.format, none)])
+        return " or ".join(
+            [*(_TYPES[kind][0] for kind in _TYPES if kind in self.types), *(f'"{word}"' for word in none)]
+        )
 
     def forms(self, check: Check | None) -> list[Schema]:
         if self.words:
             return [{"enum": list(self.words)}]
         if timedelta in self.types:
             return [{"type": "number", **_range(check)}, {"type": "string", "pattern": f"^(?:{_DURATION})$"}]
-        numbers = {int: {"type": "integer", **_range(check)}, float: {"type": "number", **_range(check)}}
-        known: dict[type, Schema] = {bool: {"type": "boolean"}, str: {"type": "string"}, **numbers}
-        return [known[kind] for kind in self.types]
+        return [{"type": _TYPES[kind][1], **(_range(check) if kind in (int, float) else {})} for kind in self.types]
 
 
 def _range(check: Check | None) -> Schema:
