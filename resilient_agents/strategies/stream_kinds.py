@@ -7,7 +7,6 @@ out by running it against a server that ends, stalls and fails at every place: s
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, cast
@@ -66,8 +65,9 @@ class Progress:
 Reader: TypeAlias = Callable[[Any, Progress], int]
 
 
-def _chat(chunk: Any, progress: Progress) -> int:
-    """`choices[].finish_reason`; some servers send none, only a last chunk with the usage and no choices."""
+def _chat(chunk: Any, progress: Progress, *, made_up: str | None = None) -> int:
+    """`choices[].finish_reason`; some servers send none, only a last chunk with the usage and no choices. `made_up`:
+    the reason that an SDK gives by itself for a stream that broke off before its first chunk."""
     choices = get(chunk, "choices")
     if not choices:
         return COMPLETE if get(chunk, "usage") is not None else OPENER
@@ -83,7 +83,10 @@ def _chat(chunk: Any, progress: Progress) -> int:
             progress.unfinished.discard(index)
         else:
             progress.unfinished.add(index)
-            opener = opener and _only_a_role(get(choice, "delta"))
+        opener = opener and _only_a_role(get(choice, "delta"))
+    if finished and opener and progress.finish == made_up and not progress.begun and get(chunk, "usage") is None:
+        progress.finish = None
+        return OPENER
     if finished:
         return ITEM if progress.unfinished else COMPLETE
     return OPENER if opener else ITEM
@@ -92,16 +95,6 @@ def _chat(chunk: Any, progress: Progress) -> int:
 def _only_a_role(delta: Any) -> bool:
     fields = {**(get(delta, "__dict__") or {}), **(get(delta, "__pydantic_extra__") or {})}
     return not any(value for name, value in fields.items() if name != "role" and not name.startswith("_"))
-
-
-def _litellm(chunk: Any, progress: Progress) -> int:
-    """litellm says itself that a stream has stopped that broke off before its first chunk."""
-    says = _chat(chunk, progress)
-    made_up = says == COMPLETE and not progress.begun and progress.finish == "stop" and get(chunk, "usage") is None
-    if made_up and all(_only_a_role(get(choice, "delta")) for choice in get(chunk, "choices")):
-        progress.finish = None
-        return OPENER
-    return says
 
 
 def _chat_event(event: Any, progress: Progress) -> int:
@@ -213,7 +206,7 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, Reader]]] = MappingProxyType(
         ("openai", "ChatCompletionChunk"): ("chat", _chat),
         ("openai", "ChunkEvent"): ("chat", _chat_event),
         ("groq", "ChatCompletionChunk"): ("chat", _chat),
-        ("litellm", "ModelResponseStream"): ("chat", _litellm),
+        ("litellm", "ModelResponseStream"): ("chat", functools.partial(_chat, made_up="stop")),
         ("litellm", "ModelResponse"): ("chat", _chat),
         ("mistralai", "CompletionEvent"): ("chat", _mistral),
         ("google", "GenerateContentResponse"): ("google", _candidates),
@@ -272,23 +265,39 @@ def has_known_items(source: Any) -> bool:
     return any((package_of(cls), name_of(cls).partition("[")[0]) in _SOURCES for cls in mro_of(type(source)))
 
 
-# Errors by which an SDK shows, in the midst of its stream, that the connection or the server broke off.
-_BROKEN: Final = frozenset(
-    {("google", "UnknownApiResponseError"), ("agents", "ModelBehaviorError"), ("mistralai", "ResponseValidationError")}
+def _always(error: Exception, known: str) -> bool:
+    return True
+
+
+def _without_status(error: Exception, known: str) -> bool:
+    return bool(get(error, "status_code") == -1)
+
+
+def _reading(*packages: str) -> Callable[[Exception, str], bool]:
+    """Raised by one of these, of an item that it could not read."""
+    return lambda error, known: known in packages or _raised_inside(error, packages)
+
+
+# Errors by which an SDK shows, in the midst of its stream, that the connection or the server broke off, and when.
+_BROKEN: Final[Mapping[tuple[str, str], Callable[[Exception, str], bool]]] = MappingProxyType(
+    {
+        ("google", "UnknownApiResponseError"): _always,
+        ("agents", "ModelBehaviorError"): _always,
+        ("mistralai", "ResponseValidationError"): _always,
+        ("ollama", "ResponseError"): _without_status,
+        ("json", "JSONDecodeError"): _reading("ollama", "langchain"),
+        ("pydantic_core", "ValidationError"): _reading("mistralai"),
+    }
 )
 
 
 def breaks(error: Exception, known: str) -> bool:
     """Does this error, in the midst of a stream of this kind, only mean that the stream broke off?"""
-    cls = type(error)
-    package, name = package_of(cls), name_of(cls)
-    if (package, name) in _BROKEN:
-        return True
-    if (package, name) == ("ollama", "ResponseError"):
-        return bool(get(error, "status_code") == -1)
-    if isinstance(error, json.JSONDecodeError):
-        return known in ("ollama", "langchain") or (not known and _raised_inside(error, ("ollama", "langchain")))
-    return (package, name) == ("pydantic_core", "ValidationError") and _raised_inside(error, ("mistralai",))
+    return any(
+        broken(error, known)
+        for cls in mro_of(type(error))
+        if (broken := _BROKEN.get((package_of(cls), name_of(cls)))) is not None
+    )
 
 
 def _raised_inside(error: Exception, packages: tuple[str, ...]) -> bool:
