@@ -13,7 +13,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from resilient_agents import Bulkhead, Policy, Retry, StreamTimeout, StreamTimeoutError, fixed, opened
+from resilient_agents import (
+    Bulkhead,
+    DeadlineExceeded,
+    Policy,
+    Retry,
+    StreamTimeout,
+    StreamTimeoutError,
+    deadline,
+    fixed,
+    opened,
+)
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")  # made for this, with its key: nobody trusts it
 
@@ -100,6 +110,30 @@ def test_a_stalled_response_is_cut_by_its_socket(thread: bool | None, tls: bool)
         with pytest.raises(StreamTimeoutError, match="idle"):
             seen.extend(policy.stream(opened(client.stream, items=lambda r: r.iter_lines()), "GET", url))
         assert seen == ["data: a", ""]
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("thread", [None, True])
+@pytest.mark.parametrize("limits", [{}, {"idle": 9}], ids=["no limit", "a longer limit"])
+def test_a_stalled_response_is_cut_at_the_callers_deadline(thread: bool | None, limits: dict[str, float]) -> None:
+    """Which ends before the step's own limit does, and is the one that is told."""
+    with serving(b"data: a\n\n", None) as url, httpx.Client(timeout=None) as client:
+        policy = Policy(StreamTimeout(**limits, thread=thread))
+        seen: list[str] = []
+        began = time.monotonic()
+        with deadline(0.1), pytest.raises(DeadlineExceeded):
+            seen.extend(policy.stream(opened(client.stream, items=lambda r: r.iter_lines()), "GET", url))
+        assert seen == ["data: a", ""]
+        assert time.monotonic() - began < 5
+
+
+def test_a_response_that_stalls_after_its_openers_is_cut() -> None:
+    """The limit of the first item is that of the first one that says something."""
+    with serving(b"data: a\n\n", None) as url, httpx.Client(timeout=None) as client:
+        policy = Policy(StreamTimeout(first_item=0.1, preamble=lambda line: True))
+        began = time.monotonic()
+        with pytest.raises(StreamTimeoutError, match=r"\(first_item\) after 2 items"):
+            list(policy.stream(opened(client.stream, items=lambda r: r.iter_lines()), "GET", url))
         assert time.monotonic() - began < 5
 
 

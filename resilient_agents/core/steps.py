@@ -197,7 +197,8 @@ class Bounded:
                 limit.begin(outer.at - now)
                 return await self._step(sent, thrown)
         except BaseException as error:
-            if not limit.cut_off(error):
+            left_to_its_thread = isinstance(error, Expired) and error.limit is outer
+            if not left_to_its_thread and not limit.cut_off(error):
                 given = None
                 raise
         finally:

@@ -11,22 +11,26 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from resilient_agents.base.clock import clock
 from resilient_agents.base.thread_alarms import seconds_now, set_thread_alarm
 from resilient_agents.classify.facts import get
+from resilient_agents.deadline import Deadline, current
 
 __all__ = ["Cut"]
 
 
 class Cut:
-    """The means to end the reads of one stream."""
+    """The means to end the reads of one stream. `callers`: the deadline at which the present step is cut, where that
+    ends before the step's own limit."""
 
-    __slots__ = ("_armed", "_fate", "_socket", "at")
+    __slots__ = ("_armed", "_fate", "_socket", "at", "callers")
 
     def __init__(self, connection: Any) -> None:
         self._socket = connection
         self._fate: dict[None, bool] = {}  # of the present step: whoever is first says whether it was cut
         self._armed = math.inf
         self.at = math.inf
+        self.callers: Deadline | None = None
 
     @classmethod
     def of(cls, source: Any) -> Cut | None:
@@ -42,10 +46,14 @@ class Cut:
                     return cls(connection)
         return None
 
-    def begin(self, seconds: float) -> None:
-        """A step begins that may take so long."""
+    def begin(self, at: float) -> None:
+        """A step begins that may take until then (monotonic seconds), and no longer than to its caller's deadline."""
         self._fate = {}
-        self.at = at = seconds_now() + seconds
+        callers = current()
+        self.callers = callers if callers is not None and callers.at < at else None
+        if self.callers is not None:
+            at = self.callers.at
+        self.at = at = seconds_now() + at - clock.monotonic()
         if at < self._armed:
             self._armed = at
             set_thread_alarm(self)

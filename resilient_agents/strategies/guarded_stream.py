@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from resilient_agents.base.clock import clock
+from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.driver import drive
 from resilient_agents.core.given_up import note_also
@@ -17,13 +18,12 @@ from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened, give_up, not_blocking
 from resilient_agents.core.steps import Over, Step, StepLimit
 from resilient_agents.core.threads import Workers, run_in_worker
-from resilient_agents.errors import StreamTimeoutError
+from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, StreamTimeoutError
 from resilient_agents.strategies.cutting import Cut
 from resilient_agents.strategies.stream_faults import said_failed, timed_out, truncated
 from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, has_known_items, reader_of
 
 __all__ = ["GuardedStream", "Limits"]
-
 
 COMPLETE_ALL: Final = Over(None)
 """The end of a stream that went on, in whatever way, after its mark of completion."""
@@ -107,8 +107,9 @@ class GuardedStream:
             self.raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
         elif limits.workers is not None:
             inner = partial(self._in_worker, limits.workers, inner)
-        elif limits.thread is None:
-            self._cut = Cut.of(opened.source)
+        elif limits.thread is None and (cut := Cut.of(opened.source)) is not None:
+            self._cut = cut
+            cut.begin(self.limit.at)  # openers may be all that comes
         if opened.over:
             self._check_complete()
             return opened
@@ -118,6 +119,8 @@ class GuardedStream:
             self.items += 1
             item = await inner(None, None)
             if type(item) is Over:
+                if self._cut is not None and self._cut.done():
+                    raise ConnectionError("cut off")
                 self._check_complete()
                 self._ended = item
                 break
@@ -161,10 +164,11 @@ class GuardedStream:
         if self._timed:
             which, seconds = self._nearest()
         try:
+            limit.at = math.inf
             if seconds is not None:
-                if self._cut is not None:
-                    self._cut.begin(seconds)
                 now = limit.begin(seconds)
+            if self._cut is not None:
+                self._cut.begin(limit.at)
             if self.raw is not None and sent is None and thrown is None:
                 item = await self.raw()
             else:
@@ -179,9 +183,10 @@ class GuardedStream:
             if scope is not None:
                 scope.__exit__(None, None, None)
             limit.finish()
+            shut = self._cut is not None and self._cut.done()
             thrown = None
-        if self._timed and seconds is not None:
-            item = self._timed_step(item, which, seconds, clock.monotonic() - now)
+        if self._timed:
+            item = self._timed_step(item, which, seconds, now, shut=shut)
         if type(item) is Over:
             if item is not COMPLETE_ALL:
                 self._check_complete()
@@ -208,22 +213,26 @@ class GuardedStream:
             if thrown is not None or not isinstance(error, Exception):
                 raise error
             late = seconds is not None and self._call.runtime.blocking and clock.monotonic() - now >= seconds
-            return self._failed(error, self._expired(which) if late else None)
+            return self._failed(error, self._expired(which) if late else self._cut_at_the_deadline())
         finally:
             del error, thrown  # no cycle through the traceback
 
-    def _timed_step(self, item: Any, which: str, seconds: float, took: float) -> Any:
+    def _timed_step(self, item: Any, which: str, seconds: float | None, began: float, *, shut: bool) -> Any:
         """What comes late in blocking code counts as late, but an item is handed out before the limit ends the
-        stream."""
-        self._used += took
-        shut = self._cut is not None and self._cut.done()
-        if took > seconds and self._call.runtime.blocking:
-            if type(item) is not Over:
+        stream. `shut`: the end of what was read is that of its connection."""
+        if type(item) is Over:
+            return self._failed(self._cut_at_the_deadline() or self._expired(which)) if shut else item
+        if seconds is not None:
+            self._used += (took := clock.monotonic() - began)
+            if took > seconds and self._call.runtime.blocking:
                 self._late = which
                 self.due = True
-            elif shut:  # the end of what was read is that of its connection
-                return self._failed(self._expired(which))
         return item
+
+    def _cut_at_the_deadline(self) -> DeadlineExceeded | None:
+        """What to raise of a step that was cut off there."""
+        callers = None if self._cut is None or not self._cut.done() else self._cut.callers
+        return None if callers is None else deadline_exceeded(self._call, callers)
 
     async def _in_worker(self, workers: Workers, step: Step, sent: Any, thrown: BaseException | None) -> Any:
         opened, call = self._opened, self._call
@@ -284,7 +293,7 @@ class GuardedStream:
                 return
         raise truncated(self._call, self.items)
 
-    def _failed(self, error: Exception, late: StreamTimeoutError | None = None) -> Over:
+    def _failed(self, error: Exception, late: PolicyTimeoutError | None = None) -> Over:
         """An error in the midst, or after all that counts has come. `late`: the limit that it came too late for."""
         progress = self._progress
         try:
