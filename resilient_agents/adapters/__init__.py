@@ -17,20 +17,28 @@ def adapted(things: Iterable[Any]) -> tuple[Strategy, ...]:
 
     Raises TypeError for anything else, and ValueError where something stands inside of what must be innermost.
     """
-    strategies = tuple([_adapted(thing) for thing in things])
+    strategies = tuple(map(_adapted, things))
+    for outer in strategies[:-1]:
+        if getattr(outer, "innermost", None) is not False:  # it is, or a policy may hold one that is
+            _refuse_inside(strategies)
+    return strategies
+
+
+def _refuse_inside(strategies: tuple[Strategy, ...]) -> None:
     for outer, inner in pairwise(strategies):
         if _is_innermost(outer) and not _is_innermost(inner):
             raise ValueError(
                 f"Chaos must be the innermost strategy, as it stands in the place of the dependency: "
                 f"put it last, got {type(inner).__name__} after it"
             )
-    return strategies
 
 
 def _is_innermost(strategy: Any) -> bool:
     """Must nothing stand inside of it, or of one of those that it, a policy, consists of?"""
     inside = getattr(strategy, "strategies", None)
-    return getattr(strategy, "innermost", False) if inside is None else any(map(_is_innermost, inside))
+    if type(inside) is tuple:
+        return any(map(_is_innermost, inside))
+    return getattr(strategy, "innermost", False) is True
 
 
 def _adapted(thing: Any) -> Strategy:

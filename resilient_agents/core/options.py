@@ -201,6 +201,7 @@ class Configured(Spelled):
     OPTIONS: ClassVar[Mapping[str, Check]]
     HOLDS: ClassVar[str] = ""
     INSIDE: ClassVar[frozenset[str]] = frozenset()
+    innermost: ClassVar[bool] = False
     _latest: ClassVar[tuple[Callable[[], Any], Mapping[str, Any]]] = _NONE_YET
 
     def __init_subclass__(cls) -> None:
