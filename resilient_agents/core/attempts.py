@@ -89,6 +89,8 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         result = await proceed(call)
         outcome = "success"
         if rare.closers is not None:
+            if not result.over:
+                audience.attempt_flows(number, started)
             inner = inner_retries(result.source)
         else:
             inner = inner_retries(result)

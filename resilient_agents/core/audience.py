@@ -74,6 +74,11 @@ class Audience:
             self._show(events.AttemptStarted(self.policy, number, hedge))
         return number
 
+    def attempt_flows(self, number: int, started: float) -> None:
+        """The attempt that began at `started` has the first item of a stream."""
+        if self.recorder is not None:
+            self.recorder.attempt_flows(number, clock.monotonic() - started)
+
     def attempt_ended(
         self,
         number: int,

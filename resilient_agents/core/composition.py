@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from resilient_agents.telemetry.connected import Connected
 
 __all__ = ["Composed", "chain_of"]
+
+
+_CALLED: Final = {
+    (False, False): None,
+    (True, False): "blocking",
+    (False, True): "stream",
+    (True, True): "blocking stream",
+}
+"""How a function is called that is not simply awaited, by whether that blocks, and whether it is a stream."""
 
 
 class Composition(Protocol):
@@ -92,7 +101,8 @@ class Composed(Plan):
             setup = self._setup = Setup(self.layers, self._split(), () if self._writes is None else (self._writes,))
         left = None if limit is None else limit.at - began
         recorder = None if records is None else records.recorder(name)
-        wanted = recorder is not None and recorder.begin(began, setup, left)
+        called = _CALLED[call.runtime.blocking, call.closers is not None]
+        wanted = recorder is not None and recorder.begin(began, setup, left, called)
         if wanted or watchers or (recorder is not None and call.closers is not None):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left)
             if limit is None and charged is None:

@@ -50,14 +50,16 @@ class Recorder(Protocol):
     """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
     event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
     seconds on the policy's clock; `retries`: those that the client library made; `lead`: seconds until the function
-    began, None where it did not."""
+    began, None where it did not. An attempt at a stream `flows` once its first item has come, so many seconds after it
+    began."""
 
-    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
-        """The call begins. False when there is nothing to record but its end, which may then be told by `end` alone."""
+    def begin(self, at: float, setup: Setup, deadline: float | None, called: str | None) -> bool:
+        """The call begins; `called` says how, where it is not simply awaited. False when there is nothing to record but its end, which may then be told by `end` alone."""
         ...
 
     def end(self) -> None: ...
     def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
+    def attempt_flows(self, attempt: int, seconds: float) -> None: ...
     def attempt_ended(
         self,
         attempt: int,

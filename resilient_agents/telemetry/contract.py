@@ -118,7 +118,17 @@ ATTRIBUTES: Final = (
         for strategy, name in names.WAITED_FOR.items()
     ),
     Attribute(names.RETRY_WAITED, "double", "Seconds spent waiting between attempts."),
-    Attribute(names.FIRST_ITEM, "double", "Seconds until the first item of a stream, retries and waits included."),
+    Attribute(
+        names.CALLED,
+        "string",
+        "How the function was called where it was not simply awaited.",
+        ("blocking", "stream", "blocking stream"),
+    ),
+    Attribute(
+        names.FIRST_ITEM,
+        "double",
+        "Seconds until the first item of a stream, retries and waits included; of an attempt, from its beginning.",
+    ),
     Attribute(names.ITEMS, "int", "Items of a stream."),
     Attribute(
         names.LONGEST_GAP, "double", "The longest, in seconds, that a stream let its consumer wait for a further item."
@@ -202,6 +212,7 @@ SPANS: Final = (
             names.CLOCK,
             names.CONFIGURATION,
             names.DEADLINE,
+            names.CALLED,
             names.STATE,
             names.IN_USE,
             names.QUEUED,
@@ -223,6 +234,7 @@ SPANS: Final = (
             names.ATTEMPT,
             names.OUTCOME,
             names.FUNCTION_BEGAN,
+            names.FIRST_ITEM,
             names.WAITED,
             *names.WAITED_FOR.values(),
             *names.NAMED_STRATEGIES.values(),

@@ -106,7 +106,7 @@ class SpanRecorder:
 
     # -------------------------------------------------------------------------------------------------------- operation
 
-    def begin(self, at: float, setup: Setup, deadline: float | None) -> bool:
+    def begin(self, at: float, setup: Setup, deadline: float | None, called: str | None) -> bool:
         """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows, or
         nothing of what does is recorded."""
         sink, outer = self._sink, self._outer
@@ -119,6 +119,8 @@ class SpanRecorder:
                 self._told = told = {SEQUENCE: next(_counting), CLOCK: at, CONFIGURATION: setup.configuration}
                 if deadline is not None:
                     told[names.DEADLINE] = deadline
+                if called is not None:
+                    told[names.CALLED] = called
                 state = setup.state()
                 if state is not None:
                     told.update(of_state(*state))
@@ -229,6 +231,11 @@ class SpanRecorder:
             self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told)
         except Exception:
             self._sink.faults.log(*RECORDING)
+
+    def attempt_flows(self, attempt: int, seconds: float) -> None:
+        ours = self._attempts.get(attempt)
+        if ours is not None:
+            ours.told[names.FIRST_ITEM] = seconds
 
     def attempt_ended(
         self,

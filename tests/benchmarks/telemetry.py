@@ -240,6 +240,7 @@ def _by_hand_sync(
                     names.SEQUENCE: next(sequence),
                     names.CLOCK: began,
                     names.CONFIGURATION: "0123456789ab",
+                    names.CALLED: "blocking",
                 }
             )
             labels = {names.POLICY: POLICY, names.OUTCOME: "success", names.RETRIED: False}

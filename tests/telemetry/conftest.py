@@ -127,7 +127,7 @@ def clean(caplog: pytest.LogCaptureFixture) -> Generator[None, None, None]:
 
 def told(span: ReadableSpan) -> dict[str, Any]:
     """What a span says, but for what only a replay needs."""
-    needed = [f"resilient_agents.{name}" for name in ("sequence", "clock", "configuration", "function_began")]
+    needed = [f"resilient_agents.{name}" for name in ("sequence", "clock", "configuration", "called", "function_began")]
     return {name: value for name, value in (span.attributes or {}).items() if name not in needed}
 
 

@@ -163,6 +163,7 @@ def test_spans_arrive_with_kind_status_and_attributes(spans: list[dict[str, Any]
     assert said.pop(names.SEQUENCE) < attributes(failed).pop(names.SEQUENCE)
     assert said.pop(names.CLOCK) < attributes(failed).pop(names.CLOCK)
     assert said.pop(names.CONFIGURATION) == attributes(failed).pop(names.CONFIGURATION)
+    assert said.pop(names.CALLED) == "blocking"
     assert said == {
         names.POLICY: "chat",
         names.ATTEMPT_COUNT: 3,
