@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
     source.add_argument(
         "--replay", metavar="FILE", type=Path, help="recorded spans in place of a scenario: OTLP JSON lines"
     )
-    command.add_argument("--of", metavar="POLICY", help="with --replay: whose calls, where there are several")
+    command.add_argument("--of", metavar="POLICY", help="with --replay: whose calls, where it is not those of POLICY")
     command.add_argument(
         "--compare", action="append", default=[], metavar="POLICY", help="another policy beside it (may be repeated)"
     )
@@ -168,8 +168,9 @@ def _interrupted() -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from resilient_agents.config import ConfigError
-    from resilient_agents.simulate.policies import named
-    from resilient_agents.simulate.recording import recorded, shared
+    from resilient_agents.simulate.blocking import TooManyCalls
+    from resilient_agents.simulate.policies import replayed
+    from resilient_agents.simulate.recording import played_by, recorded, shared
     from resilient_agents.simulate.replay import replay
     from resilient_agents.simulate.report import comparison
     from resilient_agents.trace import read
@@ -179,13 +180,15 @@ def _replay(arguments: argparse.Namespace) -> int:
             spans = read(lines).spans
         if not spans:
             raise ValueError(f"no spans in {arguments.replay}: each line should be an object with resourceSpans")
-        calls = recorded(spans, arguments.of)
-        result = replay(named(*_split(arguments.policy), changes=dict(arguments.set)), calls)
+        changes = dict(arguments.set)
+        make, names = replayed(*_split(arguments.policy), of=arguments.of, among=played_by(spans), changes=changes)
+        calls = recorded(spans, *names)
+        result = replay(make, calls)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         print(f"resilient-agents: cannot read {arguments.replay}: {why}", file=sys.stderr)
         return WRONG
-    except (ConfigError, LookupError, ValueError) as error:
+    except (ConfigError, LookupError, TooManyCalls, ValueError) as error:
         print(error.args[0] if isinstance(error, LookupError) else error, file=sys.stderr)
         return FOUND
     if arguments.json:

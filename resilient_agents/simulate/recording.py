@@ -1,85 +1,51 @@
-"""Recorded spans as a dependency: what each call met, attempt by attempt."""
+"""Recorded spans as a dependency: the calls that they tell of."""
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final, cast
 
+from resilient_agents.simulate.calls import Inner, Recorded, Round, Step, every
 from resilient_agents.telemetry import names
-from resilient_agents.trace.spans import Span
-from resilient_agents.trace.tree import Operation, is_attempt, operations
+from resilient_agents.trace.spans import Moment, Span
+from resilient_agents.trace.tree import Operation, is_attempt, is_operation, operations
 
-__all__ = ["Recorded", "Step", "recorded", "shared"]
+__all__ = ["played_by", "recorded", "shared"]
+
+HELP: Final = f"{names.WAIT_PREFIX}fallback"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One run of the guarded function: how long it took, and what it ended in.
+def recorded(spans: Iterable[Span], *policies: str) -> list[Recorded]:
+    """The calls of these policies, of all without a name, in the order they began. What they call in their course, and
+    what is called in place of their function, stands in them.
 
-    `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
-    it would have taken. `bad`: it was a result that the policy took for a failure and handed out in the end.
+    Raises ValueError where there is none.
     """
-
-    takes: float
-    kind: str | None = None
-    status: int | None = None
-    retry_after: float | None = None
-    cut: bool = False
-    bad: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One call as it was recorded. Times are seconds: `start` by the clock of the process.
-
-    `fell_back`: something answered in place of the function, or tried to. `steps`: what the function did each time it
-    ran; attempts that the policy refused before it ran are in `attempts` only. `waits`: what the retry waited between
-    attempts. `gave_up`: why it made no further one, where it says so.
-    """
-
-    start: float
-    sequence: int
-    duration: float
-    outcome: str
-    kind: str | None
-    attempts: int
-    steps: tuple[Step, ...]
-    waits: tuple[float, ...]
-    gave_up: str
-    deadline: float | None
-    configuration: str
-    fell_back: bool = False
-
-
-def recorded(spans: Iterable[Span], policy: str | None = None) -> list[Recorded]:
-    """The calls of one policy in the order they began; without a name those of the only one.
-
-    Calls that hedged and streams cannot be played again and are left out.
-
-    Raises ValueError for spans of several policies and no name, and for none at all.
-    """
-    found = [operation for operation in operations(spans) if names.CLOCK in operation.span.attributes]
-    policies = sorted({str(operation.span.attributes.get(names.POLICY)) for operation in found})
-    if policy is None and len(policies) > 1:
-        raise ValueError(f"there are spans of the policies {', '.join(policies)}: say whose calls are meant (--of)")
-    chosen = [each for each in found if policy is None or each.span.attributes.get(names.POLICY) == policy]
-    if not chosen:
-        known = f"; there are: {', '.join(policies)}" if policies else ""
-        raise ValueError(f"there are no spans that can be replayed{f' of {policy}' if policy else ''}{known}")
-    calls = [_call(operation) for operation in chosen if _plays(operation)]
+    found = operations(spans)
+    calls = [_call(each, policies) for operation in found for each in _outermost(operation, policies)]
+    if not calls:
+        known = played_by(spans)
+        told = f" of {', '.join(policies)}; there are: {', '.join(known)}" if policies and known else ""
+        raise ValueError(f"there are no spans that can be replayed{told}")
     return sorted(calls, key=lambda call: (call.start, call.sequence))
+
+
+def played_by(spans: Iterable[Span]) -> list[str]:
+    """The policies whose calls can be played again."""
+    found = (each.span for outer in operations(spans) for each in _with_inner(outer))
+    return sorted({_policy(span) for span in found if _plays(span, ())})
 
 
 def shared(spans: Iterable[Span], calls: Iterable[Recorded]) -> dict[str, int]:
     """The named circuit breakers and limits that these calls passed and others did, too, which are not among them: how
     many others. What those did to them, the calls cannot say."""
-    played = {call.sequence for call in calls}
+    played = {each.sequence for call in calls for each in every(call)}
     mine: set[str] = set()
     others: Counter[str] = Counter()
-    for operation in operations(spans):
+    for operation in (each for outer in operations(spans) for each in _with_inner(outer)):
         passed = _passed(operation)
         if operation.span.attributes.get(names.SEQUENCE) in played:
             mine |= passed
@@ -96,21 +62,61 @@ def _passed(operation: Operation) -> set[str]:
     return found - {names.UNNAMED}
 
 
-def _plays(operation: Operation) -> bool:
-    return not _has(operation, names.HEDGE) and names.ITEMS not in operation.span.attributes
+# ------------------------------------------------------------------------------------------- operations in operations
 
 
-def _has(operation: Operation, event: str) -> bool:
-    return any(each.name == event for each in operation.span.events)
+def _policy(span: Span) -> str:
+    return str(span.attributes.get(names.POLICY))
 
 
-def _call(operation: Operation) -> Recorded:
-    span = operation.span
-    facts = span.attributes
-    tries = [child for child in operation.below(span) if is_attempt(child)]
-    steps = [step for step in map(_step, tries) if step is not None]
-    if steps and steps[-1].kind is not None and facts.get(names.OUTCOME) == "success":
-        steps[-1] = replace(steps[-1], bad=True)
+def _plays(span: Span, policies: Sequence[str]) -> bool:
+    return names.CLOCK in span.attributes and (not policies or _policy(span) in policies)
+
+
+def _outermost(operation: Operation, policies: Sequence[str]) -> Iterator[Operation]:
+    """The operation, or those in it that are in none of these policies."""
+    if _plays(operation.span, policies):
+        yield operation
+    else:
+        for inner in _inside(operation, operation.span):
+            yield from _outermost(inner, policies)
+
+
+def _inside(operation: Operation, span: Span) -> Iterator[Operation]:
+    """Operations beneath `span`, but those in one of them."""
+    for child in operation.below(span):
+        yield from _at_or_inside(operation, child)
+
+
+def _at_or_inside(operation: Operation, span: Span) -> Iterator[Operation]:
+    if is_operation(span):
+        yield Operation(span, operation.children)
+    else:
+        yield from _inside(operation, span)
+
+
+def _with_inner(operation: Operation) -> Iterator[Operation]:
+    yield operation
+    for inner in _inside(operation, operation.span):
+        yield from _with_inner(inner)
+
+
+def _calls(operation: Operation, span: Span, since: int, policies: Sequence[str]) -> tuple[Inner, ...]:
+    """The calls beneath `span`, from the moment `since` on, in nanoseconds."""
+    found = [each for inner in _inside(operation, span) for each in _outermost(inner, policies)]
+    calls = [(max(0.0, (each.span.start - since) / 1e9), _call(each, policies)) for each in found]
+    return tuple(sorted(calls, key=lambda call: (call[0], call[1].sequence)))
+
+
+# ------------------------------------------------------------------------------------------------------ one operation
+
+
+def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
+    span, facts = operation.span, operation.span.attributes
+    tried = [child for child in operation.below(span) if is_attempt(child)]
+    tried.sort(key=lambda child: (child.start, child.attributes.get(names.ATTEMPT, 0)))
+    tries = [child for child in tried if names.FALLBACK_BY not in child.attributes]
+    turns = [event for event in span.events if event.name == names.FALLBACK]
     deadline = facts.get(names.DEADLINE)
     return Recorded(
         start=float(cast(float, facts[names.CLOCK])),
@@ -119,32 +125,137 @@ def _call(operation: Operation) -> Recorded:
         outcome=str(facts.get(names.OUTCOME)),
         kind=cast("str | None", facts.get(names.ERROR_TYPE)),
         attempts=operation.attempts,
-        steps=tuple(steps),
-        waits=_waits(tries),
+        steps=_steps(operation, tries, policies),
+        rounds=(rounds := _rounds(span, tries)),
         gave_up=str(facts.get(names.GAVE_UP, "")),
         deadline=float(deadline) if isinstance(deadline, int | float) else None,
         configuration=str(facts.get(names.CONFIGURATION, "")),
-        fell_back=_has(operation, names.FALLBACK),
+        fell_back=bool(turns),
+        policy=_policy(span),
+        called=str(facts.get(names.CALLED, "")),
+        branches=_branches(span, tries),
+        helps=_helps(operation, turns, [child for child in tried if child not in tries], policies),
+        late=_late(span, rounds),
+        replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
 
 
-def _step(attempt: Span) -> Step | None:
-    """None for an attempt in which the function never ran."""
+def _rounds(span: Span, tries: Sequence[Span]) -> tuple[Round, ...]:
+    found: list[list[Span]] = []
+    for attempt in tries:
+        if found and names.HEDGE_NUMBER in attempt.attributes:
+            found[-1].append(attempt)
+        else:
+            found.append([attempt])
+    return tuple(((each[0].start - span.start) / 1e9, (max(a.end for a in each) - span.start) / 1e9) for each in found)
+
+
+def _late(span: Span, rounds: Sequence[Round]) -> float:
+    found = 0.0
+    for event in span.events:
+        attempt, delay = event.attributes.get(names.ATTEMPT), event.attributes.get(names.DELAY)
+        if event.name == names.RETRY_SCHEDULED and isinstance(attempt, int) and attempt < len(rounds):
+            found = max(found, rounds[attempt][0] - (event.at - span.start) / 1e9 - cast(float, delay))
+    return found
+
+
+def _round(attempt: Span, tries: Sequence[Span]) -> int:
+    before = tries[1 : tries.index(attempt) + 1]
+    return 1 + sum(names.HEDGE_NUMBER not in each.attributes for each in before)
+
+
+def _branches(span: Span, tries: Sequence[Span]) -> tuple[tuple[Round, ...], ...]:
+    numbers = sorted({cast(int, attempt.attributes.get(names.HEDGE_NUMBER, 0)) for attempt in tries})
+    return tuple(
+        tuple(
+            ((attempt.start - span.start) / 1e9, (attempt.end - span.start) / 1e9)
+            for attempt in tries
+            if attempt.attributes.get(names.HEDGE_NUMBER, 0) == number
+        )
+        for number in numbers
+    )
+
+
+def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str]) -> tuple[Step, ...]:
+    facts = operation.span.attributes
+    begun = [
+        (attempt.start + round(lead * 1e9), attempt)
+        for attempt in tries
+        if isinstance(lead := attempt.attributes.get(names.FUNCTION_BEGAN), int | float)
+    ]
+    begun.sort(key=lambda each: each[0])
+    steps = [
+        replace(
+            _step(operation, attempt), round=_round(attempt, tries), calls=_calls(operation, attempt, since, policies)
+        )
+        for since, attempt in begun
+    ]
+    gap = facts.get(names.LONGEST_GAP)
+    if facts.get(names.PARTS) == 1 and isinstance(gap, int | float):
+        steps = [step if step.first is None or step.cut else replace(step, gap=float(gap)) for step in steps]
+    if steps and facts.get(names.OUTCOME) == "success" and all(step.kind is not None or step.cut for step in steps):
+        steps[-1] = replace(steps[-1], bad=True)
+    return tuple(steps)
+
+
+def _step(operation: Operation, attempt: Span) -> Step:
+    """What came of a run of the function."""
     facts = attempt.attributes
-    outcome, kind = facts.get(names.OUTCOME), facts.get(names.ERROR_TYPE)
-    lead = facts.get(names.FUNCTION_BEGAN)
-    if not isinstance(lead, int | float):
-        return None
-    status, hint = facts.get(names.STATUS_CODE), facts.get(names.RETRY_AFTER)
+    lead = cast(float, facts[names.FUNCTION_BEGAN])
+    kind, status, hint = facts.get(names.ERROR_TYPE), facts.get(names.STATUS_CODE), facts.get(names.RETRY_AFTER)
+    first = facts.get(names.FIRST_ITEM)
     return Step(
         takes=max(0.0, (attempt.end - attempt.start) / 1e9 - lead),
         kind=None if kind is None else str(kind),
         status=status if isinstance(status, int) else None,
         retry_after=float(hint) if isinstance(hint, int | float) else None,
-        cut=facts.get(names.STRATEGY) is not None or outcome == "cancelled",
+        cut=facts.get(names.STRATEGY) is not None or facts.get(names.OUTCOME) == "cancelled",
+        limit=_limit(operation.span, attempt),
+        first=max(0.0, first - lead) if isinstance(first, int | float) else None,
     )
 
 
-def _waits(tries: Sequence[Span]) -> tuple[float, ...]:
-    """Between the end of an attempt and the beginning of the next: as it was, not as it was planned."""
-    return tuple((after.start - before.end) / 1e9 for before, after in itertools.pairwise(tries))
+def _limit(span: Span, attempt: Span) -> float | None:
+    """The one that ended this attempt."""
+    strategy = attempt.attributes.get(names.STRATEGY)
+    limits = [
+        event.attributes.get(names.LIMIT)
+        for event in span.events
+        if event.name == names.TIMEOUT
+        and event.attributes.get(names.STRATEGY) == strategy
+        and attempt.start <= event.at <= attempt.end
+    ]
+    return float(limits[-1]) if limits and isinstance(limits[-1], int | float) else None
+
+
+# ------------------------------------------------------------------------------------------ who answers in its place
+
+
+def _helps(
+    operation: Operation, turns: Sequence[Moment], attempts: Sequence[Span], policies: Sequence[str]
+) -> tuple[Step, ...]:
+    """What those did whose turn it was: a handler, whose wait is a span, or one of several, of which each but the last
+    one failed."""
+    span = operation.span
+    waits = [child for child in operation.below(span) if child.name == HELP]
+    beside = [each for each in operation.below(span) if not is_attempt(each)]
+    inner = [each for child in (*beside, *attempts) for each in _at_or_inside(operation, child)]
+    found: list[Step] = []
+    for number, turn in enumerate(turns):
+        last = number == len(turns) - 1
+        until = math.inf if last else turns[number + 1].at
+        did = [each for each in (*attempts, *waits, *(each.span for each in inner)) if turn.at <= each.end <= until]
+        mine = [each for each in inner if turn.at <= each.span.start <= until]
+        kind = next((each.attributes.get(names.ERROR_TYPE) for each in reversed(did)), None) or "server"
+        if last:
+            failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
+            kind = span.attributes.get(names.ERROR_TYPE) if failed else None
+        calls = [(max(0.0, (each.span.start - turn.at) / 1e9), each) for each in mine]
+        found.append(
+            Step(
+                takes=(max(each.end for each in did) - turn.at) / 1e9 if did else 0.0,
+                kind=None if kind is None else str(kind),
+                calls=tuple((at, _call(outer, policies)) for at, each in calls for outer in _outermost(each, policies)),
+            )
+        )
+    return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from resilient_agents.simulate.replay import TOLERANCE, Replay
+from resilient_agents.simulate.replay import Replay
 from resilient_agents.simulate.result import Result, Series
 from resilient_agents.trace.terminal import Glyphs, Line, Role, clock, seconds
 
@@ -59,7 +59,7 @@ def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
     if result.near:
         lines.append(
             f"{result.near:,} of them lie so near to a boundary that they did only when moved by up to "
-            f"{TOLERANCE * 1000:g} ms"
+            f"{seconds_of(result.tolerance)}"
         )
     for name, count in shared.items():
         lines.append(f"{_calls(count)} not played passed {name!r}, too: what they did to it is not known here")

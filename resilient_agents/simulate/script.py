@@ -1,25 +1,34 @@
 """What stands in for the user's code while a recording is played: the guarded function, and those who answer in its
-place."""
+place. It is the same coroutine in both colours: what it waits for are moments of the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
-from resilient_agents.adapters.retry import Retry
-from resilient_agents.policy import Policy
+from resilient_agents.errors import Rejected
+from resilient_agents.simulate.blocking import BlockingCalls
+from resilient_agents.simulate.calls import Inner, Recorded, Round, Step
 from resilient_agents.simulate.dependency import ANSWER, failure
-from resilient_agents.simulate.recording import Recorded
-from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.simulate.loop import SimulatedLoop
+from resilient_agents.simulate.moment import Moment
 
-__all__ = ["Nudge", "Script", "begin", "played_by_script", "run"]
+__all__ = ["TOLERANCE", "Ended", "Nudge", "Script", "playing"]
+
+TOLERANCE: Final = 0.005
+"""Seconds by which the moments of a recording may be wrong: a span begins a little before what it tells of."""
 
 NEVER: Final = 1e9
 """Seconds that a request takes of which nobody knows how long it would have taken."""
 
 ROUNDING: Final = 2e-9
 """Seconds by which the time between two moments of a recording may be too short: spans have nanoseconds."""
+
+LATE: Final = 0.05
+"""Seconds by which a recorded attempt may have ended late, because the machine was, without having gone another way."""
 
 
 class Nudge(NamedTuple):
@@ -29,86 +38,233 @@ class Nudge(NamedTuple):
     takes: float = 0.0
 
 
-class Script:
-    """What the guarded function does in the course of one call. `unknown`: it was asked for what the recording does not
-    say. `bad`: an error that it raised in place of a result that was taken for a failure and came out as a result."""
+class Ended(NamedTuple):
+    """How a call ended that the function made. `same`: as it was recorded."""
 
-    def __init__(self, call: Recorded, nudge: Nudge) -> None:
+    error: Exception | None
+    kind: str | None
+    same: bool
+
+
+class Script:
+    """What the guarded function does in the course of one call.
+
+    Attributes:
+        runs: How often it has begun.
+        within: The script of the call in whose course it is made.
+        make: Makes a call in its course.
+        unknown: It was asked for what the recording does not say.
+        bad: An error that it raised in place of a result that was taken for a failure and came out as a result.
+        rest: Seconds for which the reader of a stream is busy with the item that it has.
+    """
+
+    make: Callable[[Recorded], Coroutine[Any, Any, Ended]]
+
+    def __init__(self, call: Recorded, nudge: Nudge, loop: SimulatedLoop, *, within: Script | None) -> None:
         self.call = call
-        self.runs = 0
+        self.within = within
+        self.runs = self.helped = 0
         self.unknown = False
         self.bad: Exception | None = None
+        self.rest = 0.0
+        self._replaces = call.replaced
         self._later = nudge.takes
+        self._loop = loop
+        self._began = loop.time()
+        self._branches: dict[Any, int] = {}
+        self._waited = 0
+        self._waited_alone: dict[int, int] = {}
+
+    # ---------------------------------------------------------------------------------------------------- the function
 
     async def run(self) -> str:
+        step = self._next()
+        return ANSWER if step is None else await self._goes(step, 0.0)
+
+    async def items(self) -> AsyncGenerator[str, None]:
+        """The same as a stream. Of its items there are two at most: before the second lies the longest wait, and what
+        time is left the reader takes, so that no limit for one wait hears of it."""
+        step = self._next()
+        if step is None or step.first is None:
+            if step is not None:
+                await self._goes(step, 0.0)
+            return
+        await self._meanwhile([each for each in step.calls if each[0] < step.first], 0.0, step.first)
+        left = max(0.0, step.takes - step.first)
+        self.rest, silent = _reading(step, left)
+        yield ANSWER
+        await self._goes(step, step.takes - silent)
+
+    def _next(self) -> Step | None:
+        self._branch()
         number, steps = self.runs, self.call.steps
         self.runs += 1
         if number >= len(steps):
             self.unknown = True
-        if not steps:
-            return ANSWER
-        step = steps[min(number, len(steps) - 1)]
-        await asyncio.sleep(NEVER if step.cut else max(0.0, step.takes + self._later))
+        return steps[min(number, len(steps) - 1)] if steps else None
+
+    async def _goes(self, step: Step, since: float) -> str:
+        """From so many seconds after its beginning to its end."""
+        calls = [each for each in step.calls if each[0] >= since]
+        if step.cut:
+            wanted = BlockingCalls.wanted()
+            last = await self._meanwhile(calls, since, max(step.takes, step.limit or 0.0) + TOLERANCE)
+            if not self.call.blocking:
+                self.unknown = True
+                await self.pause(NEVER)
+            elif wanted():  # a thread that nobody waits for any more cannot be stopped: it ends some time
+                self.unknown = True
+        else:
+            last = await self._meanwhile(calls, since, max(0.0, step.takes + self._later))
+        return self._ends(step, last)
+
+    def _ends(self, step: Step, last: Ended | None) -> str:
+        """As it was recorded; what failed as the last call in its course did fails as that does."""
+        if last is not None and step.kind is not None and not step.bad:
+            if last.error is not None and (last.kind == step.kind or not last.same):
+                raise last.error
+            if last.error is None and not last.same:
+                return ANSWER
         if step.kind is None:
             return ANSWER
+        if step.kind == "rejected":
+            raise Rejected("simulated", retry_after=step.retry_after)
         error = failure(step.kind, step.status, step.retry_after)
         if step.bad:
             self.bad = error
         raise error
 
-    def wait(self, attempt: int) -> float:
-        """Seconds between this attempt and the next, as recorded; too many where they would have passed the deadline,
-        for which they were never waited."""
-        waits = self.call.waits
-        if attempt <= len(waits):
-            return max(0.0, waits[attempt - 1]) + ROUNDING
-        return NEVER if self.call.gave_up == "deadline" else 0.0
+    # ------------------------------------------------------------------------------------------ what it does meanwhile
 
-    def stand_in(self) -> None:
+    async def _meanwhile(self, made: list[Inner], since: float, until: float) -> Ended | None:
+        """What the function does from and to so many seconds after its beginning. Returns how the last call ended of
+        those that it made."""
+        at, last = since, None
+        for calls in _together(made):
+            await self.pause(calls[0][0] - at)
+            ended = await self._make(calls)
+            at, last = max(offset + call.duration for offset, call in calls), ended[-1]
+            if not all(each.same for each in ended):
+                self.unknown = True
+        await self.pause(until - at)
+        return last
+
+    async def _make(self, calls: list[Inner]) -> list[Ended]:
+        """Make these calls, those that overlap at the same time. They are told in the order in which they ended when
+        they were recorded."""
+        blocking = self.call.blocking
+        if len(calls) == 1 and calls[0][1].blocking is blocking:
+            return [await self.make(calls[0][1])]
+        tasks = [self._loop.create_task(self._later_on(offset - calls[0][0], call)) for offset, call in calls]
+        over = Moment(self._loop)
+
+        def look(_: object) -> None:
+            if all(task.done() for task in tasks):
+                over.come()
+
+        for task in tasks:
+            task.add_done_callback(look)
+        try:
+            await over
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            raise
+        order = sorted(range(len(calls)), key=lambda number: calls[number][0] + calls[number][1].duration)
+        return [tasks[number].result() for number in order]
+
+    async def _later_on(self, seconds: float, call: Recorded) -> Ended:
+        await self.pause(seconds)
+        return await self.make(call)
+
+    async def pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        over = Moment(self._loop)
+        timer = self._loop.call_later(seconds, over.come)
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+    # ------------------------------------------------------------------------------------------------- what it is asked
+
+    def wait(self, attempt: int, *, alone: bool) -> float:
+        """Seconds between this attempt of a retry and the next, as recorded; too many where they would have passed the
+        deadline, for which they were never waited. `alone`: each request of a hedge retries by itself."""
+        attempt, rounds = self._attempt(attempt, alone=alone)
+        if alone:
+            self._waited_alone[self._branch()] = attempt
+        else:
+            self._waited = attempt
+        if attempt >= len(rounds):
+            return NEVER if self.call.gave_up == "deadline" else 0.0
+        wait = rounds[attempt][0] - rounds[attempt - 1][1]
+        late = rounds[attempt - 1][1] - (self._loop.time() - self._began)
+        return max(0.0, wait + (late if abs(late) < LATE else 0.0)) + ROUNDING
+
+    def tried_again(self, *, alone: bool) -> bool:
+        """Did the retry want another attempt after this one?"""
+        attempt, rounds = self._attempt(self._waited_alone.get(self._branch(), 0) + 1, alone=alone)
+        return attempt < len(rounds) or self.call.gave_up not in ("", "unknown_outcome")
+
+    def _attempt(self, attempt: int, *, alone: bool) -> tuple[int, tuple[Round, ...]]:
+        """Which attempt of all this is, and when they were. A retry counts anew for each part of a stream; what counts
+        is which run of the function was the last, and whether one was refused since."""
+        if alone:
+            branch, branches = self._branch(), self.call.branches
+            return attempt, branches[branch] if branch < len(branches) else ()
+        steps, rounds = self.call.steps, self.call.rounds
+        if self.runs > len(steps):
+            return len(rounds) + self.runs - len(steps), rounds
+        return max(steps[self.runs - 1].round if self.runs else 0, self._waited + 1), rounds
+
+    def _branch(self) -> int:
+        """The number of the request of a hedge that this task or thread is, in the order in which they came."""
+        try:
+            here: Any = asyncio.current_task()
+        except RuntimeError:
+            here = None
+        return self._branches.setdefault(here or threading.get_ident(), len(self._branches))
+
+    def replaces(self) -> bool:
+        """Is the result to be replaced by something else? Once."""
+        replaces, self._replaces = self._replaces, False
+        return replaces
+
+    async def stand_in(self) -> None:
         """Answer in place of the function, or fail as recorded."""
-        call = self.call
-        if not call.fell_back:
+        number, helps = self.helped, self.call.helps
+        self.helped += 1
+        if number >= len(helps):
             self.unknown = True
-        elif call.outcome == "failure" and call.kind is not None:
-            raise failure(call.kind, None, None)
+            return
+        await self._goes(helps[number], 0.0)
 
 
-_playing: contextvars.ContextVar[Script] = contextvars.ContextVar("resilient_agents.simulate.playing")
+def _reading(step: Step, left: float) -> tuple[float, float]:
+    """Of the seconds that are left after the first item: for how many the reader is busy, and for how many it waits."""
+    if not step.cut:
+        silent = left if any(offset >= (step.first or 0.0) for offset, _ in step.calls) else min(step.gap, left)
+    elif step.limit is not None and step.limit <= left:
+        silent = step.limit  # one that runs while it waits
+    else:
+        silent = min(TOLERANCE, left)
+    return left - silent, silent
 
 
-def begin(call: Recorded, nudge: Nudge) -> Script:
-    """Take up the script of this call in the present task."""
-    script = Script(call, nudge)
-    _playing.set(script)
-    return script
+def _together(calls: list[Inner]) -> list[list[Inner]]:
+    """Calls that overlap, in groups that follow one another."""
+    found: list[list[Inner]] = []
+    until = -1.0
+    for offset, call in calls:
+        if offset < until:
+            found[-1].append((offset, call))
+        else:
+            found.append([(offset, call)])
+        until = max(until, offset + call.duration)
+    return found
 
 
-async def run() -> str:
-    """The guarded function."""
-    return await _playing.get().run()
-
-
-def played_by_script(policy: Policy, *, waits: bool) -> Policy:
-    """The same policy, but that no code of the user's answers in place of the function. `waits`: its retries wait as
-    long as they did, for their jitter is not to be had again."""
-
-    def scripted(strategy: Any) -> Any:
-        if isinstance(strategy, Policy):
-            return played_by_script(strategy, waits=waits)
-        if isinstance(strategy, Fallback) and (callable(strategy.handler) or strategy.to):
-            return Fallback(_stand_in, on=strategy.on)
-        if isinstance(strategy, Retry) and waits:
-            options: dict[str, Any] = {option: getattr(strategy, option) for option in Retry.OPTIONS}
-            options["wait"] = _recorded_wait
-            return Retry(**options)
-        return strategy
-
-    return Policy(*map(scripted, policy.strategies), name=policy.name, idempotent=policy.idempotent)
-
-
-def _recorded_wait(state: Any) -> float:
-    return _playing.get().wait(state.attempt_number)
-
-
-def _stand_in(error: Exception | None) -> None:
-    _playing.get().stand_in()
+playing: contextvars.ContextVar[Script] = contextvars.ContextVar("resilient_agents.simulate.playing")
+"""The script of the call that the present task or thread is in."""

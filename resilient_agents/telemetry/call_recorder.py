@@ -44,6 +44,10 @@ class CallRecorder(SpanRecorder):
         """What is an event on the operation, and nothing else."""
         self._add_event(SPAN_EVENTS[type(event)], facts(event))
 
+    def fell_back(self, event: events.FallbackUsed) -> None:
+        self._stands_in = event.by
+        self.happened(event)
+
     def retried(self, event: events.RetryScheduled) -> None:
         self._told.pop(names.GAVE_UP, None)  # a retry inside of this one did
         self.happened(event)
@@ -138,7 +142,7 @@ _SPANS: Final[dict[type[events.Event], Callable[[CallRecorder, Any], None]]] = {
     events.CallRejected: CallRecorder.rejected,
     events.TimeoutExpired: CallRecorder.timed_out,
     events.LateResult: CallRecorder.came_late,
-    events.FallbackUsed: CallRecorder.happened,
+    events.FallbackUsed: CallRecorder.fell_back,
     events.HedgeStarted: CallRecorder.happened,
     events.ChaosInjected: CallRecorder.disturbed,
     events.CircuitOpened: CallRecorder.happened,

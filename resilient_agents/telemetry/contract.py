@@ -240,6 +240,7 @@ SPANS: Final = (
             *names.NAMED_STRATEGIES.values(),
             names.INNER_RETRIES,
             names.HEDGE_NUMBER,
+            names.FALLBACK_BY,
             names.RETRY_AFTER,
             names.STRATEGY,
             names.CHAOS,

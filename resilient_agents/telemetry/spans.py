@@ -76,6 +76,7 @@ class SpanRecorder:
     _inner: Any = None
     _since: int
     _start: int
+    _stands_in: str | None = None
     _told: dict[str, Any]
     _setup: Setup
     _waited_for: str | None = None
@@ -228,6 +229,8 @@ class SpanRecorder:
             told: dict[str, Any] = {ATTEMPT: attempt}
             if hedge:
                 told[names.HEDGE_NUMBER] = hedge
+            if self._stands_in is not None:
+                told[names.FALLBACK_BY] = self._stands_in
             self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told)
         except Exception:
             self._sink.faults.log(*RECORDING)
@@ -250,6 +253,7 @@ class SpanRecorder:
         sink, extra = self._sink, self._extra
         instruments = sink.instruments
         ours = self._attempts.pop(attempt, None)
+        self._stands_in = None
         try:
             if instruments is not None:
                 measured = sink.for_attempt[outcome, None if failure is None else failure.kind]

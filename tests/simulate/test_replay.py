@@ -33,8 +33,9 @@ from resilient_agents import (
 from resilient_agents.cli import main
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.simulate import Dependency, Error, Load, Phase, Scenario, Times, simulate
+from resilient_agents.simulate.calls import Recorded, Step
 from resilient_agents.simulate.policies import named
-from resilient_agents.simulate.recording import Recorded, Step, recorded
+from resilient_agents.simulate.recording import played_by, recorded
 from resilient_agents.simulate.replay import TOLERANCE, Replay, replay
 from resilient_agents.simulate.scenario import Kind
 from resilient_agents.testing import FakeClock
@@ -260,8 +261,11 @@ def test_a_recording_of_several_policies_asks_for_a_name() -> None:
         Policy(name=name).call(int)
     undo()
     spans = from_sdk(sdk.exporter.get_finished_spans())
-    with pytest.raises(ValueError, match=r"policies a, b: say whose calls are meant \(--of\)"):
-        recorded(spans)
+    assert played_by(spans) == ["a", "b"]
+    with pytest.raises(ValueError, match=r"calls of the policies a, b: give all of these, by name"):
+        replay(Policy, recorded(spans))
+    with pytest.raises(ValueError, match="calls of b, which is not among the policies a"):
+        replay({"a": Policy()}, recorded(spans))
     with pytest.raises(ValueError, match="no spans that can be replayed of c; there are: a, b"):
         recorded(spans, "c")
     assert [call.outcome for call in recorded(spans, "a")] == ["success"]

@@ -1,0 +1,88 @@
+"""Calls as they were recorded: what each met, attempt by attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Inner", "Recorded", "Round", "Step", "every"]
+
+Round: TypeAlias = tuple[float, float]
+"""When attempts of a retry began and ended, in seconds since their operation began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of the guarded function, or of what answered in its place: how long it took, and what it ended in.
+
+    `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
+    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result that the policy took for a failure and
+    handed out in the end. Of a stream, `first` is when its first item came, None where none did, and `gap` the longest
+    that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1. `calls`: those of
+    other policies that it made meanwhile.
+    """
+
+    takes: float
+    kind: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    cut: bool = False
+    bad: bool = False
+    limit: float | None = None
+    first: float | None = None
+    gap: float = 0.0
+    round: int = 1
+    calls: tuple[Inner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One call as it was recorded. Times are seconds: `start` by the clock of the process.
+
+    `steps`: what the function did each time it ran, in the order in which it began; attempts that the policy refused
+    before it ran are in `attempts` only. `rounds`: the attempts of the retry, each with its hedges; `branches`: where
+    each request of a hedge retries by itself, its attempts. `gave_up`: why there was no further one, where it says so.
+    `fell_back`: something answered in place of the function, or tried to; `helps`: what that did each time, and
+    `replaced`: it did so in place of a result. `called`: how, where it was not simply awaited. `late`: by how much
+    a wait of its retry was longer than planned, because the machine was busy.
+    """
+
+    start: float
+    sequence: int
+    duration: float
+    outcome: str
+    kind: str | None
+    attempts: int
+    steps: tuple[Step, ...]
+    rounds: tuple[Round, ...]
+    gave_up: str
+    deadline: float | None
+    configuration: str
+    fell_back: bool = False
+    policy: str = ""
+    called: str = ""
+    branches: tuple[tuple[Round, ...], ...] = ()
+    helps: tuple[Step, ...] = ()
+    replaced: bool = False
+    late: float = 0.0
+
+    @property
+    def blocking(self) -> bool:
+        return self.called.startswith("blocking")
+
+    @property
+    def stream(self) -> bool:
+        return self.called.endswith("stream")
+
+
+Inner: TypeAlias = tuple[float, Recorded]
+"""A call that was made in the course of another one, so many seconds after the function began."""
+
+
+def every(call: Recorded) -> Iterator[Recorded]:
+    """The call, and those that were made in its course."""
+    yield call
+    for step in (*call.steps, *call.helps):
+        for _, inner in step.calls:
+            yield from every(inner)
