@@ -81,7 +81,7 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         return await proceed(call)
     rare.began = None
     started = clock.monotonic()
-    number = audience.attempt_started(call.hedge, started)
+    number = audience.attempt_started(call.hedge, started, rare)
     outcome: Outcome | None = None
     failure: Failure | None = None
     inner: InnerRetries | None = None

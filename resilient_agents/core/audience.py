@@ -9,6 +9,7 @@ from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure
+from resilient_agents.events.recorder import Course
 
 __all__ = ["Audience", "Helping"]
 
@@ -64,12 +65,12 @@ class Audience:
         """The operation begins, of which a recorder knows already."""
         self._show(events.CallStarted(self.policy, self.deadline, self.configuration))
 
-    def attempt_started(self, hedge: int, at: float) -> int:
+    def attempt_started(self, hedge: int, at: float, course: Course) -> int:
         """An attempt begins. Returns its number, counted from 1."""
         with _counting:
             number = self.attempts = self.attempts + 1
         if self.recorder is not None:
-            self.recorder.attempt_started(number, hedge, at)
+            self.recorder.attempt_started(number, hedge, at, course)
         if self.observers:
             self._show(events.AttemptStarted(self.policy, number, hedge))
         return number

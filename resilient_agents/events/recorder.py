@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from resilient_agents.classify import Failure
     from resilient_agents.events import CircuitState, Event, Outcome, WaitReason
 
-__all__ = ["Operation", "Passage", "Recorder", "Setup"]
+__all__ = ["Course", "Operation", "Passage", "Recorder", "Setup"]
 
 
 class Operation(Protocol):
@@ -46,6 +46,12 @@ class Setup(Protocol):
     def state(self) -> tuple[CircuitState | None, int, int] | None: ...
 
 
+class Course(Protocol):
+    """Of an attempt. `began`: when its function did, None before."""
+
+    began: float | None
+
+
 class Recorder(Protocol):
     """Follows one call from `begin` to `call_ended`. What every call goes through it is told by methods, for which no
     event need be made, the rest by `record`; `suspend` and `resume` enclose every `yield` to the user's code. `at`:
@@ -59,7 +65,7 @@ class Recorder(Protocol):
         ...
 
     def end(self) -> None: ...
-    def attempt_started(self, attempt: int, hedge: int, at: float) -> None: ...
+    def attempt_started(self, attempt: int, hedge: int, at: float, course: Course) -> None: ...
     def attempt_flows(self, attempt: int, seconds: float) -> None: ...
     def attempt_ended(
         self,

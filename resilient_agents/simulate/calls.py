@@ -75,6 +75,11 @@ class Recorded:
     def stream(self) -> bool:
         return self.called.endswith("stream")
 
+    @property
+    def left(self) -> bool:
+        """Did it leave a thread behind, or let it come late? A thread cannot be stopped."""
+        return self.blocking and any(step.cut for step in self.steps)
+
 
 Inner: TypeAlias = tuple[float, Recorded]
 """A call that was made in the course of another one, so many seconds after the function began."""

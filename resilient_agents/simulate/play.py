@@ -56,6 +56,7 @@ class Player:
         self._policies = policies
         self._nudges = nudges
         self._threads = threads
+        self._left: list[asyncio.Task[Ended]] = []
 
     async def play(self, calls: Sequence[Recorded]) -> None:
         loop = self._loop
@@ -65,6 +66,10 @@ class Player:
                 await asyncio.sleep(start - loop.time())
             tasks.append(loop.create_task(self._in_its_colour(call, None)))
         await asyncio.gather(*tasks)
+        while self._left:
+            task = self._left.pop()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     def _beginnings(self, calls: Sequence[Recorded]) -> Iterator[tuple[float, Recorded]]:
         for call in calls:
@@ -87,7 +92,8 @@ class Player:
 
     async def _one(self, call: Recorded, within: Script | None) -> Ended:
         """One call. Of a blocking one this never suspends."""
-        script = Script(call, self._nudges.get(call.sequence, Nudge()), self._loop, within=within)
+        nudge, policy = self._nudges.get(call.sequence, Nudge()), self._policies[call.policy]
+        script = Script(call, nudge, self._loop, policy, self._left, within)
         script.make = partial(self._inner, script)
         began = self._loop.time()
         before = playing.set(script)

@@ -36,6 +36,8 @@ class Recast:
 
     def __init__(self, policy: Policy, *, same: bool, threads: BlockingCalls | None) -> None:
         self.same = same
+        self.retries = same and any(isinstance(layer, Retry) for layer in policy.layers)
+        self._leaves = any(getattr(layer, "thread", None) or getattr(layer, "races", False) for layer in policy.layers)
         self._threads = threads
         recast = self._recast(policy, alone=False)
         self._made: dict[str, Callable[[], Any]] = {
@@ -48,6 +50,10 @@ class Recast:
     def guarded(self, called: str) -> Callable[[], Any]:
         """What is to be called in this way."""
         return self._made[called]
+
+    def stops(self, called: str) -> bool:
+        """Can it end a function that is called like this before its time? A thread can be left behind at most."""
+        return self._leaves or not called.startswith("blocking")
 
     # ------------------------------------------------------------------------------------------------ the recorded code
 

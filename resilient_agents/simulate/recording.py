@@ -244,8 +244,8 @@ def _helps(
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
         until = math.inf if last else turns[number + 1].at
-        did = [each for each in (*attempts, *waits, *(each.span for each in inner)) if turn.at <= each.end <= until]
-        mine = [each for each in inner if turn.at <= each.span.start <= until]
+        mine = [each for each in inner if turn.at <= each.span.start < until]
+        did = [each for each in (*attempts, *waits) if turn.at <= each.start < until] + [each.span for each in mine]
         kind = next((each.attributes.get(names.ERROR_TYPE) for each in reversed(did)), None) or "server"
         if last:
             failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")

@@ -43,6 +43,8 @@ class Replay:
             attempts was longer than planned, because the machine was busy.
         unknown: Those of which the recording does not say how they would have gone on: they made more attempts than
             were recorded, or waited longer for one that a limit had cut off.
+        left: Those of blocking code in which a limit ended a function or a hedge lost: how long its thread went on
+            behind their back is not recorded, and taken for nothing.
         same_policy: Whether the policies are those that were in force, by their fingerprints. Retries then wait as long
             as they did.
         success_rate, recorded_success_rate: The shares of calls that succeeded.
@@ -58,6 +60,7 @@ class Replay:
     near: int
     tolerance: float
     unknown: int
+    left: int
     same_policy: bool
     success_rate: float
     recorded_success_rate: float
@@ -179,6 +182,7 @@ def _replay(played: list[Played], same_policy: bool, near: int) -> Replay:
         near=near,
         tolerance=_tolerance(p.call for p in played),
         unknown=sum(p.unknown for p in played),
+        left=sum(p.call.left for p in played),
         same_policy=same_policy,
         success_rate=good / len(played) if played else math.nan,
         recorded_success_rate=was_good / len(played) if played else math.nan,

@@ -7,8 +7,9 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from resilient_agents.core.given_up import exhausted
 from resilient_agents.errors import Rejected
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Inner, Recorded, Round, Step
@@ -20,6 +21,8 @@ __all__ = ["TOLERANCE", "Ended", "Nudge", "Script", "playing"]
 
 TOLERANCE: Final = 0.005
 """Seconds by which the moments of a recording may be wrong: a span begins a little before what it tells of."""
+
+Task: TypeAlias = "asyncio.Task[Ended]"
 
 NEVER: Final = 1e9
 """Seconds that a request takes of which nobody knows how long it would have taken."""
@@ -38,6 +41,15 @@ class Nudge(NamedTuple):
     takes: float = 0.0
 
 
+class Under(Protocol):
+    """What a script asks of the policy that it is played under: does it try again what was tried again, and can it end
+    what it guards before its time?"""
+
+    retries: bool
+
+    def stops(self, called: str) -> bool: ...
+
+
 class Ended(NamedTuple):
     """How a call ended that the function made. `same`: as it was recorded."""
 
@@ -53,6 +65,7 @@ class Script:
         runs: How often it has begun.
         within: The script of the call in whose course it is made.
         make: Makes a call in its course.
+        left: Tasks that calls in its course run in, which may outlast it.
         unknown: It was asked for what the recording does not say.
         bad: An error that it raised in place of a result that was taken for a failure and came out as a result.
         rest: Seconds for which the reader of a stream is busy with the item that it has.
@@ -60,9 +73,13 @@ class Script:
 
     make: Callable[[Recorded], Coroutine[Any, Any, Ended]]
 
-    def __init__(self, call: Recorded, nudge: Nudge, loop: SimulatedLoop, *, within: Script | None) -> None:
+    def __init__(
+        self, call: Recorded, nudge: Nudge, loop: SimulatedLoop, under: Under, left: list[Task], within: Script | None
+    ) -> None:
         self.call = call
         self.within = within
+        self.left = left
+        self._under = under
         self.runs = self.helped = 0
         self.unknown = False
         self.bad: Exception | None = None
@@ -106,7 +123,7 @@ class Script:
     async def _goes(self, step: Step, since: float) -> str:
         """From so many seconds after its beginning to its end."""
         calls = [each for each in step.calls if each[0] >= since]
-        if step.cut:
+        if step.cut and self._under.stops(self.call.called):
             wanted = BlockingCalls.wanted()
             last = await self._meanwhile(calls, since, max(step.takes, step.limit or 0.0) + TOLERANCE)
             if not self.call.blocking:
@@ -132,7 +149,15 @@ class Script:
         error = failure(step.kind, step.status, step.retry_after)
         if step.bad:
             self.bad = error
+        if self._gave_up(step):
+            exhausted(error)
         raise error
+
+    def _gave_up(self, step: Step) -> bool:
+        """Was its error one that a retry in its course had given up, or it would have been tried again?"""
+        call = self.call
+        last = bool(call.steps) and step is call.steps[-1]
+        return self._under.retries and last and call.outcome == "failure" and not (call.gave_up or call.fell_back)
 
     # ------------------------------------------------------------------------------------------ what it does meanwhile
 
@@ -142,36 +167,42 @@ class Script:
         at, last = since, None
         for calls in _together(made):
             await self.pause(calls[0][0] - at)
-            ended = await self._make(calls)
-            at, last = max(offset + call.duration for offset, call in calls), ended[-1]
+            ended = await self._make(calls, until)
             if not all(each.same for each in ended):
                 self.unknown = True
+            if ended:
+                at, last = max(end for call in calls if (end := _end(call)) <= until + ROUNDING), ended[-1]
+            else:
+                at = calls[0][0]
         await self.pause(until - at)
         return last
 
-    async def _make(self, calls: list[Inner]) -> list[Ended]:
-        """Make these calls, those that overlap at the same time. They are told in the order in which they ended when
-        they were recorded."""
-        blocking = self.call.blocking
-        if len(calls) == 1 and calls[0][1].blocking is blocking:
+    async def _make(self, calls: list[Inner], until: float) -> list[Ended]:
+        """Make these calls, those that overlap at the same time, and leave alone those that ended later than `until`.
+        They are told in the order in which they ended when they were recorded."""
+        if len(calls) == 1 and calls[0][1].blocking is self.call.blocking and _end(calls[0]) <= until + ROUNDING:
             return [await self.make(calls[0][1])]
-        tasks = [self._loop.create_task(self._later_on(offset - calls[0][0], call)) for offset, call in calls]
+        calls = sorted(calls, key=_end)
+        first = min(offset for offset, _ in calls)
+        tasks = [self._loop.create_task(self._later_on(offset - first, call)) for offset, call in calls]
+        self.left += tasks
+        awaited = [task for task, call in zip(tasks, calls, strict=True) if _end(call) <= until + ROUNDING]
         over = Moment(self._loop)
 
         def look(_: object) -> None:
-            if all(task.done() for task in tasks):
+            if all(task.done() for task in awaited):
                 over.come()
 
-        for task in tasks:
+        for task in awaited:
             task.add_done_callback(look)
         try:
-            await over
+            if awaited:
+                await over
         except BaseException:
             for task in tasks:
                 task.cancel()
             raise
-        order = sorted(range(len(calls)), key=lambda number: calls[number][0] + calls[number][1].duration)
-        return [tasks[number].result() for number in order]
+        return [task.result() for task in awaited]
 
     async def _later_on(self, seconds: float, call: Recorded) -> Ended:
         await self.pause(seconds)
@@ -190,15 +221,16 @@ class Script:
     # ------------------------------------------------------------------------------------------------- what it is asked
 
     def wait(self, attempt: int, *, alone: bool) -> float:
-        """Seconds between this attempt of a retry and the next, as recorded; too many where they would have passed the
-        deadline, for which they were never waited. `alone`: each request of a hedge retries by itself."""
+        """Seconds between this attempt of a retry and the next, as recorded; too many where the call ended before it
+        came, or they would have passed the deadline. `alone`: each request of a hedge retries by itself."""
         attempt, rounds = self._attempt(attempt, alone=alone)
         if alone:
             self._waited_alone[self._branch()] = attempt
         else:
             self._waited = attempt
         if attempt >= len(rounds):
-            return NEVER if self.call.gave_up == "deadline" else 0.0
+            ended_first = self.call.outcome == "cancelled" or (alone and self.call.outcome == "success")
+            return NEVER if ended_first or self.call.gave_up == "deadline" else 0.0
         wait = rounds[attempt][0] - rounds[attempt - 1][1]
         late = rounds[attempt - 1][1] - (self._loop.time() - self._began)
         return max(0.0, wait + (late if abs(late) < LATE else 0.0)) + ROUNDING
@@ -236,21 +268,27 @@ class Script:
         """Answer in place of the function, or fail as recorded."""
         number, helps = self.helped, self.call.helps
         self.helped += 1
-        if number >= len(helps):
+        if number < len(helps):
+            await self._goes(helps[number], 0.0)
+        elif helps and self.call.outcome != "fallback":
+            raise Rejected("passed over, for its circuit was open")
+        else:
             self.unknown = True
-            return
-        await self._goes(helps[number], 0.0)
 
 
 def _reading(step: Step, left: float) -> tuple[float, float]:
     """Of the seconds that are left after the first item: for how many the reader is busy, and for how many it waits."""
     if not step.cut:
         silent = left if any(offset >= (step.first or 0.0) for offset, _ in step.calls) else min(step.gap, left)
-    elif step.limit is not None and step.limit <= left:
-        silent = step.limit  # one that runs while it waits
+    elif step.limit is not None and step.limit <= left + TOLERANCE:
+        silent = min(step.limit, left)  # one that runs while it waits
     else:
         silent = min(TOLERANCE, left)
     return left - silent, silent
+
+
+def _end(call: Inner) -> float:
+    return call[0] + call[1].duration
 
 
 def _together(calls: list[Inner]) -> list[list[Inner]]:

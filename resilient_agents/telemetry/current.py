@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
+
+if TYPE_CHECKING:
+    from resilient_agents.events.recorder import Course
 
 __all__ = ["AttemptSpan", "put_back"]
 
 
 class AttemptSpan:
     """An attempt span, the context that it is current in, and the one to put back. `told`: what it says at its end;
-    `ended_by`: the strategy that refused it or cut it off; `waited_for`: the one that made it wait last."""
+    `ended_by`: the strategy that refused it or cut it off; `waited_for`: the one that made it wait last. By the
+    policy's clock it began `at`, and its function when its `course` says."""
 
-    __slots__ = ("ended_by", "inner", "outer", "span", "start", "told", "waited_for")
+    __slots__ = ("at", "course", "ended_by", "inner", "outer", "span", "start", "told", "waited_for")
 
-    def __init__(self, span: Span, inner: Context, outer: Context, start: int, told: dict[str, Any]) -> None:
+    def __init__(
+        self, span: Span, inner: Context, outer: Context, start: int, told: dict[str, Any], at: float, course: Course
+    ) -> None:
+        self.at = at
+        self.course = course
         self.span = span
         self.inner = inner
         self.outer = outer

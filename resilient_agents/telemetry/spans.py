@@ -43,7 +43,7 @@ from resilient_agents.telemetry.names import (
 
 if TYPE_CHECKING:
     from resilient_agents.classify import Failure
-    from resilient_agents.events.recorder import Operation, Setup
+    from resilient_agents.events.recorder import Course, Operation, Setup
     from resilient_agents.telemetry.sink import Attributes, Sink
 
 __all__ = ["MEASURING", "RECORDING", "SpanRecorder"]
@@ -206,12 +206,14 @@ class SpanRecorder:
             attempt = self._attempts.pop(number, None)
             if attempt is not None:
                 attempt.told[OUTCOME] = "cancelled"
+                if attempt.course.began is not None:
+                    attempt.told[FUNCTION_BEGAN] = attempt.course.began - attempt.at
                 attempt.span.set_attributes(attempt.told)
                 attempt.span.end(max(now, attempt.start))
 
     # ----------------------------------------------------------------------------------------------- attempts and waits
 
-    def attempt_started(self, attempt: int, hedge: int, at: float) -> None:
+    def attempt_started(self, attempt: int, hedge: int, at: float, course: Course) -> None:
         self._spans_left = left = self._spans_left - 1  # ten thousand attempts must not be ten thousand spans
         if left < 0:
             return
@@ -231,7 +233,7 @@ class SpanRecorder:
                 told[names.HEDGE_NUMBER] = hedge
             if self._stands_in is not None:
                 told[names.FALLBACK_BY] = self._stands_in
-            self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told)
+            self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told, at, course)
         except Exception:
             self._sink.faults.log(*RECORDING)
 
