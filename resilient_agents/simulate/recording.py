@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,9 @@ from resilient_agents.trace.spans import Moment, Span
 from resilient_agents.trace.tree import Operation, is_attempt, is_operation, operations
 
 __all__ = ["played_by", "recorded", "shared"]
+
+ROUNDING: Final = 1e-8
+"""Seconds by which two moments may differ that are one: spans have nanoseconds."""
 
 HELP: Final = f"{names.WAIT_PREFIX}fallback"
 
@@ -69,6 +73,10 @@ def _policy(span: Span) -> str:
     return str(span.attributes.get(names.POLICY))
 
 
+def _clock(span: Span) -> float:
+    return float(cast(float, span.attributes[names.CLOCK]))
+
+
 def _plays(span: Span, policies: Sequence[str]) -> bool:
     return names.CLOCK in span.attributes and (not policies or _policy(span) in policies)
 
@@ -101,10 +109,10 @@ def _with_inner(operation: Operation) -> Iterator[Operation]:
         yield from _with_inner(inner)
 
 
-def _calls(operation: Operation, span: Span, since: int, policies: Sequence[str]) -> tuple[Inner, ...]:
-    """The calls beneath `span`, from the moment `since` on, in nanoseconds."""
-    found = [each for inner in _inside(operation, span) for each in _outermost(inner, policies)]
-    calls = [(max(0.0, (each.span.start - since) / 1e9), _call(each, policies)) for each in found]
+def _calls(operation: Operation, span: Span, since: float, policies: Sequence[str]) -> tuple[Inner, ...]:
+    """The calls beneath `span`, from the moment `since` on, by the clock of the process: a wall clock tells less."""
+    found = [_call(each, policies) for inner in _at_or_inside(operation, span) for each in _outermost(inner, policies)]
+    calls = [(max(0.0, call.start - since), call) for call in found]
     return tuple(sorted(calls, key=lambda call: (call[0], call[1].sequence)))
 
 
@@ -119,7 +127,7 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
     turns = [event for event in span.events if event.name == names.FALLBACK]
     deadline = facts.get(names.DEADLINE)
     return Recorded(
-        start=float(cast(float, facts[names.CLOCK])),
+        start=_clock(span),
         sequence=int(cast(int, facts[names.SEQUENCE])),
         duration=(span.end - span.start) / 1e9,
         outcome=str(facts.get(names.OUTCOME)),
@@ -177,18 +185,16 @@ def _branches(span: Span, tries: Sequence[Span]) -> tuple[tuple[Round, ...], ...
 
 
 def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str]) -> tuple[Step, ...]:
-    facts = operation.span.attributes
+    span, facts = operation.span, operation.span.attributes
     begun = [
-        (attempt.start + round(lead * 1e9), attempt)
+        (_clock(span) + (attempt.start - span.start) / 1e9 + lead, attempt)
         for attempt in tries
         if isinstance(lead := attempt.attributes.get(names.FUNCTION_BEGAN), int | float)
     ]
     begun.sort(key=lambda each: each[0])
     steps = [
-        replace(
-            _step(operation, attempt), round=_round(attempt, tries), calls=_calls(operation, attempt, since, policies)
-        )
-        for since, attempt in begun
+        replace(_step(operation, attempt), round=_round(attempt, tries), calls=_calls(operation, attempt, at, policies))
+        for at, attempt in begun
     ]
     gap = facts.get(names.LONGEST_GAP)
     if facts.get(names.PARTS) == 1 and isinstance(gap, int | float):
@@ -237,25 +243,26 @@ def _helps(
     """What those did whose turn it was: a handler, whose wait is a span, or one of several, of which each but the last
     one failed."""
     span = operation.span
-    waits = [child for child in operation.below(span) if child.name == HELP]
-    beside = [each for each in operation.below(span) if not is_attempt(each)]
-    inner = [each for child in (*beside, *attempts) for each in _at_or_inside(operation, child)]
+    spans = [*attempts, *(each for each in operation.below(span) if not is_attempt(each))]
+    calls = [inner for each in spans for inner in _calls(operation, each, _clock(span), policies)]
+    did = [each for each in spans if each.name == HELP or is_attempt(each)]
+    failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
     found: list[Step] = []
-    for number, turn in enumerate(turns):
-        last = number == len(turns) - 1
-        until = math.inf if last else turns[number + 1].at
-        mine = [each for each in inner if turn.at <= each.span.start < until]
-        did = [each for each in (*attempts, *waits) if turn.at <= each.start < until] + [each.span for each in mine]
-        kind = next((each.attributes.get(names.ERROR_TYPE) for each in reversed(did)), None) or "server"
-        if last:
-            failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
+    begins = [(turn.at - span.start) / 1e9 for turn in turns]
+    for at, until in itertools.pairwise([*begins, math.inf]):
+        mine = [each for each in calls if at - ROUNDING <= each[0] < until - ROUNDING]
+        ends = [(each.end, each.attributes.get(names.ERROR_TYPE)) for each in did if at <= _since(span, each) < until]
+        ended = [((end - span.start) / 1e9, kind) for end, kind in ends]
+        ended += [(offset + call.duration, call.kind) for offset, call in mine]
+        end, kind = max(ended, key=lambda each: each[0], default=(at, None))
+        if until == math.inf:
             kind = span.attributes.get(names.ERROR_TYPE) if failed else None
-        calls = [(max(0.0, (each.span.start - turn.at) / 1e9), each) for each in mine]
-        found.append(
-            Step(
-                takes=(max(each.end for each in did) - turn.at) / 1e9 if did else 0.0,
-                kind=None if kind is None else str(kind),
-                calls=tuple((at, _call(outer, policies)) for at, each in calls for outer in _outermost(each, policies)),
-            )
-        )
+        else:
+            kind = kind or "server"
+        helped = tuple((max(0.0, offset - at), call) for offset, call in mine)
+        found.append(Step(max(0.0, end - at), None if kind is None else str(kind), calls=helped))
     return tuple(found)
+
+
+def _since(span: Span, other: Span) -> float:
+    return (other.start - span.start) / 1e9

@@ -71,8 +71,9 @@ class Replay:
     played: Sequence[Played]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data that `json.dumps` takes, without the single calls."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "played"}
+        """Plain data that `json.dumps` takes, without the single calls; a share of none is None."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "played"}
+        return {name: None if value != value else value for name, value in plain.items()}
 
 
 def replay(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded]) -> Replay:

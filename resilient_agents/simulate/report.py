@@ -47,10 +47,10 @@ def table(results: Mapping[str, Result]) -> list[str]:
 def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
     """What was recorded beside what came out, and what the recording cannot know. `shared`: how many calls that are not
     played passed the same circuit breaker or limit, by its name."""
-    policy = "the policy that was in force" if result.same_policy else "another policy than the one in force"
+    policies = "the policies that were in force" if result.same_policy else "other policies than those in force"
     within = seconds_of(result.slower)
     lines = [
-        f"{_calls(result.calls)} under {policy}: {result.same:,} went as recorded, times within {within}",
+        f"{_calls(result.calls)} under {policies}: {result.same:,} went as recorded, times within {within}",
         f"{'':20}  {'recorded':>10}  {'now':>10}",
         f"{'success':20}  {share(result.recorded_success_rate):>10}  {share(result.success_rate):>10}",
         f"{'requests':20}  {result.recorded_requests:>10,}  {result.requests:>10,}",

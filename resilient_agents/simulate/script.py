@@ -182,11 +182,10 @@ class Script:
         They are told in the order in which they ended when they were recorded."""
         if len(calls) == 1 and calls[0][1].blocking is self.call.blocking and _end(calls[0]) <= until + ROUNDING:
             return [await self.make(calls[0][1])]
-        calls = sorted(calls, key=_end)
-        first = min(offset for offset, _ in calls)
-        tasks = [self._loop.create_task(self._later_on(offset - first, call)) for offset, call in calls]
+        tasks = [self._loop.create_task(self._later_on(offset - calls[0][0], call)) for offset, call in calls]
         self.left += tasks
-        awaited = [task for task, call in zip(tasks, calls, strict=True) if _end(call) <= until + ROUNDING]
+        in_order = sorted(zip(calls, tasks, strict=True), key=lambda each: _end(each[0]))
+        awaited = [task for call, task in in_order if _end(call) <= until + ROUNDING]
         over = Moment(self._loop)
 
         def look(_: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +36,7 @@ from resilient_agents.cli import main
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.simulate import Dependency, Error, Load, Phase, Scenario, Times, simulate
 from resilient_agents.simulate.calls import Recorded, Step
-from resilient_agents.simulate.policies import named
+from resilient_agents.simulate.policies import named, together
 from resilient_agents.simulate.recording import played_by, recorded
 from resilient_agents.simulate.replay import TOLERANCE, Replay, replay
 from resilient_agents.simulate.scenario import Kind
@@ -236,7 +238,7 @@ def test_the_command_compares_with_the_recording(tmp_path: Path, capsys: pytest.
     arguments = ["simulate", str(policies), "--replay", str(spans)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "the policy that was in force" in out
+    assert "the policies that were in force" in out
     assert main([*arguments, "--set", "retry.attempts=1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["success_rate"] < found["recorded_success_rate"]
@@ -245,6 +247,46 @@ def test_the_command_compares_with_the_recording(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit, match="2"):
         main(["simulate", str(policies)])
     assert "one of the arguments --scenario --replay is required" in capsys.readouterr().err
+
+
+def test_the_command_plays_the_policies_of_a_file_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that were recorded, with what they share; one of them by its name alone."""
+    policies, spans = tmp_path / "policies.toml", tmp_path / "spans.jsonl"
+    shares = 'circuit_breaker = { use = "model" }\n'
+    policies.write_text(
+        f"[policies.ask]\nretry = 2\n{shares}[policies.tell]\n{shares}[policies.idle]\nretry = 1\n"
+        "[circuit_breakers.model]\nfailures = 2\n"
+    )
+    provider = written_to(spans)
+    undo = telemetry.configure(tracer_provider=provider)
+    made = together(str(policies), ["ask", "tell"])()
+
+    async def fails(seconds: float) -> None:
+        raise ConnectionError
+
+    async def run() -> None:
+        for number in range(12):
+            for name in ("ask", "tell"):
+                with contextlib.suppress(Exception):
+                    await made[name].acall(fails if number % 4 else asyncio.sleep, 0.1)
+                await asyncio.sleep(1)
+
+    try:
+        FakeClock().run(run)
+    finally:
+        undo()
+        provider.shutdown()
+    arguments = ["simulate", str(policies), "--replay", str(spans)]
+    assert main(arguments) == 0
+    assert "24 calls under the policies that were in force: 24 went as recorded" in capsys.readouterr().out
+    assert main([*arguments, "--of", "tell"]) == 0
+    assert "12 calls not played passed 'model', too" in capsys.readouterr().out
+    assert main([*arguments, "--set", "ask.retry.attempts=1"]) == 0
+    assert "other policies than those in force" in capsys.readouterr().out
+    assert main([*arguments, "--set", "retry.attempts=1"]) == 1
+    assert "begins with the name of one: ask.retry.attempts=1" in capsys.readouterr().err
+    assert main(["simulate", "llm", *arguments[2:]]) == 1
+    assert "there are spans of the policies ask, tell: say whose calls are meant (--of)" in capsys.readouterr().err
 
 
 def written_to(path: Path) -> TracerProvider:

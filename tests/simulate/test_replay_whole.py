@@ -44,7 +44,7 @@ from tests.telemetry.conftest import Sdk
 COLOURS = pytest.mark.parametrize("blocking", [False, True], ids=["asyncio", "blocking"])
 
 OFTEN_SLOW = Scenario(
-    duration=20.0,
+    duration=8.0,
     load=Load(rate=6.0, fanout=2),
     dependency=Dependency(servers=6, service=Times("lognormal", 0.2, 1.0), error=Error("server", 0.2)),
 )
@@ -107,7 +107,7 @@ def test_streams_go_the_same_way_again(fault: Any, blocking: bool) -> None:
 
     assert BROKEN.stream is not None
     dependency = replace(BROKEN, stream=replace(BROKEN.stream, fault=fault))
-    calls = record(lambda: simulate(make, Scenario(15.0, Load(rate=4.0), dependency), blocking=blocking))
+    calls = record(lambda: simulate(make, Scenario(8.0, Load(rate=4.0), dependency), blocking=blocking))
     assert any(step.first is not None and step.takes > step.first for call in calls for step in call.steps)
     is_exact(replay(make, calls))
 
