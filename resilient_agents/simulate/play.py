@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -116,7 +116,7 @@ class Player:
         return Ended(error, kind, played.same)
 
     @contextlib.contextmanager
-    def _limited(self, script: Script) -> Iterator[None]:
+    def _limited(self, script: Script) -> Generator[None]:
         """The deadline that was in force, where the one that a call around it has now is not that one."""
         call, left = script.call, remaining()
         if call.deadline is None or (left is not None and self._has_it(script, call.deadline, left)):
