@@ -35,6 +35,8 @@ MODULES = (
     "resilient_agents.presets",
     "resilient_agents.registry",
     "resilient_agents.simulate",
+    "resilient_agents.simulate.recording",
+    "resilient_agents.simulate.replay",
     "resilient_agents.simulate.scenarios",
     "resilient_agents.telemetry",
     "resilient_agents.testing",
