@@ -198,7 +198,10 @@ def _getattr(resolver: Resolver, made: Made) -> Values:
 def _field(resolver: Resolver, made: Made) -> Values:
     factory = made.site.keywords.get("default_factory")
     found = [_of(resolver, value, Made(made.spot, made.number)) for value in resolver.evaluate(factory, made.spot)]
-    return union(found) if found else ()
+    if not found:
+        said = made.site.keywords.get("default", made.site.arguments[0] if made.site.arguments else None)
+        found = [resolver.evaluate(said, made.spot)]
+    return union(found)
 
 
 SPECIAL = {

@@ -53,6 +53,7 @@ class Advised:
             "name": it.name,
             "kind": it.target.kind,
             "library": it.target.library,
+            "variables": it.variables,
             "files": it.files,
             **self.figures,
             "score": self.score.value,

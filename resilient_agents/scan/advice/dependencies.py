@@ -28,6 +28,8 @@ class Dependency:
 
     target: Target
     found: list[Found] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+    """Of the environment, that say where it is, whatever their defaults."""
     bounded: frozenset[int] = frozenset()
     """By `id`, those that a semaphore or the like holds within a number."""
     holding: frozenset[int] = frozenset()
@@ -119,13 +121,21 @@ class Dependency:
 
 def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]:
     """In the order of their names."""
+    said = [(*target(resolver, each), each) for each in found]
+    # A variable without a default in one file may have one in another.
+    hosts = {variable: what.name for what, variable, _ in said if variable and what.name != f"${variable}"}
     known: dict[Target, list[Found]] = {}
-    for each in found:
-        known.setdefault(target(resolver, each), []).append(each)
+    variables: dict[Target, set[str]] = {}
+    for first, variable, each in said:
+        elsewhere = first.name == f"${variable}" and variable in hosts
+        what = first._replace(name=hosts[variable]) if elsewhere else first
+        known.setdefault(what, []).append(each)
+        variables.setdefault(what, set()).update({variable} - {""})
     return [
         Dependency(
             what,
             known[what],
+            sorted(variables[what]),
             frozenset(id(each) for each in known[what] if _bounded(resolver, each)),
             frozenset(id(each) for each in known[what] if blocks_the_loop(each, resolver)),
             {id(each): repeatable(each.seen, resolver) for each in known[what]},

@@ -9,11 +9,12 @@ from pathlib import PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from resilient_agents.scan.advice.addresses import Said, said
 from resilient_agents.scan.form import Expression
 from resilient_agents.scan.inventory import Found
-from resilient_agents.scan.known import Client
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import ClientValue, Data, Spot
+from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.values import ClientValue, Spot
 
 __all__ = ["Target", "target"]
 
@@ -67,43 +68,88 @@ _METHODS = frozenset(["get", "head", "options", "post", "put", "patch", "delete"
 """Of HTTP: what some functions take before the address."""
 _WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mongodb"])
 """Schemes of URLs that name a database of their host."""
+_PORTS = {
+    "http": (80,), "https": (443,), "redis": (6379,), "postgresql": (5432,), "postgres": (5432,), "mysql": (3306,),
+    "mongodb": (27017,), "amqp": (5672,), "nats": (4222,), "ws": (80,), "wss": (443,),
+}  # fmt: skip
+"""Ports that need no saying, by scheme."""
+_FILES = frozenset(["sqlite", "duckdb"])
+"""Schemes of URLs that name a file."""
 
 
-def target(resolver: Resolver, found: Found) -> Target:
-    """What the call talks to."""
-    seen, library = found.seen, found.call.dependency
-    if seen.client.library.address == "service":
-        return Target(found.call.kind, library, library, "service")
-    if found.call.kind == "subprocess":
-        program = _first(_programs(resolver, seen.given.arguments, seen.spot))
-        return Target("subprocess", library, program or library, "program")
+def target(resolver: Resolver, found: Found) -> tuple[Target, str]:
+    """What the call talks to, and the variable of the environment that may say otherwise, "" where none does."""
+    seen, library, kind = found.seen, found.call.dependency, found.call.kind
     address = seen.client.library.address
-    name = ""
-    if seen.owner is None:
-        first = _texts(resolver, seen.given.arguments[:2], seen.spot)
-        named = _texts(resolver, _addresses(seen.given.keywords), seen.spot)
-        bare = address in ("file", "host") or _connects(resolver, seen.callee)
-        said = [*named, *(text for text in first if bare or "://" in text)]
-        said = said if address != "host" else [text for text in said if text.lower() not in _METHODS]
-        name = _first(filter(None, map(_file if address == "file" else _host, said)))
-    else:
-        texts = _texts(resolver, seen.given.arguments[:2], seen.spot)
-        name = _first(filter(None, (_host(text) for text in texts if "://" in text)))
-        name = name or _of_client(resolver, seen.owner, seen.client)
-    return Target(found.call.kind, library, name or library, "" if address == "host" else address)
+    if address == "service":
+        return Target(kind, library, library, "service"), ""
+    if kind == "subprocess":
+        program = next(filter(None, _programs(resolver, seen.given.arguments, seen.spot)), "")
+        return Target(kind, library, program or library, "program"), ""
+    texts = list(_of_call(resolver, seen)) if seen.owner is None else list(_of_argument(resolver, seen))
+    if seen.owner is not None and not any(_place(each.text, address).name for each in texts):
+        texts += _of_client(resolver, seen.owner)
+    named = ((_place(each.text, address), each.variable) for each in texts if each.text)
+    place, variable = next((each for each in named if each[0].name), (_Place("", ""), ""))
+    if not place.name:
+        variable = next((each.variable for each in texts if each.variable), "")
+    where = place.where or ("" if address == "host" else address)
+    return Target(kind, library, place.name or (f"${variable}" if variable else library), where), variable
 
 
-def _of_client(resolver: Resolver, owner: ClientValue | None, client: Client, depth: int = 4) -> str:
-    """What the call that made the client was given."""
+def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
+    """What a function is given."""
+    address = seen.client.library.address
+    yield from said(resolver, _addresses(seen.given.keywords), seen.spot)
+    bare = address in ("file", "host") or _connects(resolver, seen.callee)
+    for each in said(resolver, seen.given.arguments[:2], seen.spot):
+        method = address == "host" and each.text.lower() in _METHODS
+        if not method and (bare or "://" in each.text):
+            yield each
+
+
+def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
+    """The URL that a client is asked for."""
+    return (each for each in said(resolver, seen.given.arguments[:2], seen.spot) if "://" in each.text)
+
+
+def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) -> Iterator[Said]:
+    """What the call that made the client was given, or the call that made what it is made with."""
     if owner is None or depth == 0:
-        return ""
+        return
     if owner.made is not None and not _answer(owner):
-        site, spot = owner.made.site, owner.made.spot
-        for text in _texts(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot):
-            name = _file(text) if client.library.address in ("file", "process") else _host(text)
-            if name:
-                return name
-    return _of_client(resolver, owner.of, client, depth - 1)
+        site, spot, client = owner.made.site, owner.made.spot, owner.client
+        yield from said(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot)
+        carriers = [site.keywords[name] for name in client.carriers if name in site.keywords]
+        at = client.carrier_at
+        carriers += site.arguments[at : at + 1] if at is not None else ()
+        for value in (value for each in carriers for value in resolver.evaluate(each, spot)):
+            if isinstance(value, ClientValue):
+                yield from _of_client(resolver, value, depth - 1)
+    yield from _of_client(resolver, owner.of, depth - 1)
+
+
+class _Place(NamedTuple):
+    name: str
+    where: str
+    """"file" or "process"; "" for what is reached by a network."""
+
+
+def _place(text: str, address: str) -> _Place:
+    """What a text names."""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.partition("+")[0] in _FILES:
+        return _file_or_memory(rest.partition("/")[2])
+    if address == "file":
+        return _file_or_memory(text)
+    return _Place(_file(text), "process") if address == "process" else _Place(_host(text), "")
+
+
+def _file_or_memory(path: str) -> _Place:
+    """`file:` begins a URI of SQLite; what has no name is kept in memory."""
+    name = path.removeprefix("file:").partition("?")[0] if path.startswith("file:") else path.partition("?")[0]
+    memory = not name or name == ":memory:" or "mode=memory" in path
+    return _Place(":memory:", "process") if memory else _Place(_file(name), "file")
 
 
 def _connects(resolver: Resolver, path: str) -> bool:
@@ -125,39 +171,18 @@ def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
     return tuple(keywords[name] for name in ADDRESSES if name in keywords)
 
 
-def _texts(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot, depth: int = 4) -> Iterator[str]:
-    """The strings that these can be, or what of them is whole, as far as they are written down."""
-    for expression in expressions if depth else ():
-        for value in resolver.evaluate(expression, spot):
-            if not isinstance(value, Data) or value.expression is None:
-                continue
-            kind, text = value.expression[:2]
-            if kind == "starts":
-                found = _texts(resolver, (text,), value.spot, depth - 1)
-                yield from filter(None, map(_whole, found)) if text and text[0] == "const" else found
-            elif kind == "const" and isinstance(text, str):
-                yield text
-
-
-def _whole(start: str) -> str:
-    """Of how a text begins what is whole: a URL as far as its last slash, words but the last one."""
-    if "://" in start:
-        return start[: start.rindex("/") + 1] if start.count("/") > 2 else ""
-    return start.rpartition(" ")[0]
-
-
 def _programs(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot) -> Iterator[str]:
     if not expressions or expressions[0] is None:
         return
     first = expressions[0]
     if first[0] == "seq" and first[1]:
-        yield from map(_file, _texts(resolver, first[1][:1], spot))
+        yield from (_file(each.text) for each in said(resolver, first[1][:1], spot))
         return
-    for text in _texts(resolver, (first,), spot):
+    for each in said(resolver, (first,), spot):
         try:
-            words = shlex.split(text)
+            words = shlex.split(each.text)
         except ValueError:
-            words = text.split()
+            words = each.text.split()
         if words:
             yield _file(words[0])
 
@@ -168,8 +193,9 @@ def _host(text: str) -> str:
         return ""
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
-        port = f":{parts.port}" if parts.port is not None and parts.scheme not in ("http", "https") else ""
-        database = parts.path.strip("/") if parts.scheme.partition("+")[0] in _WITH_DATABASES else ""
+        scheme = parts.scheme.partition("+")[0]
+        port = f":{parts.port}" if parts.port not in (None, *_PORTS.get(scheme, ())) else ""
+        database = parts.path.strip("/") if scheme in _WITH_DATABASES else ""
     except ValueError:
         return ""
     host = parts.hostname or ""
@@ -179,7 +205,3 @@ def _host(text: str) -> str:
 
 def _file(text: str) -> str:
     return PurePath(text).name
-
-
-def _first(names: Iterator[str]) -> str:
-    return next(iter(names), "")

@@ -56,7 +56,8 @@ def summary(advice: Advice) -> Iterator[str]:
 def _dependency(each: Advised) -> Iterator[str]:
     it = each.dependency
     via = "" if it.name == it.target.library else f", by {it.target.library}"
-    yield f"{it.name} ({it.target.kind}{via}): {each.score.priority}, score {each.score.value}"
+    place = f", where {' or '.join(it.variables)} says" if it.variables else ""
+    yield f"{it.name} ({it.target.kind}{via}{place}): {each.score.priority}, score {each.score.value}"
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
     it_has = each.figures
     serving = f"{it_has['serving']} for whoever comes, " if it.serving else ""

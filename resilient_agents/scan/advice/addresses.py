@@ -1,0 +1,109 @@
+"""Texts that say where something connects to, as far as they are written down: constants, defaults, the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from resilient_agents.scan.form import Expression, Site, last_name
+from resilient_agents.scan.members import external, member
+from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.values import Data, Instance, Opaque, Spot, Symbol, Value
+
+__all__ = ["Said", "said"]
+
+READS = frozenset(["os.environ.get", "os.getenv", "os.environ.setdefault", "os.environ.pop", "decouple.config"])
+"""Functions that take the name of a variable of the environment, and what counts where it is not set."""
+KEEPS = frozenset(
+    ["URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "urljoin"]
+)
+"""Classes and functions that keep what they are given first."""
+DRESSES = frozenset(
+    ["strip", "rstrip", "lstrip", "lower", "removesuffix", "removeprefix", "format", "as_posix", "get_secret_value"]
+)
+"""Methods of a text that leave its host as it is."""
+DEPTH = 6
+
+
+class Said(NamedTuple):
+    """`variable` of the environment may say otherwise; without a text it alone says it."""
+
+    text: str
+    variable: str = ""
+
+
+def said(resolver: Resolver, expressions: Iterable[Expression], spot: Spot, depth: int = DEPTH) -> Iterator[Said]:
+    """What these can be, or what of them is whole."""
+    for expression in expressions if depth else ():
+        texts = [each for value in resolver.evaluate(expression, spot) for each in _of(resolver, value, depth - 1)]
+        variable = _setting(resolver, expression, spot)
+        if variable:
+            texts = [Said(each.text, each.variable or variable) for each in texts] or [Said("", variable)]
+        yield from texts or _unresolved(resolver, expression, spot, depth - 1)
+
+
+def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
+    if isinstance(value, Data) and value.expression is not None:
+        kind, text = value.expression[:2]
+        if kind == "starts":
+            found = said(resolver, (text,), value.spot, depth)
+            const = text is not None and text[0] == "const"
+            yield from (each for each in map(_whole, found) if each.text) if const else found
+        elif kind == "const" and isinstance(text, str):
+            yield Said(text)
+    elif isinstance(value, Opaque):
+        site, name = value.made.site, value.path.rpartition(".")[2]
+        if value.path in READS:
+            yield from _read(resolver, site, value.made.spot, depth)
+        elif name in KEEPS:
+            yield from said(resolver, site.arguments[:1], value.made.spot, depth)
+        elif name in DRESSES:
+            yield from _dressed(resolver, site, value.made.spot, depth)
+
+
+def _read(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Iterator[Said]:
+    """A variable of the environment, and its default."""
+    variable = next((each.text for each in said(resolver, site.arguments[:1], spot, depth)), "")
+    default = site.keywords.get("default", site.arguments[1] if len(site.arguments) > 1 else None)
+    texts = [Said(each.text, variable) for each in said(resolver, (default,), spot, depth) if each.text]
+    yield from texts or [Said("", variable)]
+
+
+def _unresolved(resolver: Resolver, expression: Expression, spot: Spot, depth: int) -> Iterator[Said]:
+    """`os.environ[name]`, and methods of a text."""
+    if expression is None:
+        return
+    if expression[0] == "item" and expression[2] is not None and expression[2][0] == "const":
+        values = resolver.evaluate(expression[1], spot)
+        if any(isinstance(value, Symbol) and value.path == "os.environ" for value in values):
+            yield Said("", str(expression[2][1]))
+    elif expression[0] == "call":
+        site = spot.within.calls[expression[1]]
+        if last_name(site.callee) in DRESSES:
+            yield from _dressed(resolver, site, spot, depth)
+
+
+def _dressed(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Iterator[Said]:
+    callee = site.callee
+    return said(resolver, (callee[1],), spot, depth) if callee is not None and callee[0] == "attr" else iter(())
+
+
+def _setting(resolver: Resolver, expression: Expression, spot: Spot) -> str:
+    """The variable of the environment that fills a field of pydantic's settings."""
+    if expression is None or expression[0] != "attr":
+        return ""
+    for value in resolver.evaluate(expression[1], spot):
+        if isinstance(value, Instance) and any(path.endswith("BaseSettings") for path in external(resolver, value.of)):
+            config = member(resolver, value.of, "model_config")
+            given = [each.made.site.keywords.get("env_prefix") for each in config if isinstance(each, Opaque)]
+            prefix = next((each[1] for each in given if each is not None and each[0] == "const"), "")
+            return f"{prefix}{expression[2]}".upper()
+    return ""
+
+
+def _whole(start: Said) -> Said:
+    """Of how a text begins what is whole: a URL as far as its last slash, words but the last one."""
+    text = start.text
+    if "://" in text:
+        return Said(text[: text.rindex("/") + 1] if text.count("/") > 2 else "", start.variable)
+    return Said(text.rpartition(" ")[0], start.variable)

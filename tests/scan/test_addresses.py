@@ -1,0 +1,196 @@
+"""What a call talks to, wherever the code says it: a default of the environment, a setting, a constant, a URL."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from resilient_agents.scan.advice import Advice, advise
+from resilient_agents.scan.advice.text import as_text
+
+HTTP = "import os\nimport requests\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def advised(**files: str) -> Advice:
+    for name, code in files.items():
+        Path(f"{name}.py").write_text(textwrap.dedent(code))
+    return advise([Path()])
+
+
+DATACLASS = """
+    from dataclasses import dataclass, field
+    import requests
+
+
+    @dataclass
+    class Config:
+        shop: str = field(default='https://shop.example')
+
+
+    def f(config: Config):
+        requests.get(config.shop)
+"""
+FACTORY = """
+    import os
+    from dataclasses import dataclass, field
+    import httpx
+
+
+    @dataclass
+    class Config:
+        shop: str = field(default_factory=lambda: os.getenv('SHOP', 'https://shop.example'))
+
+
+    class Shop:
+        def __init__(self, config: Config):
+            self.client = httpx.Client(base_url=config.shop)
+
+        def all(self):
+            self.client.get('/all')
+"""
+DSN = """
+    import redis
+    from pydantic import RedisDsn
+    cache = redis.from_url(str(RedisDsn('redis://cache:6379/0')))
+    cache.get('x')
+"""
+SESSION = """
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import sessionmaker
+    session = sessionmaker(bind=create_engine('sqlite:///data/app.db'))
+
+
+    def f():
+        with session() as db:
+            db.execute('select 1')
+            db.get(int, 1)
+"""
+ENGINE = """
+    from sqlalchemy.ext.asyncio import create_async_engine
+    engine = create_async_engine('sqlite+aiosqlite://')
+
+
+    async def f():
+        async with engine.connect() as db:
+            await db.execute('select 1')
+"""
+SETTINGS = """
+    import httpx
+    from pydantic import Field
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Settings(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="shop_")
+        prices: str = "https://prices.example/v1"
+        stock: str = Field(default="https://stock.example")
+        orders: str
+
+    settings = Settings()
+
+    def f():
+        httpx.get(f"{settings.prices}/all")
+
+    def g():
+        httpx.get(settings.stock + "/all")
+
+    def h():
+        httpx.get(settings.orders)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "variables"),
+    [
+        (f"{HTTP}requests.get(os.environ.get('SHOP', 'https://shop.example') + '/x')", "shop.example", ["SHOP"]),
+        (f"{HTTP}requests.get(os.getenv('SHOP', default='https://shop.example/v1'))", "shop.example", ["SHOP"]),
+        (f"{HTTP}requests.get(os.environ.get('SHOP') or 'https://shop.example')", "shop.example", []),
+        (
+            f"{HTTP}requests.get(f\"{{os.getenv('SHOP', 'https://shop.example').rstrip('/')}}/x\")",
+            "shop.example",
+            ["SHOP"],
+        ),
+        (f"{HTTP}SHOP = 'https://shop.example'\nrequests.get(SHOP.rstrip('/') + '/x')", "shop.example", []),
+        (f"{HTTP}requests.get(os.environ['SHOP_URL'] + '/x')", "$SHOP_URL", ["SHOP_URL"]),
+        (f"{HTTP}requests.get(os.getenv('SHOP_URL'))", "$SHOP_URL", ["SHOP_URL"]),
+        (
+            DATACLASS,
+            "shop.example",
+            [],
+        ),
+        (
+            FACTORY,
+            "shop.example",
+            ["SHOP"],
+        ),
+        (
+            DSN,
+            "cache",
+            [],
+        ),
+    ],
+)
+def test_an_address_is_known_by_what_the_code_says_of_it(code: str, name: str, variables: list[str]) -> None:
+    """By the host of a default, with the variable that may say otherwise; by the variable where there is no default."""
+    [it] = advised(code=code).dependencies
+    assert (it.dependency.name, it.dependency.variables) == (name, variables)
+    assert all(f"where {variable} says" in as_text(advised(code=code)) for variable in variables)
+
+
+def test_fields_of_settings_are_named_by_their_variables() -> None:
+    """With the prefix that the settings have."""
+    found = {each.dependency.name: each.dependency.variables for each in advised(code=SETTINGS).dependencies}
+    assert found == {
+        "prices.example": ["SHOP_PRICES"],
+        "stock.example": ["SHOP_STOCK"],
+        "$SHOP_ORDERS": ["SHOP_ORDERS"],
+    }
+
+
+def test_a_variable_has_the_default_that_another_file_gives_it() -> None:
+    """Both files talk to the same."""
+    one = f"{HTTP}requests.get(os.environ['SHOP'])"
+    two = f"{HTTP}requests.get(os.environ.get('SHOP', 'https://shop.example'))"
+    [it] = advised(one=one, two=two).dependencies
+    assert (it.dependency.name, it.dependency.files) == ("shop.example", ["one.py", "two.py"])
+
+
+def test_services_on_one_machine_are_told_apart_by_their_ports() -> None:
+    """A port that the scheme has anyway tells nothing."""
+    code = "\n".join(f"requests.get('http://localhost{port}/x')" for port in ("", ":80", ":8001", ":8002"))
+    names = sorted(each.dependency.name for each in advised(code=HTTP + code).dependencies)
+    assert names == ["localhost", "localhost:8001", "localhost:8002"]
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "place"),
+    [
+        ("import sqlite3\nsqlite3.connect(':memory:').execute('select 1')", ":memory:", "process"),
+        ("import sqlite3\nsqlite3.connect('file:x?mode=memory', uri=True).execute('select 1')", ":memory:", "process"),
+        ("import sqlite3\nsqlite3.connect('file:data/app.db?mode=ro', uri=True).execute('select 1')", "app.db", "file"),
+        (
+            SESSION,
+            "app.db",
+            "file",
+        ),
+        (
+            ENGINE,
+            ":memory:",
+            "process",
+        ),
+    ],
+)
+def test_a_local_database_is_a_file_or_memory(code: str, name: str, place: str) -> None:
+    """Neither is a candidate for a retry, a circuit breaker or a health check."""
+    [it] = advised(code=code).dependencies
+    assert (it.dependency.name, it.dependency.target.place) == (name, place)
+    assert {"retry", "circuit breaker", "health check"}.isdisjoint(it.candidates)
+    what = "what runs in this process" if place == "process" else "a file on this machine"
+    assert it.why("circuit breaker") == f"{what} has no outage that callers could spare"
