@@ -21,8 +21,9 @@ from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue,
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
+    from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["settings"]
+__all__ = ["names_of", "settings", "sites_on"]
 
 Place = tuple[SourceFile, int, str]
 """A function or module and a name in it."""
@@ -33,7 +34,7 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
     said: list[tuple[bool, int, Limit]] = []
     elsewhere: list[Limit] = []
     here = (seen.spot.file, seen.spot.scope)
-    for file, index, path in dict.fromkeys(_places(limits, owner, seen)):
+    for file, index, path in dict.fromkeys(_places(limits.resolver, owner, seen)):
         scope = file.form.scopes[index]
         for order, found in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
             above = (file, index) == here and order < seen.site.order
@@ -50,16 +51,24 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
     return next((limit for limit in counts if limit.value == "explicit"), counts[0] if counts else None)
 
 
-def _places(limits: Limits, owner: ClientValue, seen: Sighting) -> Iterator[Place]:
+def sites_on(resolver: Resolver, owner: ClientValue, seen: Sighting, method: str) -> Iterator[tuple[Site, Spot]]:
+    """The calls of a method of the object that an operation is made on, and where they stand."""
+    for file, index, path in dict.fromkeys(_places(resolver, owner, seen)):
+        for site in file.form.scopes[index].calls:
+            if last_name(site.callee) == method and receiver(site.callee) == path:
+                yield site, Spot(file, index, site.order, site.block)
+
+
+def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterator[Place]:
     used = receiver(seen.site.callee) if seen.owner is owner else ""
     spots = [(seen.spot, used)] if used else []
     if owner.made is not None:
         spots += [(owner.made.spot, name) for name in names_of(owner.made.spot.within, owner.made.number)]
     for spot, path in spots:
-        for file, index in _scopes(limits, spot, path):
+        for file, index in _scopes(resolver, spot, path):
             for name in (path, *_aliases(file.form.scopes[index], {path})):
                 yield file, index, name
-                yield from _configured(limits, file, index, name)
+                yield from _configured(resolver, file, index, name)
 
 
 def names_of(scope: Scope, index: int) -> list[str]:
@@ -96,7 +105,7 @@ def _holds(expression: Expression, index: int) -> str | None:
     return found if found is None or kind in ("either", "first") else f"{found}[]"
 
 
-def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile, int]]:
+def _scopes(resolver: Resolver, spot: Spot, path: str) -> Iterator[tuple[SourceFile, int]]:
     """Where a name means the same: for an attribute of self all methods of its class, bases and heirs."""
     form = spot.file.form
     yield spot.file, spot.scope
@@ -112,20 +121,20 @@ def _scopes(limits: Limits, spot: Spot, path: str) -> Iterator[tuple[SourceFile,
     if index < 0:
         return
     cls = ClassValue(spot.file, index)
-    family = [cls, *bases(limits.resolver, cls)]
-    family += [ClassValue(*heir) for heir in limits.resolver.tree.heirs_of(cls.within.name, cls.file)[:20]]
+    family = [cls, *bases(resolver, cls)]
+    family += [ClassValue(*heir) for heir in resolver.tree.heirs_of(cls.within.name, cls.file)[:20]]
     for each in family:
         yield from ((each.file, number) for number in each.file.functions_of(each.scope))
 
 
-def _configured(limits: Limits, file: SourceFile, index: int, path: str) -> Iterator[Place]:
+def _configured(resolver: Resolver, file: SourceFile, index: int, path: str) -> Iterator[Place]:
     """`configure(sock)`: the parameter that it is called there."""
     for site in file.form.scopes[index].calls:
         for position, argument in enumerate(site.arguments):
             if argument is None or argument[0] == "call" or dotted(argument) != path:
                 continue
             spot = Spot(file, index, site.order, site.block)
-            for value in limits.resolver.evaluate(site.callee, spot):
+            for value in resolver.evaluate(site.callee, spot):
                 if isinstance(value, FunctionValue):
                     shifted = position + value.bound
                     if shifted < len(value.within.parameters):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Handler", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
-ADDRESSES = ("file", "host", "process", "own", "service")
+ADDRESSES = ("file", "host", "process", "own", "service", "class")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
@@ -149,7 +149,8 @@ class Library:
     """What an argument that says where to connect is, where it is no URL: one of ADDRESSES; "": it says nothing.
 
     "process": the library does the work in this process; "own": in a server of one's own, where no address is given;
-    "service": in one service of others, and what its clients are given first may be a secret.
+    "service": in one service of others, and what its clients are given first may be a secret; "class": in one for each
+    class of its clients.
     """
 
 

@@ -162,6 +162,60 @@ def test_a_variable_has_the_default_that_another_file_gives_it() -> None:
     assert (it.dependency.name, it.dependency.files) == ("shop.example", ["one.py", "two.py"])
 
 
+CONNECTED = {
+    "brain:5556": """
+        import zmq
+
+        def f():
+            s = zmq.Context().socket(zmq.REQ)
+            s.connect("tcp://brain:5556")
+            s.send(b"")
+    """,
+    "brain:80": """
+        import socket
+
+        def f():
+            s = socket.socket()
+            s.connect(("brain", 80))
+            s.send(b"")
+    """,
+    "users:50051": """
+        import grpc
+        from users_pb2_grpc import UsersStub
+
+        stub = UsersStub(grpc.insecure_channel("users:50051"))
+        stub.Get(1)
+    """,
+    "reports/all": """
+        import psycopg2
+        psycopg2.connect("host=reports dbname=all").cursor().execute("select 1")
+    """,
+    "kafka:9092": """
+        from confluent_kafka import Producer
+        Producer({"bootstrap.servers": "kafka:9092"}).flush()
+    """,
+    "binance": """
+        import ccxt
+        ccxt.binance({"timeout": 5}).fetch_ticker("x")
+    """,
+    "zmq": """
+        import zmq
+
+        def f():
+            s = zmq.Context().socket(zmq.DEALER)
+            s.connect("tcp://a:1")
+            s.connect("tcp://b:1")
+            s.send(b"")
+    """,
+}
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_a_client_talks_to_what_it_is_connected_to(name: str) -> None:
+    """Later, through another client, by words in a text or a dict, by its class; to nothing known if to several."""
+    assert {each.dependency.name for each in advised(code=CONNECTED[name]).dependencies} == {name}
+
+
 def test_services_on_one_machine_are_told_apart_by_their_ports() -> None:
     """A port that the scheme has anyway tells nothing."""
     code = "\n".join(f"requests.get('http://localhost{port}/x')" for port in ("", ":80", ":8001", ":8002"))

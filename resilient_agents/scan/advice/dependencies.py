@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from resilient_agents.scan.advice.addresses import Said
 from resilient_agents.scan.advice.targets import Target, target
 from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.form import Expression
@@ -121,7 +122,8 @@ class Dependency:
 
 def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]:
     """In the order of their names."""
-    said = [(*target(resolver, each), each) for each in found]
+    clients: dict[Hashable, list[Said]] = {}
+    said = [(*target(resolver, each, clients), each) for each in found]
     # A variable without a default in one file may have one in another.
     hosts = {variable: what.name for what, variable, _ in said if variable and what.name != f"${variable}"}
     known: dict[Target, list[Found]] = {}

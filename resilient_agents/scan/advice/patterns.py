@@ -25,9 +25,9 @@ class Verdict:
 
 def lines(found: Sequence[Found]) -> str:
     """`a.py:3, b.py:7 and 2 more`."""
-    told = [f"{each.call.path}:{each.call.line}" for each in found[:MOST_LINES]]
-    more = len(found) - len(told)
-    return ", ".join(told) + (f" and {more} more" if more else "")
+    places = list(dict.fromkeys(f"{each.call.path}:{each.call.line}" for each in found))
+    more = len(places) - MOST_LINES
+    return ", ".join(places[:MOST_LINES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _calls(found: Sequence[Found]) -> str:
@@ -68,7 +68,7 @@ def _retry(it: Dependency) -> tuple[bool, str]:
     reads, unsaid = it.repeatable(True), it.repeatable(None)
     if not reads:
         return True, f"where a call may be made twice, which the code does not say: {_calls(unsaid)}{but}"
-    cost = ", each time at its price" if it.target.kind == "model" and not it.target.local else ""
+    cost = ", each time at its price" if it.target.kind == "model" and it.target.place == "" else ""
     open_ = f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
     return True, f"{_calls(reads)} may be made twice{cost}{open_}{but}"
 

@@ -10,7 +10,10 @@ from resilient_agents.scan.advice.dependencies import Dependency
 __all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score", "together"]
 
 TERMS: dict[str, tuple[int, str]] = {
-    "endless": (3, "calls that can wait for ever and that no policy guards: each one can hold its caller for good"),
+    "endless": (
+        3,
+        "calls that can wait for ever for an answer and that no policy guards: each one can hold its caller for good",
+    ),
     "endless_async": (
         3,
         "those of them in async code: they hold a task for good, and a blocking one the event loop with all its tasks",

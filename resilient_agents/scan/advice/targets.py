@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from resilient_agents.scan.advice.addresses import Said, said
-from resilient_agents.scan.form import Expression
+from resilient_agents.scan.form import Expression, last_name
+from resilient_agents.scan.holders import sites_on
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import ClientValue, Spot
+from resilient_agents.scan.values import ClientValue, Data, Spot
 
 __all__ = ["Target", "target"]
 
@@ -57,6 +59,7 @@ ADDRESSES = (
     "uri",
     "endpoint_url",
     "bootstrap_servers",
+    "bootstrap.servers",
     "server",
     "servers",
     "hosts",
@@ -73,28 +76,53 @@ _PORTS = {
     "mongodb": (27017,), "amqp": (5672,), "nats": (4222,), "ws": (80,), "wss": (443,),
 }  # fmt: skip
 """Ports that need no saying, by scheme."""
+_CONNECTING = frozenset(["socket", "bus", "other_net"])
+"""Kinds of clients that are made first and connected later."""
+_WORDS = re.compile(r"\b(host|dbname)=([\w.-]+)")
 _FILES = frozenset(["sqlite", "duckdb"])
 """Schemes of URLs that name a file."""
 
 
-def target(resolver: Resolver, found: Found) -> tuple[Target, str]:
-    """What the call talks to, and the variable of the environment that may say otherwise, "" where none does."""
+def target(resolver: Resolver, found: Found, known: dict[Hashable, list[Said]]) -> tuple[Target, str]:
+    """What the call talks to, and the variable of the environment that may say otherwise, "" where none does.
+
+    `known` keeps what is found out about clients for the next call.
+    """
     seen, library, kind = found.seen, found.call.dependency, found.call.kind
     address = seen.client.library.address
+    if address == "class":
+        name = last_name(seen.owner.made.site.callee) if seen.owner is not None and seen.owner.made is not None else ""
+        return Target(kind, library, name if name.islower() else library, "service"), ""
     if address == "service":
         return Target(kind, library, library, "service"), ""
     if kind == "subprocess":
         program = next(filter(None, _programs(resolver, seen.given.arguments, seen.spot)), "")
         return Target(kind, library, program or library, "program"), ""
-    texts = list(_of_call(resolver, seen)) if seen.owner is None else list(_of_argument(resolver, seen))
-    if seen.owner is not None and not any(_place(each.text, address).name for each in texts):
-        texts += _of_client(resolver, seen.owner)
-    named = ((_place(each.text, address), each.variable) for each in texts if each.text)
-    place, variable = next((each for each in named if each[0].name), (_Place("", ""), ""))
-    if not place.name:
-        variable = next((each.variable for each in texts if each.variable), "")
+    place, variable = _Place("", ""), ""
+    for each in _everything(resolver, seen, known):
+        there = _place(each.text, address) if each.text else place
+        variable = each.variable if there.name else variable or each.variable
+        if there.name:
+            place = there
+            break
     where = place.where or ("" if address == "host" else address)
     return Target(kind, library, place.name or (f"${variable}" if variable else library), where), variable
+
+
+def _everything(resolver: Resolver, seen: Sighting, known: dict[Hashable, list[Said]]) -> Iterator[Said]:
+    """What may say it, what is nearest to the call first."""
+    if seen.owner is None:
+        yield from _of_call(resolver, seen)
+        return
+    yield from _of_argument(resolver, seen)
+    if seen.owner not in known:
+        known[seen.owner] = list(_of_client(resolver, seen.owner))
+    yield from known[seen.owner]
+    if seen.client.kind in _CONNECTING and "connect" in seen.spot.file.calls_by_name():
+        here = (seen.owner, seen.spot.file, receiver(seen.site.callee), seen.owner.made is None and seen.spot.scope)
+        if here not in known:
+            known[here] = _connected(resolver, seen.owner, seen)
+        yield from known[here]
 
 
 def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
@@ -120,13 +148,30 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
     if owner.made is not None and not _answer(owner):
         site, spot, client = owner.made.site, owner.made.spot, owner.client
         yield from said(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot)
+        for value in (value for each in site.arguments[:1] for value in resolver.evaluate(each, spot)):
+            if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
+                yield from said(resolver, _addresses(value.expression[1]), value.spot)
         carriers = [site.keywords[name] for name in client.carriers if name in site.keywords]
         at = client.carrier_at
-        carriers += site.arguments[at : at + 1] if at is not None else ()
+        carriers += site.arguments[at or 0 : (at or 0) + 1]
         for value in (value for each in carriers for value in resolver.evaluate(each, spot)):
             if isinstance(value, ClientValue):
                 yield from _of_client(resolver, value, depth - 1)
     yield from _of_client(resolver, owner.of, depth - 1)
+
+
+def _connected(resolver: Resolver, owner: ClientValue, seen: Sighting) -> list[Said]:
+    """What the one call of `connect` was given: a URL, a host, host and port; nothing where there are more."""
+    found: set[Said] = set()
+    for site, spot in sites_on(resolver, owner, seen, "connect"):
+        first = site.arguments[0] if site.arguments else None
+        host, port = first[1] if first is not None and first[0] == "seq" and len(first[1]) == 2 else (first, None)
+        number = f":{port[1]}" if port is not None and port[0] == "const" else ""
+        texts = [each for each in said(resolver, (host,), spot) if each.text or each.variable]
+        if not texts:
+            return []
+        found.update(Said(f"{each.text}{number}", each.variable) for each in texts)
+    return list(found) if len(found) == 1 else []
 
 
 class _Place(NamedTuple):
@@ -189,6 +234,10 @@ def _programs(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spo
 
 def _host(text: str) -> str:
     """The host of a URL or an address; no credentials, no path."""
+    if words := dict(_WORDS.findall(text)):  # of libpq
+        return f"{words['host']}/{words['dbname']}" if words.keys() >= {"host", "dbname"} else words.get("host", "")
+    if text.startswith("ipc://"):
+        return _file(text)
     if "://" not in text and not re.fullmatch(r"[\w.-]+(:\d+)?", text):
         return ""
     try:
