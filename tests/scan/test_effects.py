@@ -68,7 +68,8 @@ def advised(code: str) -> Advice:
         (f"{HTTP}requests.request(x, url)", UNSAID),
         (f"{HTTP}requests.post(url, headers={{'Idempotency-Key': x}})", MAY),
         ("import smtplib\n\n\ndef f(mail: smtplib.SMTP, x):\n    mail.send_message(x)", NEVER),
-        ("import ollama\n\n\ndef f(x):\n    ollama.chat(x)", COSTS),
+        ("import ollama\n\n\ndef f(x):\n    ollama.chat(x)", MAY),
+        ("import litellm\n\n\ndef f(x):\n    litellm.completion(x)", COSTS),
         ("import aio_pika\n\n\nasync def f(e: aio_pika.Exchange, x):\n    await e.publish(x, 'q')", NEVER),
     ],
 )

@@ -323,7 +323,7 @@ def test_a_client_that_has_to_be_waited_for_is_made_under_its_policy(tmp_path: P
     assert "@resilient(db_x_policy)\nasync def db_x_connect() -> None:" in text
     assert '    pool = await asyncpg.create_pool("postgres://db/x")' in text
     assert "await pool.fetch" in text
-    assert "@resilient(psycopg_policy)\ndef psycopg_connect() -> None:" in text
+    assert "@resilient(db_app_policy)\ndef db_app_connect() -> None:" in text
     assert '        self.nc = await connect("nats://queue:4222")' in text
     assert text.count('connect("nats://queue:4222")') == 1
     assert "outside of functions" not in text
