@@ -102,6 +102,10 @@ class Dependency:
         several = [each for each in self.in_async if each.seen.operation.is_async and not each.seen.runner]
         return [each for each in several if id(each) not in self.bounded]
 
+    def only_once(self, call: Found) -> bool:
+        """Whether a call is known not to be safe to make twice."""
+        return self.answers[id(call)] is False
+
     def repeatable(self, answer: bool | None) -> list[Found]:
         """Calls that are known to be (True), known not to be (False), or not known to be safe to make twice."""
         return [each for each in self.waiting if self.answers[id(each)] is answer]

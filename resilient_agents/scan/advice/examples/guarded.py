@@ -33,7 +33,7 @@ class Guarded:
 
     def variable_for(self, call: Found) -> str:
         """What holds the policy of a call of it."""
-        return self.once if self.once and call in self.advised.dependency.repeatable(False) else self.variable
+        return self.once if self.once and self.advised.dependency.only_once(call) else self.variable
 
     def variable_of(self, what: str) -> str:
         name = f"{self.word}{what}"

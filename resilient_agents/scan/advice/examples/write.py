@@ -149,7 +149,7 @@ class _Maker:
     ) -> Guarded:
         only = len(self.parts) == 1
         word = "" if only else f"{_word(name)}_"
-        writes = any(one in each.dependency.repeatable(False) for one in found)
+        writes = any(map(each.dependency.only_once, found))
         once = f"{word}once" if writes and "retry" in each.candidates else ""
         text = "\n".join(table(name, each, presets))
         taken = frozenset(self.source.bindings)
