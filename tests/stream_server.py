@@ -33,10 +33,12 @@ Handler = Callable[[str, dict[str, Any]], tuple[int, list[Part]]]
 
 
 class Server:
-    """`requests`: the bodies it was sent. `handler(path, body)` says with what status and parts it answers."""
+    """`requests`: the bodies it was sent. `handler(path, body)` says with what status and parts it answers, and
+    `retry_after` with what header it refuses (seconds)."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
+        self.retry_after = 0
         self.requests: list[dict[str, Any]] = []
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -78,7 +80,7 @@ class Server:
             asked = json.loads(body or b"{}")
             self.requests.append(asked)
             status, parts = self.handler(head.split(b" ", 2)[1].decode(), asked)
-            kind = "text/event-stream" if status == 200 else "application/json\r\nretry-after: 0"
+            kind = "text/event-stream" if status == 200 else f"application/json\r\nretry-after: {self.retry_after}"
             connection.sendall(f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n".encode())
             for part in parts:
                 if isinstance(part, bytes):

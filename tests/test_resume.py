@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_agents import (
+    BudgetExceededError,
     Bulkhead,
     CircuitBreaker,
     DeadlineExceeded,
@@ -19,6 +20,7 @@ from resilient_agents import (
     StreamTimeout,
     deadline,
     fixed,
+    run_budget,
 )
 from resilient_agents.core.call import NEUTRAL
 from resilient_agents.integrations.resuming import (
@@ -216,6 +218,15 @@ async def test_the_callers_deadline_holds_over_all_parts(h: Harness) -> None:
         with deadline(5), pytest.raises(DeadlineExceeded):
             await collect(h, Policy(Resume(source.rest)).stream(source.whole), [])
         assert source.open == 0
+
+
+async def test_each_part_is_an_attempt_of_the_runs_budget(h: Harness) -> None:
+    """The one that it does not allow is not asked for; what the stream broke off with is the cause."""
+    source, seen = Breaking(h, 2, 4, 6), list[int]()
+    with run_budget(attempts=2) as budget, pytest.raises(BudgetExceededError) as raised:
+        await collect(h, Policy(Resume(source.rest, times=5)).stream(source.whole), seen)
+    assert (seen, budget.spent.attempts) == ([0, 1, 2, 3], 2)
+    assert isinstance(raised.value.__cause__, ConnectionError)
 
 
 async def test_closing_it_closes_the_present_part(h: Harness) -> None:

@@ -172,6 +172,30 @@ def test_a_refusal_is_tried_again(kind: str, blocking: bool) -> None:
 
 @each_sdk
 @each_colour
+def test_a_refusal_that_says_when_to_come_again_is_heard(kind: str, blocking: bool) -> None:
+    """Its Retry-After is longer than this policy would wait, which gives up at once."""
+    with serving(answering(429)) as server:
+        server.retry_after = 60
+        sdk = Sdk(kind, KINDS[kind], server, blocking=blocking)
+        with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)) as raised:
+            sdk.read(Policy(Retry(3, wait=fixed(0), max_retry_after=30), StreamTimeout(first_item=5)))
+        assert (classify(raised.value).retry_after, len(server.requests)) == (60, 1)
+
+
+@each_colour
+def test_a_refusal_inside_a_200_is_tried_again(blocking: bool) -> None:
+    """As azure refuses a stream of a Response: by an event where the first item should be."""
+    told = {"type": "error", "code": "rate_limit_exceeded", "message": "x", "param": None, "sequence_number": 1}
+    events = response_events(TEXT)
+    refused = [events[0], f"event: error\ndata: {json.dumps(told)}\n\n".encode(), END]
+    with serving(answering(refused, events)) as server:
+        sdk = Sdk("responses", response_events, server, blocking=blocking)
+        assert sdk.read(Policy(Retry(2, wait=fixed(0)), StreamTimeout(first_item=5))) == TEXT
+        assert len(server.requests) == 2
+
+
+@each_sdk
+@each_colour
 def test_a_truncated_stream_is_an_error(kind: str, blocking: bool) -> None:
     """Which the SDK says nothing of."""
     with serving(answering([*KINDS[kind](TEXT)[:4], END])) as server:

@@ -10,6 +10,7 @@ import pytest
 
 from resilient_agents import CircuitBreaker, Policy, Resume, StreamTimeout, sse_done
 from tests.conftest import Harness
+from tests.sdk_items import chat
 from tests.telemetry.conftest import Sdk
 
 DONE = "data: [DONE]"
@@ -102,3 +103,20 @@ async def test_the_whole_of_a_stream_that_was_gone_on_with(h: Harness, sdk: Sdk)
     names = ("outcome", "attempts", "items", "parts")
     assert [said[f"resilient_agents.{name}"] for name in names] == ["success", 2, 4, 2]
     assert breaker.metrics()["successes"] == 1
+
+
+async def test_an_answer_that_was_cut_by_its_length_says_so(h: Harness, sdk: Sdk) -> None:
+    """It is complete: a success, with the reason that it gave for its end."""
+    policy = Policy(StreamTimeout(idle=5), name="p")
+    assert len(await h.items(policy.stream(lambda: Whole([chat("to "), chat("be", "length")])))) == 2
+    said = sdk.operation.attributes
+    assert said is not None
+    assert [said[f"resilient_agents.{name}"] for name in ("outcome", "finish_reason")] == ["success", "length"]
+
+
+class Whole(list[Any]):
+    """For both colours."""
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for item in self:
+            yield item
