@@ -15,6 +15,7 @@ import pybreaker
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Retry, fixed
+from resilient_agents.events import subscribe
 from tests.conftest import Harness, ManualClock, run_on
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -55,6 +56,32 @@ def test_a_probe_whose_coroutine_runs_elsewhere_ends_with_it(breaker: Any) -> No
     guarded = policy(functools.wraps(fine)(undeclared(fine)))
     assert [asyncio.run(guarded()) for _ in range(2)] == ["fine"] * 2
     assert state(policy) == "closed"
+
+
+def test_a_circuit_that_is_half_opened_by_hand_has_opened_no_time(manual_clock: ManualClock) -> None:
+    """A probe in it has its permit for the first reset timeout, and who asks meanwhile is told so."""
+    policy = Policy(breaker := CircuitBreaker("b", reset_timeout=10, max_reset_timeout=999))
+    breaker.half_open()
+
+    def probe() -> None:
+        with pytest.raises(CircuitOpenError) as raised:
+            contextvars.Context().run(policy.call, int)
+        assert raised.value.retry_after == 10
+
+    policy.call(probe)
+
+
+def test_what_is_ordered_is_told_at_once() -> None:
+    """By hand, and with the circuit's own name; ordered into the state that it is in, it has not changed."""
+    told: list[tuple[str, str]] = []
+    undo = subscribe(lambda event: told.append((event.circuit_breaker, event.to_state)))  # type: ignore[attr-defined]
+    breaker = CircuitBreaker("by hand")
+    breaker.open()
+    breaker.open()
+    assert told == [("by hand", "open")]
+    breaker.close()
+    undo()
+    assert told[1:] == [("by hand", "closed")]
 
 
 @LOOPS

@@ -279,6 +279,15 @@ def test_a_window_of_time_forgets_what_is_older() -> None:
     assert seen.calls == 0
 
 
+def test_many_calls_in_one_tenth_are_none_of_the_next() -> None:
+    """However many they are, they go with their own."""
+    seen = TimeWindow(10.0)
+    for now in (1.0, 1.0, 1.0, 2.5):
+        seen.record(now, failed=False, slow=False)
+    seen.age(11.5)
+    assert seen.calls == 1
+
+
 def test_a_window_of_time_goes_on_where_one_of_another_length_was() -> None:
     """With what it would have seen itself, as far as that one remembers; a count of calls says nothing of when."""
     old = TimeWindow(20.0)

@@ -111,6 +111,7 @@ async def test_a_breaker_counts_outcomes_by_their_verdict(h: Harness) -> None:
     counted = {name: found[name] for name in ("calls", "successes", "failures", "neutral", "rejections", "transitions")}
     assert counted == {"calls": 4, "successes": 1, "failures": 2, "neutral": 1, "rejections": 1, "transitions": 1}
     assert (found["state"], found["retry_after"]) == ("open", pytest.approx(20))
+    assert (found["consecutive_failures"], found["window"], found["probes"]) == (0, None, 0)
     await h.sleep(20)
     assert (breaker.metrics()["state"], breaker.metrics()["retry_after"]) == ("half-open", None)
 
@@ -222,6 +223,26 @@ async def test_a_busy_breaker_times_one_call_in_31_and_counts_all(h: Harness) ->
     assert breaker.metrics()["average_duration"] == pytest.approx(1)
 
 
+async def test_a_busy_breaker_that_minds_slow_calls_keeps_one_time_in_31(h: Harness) -> None:
+    """All are timed, to tell the slow ones; what is shown is a sample all the same."""
+    policy = Policy(breaker := CircuitBreaker(window_calls=101, slow_call=99))
+    for _ in range(1_000):
+        await h.call(policy, fine)
+    for _ in range(310):
+        await h.call(policy, h.sleep, 0.0001)
+    assert breaker.metrics()["average_duration"] == pytest.approx(0.0001 * 10 / 101, rel=0.1)
+
+
+async def test_a_breaker_with_fewer_than_a_thousand_calls_a_second_times_them_all(h: Harness) -> None:
+    """That many in a second and a half are not yet too many."""
+    policy = Policy(breaker := CircuitBreaker(window_calls=20))
+    for _ in range(1_000):
+        await h.call(policy, h.sleep, 0.0015)
+    for _ in range(20):
+        await h.call(policy, h.sleep, 1)
+    assert breaker.metrics()["average_duration"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("options", [{}, {"slow_call": 99}, {"failure_rate": 1}])
 async def test_a_sample_has_its_share_of_failures(h: Harness, options: dict[str, Any]) -> None:
     """Whether a call is timed does not depend on how it ends, nor on how the one before it did."""
@@ -302,8 +323,9 @@ def test_a_call_that_is_refused_after_it_queued_is_a_rejection_and_no_call(runti
         raise ConnectionError
 
     async def expect(kind: type[Exception], work: Callable[..., Any]) -> None:
-        with pytest.raises(kind):
+        with pytest.raises(kind) as raised:
             await policy.acall(work)
+        assert getattr(raised.value, "retry_after", 30) == 30
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
@@ -328,7 +350,7 @@ def test_a_reset_in_the_midst_of_a_call_breaks_nothing() -> None:
             return length
 
     outcomes._durations = Interrupted([(0.0, 0.0, False)] * 999, 1_000)
-    outcomes.keep(Closed(Ticks()), 0.0, 0.0, failed=False, turn=True)
+    outcomes.keep(Closed(Ticks()), 0.0, 0.0, failed=False, turn=True, always=False)
     assert outcomes.figures(0.0, 1.0, None, None)["average_duration"] is None
 
 
@@ -364,13 +386,17 @@ async def test_rates_that_a_rule_looks_at_are_of_all_calls_in_the_window(h: Harn
     assert (found["failure_rate"], found["slow_rate"]) == (50 / 2_000, 150 / 2_000)
 
 
-async def test_closing_begins_the_window_anew(h: Harness) -> None:
-    """The rate that is shown is the one that the rule looks at, whatever was before the circuit closed."""
-    breaker = CircuitBreaker(failures=None, failure_rate=0.5, minimum_calls=10)
+@pytest.mark.parametrize("options", [{}, {"window_calls": 200}])
+@pytest.mark.parametrize("opened", [True, False])
+async def test_closing_begins_the_window_anew(h: Harness, options: dict[str, Any], opened: bool) -> None:
+    """The rate that is shown is the one that the rule looks at, whatever was before the circuit closed, or was told to
+    while it was."""
+    breaker = CircuitBreaker(failures=None, failure_rate=0.5, minimum_calls=10, **options)
     policy = Policy(breaker)
     for _ in range(100):
         await h.call(policy, fine)
-    breaker.open()
+    if opened:
+        breaker.open()
     breaker.close()
     assert breaker.metrics()["failure_rate"] is None
     await failing(h, policy, *[ConnectionError()] * 10)
@@ -385,6 +411,8 @@ async def test_metrics_can_be_reset(h: Harness) -> None:
     policy = Policy(breaker)
     await h.call(policy, fine)
     await failing(h, policy, ConnectionError())
+    with pytest.raises(CircuitOpenError):
+        await h.call(policy, fine)
     breaker.reset_metrics()
     found = breaker.metrics()
     assert found["state"] == "open"

@@ -260,12 +260,13 @@ def test_the_window_stays(manual_clock: ManualClock) -> None:
     assert state(breaker) == "open"
 
 
-def test_a_window_may_come_and_go() -> None:
+@pytest.mark.parametrize("options", [{}, {"window_calls": 9}])
+def test_a_window_may_come_and_go(options: dict[str, Any]) -> None:
     """It begins empty where there was none, and a success is recorded from then on."""
     breaker = CircuitBreaker()
     policy = Policy(breaker)
     policy.call(ok)
-    breaker.reconfigure(CircuitBreaker(failure_rate=0.5))
+    breaker.reconfigure(CircuitBreaker(failure_rate=0.5, **options))
     policy.call(ok)
     assert breaker.metrics()["window"]["calls"] == 1
     breaker.reconfigure(CircuitBreaker())

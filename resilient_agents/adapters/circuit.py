@@ -67,7 +67,7 @@ class Circuit:
         "shadow",
     )
 
-    def __init__(self, name: str | None, rules: Rules, *, judges: bool = False, shadow: bool = False) -> None:
+    def __init__(self, name: str | None, rules: Rules, *, judges: bool, shadow: bool) -> None:
         """`judges`: a success may be a result that turns out to be a failure, so none is only a tick."""
         self.name = name
         self.rules = rules
@@ -85,7 +85,7 @@ class Circuit:
         self._reason = ""
         self._hint: float | None = None
         self._changes: Changes | None = None
-        self._openings = int(breaker.current_state == "open")
+        self._openings = 0
         self.era: Era = self._new_era(breaker.current_state)
         breaker.add_listener(Listener(self))
         reset_after_fork(self)

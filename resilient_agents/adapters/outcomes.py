@@ -222,9 +222,7 @@ class Outcomes:
         """Of those recorded here, is it this one's turn to be noted?"""
         return not (self._counted["success"] + self._counted["failure"]) % SPARSE
 
-    def keep(
-        self, era: Any, ended: float, seconds: float | None, *, failed: bool, turn: bool, always: bool = False
-    ) -> None:
+    def keep(self, era: Any, ended: float, seconds: float | None, *, failed: bool, turn: bool, always: bool) -> None:
         """How long a call took that was admitted in `era`: of one in many where it is busy, for which it is its `turn`.
         `always`: slow calls matter, so all are timed."""
         timed = turn or era.timed
