@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import os
+import signal
+import threading
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Retry, fixed
 from resilient_agents.events import subscribe
-from tests.conftest import Harness, ManualClock, run_on
+from tests.conftest import Harness, ManualClock, run_on, swapped_clock
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -82,6 +85,52 @@ def test_what_is_ordered_is_told_at_once() -> None:
     breaker.close()
     undo()
     assert told[1:] == [("by hand", "closed")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_permits_of_its_own() -> None:
+    """The parent's probe ends in the parent."""
+    policy = Policy(breaker := CircuitBreaker())
+    breaker.half_open()
+
+    def probe() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                contextvars.Context().run(policy.call, int)
+            finally:
+                os._exit(breaker.state != "closed")
+        return os.waitpid(child, 0)[1]
+
+    assert policy.call(probe) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_circuit_that_another_thread_looks_at_stops_no_forked_child() -> None:
+    """It reads the clock under the circuit's lock, which is whole again in the child."""
+    breaker = CircuitBreaker()
+    locked, done = threading.Event(), threading.Event()
+
+    def monotonic() -> float:
+        if threading.current_thread() is looking:
+            locked.set()
+            done.wait(10)
+        return 0.0
+
+    looking = threading.Thread(target=breaker.metrics)
+    with swapped_clock(monotonic, lambda seconds: None):
+        looking.start()
+        locked.wait(10)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)  # which ends a child that waits
+            breaker.metrics()
+            os._exit(0)
+        done.set()
+        looking.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @LOOPS

@@ -397,6 +397,7 @@ async def test_closing_begins_the_window_anew(h: Harness, options: dict[str, Any
         await h.call(policy, fine)
     if opened:
         breaker.open()
+        assert breaker.metrics()["window"] is None
     breaker.close()
     assert breaker.metrics()["failure_rate"] is None
     await failing(h, policy, *[ConnectionError()] * 10)

@@ -1,8 +1,8 @@
 """Running the tests against a change, in a fork of a process that has collected them.
 
-A change inside of a function is made where the function stands, and only the tests run that come to its line. A change
-of what runs on import makes the fork import the package and the tests again. The quickest tests come first, after those
-that have noticed most.
+A change inside of a function is made where the function stands, and only the tests run that come to its line: where
+none does, those that fork, for what their children come to is not seen. A change of what runs on import makes the fork
+import the package and the tests again. The quickest tests come first, after those that have noticed most.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Runner:
         self._code = compile(self._source, str(self.path), "exec", dont_inherit=True)
         self._imported: set[int] = set()
         self._tests_of: dict[int, set[str]] = {}
+        self._forking: set[str] = set()
         self._items: list[pytest.Item] = []
         self._work: Callable[[], None] = lambda: None
 
@@ -93,7 +94,7 @@ class Runner:
         except (SyntaxError, ValueError):
             return True
         changes = None if "__code__" in self._source else _changes(self._code, code)
-        tests = self._tests_of.get(mutant.line, set())
+        tests = self._tests_of.get(mutant.line) or self._forking
         if changes is not None and mutant.line not in self._imported:
             if not tests:
                 return False
@@ -118,6 +119,7 @@ class Runner:
         self.seconds = first["seconds"]
         for name in self.failing:
             self.seconds.pop(name)
+        self._forking = self.seconds.keys() & set(first["forking"])
         for name in first["modules"]:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
@@ -135,9 +137,12 @@ class Runner:
         before = set(sys.modules)
         seconds: dict[str, float] = {}
         failed: list[str] = []
+        forking: set[str] = set()
+        running = ""
+        os.register_at_fork(after_in_parent=lambda: forking.add(running))
         self._coverage.start()
         for item, following in _pairs(self._items):
-            self._coverage.switch_context(item.nodeid)
+            self._coverage.switch_context(running := item.nodeid)
             began = time.monotonic()
             failed += _failures([(item, following)], pipe)
             seconds[item.nodeid] = time.monotonic() - began
@@ -146,6 +151,7 @@ class Runner:
         return {
             "failed": failed,
             "seconds": seconds,
+            "forking": sorted(forking),
             "lines": dict(self._coverage.get_data().contexts_by_lineno(str(self.path))),
             "modules": sorted(name for name in libraries if "." not in name and not name.startswith(("_", *_OURS))),
         }
