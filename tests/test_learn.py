@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from resilient_agents import Policy, RateLimit, RateLimitedError
-from resilient_agents.adapters.limit_headers import stated
+from resilient_agents.classify.limits import stated
 from resilient_agents.integrations.limits import learn_limits, learn_limits_async
 from tests.conftest import Harness
 from tests.strategies import value

@@ -1,4 +1,4 @@
-"""Rate limits that do as servers say (see limit_headers.py)."""
+"""Rate limits that do as servers say (see classify/limits.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resilient_agents.core.call import Call, Proceed
 from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
-    from resilient_agents.adapters.limit_headers import Window
+    from resilient_agents.classify.limits import Window
 
 __all__ = ["Learning"]
 
@@ -33,7 +33,7 @@ class Learning(Paced):
         and `per`, and `burst` where that was the rate; and no more starts than the server says is left. Headers that
         say nothing change nothing. Raises ValueError for an `of` that is no name.
         """
-        from resilient_agents.adapters.limit_headers import stated  # few limits learn
+        from resilient_agents.classify.limits import stated  # few limits learn
 
         said = stated(headers, _checked_of(of))
         if said is None:

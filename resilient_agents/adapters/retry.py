@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
@@ -152,6 +153,8 @@ class Retry(Configured, RetryLoop):
     _result_natives: tuple[Any, ...] = ()
     _when: Callable[[Any], object] | None = None
 
+    _latest: ClassVar[tuple[Callable[[], Retry | None], Mapping[str, Any]]] = (lambda: None, {})
+
     def __init__(
         self,
         attempts: int | None = 3,
@@ -168,7 +171,6 @@ class Retry(Configured, RetryLoop):
     ) -> None:
         given = locals()
         if self._is_like_latest(given):
-            self.counts = RetryCounts()
             return
         self.take(given)
         if attempts is None and stop is None:
@@ -177,7 +179,34 @@ class Retry(Configured, RetryLoop):
         self._sort_choices(on, when)
         natives = {f"on[{number}]": native for number, native in enumerate(self._natives)}
         super().__init__({"wait": wait, **hooks, **natives, "when": when})
-        self._become_latest()
+        if type(self) is Retry:  # what a subclass keeps is its own affair
+            self._become_latest()
+
+    def _become_latest(self) -> None:
+        """Remember what was checked and derived for this one: the next that is made is often given the very same, by a
+        factory of policies for many keys."""
+
+        def gone(reference: object) -> None:
+            if Retry._latest[0] is reference:
+                Retry._latest = (lambda: None, {})
+
+        Retry._latest = weakref.ref(self, gone), dict(vars(self))
+
+    def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
+        """Was that one given the very same, and lives, and is as it was made? Then this one has all that it has, but
+        counts for itself."""
+        latest, kept = self._latest
+        like: Any = latest()
+        if type(like) is not type(self) or vars(like) != kept:
+            return False
+        for option in self.OPTIONS:
+            if given[option] is not getattr(like, option):
+                return False
+        own = vars(self)
+        for name, value in kept.items():
+            own[name] = value
+        self.counts = RetryCounts()
+        return True
 
     def _keep(self, **facts: Any) -> None:
         """Remember what differs from the class: most retries have few options."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, dataclass_transform
 
@@ -181,13 +180,6 @@ class Made(Check):
         return None if value is None else value.describe()
 
 
-def _nobody() -> None:
-    """What a reference answers to nothing."""
-
-
-_NONE_YET: Any = (_nobody, {})
-
-
 class Configured(Spelled):
     """A base for strategies with options.
 
@@ -202,7 +194,6 @@ class Configured(Spelled):
     HOLDS: ClassVar[str] = ""
     INSIDE: ClassVar[frozenset[str]] = frozenset()
     innermost: ClassVar[bool] = False
-    _latest: ClassVar[tuple[Callable[[], Any], Mapping[str, Any]]] = _NONE_YET
 
     def __init_subclass__(cls) -> None:
         """Defaults belong to the class: an object keeps what differs, which is little."""
@@ -221,33 +212,6 @@ class Configured(Spelled):
             value = check(value, option)
             if option not in self.INSIDE:
                 setattr(self, option, value)
-
-    def _become_latest(self) -> None:
-        """Remember what was checked and derived for this one: the next that is made is often given the very same, by a
-        factory of policies for many keys. Called at the end of a constructor."""
-        kind = type(self)
-        if "OPTIONS" not in vars(kind):  # what a subclass keeps is its own affair
-            return
-
-        def gone(reference: object) -> None:
-            if kind._latest[0] is reference:  # noqa: SLF001 - its own class
-                kind._latest = _NONE_YET  # noqa: SLF001
-
-        kind._latest = weakref.ref(self, gone), dict(vars(self))  # noqa: SLF001
-
-    def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
-        """Was that one given the very same, and lives, and is as it was made? Then this one has all that it has."""
-        latest, kept = self._latest
-        like: Any = latest()
-        if type(like) is not type(self) or vars(like) != kept:
-            return False
-        for option in self.OPTIONS:
-            if given[option] is not getattr(like, option):
-                return False
-        own = vars(self)
-        for name, value in kept.items():
-            own[name] = value
-        return True
 
     def adopt(self, new: Any) -> None:
         """Take over the options of `new`, another of this kind."""
