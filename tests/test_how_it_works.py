@@ -36,7 +36,8 @@ def idle(node: ast.AST) -> bool:
             return True
         case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
             return True
-    return False
+        case _:
+            return False
 
 
 def modules(words: str) -> set[Path]:

@@ -13,7 +13,7 @@ from resilient_agents.adapters.circuit_states import FOREVER, Closed, Era, Open,
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import SPARSE, is_slow
 from resilient_agents.base.clock import clock
-from resilient_agents.classify import Failure, classify, classify_result
+from resilient_agents.classify import Failure, classify_result
 from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.match import When, ask
 from resilient_agents.core.opening import Opened
@@ -134,7 +134,7 @@ class Breaker(ABC):
 
     def _failed(self, call: Call, era: Era, error: Exception, seconds: float | None) -> None:
         verdict: Verdict = "neutral"
-        failure = classify(error)
+        failure = call.failure(error)
         try:
             verdict = self._verdict(error, failure)
         finally:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from resilient_agents.adapters.retry_state import State
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
-from resilient_agents.classify import Failure, classify, classify_result
+from resilient_agents.classify import Failure, classify_result
 from resilient_agents.classify.inner_retries import inner_retries
 from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
@@ -73,7 +73,7 @@ async def close_left(call: Call, state: State) -> None:
 def known(state: State) -> Failure:
     """What kind of outcome it is, looked at once."""
     if state.failure is None:
-        state.failure = classify_result(state.result) if state.error is None else classify(state.error)
+        state.failure = classify_result(state.result) if state.error is None else state.call.failure(state.error)
     return state.failure
 
 

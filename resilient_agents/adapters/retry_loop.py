@@ -30,7 +30,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify
 from resilient_agents.core import given_up
-from resilient_agents.core.call import Boxed, Call, Proceed
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.loops import on_event_loop
@@ -248,7 +248,10 @@ class RetryLoop(RetryParts, ABC):
             state.real = error
         if in_force() is not None and current() is not None:
             call.error = state.real
-        state.failure = classify(error) if self.minds_retry_after else None
+        if self.minds_retry_after:
+            state.failure = classify(error) if call.rare is ORDINARY else call.failure(error)
+        else:
+            state.failure = None
 
     async def _step(self, call: Call, state: State) -> bool:
         """What follows an outcome: another attempt, after `state.upcoming_sleep`, or nothing."""

@@ -12,7 +12,8 @@ import operator
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
-from resilient_agents.classify import Failure, classify
+from resilient_agents.classify import Failure
+from resilient_agents.core.known import Known, failure_of
 
 if TYPE_CHECKING:
     from resilient_agents.core.audience import Audience
@@ -170,14 +171,13 @@ class Rare:
     `audience`: those who watch; `began`: when the function began in the present attempt, by the clock, for them.
     `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
     `proceed`".
-    `opened`: what a stream iterates, from its first item on.
-    `waited`: seconds spent queueing for slots and tokens so far.
+    `waited`: seconds spent queueing for slots and tokens so far. `opened`: what a stream iterates, from its first on.
     `cut_short`: an outer limit leaves the present attempt less time than its own.
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
     after an expiry.
     `marks`: what marks the context for calls inside it, by owner: probes of half-open circuits, charges to budgets.
-    `write`: what became of the tries so far, where the policy was told of writes.
+    `write`: what became of the tries so far, where the policy was told of writes. `known`: what the last error was.
     """
 
     # Defaults of the class, so that making one sets nothing.
@@ -192,6 +192,7 @@ class Rare:
     abandoned: tuple[Worker, ...] = ()
     marks: dict[Any, Any] | None = None
     write: Write | None = None
+    known: Known | None = None
 
 
 class _Ordinary(Rare):
@@ -223,7 +224,7 @@ def _rare(name: str) -> Any:
 class Call:
     """One invocation. What a strategy wants to leave for another one stands here, all that is rare in `rare`.
 
-    It has no constructor, which would cost more than what it sets: `call_of` makes one, or core/guard.py, spelled out.
+    It has no constructor, which would cost more than what it sets: `call_of` makes one, and core/wrappers.py too.
     """
 
     plan: Plan
@@ -280,7 +281,7 @@ class Call:
                 recheck(self)
 
     def failure(self, error: BaseException) -> Failure:
-        return classify(unboxed(error) if isinstance(error, Exception) else error)
+        return failure_of(self, unboxed(error) if isinstance(error, Exception) else error)
 
     def close(self, outcome: Exception | Neutral | None, kept: int = 0) -> None:
         """Run the closers of a stream once, innermost first, as layers left them on the way out, all but the first
