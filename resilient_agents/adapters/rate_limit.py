@@ -175,6 +175,8 @@ class RateLimit(Learning):
         price, settle = self.cost, self.settle
         estimate = self._cost_of(call, price) if callable(price) else price
         cost = min(estimate * self._raised, self.burst) if self._raised > 1.0 else estimate
+        if call.audience is not None:
+            call.audience.costs(estimate)
         if cost:
             with self._lock:
                 starts = self._gcra.take(clock.monotonic(), cost)
@@ -197,6 +199,8 @@ class RateLimit(Learning):
                     difference = 0.0
                 else:
                     difference = real - cost
+                    if call.audience is not None:
+                        call.audience.costs(real, settled=True)
                     if real > estimate or self._raised > 1.0:
                         self._compare(estimate, real)
             else:

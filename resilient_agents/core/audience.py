@@ -100,6 +100,11 @@ class Audience:
         if self.observers:
             self._show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
 
+    def costs(self, amount: float, *, settled: bool = False) -> None:
+        """The present attempt takes so much of a rate limit that asks what it costs, or has done so."""
+        if self.recorder is not None:
+            self.recorder.costs(amount, settled=settled)
+
     def tell_of_wait(self, strategy: str, seconds: float, reason: events.WaitReason | None = None) -> None:
         """A wait is over, however it ended."""
         with _counting:

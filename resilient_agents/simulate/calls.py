@@ -19,8 +19,8 @@ class Step:
     `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
     it would have taken; `limit`: that limit, in seconds. `bad`: it was a result that the policy took for a failure and
     handed out in the end. Of a stream, `first` is when its first item came, None where none did, and `gap` the longest
-    that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1. `calls`: those of
-    other policies that it made meanwhile.
+    that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1. `settled`:
+    what its result told a rate limit that it cost. `calls`: those of other policies that it made meanwhile.
     """
 
     takes: float
@@ -32,6 +32,7 @@ class Step:
     limit: float | None = None
     first: float | None = None
     gap: float = 0.0
+    settled: float | None = None
     round: int = 1
     calls: tuple[Inner, ...] = ()
 
@@ -45,7 +46,8 @@ class Recorded:
     each request of a hedge retries by itself, its attempts. `gave_up`: why there was no further one, where it says so.
     `fell_back`: something answered in place of the function, or tried to; `helps`: what that did each time, and
     `replaced`: it did so in place of a result. `called`: how, where it was not simply awaited. `late`: by how much
-    a wait of its retry was longer than planned, because the machine was busy.
+    a wait of its retry was longer than planned, because the machine was busy. `costs`: what attempts took of a rate
+    limit that asks for it.
     """
 
     start: float
@@ -66,6 +68,7 @@ class Recorded:
     helps: tuple[Step, ...] = ()
     replaced: bool = False
     late: float = 0.0
+    costs: tuple[float, ...] = ()
 
     @property
     def blocking(self) -> bool:

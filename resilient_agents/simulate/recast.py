@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
+from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.errors import Rejected
@@ -31,14 +32,17 @@ class Recast:
 
     `same`: it is the one that was in force. Its retries then wait as long as they did, for their jitter is not to be
     had again, and what a function of the user's decided is taken from what followed. `threads`: where blocking calls
-    run, None where there are none.
+    run, None where there are none. `remade`: rate limits that policies share, by what stood in their place.
     """
 
-    def __init__(self, policy: Policy, *, same: bool, threads: BlockingCalls | None) -> None:
+    def __init__(
+        self, policy: Policy, *, same: bool, threads: BlockingCalls | None, remade: dict[int, RateLimit]
+    ) -> None:
         self.same = same
         self.retries = same and any(isinstance(layer, Retry) for layer in policy.layers)
         self._leaves = any(getattr(layer, "thread", None) or getattr(layer, "races", False) for layer in policy.layers)
         self._threads = threads
+        self._remade = remade
         recast = self._recast(policy, alone=False)
         self._made: dict[str, Callable[[], Any]] = {
             "": partial(recast.acall, _run),
@@ -96,6 +100,8 @@ class Recast:
                 made.append(self._retry(strategy, alone=alone))
             elif isinstance(strategy, Resume):
                 made.append(_like(strategy, continue_with=self._goes_on))
+            elif isinstance(strategy, RateLimit) and (callable(strategy.cost) or strategy.settle is not None):
+                made.append(self._rate_limit(strategy))
             elif isinstance(strategy, StreamTimeout):
                 made.append(_like(strategy, complete=None, preamble=None))
             else:
@@ -119,6 +125,18 @@ class Recast:
         if callable(strategy.handler):
             return Fallback(self._stand_in, **options)
         return Fallback(value=strategy.value, **options)
+
+    def _rate_limit(self, strategy: RateLimit) -> RateLimit:
+        """It takes what it took, once for all policies that share it."""
+        made = self._remade.get(id(strategy))
+        if made is None:
+            options: dict[str, Any] = {}
+            if callable(strategy.cost):
+                options["cost"] = lambda *_: min(playing.get().cost(), strategy.burst)
+            if strategy.settle is not None:
+                options["settle"] = lambda _: playing.get().settled()
+            made = self._remade[id(strategy)] = _like(strategy, **options)
+        return made
 
     def _retry(self, strategy: Retry, *, alone: bool) -> Retry:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))

@@ -143,6 +143,7 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         called=str(facts.get(names.CALLED, "")),
         branches=_branches(span, tries),
         helps=_helps(operation, turns, [child for child in tried if child not in tries], policies),
+        costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=_late(span, rounds),
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
@@ -156,6 +157,10 @@ def _rounds(span: Span, tries: Sequence[Span]) -> tuple[Round, ...]:
         else:
             found.append([attempt])
     return tuple(((each[0].start - span.start) / 1e9, (max(a.end for a in each) - span.start) / 1e9) for each in found)
+
+
+def _number(value: object) -> tuple[float, ...]:
+    return (float(value),) if isinstance(value, int | float) else ()
 
 
 def _late(span: Span, rounds: Sequence[Round]) -> float:
@@ -216,6 +221,7 @@ def _step(operation: Operation, attempt: Span) -> Step:
         status=status if isinstance(status, int) else None,
         retry_after=float(hint) if isinstance(hint, int | float) else None,
         cut=facts.get(names.STRATEGY) is not None or facts.get(names.OUTCOME) == "cancelled",
+        settled=next(iter(_number(facts.get(names.SETTLED))), None),
         limit=_limit(operation.span, attempt),
         first=max(0.0, first - lead) if isinstance(first, int | float) else None,
     )

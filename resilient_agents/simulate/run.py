@@ -203,6 +203,6 @@ def virtual(loop: asyncio.AbstractEventLoop, seed: str) -> Generator[None, None,
     clocks = clock.replaced(monotonic=loop.time, wall=lambda: _EPOCH + loop.time())
     with contextlib.ExitStack() as stack, clocks, warnings.catch_warnings():
         stack.callback(chance.setstate, drawn)
-        warnings.filterwarnings("ignore", message=".*plain function", category=RuntimeWarning)
+        warnings.filterwarnings("ignore", message=".*plain (function|stream)", category=RuntimeWarning)
         warnings.filterwarnings("ignore", message=".*second live.*", category=RuntimeWarning)
         yield

@@ -89,7 +89,7 @@ class Script:
         self._loop = loop
         self._began = loop.time()
         self._branches: dict[Any, int] = {}
-        self._waited = 0
+        self._waited = self._asked = 0
         self._waited_alone: dict[int, int] = {}
 
     # ---------------------------------------------------------------------------------------------------- the function
@@ -257,6 +257,17 @@ class Script:
         except RuntimeError:
             here = None
         return self._branches.setdefault(here or threading.get_ident(), len(self._branches))
+
+    def cost(self) -> float:
+        """What the attempt to come takes of a rate limit that asks for it; as much as the last one that is known."""
+        number, costs = self._asked, self.call.costs
+        self._asked += 1
+        return costs[min(number, len(costs) - 1)] if costs else 1.0
+
+    def settled(self) -> float | None:
+        """What the last run of the function said that it cost."""
+        steps = self.call.steps
+        return steps[min(self.runs, len(steps)) - 1].settled if steps and self.runs else None
 
     def replaces(self) -> bool:
         """Is the result to be replaced by something else? Once."""

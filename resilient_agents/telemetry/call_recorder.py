@@ -79,6 +79,14 @@ class CallRecorder(SpanRecorder):
         if self._recording and span is not None:
             span.set_attribute(names.CHAOS, event.what)
 
+    def costs(self, amount: float, *, settled: bool) -> None:
+        try:
+            attempt = self._attempt()
+            told = self._told if attempt is None else attempt.told
+            told[names.SETTLED if settled else names.COST] = amount
+        except Exception:
+            self._sink.faults.log(*RECORDING)
+
     def came_late(self, event: events.LateResult) -> None:
         self._add_event(names.TIMEOUT, {names.STRATEGY: "timeout", **facts(event)})
 

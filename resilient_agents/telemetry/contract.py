@@ -118,6 +118,8 @@ ATTRIBUTES: Final = (
         for strategy, name in names.WAITED_FOR.items()
     ),
     Attribute(names.RETRY_WAITED, "double", "Seconds spent waiting between attempts."),
+    Attribute(names.COST, "double", "What it took of a rate limit that asks what a call costs, before it began."),
+    Attribute(names.SETTLED, "double", "What it cost in the end, as its result told the rate limit."),
     Attribute(
         names.CALLED,
         "string",
@@ -213,6 +215,8 @@ SPANS: Final = (
             names.CONFIGURATION,
             names.DEADLINE,
             names.CALLED,
+            names.COST,
+            names.SETTLED,
             names.STATE,
             names.IN_USE,
             names.QUEUED,
@@ -235,6 +239,8 @@ SPANS: Final = (
             names.OUTCOME,
             names.FUNCTION_BEGAN,
             names.FIRST_ITEM,
+            names.COST,
+            names.SETTLED,
             names.WAITED,
             *names.WAITED_FOR.values(),
             *names.NAMED_STRATEGIES.values(),

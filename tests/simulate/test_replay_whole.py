@@ -319,6 +319,35 @@ def test_who_answers_in_place_of_a_function_does_so_again_and_none_of_it_runs() 
     assert not ran
 
 
+def test_what_a_call_takes_of_a_rate_limit_is_recorded() -> None:
+    """Estimates and what results told of the real cost, by functions that are not asked again."""
+
+    def make() -> Policy:
+        tokens = RateLimit(100, burst=100, max_wait=3, cost=lambda size: ran.append("cost") or size, settle=len)
+        return Policy(Retry(2, wait=fixed(0.3)), tokens, name="p")
+
+    async def answer(size: int) -> str:
+        await asyncio.sleep(0.217)
+        if size % 5 == 0:
+            raise ConnectionError
+        return "x" * (size * 2 if size % 2 else size // 2)
+
+    async def run() -> None:
+        policy = make()
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(number * 0.1713)
+            await policy.acall(answer, number % 37 + 20)
+
+        await asyncio.gather(*(one(number) for number in range(40)), return_exceptions=True)
+
+    calls = record(lambda: FakeClock().run(run))
+    assert {call.outcome for call in calls} >= {"success", "rejected"}
+    ran.clear()
+    is_exact(replay(make, calls))
+    assert not ran
+
+
 # -------------------------------------------------------------------------------------------------- the demo's traffic
 
 
