@@ -366,6 +366,26 @@ def test_a_client_that_is_handed_in_does_not_hide_its_module(tmp_path: Path) -> 
     assert "\nopenai_client: openai.OpenAI = given(" in text
 
 
+def test_a_name_that_the_file_gives_to_another_module_names_no_type(tmp_path: Path) -> None:
+    """`import redis.asyncio as redis` leaves no name for `redis.asyncio.client.PubSub`."""
+    source = """
+        import redis.asyncio as redis
+
+        client = redis.from_url("redis://cache")
+
+        async def get(key):
+            return await client.get(key)
+
+        async def listen():
+            pubsub = client.pubsub()
+            await pubsub.subscribe("x")
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "\nimport redis.asyncio as redis\n" in text
+    assert "\npubsub: Any = given(" in text
+    assert "import redis.asyncio.client" not in text
+
+
 def run(*arguments: object) -> int:
     return main(["scan", "--no-cache", *map(str, arguments)])
 

@@ -31,6 +31,8 @@ class Held:
     """The variable of the policy that guards the making; "" where to make it waits for nobody."""
     parts: tuple[str, ...] = ()
     """The names that what is made is unpacked to; none where it is one thing."""
+    nameable: bool = True
+    """Whether the name of its library means the library in the file."""
 
     @property
     def waits(self) -> bool:
@@ -39,7 +41,7 @@ class Held:
 
     @property
     def type(self) -> ast.expr:
-        return ast.parse(self.client.name, mode="eval").body
+        return ast.parse(self.client.name if self.nameable else "Any", mode="eval").body
 
 
 class Making(NamedTuple):
@@ -87,7 +89,7 @@ class Clients:
         node = _owner(call, seen)
         match node:
             case ast.Name(id=name) if name in words.parameters:
-                self.typed[name] = Held(name, owner.client, None, name)
+                self.typed[name] = Held(name, owner.client, None, name, nameable=self._nameable(owner.client))
                 self.handed.append(self.typed[name])
                 words.places[id(node)] = ast.Name(name, ast.Load())
             case ast.Name(id=name) if name in words.local:
@@ -141,7 +143,14 @@ class Clients:
                 break
             each = each.of
         guard = next((making.guard for making in makers if making is not None), "")
-        return Held(name, owner.client, self.construct(owner), short(node), guard, self._parts(owner))
+        parts, nameable = self._parts(owner), self._nameable(owner.client)
+        return Held(name, owner.client, self.construct(owner), short(node), guard, parts, nameable)
+
+    def _nameable(self, client: Client) -> bool:
+        """False for `redis.Redis` in a file that says `import redis.asyncio as redis`."""
+        root = client.name.partition(".")[0]
+        bound = self.sources(self.file).bindings.get(root, [])
+        return all(isinstance(each, ast.Import) and all(alias.asname != root for alias in each.names) for each in bound)
 
     def _connects(self, held: Held, owner: ClientValue) -> Held:
         if held.made is not None and owner.made is not None:

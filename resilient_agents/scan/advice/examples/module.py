@@ -109,7 +109,7 @@ class Example:
     def _typed_modules(self, code: str) -> Iterator[str]:
         for held in (*self.held(), *self.clients.handed):
             module = held.client.name.rpartition(".")[0]
-            if f": {held.client.name}" in code and module:
+            if held.nameable and f": {held.client.name}" in code and module:
                 while module.rpartition(".")[2][:1].isupper():
                     module = module.rpartition(".")[0]
                 yield module
