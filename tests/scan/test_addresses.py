@@ -216,6 +216,24 @@ def test_a_client_talks_to_what_it_is_connected_to(name: str) -> None:
     assert {each.dependency.name for each in advised(code=CONNECTED[name]).dependencies} == {name}
 
 
+def test_an_address_that_can_be_several_is_none() -> None:
+    """What a function of one's own gives is not what any of its callers asked for."""
+    found = advised(
+        code="""
+            import os
+            import smtplib
+
+            def read(name, default):
+                return os.getenv(name, default)
+
+            def f():
+                smtplib.SMTP(read("MAIL", "mail.example"), 25)
+                print(read("PROJECT", "default_project"))
+        """
+    )
+    assert [each.dependency.name for each in found.dependencies] == ["smtplib"]
+
+
 def test_services_on_one_machine_are_told_apart_by_their_ports() -> None:
     """A port that the scheme has anyway tells nothing."""
     code = "\n".join(f"requests.get('http://localhost{port}/x')" for port in ("", ":80", ":8001", ":8002"))

@@ -33,12 +33,14 @@ class Said(NamedTuple):
 
 
 def said(resolver: Resolver, expressions: Iterable[Expression], spot: Spot, depth: int = DEPTH) -> Iterator[Said]:
-    """What these can be, or what of them is whole."""
+    """What these can be, or what of them is whole; nothing for one that can be several."""
     for expression in expressions if depth else ():
         texts = [each for value in resolver.evaluate(expression, spot) for each in _of(resolver, value, depth - 1)]
         variable = _setting(resolver, expression, spot)
         if variable:
             texts = [Said(each.text, each.variable or variable) for each in texts] or [Said("", variable)]
+        if len({_host(each.text) for each in texts if each.text}) > 1:
+            continue
         yield from texts or _unresolved(resolver, expression, spot, depth - 1)
 
 
@@ -99,6 +101,11 @@ def _setting(resolver: Resolver, expression: Expression, spot: Spot) -> str:
             prefix = next((each[1] for each in given if each is not None and each[0] == "const"), "")
             return f"{prefix}{expression[2]}".upper()
     return ""
+
+
+def _host(text: str) -> str:
+    """What tells two texts apart: the path of a URL does not."""
+    return text.partition("://")[2].partition("/")[0] or text
 
 
 def _whole(start: Said) -> Said:

@@ -7,7 +7,7 @@ from html import escape
 from string import Template
 
 from resilient_agents.scan.advice.advise import Advice, Advised
-from resilient_agents.scan.advice.policies import names
+from resilient_agents.scan.advice.policies import for_writes, names, writes_apart
 from resilient_agents.scan.advice.score import FORMULA, HIGH, MEDIUM, TERMS
 from resilient_agents.scan.advice.text import summary
 
@@ -110,5 +110,6 @@ def _details(each: Advised, policy: str | None) -> str:
 def _snippet(each: Advised, policy: str) -> str:
     first = each.dependency.unprotected or each.dependency.found
     call = first[0].call
+    name = for_writes(policy) if each.dependency.only_once(first[0]) and writes_apart(each) else policy
     kind = "async def" if call.is_async else "def"
-    return f'# {call.path}:{call.line}\n@resilient("{policy}")\n{kind} {call.function or "call"}(...):\n    ...'
+    return f'# {call.path}:{call.line}\n@resilient("{name}")\n{kind} {call.function or "call"}(...):\n    ...'
