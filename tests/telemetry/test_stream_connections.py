@@ -33,23 +33,35 @@ PATIENCE = 20.0
 
 class Server:
     """Answers every request with five lines, and then with nothing until the other side closes; `/whole` is over after
-    the lines. `open`: connections that the other side has not closed yet."""
+    the lines, and `/raced/1` is answered when it has been asked for twice (who is cancelled while it connects may leave
+    its connection open, with anyio 4.0). `open`: connections that the other side has not closed yet."""
 
     def __init__(self) -> None:
         self.url = ""
         self.accepted = self.open = 0
+        self._raced: dict[bytes, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.open += 1
         with contextlib.suppress(OSError, EOFError):  # the loser of a race may leave before it has asked
             head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET /raced"):
+                await self._both(head.split()[1])
             writer.write(HEAD + LINES)
             if head.startswith(b"GET /whole"):
                 writer.write_eof()
             await reader.read()
         self.open -= 1
         writer.close()
+
+    async def _both(self, path: bytes) -> None:
+        first = self._raced.pop(path, None)
+        if first is not None:
+            first.set()
+        else:
+            self._raced[path] = second = asyncio.Event()
+            await second.wait()
 
 
 @contextmanager
@@ -81,6 +93,7 @@ class Traffic:
     def __init__(self, sdk: Sdk, server: Server, client: Any) -> None:
         self.sdk = sdk
         self.server = server
+        self._races = 0
         self.bulkhead = Bulkhead(10_000)
         self.policy = Policy(self.bulkhead, StreamTimeout(first_item=PATIENCE, idle=PATIENCE))
         self.stalls = Policy(self.bulkhead, StreamTimeout(first_item=PATIENCE, idle=0.02))
@@ -89,6 +102,10 @@ class Traffic:
 
     def stream(self, policy: Policy, path: str = "/") -> Any:
         return policy.stream(self._asked, "GET", self.server.url + path)
+
+    def race(self) -> Any:
+        self._races += 1
+        return self.stream(self.raced, f"/raced/{self._races}")
 
     def is_over(self) -> bool:
         return self.server.open == 0 and self.bulkhead.in_use == 0
@@ -138,7 +155,7 @@ def test_of_blocking_streams(sdk: Sdk) -> None:
             moved.close()
             with pytest.raises(TimeoutError, match=r"\(idle\) after 5 items"):
                 list(traffic.stream(traffic.stalls))
-            take(traffic.stream(traffic.raced), 1).close()
+            take(traffic.race(), 1).close()
         until(lambda: traffic.is_over() and descriptors() <= before)
         traffic.left_nothing()
         assert descriptors() <= before
@@ -224,7 +241,7 @@ async def stalled(traffic: Traffic) -> None:
 
 
 async def raced(traffic: Traffic) -> None:
-    await (await atake(traffic.stream(traffic.raced), 1)).aclose()
+    await (await atake(traffic.race(), 1)).aclose()
 
 
 WAYS: list[Callable[[Traffic], Awaitable[None]]] = [whole, early, dropped, moved, cancelled, ended, stalled, raced]
