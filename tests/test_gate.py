@@ -110,6 +110,42 @@ async def test_a_response_says_so_too(h: Harness) -> None:
     assert other.retry_after == 0
 
 
+@pytest.mark.parametrize("seed", range(8))
+async def test_inside_a_circuit_breaker_it_hears_as_by_itself(h: Harness, seed: int) -> None:
+    """A breaker around it hears for it, unless somebody watches: both start the same calls at the same times, and count
+    alike."""
+
+    async def run(watched: bool) -> Any:
+        draw = random.Random(f"heard {seed}")
+        gate, breaker = Gate(max_wait=4), CircuitBreaker(failures=3, reset_timeout=2)
+        policy = Policy(breaker, gate)
+        if watched:
+            policy.observe(lambda _: None)
+        began, started = h.now(), []
+
+        async def work() -> Any:
+            started.append(round(h.now() - began, 3))
+            answers = [7, Response(200, 0), Response(503, 2), throttled, throttled, down, ValueError]
+            answer = draw.choice(answers)
+            if answer is ValueError:
+                raise ValueError
+            return await answer() if callable(answer) else answer
+
+        async def down() -> None:
+            raise ConnectionError
+
+        for _ in range(30):
+            with contextlib.suppress(TooManyRequests, ValueError, ConnectionError, Rejected):
+                await h.call(policy, work)
+            await h.sleep(draw.choice([0.0, 0.3, 2.0]))
+        counted = [breaker.metrics()[name] for name in ("successes", "failures", "neutral", "rejections")]
+        return started, counted, [gate.metrics()[name] for name in ("calls", "waits", "rejections")]
+
+    alone, watched = await run(False), await run(True)
+    assert alone == watched
+    assert alone[2][1] > 0
+
+
 async def test_a_wait_that_is_too_long_is_refused_at_once(h: Harness) -> None:
     """And the error says when to come back."""
     policy = Policy(Gate(max_wait=10), name="agent")
@@ -419,7 +455,7 @@ def test_a_herd_goes_at_the_pace_of_its_server(seed: int, whole: bool) -> None:
     """200 tasks against ten a second: all succeed, none asks while it is to wait, no second has more than twelve
     requests afterwards, and it takes what it must."""
     draw = random.Random(f"herd {seed}")
-    policy = Policy(Retry(10, wait=fixed(0.1)), Gate())
+    policy = Policy(Retry(10, wait=fixed(0.1)), *([CircuitBreaker()] if seed % 2 else []), Gate())
     seen: list[Server] = []
 
     async def scenario() -> None:
@@ -562,12 +598,13 @@ def test_threads_and_loops_share_one_gate() -> None:
     assert gate.queued == 0
 
 
-def test_an_exception_from_outside_leaves_a_gate_whole() -> None:
+@pytest.mark.parametrize("around", [[], [CircuitBreaker]])
+def test_an_exception_from_outside_leaves_a_gate_whole(around: list[type[CircuitBreaker]]) -> None:
     """Open or shut, wherever it lands: others go on, and nobody stays in line."""
 
     def make(wait: float | None) -> tuple[Gate, Policy]:
         gate = Gate()
-        policy = Policy(gate)
+        policy = Policy(*(layer() for layer in around), gate)
         for _ in range(50):  # a rate to go by
             policy.call(int)
         if wait is not None:

@@ -52,6 +52,7 @@ class Strategy(Protocol):
     - `owns_attempts = True`: the layer repeats what is inside it
     - `stands_in = True`: it answers for what is inside it when that fails; `innermost = True`: nothing may be inside
     - `recheck(call)`: refuse a call that waited inside
+    - `heard = True`: the layer around it may hear for it how calls end, by its `execute_around(layer, proceed, call)`
     - `refuse_no_stream(name)`: raise TypeError for a function that is no stream, when it is decorated
     - `describe()`: plain data for `Policy.describe`
     """

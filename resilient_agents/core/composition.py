@@ -146,15 +146,16 @@ class Composed(Plan):
             judge = getattr(last, "failed", None)
         retried = not all(getattr(layer, "races", False) for layer in owners)
         innermost = functools.partial(attempts.begun, self.innermost) if watched else self.innermost
-        attempt = chain_of(layers[split:], innermost)
+        compose = chain_of if watched else _unwatched
+        attempt = compose(layers[split:], innermost)
         if watched:
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
             attempt = functools.partial(charged, attempt)
         if self._writes is None:
-            return (chain_of if watched else _unwatched)(layers[:split], attempt)
+            return compose(layers[:split], attempt)
         return functools.partial(
-            self._writes.whole, chain_of(layers[:split], functools.partial(self._writes.attempt, attempt))
+            self._writes.whole, compose(layers[:split], functools.partial(self._writes.attempt, attempt))
         )
 
     def _split(self) -> int:
@@ -173,11 +174,18 @@ def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
 
 
 def _unwatched(layers: tuple[Strategy, ...], innermost: Proceed) -> Proceed:
-    """`chain_of` for calls that nobody watches: a retry whose first attempt may be made without it begins with that."""
-    proceed = innermost
+    """`chain_of` for calls that nobody watches: a retry whose first attempt may be made without it begins with that,
+    and a gate inside a circuit breaker needs no layer while it is open."""
+    proceed = beneath = innermost
+    inner: Any = None
     for layer in reversed(layers):
+        around = getattr(layer, "execute_around", None) if getattr(inner, "heard", False) else None
         alone: Any = layer if getattr(layer, "alone", False) else None
-        proceed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
+        if around is not None:
+            composed = functools.partial(around, inner, beneath)
+        else:
+            composed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
+        proceed, beneath, inner = composed, proceed, layer
     return proceed
 
 

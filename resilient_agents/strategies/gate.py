@@ -16,14 +16,12 @@ from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.classify import Failure, classify_result, http_failure
 from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.invoke import PLAIN
 from resilient_agents.core.options import Seconds, Text
 from resilient_agents.errors import RateLimitedError, Rejected
 from resilient_agents.strategies.pace import Pace
 
 __all__ = ["Gate"]
-
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
-"""Results that are no responses with a status."""
 
 
 class Gate(Paced):
@@ -52,6 +50,7 @@ class Gate(Paced):
     """
 
     strategy = "gate"
+    heard = True
     OPTIONS = MappingProxyType({"name": Text(none=True, number="max_wait"), "max_wait": Seconds(none=True)})
     HOLDS = "for how long a server asked to wait"
     _error = RateLimitedError
@@ -64,7 +63,8 @@ class Gate(Paced):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._counts = LimitCounts(Ticks())
+        self.ticks = Ticks()
+        self._counts = LimitCounts(self.ticks)
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)
@@ -73,7 +73,7 @@ class Gate(Paced):
 
     def after_fork(self) -> None:
         """Open, and nobody waiting."""
-        self._pace = Pace(self._counts.ticked)
+        self.pace = Pace(self._counts.ticked)
 
     def clock_changed(self, shift: float) -> None:
         """Start anew, open."""
@@ -86,32 +86,30 @@ class Gate(Paced):
 
     @property
     def _gcra(self) -> Gcra:  # type: ignore[override]
-        return self._pace.gcra
+        return self.pace.gcra
 
     @property
     def retry_after(self) -> float:
         """Seconds until the time that the server named; 0.0 when it has passed or none was named."""
         with self._lock:
-            return self._pace.left(clock.monotonic())
+            return self.pace.left(clock.monotonic())
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call, once the gate lets it."""
-        pace = self._pace
+        pace = self.pace
         turn = await self._let_in(call) if pace.shut else None
         batch = pace.batch
         try:
             result = await proceed(call)
         except BaseException as error:
-            self._failed(call, error, batch, turn)
+            self.failed(call, error, batch, turn)
             raise
-        if (turn is None and type(result) in _PLAIN) or self._is_good(result, batch, turn):
-            number = next(self._counts.ticks)
-            if number >= pace.answers.due:
-                self._note(pace, number)
+        self.answered(result, batch, turn)
         return result
 
-    def _failed(self, call: Call, error: BaseException, batch: int, turn: Reservation | None) -> None:
-        """The call ended with this; does that say wait? So does none that is neutral, or a refusal of ours."""
+    def failed(self, call: Call, error: BaseException, batch: int, turn: Reservation | None = None) -> None:
+        """A call that began in this batch ended with this; does that say wait? So does none that is neutral, or a
+        refusal of ours."""
         ordinary = isinstance(error, Exception)
         if turn is None and ordinary:
             self._counts.let_in()
@@ -119,9 +117,16 @@ class Gate(Paced):
         if turn is not None and not says_wait:
             self._over(turn, well=False)
 
+    def answered(self, result: Any, batch: int, turn: Reservation | None = None) -> None:
+        """A call that began in this batch has this result; does that say wait?"""
+        if (turn is None and type(result) in PLAIN) or self._is_good(result, batch, turn):
+            number = next(self.ticks)
+            if number >= self.pace.answers.due:
+                self.note(number)
+
     def _is_good(self, result: Any, batch: int, turn: Reservation | None) -> bool:
         """It is, unless it is a response that says wait."""
-        says_wait = type(result) not in _PLAIN and http_failure(result) and self._told(classify_result(result), batch)
+        says_wait = type(result) not in PLAIN and http_failure(result) and self._told(classify_result(result), batch)
         if turn is None:
             if says_wait:
                 self._counts.let_in()
@@ -130,15 +135,16 @@ class Gate(Paced):
             self._over(turn, well=True)
         return not says_wait
 
-    def _note(self, pace: Pace, number: int) -> None:
+    def note(self, number: int) -> None:
+        """A good answer of this number came now, which is to be remembered."""
         with self._lock:
-            pace.answers.note(clock.monotonic(), number)
+            self.pace.answers.note(clock.monotonic(), number)
 
     async def _let_in(self, call: Call) -> Reservation | None:
         """Wait until the gate lets the call in. Its turn, None if the gate has opened."""
         with self._lock:
             now = clock.monotonic()
-            if self._pace.arrives(now):
+            if self.pace.arrives(now):
                 return None
             delay = self._gcra.delay(now, 1.0)
         if blocks_a_loop(call):
@@ -147,15 +153,15 @@ class Gate(Paced):
 
     def _least(self, now: float, delay: float) -> float:
         """At least until the time that the server named; how long the line takes is known when one has asked."""
-        return delay if self._pace.sure else min(delay, self._pace.left(now))
+        return delay if self.pace.sure else min(delay, self.pace.left(now))
 
     def _started(self, turn: Reservation, now: float) -> None:
-        self._pace.started(turn, now)
+        self.pace.started(turn, now)
 
     def _over(self, turn: Reservation, *, well: bool) -> None:
         """The call of this turn has its answer, which does not say wait."""
         with self._lock:
-            self._pace.answered(turn, clock.monotonic(), well=well)
+            self.pace.answered(turn, clock.monotonic(), well=well)
         self._tell_next(self._gcra)
 
     def _told(self, failure: Failure, batch: int) -> bool:
@@ -165,7 +171,7 @@ class Gate(Paced):
             return False
         with self._lock:
             now = clock.monotonic()
-            news = self._pace.wait(now, seconds, batch, limited=failure.kind == "rate_limit")
+            news = self.pace.wait(now, seconds, batch, limited=failure.kind == "rate_limit")
             early = self._gcra.all_due(now) if news and self.max_wait is not None and seconds > self.max_wait else []
         for turn in early:  # to be told that it is too long for them
             turn.waiter.wake()
