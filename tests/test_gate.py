@@ -117,14 +117,14 @@ async def test_inside_a_circuit_breaker_it_hears_as_by_itself(h: Harness, seed: 
 
     async def run(watched: bool) -> Any:
         draw = random.Random(f"heard {seed}")
-        gate, breaker = Gate(max_wait=4), CircuitBreaker(failures=3, reset_timeout=2)
+        gate, breaker = Gate(max_wait=4), CircuitBreaker(failures=3, reset_timeout=1.717)
         policy = Policy(breaker, gate)
         if watched:
             policy.observe(lambda _: None)
         began, started = h.now(), []
 
         async def work() -> Any:
-            started.append(round(h.now() - began, 3))
+            started.append(h.now() - began)
             answers = [7, Response(200, 0), Response(503, 2), throttled, throttled, down, ValueError]
             answer = draw.choice(answers)
             if answer is ValueError:
@@ -137,12 +137,13 @@ async def test_inside_a_circuit_breaker_it_hears_as_by_itself(h: Harness, seed: 
         for _ in range(30):
             with contextlib.suppress(TooManyRequests, ValueError, ConnectionError, Rejected):
                 await h.call(policy, work)
-            await h.sleep(draw.choice([0.0, 0.3, 2.0]))
+            await h.sleep(draw.choice([0.0, 0.313, 2.129]))
         counted = [breaker.metrics()[name] for name in ("successes", "failures", "neutral", "rejections")]
         return started, counted, [gate.metrics()[name] for name in ("calls", "waits", "rejections")]
 
     alone, watched = await run(False), await run(True)
-    assert alone == watched
+    assert alone[0] == pytest.approx(watched[0], abs=0.01)
+    assert alone[1:] == watched[1:]
     assert alone[2][1] > 0
 
 

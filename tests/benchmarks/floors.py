@@ -1,20 +1,17 @@
-"""`python -m tests.benchmarks.floors`: what the steps that cannot be left out of a gate and of a budget of tokens take
-alone, in µs beside the same four strategies without them. Each line has the steps of the one before, and one more.
+"""`python -m tests.benchmarks.floors`: what the steps that cannot be left out of a budget of tokens take alone, in µs
+beside the same four strategies without them. Each line has the steps of the one before, and one more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextvars import ContextVar
-from itertools import count
 from typing import Any
 
-from resilient_agents import Bulkhead, CircuitBreaker, Gate, Policy, RateLimit, Retry, run_budget
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, run_budget
 from resilient_agents.core.call import Call, Proceed
 from tests.benchmarks.measure import FULL, Batch, blocking, interleaved
 
 PLENTY = 10**12
-_KNOWN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 
 
 def _answer() -> int:
@@ -25,49 +22,11 @@ def _used(result: int) -> int:
     return result
 
 
-class Looks:
-    """Passes the call on while it is not shut. It hears no answer."""
-
-    shut = False
-
-    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        if self.shut:
-            raise AssertionError
-        return proceed(call)
-
-
-class Awaits(Looks):
+class Awaits:
     """A layer that does nothing but await what is inside."""
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         return await proceed(call)
-
-
-class Hears(Looks):
-    """Looks whether it is shut, and at the type of the result, which may be a response that says wait."""
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        if self.shut:
-            raise AssertionError
-        result = await proceed(call)
-        if type(result) in _KNOWN:
-            return result
-        raise AssertionError
-
-
-class Counts(Looks):
-    """Counts good answers, too: how fast a server was is known from them."""
-
-    ticks = count()
-
-    async def execute(self, proceed: Proceed, call: Call) -> Any:
-        if self.shut:
-            raise AssertionError
-        result = await proceed(call)
-        if type(result) in _KNOWN:
-            next(self.ticks)
-            return result
-        raise AssertionError
 
 
 class Mark:
@@ -139,11 +98,6 @@ def _around(layer: Any, **limits: int) -> Batch:
 def main() -> None:
     lines: dict[str, Batch] = {
         "four strategies": _around([]),
-        "a layer that looks and passes on": _around([Looks()]),
-        "a layer that awaits": _around([Awaits()]),
-        "and looks at what comes": _around([Hears()]),
-        "and counts it": _around([Counts()]),
-        "Gate": _around([Gate()]),
         "run_budget(attempts=)": _around([], attempts=PLENTY),
         "and a layer that awaits": _around([Awaits()], attempts=PLENTY),
         "and marks the context": _around([Marks()], attempts=PLENTY),
