@@ -125,11 +125,13 @@ async def test_inside_a_circuit_breaker_it_hears_as_by_itself(h: Harness, seed: 
 
         async def work() -> Any:
             started.append(h.now() - began)
-            answers = [7, Response(200, 0), Response(503, 2), throttled, throttled, down, ValueError]
-            answer = draw.choice(answers)
+            answers: list[Any] = [7, Response(200, 0), Response(503, 2), throttled, throttled, down, ValueError]
+            answer: Any = draw.choice(answers)
             if answer is ValueError:
                 raise ValueError
-            return await answer() if callable(answer) else answer
+            if answer in (throttled, down):
+                await answer()
+            return answer
 
         async def down() -> None:
             raise ConnectionError
