@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resilient_agents.scan.effects import serves
 from resilient_agents.scan.form import Binding, Scope, Site
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
@@ -139,6 +140,10 @@ def _plan(scan: Scan, found: Found, policy_of: PolicyOf | None, planned: dict[st
     if operation.limit and not seen.runner and not of_client:
         return _argument(scan, seen.spot, seen.site, operation.limit, operation.unit, planned)
     if owner is not None and made is not None and operation.client_limit:
+        maker, name = scan.known.functions.get(owner.path, (None, ""))
+        making = maker.operation(name) if maker is not None else None
+        if making is not None and set(making.limit) & set(client.limit):  # `create_connection(…, timeout=10)`
+            return _argument(scan, made.spot, made.site, making.limit, making.unit, planned)
         if client.setters or (client.options and operation.option):
             return _statement(scan, owner, made, operation.option, planned)
         if client.limit:
@@ -206,11 +211,16 @@ def _is_made_here(binding: Binding, made: Made) -> bool:
     return binding.value == ("call", made.number)
 
 
-def _goes_on(function: Scope) -> bool:
-    """Whether it has a `while True`, which a time limit of the whole function would end: guard what one pass does."""
-    blocks = function.blocks
-    endless = (("const", True), ("const", 1))
-    return any(each.kind == "if" and each.about in endless and blocks[each.parent].kind == "loop" for each in blocks)
+def _goes_on(scan: Scan, function: Scope, found: Found) -> bool:
+    """Whether it is there to go on, so that a time limit of the whole function would end it: guard what one pass does.
+
+    It has a `while True`, its call waits for whoever comes, or a `while` makes it again and again.
+    """
+    if serves(found.seen, scan.resolver):
+        return True
+    endless = any(each.kind == "while" and each.about in (("const", True), ("const", 1)) for each in function.blocks)
+    spot = found.seen.spot
+    return endless or any(each.kind == "while" for each in spot.within.inside(found.seen.site.block))
 
 
 def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, Changes]) -> bool:
@@ -219,7 +229,7 @@ def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, C
     function = spot.file.form.function(spot.scope)
     if policy is None or changes is None or function is None or function.yields or found.call.protected_by is not None:
         return False
-    if _goes_on(function):
+    if _goes_on(scan, function, found):
         return False
     wanted = Decorator(function.line, function.name, policy)
     if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):

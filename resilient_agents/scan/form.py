@@ -58,10 +58,11 @@ class Block(NamedTuple):
 
     parent: int
     kind: str
-    """scope, try (a body with a handler), other (a handler, `else`, a case), loop, each, if, with, lambda, argument"""
+    """scope, try (a body with a handler), other (a handler, `else`, a case), loop, while (the body of one), each, if,
+    with, lambda, argument"""
     about: Expression
-    """The test of an if, the item of a with, the items of a comprehension, the call whose argument it is; of a try
-    whether a handler gives something in place of what failed."""
+    """The test of an if or while, the item of a with, the items of a comprehension, the call whose argument it is; of a
+    try whether a handler gives something in place of what failed."""
 
 
 class Parameter(NamedTuple):

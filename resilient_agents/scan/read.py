@@ -92,7 +92,7 @@ class _Statements(Expressions):
     def on_while(self, node: ast.While) -> None:
         before = self.enter("loop")
         test = self.expression(node.test)
-        self.within("if", test, node.body)
+        self.within("while", test, node.body)
         self.statements(node.orelse)
         self.block = before
 

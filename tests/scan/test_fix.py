@@ -17,6 +17,18 @@ from resilient_agents.scan.fix import fix
 from tests.scan.expected import cases, unpack
 
 PIECES = {
+    "made with a limit": (
+        """
+        import socket
+        s = socket.create_connection(("h", 1))
+        s.sendall(b"")
+        """,
+        """
+        import socket
+        s = socket.create_connection(("h", 1), timeout=10)
+        s.sendall(b"")
+        """,
+    ),
     "argument": (
         """
         import requests
@@ -183,6 +195,23 @@ def test_a_policy_is_named_after_the_dependency(tmp_path: Path) -> None:
     fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
     assert list(fixed.after.values()) == [GUARDED]
     assert [finding.call.function for finding in fixed.left] == ["stream"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for message in redis.Redis(socket_timeout=1).pubsub().listen():\n        print(message)",
+        "while self.running:\n        requests.get(URL)",
+        "while True:\n        requests.get(URL)",
+        "zmq.proxy(front, back)",
+    ],
+)
+def test_what_goes_on_until_it_is_stopped_gets_no_policy(body: str, tmp_path: Path) -> None:
+    """A time limit of the whole function would end it."""
+    (tmp_path / "code.py").write_text(f"import redis\nimport requests\nimport zmq\n\n\ndef work(self):\n    {body}\n")
+    fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
+    assert not fixed.after
+    assert len(fixed.left) == 1
 
 
 def test_a_patch_changes_nothing(tmp_path: Path) -> None:
