@@ -17,6 +17,8 @@ LIMITERS = frozenset({"wait_for", "acall", "call", "run_until_complete"})
 """Names of callees that may limit what stands in their arguments: only there is it worth a block of its own."""
 THREADS = frozenset({"to_thread", "run_in_executor", "run_sync", "run_in_threadpool"})
 """Those that run what they are given in a thread, and are awaited: as a lambda it stands in their arguments."""
+NOTHING: dict[str, Expression] = {}
+"""The keywords of all calls without any."""
 COLLECTORS = frozenset({"append", "add", "appendleft", "put", "put_nowait", "register"})
 ANNOTATION = re.compile(r"[A-Za-z_][\w.]*(\s*[\[|].*)?\Z", re.DOTALL)
 
@@ -33,6 +35,7 @@ class Expressions:
         self.block = 0
         self.order = 0
         self.shift = 0
+        self.same: dict[Any, Expression] = {}  # names, constants and attributes of names, each once
         self.elsewhere: dict[tuple[int, str], int] = {}  # names that a scope declares global or nonlocal, and whose
 
     def bind(self, path: str, value: Expression, line: int) -> None:
@@ -115,16 +118,22 @@ class Expressions:
         return Parameter(node.arg, self.annotation(node.annotation), self.expression(default), kind)
 
     def on_name(self, node: ast.Name) -> Expression:
-        return ("name", node.id)
+        made = ("name", node.id)
+        return self.same.setdefault(made, made)
 
     def on_attribute(self, node: ast.Attribute) -> Expression:
-        return ("attr", self.expression(node.value), node.attr)
+        value = self.expression(node.value)
+        made = ("attr", value, node.attr)
+        return self.same.setdefault(made, made) if value is not None and value[0] == "name" else made
 
     def on_constant(self, node: ast.Constant) -> Expression:
         value = node.value
         if isinstance(value, str):
-            return ("const", value) if len(value) <= LONGEST else None
-        return ("const", value) if value is None or isinstance(value, (bool, int, float)) else None
+            return self.constant(value) if len(value) <= LONGEST else None
+        return self.constant(value) if value is None or isinstance(value, (bool, int, float)) else None
+
+    def constant(self, value: object) -> Expression:
+        return self.same.setdefault((type(value), value), ("const", value))
 
     def on_call(self, node: ast.Call) -> Expression:
         function = node.func
@@ -134,7 +143,7 @@ class Expressions:
         site = Site(
             callee,
             (),
-            {},
+            NOTHING,
             (),
             False,
             node.lineno + self.shift,
@@ -164,6 +173,8 @@ class Expressions:
                 else:
                     found.append(self.expression(each))
             site.arguments = tuple(found)
+        if node.keywords:
+            site.keywords = {}
         for keyword in node.keywords:
             value = self.expression(keyword.value)
             if keyword.arg is None:

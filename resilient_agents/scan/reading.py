@@ -21,8 +21,7 @@ from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
 from resilient_agents.scan.tree import SourceFile, module_parts
 
-__all__ = ["Reading", "read_files", "shown"]
-
+__all__ = ["FEW", "Reading", "read_files", "shown"]
 
 FEW = 400
 """Files whose forms may stay unpacked: some 100 kB each."""

@@ -18,6 +18,7 @@ from jsonschema import Draft4Validator
 from resilient_agents import cli
 from resilient_agents.config import load
 from resilient_agents.scan.cache import Cache
+from resilient_agents.scan.reading import FEW, read_files
 from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
@@ -348,6 +349,23 @@ def test_a_cache_that_is_closed_opens_nothing(tmp_path: Path) -> None:
     assert cache.form("a.py") is None
     assert cache.stored() == {}
     assert not folder.exists()
+
+
+def test_forms_of_many_files_are_packed_until_they_are_asked_for(tmp_path: Path) -> None:
+    """One that was asked for is dropped again, and the next that asks gets the same."""
+    paths = [str(tmp_path / f"m{number}.py") for number in range(FEW + 1)]
+    for number, path in enumerate(paths):
+        Path(path).write_text(f"import requests\nrequests.get('{number}', timeout=None)\n")
+    reading = read_files(paths, None, 1)
+    assert reading.unpacked == []
+    file = reading.files[7]
+    form = file.form
+    assert [call.keywords for call in form.scopes[0].calls] == [{"timeout": ("const", None)}]
+    assert reading.unpacked == [file]
+    reading.forget()
+    assert reading.unpacked == []
+    assert file.form == form
+    assert file.form is not form
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
