@@ -220,7 +220,8 @@ def _goes_on(scan: Scan, function: Scope, found: Found) -> bool:
         return True
     endless = any(each.kind == "while" and each.about in (("const", True), ("const", 1)) for each in function.blocks)
     spot = found.seen.spot
-    return endless or any(each.kind == "while" for each in spot.within.inside(found.seen.site.block))
+    around = [each.about for each in spot.within.inside(found.seen.site.block) if each.kind == "while"]
+    return endless or any(about is None or about[0] != "name" for about in around)  # `while items:` comes to an end
 
 
 def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, Changes]) -> bool:
