@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import functools
 import operator
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, cast
 
 from resilient_agents.classify import Failure
 from resilient_agents.core.known import Known, failure_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEUTRAL",
+    "NO_PLAN",
+    "NO_RECHECKS",
     "ORDINARY",
     "STOPPED",
     "Boxed",
@@ -37,7 +39,6 @@ __all__ = [
     "Strategy",
     "call_of",
     "name_of",
-    "rechecks_of",
     "run_closers",
     "unboxed",
 ]
@@ -104,7 +105,7 @@ def name_of(fn: Callable[..., Any]) -> str:
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 
 
-_NO_RECHECKS: Final[Rechecks] = {}
+NO_RECHECKS: Final[Rechecks] = {}
 
 
 class Plan:
@@ -121,7 +122,7 @@ class Plan:
     chain: Proceed
     of_key: ClassVar[bool] = False  # was it found by a call's arguments?
 
-    def __init__(self, name: str | None, rechecks: Rechecks = _NO_RECHECKS, edition: object = None) -> None:
+    def __init__(self, name: str | None, rechecks: Rechecks = NO_RECHECKS, edition: object = None) -> None:
         self.name = name
         self.layers: tuple[Strategy, ...] = ()
         self.rechecks = rechecks
@@ -138,9 +139,9 @@ class Plan:
         """The chain for any call, one that is watched or has a deadline, too, while `edition` is the one in force."""
         raise NotImplementedError  # of no edition: a plan is made before a call enters
 
-    def paid(self) -> Proceed | None:
-        """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
-        return None
+    def paid(self) -> Plan:
+        """That of a call that is ordinary but for the budget of a run; `NO_PLAN` where it has a deadline, too."""
+        return NO_PLAN
 
     def named(self, name: str) -> Self:
         """The same plan for a function of that name, unless the policy has a name of its own."""
@@ -151,19 +152,7 @@ class Plan:
         return plan
 
 
-def rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
-    """For each of these layers, outermost first, the outer ones that want a second look."""
-    if len(layers) < 2:
-        return _NO_RECHECKS
-    rechecks: Rechecks = {}
-    outer: tuple[Callable[[Call], None], ...] = ()
-    for layer in layers:
-        if outer:
-            rechecks[id(layer)] = outer
-        recheck = getattr(layer, "recheck", None)
-        if recheck is not None:
-            outer = (*outer, recheck)
-    return rechecks
+NO_PLAN: Final = cast(Plan, None)
 
 
 class Rare:

@@ -6,9 +6,10 @@ run has a budget, is composed when the first such call comes.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resilient_agents.base.clock import clock
@@ -17,7 +18,7 @@ from resilient_agents.base.trial import trial
 from resilient_agents.core import attempts
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.bounds import bounded
-from resilient_agents.core.call import Call, Plan, Proceed, Strategy, rechecks_of
+from resilient_agents.core.call import NO_PLAN, NO_RECHECKS, Call, Plan, Proceed, Rechecks, Strategy
 from resilient_agents.core.setup import Setup
 from resilient_agents.deadline import Deadline, current, in_force
 from resilient_agents.events import Subscription
@@ -54,7 +55,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_operation", "_setup", "_special", "_watchers", "_writes", "innermost")
+    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes", "innermost")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -63,9 +64,10 @@ class Composed(Plan):
         self._writes = writes = policy.writes
         self._watchers = (*policy.watchers, *trial.observers)
         self._special: dict[Any, Proceed] = {}
+        self._paid: Plan | None = None
         self._setup: Setup | None = None
         self._operation: Proceed | None = None
-        super().__init__(policy.name, rechecks_of(layers), edition)
+        super().__init__(policy.name, _rechecks_of(layers), edition)
         self.layers = layers
         if self._watchers:
             self.quiet = None
@@ -118,16 +120,17 @@ class Composed(Plan):
         self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
         return operation
 
-    def paid(self) -> Proceed | None:
-        """What a call runs that is ordinary but for the budget of a run; None where it has a deadline, too."""
+    def paid(self) -> Plan:
+        """That of a call that is ordinary but for the budget of a run; `NO_PLAN` where it has a deadline, too."""
         if self.alone is not None:  # whose first attempt is paid for here
-            return self.chain if now.paid() else None
-        if in_force() is not None:
-            return None
-        try:
-            return self._special[now.charged]
-        except KeyError:
-            return self._around_attempts(now.charged, watched=False)
+            return self if now.paid() else NO_PLAN
+        if in_force() is not None or self.of_key:  # whose calls in flight are counted by who refers to their plan
+            return NO_PLAN
+        paid = self._paid
+        if paid is None or paid.name is not self.name:
+            self._paid = paid = copy.copy(self)
+            paid.chain = self._around_attempts(now.charged, watched=False)
+        return paid
 
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
@@ -195,3 +198,18 @@ def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
     for layer in reversed(tuple(layers)):
         proceed = functools.partial(layer.execute, proceed)
     return proceed
+
+
+def _rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
+    """For each of these layers, outermost first, the outer ones that want a second look."""
+    if len(layers) < 2:
+        return NO_RECHECKS
+    rechecks: Rechecks = {}
+    outer: tuple[Callable[[Call], None], ...] = ()
+    for layer in layers:
+        if outer:
+            rechecks[id(layer)] = outer
+        recheck = getattr(layer, "recheck", None)
+        if recheck is not None:
+            outer = (*outer, recheck)
+    return rechecks

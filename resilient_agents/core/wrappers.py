@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
 from resilient_agents.core import given_up
-from resilient_agents.core.call import ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.call import NO_PLAN, ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_driver, unfinished
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, settle
@@ -47,9 +47,9 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
+            or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
-            found = plan.find(args, kwargs)
+            found = None if plan is NO_PLAN else plan.find(args, kwargs)
             if found is None:
                 return await way.arun(args, kwargs, plan)
             plan = found
@@ -62,7 +62,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.kwargs = kwargs
             call.rare = ORDINARY
             try:
-                result = await chain(call)
+                result = await plan.chain(call)
             except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
                 raise RuntimeError(STOPPED) from boxed.error
             if type(result) not in PLAIN and runs_later(type(result)):
@@ -97,9 +97,9 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (chain := plan.chain if now.deadline() is None else plan.paid()) is None
+            or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
-            found = None if way.looks_async else plan.find(args, kwargs)
+            found = None if plan is NO_PLAN or way.looks_async else plan.find(args, kwargs)
             if found is None:
                 return way.run(args, kwargs, plan)
             plan = found
@@ -111,7 +111,7 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.args = args
             call.kwargs = kwargs
             call.rare = ORDINARY
-            begun = chain(call)  # before a driver is taken: some calls are refused here
+            begun = plan.chain(call)  # before a driver is taken: some calls are refused here
         else:
             since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
             try:
