@@ -1040,8 +1040,9 @@ def test_a_second_live_breaker_of_the_same_name_warns() -> None:
 
 def test_it_says_why_it_cannot_be_pickled() -> None:
     """Live state does not travel between processes."""
-    with pytest.raises(TypeError, match="live state"):
-        pickle.dumps(CircuitBreaker())
+    for breaker in (CircuitBreaker(), pybreaker.CircuitBreaker()):
+        with pytest.raises(TypeError, match="live state"):
+            pickle.dumps(Policy(breaker))
 
 
 def test_cancelled_tasks_of_plain_asyncio_are_neutral() -> None:

@@ -18,7 +18,7 @@ import pybreaker
 import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Retry, fixed
-from resilient_agents.events import subscribe
+from resilient_agents.events import CircuitHalfOpened, subscribe
 from tests.conftest import Harness, ManualClock, run_on, swapped_clock
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -72,6 +72,30 @@ def test_a_circuit_that_is_half_opened_by_hand_has_opened_no_time(manual_clock: 
         assert raised.value.retry_after == 10
 
     policy.call(probe)
+
+
+def test_that_a_circuit_is_half_open_is_told_before_its_probe_runs(manual_clock: ManualClock) -> None:
+    """And who is refused learns for which policy, or else for which function."""
+    policy = Policy(CircuitBreaker("its own", failures=1, reset_timeout=10))
+    told: list[type] = []
+    names: set[str] = set()
+    policy.observe(lambda event: told.append(type(event)))
+    policy.observe(lambda event: names.add(getattr(event, "circuit_breaker", "its own")))
+
+    def fail() -> None:
+        raise ConnectionError
+
+    for guard, name in ((policy, int.__qualname__), (Policy(policy, name="mine"), "mine")):
+        with contextlib.suppress(ConnectionError):
+            guard.call(fail)
+        with pytest.raises(CircuitOpenError) as raised:
+            guard.call(int)
+        assert (raised.value.policy or "").endswith(name)
+        manual_clock.sleep(10)
+        told.clear()
+        policy.call(lambda: told.append(int))
+        assert told.index(CircuitHalfOpened) < told.index(int)
+    assert names == {"its own"}
 
 
 def test_what_is_ordered_is_told_at_once() -> None:

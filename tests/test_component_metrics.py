@@ -223,6 +223,62 @@ async def test_a_busy_breaker_times_one_call_in_31_and_counts_all(h: Harness) ->
     assert breaker.metrics()["average_duration"] == pytest.approx(1)
 
 
+def test_queueing_outside_of_a_breaker_is_not_taken_off_what_is_inside(manual_clock: ManualClock) -> None:
+    """Only what a call waited for since it came to the breaker is."""
+    breaker = CircuitBreaker()
+    policy = Policy(CircuitBreaker(), RateLimit(1, per=5), breaker)
+    for seconds in (0, 3):
+        policy.call(manual_clock.sleep, seconds)
+    assert breaker.metrics()["p99_duration"] == 3
+
+
+def test_a_cancelled_call_is_neutral() -> None:
+    """It says nothing of the dependency, and is counted."""
+    breaker = CircuitBreaker()
+
+    async def scenario() -> None:
+        with anyio.move_on_after(1):
+            await Policy(breaker).acall(anyio.sleep, 9)
+
+    run_on("asyncio", scenario)
+    assert (breaker.metrics()["neutral"], breaker.metrics()["calls"]) == (1, 1)
+
+
+def test_a_call_that_queued_is_no_second_rejection_in_shadow() -> None:
+    """It was let in while the circuit was closed, and is asked no more."""
+    breaker = CircuitBreaker(failures=1, shadow=True)
+    policy = Policy(breaker, Bulkhead(1))
+
+    async def break_down() -> None:
+        await anyio.sleep(1)
+        raise ConnectionError
+
+    async def call(work: Callable[..., Any]) -> None:
+        with contextlib.suppress(ConnectionError):
+            await policy.acall(work)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for work in (break_down, fine):
+                group.start_soon(call, work)
+                await anyio.wait_all_tasks_blocked()
+
+    run_on("asyncio", scenario)
+    assert (breaker.metrics()["state"], breaker.metrics()["rejections"]) == ("open", 0)
+
+
+async def test_a_busy_breaker_misses_no_slow_call(h: Harness) -> None:
+    """Where slow calls matter all are timed, however many there are."""
+    policy = Policy(
+        breaker := CircuitBreaker(failures=None, slow_call=1, slow_rate=0.5, window_calls=4, minimum_calls=4)
+    )
+    for _ in range(1_100):
+        await h.call(policy, fine)
+    for _ in range(2):
+        await h.call(policy, h.sleep, 2)
+    assert breaker.state == "open"
+
+
 async def test_a_busy_breaker_that_minds_slow_calls_keeps_one_time_in_31(h: Harness) -> None:
     """All are timed, to tell the slow ones; what is shown is a sample all the same."""
     policy = Policy(breaker := CircuitBreaker(window_calls=101, slow_call=99))
