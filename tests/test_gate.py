@@ -480,43 +480,6 @@ def test_a_herd_goes_at_the_pace_of_its_server(seed: int, whole: bool) -> None:
     check_herd(*seen)
 
 
-@LOOPS
-def test_a_line_at_a_server_that_nobody_knows_is_not_refused(runtime: str) -> None:
-    """One a second would be too slow for most of them, but that is only how it begins: they come through within what
-    they may wait. Where the server goes on saying wait, nobody waits for longer."""
-
-    def line(refuses: bool) -> tuple[int, float]:
-        policy, done = Policy(Retry(4, wait=fixed(0)), Gate(max_wait=20)), []
-
-        async def scenario() -> None:
-            began = clock.monotonic()
-
-            async def work() -> None:
-                if clock.monotonic() < began + 1 or refuses:
-                    raise TooManyRequests(1)
-
-            async def ask() -> None:
-                with contextlib.suppress(TooManyRequests, RateLimitedError):
-                    await policy.acall(work)
-                    done.append(clock.monotonic() - began)
-
-            async with anyio.create_task_group() as group:
-                for _ in range(200):
-                    group.start_soon(ask)
-            took.append(clock.monotonic() - began)
-
-        took: list[float] = []
-        run_on(runtime, scenario)
-        return len(done), took[0]
-
-    came, took = line(refuses=False)
-    assert came == 200
-    assert took < 10
-    came, took = line(refuses=True)
-    assert came == 0
-    assert took < 90
-
-
 def check_herd(server: Server) -> None:
     first = min(until for _, until in server.named)
     later = [at for at in server.asked if at >= first]

@@ -53,7 +53,7 @@ class Paced(Limit):
                 until, deadline = self._patience(began)
                 reason = self._no_longer(began, deadline)
                 delay = gcra.delay(began, turn.cost)
-                in_time = began + self._least(began, delay) <= until + ROUNDING
+                in_time = began + delay <= until + ROUNDING
                 if in_time:
                     gcra.reserve(turn, began)
             if not in_time:
@@ -62,10 +62,8 @@ class Paced(Limit):
                 now = began
                 while turn.waits:
                     if turn.due > until + ROUNDING and not self.shadow:
-                        delay = turn.due - now
-                        if now >= until - ROUNDING or now + self._least(now, delay) > until + ROUNDING:
-                            raise self._limited(call, delay, reason)
-                    now = await self._come(call, turn, now, until, gcra)
+                        raise self._limited(call, turn.due - now, reason)
+                    now = await self._come(call, turn, now, gcra)
         finally:
             if turn.waits:
                 try:
@@ -76,15 +74,10 @@ class Paced(Limit):
         self._counts.made_wait(now - began)
         return turn
 
-    def _least(self, now: float, delay: float) -> float:
-        """How long a call waits at least that would wait so long if all went on as it does."""
-        return delay
-
-    async def _come(self, call: Call, turn: Reservation, now: float, until: float, gcra: Gcra) -> float:
-        """Come when it is due, by `until` at the latest, and ask whether it may start. When that was; if it still
-        waits, it has another time."""
+    async def _come(self, call: Call, turn: Reservation, now: float, gcra: Gcra) -> float:
+        """Come when it is due and ask whether it may start. When that was; if it still waits, it has another time."""
         asleep = now
-        await self._sleep(call, turn, now, until)
+        await self._sleep(call, turn, now)
         with self._lock:
             gcra.come_back(turn, clock.monotonic())
         if not call.runtime.blocking:
@@ -108,10 +101,10 @@ class Paced(Limit):
             gcra.cancel(turn)
         self._tell_next(gcra)
 
-    async def _sleep(self, call: Call, turn: Reservation, now: float, until: float) -> None:
-        """Sleep until `turn` is due, which others may change to an earlier time, or no longer may wait."""
-        while (end := min(turn.due, until)) > now + ROUNDING:
-            await turn.waiter.wait(end - now)
+    async def _sleep(self, call: Call, turn: Reservation, now: float) -> None:
+        """Sleep until `turn` is due, which others may change to an earlier time."""
+        while turn.due > now + ROUNDING:
+            await turn.waiter.wait(turn.due - now)
             turn.waiter = call.runtime.waiter()  # before `due` is looked at again: who changes it wakes this one
             now = clock.monotonic()
 

@@ -42,9 +42,8 @@ class Gate(Paced):
         name: What errors and telemetry call it, None (default) for the policy's name. A second live gate of that name
             is warned of, because two gates share nothing.
         max_wait: Longest wait in seconds (float or timedelta, default 60). Calls that would wait longer, because the
-            server asks for more or too many are in line, raise RateLimitedError at once, with `.retry_after`; where the
-            server's pace is not known yet, those in line find out by waiting. None waits as long as the deadline in
-            force allows.
+            server asks for more or too many are in line, raise RateLimitedError at once, with `.retry_after`. None
+            waits as long as the deadline in force allows.
 
     Raises TypeError or ValueError, when built, for options of a wrong type or value.
     """
@@ -150,10 +149,6 @@ class Gate(Paced):
         if blocks_a_loop(call):
             raise self._limited(call, delay, ON_LOOP)
         return await self._turn(call)
-
-    def _least(self, now: float, delay: float) -> float:
-        """At least until the time that the server named; how long the line takes is known when one has asked."""
-        return delay if self.pace.sure else min(delay, self.pace.left(now))
 
     def _started(self, turn: Reservation, now: float) -> None:
         self.pace.started(turn, now)

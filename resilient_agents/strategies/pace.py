@@ -82,12 +82,6 @@ class Pace:
         """Seconds until the time that the server named."""
         return max(0.0, self._until - now) if self.shut else 0.0
 
-    @property
-    def sure(self) -> bool:
-        """Does the rate tell when those in line will start? One has asked since the server said wait, which tells all
-        that it answered before, and there was something to tell it from."""
-        return not self._probe_due and self._growth != UNKNOWN
-
     def wait(self, now: float, seconds: float, batch: int, *, limited: bool = True) -> bool:
         """The server told a call of this batch to wait; `limited`: because it made too many requests. Is that news?"""
         until = now + seconds + MARGIN
