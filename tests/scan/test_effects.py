@@ -155,6 +155,21 @@ def test_a_client_of_the_same_library_is_advised_beside_it() -> None:
     assert it.why("time limit") == "2 calls (code.py:11, code.py:12) can wait for ever"
 
 
+def test_a_limit_is_said_of_calls_that_ask_for_an_answer() -> None:
+    """What waits for whoever comes has none."""
+    [it] = advised("""
+        import redis
+
+        cache = redis.Redis(socket_timeout=3)
+
+        def read():
+            cache.get("x")
+            for message in cache.pubsub().listen():
+                print(message)
+    """).dependencies
+    assert it.why("time limit") == "every call that asks for an answer has a limit, its own or its library's"
+
+
 def test_no_policy_is_put_around_what_waits_for_whoever_comes() -> None:
     """A time limit of its function would end the server."""
     found = advised("""

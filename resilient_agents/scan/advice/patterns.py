@@ -45,7 +45,8 @@ def _time_limit(it: Dependency) -> tuple[bool, str]:
     unknown = [each for each in it.waiting if each.call.limit == "unknown"]
     if unknown:
         return True, f"nothing in the code says what ends {_calls(unknown)}"
-    return False, "every call has a limit, its own or its library's"
+    but = " that asks for an answer" if it.serving else ""
+    return False, f"every call{but} has a limit, its own or its library's"
 
 
 def _retry(it: Dependency) -> tuple[bool, str]:
