@@ -29,7 +29,7 @@ OVER: Final = 1
 SETTLED: Final = 2
 """How an attempt may have ended."""
 
-NOTHING: Final = (0.0, 0.0)
+NOTHING: Final[tuple[float, float]] = (0, 0)  # whole numbers stay whole
 
 
 class RunBudget:
