@@ -155,6 +155,43 @@ def test_an_interrupted_task_in_line_costs_neither_a_slot_nor_a_wake_up(runtime:
     interrupt_everywhere(lambda: Guarded(Bulkhead(1)), run, Guarded.is_whole)
 
 
+class HandedOn:
+    """A stream holds the only slot, and a task waits for it."""
+
+    def __init__(self) -> None:
+        self.limit = Bulkhead(1)
+        self.policy = Policy(self.limit)
+        self.stream = self.policy.stream(lambda: iter([1, 2]))
+        next(self.stream)
+
+    def let_go(self) -> None:
+        with contextlib.suppress(ValueError):  # it is closing
+            self.stream.close()
+
+    async def inside(self) -> tuple[int, int]:
+        return self.limit.in_use, self.limit.queued
+
+    async def wait(self, *, cancelled: bool) -> None:
+        waiting = asyncio.ensure_future(self.policy.acall(self.inside))
+        await asyncio.sleep(0)
+        if cancelled:
+            waiting.cancel()
+        self.let_go()
+        with contextlib.suppress(asyncio.CancelledError):
+            assert await waiting == (1, 0)
+        assert (self.limit.in_use, self.limit.queued) == (0, 0)  # while the loop is open: what it holds is not taken
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_slot_that_comes_back_at_any_point_is_handed_on_once(cancelled: bool) -> None:
+    """To a task that lines up or leaves at that moment: it is inside with a slot, and none is left with nobody."""
+
+    def run(handed_on: HandedOn) -> None:
+        run_on("asyncio", lambda: handed_on.wait(cancelled=cancelled))
+
+    assert interrupt_everywhere(HandedOn, run, lambda _: None, act=HandedOn.let_go) > 50
+
+
 def test_a_handler_may_call_through_the_bulkhead_that_it_interrupts() -> None:
     """It gets a slot of its own, or is told that there is none, and the call that it interrupted goes on."""
 

@@ -246,14 +246,16 @@ class Bulkhead(Limit):
         if self.shadow:  # since the last look
             self._pool.serve(beyond=True)
         with Queueing(call, self.strategy):
-            if until == math.inf and waiter.loop is not None:
-                self._pool.look_at_times(waiter.loop)
-                granted = await waiter.wait(None)
-            else:
-                left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
-                while not await waiter.wait(min(left, LOOK)) and left > LOOK:
-                    left -= LOOK
-                    self._pool.look()
+            try:
+                if until == math.inf and waiter.loop is not None:
+                    self._pool.look_at_times(waiter.loop)
+                    await waiter.wait(None)
+                else:
+                    left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
+                    while not await waiter.wait(min(left, LOOK)) and left > LOOK:
+                        left -= LOOK
+                        self._pool.look()
+            finally:  # however it ends: who is inside, or gone, and still in line could be granted a second slot
                 granted = self._pool.granted(slot)
         if granted:
             waited = clock.monotonic() - began

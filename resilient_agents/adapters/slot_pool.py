@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base import timers
@@ -41,6 +41,10 @@ class Kept:
         self.owner = owner
         self.stream = stream
         self.workers: list[Worker] = []
+
+
+_ASKED: Final = Kept(None)
+"""Stands for the holder of a slot for which there may be none free: whoever put it there is about to look."""
 
 
 class SlotPool:
@@ -212,16 +216,24 @@ class SlotPool:
                     slot, waiter = next(iter(self.queue.items()))
                 except (StopIteration, RuntimeError):  # one was collected between these steps
                     continue
-                if slot not in self.held and not self._put(slot, waiter.loop, beyond=beyond):
-                    return None
-                if slot in self.queue:
+                if slot not in self.queue:  # one step from here to the call of `len`
+                    continue
+                if slot in self.held and self.held[slot] is not _ASKED:
                     return slot, waiter
-                self.held.pop(slot, None)  # collected between these lines, too
+                self.held[slot] = _ASKED
+                fits = len(self.held) <= self.limit or beyond
+                if slot not in self.queue or slot not in self.held:  # in between it was collected, or asked for again
+                    continue
+                if fits:
+                    self.held[slot] = waiter.loop
+                    return slot, waiter
+                self.held.pop(slot, None)
+                return None
             return None
 
-    def _put(self, slot: int, loop: Loop | None, *, beyond: bool = False) -> bool:
+    def _put(self, slot: int, loop: Loop | None) -> bool:
         self.held[slot] = loop
-        if len(self.held) <= self.limit or beyond:
+        if len(self.held) <= self.limit:
             return True
         self.held.pop(slot, None)
         return False
