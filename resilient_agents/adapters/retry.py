@@ -88,6 +88,26 @@ class _Choices(Errors):
         return f"({', '.join(found)})" if len(found) > 1 else found[0]
 
 
+def _nobody() -> None:
+    """What a reference answers to nothing."""
+
+
+_NONE_YET: tuple[Callable[[], Any], Mapping[str, Any]] = (_nobody, {})
+
+
+class _Latest:
+    """The retry that was made last: a reference to it, and its attributes as it was made. Not kept on the class itself:
+    from Python 3.13 on, a class that was changed a thousand times is slow to look at for good."""
+
+    __slots__ = ("made",)
+
+    def __init__(self) -> None:
+        self.made = _NONE_YET
+
+
+_latest = _Latest()
+
+
 class Retry(Configured, RetryLoop):
     """Try again, as tenacity would. `Retry(3)` makes at most three attempts, with jittered exponential waits between.
 
@@ -153,8 +173,6 @@ class Retry(Configured, RetryLoop):
     _result_natives: tuple[Any, ...] = ()
     _when: Callable[[Any], object] | None = None
 
-    _latest: ClassVar[tuple[Callable[[], Retry | None], Mapping[str, Any]]] = (lambda: None, {})
-
     def __init__(
         self,
         attempts: int | None = 3,
@@ -187,15 +205,15 @@ class Retry(Configured, RetryLoop):
         factory of policies for many keys."""
 
         def gone(reference: object) -> None:
-            if Retry._latest[0] is reference:
-                Retry._latest = (lambda: None, {})
+            if _latest.made[0] is reference:
+                _latest.made = _NONE_YET
 
-        Retry._latest = weakref.ref(self, gone), dict(vars(self))
+        _latest.made = weakref.ref(self, gone), dict(vars(self))
 
     def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
         """Was that one given the very same, and lives, and is as it was made? Then this one has all that it has, but
         counts for itself."""
-        latest, kept = self._latest
+        latest, kept = _latest.made
         like: Any = latest()
         if type(like) is not type(self) or vars(like) != kept:
             return False
