@@ -88,26 +88,6 @@ class _Choices(Errors):
         return f"({', '.join(found)})" if len(found) > 1 else found[0]
 
 
-def _nobody() -> None:
-    """What a reference answers to nothing."""
-
-
-_NONE_YET: tuple[Callable[[], Any], Mapping[str, Any]] = (_nobody, {})
-
-
-class _Latest:
-    """The retry that was made last: a reference to it, and its attributes as it was made. Not kept on the class itself:
-    from Python 3.13 on, a class that was changed a thousand times is slow to look at for good."""
-
-    __slots__ = ("made",)
-
-    def __init__(self) -> None:
-        self.made = _NONE_YET
-
-
-_latest = _Latest()
-
-
 class Retry(Configured, RetryLoop):
     """Try again, as tenacity would. `Retry(3)` makes at most three attempts, with jittered exponential waits between.
 
@@ -173,6 +153,9 @@ class Retry(Configured, RetryLoop):
     _result_natives: tuple[Any, ...] = ()
     _when: Callable[[Any], object] | None = None
 
+    _latest: ClassVar[list[tuple[Callable[[], Retry | None], Mapping[str, Any]]]] = [(lambda: None, {})]
+    """One, in a list: a class that is changed a thousand times is slow to look at for good, from Python 3.13 on."""
+
     def __init__(
         self,
         attempts: int | None = 3,
@@ -205,15 +188,16 @@ class Retry(Configured, RetryLoop):
         factory of policies for many keys."""
 
         def gone(reference: object) -> None:
-            if _latest.made[0] is reference:
-                _latest.made = _NONE_YET
+            if latest[0][0] is reference:
+                latest[0] = (lambda: None, {})
 
-        _latest.made = weakref.ref(self, gone), dict(vars(self))
+        latest = self._latest
+        latest[0] = weakref.ref(self, gone), dict(vars(self))
 
     def _is_like_latest(self, given: Mapping[str, Any]) -> bool:
         """Was that one given the very same, and lives, and is as it was made? Then this one has all that it has, but
         counts for itself."""
-        latest, kept = _latest.made
+        latest, kept = self._latest[0]
         like: Any = latest()
         if type(like) is not type(self) or vars(like) != kept:
             return False
