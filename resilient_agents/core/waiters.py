@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from _asyncio import Future
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -50,10 +51,11 @@ class ThreadWaiter:
         return clock.acquire(self._lock, seconds)
 
 
-class _Woken(asyncio.Future[bool]):
+class _Woken(Future[bool]):
     """What a task waits for. It never says that it is done: anyio asks, and leaves a task alone that was woken and has
     not run yet, so that what it was woken for would be begun, and not be left to the next in line. asyncio cancels it
-    all the same, where its task is cancelled."""
+    all the same, where its task is cancelled. (It is a future in C also where nest_asyncio has put those in Python in
+    their place, as these ask themselves.)"""
 
     __slots__ = ()
 
