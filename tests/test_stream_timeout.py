@@ -353,6 +353,17 @@ async def test_predicates_take_the_place_of_what_is_known(h: Harness) -> None:
         await collect(h, policy.stream(Script(h, []).function), [])
 
 
+async def test_a_preamble_may_hold_the_mark_of_completion(h: Harness) -> None:
+    """A stream that says nothing else is whole, whatever comes after the mark; it is opened once and closed."""
+    for after in ("", ConnectionError("after the mark"), 60.0):
+        source = Script(h, [" ", "end ", *([after] if after else [])], ["again"])
+        policy = limited(
+            Retry(2, wait=fixed(0)), first_item=5, complete=lambda line: line == "end ", preamble=lambda line: True
+        )
+        assert await collect(h, policy.stream(source.function), []) == [" ", "end "]
+        assert (source.opened, source.closed) == (1, 1)
+
+
 async def test_a_predicate_that_raises_takes_no_item_away(h: Harness) -> None:
     """Its error comes in place of the next one, and says whose it is."""
 

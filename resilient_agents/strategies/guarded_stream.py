@@ -49,8 +49,7 @@ class GuardedStream:
                  "raw")  # fmt: skip
 
     def __init__(self, limits: Limits, call: Call) -> None:
-        self._limits = limits
-        self._call = call
+        self._limits, self._call = limits, call
         self.limit = StepLimit(call, own=True)
         self.idle = limits.idle
         self._progress = Progress()
@@ -77,7 +76,7 @@ class GuardedStream:
         outcome: Exception | Neutral = NEUTRAL
         try:
             self._inner = partial(self._begin, proceed)
-            opened: Opened = await self.step(None, None)
+            opened: Opened = self._hold_back(await self.step(None, None))
             self._which, self._seconds = "idle", self.idle
             opened.step = self.step
             opened.limited = self if self.raw is not None and self.idle is not None and not self._timed else None
@@ -102,35 +101,39 @@ class GuardedStream:
             self._opened = opened
         finally:
             call.workers = before
-        inner = opened.step or opened.read
+        self._inner = inner = opened.step or opened.read
         if not call.runtime.blocking:
             self.raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
         elif limits.workers is not None:
-            inner = partial(self._in_worker, limits.workers, inner)
+            self._inner = inner = partial(self._in_worker, limits.workers, inner)
         elif limits.thread is None and (cut := Cut.of(opened.source)) is not None:
             self._cut = cut
             cut.begin(self.limit.at)  # openers may be all that comes
         if opened.over:
             self._check_complete()
             return opened
-        item = opened.first
-        while self._says_nothing(item):
+        item: Any = opened.first
+        while type(item) is not Over:
             self._held.append(item)
             self.items += 1
+            if not self._says_nothing(item):
+                return opened
             item = await inner(None, None)
-            if type(item) is Over:
-                if self._cut is not None and self._cut.done():
-                    raise ConnectionError("cut off")
-                self._check_complete()
-                self._ended = item
-                break
-        else:
-            self._held.append(item)
-            self.items += 1
-        self._inner = inner
-        opened.first = self._held.popleft()
-        self.due = bool(self._held or self._ended or self._next_error)
+        if self._cut is not None and self._cut.done():
+            raise ConnectionError("cut off")
+        self._check_complete()
+        self._ended = item
         return opened
+
+    def _hold_back(self, begun: Any) -> Any:
+        """The stream with its first item; what came with it is due. `begun`: `Over` where an opener completed it, and
+        no item followed."""
+        if type(begun) is Over:
+            begun, self._ended = self._opened, begun
+        if self._held:
+            begun.first = self._held.popleft()
+            self.due = bool(self._held or self._ended or self._next_error or self._late)
+        return begun
 
     async def _give_due(self) -> Any:
         """What is to come before any further step."""
@@ -142,7 +145,7 @@ class GuardedStream:
         error, self._next_error = self._next_error, None
         try:
             if error is not None or self._late is not None:
-                return self._failed(error or self._expired(self._late))
+                return self._failed(error or self._expired(self._late or "total"))
         finally:
             error = None
         return await self.step(None, None)
@@ -242,8 +245,7 @@ class GuardedStream:
         finally:
             if opened is not None and call.abandoned is not before:
                 opened.left_to = call.abandoned[-1]
-                cut = Cut.of(opened.source)
-                if cut is not None:
+                if (cut := Cut.of(opened.source)) is not None:
                     cut.shut()
 
     def _says_nothing(self, item: Any) -> bool:
@@ -287,10 +289,9 @@ class GuardedStream:
         complete, progress = self._limits.complete, self._progress
         if complete is None or progress.complete:
             return
-        if complete == "auto" and not progress.known:
-            empty = not self.items and self._opened is not None and has_known_items(self._opened.source)
-            if not empty:
-                return
+        unknown = complete == "auto" and not progress.known
+        if unknown and (self.items or self._opened is None or not has_known_items(self._opened.source)):
+            return
         raise truncated(self._call, self.items)
 
     def _failed(self, error: Exception, late: PolicyTimeoutError | None = None) -> Over:
@@ -308,8 +309,7 @@ class GuardedStream:
         finally:
             del error, late  # no cycle through the traceback
 
-    def _expired(self, which: str | None) -> StreamTimeoutError:
-        which = which or "total"
+    def _expired(self, which: str) -> StreamTimeoutError:
         return timed_out(self._call, which, getattr(self._limits, which), self.items)
 
     def _end(self, outcome: Exception | Neutral | None) -> None:
