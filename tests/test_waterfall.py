@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -352,17 +353,30 @@ def test_an_attempt_tells_of_retries_inside_it_and_that_it_is_a_hedge() -> None:
 
 def test_the_summary_says_where_each_policys_time_went() -> None:
     """A line for each policy, the one that took most time first: calls, success, attempts, and three sums of time."""
+    search = {"trace": "b" * 32}
+    queue, many = {"trace": "d" * 32}, {"trace": "e" * 32}
     other = [
-        span("o2", None, "policy search", 0, 5000, trace="b" * 32, outcome="failure", error=True),
-        span("a", "o2", "attempt 1", 0, 5000, trace="b" * 32, attempt=1),
-        span("w", "a", "wait rate_limit", 0, 3000, trace="b" * 32),
+        span("o2", None, "policy search", 0, 5000, **search, outcome="failure", error=True, waited=3.0),
+        span("a", "o2", "attempt 1", 0, 5000, **search, attempt=1, waited=3.0),
+        span("w", "a", "wait rate_limit", 0, 3000, **search),
         span("x", None, "policy search", 0, 0, trace="c" * 32, outcome="success"),
+        # it stood in line before its attempt, and a fallback took its time after it
+        span("o3", None, "policy queue", 0, 1000, **queue, outcome="fallback", attempts=1, waited=0.7),
+        span("w", "o3", "wait bulkhead", 0, 700, **queue),
+        span("a", "o3", "attempt 1", 700, 800, **queue, attempt=1),
+        span("f", "o3", "wait fallback", 800, 1000, **queue),
+        # not each attempt has a span
+        span("o4", None, "policy many", 0, 500, **many, outcome="failure", attempts=3000, retry_waited=0.1),
+        span("a", "o4", "attempt 1", 0, 1, **many, attempt=1),
     ]
-    lines = render(summary([*STORY, *other], width=100)).splitlines()
+    story = [replace(STORY[0], attributes={**STORY[0].attributes, f"{OURS}.retry_waited": 1.4}), *STORY[1:]]
+    lines = render(summary([*story, *other], width=100)).splitlines()
     assert [line.split() for line in lines] == [
         ["policy", "calls", "success", "attempts/call", "in", "attempts", "between", "in", "line"],
         ["search", "2", "50%", "0.50", "2.00", "s", "0.0", "ms", "3.00", "s"],
         ["chat", "1", "100%", "3.00", "600", "ms", "1.40", "s", "0.0", "ms"],
+        ["queue", "1", "0%", "1.00", "100", "ms", "0.0", "ms", "700", "ms"],
+        ["many", "1", "0%", "3000.00", "400", "ms", "100", "ms", "0.0", "ms"],
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Span
 from resilient_agents.trace.terminal import UNICODE, Glyphs, Line, clip, seconds
-from resilient_agents.trace.tree import is_attempt, is_operation, is_wait
+from resilient_agents.trace.tree import attempts_of, is_attempt, is_operation, is_wait
 
 __all__ = ["summary"]
 
@@ -35,28 +35,33 @@ class _Policy:
 def summary(spans: Iterable[Span], *, width: int = 80, glyphs: Glyphs = UNICODE) -> list[Line]:
     """A headline and a line for each policy, those first that took most of the time."""
     policies: dict[str, _Policy] = {}
-    owners: dict[tuple[str, str], str] = {}
-    below: list[Span] = []
+    calls: dict[tuple[str, str], Span] = {}
+    attempts: dict[tuple[str, str], list[Span]] = {}
+    waits: dict[tuple[str, str], int] = {}
     for span in spans:
+        above = span.trace_id, span.parent_id or ""
         if is_operation(span):
-            name = span.name.removeprefix(names.OPERATION_PREFIX)
-            owners[span.trace_id, span.span_id] = name
-            policy = policies.setdefault(name, _Policy())
-            policy.calls += 1
-            policy.successes += span.attributes.get(names.OUTCOME) == "success"
-        elif is_attempt(span) or is_wait(span):
-            below.append(span)
-    for span in below:
-        if is_attempt(span):
-            owner = owners.get((span.trace_id, span.parent_id or ""))
-            if owner is not None:
-                owners[span.trace_id, span.span_id] = owner  # for the waits beneath it
-                policies[owner].attempts += 1
-                policies[owner].attempting += max(span.end - span.start, 0)
-    for span in below:
-        owner = owners.get((span.trace_id, span.parent_id or ""))
-        if is_wait(span) and owner is not None:
-            _add_wait(policies[owner], span)
+            calls[span.trace_id, span.span_id] = span
+        elif is_attempt(span):
+            attempts.setdefault(above, []).append(span)
+        elif is_wait(span):
+            waits[above] = waits.get(above, 0) + span.end - span.start
+    for key, span in calls.items():
+        policy = policies.setdefault(span.name.removeprefix(names.OPERATION_PREFIX), _Policy())
+        in_line, between = _nanoseconds(span, names.WAITED), _nanoseconds(span, names.RETRY_WAITED)
+        made = attempts.get(key, [])
+        counted = attempts_of(span, len(made))
+        policy.calls += 1
+        policy.successes += span.attributes.get(names.OUTCOME) == "success"
+        policy.attempts += counted
+        policy.between += between
+        policy.in_line += in_line
+        if counted > len(made):  # not each has a span: what is left of the call
+            policy.attempting += max(span.end - span.start - between - in_line, 0)
+            continue
+        for attempt in made:
+            waited = waits.get((attempt.trace_id, attempt.span_id), 0)
+            policy.attempting += max(attempt.end - attempt.start - waited, 0)
     named = max(width - sum(COLUMNS.values()), 12)
     lines: list[Line] = [[(clip("policy", named, glyphs.ellipsis) + _row(COLUMNS), "dim")]]
     ranked = sorted(policies.items(), key=lambda item: (-item[1].spent, item[0]))
@@ -77,10 +82,6 @@ def _row(figures: Iterable[str]) -> str:
     return "".join(f"{figure:>{width}}" for figure, width in zip(figures, COLUMNS.values(), strict=True))
 
 
-def _add_wait(policy: _Policy, span: Span) -> None:
-    spent = max(span.end - span.start, 0)
-    if span.name.removeprefix(names.WAIT_PREFIX) in ("backoff", "retry_after"):
-        policy.between += spent
-        return
-    policy.in_line += spent
-    policy.attempting = max(policy.attempting - spent, 0)
+def _nanoseconds(span: Span, name: str) -> int:
+    value = span.attributes.get(name)
+    return round(value * 1e9) if isinstance(value, int | float) else 0

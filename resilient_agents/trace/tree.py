@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Span
 
-__all__ = ["Operation", "is_attempt", "is_operation", "is_wait", "operations"]
+__all__ = ["Operation", "attempts_of", "is_attempt", "is_operation", "is_wait", "operations"]
 
 
 def is_operation(span: Span) -> bool:
@@ -30,8 +30,7 @@ class Operation:
     @property
     def attempts(self) -> int:
         """How many attempts the operation itself made."""
-        counted = self.span.attributes.get(names.ATTEMPT_COUNT)
-        return counted if isinstance(counted, int) else sum(is_attempt(span) for span in self.below(self.span))
+        return attempts_of(self.span, sum(is_attempt(span) for span in self.below(self.span)))
 
     @property
     def duration(self) -> int:
@@ -47,6 +46,12 @@ class Operation:
         """Sorts operations, the most telling last: by kinds of events that happened, then events, then attempts."""
         happened = [event.name for event in self.span.events]
         return len(set(happened)), len(happened), self.attempts
+
+
+def attempts_of(operation: Span, made: int) -> int:
+    """How many attempts an operation made. `made`: of how many there is a span."""
+    counted = operation.attributes.get(names.ATTEMPT_COUNT)
+    return counted if isinstance(counted, int) else made
 
 
 def is_attempt(span: Span) -> bool:
