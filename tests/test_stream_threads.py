@@ -137,6 +137,18 @@ def test_a_response_that_stalls_after_its_openers_is_cut() -> None:
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("thread", [None, True])
+@pytest.mark.parametrize("callers", [None, 0.1])
+def test_a_response_that_stalls_before_its_first_item_is_cut(thread: bool | None, callers: float | None) -> None:
+    """By either limit: the first step is one, too."""
+    with serving(None) as url, httpx.Client(timeout=None) as client:
+        policy = Policy(StreamTimeout(first_item=9 if callers else 0.1, thread=thread))
+        began = time.monotonic()
+        with deadline(callers or 60), pytest.raises(DeadlineExceeded if callers else StreamTimeoutError):
+            list(policy.stream(opened(client.stream, items=lambda r: r.iter_lines()), "GET", url))
+        assert time.monotonic() - began < 5
+
+
 def test_pings_without_end_are_cut_by_the_total() -> None:
     """No time limit of an SDK ever fires on them."""
     with serving(*[part for _ in range(400) for part in (b": ping\n\n", 0.005)]) as url, httpx.Client() as client:

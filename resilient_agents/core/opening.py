@@ -135,6 +135,8 @@ async def _open(call: Call, source: Any, manager: Any) -> Opened:
         await _leave_blocking(call, source)
         return await _first_async(source, manager)
     if hasattr(source, "__iter__") and not isinstance(source, str | bytes | dict):
+        if (reads := call.rare.reads) is not None:
+            reads(source)
         return _first(source, manager)
     if manager is None and _is_manager(source):
         return await _enter(call, source)

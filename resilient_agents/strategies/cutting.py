@@ -1,4 +1,5 @@
-"""Ends a read that blocks its thread, where that can be done: of an HTTP/1 stream of httpx, by its socket.
+"""Ends a read that blocks its thread, where that can be done: of an HTTP/1 stream of httpx, by its socket. Any other
+may be left behind in a thread.
 
 A thread that waits for a socket is woken when another one shuts the socket down (closing it wakes nobody). When the
 time of a step is up it is looked, in a thread of its own, whether that step has ended meanwhile.
@@ -14,9 +15,14 @@ from typing import Any
 from resilient_agents.base.clock import clock
 from resilient_agents.base.thread_alarms import seconds_now, set_thread_alarm
 from resilient_agents.classify.facts import get
+from resilient_agents.core.call import Call
+from resilient_agents.core.driver import drive
+from resilient_agents.core.opening import Opened, not_blocking
+from resilient_agents.core.steps import Step
+from resilient_agents.core.threads import Workers, run_in_worker
 from resilient_agents.deadline import Deadline, current
 
-__all__ = ["Cut"]
+__all__ = ["Cut", "in_worker"]
 
 
 class Cut:
@@ -80,3 +86,17 @@ class Cut:
         """End whatever read there is. The TLS around the socket is left as it is."""
         with suppress(OSError, ValueError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+async def in_worker(
+    call: Call, workers: Workers, opened: Opened, step: Step, sent: Any, thrown: BaseException | None
+) -> Any:
+    """The step, in a thread that is left behind when time is up; what it reads is shut where that can be done."""
+    before = call.abandoned
+    try:
+        return await run_in_worker(call, workers, lambda: drive(step(sent, thrown), not_blocking))
+    finally:
+        if call.abandoned is not before:
+            opened.left_to = call.abandoned[-1]
+            if (cut := Cut.of(opened.source)) is not None:
+                cut.shut()

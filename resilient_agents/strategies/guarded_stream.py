@@ -12,14 +12,13 @@ from typing import Any, Final, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
-from resilient_agents.core.driver import drive
 from resilient_agents.core.given_up import note_also
 from resilient_agents.core.match import ask
-from resilient_agents.core.opening import Opened, give_up, not_blocking
+from resilient_agents.core.opening import Opened, give_up
 from resilient_agents.core.steps import Over, Step, StepLimit
-from resilient_agents.core.threads import Workers, run_in_worker
+from resilient_agents.core.threads import Workers
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, StreamTimeoutError
-from resilient_agents.strategies.cutting import Cut
+from resilient_agents.strategies.cutting import Cut, in_worker
 from resilient_agents.strategies.stream_faults import said_failed, timed_out, truncated
 from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, has_known_items, reader_of
 
@@ -93,26 +92,24 @@ class GuardedStream:
 
     async def _begin(self, proceed: Proceed, *_: Any) -> Opened:
         call, limits = self._call, self._limits
-        before = call.workers
+        before, rare = call.workers, call.own_rare()
+        reads = rare.reads
         try:
             if limits.workers is not None:
                 call.workers = limits.workers
+            rare.reads = self._watch if call.runtime.blocking and limits.thread is None else None
             opened: Opened = await proceed(call)
             self._opened = opened
         finally:
-            call.workers = before
+            call.workers, rare.reads = before, reads
         self._inner = inner = opened.step or opened.read
         if not call.runtime.blocking:
             self.raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
         elif limits.workers is not None:
-            self._inner = inner = partial(self._in_worker, limits.workers, inner)
-        elif limits.thread is None and (cut := Cut.of(opened.source)) is not None:
-            self._cut = cut
-            cut.begin(self.limit.at)  # openers may be all that comes
-        if opened.over:
-            self._check_complete()
-            return opened
-        item: Any = opened.first
+            self._inner = inner = partial(in_worker, call, limits.workers, opened, inner)
+        elif limits.thread is None and self._cut is None:
+            self._watch(opened.source)  # openers may be all that comes
+        item: Any = Over(None) if opened.over else opened.first
         while type(item) is not Over:
             self._held.append(item)
             self.items += 1
@@ -124,6 +121,12 @@ class GuardedStream:
         self._check_complete()
         self._ended = item
         return opened
+
+    def _watch(self, source: Any) -> None:
+        """The step that is under way reads this."""
+        self._cut = cut = Cut.of(source)
+        if cut is not None:
+            cut.begin(self.limit.at)
 
     def _hold_back(self, begun: Any) -> Any:
         """The stream with its first item; what came with it is due. `begun`: `Over` where an opener completed it, and
@@ -236,17 +239,6 @@ class GuardedStream:
         """What to raise of a step that was cut off there."""
         callers = None if self._cut is None or not self._cut.done() else self._cut.callers
         return None if callers is None else deadline_exceeded(self._call, callers)
-
-    async def _in_worker(self, workers: Workers, step: Step, sent: Any, thrown: BaseException | None) -> Any:
-        opened, call = self._opened, self._call
-        before = call.abandoned
-        try:
-            return await run_in_worker(call, workers, lambda: drive(step(sent, thrown), not_blocking))
-        finally:
-            if opened is not None and call.abandoned is not before:
-                opened.left_to = call.abandoned[-1]
-                if (cut := Cut.of(opened.source)) is not None:
-                    cut.shut()
 
     def _says_nothing(self, item: Any) -> bool:
         """Take in one of the first items. Is it still the preamble?"""
