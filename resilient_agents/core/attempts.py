@@ -117,8 +117,10 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
 
 
 def begun(invoke: Proceed, call: Call) -> Awaitable[Any]:
-    """The innermost step of an attempt that somebody watches: note when it began."""
-    call.rare.began = clock.monotonic()
+    """The innermost step of an attempt that somebody watches: note when it began, unless something in its place did."""
+    rare = call.rare
+    if rare.began is None:
+        rare.began = clock.monotonic()
     return invoke(call)
 
 

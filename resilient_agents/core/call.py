@@ -158,7 +158,8 @@ NO_PLAN: Final = cast(Plan, None)
 class Rare:
     """What few calls need. One object, `ORDINARY`, stands for it on all calls that need nothing of it.
 
-    `audience`: those who watch; `began`: when the function began in the present attempt, by the clock, for them.
+    `audience`: those who watch; `began`: when the function, or chaos in its place, began in the present attempt, by the
+    clock, for them.
     `closers`: None for an ordinary call; for a stream the callbacks to run once it ends, which take the place of "after
     `proceed`".
     `waited`: seconds spent queueing for slots and tokens so far. `opened`: what a stream iterates, from its first on.

@@ -14,6 +14,7 @@ from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.script import playing
+from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.fallback import Fallback
 from resilient_agents.strategies.resume import Resume
 from resilient_agents.strategies.stream_timeout import StreamTimeout
@@ -40,6 +41,7 @@ class Recast:
     ) -> None:
         self.same = same
         self.retries = same and any(isinstance(layer, Retry) for layer in policy.layers)
+        self._writes = policy.writes is not None
         self._leaves = any(getattr(layer, "thread", None) or getattr(layer, "races", False) for layer in policy.layers)
         self._threads = threads
         self._remade = remade
@@ -102,6 +104,8 @@ class Recast:
                 made.append(_like(strategy, continue_with=self._goes_on))
             elif isinstance(strategy, RateLimit) and (callable(strategy.cost) or strategy.settle is not None):
                 made.append(self._rate_limit(strategy))
+            elif isinstance(strategy, Chaos):
+                continue  # what it did is in the recording, as what the dependency did
             elif isinstance(strategy, StreamTimeout):
                 made.append(_like(strategy, complete=None, preamble=None))
             else:
@@ -142,7 +146,7 @@ class Recast:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))
         if self.same:
             options["wait"] = partial(_recorded_wait, alone=alone)
-            if strategy.when is not None or strategy.on != _default(Retry, "on"):
+            if strategy.when is not None or strategy.on != _default(Retry, "on") or self._writes:
                 options["on"] = _Decided(alone=alone)
         retry: Retry = _like(strategy, **options)
         return retry

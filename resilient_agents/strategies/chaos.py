@@ -195,6 +195,8 @@ class Chaos(Configured):
             self.announce()
         if self.when is not None and not self.when(*call.args, **call.kwargs):
             return await proceed(call)
+        if call.audience is not None:  # from here on it stands for the function
+            call.rare.began = clock.monotonic()
         ends = self.error_rate == 1.0 or self._chance.random() < self.error_rate
         if self.at is not None and self.at > 1 and call.closers is not None:
             return self._disturb(call, await proceed(call), ends=ends)

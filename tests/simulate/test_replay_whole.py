@@ -13,6 +13,7 @@ from opentelemetry.trace import Tracer
 
 from resilient_agents import (
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     Fallback,
     Hedge,
@@ -346,6 +347,40 @@ def test_what_a_call_takes_of_a_rate_limit_is_recorded() -> None:
     ran.clear()
     is_exact(replay(make, calls))
     assert not ran
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Policy(Retry(2), CircuitBreaker(failures=4), Chaos(error="overload", when=lambda n: n % 2), name="p"),
+        lambda: Policy(Retry(2), Timeout(0.4), Chaos(error="server", error_rate=0.3, latency=0.2), name="p"),
+        lambda: Policy(Bulkhead(1), Chaos(result=3, error_rate=0.3), name="p"),
+        lambda: Policy(Retry(3), name="p", idempotent=False),
+    ],
+    ids=["chaos of some", "chaos of a share", "results of chaos", "writes"],
+)
+def test_what_decides_by_chance_or_by_the_call_decides_as_it_did(make: Make) -> None:
+    """Chaos is what the dependency did, and a write is tried again where it was."""
+
+    async def write(number: int) -> None:
+        await asyncio.sleep(0.1 + number % 3 * 0.071)
+        if number % 4 == 1:
+            raise ConnectionError
+        if number % 4 == 3:
+            raise ConnectionRefusedError
+
+    async def run() -> None:
+        policy = make()
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(number // 2 * 0.3)
+            await policy.acall(write, number)
+
+        await asyncio.gather(*(one(number) for number in range(30)), return_exceptions=True)
+
+    calls = record(lambda: FakeClock().run(run))
+    assert {call.outcome for call in calls} >= {"success"}
+    is_exact(replay(make, calls))
 
 
 # -------------------------------------------------------------------------------------------------- the demo's traffic
