@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Policy, Registry, Retry
+from resilient_agents import Bulkhead, CircuitBreaker, Policy, Registry, Retry, deadline, run_budget
 from resilient_agents.core.call import Plan
 from resilient_agents.registry import Keyed
 from resilient_agents.registry import keyed as module
 from resilient_agents.registry.recent import Entry
 from tests.conftest import Harness
 from tests.interruptions import interrupt_everywhere
+from tests.strategies import value
 
 ROOM = os.path.dirname(str(module.__file__))
 
@@ -159,6 +162,24 @@ async def test_awaitables_are_refused(key: Callable[[Any], Any], h: Harness) -> 
     with pytest.raises(TypeError, match="returned an awaitable"):
         keyed.policy(key("x"))
     assert len(keyed) == 0
+
+
+@pytest.mark.parametrize("strategies", [(Retry(2),), (CircuitBreaker(), Bulkhead(2))])
+@pytest.mark.parametrize(
+    "bound", [partial(deadline, 9), partial(run_budget, 9), partial(run_budget, tokens=9, usage=lambda _: 1)]
+)
+async def test_the_key_of_a_call_is_asked_for_once(
+    bound: Callable[[], AbstractContextManager[Any]], strategies: tuple[Any, ...], h: Harness
+) -> None:
+    """Also where a call has a deadline or the budget of a run."""
+    asked: list[int] = []
+    keyed = Registry().keyed(lambda key: Policy(*strategies), key=lambda number: asked.append(number) or "one")
+    guarded = keyed(h.fn(value))
+    with bound():
+        for number in range(3):
+            result = guarded(number)
+            assert (result if h.blocking else await result) == number
+    assert asked == [0, 1, 2]
 
 
 async def test_a_call_in_flight_is_known_by_whatever_plan_it_goes(h: Harness) -> None:

@@ -42,17 +42,17 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     way = _Way(policy, fn, invoke_coroutine)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan
+        found = plan = way.plan
         while (
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
             or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
-            found = None if plan is NO_PLAN else plan.find(args, kwargs)
-            if found is None:
-                return await way.arun(args, kwargs, plan)
-            plan = found
+            further = None if plan is NO_PLAN else plan.find(args, kwargs)
+            if further is None:
+                return await way.arun(args, kwargs, found)
+            found = plan = further
         if plan.alone is None:
             call = Call()
             call.plan = plan
@@ -92,17 +92,17 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
     way = _Way(policy, fn, invoke_any)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        plan = way.plan
+        found = plan = way.plan
         while (
             plan.quiet is not now.edition
             or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
             or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
             or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
-            found = None if plan is NO_PLAN or way.looks_async else plan.find(args, kwargs)
-            if found is None:
-                return way.run(args, kwargs, plan)
-            plan = found
+            further = None if plan is NO_PLAN or way.looks_async else plan.find(args, kwargs)
+            if further is None:
+                return way.run(args, kwargs, found)
+            found = plan = further
         if plan.alone is None:
             call = Call()
             call.plan = plan
