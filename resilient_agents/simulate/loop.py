@@ -26,6 +26,10 @@ Ts = TypeVarTuple("Ts")
 _RESOLUTION = 1e-9
 """Seconds between two timers that are due at once: the resolution of the standard loop's clock on Linux."""
 
+_OVERDUE = 100
+"""Turns at one moment that nothing but a timer for it, or an earlier one, has made. From then on time passes: whoever
+sets such timers again and again waits for a sum of floats to come out, which takes a moment of real time."""
+
 _FEW = 100
 """Cancelled timers that are not worth a sweep, as in asyncio."""
 
@@ -67,7 +71,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._now = start
         self._ready: deque[Any] = deque()
         self._timers: list[tuple[float, Any]] = []
-        self._cancelled = 0
+        self._cancelled = self._overdue = 0
         self._stopping = False
         self._woken = threading.Event()
 
@@ -116,6 +120,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                     self._woken.clear()  # whoever wakes it has put something in the queue before
                 elif timers[0][0] > self._now:
                     self._now = timers[0][0]
+                    self._overdue = 0
+                else:
+                    self._overdue += 1
+                    if self._overdue > _OVERDUE:
+                        self._now += _RESOLUTION
             due = self._now + _RESOLUTION
             while timers and timers[0][0] < due:
                 timer = pop(timers)[1]

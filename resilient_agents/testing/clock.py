@@ -26,6 +26,10 @@ _GRACE = 0.01
 _PATIENCE = 0.25
 """The same for worker threads of the package that are at work: they may be about to wait, or to end."""
 
+_OVERDUE = 100
+"""Turns of a loop at one moment that nothing but a timer for it, or an earlier one, has made. From then on time passes:
+whoever sets such timers again and again waits for a sum of floats to come out, which takes a moment of real time."""
+
 _ORIGIN = 1000.0
 """What the virtual clock shows at first: not 0, which may be taken for "never"."""
 
@@ -164,7 +168,7 @@ class FakeClock:
             raise RuntimeError(f"a FakeClock cannot drive a {type(loop).__module__} loop: use clock.run(fn)")
         _shift(loop, self._loop_time() - own_time())
         loop.time = self._loop_time
-        loop._selector = _Jumping(real, self)
+        loop._selector = _Jumping(real, self, loop)
         try:
             yield
         finally:
@@ -251,15 +255,22 @@ def _shift(loop: Any, seconds: float) -> None:
 class _Jumping:
     """The selector of an event loop that, rather than wait for a timer, moves the clock to it."""
 
-    def __init__(self, real: Any, clock: FakeClock) -> None:
+    def __init__(self, real: Any, clock: FakeClock, loop: Any) -> None:
         self._real = real
         self._clock = clock
+        self._loop = loop
+        self._overdue = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
+            if timeout is not None and not self._loop._ready and self._loop._scheduled:
+                self._overdue += 1
+                if self._overdue > _OVERDUE:
+                    self._clock.advance(1e-9)
             return self._real.select(timeout)
+        self._overdue = 0
         connected = len(self._real.get_map() or ()) > 1  # more than the loop's own
         return self._clock.wait_until(self._clock.in_seconds(timeout), self._real.select, busy=connected)

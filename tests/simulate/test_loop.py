@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from resilient_agents.simulate.loop import SimulatedLoop
+from resilient_agents.testing import FakeClock
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -27,6 +28,30 @@ def test_an_hour_takes_no_time() -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3600.0
+
+
+def test_time_passes_for_whoever_waits_until_it_does() -> None:
+    """As aiolimiter does, whose sums of floats ask for the present moment again: on a real loop a few turns later it
+    is over."""
+    assert run(passes()) < 0.001
+    clock = FakeClock()
+    clock.run(passes)
+    assert clock.now < 0.001
+
+
+async def passes() -> float:
+    loop = asyncio.get_running_loop()
+    began, over = loop.time(), loop.create_future()
+
+    def look() -> None:
+        if loop.time() > began:
+            over.set_result(None)
+        else:
+            loop.call_at(began, look)
+
+    look()
+    await over
+    return loop.time() - began
 
 
 def test_timers_that_are_due_together_form_one_turn() -> None:
