@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.called_back import given_back
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
+from resilient_agents.scan.index import MAPPING
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import (
@@ -136,6 +137,8 @@ def _handed_on(
 ) -> list[tuple[Expression, Spot]]:
     """`Thread(target=function, args=(a, b))`, `submit(function, a, b)`, `partial(function, a)`."""
     site = spot.within.calls[index]
+    if last_name(site.callee) in MAPPING:
+        return []
     target: Value | None = None
     first = 0
     for number, each in enumerate(site.arguments):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from resilient_agents.scan.form import Expression
 from resilient_agents.scan.limits import by_symbol, types_of
@@ -36,6 +36,8 @@ def repeatable(seen: Sighting, resolver: Resolver) -> bool | None:
     answer = operation.idempotent
     if answer is None and operation.says is not None:
         answer = _said(resolver, seen, operation.says)
+    elif answer is None and operation.sends is not None:
+        answer = _sent(resolver, seen, *operation.sends)
     return True if answer is False and _keyed(resolver, seen) else answer
 
 
@@ -59,6 +61,30 @@ def _said(resolver: Resolver, seen: Sighting, at: int) -> bool | None:
     words = STATEMENTS if seen.client.kind == "database" else METHODS
     found = {_worth(words, text) for text in _texts(resolver, arguments[at], seen.spot)} if at < len(arguments) else ()
     return next(iter(found)) if len(found) == 1 else False if False in found else None
+
+
+def _sent(resolver: Resolver, seen: Sighting, name: str, at: int) -> bool | None:
+    """What a request that is made before says, or whether it is given a body: GET without, POST with one."""
+    given = seen.given
+    values = resolver.evaluate(given.arguments[0], seen.spot) if given.arguments else ()
+    if given.spread or given.starred or not values:
+        return None
+    answers = {_body(given.keywords, given.arguments, name, at)}
+    for value in values:
+        if isinstance(value, Opaque) and value.path.rpartition(".")[2] == "Request":
+            site, spot = value.made.site, value.made.spot
+            method = site.keywords.get("method")
+            words = {_worth(METHODS, text) for text in _texts(resolver, method, spot)} if method is not None else ()
+            answers |= {*words} or {_body(site.keywords, site.arguments, name, at)}
+        elif not isinstance(value, Data):
+            return None
+    return False if False in answers else None if None in answers else True
+
+
+def _body(keywords: Mapping[str, Expression], arguments: tuple[Expression, ...], name: str, at: int) -> bool:
+    """Whether there is none, so that it may be made twice."""
+    given = keywords[name] if name in keywords else arguments[at] if at < len(arguments) else ("const", None)
+    return given == ("const", None)
 
 
 def _worth(words: dict[str, bool], text: str) -> bool | None:

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 from resilient_agents.scan.form import Form, last_name
 
-__all__ = ["HANDING_ON", "Names", "names_of"]
+__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of"]
 
-HANDING_ON = frozenset(
-    {"Thread", "Timer", "Process", "submit", "to_thread", "run_in_executor", "run_sync", "partial", "run_in_threadpool"}
-)
-"""Callees whose arguments are functions together with their arguments."""
+MAPPING = frozenset({"map", "imap", "imap_unordered", "map_async", "apply_async"})
+"""Callees that are given a function, and its arguments within another one."""
+HANDING_ON = MAPPING | {
+    *("Thread", "Timer", "Process", "submit", "to_thread", "run_in_executor", "run_sync", "partial"),
+    "run_in_threadpool",
+}
+"""Callees that are given a function to call."""
 
 
 class Names(NamedTuple):

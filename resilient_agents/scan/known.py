@@ -54,6 +54,8 @@ class Operation:
     """Whether it only waits where `with` enters what it returns."""
     says: int | None = None
     """The position of a text whose first word says so: a method of HTTP, a statement of SQL."""
+    sends: tuple[str, int] | None = None
+    """The argument that makes it a POST, by name and position, where the first does not name the method."""
     serves: bool | tuple[str, ...] = False
     """Whether it waits for whoever comes, or the symbols in the call that made the client with which it does."""
 

@@ -239,8 +239,10 @@ class Resolver:
         _, base, key = expression
         found: list[Values] = []
         for value in self.evaluate(base, spot):
-            if isinstance(value, Symbol) and value.path.startswith("typing"):
-                return (Data(expression, spot),)  # a type: `Db = Annotated[Session, Depends(session)]`
+            if isinstance(value, Symbol) and value.path.startswith(("typing", "os.environ")):
+                return (
+                    Data(expression, spot),
+                )  # `Db = Annotated[Session, Depends(session)]`, `os.environ["SHOP_URL"]`
             if key is not None and key[0] == "const":
                 if isinstance(key[1], int):
                     found.append(element(self, value, key[1]))

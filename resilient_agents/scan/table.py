@@ -47,7 +47,7 @@ CLIENT = {
 }
 CALL = {
     *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
-    *("by_argument", "idempotent", "entered", "says", "serves"),
+    *("by_argument", "idempotent", "entered", "says", "sends", "serves"),
 }
 FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler")
 Table = Mapping[str, Any]
@@ -254,8 +254,19 @@ def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation
         idempotent=group.get("idempotent"),
         entered=group.get("entered", False),
         says=group.get("says"),
+        sends=_argument(where, group.get("sends")),
         serves=serves if isinstance(serves := group.get("serves", False), bool) else tuple(serves),
     )
+
+
+def _argument(where: str, value: Any) -> tuple[str, int] | None:
+    match value:
+        case None:
+            return None
+        case [str(name), int(at)]:
+            return name, at
+        case _:
+            raise TableError(f"{where}: an argument is a list of its name and position, got {value!r}")
 
 
 def _default(where: str, value: Any) -> Default | None:

@@ -168,7 +168,7 @@ class Many:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """A constant, a dict, a sequence or a lambda as it is written."""
+    """A constant, a dict, a sequence, a lambda, a type or a variable of the environment as it is written."""
 
     expression: Expression
     spot: Spot

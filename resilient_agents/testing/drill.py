@@ -43,7 +43,7 @@ class Pending:
         return self._outage.later(self._meant).__await__()
 
     async def __aenter__(self) -> Any:
-        return await self
+        return await (await self).__aenter__()
 
     async def __aexit__(self, *_: object) -> None:
         """Nothing is open."""

@@ -11,6 +11,7 @@ from resilient_agents.scan.advice import Advice, advise
 from resilient_agents.scan.advice.text import as_text
 
 HTTP = "import os\nimport requests\n"
+KAFKA = "import os\nfrom kafka import KafkaProducer\n"
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,19 @@ SETTINGS = """
         (f"{HTTP}SHOP = 'https://shop.example'\nrequests.get(SHOP.rstrip('/') + '/x')", "shop.example", []),
         (f"{HTTP}requests.get(os.environ['SHOP_URL'] + '/x')", "$SHOP_URL", ["SHOP_URL"]),
         (f"{HTTP}requests.get(os.getenv('SHOP_URL'))", "$SHOP_URL", ["SHOP_URL"]),
+        (f"{HTTP}SHOP = os.environ['SHOP_URL']\nrequests.get(f'{{SHOP}}/x')", "$SHOP_URL", ["SHOP_URL"]),
+        (f"{HTTP}SHOP = os.environ['SHOP_URL']\nrequests.get(SHOP + '/' + 'x')", "$SHOP_URL", ["SHOP_URL"]),
+        (
+            f"{KAFKA}KafkaProducer(bootstrap_servers=os.environ['BROKERS'].split(',')).send('a')",
+            "$BROKERS",
+            ["BROKERS"],
+        ),
+        (f"{HTTP}requests.get(f'https://shop.example?{{os.getpid()}}')", "shop.example", []),
+        (
+            "from urllib.request import Request, urlopen\nit = Request('https://shop.example')\nurlopen(it)",
+            "shop.example",
+            [],
+        ),
         (
             DATACLASS,
             "shop.example",

@@ -21,6 +21,7 @@ PSYCOPG = "import psycopg\n\n\ndef f(db: psycopg.Connection, x):\n    "
 ALCHEMY = "from sqlalchemy import *\nfrom sqlalchemy.orm import Session\n\n\ndef f(db: Session, x):\n    "
 REDIS = "import redis\n\n\ndef f(cache: redis.Redis, x):\n    "
 HTTP = "import requests\n\n\ndef f(url, x):\n    "
+OPENED = "from urllib.request import Request, urlopen\n\n\ndef f(url, x):\n    "
 MONGO = "import pymongo\n\nusers = pymongo.MongoClient('mongodb://db').shop.users\n\n\ndef f(x):\n    "
 AWS = "import boto3\n\nclient = boto3.client('sqs', config=x)\n\n\ndef f(x):\n    "
 
@@ -67,6 +68,12 @@ def advised(code: str) -> Advice:
         (f"{HTTP}requests.request('get', url)", MAY),
         (f"{HTTP}requests.request(x, url)", UNSAID),
         (f"{HTTP}requests.post(url, headers={{'Idempotency-Key': x}})", MAY),
+        (f"{OPENED}urlopen('https://shop.example')", MAY),
+        (f"{OPENED}urlopen('https://shop.example', x)", NEVER),
+        (f"{OPENED}urlopen(Request('https://shop.example', data=x))", NEVER),
+        (f"{OPENED}urlopen(Request('https://shop.example', data=x, method='PUT'))", MAY),
+        (f"{OPENED}urlopen(Request('https://shop.example', method=x))", UNSAID),
+        (f"{OPENED}urlopen(url)", UNSAID),
         ("import smtplib\n\n\ndef f(mail: smtplib.SMTP, x):\n    mail.send_message(x)", NEVER),
         ("import ollama\n\n\ndef f(x):\n    ollama.chat(x)", MAY),
         ("import litellm\n\n\ndef f(x):\n    litellm.completion(x)", COSTS),

@@ -165,6 +165,8 @@ def test_a_fake_that_fails_drives_each_of_them(written: Path, advice: Advice) ->
             assert [each for each in promised if missing("once" if once and each == "retry" else each, said)] == [], (
                 said
             )
+            held = advised[name.removesuffix("-once")].dependency.blocking
+            assert held or not any("hold up the event loop" in line for line in said), path.stem
             drilled += 1
         shown = {policies[variable].name.removesuffix("-once") for variable in drills_in(path).values()}
         assert shown == tomllib.loads(policies["POLICIES"])["policies"].keys(), path.stem

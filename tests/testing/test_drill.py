@@ -34,6 +34,22 @@ def test_each_strategy_is_seen_at_its_work(is_async: bool) -> None:
     ]
 
 
+def test_an_answer_that_is_entered_is_waited_for() -> None:
+    """What `async with client.get(url) as answer` calls holds up no loop, and gives what the answer enters."""
+    policy, outage, seen = Policy(Bulkhead(2, max_wait=1), Timeout(5)), Outage(), []
+
+    @policy
+    async def fetch() -> None:
+        async with outage.coroutine() as entered:
+            seen.append(entered)
+
+    assert list(drill(fetch, outage, policy)) == [
+        "bulkhead: beyond 2 calls at once the next one was not let in",
+        "time limit: a call that hangs ends after 5 s",
+    ]
+    assert seen[0] is outage.answer.__aenter__.return_value
+
+
 def test_a_policy_that_a_fake_cannot_show_says_so() -> None:
     """A time limit of what cannot be interrupted."""
     policy, outage = Policy(Timeout(5, thread=False)), Outage()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.members import external, member
@@ -15,11 +15,25 @@ __all__ = ["Said", "said"]
 READS = frozenset(["os.environ.get", "os.getenv", "os.environ.setdefault", "os.environ.pop", "decouple.config"])
 """Functions that take the name of a variable of the environment, and what counts where it is not set."""
 KEEPS = frozenset(
-    ["URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "urljoin"]
+    {
+        *("URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "urljoin"),
+        *("urllib.request.Request", "urllib2.Request"),
+    }
 )
-"""Classes and functions that keep what they are given first."""
+"""Classes and functions that keep what they are given first, by their last word or in full."""
 DRESSES = frozenset(
-    ["strip", "rstrip", "lstrip", "lower", "removesuffix", "removeprefix", "format", "as_posix", "get_secret_value"]
+    [
+        "strip",
+        "rstrip",
+        "lstrip",
+        "lower",
+        "split",
+        "removesuffix",
+        "removeprefix",
+        "format",
+        "as_posix",
+        "get_secret_value",
+    ]
 )
 """Methods of a text that leave its host as it is."""
 DEPTH = 6
@@ -53,14 +67,24 @@ def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
             yield from (each for each in map(_whole, found) if each.text) if const else found
         elif kind == "const" and isinstance(text, str):
             yield Said(text)
+        elif kind == "item":
+            yield from _variable(resolver, value.expression, value.spot)
     elif isinstance(value, Opaque):
         site, name = value.made.site, value.path.rpartition(".")[2]
         if value.path in READS:
             yield from _read(resolver, site, value.made.spot, depth)
-        elif name in KEEPS:
+        elif name in KEEPS or value.path in KEEPS:
             yield from said(resolver, site.arguments[:1], value.made.spot, depth)
         elif name in DRESSES:
             yield from _dressed(resolver, site, value.made.spot, depth)
+
+
+def _variable(resolver: Resolver, item: Any, spot: Spot) -> Iterator[Said]:
+    """`os.environ[name]`."""
+    _, base, key = item
+    values = resolver.evaluate(base, spot)
+    if key is not None and key[0] == "const" and any(v.path == "os.environ" for v in values if isinstance(v, Symbol)):
+        yield Said("", str(key[1]))
 
 
 def _read(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Iterator[Said]:
@@ -72,14 +96,8 @@ def _read(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Iterator[Sa
 
 
 def _unresolved(resolver: Resolver, expression: Expression, spot: Spot, depth: int) -> Iterator[Said]:
-    """`os.environ[name]`, and methods of a text."""
-    if expression is None:
-        return
-    if expression[0] == "item" and expression[2] is not None and expression[2][0] == "const":
-        values = resolver.evaluate(expression[1], spot)
-        if any(isinstance(value, Symbol) and value.path == "os.environ" for value in values):
-            yield Said("", str(expression[2][1]))
-    elif expression[0] == "call":
+    """Methods of a text."""
+    if expression is not None and expression[0] == "call":
         site = spot.within.calls[expression[1]]
         if last_name(site.callee) in DRESSES:
             yield from _dressed(resolver, site, spot, depth)
@@ -112,5 +130,6 @@ def _whole(start: Said) -> Said:
     """Of how a text begins what is whole: a URL as far as its last slash, words but the last one."""
     text = start.text
     if "://" in text:
-        return Said(text[: text.rindex("/") + 1] if text.count("/") > 2 else "", start.variable)
+        address, query, _ = text.partition("?")
+        return Said(address if query else text[: text.rindex("/") + 1] if text.count("/") > 2 else "", start.variable)
     return Said(text.rpartition(" ")[0], start.variable)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from resilient_agents.scan.advice.addresses import Said
 from resilient_agents.scan.advice.targets import Target, target
+from resilient_agents.scan.advice.threads import Threads
 from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.form import Expression
 from resilient_agents.scan.inventory import Found
@@ -35,6 +36,8 @@ class Dependency:
     """By `id`, those that a semaphore or the like holds within a number."""
     holding: frozenset[int] = frozenset()
     """By `id`, those that hold up an event loop."""
+    threaded: frozenset[int] = frozenset()
+    """By `id`, those that threads may make."""
     answers: Mapping[int, bool | None] = field(default_factory=dict)
     """By `id`, whether a call may be made twice."""
     served: frozenset[int] = frozenset()
@@ -89,7 +92,7 @@ class Dependency:
     @cached_property
     def in_threads(self) -> list[Found]:
         """Calls that are handed to threads."""
-        return [each for each in self.waiting if _in_thread(each)]
+        return [each for each in self.waiting if id(each) in self.threaded]
 
     @cached_property
     def blocking(self) -> list[Found]:
@@ -130,6 +133,7 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
     said = [(*target(resolver, each, clients), each) for each in found]
     # A variable without a default in one file may have one in another.
     hosts = {variable: what.name for what, variable, _ in said if variable and what.name != f"${variable}"}
+    threads = Threads(resolver)
     known: dict[Target, list[Found]] = {}
     variables: dict[Target, set[str]] = {}
     for first, variable, each in said:
@@ -144,6 +148,7 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
             sorted(variables[what]),
             frozenset(id(each) for each in known[what] if _bounded(resolver, each)),
             frozenset(id(each) for each in known[what] if blocks_the_loop(each, resolver)),
+            frozenset(id(each) for each in known[what] if threads.make(each)),
             {id(each): repeatable(each.seen, resolver) for each in known[what]},
             frozenset(id(each) for each in known[what] if serves(each.seen, resolver)),
         )
@@ -163,14 +168,6 @@ def _bounded(resolver: Resolver, found: Found) -> bool:
 def _replaced(found: Found) -> bool:
     around = found.seen.spot.within.inside(found.seen.site.block)
     return any(block.kind == "try" and block.about == ("const", True) for block in around)
-
-
-def _in_thread(found: Found) -> bool:
-    runner, callee = found.seen.runner, found.seen.site.callee
-    if runner in ("Thread", "Timer", "Process") and not (found.call.in_loop or found.call.is_async):
-        return False  # one
-    plain = runner in ("map", "call", "acall", "stream") and (runner != "map" or not callee or callee[0] == "name")
-    return bool(runner) and not plain
 
 
 def _tries_again(found: Found) -> bool:

@@ -176,9 +176,10 @@ class _Writer:
         if found.seen.runner:
             handed = [*made.args, *(each.value for each in made.keywords)]
             target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
-        waits = found.seen.operation.is_async and not found.seen.runner and id(call) not in self.entered
+        of_loop = found.seen.operation.is_async and not found.seen.runner
+        waits = of_loop and id(call) not in self.entered
         policy = guard.own if self.by_call else guard.policy
-        fake = fake_of(target, self.made, set(self.words.parameters), waits)
+        fake = fake_of(target, self.made, set(self.words.parameters), of_loop)
         self.emitted.append(Placed(found, policy, fake, self._said(made)))
         if waits or found.seen.runner:
             self.awaitable.add(id(call))
