@@ -32,6 +32,7 @@ from resilient_agents import (
 from resilient_agents.core.streams import Stream
 from resilient_agents.events import CallEnded, CallStarted
 from resilient_agents.integrations.resuming import text_so_far
+from resilient_agents.strategies.stream_kinds import has_known_items
 from tests.stream_server import (
     END,
     RESET,
@@ -204,6 +205,15 @@ def test_a_truncated_stream_is_an_error(kind: str, blocking: bool) -> None:
         with pytest.raises(StreamTruncatedError):
             sdk.read(Policy(breaker, StreamTimeout(idle=5)), seen)
         assert (text_so_far(seen) in TEXT, len(seen), breaker.state) == (True, 4, "open")
+
+
+@pytest.mark.parametrize("module", ["openai.lib.streaming.responses", "openai.lib.streaming.chat",
+                                    "anthropic.lib.streaming", "openai", "anthropic"])  # fmt: skip
+def test_the_streams_of_the_sdks_are_known_before_their_first_item(module: str) -> None:
+    """All classes of them, so that one that ends without any item is no answer."""
+    found = vars(pytest.importorskip(module))
+    streams = [made for name, made in list(found.items()) if isinstance(made, type) and name.endswith("Stream")]
+    assert [made for made in streams if not has_known_items(made.__new__(made))] == []
 
 
 @each_sdk

@@ -245,24 +245,24 @@ def _find_reader(kind: type) -> tuple[str, Reader] | None:
 reader_of = cast(Callable[[type], "tuple[str, Reader] | None"], functools.lru_cache(maxsize=1024)(_find_reader))
 """How to read items of this class, and of which kind its stream is; None where nothing is known about it."""
 
-# Streams that have items of a known kind, if they have any.
-_SOURCES: Final = frozenset(
-    (package, name)
-    for package, names in {
-        "openai": "Stream AsyncStream ChatCompletionStream AsyncChatCompletionStream ResponseStream",
-        "groq": "Stream AsyncStream",
-        "anthropic": "Stream AsyncStream MessageStream AsyncMessageStream",
-        "mistralai": "EventStream EventStreamAsync",
-        "litellm": "CustomStreamWrapper",
-        "resilient_agents": "WithoutSpace",
-    }.items()
-    for name in names.split()
+# How classes of streams end that have items of a known kind, if they have any.
+_SOURCES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "openai": ("Stream",),
+        "groq": ("Stream",),
+        "anthropic": ("Stream",),
+        "mistralai": ("EventStream", "EventStreamAsync"),
+        "litellm": ("CustomStreamWrapper",),
+        "resilient_agents": ("WithoutSpace",),
+    }
 )
 
 
 def has_known_items(source: Any) -> bool:
     """Is this an SDK's stream, which is not complete without an item?"""
-    return any((package_of(cls), name_of(cls).partition("[")[0]) in _SOURCES for cls in mro_of(type(source)))
+    return any(
+        name_of(cls).partition("[")[0].endswith(_SOURCES.get(package_of(cls), ())) for cls in mro_of(type(source))
+    )
 
 
 def _always(error: Exception, known: str) -> bool:
