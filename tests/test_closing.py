@@ -100,6 +100,49 @@ async def test_an_object_of_the_users_own_is_left_alone(h: Harness, status: Any)
     assert job.closed == 0
 
 
+@pytest.mark.parametrize(("status", "closed"), [(99, 0), (100, 1), (599, 1), (600, 0)])
+def test_what_has_a_status_of_http_is_a_response(status: int, closed: int) -> None:
+    """From 100 to 599; any other number is the user's own."""
+    made: list[Response] = []
+
+    def function() -> Response:
+        made.append(Response(status))
+        return made[-1]
+
+    Policy(Retry(2, when=lambda _: True, wait=fixed(0))).call(function)
+    assert [response.closed for response in made] == [closed, 0]
+
+
+class OnlyCloses:
+    """The shape of urllib's answers: nothing to await."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class OnlyAwaits:
+    """An asynchronous client's, whose `close` is a coroutine function."""
+
+    status = 503
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("kind", [OnlyCloses, OnlyAwaits])
+async def test_one_way_to_close_is_enough(h: Harness, kind: type[OnlyCloses | OnlyAwaits]) -> None:
+    """Blocking code cannot await one: it is left to itself, without a warning of a coroutine that nobody awaited."""
+    made: list[OnlyCloses | OnlyAwaits] = []
+    await h.call(Policy(Retry(2, when=lambda _: True, wait=fixed(0))), making(made, kind))
+    assert [response.closed for response in made] == [0 if h.blocking and kind is OnlyAwaits else 1, 0]
+
+
 async def test_one_that_cannot_be_closed_harms_nobody(h: Harness) -> None:
     """What closing raises, or reading its attributes, does not reach the caller."""
 

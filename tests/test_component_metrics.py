@@ -775,6 +775,40 @@ def test_a_bulkhead_tells_of_slots_and_waits(runtime: str) -> None:
     }
 
 
+def test_a_wait_on_paper_is_not_part_of_the_average() -> None:
+    """How long a call would have waited for a slot nobody knows; how long others did stays known."""
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(policy.acall, anyio.sleep, 3)
+            bulkhead.reconfigure(Bulkhead(1, shadow=True))
+
+    run_on("asyncio", scenario)
+    assert (bulkhead.metrics()["waits"], bulkhead.metrics()["average_wait"]) == (2, pytest.approx(3))
+
+
+def test_a_reset_in_the_midst_of_a_refusal_leaves_no_count_below_zero() -> None:
+    """The call that is refused has been counted before, and is taken out again."""
+
+    def nested(bulkhead: Bulkhead) -> None:
+        policy = Policy(bulkhead)
+        with contextlib.suppress(BulkheadFullError):
+            policy.call(lambda: policy.call(int))
+
+    found: set[int] = set()
+    interrupt_everywhere(
+        lambda: Bulkhead(1, queue=0),
+        nested,
+        lambda bulkhead: found.add(bulkhead.metrics()["calls"]),
+        act=lambda bulkhead: bulkhead.reset_metrics(),
+    )
+    assert found == {0, 1}
+
+
 def test_a_bulkhead_counts_exactly_under_threads() -> None:
     """Sixteen threads lose no call; the peak is the most that were ever inside."""
     bulkhead = Bulkhead(5)

@@ -20,6 +20,7 @@ from resilient_agents.deadline import Deadline, current, enter, leave
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError
 from resilient_agents.events import TimeoutExpired
 from tests.conftest import Events, Harness, run_on
+from tests.strategies import value
 
 LOOPS = ["asyncio", "trio"]
 
@@ -105,6 +106,12 @@ async def test_a_policy_called_too_late_does_not_begin(h: Harness) -> None:
     assert not called
     await h.call(Policy(), work)
     assert called
+
+
+async def test_a_call_that_is_in_time_gives_its_result(h: Harness) -> None:
+    """As it is."""
+    with deadline(5):
+        assert await h.call(Policy(), value, "result") == "result"
 
 
 def test_a_plain_function_is_not_interrupted(manual_clock: Any) -> None:

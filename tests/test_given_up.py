@@ -88,6 +88,8 @@ def test_a_group_is_exhausted_when_one_of_its_members_is() -> None:
     group = ExceptionGroup("outer", [OSError(), ExceptionGroup("inner", [raised(KeyError(), cause=error)])])
     assert given_up.exhausted_since(group, start)
     assert not given_up.exhausted_since(ExceptionGroup("other", [OSError(), KeyError()]), start)
+    last_looked_at = ExceptionGroup("outer", [error, ExceptionGroup("inner", [KeyError()])])
+    assert given_up.exhausted_since(last_looked_at, start)
 
 
 def test_a_circle_of_causes_ends() -> None:

@@ -66,3 +66,21 @@ async def test_what_a_layer_says_on_an_error_counts_for_those_around_it(h: Harne
         await h.call(Policy(Retry(3, wait=fixed(0)), Reconsiders(), breaker), work)
     assert len(made) == 1
     assert breaker.metrics()["failures"] == 1
+
+
+async def test_an_error_whose_attributes_raise_is_judged_all_the_same(h: Harness) -> None:
+    """What cannot be told from others is looked at by every layer."""
+
+    class Exotic(ConnectionError):
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("nothing to see")
+
+    breaker = CircuitBreaker(failures=9)
+
+    def work() -> None:
+        raise Exotic
+
+    with pytest.raises(Exotic):
+        await h.call(Policy(Retry(3, wait=fixed(0)), breaker), work)
+    assert breaker.metrics()["failures"] == 3
