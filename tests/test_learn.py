@@ -208,6 +208,14 @@ def test_a_known_window_stays_where_it_fits_another_limit(per: float, headers: d
     assert (limit.rate, limit.per) == (float(headers["x-ratelimit-limit-requests"]), per)
 
 
+@pytest.mark.parametrize(("rate", "per"), [(5_000, 10), (1_000, 60)])
+def test_a_window_shorter_than_the_likely_one_stays_only_with_its_limit(rate: float, per: float) -> None:
+    """With another limit, of two that fit the slower is taken."""
+    limit = RateLimit(rate, per=10)
+    limit.learn(requests(5_000, 4_999, "1"))
+    assert (limit.rate, limit.per) == (5_000, per)
+
+
 def test_anthropic_rounds_its_tokens_to_thousands() -> None:
     """So used up and the time until the reset do not add up, for a minute all the same."""
     moment = (datetime.now(UTC) + timedelta(seconds=2.999)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -222,6 +230,13 @@ def test_a_burst_of_ones_own_stays() -> None:
     limit = RateLimit(10, per=60, burst=5)
     limit.learn(OPENAI)
     assert (limit.rate, limit.burst) == (60, 5)
+
+
+def test_a_server_that_allows_one_call_gets_no_burst() -> None:
+    """Of the rate that the server named, which was the burst before, too."""
+    limit = RateLimit(10, per=60)
+    limit.learn(requests(1, 0, "60s"))
+    assert (limit.rate, limit.per, limit.burst) == (1, 60, 1)
 
 
 def test_a_request_that_is_larger_than_what_was_learned_fails_at_once() -> None:
