@@ -576,6 +576,17 @@ def test_the_line_moves_up_past_those_who_left_and_those_about_to_come() -> None
     assert last.due == pytest.approx(1.25)
 
 
+def test_a_turn_that_has_passed_is_not_waited_for_behind_one_that_may_still_come() -> None:
+    """A large call may come late for longer than a small one behind it: what that would have taken is there for the
+    next."""
+    schedule = Gcra(rate=1.0, burst=20.0)
+    schedule.take(0.0, 20.0)
+    _, _, last = in_line(schedule, 10.0, 1.0, 10.0)
+    assert last.due == 21.0
+    assert schedule.moved_up(13.0) is last
+    assert last.due == pytest.approx(20.0)
+
+
 def test_who_is_back_early_asks_first() -> None:
     """And is told of no other time before; once it has been refused, it is told again."""
     schedule = Gcra(rate=1.0, burst=1.0)
