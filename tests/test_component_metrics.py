@@ -572,6 +572,14 @@ async def test_a_result_that_was_never_good_is_a_failure(h: Harness) -> None:
     assert (found["failures"], found["successes"], found["saved"], found["attempts"]) == (1, 2, 1, 5)
 
 
+async def test_operations_that_end_alike_are_all_counted(h: Harness) -> None:
+    """The first of a kind, and those after it."""
+    retry = Retry(2, wait=fixed(1))
+    await failing(h, Policy(retry), *[ConnectionError()] * 3)
+    found = retry.metrics()
+    assert (found["calls"], found["failures"], found["attempts"], found["saved_rate"]) == (3, 3, 6, 0)
+
+
 async def test_a_reset_forgets_every_count_of_a_retry(h: Harness) -> None:
     """Also those of failures and of further attempts."""
     retry = Retry(2, wait=fixed(1))
