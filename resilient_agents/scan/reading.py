@@ -1,30 +1,32 @@
 """Files of a scan, read where they have changed and else taken from the cache; several processes read many files.
 
-The forms of many files are kept packed, here or in the cache. Each process unpacks those that it asks for.
+Forms stay as they were made for so much source and no more; those of further files, and what other processes read,
+are kept packed, here or in the cache, and each process unpacks those that it asks for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from resilient_agents.scan.cache import Cache, Stored
 from resilient_agents.scan.form import Form
 from resilient_agents.scan.index import Names, names_of
-from resilient_agents.scan.processes import in_processes
+from resilient_agents.scan.processes import in_processes, worth_processes
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
 from resilient_agents.scan.tree import SourceFile, module_parts
 
-__all__ = ["FEW", "Reading", "read_files", "shown"]
+__all__ = ["UNPACKED", "Reading", "read_files", "shown"]
 
-FEW = 400
-"""Files whose forms may stay unpacked: some 100 kB each."""
+UNPACKED = 20_000_000
+"""Bytes of source whose forms stay as they are, at some seven bytes of memory each: to pack and to unpack a form takes
+as long as `ast` takes to parse its file. A packed form takes four tenths of a byte for each byte of source."""
 
 
 class Reading(NamedTuple):
@@ -107,27 +109,41 @@ def _read(
             changed.append((path, name))
     if same and cache is not None:
         cache.restamp(same)
-    if cache is None and len(changed) <= FEW:
-        for path, name in changed:
-            stored, form = _form(path, name)
-            yield name, stored, form
-        return
-    for rows in in_processes(_pickled, changed, jobs):
+    unpacked = 0 if worth_processes(changed, jobs) else _within(UNPACKED, changed)
+    for read in in_processes(_forms, changed[:unpacked], 1):
+        if cache is not None:
+            cache.keep(_pickled(read))
+        for stored, form in read:
+            yield stored.path, stored, form
+    for rows in in_processes(lambda files: _pickled(_forms(files)), changed[unpacked:], jobs):
         if cache is not None:
             cache.keep(rows)
         for stored, data in rows:
             yield stored.path, stored, zlib.compress(data, 1) if cache is None else None
 
 
-def _pickled(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, bytes]]:
-    read = [_form(path, name) for path, name in files]
+def _within(size: int, files: Sequence[tuple[str, str]]) -> int:
+    """How many of the files, from the first on, are no larger than that in all."""
+    for count, (path, _) in enumerate(files):
+        with contextlib.suppress(OSError):
+            size -= os.stat(path).st_size
+        if size < 0:
+            return count
+    return len(files)
+
+
+def _forms(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, Form]]:
+    return [_form(path, name) for path, name in files]
+
+
+def _pickled(read: Sequence[tuple[Stored, Form]]) -> list[tuple[Stored, bytes]]:
     return [(stored, pickle.dumps(form, pickle.HIGHEST_PROTOCOL)) for stored, form in read]
 
 
 def _form(path: str, name: str) -> tuple[Stored, Form]:
     stamp = _stamp(path)  # before it is read: what is written meanwhile is read again next time
     try:
-        content = load(Path(path))
+        content = load(path)
         form, status = form_of(name, content)
     except Unreadable as error:
         content = b""
@@ -146,6 +162,6 @@ def _stamp(path: str) -> str:
 
 def _hash(path: str) -> bytes:
     try:
-        return hashlib.blake2b(load(Path(path)), digest_size=16).digest()
+        return hashlib.blake2b(load(path), digest_size=16).digest()
     except Unreadable:
         return b""

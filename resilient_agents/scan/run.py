@@ -107,13 +107,14 @@ class Scan:
                 raise ValueError(f"there is no rule {rule!r}; known are {', '.join(RULES)}")
         self.options = options
         self.projects = Projects()
+        self._folders: dict[str, Path] = {}
         self.paths = sorted(python_files(paths, ignore=options.ignore))
         self.changed: Changed | None = changed_since(options.since, paths) if options.since is not None else None
         self.known, self.problems = self._known(paths)
         self.cache = Cache(options.cache, paths) if options.cache is not None else None
         self.reading: Reading = read_files(self.paths, self.cache, options.jobs)
         self.resolver = Resolver(Tree(self.reading.files, self.known.modules), self.known)
-        self.limits = Limits(self.resolver, lambda path, package: self.projects.pin(_folder(path), package))
+        self.limits = Limits(self.resolver, lambda path, package: self.projects.pin(self._folder(path), package))
 
     def close(self) -> None:
         """Everything that was read is dropped here: a collector of circles that is on again would look at all of it."""
@@ -151,7 +152,7 @@ class Scan:
             if nesting(file.form) < DEEP:
                 raise  # it is not the file's fault
             return Looked([], [], [], FileStatus(file.path, "unreadable", "nested too deeply"))
-        settings = self.projects.settings(_folder(file.path))
+        settings = self.projects.settings(self._folder(file.path))
         on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
         findings = fingerprinted(
             Finding(rule.id, message, each.call) for rule, message, each in broken(found, self.resolver, on)
@@ -204,6 +205,10 @@ class Scan:
             digest.update(str(file).encode("utf-8", "replace") + file.read_bytes())
         return digest.hexdigest()
 
-
-def _folder(path: str) -> Path:
-    return Path(path).absolute().parent
+    def _folder(self, path: str) -> Path:
+        """Of a file; each is made absolute once."""
+        name = os.path.dirname(path)
+        found = self._folders.get(name)
+        if found is None:
+            found = self._folders[name] = Path(name).absolute()
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import stat
 import tokenize
 from pathlib import Path
@@ -24,15 +25,16 @@ class Unreadable(Exception):
     """Why a file cannot be read."""
 
 
-def load(path: Path) -> bytes:
+def load(path: str | Path) -> bytes:
     """The content of a file; raises Unreadable."""
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # to open a pipe waits for a writer
             raise Unreadable("not a file that can be read")
         if status.st_size > LARGEST:
             raise Unreadable(f"larger than {LARGEST // 1_000_000} MB")
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
 

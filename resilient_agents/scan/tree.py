@@ -220,7 +220,7 @@ class Tree:
 
     def imports(self, modules: frozenset[str]) -> bool:
         """Whether any file imports one of these."""
-        return any(self._files_by("imported", module) for module in modules)
+        return not self._by("imported").keys().isdisjoint(modules)
 
     def heirs_of(self, name: str, near: SourceFile) -> list[tuple[SourceFile, int]]:
         """Classes that have a base of this name, those in the nearest files."""
@@ -245,13 +245,16 @@ class Tree:
                         yield from ((b.value, Spot(file, number, b.order, b.block)) for b in bindings)
 
     def _files_by(self, what: str, name: str) -> list[SourceFile]:
+        return self._by(what).get(name, [])
+
+    def _by(self, what: str) -> dict[str, list[SourceFile]]:
         if not self._index:
             self._index = {each: {} for each in Names._fields}
             for file in self.files:
                 for index, names in zip(self._index.values(), file.make_names(), strict=True):
                     for each in names:
                         index.setdefault(each, []).append(file)
-        return self._index[what].get(name, [])
+        return self._index[what]
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:

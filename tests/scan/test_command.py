@@ -18,7 +18,7 @@ from jsonschema import Draft4Validator
 from resilient_agents import cli
 from resilient_agents.config import load
 from resilient_agents.scan.cache import Cache
-from resilient_agents.scan.reading import FEW, read_files
+from resilient_agents.scan.reading import UNPACKED, read_files
 from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
@@ -351,21 +351,25 @@ def test_a_cache_that_is_closed_opens_nothing(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_forms_of_many_files_are_packed_until_they_are_asked_for(tmp_path: Path) -> None:
-    """One that was asked for is dropped again, and the next that asks gets the same."""
-    paths = [str(tmp_path / f"m{number}.py") for number in range(FEW + 1)]
-    for number, path in enumerate(paths):
-        Path(path).write_text(f"import requests\nrequests.get('{number}', timeout=None)\n")
+@pytest.mark.parametrize("files", [6, 12])
+def test_forms_of_so_much_source_stay_and_others_are_packed(tmp_path: Path, files: int) -> None:
+    """However large a tree is, no more of it stays unpacked; the next that asks for a form gets the same."""
+    first = tmp_path / "m10.py"
+    first.write_text("import requests\nrequests.get('a', timeout=None)\n#".ljust(UNPACKED // 5, "-"))
+    paths = [str(first)]
+    for number in range(11, 10 + files):
+        paths.append(str(tmp_path / f"m{number}.py"))
+        os.link(first, paths[-1])
     reading = read_files(paths, None, 1)
     assert reading.unpacked == []
-    file = reading.files[7]
-    form = file.form
-    assert [call.keywords for call in form.scopes[0].calls] == [{"timeout": ("const", None)}]
-    assert reading.unpacked == [file]
+    forms = [file.form for file in reading.files]
+    assert reading.unpacked == reading.files[5:]
+    assert forms == [forms[0]] * files
+    assert [call.keywords for call in forms[0].scopes[0].calls] == [{"timeout": ("const", None)}]
     reading.forget()
     assert reading.unpacked == []
-    assert file.form == form
-    assert file.form is not form
+    assert all(file.form is form for file, form in zip(reading.files[:5], forms, strict=False))
+    assert not any(file.form is form for file, form in zip(reading.files[5:], forms[5:], strict=True))
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
