@@ -40,6 +40,7 @@ OLDEST = {
     "pika": "1.3.0",
     "playwright": "1.40.0",
     "psycopg": "3.1.0",
+    "psycopg-pool": "3.1.0",
     "psycopg2-binary": "2.9.9",
     "pymongo": "4.5.0",
     "pymysql": "1.1.0",
