@@ -351,4 +351,5 @@ def test_what_it_says_of_itself() -> None:
     described = made.describe()
     assert described["strategy"] == "chaos"
     assert (described["error"], described["latency"], described["at"]) == ("ConnectionError", 1.5, None)
+    assert described["seed"] == "x"
     assert repr(Chaos(latency=2)) == "Chaos(error=None, latency=2)"

@@ -84,10 +84,15 @@ class _Error(Check):
         return repr(value) if isinstance(value, str) else str(self.shown(value))
 
 
-def _seed(value: Any, name: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise TypeError(f"{name} must be a string, an int or None, got {value!r}")
-    return value
+class _Seed(Check):
+    """A string or an int, or None."""
+
+    none = True
+
+    def checked(self, value: Any, name: str) -> Any:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise TypeError(f"{name} must be a string, an int or None, got {value!r}")
+        return value
 
 
 def _called(value: Any, name: str) -> Any:
@@ -130,7 +135,7 @@ class Chaos(Configured):
             "when": Code(check=_called),
             "at": Count(none=True),
             "truncate": Flag(),
-            "seed": Code(check=_seed),
+            "seed": _Seed(),
         }
     )
 

@@ -138,7 +138,7 @@ def test_what_is_left_behind_is_found() -> None:
     """A slot, a thread and a task; what ends in time, and what was there before, is none."""
     import threading
 
-    from resilient_agents import Bulkhead, PolicyTimeoutError
+    from resilient_agents import Bulkhead, PolicyTimeoutError, RateLimit
 
     slots = Bulkhead(2)
     release = threading.Event()
@@ -158,9 +158,23 @@ def test_what_is_left_behind_is_found() -> None:
     with pytest.raises(AssertionError, match="thread mine: 1"), no_leaks():
         threading.Thread(target=release.wait, name="mine").start()
     release.set()
+    breaker = CircuitBreaker(reset_timeout=600)
+    with FakeClock() as clock:
+        breaker.open()
+        clock.advance(600)
+        probe = Policy(breaker).stream(failing([1, 2]).stream)
+        with pytest.raises(AssertionError, match="permits of circuit breaker .*: 1"), no_leaks():
+            next(probe)
+        probe.close()
 
     async def scenario() -> None:
-        tasks = []
+        limit = RateLimit(1, max_wait=60)
+        tasks: list[asyncio.Task[Any]] = []
+        await Policy(limit).acall(asyncio.sleep, 0)
+        with pytest.raises(AssertionError, match=r"calls that wait for RateLimit.*: 1"), no_leaks():
+            tasks.append(asyncio.create_task(Policy(limit).acall(asyncio.sleep, 0)))
+            await asyncio.sleep(0)
+        tasks.pop().cancel()
         with pytest.raises(AssertionError, match="task forgotten: 1"), no_leaks():
             tasks.append(asyncio.create_task(asyncio.sleep(1), name="forgotten"))
         await tasks[0]
