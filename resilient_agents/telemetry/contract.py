@@ -107,7 +107,7 @@ ATTRIBUTES: Final = (
     Attribute(
         names.FUNCTION_BEGAN,
         "double",
-        "Seconds from the beginning of the attempt until the function began; absent where it never did.",
+        "Seconds from the attempt's beginning until the function, or chaos in its place, began; absent if neither did.",
     ),
     Attribute(
         names.LATE, "double", "Seconds by which a blocking call outran its limit; its value was returned all the same."
