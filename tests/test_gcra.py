@@ -548,6 +548,18 @@ def test_who_is_stranded_stands_in_line_no_more() -> None:
     assert schedule.delay(0.0, 1.0) == pytest.approx(2.0)
 
 
+def test_a_loop_that_is_looked_at_while_it_runs_is_looked_for_later() -> None:
+    """The one who waits on it is out of the line when it has been closed, without being asked for."""
+    schedule = Gcra(rate=1.0, burst=1.0)
+    schedule.take(0.0, 1.0)
+    loop = AnyLoop()
+    reserve(schedule, 0.0, 1.0, Dying(loop))
+    schedule.forget_stranded()
+    assert not schedule.take(1.0, 1.0)
+    loop.closed = True
+    assert schedule.take(1.0, 1.0)
+
+
 def test_who_does_not_come_holds_up_nobody_for_longer_than_its_turn_takes() -> None:
     """Only one that is back may take as long as a turn of its loop."""
     schedule = Gcra(rate=1000.0, burst=1.0)

@@ -187,6 +187,7 @@ async def test_a_wait_that_is_too_long_is_rejected_at_once(h: Harness) -> None:
     assert (caught.value.policy, caught.value.strategy) == ("agent", "rate_limit")
     assert caught.value.retry_after == pytest.approx(1)
     assert events.of(CallRejected) == [CallRejected("agent", "rate_limit", caught.value.retry_after)]
+    assert events.of(Waited) == []
 
 
 async def test_a_rejected_call_takes_nothing(h: Harness) -> None:
@@ -498,6 +499,39 @@ def test_a_closed_loop_with_waiters_holds_up_nobody(manual_clock: ManualClock) -
     at = [policy.call(manual_clock) - before for _ in range(3)]
     assert at == pytest.approx([0, 1, 2])
     assert limit.queued == 0
+
+
+def test_who_waited_on_a_closed_loop_is_not_counted_in_line() -> None:
+    """Also where nobody has called since."""
+    limit = RateLimit(1)
+    policy = Policy(limit)
+    loop = asyncio.new_event_loop()
+    strand(loop, lambda: policy.acall(value), 2)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert limit.queued == 0
+
+
+@LOOPS
+def test_who_is_refused_in_line_is_told_when_there_would_be_room(runtime: str) -> None:
+    """What a call before it really cost is charged while it waits: its turn comes later than it may wait."""
+    limit = RateLimit(1, burst=1, max_wait=2, settle=lambda result: result)
+    policy = Policy(limit)
+
+    async def costly() -> int:
+        await anyio.sleep(0.5)
+        return 11
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy.acall, costly)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(RateLimitedError) as raised:
+                await policy.acall(value, None)
+            assert raised.value.retry_after == pytest.approx(10)
+
+    run_on(runtime, scenario)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
