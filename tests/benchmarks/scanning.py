@@ -42,7 +42,7 @@ def scanning(effort: Effort) -> Iterator[Line]:
             for number, text in enumerate(texts):
                 _write(whole / f"package{copy}" / f"m{number}.py", text)
                 _write(broken / f"package{copy}" / f"m{number}.py", _without_a_colon(text))
-        parsing = _best(effort, lambda: [ast.parse(text) for text in texts * copies])
+        parsing = _best(effort, lambda: _parse(texts * copies))
         read = _best(effort, lambda: scan([whole]))
         repaired = _best(effort, lambda: scan([broken]))
         kept = Options(cache=Path(name, "cache"))
@@ -120,6 +120,12 @@ def _parses(text: str) -> bool:
     except SyntaxError:
         return False
     return True
+
+
+def _parse(texts: list[str]) -> None:
+    """Each tree is dropped: where all were kept, most of the time would go to the collector that looks at them."""
+    for text in texts:
+        ast.parse(text)
 
 
 def _without_a_colon(text: str) -> str:
