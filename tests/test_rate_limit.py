@@ -514,6 +514,23 @@ def test_who_waited_on_a_closed_loop_is_not_counted_in_line() -> None:
 
 
 @LOOPS
+def test_who_leaves_the_line_lets_the_next_one_go_earlier(runtime: str) -> None:
+    """It need not sleep until the time that it was told."""
+    policy = Policy(RateLimit(1, burst=1))
+
+    async def scenario() -> None:
+        began = anyio.current_time()
+        await policy.acall(value)
+        async with anyio.create_task_group() as group:
+            with anyio.move_on_after(0.5):
+                group.start_soon(policy.acall, value)  # stands second in line
+                await policy.acall(anyio.sleep, 99)
+        assert anyio.current_time() - began == pytest.approx(1, abs=0.01)
+
+    run_on(runtime, scenario)
+
+
+@LOOPS
 def test_who_is_refused_in_line_is_told_when_there_would_be_room(runtime: str) -> None:
     """What a call before it really cost is charged while it waits: its turn comes later than it may wait."""
     limit = RateLimit(1, burst=1, max_wait=2, settle=lambda result: result)
