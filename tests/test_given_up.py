@@ -110,6 +110,22 @@ def test_there_is_one_note_of_ours() -> None:
     assert error.__notes__ == ["theirs", "gave up after 3 attempts", "theirs again"]
 
 
+def test_what_is_noted_also_follows_what_our_note_says() -> None:
+    """Once, however often it is said."""
+    error = ValueError()
+    for text in ("first", "second", "first"):
+        given_up.note_also(error, text)
+    assert error.__notes__ == ["first; second"]
+
+
+def test_cause_and_context_are_set_where_attributes_are_refused() -> None:
+    """As the interpreter does it."""
+    error, cause, context = Frozen(), ValueError(), KeyError()
+    given_up.set_cause(error, cause)
+    given_up.set_context(error, context)
+    assert (error.__cause__, error.__context__) == (cause, context)
+
+
 def test_a_mark_without_a_text_keeps_the_note() -> None:
     """Marking again says nothing new."""
     error = ValueError()
