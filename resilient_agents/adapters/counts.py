@@ -134,9 +134,6 @@ class RetryCounts(_Counts):
             "saved_rate": share(saved, calls),
         }
 
-    def __reduce__(self) -> Any:
-        return RetryCounts, ()
-
 
 class LimitCounts(_Counts):
     """How calls fared at a limit. `ticks`: those that it let through at once."""
