@@ -246,7 +246,8 @@ def test_a_configuration_disturbs_policies() -> None:
 def test_a_configuration_gives_results(toml: str, result: Any) -> None:
     """Any value of TOML, in place of the function's answer; `config show` prints it so that it loads again."""
     text = f"[policies.tool]\ntimeout = 5\n[chaos.tool]\nresult = {toml}\n"
-    assert Registry(loads(text, env={})).policy("tool").call(str) == result
+    registry = Registry(loads(text, env={}))
+    assert registry.policy("tool").call(str) == result
     config = loads(f'[[policies.p.strategies]]\nkind = "chaos"\nresult = {toml}', env={})
     for each in (config, loads(show(config, "p"), env={})):
         assert each.policies["p"].build().call(str) == result

@@ -212,7 +212,7 @@ def test_a_truncated_stream_is_an_error(kind: str, blocking: bool) -> None:
 def test_the_streams_of_the_sdks_are_known_before_their_first_item(module: str) -> None:
     """All classes of them, so that one that ends without any item is no answer."""
     found = vars(pytest.importorskip(module))
-    streams = [made for name, made in list(found.items()) if isinstance(made, type) and name.endswith("Stream")]
+    streams = [made for name, made in list(found.items()) if name.endswith("Stream") and isinstance(made, type)]
     assert [made for made in streams if not has_known_items(made.__new__(made))] == []
 
 

@@ -148,7 +148,7 @@ def _plan(scan: Scan, found: Found, policy_of: PolicyOf | None, planned: dict[st
             return _statement(scan, owner, made, operation.option, planned)
         if client.limit:
             return _argument(scan, made.spot, made.site, client.limit, client.unit, planned)
-        if owner.of is not None and owner.of.made is not None and owner.of.client.limit:
+        if client.inherits and owner.of is not None and owner.of.made is not None and owner.of.client.limit:
             above = owner.of.made
             return _argument(scan, above.spot, above.site, owner.of.client.limit, owner.of.client.unit, planned)
     return False
