@@ -131,10 +131,14 @@ class SlotPool:
             self.take_back_stranded()
         self.serve()
         with self._lock:
-            taken = not self.queue and self._put(slot, loop)
-            if taken:
-                self.rose(len(self.held))
-            return taken
+            if self.queue:
+                return False
+            self.held[slot] = loop
+            if len(self.held) > self.limit:
+                self.held.pop(slot, None)
+                return False
+            self.rose(len(self.held))
+            return True
 
     def lend(self, slot: int, loop: Loop | None) -> None:
         """Hold `slot` beyond the limit. Until fewer than `limit` are in use again, none is handed out in another
@@ -208,8 +212,7 @@ class SlotPool:
                 break  # most often; who put itself there for a moment serves when it has left
 
     def _grant(self, *, beyond: bool) -> tuple[int, Waiter] | None:
-        """Let the first in line hold its slot. It stays there until it was woken, which another thread may be about to
-        do."""
+        """Let the first in line hold its slot. It stays there until it was woken, perhaps by another thread."""
         with self._lock:
             while self.queue:
                 try:
@@ -228,15 +231,8 @@ class SlotPool:
                     self.held[slot] = waiter.loop
                     return slot, waiter
                 self.held.pop(slot, None)
-                return None
+                break
             return None
-
-    def _put(self, slot: int, loop: Loop | None) -> bool:
-        self.held[slot] = loop
-        if len(self.held) <= self.limit:
-            return True
-        self.held.pop(slot, None)
-        return False
 
     def _disown(self, slot: int) -> None:
         holder = self.held.get(slot)
@@ -260,8 +256,7 @@ class SlotPool:
             self.look()
 
     def look(self) -> None:
-        """Who waits hears nothing of a loop that was closed under those inside, nor of a wake-up that was lost to an
-        exception from outside."""
+        """Who waits hears nothing of loops that were closed under those inside, nor of wake-ups that were lost."""
         self.take_back_stranded()
         self.serve()
 

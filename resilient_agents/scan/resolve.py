@@ -240,9 +240,7 @@ class Resolver:
         found: list[Values] = []
         for value in self.evaluate(base, spot):
             if isinstance(value, Symbol) and value.path.startswith(("typing", "os.environ")):
-                return (
-                    Data(expression, spot),
-                )  # `Db = Annotated[Session, Depends(session)]`, `os.environ["SHOP_URL"]`
+                return (Data(expression, spot),)  # a type (`Annotated[Session, Depends(session)]`), a variable
             if key is not None and key[0] == "const":
                 if isinstance(key[1], int):
                     found.append(element(self, value, key[1]))
