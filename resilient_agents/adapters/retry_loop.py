@@ -248,7 +248,7 @@ class RetryLoop(RetryParts, ABC):
             state.real = error
         if in_force() is not None and current() is not None:
             call.error = state.real
-        if self.minds_retry_after:
+        if self.minds_retry_after:  # of an ordinary call no layer inside has asked yet
             state.failure = classify(error) if call.rare is ORDINARY else call.failure(error)
         else:
             state.failure = None

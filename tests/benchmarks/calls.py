@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ __all__ = [
     "Makers",
     "async_line",
     "breaker_alone",
+    "every_other",
+    "every_other_async",
     "failing_attempts",
     "four_strategies",
     "never_suspends",
@@ -196,6 +199,27 @@ def sleepless() -> Generator[None, None, None]:
         yield
     finally:
         time.sleep, asyncio.sleep, anyio.sleep = kept
+
+
+def every_other() -> Function:
+    """Fails at each call with an odd number, from the first on."""
+    attempts = itertools.count()
+
+    def fails_once() -> int:
+        if next(attempts) % 2:
+            return 1
+        raise RETRIED("down")
+
+    return fails_once
+
+
+def every_other_async() -> Function:
+    fails_once = every_other()
+
+    async def attempt() -> Any:
+        return fails_once()
+
+    return attempt
 
 
 def _failing(fn: Function) -> Batch:

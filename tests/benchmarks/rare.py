@@ -12,7 +12,16 @@ from resilient_agents import CircuitBreaker, Policy, Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.registry import Keyed
 from tests.benchmarks import peers
-from tests.benchmarks.calls import Makers, over_bare, plain, pyresilience_without_wait, sleepless, stacks_of
+from tests.benchmarks.calls import (
+    Makers,
+    every_other,
+    every_other_async,
+    over_bare,
+    plain,
+    pyresilience_without_wait,
+    sleepless,
+    stacks_of,
+)
 from tests.benchmarks.measure import Effort, blocking, suspending
 from tests.benchmarks.peers import RETRIED, Function, Stack
 from tests.benchmarks.table import Line, at_most
@@ -30,24 +39,6 @@ def one_retry(effort: Effort) -> Iterator[Line]:
         "nopanic": lambda: peers.peer("nopanic").retry(peers.ATTEMPTS, on=RETRIED, backoff=0.0),
         "pyresilience": pyresilience_without_wait,
     }
-
-    def every_other() -> Function:
-        attempts = itertools.count()
-
-        def fails_once() -> int:
-            if next(attempts) % 2:
-                return 1
-            raise RETRIED("down")
-
-        return fails_once
-
-    def every_other_async() -> Function:
-        fails_once = every_other()
-
-        async def attempt() -> Any:
-            return fails_once()
-
-        return attempt
 
     with sleepless():
         stacks, missing = stacks_of(makers)

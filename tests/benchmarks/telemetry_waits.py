@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +17,13 @@ from resilient_agents.base.clock import clock
 from resilient_agents.classify import classify
 from resilient_agents.telemetry import metric_table, names
 from tests.benchmarks import peers
+from tests.benchmarks.calls import every_other, every_other_async
 from tests.benchmarks.measure import Batch, Effort, blocking, interleaved, suspending
 from tests.benchmarks.peers import RETRIED, Absent
 from tests.benchmarks.table import Line, at_most
 from tests.benchmarks.telemetry import POLICY, Setting, sequence
 
 __all__ = ["with_waits"]
-
-AsyncFunction = Callable[[], Awaitable[Any]]
 
 _WAIT = 0.005
 
@@ -44,7 +42,7 @@ def with_waits(effort: Effort) -> Iterator[Line]:
     with setting, _jumping_clock(), asyncio.Runner() as runner:
         for is_async in (False, True):
             timed: Callable[[Any], Batch] = (lambda f: suspending(f, runner)) if is_async else blocking
-            attempt = _every_other_async() if is_async else _every_other()
+            attempt = every_other_async() if is_async else every_other()
             written = _ByHand(attempt, Policy(_retry()), setting)
             recorded, quiet = Policy(_retry())(attempt), Policy(_retry())(attempt)
             contenders = {
@@ -62,26 +60,6 @@ def with_waits(effort: Effort) -> Iterator[Line]:
 
 def _retry() -> Retry:
     return Retry(peers.ATTEMPTS, on=RETRIED, wait=fixed(_WAIT))
-
-
-def _every_other() -> Callable[[], int]:
-    attempts = itertools.count()
-
-    def fails_once() -> int:
-        if next(attempts) % 2:
-            return 1
-        raise RETRIED("down")
-
-    return fails_once
-
-
-def _every_other_async() -> AsyncFunction:
-    fails_once = _every_other()
-
-    async def attempt() -> int:
-        return fails_once()
-
-    return attempt
 
 
 @contextmanager
