@@ -282,9 +282,21 @@ def test_the_environment_disturbs_policies() -> None:
     experiments.become({})
     assert policy.call(int) == 0
     assert start_what_the_environment_says({}) is None
-    for text in ("openai", 'x = { error = "slow" }'):
-        with pytest.raises(ConfigError, match="RESILIENT_AGENTS_CHAOS: "):
-            start_what_the_environment_says({"RESILIENT_AGENTS_CHAOS": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("openai", ":1: is not TOML: "),
+        ("x = " + "[" * 9000, ": is not TOML: nested too deeply"),
+        ('[x]\nerror = "slow"', ":2: chaos.x.error = 'slow': error must be one of"),
+    ],
+)
+def test_mistakes_in_the_environment_are_named(text: str, message: str) -> None:
+    """The variable, and the line in it."""
+    with pytest.raises(ConfigError) as caught:
+        start_what_the_environment_says({"RESILIENT_AGENTS_CHAOS": text})
+    assert f"environment variable RESILIENT_AGENTS_CHAOS{message}" in str(caught.value)
 
 
 def test_in_production_it_must_be_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] |
     """
     if isinstance(source, Mapping):
         problems = Problems()
-        return _config(nodes(source, "<dict>", {}, problems), problems, profile, env)
+        return of_tree(nodes(source, "<dict>", {}, problems), problems, profile, env)
     return loads(read_file(source), source=os.fsdecode(source), profile=profile, env=env)
 
 
@@ -52,7 +52,7 @@ def loads(
 ) -> Config:
     """The same for TOML text. `source` is what errors call it."""
     problems = Problems()
-    return _config(tree_of(text, source, problems), problems, profile, env)
+    return of_tree(tree_of(text, source, problems), problems, profile, env)
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
@@ -68,11 +68,13 @@ def read_file(path: str | os.PathLike[str]) -> str:
         raise ConfigError([Problem(os.fsdecode(path), None, "", None, f"cannot be read: {why}")]) from error
 
 
-def tree_of(text: str, source: str, problems: Problems) -> Node:
-    """TOML as a tree whose values know their lines. Raises ConfigError where it is none."""
+def tree_of(text: str, source: str, problems: Problems, *within: str) -> Node:
+    """TOML as a tree whose values know their lines; what it says stands `within` these keys. Raises ConfigError where
+    it is none."""
     text = text.removeprefix("\ufeff")
     try:
-        return nodes(_parsed(text), source, key_lines(text), problems)
+        plain, lines = _parsed(text), key_lines(text)
+        return nodes(plain, source, {(*within, *path): line for path, line in lines.items()}, problems, within)
     except (ValueError, RecursionError) as error:
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = None if place is None else int(place[1] or text.count("\n") + 1)
@@ -90,7 +92,8 @@ def _parsed(text: str) -> dict[str, Any]:
         return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
 
 
-def _config(root: Node, problems: Problems, profile: str | None, env: Mapping[str, str] | None) -> Config:
+def of_tree(root: Node, problems: Problems, profile: str | None, env: Mapping[str, str] | None) -> Config:
+    """The configuration that a tree holds. Raises ConfigError."""
     env = os.environ if env is None else env
     profile = profile or env.get(PROFILE) or None
     tables = layered(root, profile, env, problems)

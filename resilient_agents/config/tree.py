@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, time
-from typing import Any
+from typing import Any, ClassVar
 
 from resilient_agents.config.lines import KeyPath
 from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
@@ -92,13 +92,15 @@ class Problem:
 class ConfigError(ValueError):
     """A configuration that cannot be used. `.problems` holds all that is wrong with it, in the order of the source."""
 
+    what: ClassVar[str] = "the configuration"
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
         count = len(self.problems)
-        heading = f"the configuration has {'a problem' if count == 1 else f'{count} problems'}"
+        heading = f"{self.what} has {'a problem' if count == 1 else f'{count} problems'}"
         return "\n  ".join([f"{heading}:", *map(str, self.problems)])
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents.base.trial import VARIABLE
@@ -47,18 +45,12 @@ def start_what_the_environment_says(env: Mapping[str, str] = os.environ) -> Expe
     text = env.get(VARIABLE)
     if not text:
         return None
-    from resilient_agents.config import ConfigError, load
-    from resilient_agents.config.tree import Problem
+    from resilient_agents.config.load import of_tree, tree_of
+    from resilient_agents.config.tree import Node, Problems
 
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([Problem(VARIABLE, None, "", None, f"is not TOML: {error}")]) from error
-    experiments = Experiments()
+    problems = Problems()
+    tables = tree_of(text, f"environment variable {VARIABLE}", problems, "chaos")
     plain = {key: value for key, value in env.items() if not key.startswith("RESILIENT_AGENTS__")}
-    try:
-        asked = load({"chaos": tables}, env=plain).chaos
-    except ConfigError as error:
-        raise ConfigError(replace(each, source=VARIABLE) for each in error.problems) from None
-    experiments.become(asked)
+    experiments = Experiments()
+    experiments.become(of_tree(Node({"chaos": tables}, tables.place), problems, None, plain).chaos)
     return experiments

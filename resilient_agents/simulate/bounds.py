@@ -34,7 +34,8 @@ def _bounded_load(scenario: Scenario, node: Node, problems: Problems) -> None:
     wrong = _wrong_below(node, problems)
     for load in loads:
         if load.arrivals != base.arrivals or load.processes != base.processes:
-            problems.say(node.place, "arrivals and processes are the same in all phases")
+            got = f'got arrivals = "{load.arrivals}" and processes = {load.processes} in one'
+            problems.say(node.place, f"arrivals and processes are the same in all phases, {got}")
         if load.arrivals == "closed" and load.think.mean == 0 and "think" not in wrong:
             problems.say(node.place, 'needs think with arrivals = "closed": clients that never think call without end')
     if all(load.rate == 0 and load.clients == 0 for load in loads) and not wrong & {"rate", "clients"}:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from resilient_agents.base.spelling import nearest
+from resilient_agents.config import ConfigError
 from resilient_agents.config.load import read_file, tree_of
 from resilient_agents.config.tree import Node, Problems, nodes
 from resilient_agents.config.values import DURATION_FORMS, Scalar, parse_duration
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
-__all__ = ["read"]
+__all__ = ["ScenarioError", "read"]
 
 Reader: TypeAlias = Callable[[Node, Problems], Any]
 """The value of a node; after a problem whatever, since then nothing is built."""
@@ -24,17 +25,26 @@ Reader: TypeAlias = Callable[[Node, Problems], Any]
 T = TypeVar("T")
 
 
+class ScenarioError(ConfigError):
+    """A scenario that cannot be played. `.problems` holds all that is wrong with it, in the order of the source."""
+
+    what = "the scenario"
+
+
 def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
-    """Raises ConfigError, which lists every problem with its file, line, key and value."""
+    """Raises ScenarioError, a ConfigError, which lists every problem with its file, line, key and value."""
     if isinstance(source, Scenario):
         return source
     problems = Problems()
-    if isinstance(source, Mapping):
-        root = nodes(source, "<dict>", {}, problems)
-    else:
-        root = tree_of(read_file(source), str(source), problems)
-    scenario = _scenario(root, problems)
-    problems.raise_if_any()
+    try:
+        if isinstance(source, Mapping):
+            root = nodes(source, "<dict>", {}, problems)
+        else:
+            root = tree_of(read_file(source), str(source), problems)
+        scenario = _scenario(root, problems)
+        problems.raise_if_any()
+    except ConfigError as error:
+        raise ScenarioError(error.problems) from error.__cause__
     return scenario
 
 
@@ -82,7 +92,8 @@ def _phased(
         if known and end <= start:
             problems.say(item.place, f"until must be later than from, got {end:g} s and {start:g} s")
         elif known and phases and start < phases[-1].end:
-            problems.say(item.place, "begins before the phase above it has ended")
+            end_above = phases[-1].end
+            problems.say(item.place, f"begins at {start:g} s, before the phase above it has ended at {end_above:g} s")
         if known:
             phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
     return settings, tuple(phases)
@@ -104,7 +115,7 @@ def _table(node: Node, problems: Problems, keys: Mapping[str, Reader]) -> dict[s
             if len(problems.found) == known:
                 found[key] = value
         else:
-            problems.say(item.place, f"is not known; {nearest(key, keys)}")
+            problems.add(item, f"is not known; {nearest(key, keys)}")
     return found
 
 
@@ -179,7 +190,7 @@ def _times(node: Node, problems: Problems) -> Times:
     if "mean" not in node.value:
         problems.say(node.place, "needs mean")
     if "sigma" in node.value and found.get("kind", "lognormal" if "kind" in node.value else "") != "lognormal":
-        problems.say(node.place, 'sigma goes with kind = "lognormal"')
+        problems.add(node.value["sigma"], 'goes with kind = "lognormal"')
     return Times(**found)
 
 
@@ -209,7 +220,7 @@ def _stream(node: Node, problems: Problems) -> Stream | None:
     if isinstance(node.value, dict) and "items" not in node.value:
         problems.say(node.place, "needs items")
     if found.get("rate", 0.0) and found.get("at", 0) >= found.get("items", math.inf):
-        problems.say(node.place, "at must be less than items: an answer that is whole is over")
+        problems.add(node.value["at"], "must be less than items: an answer that is whole is over")
     return Stream(**found)
 
 

@@ -91,7 +91,7 @@ def test_a_duration_and_a_load_are_enough() -> None:
         ({"dependency": {"servers": "many"}}, "dependency.servers: must be a whole number of at least 0, or 'inf'"),
         ({"dependency": {"queue": "some"}}, "dependency.queue: must be a whole number of at least 0, or 'none' or"),
         ({"dependency": {"service": {"kind": "fixed"}}}, "dependency.service: needs mean"),
-        ({"dependency": {"service": {"mean": 1, "sigma": 1}}}, "dependency.service: sigma goes with"),
+        ({"dependency": {"service": {"mean": 1, "sigma": 1}}}, "dependency.service.sigma: goes with"),
         ({"dependency": {"error": {"kind": "bad"}}}, "dependency.error.kind: must be one of: timeout, connection"),
         (
             {"dependency": {"error": {"rate": 1.5}}},
@@ -105,12 +105,12 @@ def test_a_duration_and_a_load_are_enough() -> None:
         ({"dependency": {"phase": [{"from": 5, "until": 5}]}}, "dependency.phase[0]: until must be later than from"),
         (
             {"dependency": {"phase": [{"until": 10}, {"from": 5, "until": 20}]}},
-            "dependency.phase[1]: begins before the phase above it has ended",
+            "dependency.phase[1]: begins at 5 s, before the phase above it has ended at 10 s",
         ),
         ({"dependency": {"stream": {"gap": 1}}}, "dependency.stream: needs items"),
         (
             {"dependency": {"stream": {"items": 3, "rate": 0.5, "at": 3}}},
-            "dependency.stream: at must be less than items",
+            "dependency.stream.at: must be less than items",
         ),
         ({"dependency": {"phase": [{"stream": {"items": 3}}]}}, "dependency: needs stream, where a phase has one"),
         (
@@ -135,7 +135,8 @@ def test_every_mistake_comes_out_at_once_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(file)
     assert [problem.line for problem in caught.value.problems] == [3, 22, 24]
-    assert "did you mean 'servers'?" in str(caught.value)
+    assert str(caught.value).startswith("the scenario has 3 problems:")
+    assert f"{file}:22: dependency.phase[0].severs = 1: is not known; did you mean 'servers'?" in str(caught.value)
 
 
 def test_what_only_shows_in_the_whole_comes_in_the_same_round(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=message) as caught:
         read(file)
-    assert str(file) in str(caught.value)
+    assert str(caught.value).startswith(f"the scenario has a problem:\n  {file}")
 
 
 def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
