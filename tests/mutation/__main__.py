@@ -18,9 +18,15 @@ def main() -> int:
     parser.add_argument("module", type=Path, help="the file to change, such as resilient_agents/backoff.py")
     parser.add_argument("tests", nargs="*", help="test files or anything else that pytest takes")
     parser.add_argument("--only", metavar="NAME", help="only changes in this function or class")
+    parser.add_argument("--again", metavar="FILE", type=Path, help="only the changes that a run printed into this file")
     parser.add_argument("--list", action="store_true", help="name the changes and run nothing")
     options = parser.parse_args()
     found = list(mutants(options.module.read_text(), options.only))
+    if options.again:
+        named = {
+            line.removesuffix(' = ""') for line in options.again.read_text().splitlines() if line.endswith(' = ""')
+        }
+        found = [mutant for mutant in found if json.dumps(mutant.name) in named]
     if options.list:
         print("\n".join(mutant.name for mutant in found))
         return 0
@@ -42,7 +48,7 @@ def main() -> int:
                 spared += 1
                 continue
             lived.append(mutant)
-            print(f'{number}/{len(found)} line {mutant.line}\n{json.dumps(mutant.name)} = ""', flush=True)
+            print(f'# {number}/{len(found)}, line {mutant.line}\n{json.dumps(mutant.name)} = ""', flush=True)
         print(
             f"{len(found)} changes, {len(found) - len(lived) - spared} noticed, {spared} survive with a reason, "
             f"{len(lived)} without, {time.monotonic() - began:.0f} s",

@@ -1,8 +1,9 @@
 """Running the tests against a change, in a fork of a process that has collected them.
 
 A change inside of a function is made where the function stands, and only the tests run that come to its line: where
-none does, those that fork, for what their children come to is not seen. A change of what runs on import makes the fork
-import the package and the tests again. The quickest tests come first, after those that have noticed most.
+none does, those that fork, for what their children come to is not seen. Where that line runs on import, too, and none
+of them notices, the fork imports the package and all tests again with the change, as for code outside of functions.
+The quickest tests come first, after those that have noticed most.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Runner:
         self._tests_of: dict[int, set[str]] = {}
         self._forking: set[str] = set()
         self._items: list[pytest.Item] = []
+        self._functions: list[FunctionType] = []
         self._work: Callable[[], None] = lambda: None
 
     def run(self, work: Callable[[], None]) -> None:
@@ -83,6 +85,8 @@ class Runner:
         self._items = session.items
         self._imported = set(self._coverage.get_data().lines(str(self.path)) or ())
         self._learn()
+        self._functions = [found for found in gc.get_objects() if self._is_ours(found)]
+        gc.freeze()  # a fork that collects garbage neither looks at what was there before nor copies it
         self._work()
         session.config.pluginmanager.unregister(name="terminalreporter")
         return True
@@ -96,13 +100,12 @@ class Runner:
         changes = None if "__code__" in self._source else _changes(self._code, code)
         tests = self._tests_of.get(mutant.line) or self._forking
         if changes is not None and mutant.line not in self._imported:
-            if not tests:
-                return False
-            chosen = self._order([item for item in self._items if item.nodeid in tests])
-            work = partial(self._patched, changes, chosen, code)
-        else:
-            tests = set(self.seconds)
-            work = partial(self._imported_again, code)
+            return bool(tests) and self._fails(partial(self._patched, changes, tests, code), tests)
+        if changes is not None and tests and self._fails(partial(self._patched, changes, tests, None), tests):
+            return True
+        return self._fails(partial(self._imported_again, code), set(self.seconds))
+
+    def _fails(self, work: Callable[[int], dict[str, Any]], tests: set[str]) -> bool:
         said = _forked(work, _PATIENCE + 5.0 * max(self.seconds[name] for name in tests))
         if said is None:  # hangs, or took the interpreter down
             return True
@@ -157,20 +160,23 @@ class Runner:
         }
 
     def _order(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        known = [item for item in items if item.nodeid in self.seconds]
-        return sorted(known, key=lambda item: (-self.noticed[item.nodeid], self.seconds[item.nodeid]))
+        good = [item for item in items if item.nodeid not in self.failing]
+        return sorted(good, key=lambda item: (-self.noticed[item.nodeid], self.seconds.get(item.nodeid, 0.0)))
+
+    def _is_ours(self, found: object) -> bool:
+        return isinstance(found, FunctionType) and found.__code__.co_filename == str(self.path)
 
     def _patched(
-        self, changes: list[tuple[CodeType, CodeType]], items: list[pytest.Item], code: CodeType, pipe: int
+        self, changes: list[tuple[CodeType, CodeType]], tests: set[str], code: CodeType | None, pipe: int
     ) -> Any:
-        functions = [found for found in gc.get_objects() if isinstance(found, FunctionType)]
         for old, new in changes:
-            changed = [function for function in functions if function.__code__ == old]
+            changed = [function for function in self._functions if function.__code__ == old]
             if not changed or old.co_freevars != new.co_freevars:
-                return self._imported_again(code, pipe)
+                return self._imported_again(code, pipe) if code else {"failed": None}
             for function in changed:
                 function.__code__ = new
-        return {"failed": next(iter(_failures(_pairs(items), pipe)), None)}
+        chosen = self._order([item for item in self._items if item.nodeid in tests])
+        return {"failed": next(iter(_failures(_pairs(chosen), pipe)), None)}
 
     def _imported_again(self, code: CodeType, pipe: int) -> Any:
         for name in list(sys.modules):
