@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Handler", "Known", "Library", "Operation"]
 
 KINDS = ("http", "socket", "database", "redis", "grpc", "subprocess", "model", "bus", "other_net")
-ADDRESSES = ("file", "host", "process", "own", "service", "class")
+ADDRESSES = ("file", "host", "process", "own", "service", "class", "named")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
@@ -118,6 +118,8 @@ class Client:
     """How the names of attributes and arguments begin whose functions get the client itself first."""
     serving: bool = False
     """Whether the other side came to it."""
+    titled: bool = False
+    """Whether its constructor is given first what is no address: a topic, a name of its own."""
     retries: Default | None = None
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
@@ -152,8 +154,10 @@ class Library:
 
     "process": the library does the work in this process; "own": in a server of one's own, where no address is given;
     "service": in one service of others, and what its clients are given first may be a secret; "class": in one for each
-    class of its clients.
+    class of its clients; "named": in one for each name that they are given first.
     """
+    port: int = 0
+    """The port that it connects to where none is said; 0: there is no such port."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

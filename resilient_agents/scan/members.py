@@ -67,12 +67,12 @@ def _of_function(resolver: Resolver, function: FunctionValue, name: str) -> Valu
     around = Spot(function.file, function.within.parent, ENDLESS, 0)
     for decorator in function.within.decorators:
         for value in resolver.evaluate(decorator, around):
-            made = ""
+            made, maker = "", None
             if isinstance(value, Method):
-                made = value.owner.client.makes.get(value.name, "")
+                made, maker = value.owner.client.makes.get(value.name, ""), value.owner
             elif isinstance(value, Symbol):
                 made = known.makers.get(known.canonical.get(value.path, value.path), "")
-            client = ClientValue(known.clients[made]) if made else value
+            client = ClientValue(known.clients[made], None, maker) if made else value
             if isinstance(client, ClientValue):
                 found.append(attribute(resolver, client, name))
     return union(found) if found else ()

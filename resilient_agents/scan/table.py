@@ -19,10 +19,10 @@ from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends,
 
 __all__ = ["TableError", "load", "shipped"]
 
-LIBRARY = {"kind", "package", "default", "address", "client", "ends"}
+LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
-    *("by_url", "inherits", "callbacks", "serving"),
+    *("by_url", "inherits", "callbacks", "serving", "titled"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
 SETS = {"not_calls", "options", "hooks"}
@@ -147,7 +147,7 @@ class _Builder:
         if "address" in entry and address not in ADDRESSES:
             raise TableError(f"{name}: address is one of {', '.join(ADDRESSES)}, got {address!r}")
         default = _default(name, entry.get("default"))
-        library = Library(name, entry["kind"], entry.get("package", name), default, address)
+        library = Library(name, entry["kind"], entry.get("package", name), default, address, entry.get("port", 0))
         for each in entry["client"]:
             where = f"{name}: client {each.get('name', '?')}"
             _check(where, each, CLIENT, need=("name",))

@@ -34,7 +34,7 @@ def _lines() -> Iterator[str]:
         it = each.dependency
         figures = ", ".join(f"{name} {number}" for name, number in each.figures.items())
         terms = ", ".join(f"{name} {number}" for name, number in each.score.terms.items())
-        yield f"{it.name} ({it.target.kind}, {it.target.library}) in {', '.join(it.files)}"
+        yield f"{it.name} ({it.target.kind}, {', '.join(it.libraries)}) in {', '.join(it.files)}"
         yield f"  {figures}"
         yield f"  {each.score.priority} {each.score.value}: {terms}"
         yield from (f"  {'+' if v.candidate else '-'} {v.pattern}: {v.why}" for v in each.verdicts)

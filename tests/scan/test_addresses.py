@@ -224,6 +224,163 @@ CONNECTED = {
 }
 
 
+SAME = {
+    ("a:9092", "aiokafka, confluent_kafka, kafka"): """
+        from aiokafka import AIOKafkaProducer
+        from confluent_kafka import Producer
+        from kafka import KafkaConsumer, KafkaProducer
+
+        producer = KafkaProducer(bootstrap_servers=["a:9092", "b:9092"])
+        other = Producer({"bootstrap.servers": "a:9092,b:9092"})
+        consumer = KafkaConsumer("orders", bootstrap_servers="a:9092")
+
+        async def f():
+            await AIOKafkaProducer(bootstrap_servers="a:9092,b:9092").start()
+            producer.flush()
+            other.flush()
+            consumer.poll()
+    """,
+    ("cache", "celery, redis"): """
+        import redis
+        from celery import Celery
+
+        app = Celery("jobs", broker="redis://cache:6379/0")
+        cache = redis.Redis(host="cache", port=6379)
+
+        @app.task
+        def job(): ...
+
+        @app.task(bind=True)
+        def other(self): ...
+
+        def f():
+            job.delay()
+            other.delay()
+            app.send_task("job")
+            cache.get("x")
+    """,
+    ("db:5433/app", "asyncpg, psycopg, sqlalchemy"): """
+        import asyncpg
+        import os
+        import psycopg
+        from sqlalchemy import create_engine
+
+        engine = create_engine("postgresql+psycopg://me:secret@db:5433/app")
+
+        async def f():
+            await asyncpg.connect(host="db", port=int(os.getenv("DB_PORT", "5433")), database="app")
+            psycopg.connect("host=db port=5433 dbname=app")
+            engine.connect().execute(1)
+    """,
+    ("a", "motor, pymongo"): """
+        from motor.motor_asyncio import AsyncIOMotorClient
+        from pymongo import MongoClient
+
+        one = MongoClient("mongodb://me:secret@a,b/app?replicaSet=x")
+        two = AsyncIOMotorClient(["a:27017", "b:27017"])
+
+        async def f():
+            one.app.users.find_one()
+            await two.get_database("app").users.find_one()
+    """,
+    ("gpu:11434", "httpx, ollama"): """
+        import httpx
+        import ollama
+
+        def f():
+            ollama.Client(host="http://gpu:11434").chat("m")
+            httpx.get("http://gpu:11434/api/tags")
+    """,
+    ("shop.example", "httpx, requests"): """
+        import httpx
+        import requests
+
+        def f():
+            httpx.get("https://shop.example/a")
+            requests.get("http://shop.example:80/b")
+    """,
+    ("$BROKER", "celery, redis"): """
+        import os
+        import redis
+        from celery import Celery
+
+        app = Celery("jobs", broker=os.environ["BROKER"])
+        cache = redis.from_url(os.environ["BROKER"])
+
+        def f():
+            app.send_task("job")
+            cache.get("x")
+    """,
+    ("git", "asyncio-subprocess, subprocess"): """
+        import asyncio
+        import subprocess
+
+        async def f():
+            subprocess.run(["git", "fetch"])
+            await (await asyncio.create_subprocess_exec("git", "pull")).wait()
+    """,
+    ("dynamodb.eu-west-1", "boto3"): """
+        import boto3
+
+        table = boto3.resource("dynamodb", region_name="eu-west-1").Table("orders")
+        users = boto3.resource("dynamodb").Table("users")
+        client = boto3.Session(region_name="eu-west-1").client("dynamodb")
+
+        def f():
+            table.get_item(Key={})
+            users.get_item(Key={})
+            client.get_item(Key={})
+    """,
+    ("minio:9000", "boto3"): """
+        import boto3
+
+        s3 = boto3.resource("s3", endpoint_url="http://minio:9000")
+
+        def f():
+            s3.Bucket("reports").put_object(Key="a", Body="b")
+    """,
+}
+
+
+@pytest.mark.parametrize(("name", "libraries"), SAME)
+def test_what_stands_at_one_address_is_one_dependency(name: str, libraries: str) -> None:
+    """By whichever libraries; a list of hosts is one cluster, by its first; of a service each region that is named."""
+    [it] = advised(code=SAME[name, libraries]).dependencies
+    assert (it.dependency.name, ", ".join(it.dependency.libraries)) == (name, libraries)
+    assert f"by {libraries}" in as_text(advised(code=SAME[name, libraries]))
+
+
+def test_servers_of_two_kinds_on_one_machine_are_two() -> None:
+    """Their usual ports differ, and so do regions of a service."""
+    code = """
+        import boto3
+        import psycopg
+        import redis
+        from pymongo import MongoClient
+
+        psycopg.connect(host="localhost").execute("select 1")
+        MongoClient("localhost").app.users.find_one()
+        redis.Redis("localhost").get("x")
+        boto3.client("sqs", region_name="eu-west-1").list_queues()
+        boto3.client("sqs", region_name="us-east-1").list_queues()
+        boto3.client("sqs").list_queues()
+    """
+    names = [each.dependency.name for each in advised(code=code).dependencies]
+    assert sorted(names) == [*["localhost"] * 3, "sqs", "sqs.eu-west-1", "sqs.us-east-1"]
+
+
+def test_what_a_resource_of_boto3_holds_is_asked_again_by_itself() -> None:
+    """As its client is, unless its configuration says how often."""
+    resource = 'import boto3\nfrom botocore.config import Config\nboto3.resource("s3"{}).Object("b", "k").get()\n'
+    for config, retries in {
+        "": True,
+        ", config=Config(read_timeout=5)": True,
+        ', config=Config(retries={"total_max_attempts": 1})': False,
+    }.items():
+        [it] = advised(code=resource.format(config)).dependencies
+        assert it.why("retry").startswith("the client makes 1 call") is retries
+
+
 @pytest.mark.parametrize("name", CONNECTED)
 def test_a_client_talks_to_what_it_is_connected_to(name: str) -> None:
     """Later, through another client, by words in a text or a dict, by its class; to nothing known if to several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from resilient_agents.scan.form import Expression, Site, last_name
@@ -10,32 +10,31 @@ from resilient_agents.scan.members import external, member
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.values import Data, Instance, Opaque, Spot, Symbol, Value
 
-__all__ = ["Said", "said"]
+__all__ = ["Said", "said", "stated"]
 
 READS = frozenset(["os.environ.get", "os.getenv", "os.environ.setdefault", "os.environ.pop", "decouple.config"])
 """Functions that take the name of a variable of the environment, and what counts where it is not set."""
 KEEPS = frozenset(
-    {
-        *("URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "urljoin"),
-        *("urllib.request.Request", "urllib2.Request"),
-    }
+    [
+        *("URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "int"),
+        *("urljoin", "urllib.request.Request", "urllib2.Request", "ConnectionParameters", "URLParameters"),
+    ]
 )
 """Classes and functions that keep what they are given first, by their last word or in full."""
 DRESSES = frozenset(
     [
-        "strip",
-        "rstrip",
-        "lstrip",
-        "lower",
-        "split",
-        "removesuffix",
-        "removeprefix",
-        "format",
-        "as_posix",
-        "get_secret_value",
+        *("strip", "rstrip", "lstrip", "lower", "split", "removesuffix", "removeprefix", "format"),
+        *("as_posix", "get_secret_value"),
     ]
 )
 """Methods of a text that leave its host as it is."""
+ADDRESSES = (
+    *("base_url", "url", "host", "hostname", "dsn", "uri", "endpoint_url", "bootstrap_servers", "bootstrap.servers"),
+    *("server", "servers", "hosts", "broker", "path"),
+)
+"""Arguments that say where a client connects to."""
+DATABASES = ("dbname", "database", "db")
+"""Arguments that say which database of a server is meant."""
 DEPTH = 6
 
 
@@ -58,6 +57,42 @@ def said(resolver: Resolver, expressions: Iterable[Expression], spot: Spot, dept
         yield from texts or _unresolved(resolver, expression, spot, depth - 1)
 
 
+def stated(
+    resolver: Resolver,
+    keywords: Mapping[str, Expression],
+    arguments: tuple[Expression, ...],
+    spot: Spot,
+    *,
+    databases: bool = False,
+    depth: int = DEPTH,
+) -> Iterator[Said]:
+    """What the arguments of one call say: a URL, a host with the port and the database that others of them say."""
+    port = keywords.get("port", arguments[1] if len(arguments) > 1 else None)
+    names = [keywords[name] for name in DATABASES if name in keywords] if databases else []
+    more = f":{_number(resolver, port, spot, depth)}/{next((e.text for e in said(resolver, names, spot, depth)), '')}"
+    expressions = (*(keywords[name] for name in ADDRESSES if name in keywords), *arguments[:1])
+    for each in said(resolver, expressions, spot, depth):
+        bare = each.text and not set("/:=,") & set(each.text) and more != ":/"
+        yield each._replace(text=f"//{each.text}{more}") if bare else each
+
+
+def _number(resolver: Resolver, expression: Expression, spot: Spot, depth: int) -> str:
+    """A port, as a number or as the default of the environment has it."""
+    consts = (value.expression for value in resolver.evaluate(expression, spot) if isinstance(value, Data))
+    numbers = [str(each[1]) for each in consts if each is not None and each[0] == "const" and type(each[1]) is int]
+    texts = (each.text for each in said(resolver, (expression,), spot, depth))
+    return next((each for each in (*numbers, *texts) if each.isdecimal()), "")
+
+
+def _several(resolver: Resolver, parts: tuple[Expression, ...], spot: Spot, depth: int) -> Iterator[Said]:
+    """A host and its port; of a list of hosts, which are one cluster, the first."""
+    first = parts[0] if parts else None
+    port = _number(resolver, parts[1], spot, depth) if len(parts) == 2 else ""
+    if first is not None and first[0] == "dict":
+        return stated(resolver, first[1], (), spot, depth=depth)
+    return stated(resolver, {"port": parts[1]} if port else {}, (first,), spot, depth=depth)
+
+
 def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
     if isinstance(value, Data) and value.expression is not None:
         kind, text = value.expression[:2]
@@ -67,6 +102,8 @@ def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
             yield from (each for each in map(_whole, found) if each.text) if const else found
         elif kind == "const" and isinstance(text, str):
             yield Said(text)
+        elif kind == "seq" and text:
+            yield from _several(resolver, text, value.spot, depth)
         elif kind == "item":
             yield from _variable(resolver, value.expression, value.spot)
     elif isinstance(value, Opaque):
@@ -74,7 +111,7 @@ def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
         if value.path in READS:
             yield from _read(resolver, site, value.made.spot, depth)
         elif name in KEEPS or value.path in KEEPS:
-            yield from said(resolver, site.arguments[:1], value.made.spot, depth)
+            yield from stated(resolver, site.keywords, site.arguments[:1], value.made.spot, depth=depth)
         elif name in DRESSES:
             yield from _dressed(resolver, site, value.made.spot, depth)
 

@@ -52,7 +52,7 @@ class Advised:
         return {
             "name": it.name,
             "kind": it.target.kind,
-            "library": it.target.library,
+            "libraries": it.libraries,
             "variables": it.variables,
             "files": it.files,
             **self.figures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from resilient_agents.scan.form import Expression
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
-from resilient_agents.scan.values import Opaque
+from resilient_agents.scan.values import Opaque, Spot
 
 __all__ = ["Dependency", "dependencies"]
 
@@ -22,6 +23,8 @@ BOUNDS = frozenset(["Semaphore", "BoundedSemaphore", "CapacityLimiter", "Lock", 
 """Classes of what lets only so many in."""
 CONFIGURED = frozenset(["config", "http_client"])
 """Arguments of a client that may say how often it tries again."""
+SAYS_LESS = {"http": 1, "bus": 1, "socket": 2}
+"""Kinds that say less of what a server is than a library of its own does."""
 
 
 @dataclass
@@ -42,10 +45,17 @@ class Dependency:
     """By `id`, whether a call may be made twice."""
     served: frozenset[int] = frozenset()
     """By `id`, those that wait for whoever comes."""
+    retried: frozenset[int] = frozenset()
+    """By `id`, those that their client makes again by itself."""
 
     @property
     def name(self) -> str:
         return self.target.name
+
+    @cached_property
+    def libraries(self) -> list[str]:
+        """By which it is talked to."""
+        return sorted({each.call.dependency for each in self.found})
 
     @cached_property
     def files(self) -> list[str]:
@@ -116,12 +126,12 @@ class Dependency:
     @cached_property
     def tries_again(self) -> list[Found]:
         """Calls that their client makes again by itself, where nothing in the code switches that off."""
-        return [each for each in self.waiting if _tries_again(each)]
+        return [each for each in self.waiting if id(each) in self.retried]
 
     @property
     def public(self) -> bool:
         """Whether it is somebody else's host, as far as its name says."""
-        host = self.target.name.partition(":")[0] if self.target.name != self.target.library else ""
+        host = self.target.name.partition("/")[0].partition(":")[0] if self.target.name != self.target.library else ""
         if self.target.place == "service":
             return True
         return "." in host and not host.replace(".", "").isdigit() and not host.endswith((".local", ".internal"))
@@ -131,29 +141,42 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
     """In the order of their names."""
     clients: dict[Hashable, list[Said]] = {}
     said = [(*target(resolver, each, clients), each) for each in found]
-    # A variable without a default in one file may have one in another.
-    hosts = {variable: what.name for what, variable, _ in said if variable and what.name != f"${variable}"}
+    better = _said_elsewhere(said)
     threads = Threads(resolver)
-    known: dict[Target, list[Found]] = {}
-    variables: dict[Target, set[str]] = {}
+    groups: dict[Hashable, list[tuple[Target, str, Found]]] = {}
     for first, variable, each in said:
-        elsewhere = first.name == f"${variable}" and variable in hosts
-        what = first._replace(name=hosts[variable]) if elsewhere else first
-        known.setdefault(what, []).append(each)
-        variables.setdefault(what, set()).update({variable} - {""})
-    return [
-        Dependency(
-            what,
-            known[what],
-            sorted(variables[what]),
-            frozenset(id(each) for each in known[what] if _bounded(resolver, each)),
-            frozenset(id(each) for each in known[what] if blocks_the_loop(each, resolver)),
-            frozenset(id(each) for each in known[what] if threads.make(each)),
-            {id(each): repeatable(each.seen, resolver) for each in known[what]},
-            frozenset(id(each) for each in known[what] if serves(each.seen, resolver)),
-        )
-        for what in sorted(known)
-    ]
+        other = better.get(first.name, first)
+        what = first._replace(name=other.name, place=other.place, port=other.port)
+        groups.setdefault(what.key, []).append((what, variable, each))
+    made = [_dependency(resolver, threads, group) for group in groups.values()]
+    return sorted(made, key=lambda each: each.target)
+
+
+def _said_elsewhere(said: list[tuple[Target, str, Found]]) -> dict[str, Target]:
+    """By names that say less: a variable that has a default in another file, a service of which one region is named."""
+    found = {f"${variable}": what for what, variable, _ in said if variable and what.name != f"${variable}"}
+    regions: dict[str, set[Target]] = {}
+    for what, _, _ in said:
+        if what.place == "service" and "." in what.name:
+            regions.setdefault(what.name.partition(".")[0], set()).add(what)
+    return found | {service: next(iter(there)) for service, there in regions.items() if len(there) == 1}
+
+
+def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, str, Found]]) -> Dependency:
+    found = [each for _, _, each in group]
+    times = Counter(what for what, _, _ in group)
+    what = min(times, key=lambda each: (SAYS_LESS.get(each.kind, 0), -times[each], each))
+    return Dependency(
+        what,
+        found,
+        sorted({variable for _, variable, _ in group} - {""}),
+        frozenset(id(each) for each in found if _bounded(resolver, each)),
+        frozenset(id(each) for each in found if blocks_the_loop(each, resolver)),
+        frozenset(id(each) for each in found if threads.make(each)),
+        {id(each): repeatable(each.seen, resolver) for each in found},
+        frozenset(id(each) for each in found if serves(each.seen, resolver)),
+        frozenset(id(each) for each in found if _tries_again(resolver, each)),
+    )
 
 
 def _bounded(resolver: Resolver, found: Found) -> bool:
@@ -170,15 +193,25 @@ def _replaced(found: Found) -> bool:
     return any(block.kind == "try" and block.about == ("const", True) for block in around)
 
 
-def _tries_again(found: Found) -> bool:
-    client, owner = found.seen.client, found.seen.owner
-    if client.retries is None or owner is None or owner.made is None:
-        return False
-    made: list[Mapping[str, Expression]] = [found.seen.given.keywords]
+def _tries_again(resolver: Resolver, found: Found) -> bool:
+    """Whether a client does so, or the one that made it, where nothing in the code says otherwise."""
+    owner, retrying = found.seen.owner, found.seen.client
+    made: list[tuple[Mapping[str, Expression], Spot]] = [(found.seen.given.keywords, found.seen.spot)]
     while owner is not None:
         if owner.made is None or owner.made.site.spread:
             return False
-        made.append(owner.made.site.keywords)
+        made.append((owner.made.site.keywords, owner.made.spot))
+        retrying = owner.client if retrying.retries is None and retrying.inherits else retrying
         owner = owner.of
-    said = next((each[name] for each in made for name in client.retry_limit if name in each), None)
-    return said != ("const", 0) and not any(CONFIGURED & each.keys() for each in made)
+    if retrying.retries is None or len(made) == 1:
+        return False
+    said = next((each[name] for each, _ in made for name in retrying.retry_limit if name in each), None)
+    return said != ("const", 0) and not any(
+        _configured(resolver, each[name], spot) for each, spot in made for name in CONFIGURED & each.keys()
+    )
+
+
+def _configured(resolver: Resolver, expression: Expression, spot: Spot) -> bool:
+    """Whether it may say how often: a `Config` that is made here without `retries` does not."""
+    made = [value.made.site for value in resolver.evaluate(expression, spot) if isinstance(value, Opaque)]
+    return not made or any("retries" in site.keywords or site.spread or site.starred for site in made)

@@ -63,10 +63,13 @@ def _retry(it: Dependency) -> tuple[bool, str]:
         return False, f"{lost}; the client tries again by itself, so switch that off{off}" if it.tries_again else lost
     but = f"; not {_calls(writes)}, which may not be made twice" if writes else ""
     but += f"; {_that(it.serving, 'wait')} for whoever comes" if it.serving else ""
-    if it.tries_again:
-        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
-        return True, f"{unseen}: switch that off{off} and let one policy own the retries{but}"
     reads, unsaid = it.repeatable(True), it.repeatable(None)
+    if it.tries_again:
+        reads, unsaid = ([each for each in some if each not in it.tries_again] for some in (reads, unsaid))
+        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
+        also = f"; {_calls(reads)} may be made twice" if reads else ""
+        also += f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
+        return True, f"{unseen}: switch that off{off} and let one policy own the retries{also}{but}"
     if not reads:
         return True, f"where a call may be made twice, which the code does not say: {_calls(unsaid)}{but}"
     cost = ", each time at its price" if it.target.kind == "model" and it.target.place == "" else ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Hashable, Iterator, Mapping
-from pathlib import PurePath
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from resilient_agents.scan.advice.addresses import Said, said
+from resilient_agents.scan.advice.addresses import Said, said, stated
+from resilient_agents.scan.advice.places import Place, file_name, place
 from resilient_agents.scan.form import Expression, last_name
 from resilient_agents.scan.holders import sites_on
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -20,12 +20,11 @@ from resilient_agents.scan.values import ClientValue, Data, Spot
 
 __all__ = ["Target", "target"]
 
-
 _HERE = ("file", "program", "process")
 
 
 class Target(NamedTuple):
-    """One dependency: the same for all calls that talk to the same thing, in whichever file."""
+    """What a call talks to."""
 
     kind: str
     library: str
@@ -33,6 +32,18 @@ class Target(NamedTuple):
     """`api.example.com`, `app.db`, `git`; the library's name where nothing more is known."""
     place: str = ""
     """ "file" or "program": on this machine; "process": in this one; "own" and "service" as in the table."""
+    port: int = 0
+    """Where a server is reached; 0 where nothing says it."""
+
+    @property
+    def key(self) -> Hashable:
+        """The same for all calls that talk to the same thing, in whichever file, by whichever library."""
+        if self.name.startswith("$") or (self.place in ("file", "program") and self.name != self.library):
+            return self.place, self.name
+        host = self.name.partition("/")[0].partition(":")[0]
+        if self.port and host:
+            return host, self.port, self.name.partition("/")[2]
+        return self.kind, self.library, self.name, self.place
 
     @property
     def local(self) -> bool:
@@ -50,37 +61,10 @@ class Target(NamedTuple):
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or self.library
 
 
-ADDRESSES = (
-    "base_url",
-    "url",
-    "host",
-    "hostname",
-    "dsn",
-    "uri",
-    "endpoint_url",
-    "bootstrap_servers",
-    "bootstrap.servers",
-    "server",
-    "servers",
-    "hosts",
-    "broker",
-    "path",
-)
-"""Arguments that say where a client connects to."""
 _METHODS = frozenset(["get", "head", "options", "post", "put", "patch", "delete"])
 """Of HTTP: what some functions take before the address."""
-_WITH_DATABASES = frozenset(["postgresql", "postgres", "mysql", "mariadb", "mongodb"])
-"""Schemes of URLs that name a database of their host."""
-_PORTS = {
-    "http": (80,), "https": (443,), "redis": (6379,), "postgresql": (5432,), "postgres": (5432,), "mysql": (3306,),
-    "mongodb": (27017,), "amqp": (5672,), "nats": (4222,), "ws": (80,), "wss": (443,),
-}  # fmt: skip
-"""Ports that need no saying, by scheme."""
 _CONNECTING = frozenset(["socket", "bus", "other_net"])
 """Kinds of clients that are made first and connected later."""
-_WORDS = re.compile(r"\b(host|dbname)=([\w.-]+)")
-_FILES = frozenset(["sqlite", "duckdb"])
-"""Schemes of URLs that name a file."""
 
 
 def target(resolver: Resolver, found: Found, known: dict[Hashable, list[Said]]) -> tuple[Target, str]:
@@ -96,17 +80,42 @@ def target(resolver: Resolver, found: Found, known: dict[Hashable, list[Said]]) 
     if address == "service":
         return Target(kind, library, library, "service"), ""
     if kind == "subprocess":
-        program = next(filter(None, _programs(resolver, seen.given.arguments, seen.spot)), "")
+        arguments, spot = seen.given.arguments, seen.spot
+        if seen.owner is not None:  # what it was started with
+            made = seen.owner.made
+            arguments, spot = (made.site.arguments, made.spot) if made is not None else ((), spot)
+        program = next(filter(None, _programs(resolver, arguments[:1], spot)), "")
         return Target(kind, library, program or library, "program"), ""
-    place, variable = _Place("", ""), ""
+    there, variable = Place(""), ""
     for each in _everything(resolver, seen, known):
-        there = _place(each.text, address) if each.text else place
-        variable = each.variable if there.name else variable or each.variable
-        if there.name:
-            place = there
+        if address == "named" and "://" not in each.text:
+            continue
+        found_there = place(each.text, address, seen.client.library.port) if each.text else there
+        variable = each.variable if found_there.name else variable or each.variable
+        if found_there.name:
+            there = found_there
             break
-    where = place.where or ("" if address == "host" else address)
-    return Target(kind, library, place.name or (f"${variable}" if variable else library), where), variable
+    if address == "named" and not there.name:
+        name = _service(resolver, seen.owner)
+        return Target(kind, library, name or library, "service" if name else ""), ""
+    where = there.where or ("" if address in ("host", "named") else address)
+    name = there.name or (f"${variable}" if variable else library)
+    return Target(kind, library, name, where, there.port), variable
+
+
+def _service(resolver: Resolver, owner: ClientValue | None) -> str:
+    """`s3`, `sqs.eu-west-1`: what the client was given that made all others, and its region."""
+    makers = []
+    while owner is not None:
+        makers += [owner.made] if owner.made is not None and owner.client.operations else []
+        owner = owner.of
+    if not makers:
+        return ""
+    site, spot = makers[-1].site, makers[-1].spot
+    first = site.keywords.get("service_name", site.arguments[0] if site.arguments else None)
+    region = site.keywords.get("region_name", site.arguments[1] if len(site.arguments) > 1 else None)
+    parts = [next((each.text for each in said(resolver, (part,), spot) if each.text), "") for part in (first, region)]
+    return ".".join(filter(None, parts)) if parts[0] else ""
 
 
 def _everything(resolver: Resolver, seen: Sighting, known: dict[Hashable, list[Said]]) -> Iterator[Said]:
@@ -127,12 +136,14 @@ def _everything(resolver: Resolver, seen: Sighting, known: dict[Hashable, list[S
 
 def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     """What a function is given."""
-    address = seen.client.library.address
-    yield from said(resolver, _addresses(seen.given.keywords), seen.spot)
-    bare = address in ("file", "host") or _connects(resolver, seen.callee)
-    for each in said(resolver, seen.given.arguments[:2], seen.spot):
+    address, given = seen.client.library.address, seen.given
+    connects = _connects(resolver, seen.callee)
+    databases = seen.client.kind == "database"
+    arguments = given.arguments[: _with_port(seen.client)] if connects else ()
+    yield from stated(resolver, given.keywords, arguments, seen.spot, databases=databases)
+    for each in said(resolver, given.arguments[:2], seen.spot):
         method = address == "host" and each.text.lower() in _METHODS
-        if not method and (bare or "://" in each.text):
+        if not method and (address in ("file", "host") or "://" in each.text):
             yield each
 
 
@@ -147,10 +158,13 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
         return
     if owner.made is not None and not _answer(owner):
         site, spot, client = owner.made.site, owner.made.spot, owner.client
-        yield from said(resolver, (*_addresses(site.keywords), *site.arguments[:1]), spot)
+        first = () if client.titled else site.arguments[: _with_port(client)]
+        found = stated(resolver, site.keywords, first, spot, databases=client.kind == "database")
+        # What a client makes talks to what that talks to, unless it is given a URL.
+        yield from (each for each in found if owner.of is None or "://" in each.text)
         for value in (value for each in site.arguments[:1] for value in resolver.evaluate(each, spot)):
             if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
-                yield from said(resolver, _addresses(value.expression[1]), value.spot)
+                yield from stated(resolver, value.expression[1], (), value.spot)
         carriers = [site.keywords[name] for name in client.carriers if name in site.keywords]
         at = client.carrier_at
         carriers += site.arguments[at or 0 : (at or 0) + 1]
@@ -160,41 +174,22 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
     yield from _of_client(resolver, owner.of, depth - 1)
 
 
+def _with_port(client: Client) -> int:
+    """How many arguments may say where it connects: a host and its port, or a file."""
+    return 1 if client.library.address in ("file", "process") else 2
+
+
 def _connected(resolver: Resolver, owner: ClientValue, seen: Sighting) -> list[Said]:
     """What the one call of `connect` was given: a URL, a host, host and port; nothing where there are more."""
     found: set[Said] = set()
     for site, spot in sites_on(resolver, owner, seen, "connect"):
-        first = site.arguments[0] if site.arguments else None
-        host, port = first[1] if first is not None and first[0] == "seq" and len(first[1]) == 2 else (first, None)
-        number = f":{port[1]}" if port is not None and port[0] == "const" else ""
-        texts = [each for each in said(resolver, (host,), spot) if each.text or each.variable]
+        texts = [
+            each for each in stated(resolver, site.keywords, site.arguments[:2], spot) if each.text or each.variable
+        ]
         if not texts:
             return []
-        found.update(Said(f"{each.text}{number}", each.variable) for each in texts)
+        found.update(texts)
     return list(found) if len(found) == 1 else []
-
-
-class _Place(NamedTuple):
-    name: str
-    where: str
-    """"file" or "process"; "" for what is reached by a network."""
-
-
-def _place(text: str, address: str) -> _Place:
-    """What a text names."""
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme.partition("+")[0] in _FILES:
-        return _file_or_memory(rest.partition("/")[2])
-    if address == "file":
-        return _file_or_memory(text)
-    return _Place(_file(text), "process") if address == "process" else _Place(_host(text), "")
-
-
-def _file_or_memory(path: str) -> _Place:
-    """`file:` begins a URI of SQLite; what has no name is kept in memory."""
-    name = path.removeprefix("file:").partition("?")[0] if path.startswith("file:") else path.partition("?")[0]
-    memory = not name or name == ":memory:" or "mode=memory" in path
-    return _Place(":memory:", "process") if memory else _Place(_file(name), "file")
 
 
 def _connects(resolver: Resolver, path: str) -> bool:
@@ -205,52 +200,26 @@ def _connects(resolver: Resolver, path: str) -> bool:
 
 
 def _answer(owner: ClientValue) -> bool:
-    """Whether it is what a call of another client gave: its arguments say what was asked, not whom."""
+    """Whether it is what a call of another client gave: its arguments say what was asked, not whom.
+
+    A session of HTTP is asked for a URL, which says whom.
+    """
     maker, method = owner.of, owner.path.rpartition(".")[2]
-    if maker is None:
+    if maker is None or maker.client.library.address == "host":
         return False
     return maker.client.operation(method) is not None or method in maker.client.not_calls
 
 
-def _addresses(keywords: Mapping[str, Expression]) -> tuple[Expression, ...]:
-    return tuple(keywords[name] for name in ADDRESSES if name in keywords)
-
-
 def _programs(resolver: Resolver, expressions: tuple[Expression, ...], spot: Spot) -> Iterator[str]:
-    if not expressions or expressions[0] is None:
-        return
-    first = expressions[0]
-    if first[0] == "seq" and first[1]:
-        yield from (_file(each.text) for each in said(resolver, first[1][:1], spot))
-        return
-    for each in said(resolver, (first,), spot):
-        try:
-            words = shlex.split(each.text)
-        except ValueError:
-            words = each.text.split()
-        if words:
-            yield _file(words[0])
-
-
-def _host(text: str) -> str:
-    """The host of a URL or an address; no credentials, no path."""
-    if words := dict(_WORDS.findall(text)):  # of libpq
-        return f"{words['host']}/{words['dbname']}" if words.keys() >= {"host", "dbname"} else words.get("host", "")
-    if text.startswith("ipc://"):
-        return _file(text)
-    if "://" not in text and not re.fullmatch(r"[\w.-]+(:\d+)?", text):
-        return ""
-    try:
-        parts = urlsplit(text if "://" in text else f"//{text}")
-        scheme = parts.scheme.partition("+")[0]
-        port = f":{parts.port}" if parts.port not in (None, *_PORTS.get(scheme, ())) else ""
-        database = parts.path.strip("/") if scheme in _WITH_DATABASES else ""
-    except ValueError:
-        return ""
-    host = parts.hostname or ""
-    host = "" if host.isdigit() or host in ("http", "https") else host
-    return f"{host}{port}{'/' + database if database else ''}" if host else ""
-
-
-def _file(text: str) -> str:
-    return PurePath(text).name
+    for expression in expressions:
+        values = [value for value in resolver.evaluate(expression, spot) if isinstance(value, Data)]
+        lists = [(each[1], v.spot) for v in values if (each := v.expression) is not None and each[0] == "seq"]
+        for words, where in lists if len(lists) == 1 else ():
+            yield from (file_name(each.text) for each in said(resolver, words[:1], where))
+        for each in said(resolver, expressions, spot) if not lists else ():
+            try:
+                words = shlex.split(each.text)
+            except ValueError:
+                words = each.text.split()
+            if words:
+                yield file_name(words[0])

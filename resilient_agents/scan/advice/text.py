@@ -55,7 +55,7 @@ def summary(advice: Advice) -> Iterator[str]:
 
 def _dependency(each: Advised) -> Iterator[str]:
     it = each.dependency
-    via = "" if it.name == it.target.library else f", by {it.target.library}"
+    via = "" if it.libraries == [it.name] else f", by {', '.join(it.libraries)}"
     place = f", where {' or '.join(it.variables)} says" if it.variables else ""
     yield f"{it.name} ({it.target.kind}{via}{place}): {each.score.priority}, score {each.score.value}"
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
