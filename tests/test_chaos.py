@@ -352,6 +352,16 @@ def test_it_must_be_innermost(strategies: tuple[Any, ...]) -> None:
     Policy(Retry(3), Policy(Timeout(3), Chaos(latency=1)), Chaos(error="server"))
 
 
+class Replay(Chaos):
+    """Another strategy in the place of the dependency."""
+
+
+def test_what_must_be_innermost_is_named() -> None:
+    """Whatever it is that nothing may stand inside of, the message says it."""
+    with pytest.raises(ValueError, match="Replay must be the innermost strategy, .* put it last, got Retry after it"):
+        Policy(Policy(Replay(error="server")), Retry(3))
+
+
 def test_a_policy_must_have_a_name() -> None:
     """What is to be disturbed is named."""
     with pytest.raises(ValueError, match="must be the name of a policy, got ''"), chaos("", error="server"):

@@ -26,19 +26,20 @@ def adapted(things: Iterable[Any]) -> tuple[Strategy, ...]:
 
 def _refuse_inside(strategies: tuple[Strategy, ...]) -> None:
     for outer, inner in pairwise(strategies):
-        if _is_innermost(outer) and not _is_innermost(inner):
+        last = _innermost(outer)
+        if last is not None and _innermost(inner) is None:
             raise ValueError(
-                f"Chaos must be the innermost strategy, as it stands in the place of the dependency: "
+                f"{type(last).__name__} must be the innermost strategy, as it stands in the place of the dependency: "
                 f"put it last, got {type(inner).__name__} after it"
             )
 
 
-def _is_innermost(strategy: Any) -> bool:
-    """Must nothing stand inside of it, or of one of those that it, a policy, consists of?"""
+def _innermost(strategy: Any) -> Any:
+    """Inside of what nothing may stand: it, or one of those that it, a policy, consists of; None if that is none."""
     inside = getattr(strategy, "strategies", None)
     if type(inside) is tuple:
-        return any(map(_is_innermost, inside))
-    return getattr(strategy, "innermost", False) is True
+        return next((last for last in map(_innermost, inside) if last is not None), None)
+    return strategy if getattr(strategy, "innermost", False) is True else None
 
 
 def _adapted(thing: Any) -> Strategy:

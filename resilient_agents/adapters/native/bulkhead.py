@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -26,40 +27,21 @@ def adapt_native(thing: Any) -> Strategy | None:
     blocking code, from trio after asyncio, or from a second loop while the first holds slots raises TypeError.
     """
     if isinstance(thing, anyio.CapacityLimiter):
-        return shared(thing, lambda: NativeBulkhead("CapacityLimiter", _Limiter(thing)))
+        of_limiter = (thing.acquire_on_behalf_of_nowait, thing.acquire_on_behalf_of, thing.release_on_behalf_of)
+        return shared(thing, lambda: NativeBulkhead("CapacityLimiter", _Slots(*of_limiter)))
     if isinstance(thing, anyio.Semaphore):
-        return shared(thing, lambda: NativeBulkhead("Semaphore", _Semaphore(thing)))
+        of_semaphore = (lambda _: thing.acquire_nowait(), lambda _: thing.acquire(), lambda _: thing.release())
+        return shared(thing, lambda: NativeBulkhead("Semaphore", _Slots(*of_semaphore)))
     return None
 
 
-class _Slots(Protocol):
-    """What differs between the two. `holder` is one object per call: a task may hold several slots, and pass them
+class _Slots(NamedTuple):
+    """What differs between the two. The holder is one object per call: a task may hold several slots, and pass them
     on."""
 
-    def take(self, holder: object, /) -> None: ...
-    async def wait(self, holder: object, /) -> None: ...
-    def give_back(self, holder: object, /) -> None: ...
-
-
-class _Limiter:
-    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
-        self.take = limiter.acquire_on_behalf_of_nowait
-        self.wait = limiter.acquire_on_behalf_of
-        self.give_back = limiter.release_on_behalf_of
-
-
-class _Semaphore:
-    def __init__(self, semaphore: anyio.Semaphore) -> None:
-        self._semaphore = semaphore
-
-    def take(self, holder: object) -> None:
-        self._semaphore.acquire_nowait()
-
-    async def wait(self, holder: object) -> None:
-        await self._semaphore.acquire()
-
-    def give_back(self, holder: object) -> None:
-        self._semaphore.release()
+    take: Callable[[object], None]
+    wait: Callable[[object], Awaitable[None]]
+    give_back: Callable[[object], None]
 
 
 class NativeBulkhead:

@@ -34,14 +34,16 @@ _making = Lock()
 class NativeCircuit(Circuit):
     """The circuit of a pybreaker object, which decides for itself, by its threshold, storage and exclusions."""
 
-    __slots__ = ("_opened_at",)
+    __slots__ = ("_opened_at", "_told")
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self.rules = Rules()
         self.shadow = False
         self._judges = True  # its listeners are to hear of each success
         self._lock = _inside(breaker, "_lock")
-        self._opened_at = _Opening(_inside(breaker, "_state_storage"))
+        self._storage = _inside(breaker, "_state_storage")
+        self._told: datetime | None = None
+        self._opened_at = -math.inf
         self._watch(breaker)
 
     @property
@@ -52,10 +54,18 @@ class NativeCircuit(Circuit):
         return self.breaker.reset_timeout
 
     def _open_until(self, hint: float | None = None) -> float:
-        return self._opened_at() + self.breaker.reset_timeout
+        """Storages tell the time of the wall clock, which is looked at once for each opening."""
+        told = self._storage.opened_at
+        if told != self._told:
+            self._told = told
+            self._opened_at = -math.inf  # pybreaker probes at once where nobody knows since when it is open
+            if told is not None:
+                age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
+                self._opened_at = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
+        return self._opened_at + self.breaker.reset_timeout
 
     def clock_changed(self, shift: float) -> None:
-        self._opened_at.moment += shift
+        self._opened_at += shift
         super().clock_changed(shift)
 
     def _conclude(
@@ -154,28 +164,6 @@ class _Native(Breaker):
 
     def __repr__(self) -> str:
         return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
-
-
-class _Opening:
-    """When a storage says that the circuit opened, as a moment of the monotonic clock.
-
-    Storages tell the time of the wall clock, which is looked at once for each opening.
-    """
-
-    def __init__(self, storage: pybreaker.CircuitBreakerStorage) -> None:
-        self._storage = storage
-        self._told: datetime | None = None
-        self.moment = -math.inf
-
-    def __call__(self) -> float:
-        told = self._storage.opened_at
-        if told != self._told:
-            self._told = told
-            self.moment = -math.inf  # pybreaker probes at once where nobody knows since when it is open
-            if told is not None:
-                age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
-                self.moment = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
-        return self.moment
 
 
 def _cannot_break(listener: object) -> bool:
