@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import name_of
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
@@ -35,31 +36,23 @@ _complained: set[str] = set()
 """Names of functions, of which there are as many as a program has."""
 
 
-class Bill:
-    """What a stream cost: of what its items say, the largest. `reserved`: what was charged at the start."""
+class Bill(Fields):
+    """What a stream cost: `real`, of what its items say, the largest. `reserved`: what was charged at the start."""
 
-    __slots__ = ("_real", "_settle", "reserved")
-
-    def __init__(self, settle: Callable[[Any], float | None], reserved: float) -> None:
-        self.reserved = reserved
-        self._settle = settle
-        self._real: float | None = None
-
-    @property
-    def real(self) -> float | None:
-        """What it cost, as far as its items say."""
-        return self._real
+    settle: Callable[[Any], float | None]
+    reserved: float
+    real: float | None = None
 
     def gather(self, item: Any) -> None:
         """What has it come to with this item?"""
-        real = real_cost(self._settle, item)
+        real = real_cost(self.settle, item)
         if real is not None:
-            self._real = real if self._real is None else max(self._real, real)
+            self.real = real if self.real is None else max(self.real, real)
 
     @property
     def difference(self) -> float:
         """What is to be charged on top, or handed back where it is negative."""
-        return 0.0 if self._real is None else self._real - self.reserved
+        return 0.0 if self.real is None else self.real - self.reserved
 
     def watch(self, opened: Opened) -> None:
         """Ask each item of a stream."""

@@ -19,6 +19,7 @@ from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_l
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import ORDINARY, Call, Proceed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import running_loop, this_task_or_thread
@@ -286,16 +287,13 @@ class Bulkhead(Limit):
         return {"in_use": self.in_use, "queued": self.queued}
 
 
-class _Closer:
+class _Closer(Fields):
     """What a stream leaves the bulkhead by. It lives as long as the stream may still close."""
 
-    __slots__ = ("__weakref__", "_leave")
-
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave = leave
+    leave: Callable[[], None]
 
     def __call__(self, _: object) -> None:
-        self._leave()
+        self.leave()
 
 
 _INSIDE = (Bulkhead.execute.__code__, Inside.run.__code__)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
-from resilient_agents.base.told import Told
+from resilient_agents.base.told import Fields, Told
 
 FOREVER: Final = math.inf
 
@@ -53,7 +53,7 @@ class Open:
         self.until += seconds
 
 
-class Probe:
+class Probe(Fields):
     """The permit of one call in a half-open circuit, and the mark in the context by which the calls inside know that
     they are part of a probe: an agent and its tool may share a breaker, and the tool's call must not be refused for
     want of the permit that the agent's holds.
@@ -63,12 +63,9 @@ class Probe:
     mark in every context that has copied it, in one step that no exception from outside can divide.
     """
 
-    __slots__ = ("era", "over", "until")
-
-    def __init__(self, era: HalfOpen | None) -> None:
-        self.era = era
-        self.until = 0.0
-        self.over = False
+    era: HalfOpen | None
+    until: float = 0.0
+    over: bool = False
 
     def resume(self) -> None:
         """Mark this context, in which the call goes on."""

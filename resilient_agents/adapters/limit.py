@@ -8,6 +8,7 @@ from typing import ClassVar
 from resilient_agents import events
 from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.base.clock import clock
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.options import Configured
@@ -28,18 +29,17 @@ def blocks_a_loop(call: Call) -> bool:
     return call.runtime.blocking and on_event_loop()
 
 
-class Queueing:
+class Queueing(Fields):
     """`with Queueing(call, strategy):` around what makes a call wait. Observers hear how long it took, however it ends,
     and a limit that ends it tells nothing of the callee."""
 
     __slots__ = ("_began", "_call", "_strategy")
 
-    def __init__(self, call: Call, strategy: str) -> None:
-        self._call = call
-        self._strategy = strategy
-        self._began = clock.monotonic()
+    _call: Call
+    _strategy: str
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        self._began = clock.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, Exception):  # cancelled, or out of time

@@ -8,6 +8,7 @@ from typing import Any
 from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.base.fork import Lock
+from resilient_agents.base.told import Fields
 from resilient_agents.classify import Failure
 from resilient_agents.events.recorder import Course
 
@@ -17,7 +18,7 @@ _counting = Lock()
 """Held while an operation's sums change: the requests of a hedged call run in several threads."""
 
 
-class Audience:
+class Audience(Fields):
     """Those who watch one call. Absent on the call, not merely silent, when nobody does.
 
     What an operation adds up stands here: its attempts, how many `failed` by kind, seconds `waited` for slots and
@@ -29,31 +30,22 @@ class Audience:
     somebody observes. All else is told as an event.
     """
 
-    attempts = 0
-    waited = retry_waited = 0.0
-    unknown_outcome = False
+    policy: str
+    observers: tuple[events.Observer, ...]
+    recorder: events.Recorder | None
+    started: float
+    configuration: str
+    deadline: float | None
+    failed: dict[str, int]
+    attempts: int = 0
+    waited: float = 0.0
+    retry_waited: float = 0.0
+    unknown_outcome: bool = False
     fell_back: str | None = None
     finish: str | None = None
     pace: Any = None
     budget: Any = None
     judged: tuple[Any, bool] | None = None
-
-    def __init__(
-        self,
-        policy: str,
-        observers: tuple[events.Observer, ...],
-        recorder: events.Recorder | None,
-        started: float,
-        configuration: str,
-        deadline: float | None,
-    ) -> None:
-        self.policy = policy
-        self.observers = observers
-        self.recorder = recorder
-        self.started = started
-        self.configuration = configuration
-        self.deadline = deadline
-        self.failed: dict[str, int] = {}
 
     @property
     def run_budget(self) -> Mapping[str, float] | None:

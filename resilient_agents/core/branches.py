@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import ORDINARY, Call, Proceed, Strategy, name_of
 from resilient_agents.core.driver import discard, unfinished
 from resilient_agents.core.opening import not_blocking
@@ -96,12 +97,11 @@ class Ends(Protocol):
     def end(self, branch: Branch) -> bool: ...
 
 
-class InTasks:
+class InTasks(Fields):
     """Branches that are tasks of one group."""
 
-    def __init__(self, race: Ends, group: TaskGroup) -> None:
-        self._race = race
-        self._group = group
+    _race: Ends
+    _group: TaskGroup
 
     def start(self, branch: Branch, proceed: Proceed) -> bool:
         self._group.start_soon(self._run, branch, proceed)

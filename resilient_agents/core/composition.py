@@ -106,7 +106,7 @@ class Composed(Plan):
         called = _CALLED[call.runtime.blocking, call.closers is not None]
         wanted = recorder is not None and recorder.begin(began, setup, left, called)
         if wanted or watchers or (recorder is not None and call.closers is not None):
-            call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left)
+            call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
             if limit is None and charged is None:
                 return self._operation or self._as_operation()
             chain = self._around_attempts(charged, watched=True)

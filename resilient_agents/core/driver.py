@@ -7,6 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import STOPPED, Boxed
 
 __all__ = [
@@ -117,13 +118,10 @@ async def go_on(begun: Awaitable[Any]) -> Any:
         raise RuntimeError(STOPPED) from boxed.error
 
 
-class Begun:
+class Begun(Fields):
     """What is left of a chain that a driver has started: it can be awaited, or closed."""
 
-    __slots__ = ("_driver",)
-
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
+    _driver: Any
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return (yield from self._driver.gi_yieldfrom.__await__())

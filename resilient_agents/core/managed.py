@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ParamSpec
 
+from resilient_agents.base.told import Fields
 from resilient_agents.classify.facts import get
 from resilient_agents.core.call import name_of
 from resilient_agents.core.driver import is_awaitable
@@ -42,9 +44,9 @@ def opened(fn: Callable[P, Any], *, items: Items | None = None) -> Callable[P, A
 def _managed(fn: Callable[..., Any], manager: Any, items: Items | None) -> Any:
     kind = type(manager)
     if hasattr(kind, "__aenter__"):
-        return _AsyncManaged(manager, items)
+        return _async(manager, items)
     if hasattr(kind, "__enter__"):
-        return _Managed(manager, items)
+        return _blocking(manager, items)
     if is_awaitable(manager):
         return _awaited(fn, manager, items)
     raise TypeError(f"opened() is for functions that return a context manager, {name_of(fn)} returned {kind.__name__}")
@@ -54,38 +56,16 @@ async def _awaited(fn: Callable[..., Any], manager: Any, items: Items | None) ->
     return _managed(fn, await manager, items)
 
 
-class _Managed:
-    def __init__(self, manager: Any, items: Items | None) -> None:
-        self._manager = manager
-        self._items = items
-
-    def __enter__(self) -> Any:
-        entered = self._manager.__enter__()
-        try:
-            return _named(entered, self._items)
-        except BaseException as error:
-            self._manager.__exit__(type(error), error, error.__traceback__)
-            raise
-
-    def __exit__(self, *seen: object) -> Any:
-        return self._manager.__exit__(*seen)
+@contextlib.contextmanager
+def _blocking(manager: Any, items: Items | None) -> Generator[Any, None, None]:
+    with manager as entered:
+        yield _named(entered, items)
 
 
-class _AsyncManaged:
-    def __init__(self, manager: Any, items: Items | None) -> None:
-        self._manager = manager
-        self._items = items
-
-    async def __aenter__(self) -> Any:
-        entered = await self._manager.__aenter__()
-        try:
-            return _named(entered, self._items)
-        except BaseException as error:
-            await self._manager.__aexit__(type(error), error, error.__traceback__)
-            raise
-
-    async def __aexit__(self, *seen: object) -> Any:
-        return await self._manager.__aexit__(*seen)
+@contextlib.asynccontextmanager
+async def _async(manager: Any, items: Items | None) -> AsyncGenerator[Any, None]:
+    async with manager as entered:
+        yield _named(entered, items)
 
 
 def _named(entered: Any, items: Items | None) -> Any:
@@ -101,12 +81,11 @@ def _named(entered: Any, items: Items | None) -> Any:
     return _AsyncNamed(entered, named) if hasattr(named, "__aiter__") else _Named(entered, named)
 
 
-class _Of:
+class _Of(Fields):
     """All else is an attribute of what was entered."""
 
-    def __init__(self, entered: Any, items: Any) -> None:
-        self._entered = entered
-        self._named = items
+    _entered: Any
+    _named: Any
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._entered, name)

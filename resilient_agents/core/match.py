@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+from resilient_agents.base.told import Fields
 from resilient_agents.classify import KINDS, counts_against_dependency, is_control, is_transient, means_control
 from resilient_agents.core.call import Boxed
 from resilient_agents.core.given_up import set_cause
@@ -67,12 +68,11 @@ def meant(error: Exception, types: tuple[type[BaseException], ...]) -> bool:
     return not is_control(error) or any(means_control(kind) and isinstance(error, kind) for kind in types)
 
 
-class _Either:
+class _Either(Fields):
     __slots__ = ("_predicates", "_types")
 
-    def __init__(self, types: tuple[type[Exception], ...], predicates: tuple[Matcher, ...]) -> None:
-        self._types = types
-        self._predicates = predicates
+    _types: tuple[type[Exception], ...]
+    _predicates: tuple[Matcher, ...]
 
     def __call__(self, error: Exception) -> bool:
         if isinstance(error, self._types) and meant(error, self._types):

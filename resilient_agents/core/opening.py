@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
@@ -23,7 +24,7 @@ __all__ = ["Opened", "aclose", "close", "give_up", "invoke_stream", "not_blockin
 Outcome = BaseException | Neutral | None
 
 
-class Opened:
+class Opened(Fields):
     """A source with its first item. `over`: it has been read to its end; when it ended before a first item, `first` is
     what it returned.
 
@@ -35,19 +36,16 @@ class Opened:
     error, or that of the block around it.
     """
 
-    __slots__ = ("first", "iterator", "left_to", "limited", "manager", "over", "parts", "raised", "source", "step")
-
-    def __init__(self, source: Any, iterator: Any, first: Any, manager: Any, *, over: bool = False) -> None:
-        self.source = source
-        self.iterator = iterator
-        self.first = first
-        self.manager = manager
-        self.over = over
-        self.parts = 1
-        self.raised: BaseException | None = None
-        self.step: Step | None = None
-        self.limited: Limited | None = None
-        self.left_to: Worker | None = None
+    source: Any
+    iterator: Any
+    first: Any
+    manager: Any
+    over: bool = False
+    parts: int = 1
+    raised: BaseException | None = None
+    step: Step | None = None
+    limited: Limited | None = None
+    left_to: Worker | None = None
 
     async def read(self, sent: Any = None, thrown: BaseException | None = None) -> Any:
         """The step without any layer: the item that the iterator answers with, `Over` at its end."""

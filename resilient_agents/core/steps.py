@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
+from resilient_agents.base.told import Fields
 from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import Call
 from resilient_agents.core.loops import Loop, running_loop, task_on
@@ -24,13 +25,10 @@ from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 __all__ = ["WHOLE", "Bounded", "Limited", "Over", "Step", "StepLimit"]
 
 
-class Over:
+class Over(Fields):
     """What a step gives in place of an item when the stream has ended. `value`: what a generator returned."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    value: Any
 
 
 Step = Callable[[Any, BaseException | None], Awaitable[Any]]

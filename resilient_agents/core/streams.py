@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, Generic, Self, TypeVar
 
+from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.drivers import Begin, async_driver, blocking_driver
@@ -184,15 +185,12 @@ class Stream(Generic[T]):
             opened.raised = error
 
 
-class Texts:
+class Texts(Fields):
     """The text of a stream, as it comes."""
 
-    __slots__ = ("_name", "_stream", "_text_in")
-
-    def __init__(self, stream: Stream[Any], name: str, text_in: TextIn) -> None:
-        self._stream = stream
-        self._name = name
-        self._text_in = text_in
+    _stream: Stream[Any]
+    _name: str
+    _text_in: TextIn
 
     def __iter__(self) -> Iterator[str]:
         unknown: type | None = None
