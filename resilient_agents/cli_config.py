@@ -129,7 +129,7 @@ def _environment(profile: str) -> dict[str, str]:
 def _profiles(file: str) -> list[str]:
     """The profiles of a file; none where it cannot be read, which `load` will say."""
     from resilient_agents.config import ConfigError
-    from resilient_agents.config.load import read_file
+    from resilient_agents.config.source import read_file
 
     try:
         found: Any = tomllib.loads(read_file(file)).get("profiles")

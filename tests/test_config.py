@@ -19,6 +19,7 @@ import pytest
 
 from resilient_agents import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, Timeout, cli, is_transient
 from resilient_agents.base import instances
+from resilient_agents.base.durations import parse_duration
 from resilient_agents.config import (
     Config,
     ConfigError,
@@ -32,7 +33,6 @@ from resilient_agents.config import (
 from resilient_agents.config import names as named_code
 from resilient_agents.config.factory import Factory
 from resilient_agents.config.kinds import KINDS
-from resilient_agents.config.values import parse_duration
 from tests.test_docs import PAGES, blocks
 
 NO_ENV: dict[str, str] = {}

@@ -1,15 +1,22 @@
-"""Checks for the numbers that options are made of, durations, shares and counts, and for flags.
+"""Checks for the numbers that options are made of, durations, shares and counts, and for flags; durations as text.
 
-They run when an object is built, not when it is used, and every error names the argument, the rule and the value.
+Checks run when an object is built, not when it is used, and every error names the argument, the rule and the value.
 A bool is an int to Python but never a number here: `Timeout(True)` is a mistake.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 
-__all__ = ["flag", "number", "positive_int", "seconds"]
+__all__ = ["DURATION", "DURATION_FORMS", "flag", "number", "parse_duration", "positive_int", "seconds", "share"]
+
+_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d)"
+DURATION = r"\s*(?:(?:\d+(?:\.\d+)?)\s*(?:ms|sec|s|min|m|h|d)\s*)+"
+DURATION_FORMS = 'seconds as a number, or text such as "200ms", "1.5s", "2m" or "1h 30m"'
+"""What a duration may be in a file, in words."""
 
 
 def seconds(value: float | timedelta, name: str, *, zero: bool = True) -> float:
@@ -91,6 +98,15 @@ def flag(value: bool, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of "200ms", "1.5s", "2m", "1h 30m"; None for anything else."""
+    if re.fullmatch(DURATION, text, re.ASCII) is None:
+        return None
+    parts = [(float(amount), _SECONDS[unit]) for amount, unit in re.findall(_PART, text)]
+    # 200 ms are 0.2 s, not 0.2 and a rounding error
+    return sum(amount / 1000 if unit == 0.001 else amount * unit for amount, unit in parts)
 
 
 def _as_float(value: float) -> float:

@@ -18,12 +18,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from resilient_agents import backoff
+from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Named, Reader, Scalar, Schema, Value, parse_duration
+from resilient_agents.config.values import MISSING, Named, Reader, Scalar, Schema
 from resilient_agents.core.match import When
 from resilient_agents.core.options import Check
 
@@ -41,7 +42,8 @@ class Factory:
         hints = typing.get_type_hints(getattr(make, "__init__") if isinstance(make, type) else make)  # noqa: B009
         self._build = make
         self.parameters = {name: part for name, part in inspect.signature(make).parameters.items() if name != "self"}
-        found = {name: _reader(name, hints[name]) for name in self.parameters}
+        checks: Mapping[str, Check] = getattr(make, "OPTIONS", {})
+        found = {name: _reader(name, hints[name], checks.get(name)) for name in self.parameters}
         self.readers: dict[str, Reader] = {name: reader for name, reader in found.items() if reader is not None}
         self.code = found.keys() - self.readers.keys()
         """Options that only Python can give."""
@@ -83,7 +85,7 @@ class Factory:
         if lacking and not partial:
             problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name != "name"}
-        fits = self._try(tried, table, problems, wrong=options.keys() - read.keys())
+        fits = self._fits(tried, table, problems, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
 
     def _option(self, name: str, node: Node, problems: Problems) -> Any:
@@ -95,46 +97,40 @@ class Factory:
         elif node.broken is not None:
             problems.add(node, node.broken, shown=not isinstance(node.value, int))
         else:
-            return reader.read(node, problems)
+            return None if reader.nullable and node.value in (None, "none") else reader.read(node, problems)
         return MISSING
 
-    def _try(self, values: dict[str, Any], table: Node, problems: Problems, wrong: set[str]) -> bool:
+    def _fits(self, values: dict[str, Any], table: Node, problems: Problems, wrong: set[str]) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
         compared with one that is `wrong` already may only seem so."""
-        options: dict[str, Node] = table.value
         secret = any(leaf.secret for leaf in table.leaves())
         filled = dict.fromkeys(self.required, 1)  # all of them are numbers, and 1 is in range
         left = dict(values)
-        while (error := self._refusal({**filled, **left})) is not None:
-            culprit = error.split(" ", 1)[0]
-            if culprit in left or len(left) == len(values):
-                node = options[culprit] if culprit in left else table
-                if wrong.isdisjoint(re.findall(r"\w+", error)):
-                    problems.add(node, without_values(error) if secret else error, shown=node is not table)
+        while True:
+            try:
+                self.make({**filled, **left})
+            except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+                said = str(error)
+            else:
+                return len(left) == len(values)
+            culprit = said.split(" ", 1)[0]
+            if (culprit in left or len(left) == len(values)) and wrong.isdisjoint(re.findall(r"\w+", said)):
+                node = table.value[culprit] if culprit in left else table
+                problems.add(node, without_values(said) if secret else said, shown=node is not table)
             if culprit not in left:
                 return False
             wrong.add(culprit)
             del left[culprit]
-        return len(left) == len(values)
-
-    def _refusal(self, values: Mapping[str, Any]) -> str | None:
-        try:
-            self.make(values)
-        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-            return str(error)
-        return None
 
     def schema(self, **more: Schema) -> Schema:
         """Of a table of these options. What is required may stand in what a policy extends."""
-        checks: Mapping[str, Check] = getattr(self._build, "OPTIONS", {})
         properties: Schema = {}
         for name, reader in self.readers.items():
-            none = [{"const": "none"}] if reader.nullable else []
-            written: Schema = {"anyOf": [*reader.forms(checks.get(name)), *none, REFERENCE]}
-            properties[name] = written
+            none = [{"const": "none"}] * reader.nullable
+            properties[name] = {"anyOf": [*reader.forms(), *none, REFERENCE]}
             if name in self.defaults:
                 default = self.default(name)
-                written["default"] = "none" if default is None else default
+                properties[name]["default"] = "none" if default is None else default
         return {"type": "object", "properties": {**properties, **more}, "additionalProperties": False}
 
 
@@ -158,7 +154,7 @@ def told_kind(
 class _Wait(Reader):
     """A wait of backoff.py: `{ kind = "exponential", base = 0.5 }`."""
 
-    def read_given(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node, problems: Problems) -> Any:
         if not isinstance(node.value, dict):
             word = node.value if isinstance(node.value, str) else ""
             problems.add(node, f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
@@ -181,7 +177,7 @@ class _Wait(Reader):
     def make(self, plain: Any) -> Any:
         return Factory.of(WAITS[plain["kind"]]).make({key: value for key, value in plain.items() if key != "kind"})
 
-    def forms(self, check: Check | None) -> list[Schema]:
+    def forms(self) -> list[Schema]:
         kinds = [Factory.of(make).schema(kind={"const": kind}) for kind, make in WAITS.items()]
         others = [{**schema, "required": ["kind"]} for schema in kinds[1:]]
         return [{"type": "number", "minimum": 0}, {"type": "string"}, kinds[0], *others]
@@ -190,7 +186,7 @@ class _Wait(Reader):
 class _Budget(Reader):
     """A `RetryBudget` of its own: a table of its options, or `true` for its defaults."""
 
-    def read_given(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node, problems: Problems) -> Any:
         factory = Factory.of(RetryBudget)
         if isinstance(node.value, dict):
             return factory.read(node, problems)
@@ -206,25 +202,25 @@ class _Budget(Reader):
     def make(self, plain: Any) -> Any:
         return None if plain is None else Factory.of(RetryBudget).make(plain)
 
-    def forms(self, check: Check | None) -> list[Schema]:
+    def forms(self) -> list[Schema]:
         return [{"type": "boolean"}, Factory.of(RetryBudget).schema()]
 
 
-def _reader(name: str, hint: Any) -> Reader | None:
+def _reader(name: str, hint: Any, check: Check | None) -> Reader | None:
     """What reads an option with this annotation, None if only code can give it."""
     members = _members(hint)
     nullable = type(None) in members
     if name in names.NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
-        return Named(nullable, name)
+        return Named(nullable, option=name)
     if name == "wait":
         return _Wait()
     if hint is Any:
-        return Value()
+        return Reader(nullable=True)
     if RetryBudget in members:
         return _Budget(nullable)
     words = tuple(word for part in members if typing.get_origin(part) is Literal for word in typing.get_args(part))
     plain = tuple(member for member in members if member in (bool, int, float, str, timedelta))
-    return Scalar(nullable, plain, words) if words or plain else None
+    return Scalar(nullable, check, plain, words) if words or plain else None
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
+from resilient_agents.base.durations import parse_duration
 from resilient_agents.config.factory import Factory
 from resilient_agents.config.tree import Node
-from resilient_agents.config.values import parse_duration
 from resilient_agents.idempotency import Writes
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.gate import Gate

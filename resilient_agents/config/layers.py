@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import told_kind
 from resilient_agents.config.kinds import CODE, KINDS, SECTIONS, SLOTS, factory_of, long_form, merged
-from resilient_agents.config.tree import Node, Place, Problems, expand, nodes, typed
+from resilient_agents.config.source import Source, typed
+from resilient_agents.config.tree import Node, Place, Problems
 from resilient_agents.presets.tables import PRESETS
 
 __all__ = ["PREFIX", "Tables", "inherited", "layered"]
@@ -34,9 +35,9 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
         for key, node in layer.items():
             if key not in allowed:
                 problems.add(node, f"is not known{where}; {nearest(key, allowed)}", shown=False)
-        _apply(layer, env, found, problems)
+        _apply(layer, found, problems)
     for layer in _variables(env, found, problems):
-        _apply(layer, env, found, problems)
+        _apply(layer, found, problems)
     return {section: {name: node for name, node in named.items() if node.value is not False}
             for section, named in found.items()}  # fmt: skip
 
@@ -71,7 +72,7 @@ def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node], p
     elif not isinstance(below, str):
         problem = "must be the name of a policy or of a preset"
     elif below in PRESETS and (below == name or below not in policies):
-        return _long_policy(nodes(PRESETS[below], f"preset {below!r}", {}, problems, ("policies", below)), problems)
+        return _long_policy(Source(f"preset {below!r}", problems).tree(PRESETS[below], ("policies", below)), problems)
     elif below in chain:
         way = list(chain)
         problem = f"goes round in a circle: {' -> '.join([*way[way.index(below) :], below])}"
@@ -92,18 +93,17 @@ def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> 
     if profile is not None and "profiles" in table:
         known = nearest(profile, profiles)
         hint = f"the profile {profile!r} is not here; {known}. An empty [profiles.{profile}] will do"
-        problems.add(table["profiles"], hint, shown=False)
+        problems.say(table["profiles"].place, hint)
     return {}
 
 
-def _apply(layer: dict[str, Node], env: Mapping[str, str], found: Tables, problems: Problems) -> None:
+def _apply(layer: dict[str, Node], found: Tables, problems: Problems) -> None:
     """Lay the tables of a layer over what was found below it."""
     for section in (key for key in _TABLES if key in layer):
         for name, node in _table(layer[section], problems).items():
-            expanded = expand(node, env, problems)
             if not name:
                 problems.add(node, "must have a name", shown=False)
-            elif (long := _long(section, expanded, problems)) is not None:
+            elif (long := _long(section, node, problems)) is not None:
                 found[section][name] = merged(found[section].get(name), long)
 
 
@@ -179,7 +179,8 @@ def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Ite
     variables = [name for name in env if name.startswith(PREFIX)]
     for variable in sorted(variables, key=lambda name: (name.count("__"), name)):
         section, *path = variable.removeprefix(PREFIX).lower().split("__")
-        place = Place(f"environment variable {variable}", None, ())
+        source = Source(f"environment variable {variable}", problems, env)
+        place = Place(source.name, None)
         if section not in _TABLES or not path or not all(path):
             like = f"{PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {', '.join(map(str.upper, _TABLES))}"
             problems.say(place, f"is not known; it must be like {like}")
@@ -191,4 +192,4 @@ def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Ite
         data: Any = typed(env[variable])
         for key in reversed((section, *alike, *path[1:])):
             data = {key: data}
-        yield nodes(data, place.source, {}, problems).value
+        yield source.tree(data).value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import deque
 from typing import TypeAlias
 
 __all__ = ["KeyPath", "key_lines"]
@@ -24,18 +25,18 @@ _TOKEN = re.compile(
     r"|[^\s\[\]{}=.,\"'#]+",
     re.DOTALL,
 )
-_AFTER_A_VALUE = frozenset([",", "]", "}", "\n", ""])
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
     """The line, counted from 1, of every key, table and array element of a valid TOML document, by its path."""
     document = _Document(text)
     table: KeyPath = ()
-    while document.next_after_line_ends():
-        if document.next() == "[":
-            table = document.header()
+    while first := document.next_after_line_ends():
+        if first == "[":
+            document.take()
+            table = document.keys((), "]")
         else:
-            document.pair(table)
+            document.value(document.keys(table, "="))
     return document.lines
 
 
@@ -44,75 +45,57 @@ class _Document:
 
     def __init__(self, text: str) -> None:
         self.lines: dict[KeyPath, int] = {}
-        self._tables: dict[KeyPath, int] = {}  # of an array of tables: the number of the last one
-        self._tokens: list[tuple[str, int]] = []
-        self._at = 0
+        self._numbers: dict[KeyPath, int] = {}  # of an array of tables: the number of the last one
+        self._tokens: deque[tuple[str, int]] = deque()
         line, counted = 1, 0
         for found in _TOKEN.finditer(text):
             line += text.count("\n", counted, found.start())
             counted = found.start()
             if not found[0].startswith("#"):
                 self._tokens.append((found[0], line))
-        self._tokens += [("", line)] * 2
+        self._tokens.append(("", line))
 
-    def next(self) -> str:
-        return self._tokens[self._at][0]
+    def take(self) -> str:
+        return self._tokens.popleft()[0]
 
     def next_after_line_ends(self) -> str:
-        while self.next() == "\n":
-            self._at += 1
-        return self.next()
+        while self._tokens[0][0] == "\n":
+            self.take()
+        return self._tokens[0][0]
 
-    def header(self) -> KeyPath:
-        """`[a.b]`, or `[[a.b]]`, which begins another table of an array."""
-        many = self._tokens[self._at + 1][0] == "["
-        self._at += 2 if many else 1
-        path: KeyPath = ()
-        while self.next() != "]":
-            path = self._key(path)
-            if many and self.next() == "]":
-                self._tables[path] = self._tables.get(path, -1) + 1
-            if path in self._tables:
-                path = (*path, self._tables[path])
-                self._note(path, self._at - 1)
-        self._at += 2 if many else 1
+    def keys(self, path: KeyPath, end: str) -> KeyPath:
+        """`path`, and below it the keys of `a.b =`, of `a.b]`, or of `[a.b]]`: another table of an array."""
+        many = self._tokens[0][0] == "["
+        if many:
+            self.take()
+        while self._tokens[0][0] != end:
+            text, line = self._tokens.popleft()
+            if text != ".":
+                path = (*path, tomllib.loads(f"key = {text}")["key"] if text[0] in "\"'" else text)
+                self.lines.setdefault(path, line)
+                if many and self._tokens[0][0] == end:
+                    self._numbers[path] = self._numbers.get(path, -1) + 1
+                if path in self._numbers:
+                    path = (*path, self._numbers[path])
+                    self.lines.setdefault(path, line)
+        for _ in range(2 if many else 1):
+            self.take()
         return path
 
-    def pair(self, path: KeyPath) -> None:
-        """`a.b = value`, in a table at this path."""
-        while self.next() != "=":
-            path = self._key(path)
-        self._at += 1
-        self._value(path)
-
-    def _key(self, path: KeyPath) -> KeyPath:
-        """One part of a key, and the dot after it."""
-        text = self.next()
-        path = (*path, tomllib.loads(f"key = {text}")["key"] if text[0] in "\"'" else text)
-        self._note(path, self._at)
-        self._at += 1
-        if self.next() == ".":
-            self._at += 1
-        return path
-
-    def _value(self, path: KeyPath) -> None:
-        opening = self.next()
+    def value(self, path: KeyPath) -> None:
+        opening = self.take()
         if opening not in ("[", "{"):
-            while self.next() not in _AFTER_A_VALUE:
-                self._at += 1
+            while self._tokens[0][0] not in (",", "]", "}", "\n", ""):
+                self.take()
             return
-        self._at += 1
         number = 0
-        while self.next_after_line_ends() not in ("]", "}"):
-            if opening == "{":
-                self.pair(path)
+        while (first := self.next_after_line_ends()) not in ("]", "}"):
+            if first == ",":
+                self.take()
+            elif opening == "{":
+                self.value(self.keys(path, "="))
             else:
-                self._note((*path, number), self._at)
-                self._value((*path, number))
+                self.lines.setdefault((*path, number), self._tokens[0][1])
+                self.value((*path, number))
                 number += 1
-            if self.next_after_line_ends() == ",":
-                self._at += 1
-        self._at += 1
-
-    def _note(self, path: KeyPath, token: int) -> None:
-        self.lines.setdefault(path, self._tokens[token][1])
+        self.take()

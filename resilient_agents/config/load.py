@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,10 +11,10 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.config.check import misfits
 from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
 from resilient_agents.config.layers import Tables, inherited, layered
-from resilient_agents.config.lines import key_lines
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.tree import ConfigError, Node, Problem, Problems, nodes
+from resilient_agents.config.source import Source, read_file
+from resilient_agents.config.tree import Node, Problems
 from resilient_agents.config.values import MISSING
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
@@ -25,10 +23,13 @@ __all__ = ["PROFILE", "load", "loads"]
 
 PROFILE = "RESILIENT_AGENTS_PROFILE"
 
-Source = str | os.PathLike[str] | Mapping[str, Any]
 
-
-def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] | None = None) -> Config:
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    profile: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Config:
     """Read policies and shared components from a TOML file or from a dict of the same shape.
 
     Args:
@@ -42,8 +43,8 @@ def load(source: Source, *, profile: str | None = None, env: Mapping[str, str] |
         ConfigError: The file cannot be read, is not TOML, or says what is not allowed. It lists all problems.
     """
     if isinstance(source, Mapping):
-        problems = Problems()
-        return of_tree(nodes(source, "<dict>", {}, problems), problems, profile, env)
+        tree = Source("<dict>", Problems(), os.environ if env is None else env)
+        return configured(tree, tree.tree(source), profile)
     return loads(read_file(source), source=os.fsdecode(source), profile=profile, env=env)
 
 
@@ -51,50 +52,13 @@ def loads(
     text: str, *, source: str = "<string>", profile: str | None = None, env: Mapping[str, str] | None = None
 ) -> Config:
     """The same for TOML text. `source` is what errors call it."""
-    problems = Problems()
-    return of_tree(tree_of(text, source, problems), problems, profile, env)
+    tree = Source(source, Problems(), os.environ if env is None else env)
+    return configured(tree, tree.toml(text), profile)
 
 
-def read_file(path: str | os.PathLike[str]) -> str:
-    """The text of a file, without the byte order mark that some editors put first. Raises ConfigError."""
-    try:
-        with open(path, encoding="utf-8-sig") as content:
-            return content.read()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, UnicodeError):
-            utf16 = getattr(error, "object", b"")[:2] in (b"\xff\xfe", b"\xfe\xff")
-            why = f"is not text in UTF-8{' but in UTF-16' if utf16 else ''}"
-        raise ConfigError([Problem(os.fsdecode(path), None, "", None, f"cannot be read: {why}")]) from error
-
-
-def tree_of(text: str, source: str, problems: Problems, *within: str) -> Node:
-    """TOML as a tree whose values know their lines; what it says stands `within` these keys. Raises ConfigError where
-    it is none."""
-    text = text.removeprefix("\ufeff")
-    try:
-        plain, lines = _parsed(text), key_lines(text)
-        return nodes(plain, source, {(*within, *path): line for path, line in lines.items()}, problems, within)
-    except (ValueError, RecursionError) as error:
-        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        line = None if place is None else int(place[1] or text.count("\n") + 1)
-        why = str(error).replace(place[0] if place else "", "")
-        why = "nested too deeply" if isinstance(error, RecursionError) else why
-        raise ConfigError([Problem(source, line, "", None, f"is not TOML: {why}")]) from None
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise
-    except ValueError:  # an int of more digits than Python converts; one that is merely too large has a place
-        return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
-
-
-def of_tree(root: Node, problems: Problems, profile: str | None, env: Mapping[str, str] | None) -> Config:
-    """The configuration that a tree holds. Raises ConfigError."""
-    env = os.environ if env is None else env
+def configured(source: Source, root: Node, profile: str | None) -> Config:
+    """The configuration that a tree of this source holds. Raises ConfigError."""
+    problems, env = source.problems, source.env or {}
     profile = profile or env.get(PROFILE) or None
     tables = layered(root, profile, env, problems)
     shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
@@ -110,8 +74,7 @@ def of_tree(root: Node, problems: Problems, profile: str | None, env: Mapping[st
             policies[name] = spec
             warnings += _warnings(spec, shared, node, problems)
     problems.raise_if_any()
-    source = root.place.source
-    return Config(policies, **shared, source=source, profile=profile, warnings=tuple(warnings), chaos=chaos)
+    return Config(policies, **shared, source=source.name, profile=profile, warnings=tuple(warnings), chaos=chaos)
 
 
 def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:

@@ -1,30 +1,23 @@
-"""Sources as trees in which every value knows its place, `${NAME}` in them, and what is wrong with them."""
+"""Values that know their place in a source, and what is wrong with them."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import date, time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from resilient_agents.config.lines import KeyPath
-from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
+from resilient_agents.config.redact import HIDDEN, redacted, without_userinfo
 
-__all__ = ["ConfigError", "Node", "Place", "Problem", "Problems", "expand", "nodes", "typed"]
-
-DEEPEST = 12
-"""Levels of nesting; no valid configuration has as many, and a dict may contain itself."""
-
-_REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
+__all__ = ["ConfigError", "Node", "Place", "Problem", "Problems"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     source: str
     line: int | None
-    key: KeyPath
+    key: KeyPath = ()
 
     def dotted(self) -> str:
         text = ""
@@ -84,9 +77,8 @@ class Problem:
     allowed: str
 
     def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}"
         what = self.key if self.value is None else f"{self.key} = {self.value}"
-        return ": ".join(part for part in (place, what, self.allowed) if part)
+        return ": ".join(part for part in (str(Place(self.source, self.line)), what, self.allowed) if part)
 
 
 class ConfigError(ValueError):
@@ -125,92 +117,6 @@ class Problems:
         if self.found:
             ordered = sorted(self.found, key=lambda problem: (problem.source, problem.line or 0))
             raise ConfigError(ordered)
-
-
-def nodes(
-    value: Any,
-    source: str,
-    lines: Mapping[KeyPath, int],
-    problems: Problems,
-    path: KeyPath = (),
-    *,
-    line: int | None = None,
-    secret: bool = False,
-) -> Node:
-    """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
-    `secret`, or what the names of the keys above it say."""
-    place = Place(source, lines.get(path, line), path)
-
-    def below(key: str | int, item: Any) -> Node:
-        return nodes(item, source, lines, problems, (*path, key), line=place.line, secret=secret)
-
-    if isinstance(value, Mapping | list | tuple) and len(path) > DEEPEST:
-        problems.say(place, f"is nested more than {DEEPEST} levels deep")
-        return Node(None, place, broken="is nested too deeply")
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                problems.say(place, f"keys must be strings, got {type(key).__name__}")
-        return Node({key: below(key, item) for key, item in value.items() if isinstance(key, str)}, place)
-    if isinstance(value, list | tuple):
-        return Node([below(number, item) for number, item in enumerate(value)], place)
-    too_large = isinstance(value, int) and abs(value) >= 2**63  # TOML promises 64 bits, and a dict may hold more
-    broken = "is too large: a number has at most 64 bits" if too_large else None
-    return Node(value, place, secret or _is_secret(path, value), broken)
-
-
-def _is_secret(path: KeyPath, value: Any) -> bool:
-    """By what the keys above it are called. The names that a user chose for policies, components and profiles say
-    nothing about what is inside of them; a text where a table belongs may be anything."""
-    start = 2 if path[:1] == ("profiles",) else 0
-    keys = [*path[start : start + 1], *path[start + 2 :]]
-    if isinstance(value, str):
-        keys.append(path[-1])
-    return any(isinstance(key, str) and looks_secret(key) for key in keys)
-
-
-def expand(node: Node, env: Mapping[str, str], problems: Problems) -> Node:
-    """The tree with `${NAME}` and `${NAME:-default}` in its strings replaced. Keys stay as they are.
-
-    A string that is nothing but one reference becomes a number, a boolean, an array or a table if its text spells one.
-    """
-    if isinstance(node.value, dict):
-        return replace(node, value={key: expand(item, env, problems) for key, item in node.value.items()})
-    if isinstance(node.value, list):
-        return replace(node, value=[expand(item, env, problems) for item in node.value])
-    if not isinstance(node.value, str) or "${" not in node.value:
-        return node
-    secret, broken = node.secret, None
-
-    def replaced(found: re.Match[str]) -> str:
-        nonlocal secret, broken
-        name, default = found["name"], found["default"]
-        if found[0] == "$$":
-            return "$"
-        if name is None:
-            broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
-            return ""
-        text = env.get(name) or (default if default is not None else env.get(name))
-        secret = secret or (looks_secret(name) and bool(text))
-        if text is None:
-            broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
-        return text or ""
-
-    text = _REFERENCE.sub(replaced, node.value)
-    if broken is not None:
-        return replace(node, broken=broken, secret=secret)
-    value = typed(text) if _REFERENCE.fullmatch(node.value) else text
-    return nodes(value, node.place.source, {}, problems, node.place.key, line=node.place.line, secret=secret)
-
-
-def typed(text: str) -> Any:
-    """The text of an environment variable as the TOML value that it spells, and as itself if it spells none."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    value = parsed.get("value")
-    return text if len(parsed) != 1 or isinstance(value, str | date | time) else value
 
 
 def _shown(node: Node) -> str:

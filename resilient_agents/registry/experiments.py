@@ -45,12 +45,13 @@ def start_what_the_environment_says(env: Mapping[str, str] = os.environ) -> Expe
     text = env.get(VARIABLE)
     if not text:
         return None
-    from resilient_agents.config.load import of_tree, tree_of
+    from resilient_agents.config.load import configured
+    from resilient_agents.config.source import Source
     from resilient_agents.config.tree import Node, Problems
 
-    problems = Problems()
-    tables = tree_of(text, f"environment variable {VARIABLE}", problems, "chaos")
     plain = {key: value for key, value in env.items() if not key.startswith("RESILIENT_AGENTS__")}
+    source = Source(f"environment variable {VARIABLE}", Problems(), plain)
+    tables = source.toml(text, "chaos")
     experiments = Experiments()
-    experiments.become(of_tree(Node({"chaos": tables}, tables.place), problems, None, plain).chaos)
+    experiments.become(configured(source, Node({"chaos": tables}, tables.place), None).chaos)
     return experiments

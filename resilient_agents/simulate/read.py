@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from resilient_agents.base.durations import DURATION_FORMS, parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import ConfigError
-from resilient_agents.config.load import read_file, tree_of
-from resilient_agents.config.tree import Node, Problems, nodes
-from resilient_agents.config.values import DURATION_FORMS, Scalar, parse_duration
+from resilient_agents.config.source import Source, read_file
+from resilient_agents.config.tree import Node, Problems
+from resilient_agents.config.values import Scalar
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
@@ -38,9 +39,9 @@ def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
     problems = Problems()
     try:
         if isinstance(source, Mapping):
-            root = nodes(source, "<dict>", {}, problems)
+            root = Source("<dict>", problems).tree(source)
         else:
-            root = tree_of(read_file(source), str(source), problems)
+            root = Source(str(source), problems).toml(read_file(source))
         scenario = _scenario(root, problems)
         problems.raise_if_any()
     except ConfigError as error:

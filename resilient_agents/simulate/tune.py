@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from resilient_agents.base.durations import parse_duration
 from resilient_agents.config import ConfigError
-from resilient_agents.config.values import parse_duration
 from resilient_agents.simulate.policies import named
 from resilient_agents.simulate.result import Result
 from resilient_agents.simulate.run import simulate
