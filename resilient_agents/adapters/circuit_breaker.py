@@ -138,6 +138,10 @@ class CircuitBreaker(Configured, Breaker):
             )
         instances.add("circuit_breaker", self)
 
+    @property
+    def asks(self) -> bool:  # type: ignore[override]  # it changes with `on`
+        return self._matches is not None
+
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         matches = self._matches
         if matches is None:

@@ -20,7 +20,7 @@ from resilient_agents.core.match import When, ask
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
 from resilient_agents.deadline import expired
-from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, circuit_open
+from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected, circuit_open
 
 __all__ = ["Breaker"]
 
@@ -45,6 +45,8 @@ class Breaker(ABC):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
 
     slow_call: float | None = None
+    asks: bool = False
+    """Does a function of the user's say which errors are failures?"""
     when: When | None = None
     _circuit: Circuit
 
@@ -158,6 +160,8 @@ class Breaker(ABC):
             if verdict == "failure":
                 failure = classify_result(result)
         finally:
+            if verdict != "success":
+                self._tell(call, "result" if verdict == "failure" else verdict)
             self._record(call, era, verdict, None, failure, seconds)
 
     def _failed(self, call: Call, era: Era, error: Exception, seconds: float | None) -> None:
@@ -166,7 +170,14 @@ class Breaker(ABC):
         try:
             verdict = self._verdict(error, failure)
         finally:
+            if self.asks and not isinstance(error, Rejected):
+                self._tell(call, verdict)
             self._record(call, era, verdict, error, failure, seconds)
+
+    def _tell(self, call: Call, what: str) -> None:
+        audience = call.rare.audience
+        if audience is not None:
+            audience.decided(self, what)
 
     def _closed(self, call: Call, era: Era, seconds: float | None, end: Exception | Neutral | None) -> None:
         """A stream ended, which took `seconds` until its first item."""

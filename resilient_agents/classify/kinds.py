@@ -18,6 +18,7 @@ __all__ = [
     "Rule",
     "Verdict",
     "failure_of",
+    "verdict_of",
 ]
 
 Kind = Literal[
@@ -90,6 +91,15 @@ class Failure:
 
 
 _FAILING: Final = frozenset[Kind](("timeout", "connection", "overload", "server", "unknown"))
+_MUTE: Final = frozenset[Kind](("rate_limit", "rejected", "control"))
+
+
+def verdict_of(kind: Kind, status: int | None, *, answered: bool = False) -> Verdict:
+    """What a failure of this kind says about the dependency, where no more is known of it than this."""
+    if kind in _FAILING:
+        return "failure"
+    alive = (answered or status is not None) and status not in (408, 429)
+    return "success" if alive and kind not in _MUTE else "neutral"
 
 
 def failure_of(
@@ -105,12 +115,7 @@ def failure_of(
     """The Failure that a rule makes of an error of the class `name`; `decided` overrides whether it is transient."""
     kind = rule.kind
     transient = decided if decided is not None else rule.transient
-    verdict: Verdict = "neutral"
-    if not rule.neutral and kind not in ("rate_limit", "rejected", "control"):
-        if kind in _FAILING:
-            verdict = "failure"
-        elif (rule.answered or status is not None) and status not in (408, 429):
-            verdict = "success"
+    verdict: Verdict = "neutral" if rule.neutral else verdict_of(kind, status, answered=rule.answered)
     if transient is None:
         transient = kind in TRANSIENT
     return Failure(kind, transient, status, code, retry_after, name, verdict, phase)

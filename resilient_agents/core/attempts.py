@@ -4,8 +4,8 @@ innermost Retry or Hedge."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
@@ -20,7 +20,12 @@ from resilient_agents.events import Outcome, Recorder
 
 __all__ = ["Judge", "another", "attempt", "begun", "operation", "unrecorded", "warn_of_inner_retries"]
 
-Judge = Callable[[Any], bool | None]
+
+class Judge(Protocol):
+    """The retry, which may see a failure in a result."""
+
+    def failed(self, result: Any, /) -> bool | None: ...
+
 
 _TIMED_OUT = classify(PolicyTimeoutError())
 """What became of an attempt that a time limit around it cancelled."""
@@ -51,10 +56,12 @@ def _end_operation(call: Call, audience: Audience, ended: Exception | Neutral | 
 def _fails(judge: Judge, result: Any, audience: Audience) -> bool:
     """Is this result a failed attempt? The answer is kept for the retry, which would ask again."""
     try:
-        failed = judge(result)
+        failed = judge.failed(result)
     except Exception:  # the retry, asking again, lets it out
         return False
     audience.judged = None if failed is None else (result, failed)
+    if failed:
+        audience.decided(judge, "result", of_attempt=True)
     return bool(failed)
 
 

@@ -97,6 +97,12 @@ class Audience(Fields):
         if self.recorder is not None:
             self.recorder.costs(amount, settled=settled)
 
+    def decided(self, layer: object, what: str, *, of_attempt: bool = False) -> None:
+        """A function of the user's that this layer has was asked, and this came of it. `of_attempt`: it is about the
+        present attempt, though the layer is around all attempts."""
+        if self.recorder is not None:
+            self.recorder.decided(layer, what, of_attempt=of_attempt)
+
     def tell_of_wait(self, strategy: str, seconds: float, reason: events.WaitReason | None = None) -> None:
         """A wait is over, however it ended."""
         with _counting:

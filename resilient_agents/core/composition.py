@@ -143,10 +143,10 @@ class Composed(Plan):
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
         layers, split = self.layers, self._split()
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
-        last = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+        last: Any = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
         judge: attempts.Judge | None = None
         if owners and getattr(last, "judges_results", True):
-            judge = getattr(last, "failed", None)
+            judge = last if hasattr(last, "failed") else None
         retried = not all(getattr(layer, "races", False) for layer in owners)
         innermost = functools.partial(attempts.begun, self.innermost) if watched else self.innermost
         compose = chain_of if watched else _unwatched

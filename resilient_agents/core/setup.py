@@ -10,7 +10,7 @@ from resilient_agents.core.options import Configured
 from resilient_agents.events import CircuitState
 from resilient_agents.events.recorder import Passage
 
-__all__ = ["Setup"]
+__all__ = ["Setup", "place_of"]
 
 _PASSED: Final = frozenset(("circuit_breaker", "bulkhead", "rate_limit", "gate"))
 
@@ -23,7 +23,7 @@ class Setup:
     says of an attempt that passed all of it, once it has found the words; None before.
     """
 
-    __slots__ = ("_bulkheads", "_circuits", "around", "configuration", "inside", "said")
+    __slots__ = ("_bulkheads", "_circuits", "_layers", "_split", "around", "configuration", "inside", "said")
 
     def __init__(self, layers: Sequence[Any], split: int, others: Iterable[Any]) -> None:
         """`split`: how many of the layers are around the attempts. `others`: what belongs to the configuration, too."""
@@ -31,10 +31,15 @@ class Setup:
         self.around = _passage(layers[:split])
         self.inside = _passage(layers[split:])
         self.said: Mapping[str, Any] | None = None
+        self._layers, self._split = layers, split
         # Only of our own: to ask a native object may take a look into a storage elsewhere.
         ours: list[Any] = [layer for layer in layers if isinstance(layer, Configured)]
         self._circuits = [layer for layer in ours if layer.strategy == "circuit_breaker"]
         self._bulkheads = [layer for layer in ours if layer.strategy == "bulkhead"]
+
+    def place(self, layer: object) -> tuple[str, bool]:
+        """What a layer is called among the others, and whether each attempt passes it."""
+        return place_of(layer, self._layers), not any(each is layer for each in self._layers[: self._split])
 
     def state(self) -> tuple[CircuitState | None, int, int] | None:
         """The state of a circuit that is not closed, None where all are; slots in use, and calls that wait for one.
@@ -50,6 +55,14 @@ class Setup:
         if state is None and not in_use:
             return None
         return state, in_use, sum(bulkhead.queued for bulkhead in self._bulkheads)
+
+
+def place_of(layer: Any, layers: Iterable[Any]) -> str:
+    """Its strategy, and which of several of the kind it is, counted from outside: `circuit_breaker 2`."""
+    alike = [each for each in layers if _strategy(each) == layer.strategy]
+    number = 1 + next((i for i, each in enumerate(alike) if each is layer), 0)
+    name: str = layer.strategy
+    return name if number == 1 else f"{name} {number}"
 
 
 def _strategy(layer: Any) -> Any:

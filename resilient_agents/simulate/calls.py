@@ -17,10 +17,11 @@ class Step:
     """One run of the guarded function, or of what answered in its place: how long it took, and what it ended in.
 
     `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
-    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result that the policy took for a failure and
-    handed out in the end. Of a stream, `first` is when its first item came, None where none did, and `gap` the longest
-    that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1. `settled`:
-    what its result told a rate limit that it cost. `calls`: those of other policies that it made meanwhile.
+    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result, which a retry took for a failure.
+    `transient` and `verdict`: what the failure was said to be where its kind says otherwise; `decided`: what functions
+    of the user's said of it. Of a stream, `first` is when its first item came, None where none did, and `gap` the
+    longest that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1.
+    `settled`: what its result told a rate limit that it cost. `calls`: those of other policies that it made meanwhile.
     """
 
     takes: float
@@ -29,6 +30,9 @@ class Step:
     retry_after: float | None = None
     cut: bool = False
     bad: bool = False
+    transient: bool | None = None
+    verdict: str | None = None
+    decided: tuple[str, ...] = ()
     limit: float | None = None
     first: float | None = None
     gap: float = 0.0
@@ -47,7 +51,7 @@ class Recorded:
     `fell_back`: something answered in place of the function, or tried to; `helps`: what that did each time, and
     `replaced`: it did so in place of a result. `called`: how, where it was not simply awaited. `late`: by how much
     a wait of its retry was longer than planned, because the machine was busy. `costs`: what attempts took of a rate
-    limit that asks for it.
+    limit that asks for it. `decided`: what functions of the user's said of what came out of attempts.
     """
 
     start: float
@@ -69,6 +73,7 @@ class Recorded:
     replaced: bool = False
     late: float = 0.0
     costs: tuple[float, ...] = ()
+    decided: tuple[str, ...] = ()
 
     @property
     def blocking(self) -> bool:

@@ -25,6 +25,9 @@ ANSWER: Final = "answer"
 class SimulatedError(Exception):
     """What a request of a simulation ends in when it does not go well."""
 
+    transient: bool | None = None  # as its kind says
+    verdict: str | None = None
+
     def __init__(self, status: int | None, retry_after: float | None) -> None:
         super().__init__(f"simulated, status {status}")
         if status is not None:

@@ -12,9 +12,9 @@ from typing import Any
 from resilient_agents.classify import classify
 from resilient_agents.deadline import deadline, remaining
 from resilient_agents.errors import Rejected
+from resilient_agents.simulate.answers import answers
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Recorded
-from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.recast import Recast
 from resilient_agents.simulate.script import TOLERANCE, Ended, Nudge, Script, playing
@@ -106,8 +106,7 @@ class Player:
         except Rejected as raised:
             outcome, kind, error = "rejected", "rejected", raised
         except Exception as raised:
-            if raised is not script.bad:
-                outcome, kind, error = "failure", classify(raised).kind, raised
+            outcome, kind, error = "failure", classify(raised).kind, raised
         finally:
             playing.reset(before)
         played = Played(call, self._loop.time() - began, outcome, kind, script.runs, script.unknown)
@@ -136,9 +135,9 @@ class Player:
         if call.stream:
             return await self._read(script, guarded())
         if call.blocking:
-            return bool(guarded() is ANSWER)
+            return answers(guarded())
         if call.outcome != "cancelled" or script.within is not None:
-            return bool(await guarded() is ANSWER)
+            return answers(await guarded())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(call.duration):
                 await guarded()
@@ -151,14 +150,14 @@ class Player:
             assert self._threads is not None
             with contextlib.closing(items):
                 for item in items:
-                    answered = answered and item is ANSWER
+                    answered = answered and answers(item)
                     self._threads.wait_for(script.pause(script.rest))
                     if left_early:
                         break
             return answered
         async with contextlib.aclosing(items):
             async for item in items:
-                answered = answered and item is ANSWER
+                answered = answered and answers(item)
                 await script.pause(script.rest)
                 if left_early:
                     break

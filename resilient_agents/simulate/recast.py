@@ -7,15 +7,21 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
+from resilient_agents.classify import counts_against_dependency, is_transient
 from resilient_agents.core.fingerprint import fingerprint
+from resilient_agents.core.match import Matcher, matcher
+from resilient_agents.core.setup import place_of
 from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
+from resilient_agents.simulate.answers import BadAnswer
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.script import playing
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.resume import Resume
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
@@ -33,13 +39,12 @@ class Recast:
 
     `same`: it is the one that was in force. Its retries then wait as long as they did, for their jitter is not to be
     had again, and what a function of the user's decided is taken from what followed. `threads`: where blocking calls
-    run, None where there are none. `remade`: rate limits that policies share, by what stood in their place.
+    run, None where there are none. `remade`: what policies share, by what stood in its place.
     """
 
-    def __init__(
-        self, policy: Policy, *, same: bool, threads: BlockingCalls | None, remade: dict[int, RateLimit]
-    ) -> None:
+    def __init__(self, policy: Policy, *, same: bool, threads: BlockingCalls | None, remade: dict[int, Any]) -> None:
         self.same = same
+        self._layers = policy.layers
         self.retries = same and any(isinstance(layer, Retry) for layer in policy.layers)
         self._writes = policy.writes is not None
         self._leaves = any(getattr(layer, "thread", None) or getattr(layer, "races", False) for layer in policy.layers)
@@ -63,10 +68,9 @@ class Recast:
 
     # ------------------------------------------------------------------------------------------------ the recorded code
 
-    def _run_blocking(self) -> str:
+    def _run_blocking(self) -> Any:
         assert self._threads is not None
-        answer: str = self._threads.wait_for(playing.get().run())
-        return answer
+        return self._threads.wait_for(playing.get().run())
 
     def _items_blocking(self) -> Generator[str, None, None]:
         assert self._threads is not None
@@ -101,7 +105,11 @@ class Recast:
             elif isinstance(strategy, Retry):
                 made.append(self._retry(strategy, alone=alone))
             elif isinstance(strategy, Resume):
-                made.append(_like(strategy, continue_with=self._goes_on))
+                made.append(_like(strategy, continue_with=self._goes_on, **self._chosen(strategy)))
+            elif isinstance(strategy, Hedge):
+                made.append(_like(strategy, **self._chosen(strategy)))
+            elif isinstance(strategy, CircuitBreaker):
+                made.append(self._circuit_breaker(strategy))
             elif isinstance(strategy, RateLimit) and (callable(strategy.cost) or strategy.settle is not None):
                 made.append(self._rate_limit(strategy))
             elif isinstance(strategy, Chaos):
@@ -117,12 +125,39 @@ class Recast:
         script = playing.get()
         return self._items_blocking() if script.call.blocking else script.items()
 
+    def place(self, strategy: Any) -> str:
+        """What spans call it."""
+        return place_of(strategy, self._layers)
+
+    def _chosen(self, strategy: Hedge | Resume) -> dict[str, Any]:
+        """For which errors it did what it does, where a function of the user's decides that."""
+        if not self.same or strategy.on == is_transient:
+            return {}
+        place = self.place(strategy)
+        return {"on": lambda error: _yes(playing.get().decided(place), default=is_transient(error))}
+
+    def _circuit_breaker(self, strategy: CircuitBreaker) -> Any:
+        """It counts as it did, once for all policies that share it."""
+        made: Any = self._remade.get(id(strategy))
+        if made is None:
+            options: dict[str, Any] = {"name": None, "on": partial(_counts, strategy, matcher(strategy.on))}
+            if strategy.when is not None:
+                options["when"] = partial(_counts_result, strategy)
+            made = self._remade[id(strategy)] = _like(strategy, **options)
+        return made
+
     def _fallback(self, strategy: Fallback) -> Fallback:
         """It answers as it did, as often as it did, and for what it did."""
         options: dict[str, Any] = {"on": strategy.on}
+        place = self.place(strategy)
         if self.same and strategy.on != _default(Fallback, "on"):
-            options["on"] = lambda error: isinstance(error, Rejected) or playing.get().call.fell_back
-        if strategy.when is not None:
+            # What was passed over has not been asked about.
+            options["on"] = lambda error: _yes(
+                playing.get().decided(place), default=isinstance(error, Rejected) or is_transient(error)
+            )
+        if strategy.when is not None and self.same:
+            options["when"] = lambda _: playing.get().decided(place, of_result=True) is not None
+        elif strategy.when is not None:
             options["when"] = lambda _: playing.get().replaces()
         if strategy.to:
             return Fallback(to=[self._stand_in] * len(strategy.to), **options)
@@ -130,9 +165,9 @@ class Recast:
             return Fallback(self._stand_in, **options)
         return Fallback(value=strategy.value, **options)
 
-    def _rate_limit(self, strategy: RateLimit) -> RateLimit:
+    def _rate_limit(self, strategy: RateLimit) -> Any:
         """It takes what it took, once for all policies that share it."""
-        made = self._remade.get(id(strategy))
+        made: Any = self._remade.get(id(strategy))
         if made is None:
             options: dict[str, Any] = {}
             if callable(strategy.cost):
@@ -146,8 +181,13 @@ class Recast:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))
         if self.same:
             options["wait"] = partial(_recorded_wait, alone=alone)
-            if strategy.when is not None or strategy.on != _default(Retry, "on") or self._writes:
-                options["on"] = _Decided(alone=alone)
+            decided = _Decided(alone=alone)
+            if strategy.on != _default(Retry, "on") or self._writes:
+                options["on"] = decided
+            if strategy.judges_results:
+                options["when"] = decided
+        elif strategy.when is not None:
+            options["when"] = _is_bad
         retry: Retry = _like(strategy, **options)
         return retry
 
@@ -161,7 +201,7 @@ def _default(kind: type, option: str) -> Any:
     return inspect.signature(kind).parameters[option].default
 
 
-async def _run() -> str:
+async def _run() -> Any:
     return await playing.get().run()
 
 
@@ -174,10 +214,34 @@ def _recorded_wait(state: Any, *, alone: bool) -> float:
 
 
 class _Decided:
-    """Which errors were tried again, where a function of the user's decides that."""
+    """Which errors and results were tried again, where a function of the user's decides that."""
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
 
-    def __call__(self, error: BaseException) -> bool:
-        return not isinstance(error, Rejected) and playing.get().tried_again(alone=self._alone)
+    def __call__(self, outcome: object) -> bool:
+        return not isinstance(outcome, Rejected) and playing.get().tried_again(alone=self._alone)
+
+
+def _yes(told: str | None, *, default: bool) -> bool:
+    return default if told is None else told == "yes"
+
+
+def _counts(strategy: CircuitBreaker, own: Matcher, error: Exception) -> bool:
+    """Does it count this error as a failure? As was recorded, where the policy is the one that was in force."""
+    script = playing.get()
+    if not script.under.same:
+        return own(error)
+    told = script.decided(script.under.place(strategy)) or getattr(error, "verdict", None)
+    return counts_against_dependency(error) if told is None else told == "failure"
+
+
+def _counts_result(strategy: CircuitBreaker, result: object) -> bool:
+    script = playing.get()
+    if not script.under.same:
+        return _is_bad(result)
+    return script.decided(script.under.place(strategy), of_result=True) is not None
+
+
+def _is_bad(result: object) -> bool:
+    return isinstance(result, BadAnswer)

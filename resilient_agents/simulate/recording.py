@@ -145,6 +145,7 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         helps=_helps(operation, turns, [child for child in tried if child not in tries], policies),
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=_late(span, rounds),
+        decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
 
@@ -194,7 +195,7 @@ def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str])
     begun = [
         (_clock(span) + (attempt.start - span.start) / 1e9 + lead, attempt)
         for attempt in tries
-        if isinstance(lead := attempt.attributes.get(names.FUNCTION_BEGAN), int | float)
+        if (lead := _began(attempt)) is not None
     ]
     begun.sort(key=lambda each: each[0])
     steps = [
@@ -204,9 +205,16 @@ def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str])
     gap = facts.get(names.LONGEST_GAP)
     if facts.get(names.PARTS) == 1 and isinstance(gap, int | float):
         steps = [step if step.first is None or step.cut else replace(step, gap=float(gap)) for step in steps]
-    if steps and facts.get(names.OUTCOME) == "success" and all(step.kind is not None or step.cut for step in steps):
-        steps[-1] = replace(steps[-1], bad=True)
     return tuple(steps)
+
+
+def _began(attempt: Span) -> float | None:
+    lead = attempt.attributes.get(names.FUNCTION_BEGAN)
+    return lead if isinstance(lead, int | float) else None
+
+
+def _decided(span: Span) -> tuple[str, ...]:
+    return tuple(map(str, cast("Sequence[object]", span.attributes.get(names.DECIDED, ()))))
 
 
 def _step(operation: Operation, attempt: Span) -> Step:
@@ -214,13 +222,18 @@ def _step(operation: Operation, attempt: Span) -> Step:
     facts = attempt.attributes
     lead = cast(float, facts[names.FUNCTION_BEGAN])
     kind, status, hint = facts.get(names.ERROR_TYPE), facts.get(names.STATUS_CODE), facts.get(names.RETRY_AFTER)
-    first = facts.get(names.FIRST_ITEM)
+    first, decided = facts.get(names.FIRST_ITEM), _decided(attempt)
+    transient, verdict = facts.get(names.TRANSIENT), facts.get(names.VERDICT)
     return Step(
         takes=max(0.0, (attempt.end - attempt.start) / 1e9 - lead),
         kind=None if kind is None else str(kind),
         status=status if isinstance(status, int) else None,
         retry_after=float(hint) if isinstance(hint, int | float) else None,
         cut=facts.get(names.STRATEGY) is not None or facts.get(names.OUTCOME) == "cancelled",
+        bad=any(word.startswith("retry") and word.endswith(" result") for word in decided),
+        transient=transient if isinstance(transient, bool) else None,
+        verdict=None if verdict is None else str(verdict),
+        decided=decided,
         settled=next(iter(_number(facts.get(names.SETTLED))), None),
         limit=_limit(operation.span, attempt),
         first=max(0.0, first - lead) if isinstance(first, int | float) else None,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias
 
-from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.blocking import BlockingCalls
@@ -130,7 +129,7 @@ def _recast(policies: Policies, calls: Iterable[Recorded], threads: BlockingCall
     missing = ", ".join(sorted(told.keys() - policies.keys()))
     if missing:
         raise ValueError(f"there are calls of {missing}, which is not among the policies {', '.join(policies)}")
-    remade: dict[int, RateLimit] = {}
+    remade: dict[int, Any] = {}
     return {
         name: Recast(policies[name], same=found == {configuration(policies[name])}, threads=threads, remade=remade)
         for name, found in told.items()

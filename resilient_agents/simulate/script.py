@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from resilient_agents.core.given_up import exhausted
 from resilient_agents.errors import Rejected
+from resilient_agents.simulate.answers import BadAnswer, Decisions, error_of
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Inner, Recorded, Round, Step
-from resilient_agents.simulate.dependency import ANSWER, failure
+from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 
@@ -46,7 +47,9 @@ class Under(Protocol):
     what it guards before its time?"""
 
     retries: bool
+    same: bool
 
+    def place(self, strategy: Any) -> str: ...
     def stops(self, called: str) -> bool: ...
 
 
@@ -67,7 +70,6 @@ class Script:
         make: Makes a call in its course.
         left: Tasks that calls in its course run in, which may outlast it.
         unknown: It was asked for what the recording does not say.
-        bad: An error that it raised in place of a result that was taken for a failure and came out as a result.
         rest: Seconds for which the reader of a stream is busy with the item that it has.
     """
 
@@ -79,10 +81,9 @@ class Script:
         self.call = call
         self.within = within
         self.left = left
-        self._under = under
+        self.under = under
         self.runs = self.helped = 0
         self.unknown = False
-        self.bad: Exception | None = None
         self.rest = 0.0
         self._replaces = call.replaced
         self._later = nudge.takes
@@ -91,10 +92,13 @@ class Script:
         self._branches: dict[Any, int] = {}
         self._waited = self._asked = 0
         self._waited_alone: dict[int, int] = {}
+        self._decided = Decisions(call.decided)
+        self._of_run: dict[int, Decisions] = {}
+        self._of_last: Decisions | None = None
 
     # ---------------------------------------------------------------------------------------------------- the function
 
-    async def run(self) -> str:
+    async def run(self) -> Any:
         step = self._next()
         return ANSWER if step is None else await self._goes(step, 0.0)
 
@@ -113,17 +117,20 @@ class Script:
         await self._goes(step, step.takes - silent)
 
     def _next(self) -> Step | None:
-        self._branch()
+        branch = self._branch()
         number, steps = self.runs, self.call.steps
         self.runs += 1
         if number >= len(steps):
             self.unknown = True
-        return steps[min(number, len(steps) - 1)] if steps else None
+        step = steps[min(number, len(steps) - 1)] if steps else None
+        if step is not None:
+            self._of_run[branch] = self._of_last = Decisions(step.decided)
+        return step
 
-    async def _goes(self, step: Step, since: float) -> str:
+    async def _goes(self, step: Step, since: float) -> Any:
         """From so many seconds after its beginning to its end."""
         calls = [each for each in step.calls if each[0] >= since]
-        if step.cut and self._under.stops(self.call.called):
+        if step.cut and self.under.stops(self.call.called):
             wanted = BlockingCalls.wanted()
             last = await self._meanwhile(calls, since, max(step.takes, step.limit or 0.0) + TOLERANCE)
             if not self.call.blocking:
@@ -135,7 +142,7 @@ class Script:
             last = await self._meanwhile(calls, since, max(0.0, step.takes + self._later))
         return self._ends(step, last)
 
-    def _ends(self, step: Step, last: Ended | None) -> str:
+    def _ends(self, step: Step, last: Ended | None) -> Any:
         """As it was recorded; what failed as the last call in its course did fails as that does."""
         if last is not None and step.kind is not None and not step.bad:
             if last.error is not None and (last.kind == step.kind or not last.same):
@@ -146,9 +153,9 @@ class Script:
             return ANSWER
         if step.kind == "rejected":
             raise Rejected("simulated", retry_after=step.retry_after)
-        error = failure(step.kind, step.status, step.retry_after)
         if step.bad:
-            self.bad = error
+            return BadAnswer(step)
+        error = error_of(step)
         if self._gave_up(step):
             exhausted(error)
         raise error
@@ -157,7 +164,7 @@ class Script:
         """Was its error one that a retry in its course had given up, or it would have been tried again?"""
         call = self.call
         last = bool(call.steps) and step is call.steps[-1]
-        return self._under.retries and last and call.outcome == "failure" and not (call.gave_up or call.fell_back)
+        return self.under.retries and last and call.outcome == "failure" and not (call.gave_up or call.fell_back)
 
     # ------------------------------------------------------------------------------------------ what it does meanwhile
 
@@ -222,6 +229,8 @@ class Script:
     def wait(self, attempt: int, *, alone: bool) -> float:
         """Seconds between this attempt of a retry and the next, as recorded; too many where the call ended before it
         came, or they would have passed the deadline. `alone`: each request of a hedge retries by itself."""
+        self._of_run.pop(self._branch(), None)
+        self._of_last = None
         attempt, rounds = self._attempt(attempt, alone=alone)
         if alone:
             self._waited_alone[self._branch()] = attempt
@@ -238,6 +247,13 @@ class Script:
         """Did the retry want another attempt after this one?"""
         attempt, rounds = self._attempt(self._waited_alone.get(self._branch(), 0) + 1, alone=alone)
         return attempt < len(rounds) or self.call.gave_up not in ("", "unknown_outcome")
+
+    def decided(self, layer: str, *, of_result: bool = False) -> str | None:
+        """What came of it when this strategy asked a function of the user's about what comes out of the present run,
+        None where it did not."""
+        of_run = self._of_run.get(self._branch(), self._of_last)
+        found = of_run and of_run.next(layer, of_result=of_result)
+        return found or self._decided.next(layer, of_result=of_result)
 
     def _attempt(self, attempt: int, *, alone: bool) -> tuple[int, tuple[Round, ...]]:
         """Which attempt of all this is, and when they were. A retry counts anew for each part of a stream; what counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -117,7 +118,7 @@ class Fallback(Configured):
             if answer is _NOBODY:
                 raise
             return answer
-        if self.when is None or call.closers is not None or not ask(self.when, result):
+        if not self._unwanted(call, result):
             return result
         if not self._chain:
             await close_unwanted(call, result)  # first: the handler may need its connection
@@ -129,7 +130,7 @@ class Fallback(Configured):
         """An answer in place of this error, `_NOBODY` where it is to come out."""
         failed = unboxed(error)
         try:
-            if not ask(self._matches, failed, failed):
+            if not self._chooses(call, failed):
                 return _NOBODY
             if self._chain:
                 return await self._first_of(call, chain, failed, [])
@@ -163,12 +164,12 @@ class Fallback(Configured):
                 except Exception as error:
                     instead = await self._instead_of(call, error, chain[number:])
                     if instead is _NOBODY:
-                        if failed is not None and self._refused(unboxed(error)):
+                        if failed is not None and self._refused(call, unboxed(error)):
                             return _NOBODY  # for the error before says more
                         raise
                     return instead
                 self._answered_by(call, stand_in.name)
-                if self.when is None or call.closers is not None or not ask(self.when, answer):
+                if not self._unwanted(call, answer):
                     return answer
                 instead = await self._first_of(call, chain[number:], None, [answer])
                 return answer if instead is _NOBODY else instead
@@ -187,9 +188,23 @@ class Fallback(Configured):
         kept = len(call.closers)
         return await past_openers(call, await opening, kept)
 
-    def _refused(self, error: Exception) -> bool:
+    def _refused(self, call: Call, error: Exception) -> bool:
         """Is it a refusal that the chain goes on after?"""
-        return isinstance(error, Rejected) and ask(self._matches, error, error)
+        return isinstance(error, Rejected) and self._chooses(call, error)
+
+    def _chooses(self, call: Call, error: Exception) -> bool:
+        chosen = ask(self._matches, error, error)
+        if call.audience is not None and self.on != _chosen_by_default:
+            call.audience.decided(self, "yes" if chosen else "no")
+        return chosen
+
+    def _unwanted(self, call: Call, result: Any) -> bool:
+        """Is this result to be replaced?"""
+        if self.when is None or call.closers is not None or not ask(self.when, result):
+            return False
+        if call.audience is not None:
+            call.audience.decided(self, "result")
+        return True
 
     def _tell(self, call: Call, failed: Exception | None, name: str) -> None:
         if call.audience is not None:
@@ -228,6 +243,9 @@ class Fallback(Configured):
         """What is chosen, by name; neither the value nor what the handler holds."""
         left_out = {"value"} if self._chain else {"value", "to"}
         return {option: shown for option, shown in super().describe().items() if option not in left_out}
+
+
+_chosen_by_default: Final = inspect.signature(Fallback).parameters["on"].default
 
 
 def _over() -> bool:

@@ -158,7 +158,10 @@ class Hedge(Configured):
             error = unboxed(error)
             if isinstance(error, Rejected) and not first:
                 return False
-            if not ask(self._matches, error, error):
+            chosen = ask(self._matches, error, error)
+            if call.audience is not None and self.on is not is_transient:
+                call.audience.decided(self, "yes" if chosen else "no")
+            if not chosen:
                 return True
             if current() is not None:
                 call.error = error

@@ -66,6 +66,13 @@ class Resume(Configured):
             )
         return _Whole(self, proceed, call).open()
 
+    def chooses(self, call: Call, failed: Exception) -> bool:
+        """Is this an error to go on after?"""
+        chosen = ask(self.matches, failed, failed)
+        if call.audience is not None and self.on is not is_transient:
+            call.audience.decided(self, "yes" if chosen else "no")
+        return chosen
+
     def refuse_no_stream(self, name: str) -> None:
         raise TypeError(
             f"{name!r} is no stream, which a Resume goes on with: call it by policy.stream(...) or decorate the "
@@ -158,7 +165,7 @@ class _Whole:
         where there is none, unless this one is of no kind to go on after."""
         failed, first = unboxed(error), self._first
         try:
-            if not ask(self._resume.matches, failed, failed):
+            if not self._resume.chooses(self._call, failed):
                 if first is not None and failed.__cause__ is None:
                     given_up.set_cause(failed, first)
                 return False

@@ -13,7 +13,7 @@ from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan
 from resilient_agents.telemetry.facts import SPAN_EVENTS, facts
 from resilient_agents.telemetry.measures import MEASURES, waited_for
-from resilient_agents.telemetry.spans import MEASURING, RECORDING, SpanRecorder
+from resilient_agents.telemetry.spans import MEASURING, MOST_SPANS, RECORDING, SpanRecorder
 
 __all__ = ["CallRecorder"]
 
@@ -84,6 +84,18 @@ class CallRecorder(SpanRecorder):
             attempt = self._attempt()
             told = self._told if attempt is None else attempt.told
             told[names.SETTLED if settled else names.COST] = amount
+        except Exception:
+            self._sink.faults.log(*RECORDING)
+
+    def decided(self, layer: object, what: str, *, of_attempt: bool) -> None:
+        if not self._recording:
+            return
+        try:
+            name, within = self._setup.place(layer)
+            attempt = self._attempt() if within or of_attempt else None
+            said = (self._told if attempt is None else attempt.told).setdefault(names.DECIDED, [])
+            if len(said) < MOST_SPANS:
+                said.append(f"{name} {what}")
         except Exception:
             self._sink.faults.log(*RECORDING)
 

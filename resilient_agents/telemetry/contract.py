@@ -179,6 +179,20 @@ ATTRIBUTES: Final = (
     ),
     Attribute(names.CRITICAL, "boolean", "Does the failure of this health check make the service unhealthy?"),
     Attribute(names.ERROR_TYPE, "string", "Kind of the failure.", KINDS),
+    Attribute(names.TRANSIENT, "boolean", "Whether another try may succeed, where the kind alone says otherwise."),
+    Attribute(
+        names.VERDICT,
+        "string",
+        "What the failure says about the dependency, where its kind and status alone say something else.",
+        ("failure", "success", "neutral"),
+    ),
+    Attribute(
+        names.DECIDED,
+        "string[]",
+        "What `on=` and `when=` of your own decided, in order: the strategy (`circuit_breaker 2` is the second one in "
+        "the policy), and of a circuit breaker what the outcome counted as (failure, success, neutral), of others yes "
+        "or no; `result` where a result was taken for a failure.",
+    ),
     Attribute(names.STATUS_CODE, "int", "HTTP status of the failure, where it has one."),
     Attribute(
         names.OPENINFERENCE_KIND,
@@ -189,6 +203,7 @@ ATTRIBUTES: Final = (
 )
 
 _FAILURE: Final = (names.ERROR_TYPE, names.STATUS_CODE)
+_ENDING: Final = (*_FAILURE, names.TRANSIENT, names.VERDICT, names.DECIDED)
 
 SPANS: Final = (
     Span(
@@ -226,7 +241,7 @@ SPANS: Final = (
             names.STRATEGY,
             names.FALLBACK_BY,
             names.CHAOS,
-            *_FAILURE,
+            *_ENDING,
             names.OPENINFERENCE_KIND,
         ),
     ),
@@ -250,7 +265,7 @@ SPANS: Final = (
             names.RETRY_AFTER,
             names.STRATEGY,
             names.CHAOS,
-            *_FAILURE,
+            *_ENDING,
             names.OPENINFERENCE_KIND,
         ),
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span, StatusCode
 
+from resilient_agents.classify.kinds import TRANSIENT, verdict_of
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.facts import described, of_failure
 
@@ -23,6 +24,10 @@ def say_what_failed(
     told.update(of_failure(failure))
     if failure.retry_after is not None:
         told[names.RETRY_AFTER] = failure.retry_after
+    if failure.transient is not (failure.kind in TRANSIENT):
+        told[names.TRANSIENT] = failure.transient
+    if failure.verdict != verdict_of(failure.kind, failure.status):
+        told[names.VERDICT] = failure.verdict
     if ended_by is not None and failure.kind in ("rejected", "timeout"):
         told[names.STRATEGY] = ended_by
     span.set_attributes(told)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from resilient_agents.events.recorder import Course, Operation, Setup
     from resilient_agents.telemetry.sink import Attributes, Sink
 
-__all__ = ["MEASURING", "RECORDING", "SpanRecorder"]
+__all__ = ["MEASURING", "MOST_SPANS", "RECORDING", "SpanRecorder"]
 
 MOST_SPANS: Final = 200  # of attempts and waits that one operation makes; what comes after is counted
 

@@ -145,6 +145,10 @@ class _Native(Breaker):
         self._followed.sync()
         return super().metrics()
 
+    @property
+    def asks(self) -> bool:  # type: ignore[override]  # exclusions may be added
+        return bool(self._native.excluded_exceptions)
+
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         if isinstance(error, Rejected) or failure.kind == "control" or not self._native.is_system_error(error):
             return "neutral"
