@@ -77,7 +77,7 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
             given, known = argument(site, name, position - shift)
             if not known or given is None:
                 continue
-            if reaches(resolver, resolver.evaluate(site.callee, spot), function):
+            if reaches(resolver, resolver.callee(spot, index), function):
                 found.append((given, spot))
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)

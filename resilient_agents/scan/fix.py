@@ -186,7 +186,7 @@ def _statement(scan: Scan, owner: ClientValue, made: Made, option: str, planned:
     scope = made.spot.within
     names = [
         (path, binding)
-        for path in names_of(scope, made.number)
+        for path in names_of(made.spot, made.number)
         for binding in scope.bindings.get(path, ())
         if _is_made_here(binding, made)
     ]

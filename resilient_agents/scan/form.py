@@ -35,6 +35,7 @@ __all__ = [
     "dotted",
     "last_name",
     "nesting",
+    "source_of",
 ]
 
 Expression = tuple[Any, ...] | None
@@ -180,6 +181,13 @@ def dotted(expression: Expression) -> str:
         base = dotted(expression[1])
         return f"{base}[]" if base else ""
     return ""
+
+
+def source_of(expression: Expression) -> str:
+    """The name that stands for what a name is given, in a loop `names[]` for what holds it; "" for all the rest."""
+    if expression is None or expression[0] == "call":
+        return ""
+    return f"{dotted(expression[1])}[]" if expression[0] == "each" else dotted(expression)
 
 
 def declares(expression: Expression) -> bool:

@@ -41,12 +41,13 @@ def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:
     spot, scope = seen.spot, seen.spot.within
     if not (_awaitable(seen) and scope.kind == "function" and scope.is_async) or scope.decorators:
         return None
-    function, limits = FunctionValue(spot.file, spot.scope), []
+    function, called = FunctionValue(spot.file, spot.scope), False
     for caller, index in resolver.tree.calls_of(scope.name, spot.file):
-        site = caller.within.calls[index]
-        if reaches(resolver, resolver.evaluate(site.callee, caller), function):
-            limits.append(_around(resolver, caller, index))
-    return Limit("explicit", f"around each call of {scope.name}") if limits and all(limits) else None
+        if reaches(resolver, resolver.callee(caller, index), function):
+            called = True
+            if _around(resolver, caller, index) is None:
+                return None
+    return Limit("explicit", f"around each call of {scope.name}") if called else None
 
 
 def _around(resolver: Resolver, spot: Spot, index: int) -> Limit | None:
@@ -201,10 +202,11 @@ def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
     index = spot.scope
     while index >= 0:
         scope = form.scopes[index]
-        outside = Spot(spot.file, scope.parent, 1 << 30, 0)
-        for decorator in scope.decorators if scope.kind == "function" else ():
-            found += _decorates(resolver, decorator, outside)
-        index = scope.parent if scope.kind == "function" else -1
+        if scope.kind != "function":
+            break
+        for decorator in scope.decorators:
+            found += _decorates(resolver, decorator, Spot(spot.file, scope.parent, 1 << 30, 0))
+        index = scope.parent
     return next((each for each in found if each.limits), found[0] if found else None)
 
 

@@ -14,8 +14,8 @@ from resilient_agents.scan.form import Binding, Expression, Scope, Site, dotted,
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
-from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.stated import ending, given_limit, given_of, is_none
+from resilient_agents.scan.sightings import Sighting, given_of
+from resilient_agents.scan.stated import ending, given_limit, is_none
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Partial, Spot, Symbol
 
@@ -63,32 +63,23 @@ def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterator[
     used = receiver(seen.site.callee) if seen.owner is owner else ""
     spots = [(seen.spot, used)] if used else []
     if owner.made is not None:
-        spots += [(owner.made.spot, name) for name in names_of(owner.made.spot.within, owner.made.number)]
+        spots += [(owner.made.spot, name) for name in names_of(owner.made.spot, owner.made.number)]
     for spot, path in spots:
         for file, index in _scopes(resolver, spot, path):
-            for name in (path, *_aliases(file.form.scopes[index], {path})):
+            for name in (path, *file.sources_of(index).get(path, ())):
                 yield file, index, name
                 yield from _configured(resolver, file, index, name)
 
 
-def names_of(scope: Scope, index: int) -> list[str]:
+def names_of(spot: Spot, index: int) -> list[str]:
     """The names that are given the result of a call, and those given these names; `sockets[]` for what holds it."""
     found = []
-    for path, bindings in scope.bindings.items():
+    for path, bindings in spot.within.bindings.items():
         inside = [each for binding in bindings if (each := _holds(binding.value, index)) is not None]
         found += [f"{path}{each}" for each in dict.fromkeys(inside)]
-    return found + [path for path in _aliases(scope, set(found)) if path not in found]
-
-
-def _aliases(scope: Scope, paths: set[str]) -> list[str]:
-    """Names that are given one of these names, or in a loop what one of them holds."""
-    return [path for path, bindings in scope.bindings.items() if any(_source(b.value) in paths for b in bindings)]
-
-
-def _source(expression: Expression) -> str:
-    if expression is None or expression[0] == "call":
-        return ""
-    return f"{dotted(expression[1])}[]" if expression[0] == "each" else dotted(expression)
+    sources = spot.file.sources_of(spot.scope)
+    aliases = {alias for path in found for alias in sources.get(path, ())}.difference(found)
+    return found + [path for path in spot.within.bindings if path in aliases] if aliases else found
 
 
 def _holds(expression: Expression, index: int) -> str | None:

@@ -10,8 +10,8 @@ from resilient_agents.scan.holders import settings
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases
 from resilient_agents.scan.records import Limit
-from resilient_agents.scan.sightings import Given, Sighting
-from resilient_agents.scan.stated import found, given_limit, given_of, inside_limit
+from resilient_agents.scan.sightings import Given, Sighting, given_of
+from resilient_agents.scan.stated import found, given_limit, inside_limit
 from resilient_agents.scan.values import ClassValue, ClientValue, Data, Spot
 
 if TYPE_CHECKING:

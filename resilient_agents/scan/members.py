@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents.scan.form import Expression, declares, dotted, last_name
 from resilient_agents.scan.values import (
@@ -34,31 +35,40 @@ LONGEST = 200
 
 def attribute(resolver: Resolver, value: Value, name: str) -> Values:
     """What stands behind a value under this name."""
-    match value:
-        case Symbol(path):
-            return _of_symbol(resolver, path, name)
-        case ClientValue():
-            return _of_client(resolver, value, name)
-        case Method():
-            return (Method(value.owner, f"{value.name}.{name}"),)
-        case Opaque(path):
-            return (Symbol(f"{path}().{name}"),) if len(path) < LONGEST else ()
-        case ModuleValue(file):
-            return resolver.global_of(file, name)
-        case Instance(of=cls):
-            if name == "__class__":
-                return (cls,)
-            return _bound(resolver, member(resolver, cls, name), value) or _inherited(resolver, value, name)
-        case ClassValue():
-            return _of_class(resolver, value, name)
-        case Parents(of=cls):
-            found = [_bound(resolver, member(resolver, base, name), Instance(base)) for base in bases(resolver, cls)]
-            return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
-        case FunctionValue():
-            key = (value.file, value.scope, name, "decorated")
-            return resolver.once(key, lambda: _of_function(resolver, value, name)) if value.within.decorators else ()
-        case _:
-            return ()
+    find = BEHIND.get(type(value))
+    return find(resolver, value, name) if find is not None else ()
+
+
+def _of_method(_: Resolver, method: Method, name: str) -> Values:
+    return (Method(method.owner, f"{method.name}.{name}"),)
+
+
+def _of_opaque(_: Resolver, value: Opaque, name: str) -> Values:
+    return (Symbol(f"{value.path}().{name}"),) if len(value.path) < LONGEST else ()
+
+
+def _of_module(resolver: Resolver, module: ModuleValue, name: str) -> Values:
+    return resolver.global_of(module.file, name)
+
+
+def _of_instance(resolver: Resolver, instance: Instance, name: str) -> Values:
+    cls = instance.of
+    if name == "__class__":
+        return (cls,)
+    return _bound(resolver, member(resolver, cls, name), instance) or _inherited(resolver, instance, name)
+
+
+def _of_parents(resolver: Resolver, parents: Parents, name: str) -> Values:
+    cls = parents.of
+    found = [_bound(resolver, member(resolver, base, name), Instance(base)) for base in bases(resolver, cls)]
+    return union(found) if any(found) else _inherited(resolver, Instance(cls), name)
+
+
+def _of_decorated(resolver: Resolver, function: FunctionValue, name: str) -> Values:
+    if not function.within.decorators:
+        return ()
+    key = (function.file, function.scope, name, "decorated")
+    return resolver.once(key, lambda: _of_function(resolver, function, name))
 
 
 def _of_function(resolver: Resolver, function: FunctionValue, name: str) -> Values:
@@ -86,9 +96,9 @@ def _of_client(resolver: Resolver, value: ClientValue, name: str) -> Values:
     return (ClientValue(resolver.known.clients[made], None, value),) if made else (Method(value, name),)
 
 
-def _of_symbol(resolver: Resolver, path: str, name: str) -> Values:
-    full = resolver.known.canonical.get(path, path) + f".{name}"
-    return (Symbol(full),)
+def _of_symbol(resolver: Resolver, symbol: Symbol, name: str) -> Values:
+    path = symbol.path
+    return resolver.symbol(f"{resolver.known.canonical.get(path, path)}.{name}")
 
 
 def _of_class(resolver: Resolver, cls: ClassValue, name: str) -> Values:
@@ -130,9 +140,20 @@ def is_static(function: FunctionValue) -> bool:
 
 def bases(resolver: Resolver, cls: ClassValue) -> list[ClassValue]:
     """The bases that stand in the tree."""
-    spot = Spot(cls.file, cls.within.parent, ENDLESS, 0)
-    found = [value for base in cls.within.bases for value in resolver.evaluate(_plain(base), spot)]
-    return [value for value in found if isinstance(value, ClassValue) and value != cls]
+    return [value for value in _bases(resolver, cls) if isinstance(value, ClassValue) and value != cls]
+
+
+def _bases(resolver: Resolver, cls: ClassValue) -> Values:
+    """What its bases are, wherever they stand."""
+    scope = cls.within
+    if not scope.bases:
+        return ()
+
+    def make() -> Values:
+        spot = Spot(cls.file, scope.parent, ENDLESS, 0)
+        return tuple([value for base in scope.bases for value in resolver.evaluate(_plain(base), spot)])
+
+    return resolver.settled((cls.file, cls.scope, "bases"), make)
 
 
 def _plain(base: object) -> tuple[object, ...] | None:
@@ -146,9 +167,8 @@ def external(resolver: Resolver, cls: ClassValue, seen: frozenset[ClassValue] = 
     """Paths of the classes of others that it comes from."""
     if cls in seen:
         return []
-    spot = Spot(cls.file, cls.within.parent, ENDLESS, 0)
-    values = [value for base in cls.within.bases for value in resolver.evaluate(_plain(base), spot)]
-    found = [resolver.known.canonical.get(value.path, value.path) for value in values if isinstance(value, Symbol)]
+    canonical, values = resolver.known.canonical, _bases(resolver, cls)
+    found = [canonical.get(value.path, value.path) for value in values if isinstance(value, Symbol)]
     for base in bases(resolver, cls):
         found += external(resolver, base, seen | {cls})
     return found
@@ -176,7 +196,7 @@ def member(resolver: Resolver, cls: ClassValue, name: str) -> Values:
             or _handed_in(resolver, cls, name)
         )
 
-    return resolver.once((cls, name, "member"), make)
+    return resolver.once((cls.file, cls.scope, name, "member"), make)
 
 
 def _own(resolver: Resolver, cls: ClassValue, name: str) -> Values:
@@ -245,3 +265,16 @@ def constructor(resolver: Resolver, cls: ClassValue) -> FunctionValue | None:
 def receiver(expression: object) -> str:
     """`self.socket` of `self.socket.recv`."""
     return dotted(expression[1]) if isinstance(expression, tuple) and expression[0] == "attr" else ""
+
+
+BEHIND: dict[type, Callable[[Resolver, Any, str], Values]] = {
+    Symbol: _of_symbol,
+    ClientValue: _of_client,
+    Method: _of_method,
+    Opaque: _of_opaque,
+    ModuleValue: _of_module,
+    Instance: _of_instance,
+    ClassValue: _of_class,
+    Parents: _of_parents,
+    FunctionValue: _of_decorated,
+}

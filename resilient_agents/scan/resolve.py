@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from resilient_agents.scan.annotations import annotated
+from resilient_agents.scan.answers import Answers
 from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
@@ -28,75 +28,34 @@ from resilient_agents.scan.values import (
 
 __all__ = ["Resolver"]
 
-DEEPEST = 60
-"""Steps from an expression to what it comes from, one inside the other."""
 
-
-class Resolver:
+class Resolver(Answers):
     """Values by expression and spot. What does not resolve has no values."""
 
     def __init__(self, tree: Tree, known: Known) -> None:
+        super().__init__()
         self.tree = tree
         self.known = known
-        self._memo: dict[Hashable, Values] = {}
-        self._active: set[Hashable] = set()
-        self._for_now: dict[Hashable, Values] = {}
-        self._times: dict[Hashable, int] = {}
-        self._cuts = 0
-        self._asked = 0
+        self._symbols: dict[str, Values] = {}
 
     def forget(self) -> None:
-        """Of all answers: those to questions that come back to themselves depend on what was asked before."""
-        self._memo, self._times = {}, {}
+        super().forget()
+        self._symbols = {}
 
-    def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
-        """Remember what was made; what comes back to itself has no values there.
-
-        What was seen from within a circle may lack what the circle adds: it counts until the question that led there
-        is answered, and for good when it came out for the third time.
-        """
-        known = self._memo.get(key)
+    def symbol(self, path: str) -> Values:
+        """Something outside of the tree; made once."""
+        known = self._symbols.get(path)
         if known is None:
-            known = self._for_now.get(key)
-        if known is not None:
-            return known
-        if key in self._active or len(self._active) > DEEPEST:
-            self._cuts += 1
-            return ()
-        before = self._cuts
-        self._active.add(key)
-        try:
-            found = make()
-        finally:
-            self._active.discard(key)
-            if not self._active:
-                self._for_now.clear()
-        if self._cuts == before or not self._active:
-            self._memo[key] = found
-        else:
-            self._for_now[key] = found
-            times = self._times[key] = self._times.get(key, 0) + 1
-            if times == 3:
-                self._memo[key] = found
-        return found
-
-    @contextlib.contextmanager
-    def asking_callers(self, at_most: int) -> Generator[bool, None, None]:
-        """Whether callers may be asked: not when that is what it came from too often."""
-        if self._asked >= at_most:
-            self._cuts += 1
-            yield False
-            return
-        self._asked += 1
-        try:
-            yield True
-        finally:
-            self._asked -= 1
+            known = self._symbols[path] = (Symbol(path),)
+        return known
 
     def evaluate(self, expression: Expression, spot: Spot) -> Values:
-        if expression is None:
-            return ()
-        return HANDLERS[expression[0]](self, expression, spot)
+        return HANDLERS[expression[0]](self, expression, spot) if expression is not None else ()
+
+    def callee(self, spot: Spot, index: int) -> Values:
+        """What is called there, which all that look for the callers of a function of this name ask."""
+        callee = spot.within.calls[index].callee
+        return self.settled((spot.file, spot.scope, index), lambda: self.evaluate(callee, spot))
 
     # -- names
 
@@ -104,33 +63,34 @@ class Resolver:
         return self.lookup(expression[1], spot)
 
     def lookup(self, name: str, spot: Spot) -> Values:
-        scopes = spot.file.form.scopes
-        index = spot.scope
+        file, own, _, _ = spot
+        scopes = file.form.scopes
+        index = own
         while index >= 0:
             scope = scopes[index]
-            if index == spot.scope or scope.kind != "class":
+            if index == own or scope.kind != "class":
                 bindings = scope.bindings.get(name)
                 if bindings is not None:
-                    here = spot if index == spot.scope else None
-                    return self.bound(bindings, spot.file, index, here)
+                    return self.bound(bindings, file, index, spot if index == own else None)
             index = scope.parent
-        return self.starred(name, spot.file)
+        return self.starred(name, file)
 
     def bound(self, bindings: list[Binding], file: SourceFile, index: int, spot: Spot | None) -> Values:
         """What a name is: of the bindings that may have run last before the spot, or of all of them."""
         if len(bindings) > 1 and spot is not None:
             bindings = spot.reaching(bindings)
-        key = (file, index, *(id(binding) for binding in bindings))
+        key = tuple([id(binding) for binding in bindings]) if len(bindings) > 1 else id(bindings[0])
+        known = self._memo.get(key)
+        return known if known is not None else self.once(key, lambda: self._of_bindings(bindings, file, index))
 
-        def make() -> Values:
-            declared = [binding for binding in bindings if declares(binding.value)]
-            others = every(binding for binding in bindings if binding not in declared)
-            return best(others, every(declared)) if declared else others
+    def _of_bindings(self, bindings: list[Binding], file: SourceFile, index: int) -> Values:
+        def every(some: list[Binding]) -> Values:
+            return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in some])
 
-        def every(some: Iterable[Binding]) -> Values:
-            return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in some] or [()])
-
-        return self.once(key, make)
+        declared = [binding for binding in bindings if declares(binding.value)] if len(bindings) > 1 else []
+        if not declared:
+            return every(bindings)
+        return best(every([binding for binding in bindings if binding not in declared]), every(declared))
 
     def starred(self, name: str, file: SourceFile) -> Values:
         for dots, module in file.form.stars:
@@ -139,8 +99,8 @@ class Resolver:
                 if found := self.global_of(other, name):
                     return found
             elif self.knows(f"{module}.{name}"):
-                return (Symbol(f"{module}.{name}"),)
-        return (Symbol(f"builtins.{name}"),)
+                return self.symbol(f"{module}.{name}")
+        return self.symbol(f"builtins.{name}")
 
     def knows(self, path: str) -> bool:
         known = self.known
@@ -180,12 +140,15 @@ class Resolver:
     # -- what is made of other expressions
 
     def attribute_of(self, expression: Any, spot: Spot) -> Values:
-        path = dotted(expression)
-        if path:
-            found = self.path(path, spot)
-            if found or (path.endswith(f".state.{expression[2]}") and (found := self.shared(expression[2]))):
+        _, owner, name = expression
+        if name in spot.file.given():
+            path = dotted(expression)
+            if path and (found := self.path(path, spot)):
                 return found
-        return union([attribute(self, value, expression[2]) for value in self.evaluate(expression[1], spot)])
+        in_state = owner is not None and owner[0] == "attr" and owner[2] == "state" and dotted(owner)
+        if in_state and (found := self.shared(name)):
+            return found
+        return union([attribute(self, value, name) for value in self.evaluate(owner, spot)])
 
     def shared(self, name: str) -> Values:
         """`request.app.state.client`, as any `app.state.client = …` of the tree has set it."""

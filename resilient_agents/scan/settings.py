@@ -30,7 +30,7 @@ class Projects:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._settings: dict[Path, Settings] = {}
-        self._pins: dict[Path, dict[str, str]] = {}
+        self._pins: dict[Path, list[dict[str, str]]] = {}
 
     def settings(self, folder: Path) -> Settings:
         """Those of the nearest `pyproject.toml` at or above the folder."""
@@ -73,12 +73,13 @@ class Projects:
 
     def pin(self, folder: Path, package: str) -> str:
         """The versions that the nearest folder with a word about the package admits; "" for any."""
-        for above in (folder, *folder.parents):
-            found = self._pins.get(above)
-            if found is None:
-                found = self._pins[above] = pins(above)
-            if package in found:
-                return found[package]
-            if (above / ".git").exists():
-                break
-        return ""
+        return next((said[package] for said in self._versions(folder) if package in said), "")
+
+    def _versions(self, folder: Path) -> list[dict[str, str]]:
+        """What the folder says and those above it, the nearest first, up to the root of the repository."""
+        known = self._pins.get(folder)
+        if known is None:
+            ends = folder == folder.parent or (folder / ".git").exists()
+            above = [] if ends else self._versions(folder.parent)
+            known = self._pins[folder] = [said for said in (pins(folder),) if said] + above
+        return known

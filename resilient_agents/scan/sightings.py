@@ -9,7 +9,7 @@ from typing import NamedTuple
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.known import Client, Operation
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.tree import SourceFile, every_site
+from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import (
     ClientValue,
     Method,
@@ -20,7 +20,7 @@ from resilient_agents.scan.values import (
     Values,
 )
 
-__all__ = ["Given", "Sighting", "sightings"]
+__all__ = ["Given", "Sighting", "given_of", "sightings"]
 
 
 class Given(NamedTuple):
@@ -32,7 +32,12 @@ class Given(NamedTuple):
     starred: bool
 
 
-@dataclass(frozen=True, slots=True)
+def given_of(site: Site) -> Given:
+    """The arguments of a call as it is written."""
+    return Given(site.arguments, site.keywords, site.spread, site.starred)
+
+
+@dataclass(slots=True)
 class Sighting:
     """An external call as it stands in the file: what is called, and what with."""
 
@@ -59,23 +64,25 @@ class Sighting:
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
-    known = resolver.known
-    any_name = resolver.tree.imports(known.open)
-    for spot, index, site in every_site(file):
-        callee = site.callee
-        if callee is None:
-            continue
-        if callee[0] == "attr" and callee[2] not in known.names and not any_name:
-            continue
-        callees = resolver.evaluate(site.callee, spot)
-        given = Given(site.arguments, site.keywords, site.spread, site.starred)
-        found = [each for value in callees if (each := _seen(resolver, value, spot, index, given))]
-        if found and found[0].operation.entered and not _entered(spot, index):
-            continue
-        if not found and (runner := _runner(resolver, callees, site)) is not None:
-            found = _run(resolver, runner, spot, index)
-        if found:
-            yield _fitting(found, site.awaited, spot.within.is_async)
+    names = None if resolver.tree.imports(resolver.known.open) else resolver.known.names
+    for number, scope in enumerate(file.form.scopes):
+        for index, site in enumerate(scope.calls):
+            callee = site.callee
+            if callee is None or (names is not None and callee[0] == "attr" and callee[2] not in names):
+                continue
+            spot = Spot(file, number, site.order, site.block)
+            found = _reached(resolver, resolver.evaluate(callee, spot), spot, index)
+            if found:
+                yield _fitting(found, site.awaited, scope.is_async)
+
+
+def _reached(resolver: Resolver, callees: Values, spot: Spot, index: int) -> list[Sighting]:
+    """The external calls that a call may be, as it is or through a function that runs what it is given."""
+    found = [each for value in callees if (each := _seen(resolver, value, spot, index))]
+    if found:
+        return [] if found[0].operation.entered and not _entered(spot, index) else found
+    runner = _runner(resolver, callees, spot.within.calls[index])
+    return _run(resolver, runner, spot, index) if runner is not None else []
 
 
 def _entered(spot: Spot, index: int) -> bool:
@@ -90,9 +97,12 @@ def _fitting(found: list[Sighting], awaited: bool, in_async: bool) -> list[Sight
     return [each for each in found if each.operation.is_async == awaited] or found
 
 
-def _seen(resolver: Resolver, value: Value, spot: Spot, index: int, given: Given, runner: str = "") -> Sighting | None:
+def _seen(
+    resolver: Resolver, value: Value, spot: Spot, index: int, given: Given | None = None, runner: str = ""
+) -> Sighting | None:
+    """The external call that calling a value is, with the arguments that are written there if it is given none."""
     if isinstance(value, Partial):
-        bound = value.made.site
+        bound, given = value.made.site, given or given_of(spot.within.calls[index])
         given = Given(
             (*bound.arguments[1:], *given.arguments),
             {**bound.keywords, **given.keywords},
@@ -112,7 +122,7 @@ def _seen(resolver: Resolver, value: Value, spot: Spot, index: int, given: Given
     operation = client.operation(name) if client is not None else None
     if client is None or operation is None:
         return None
-    return Sighting(spot, index, client, name, operation, owner, given, runner)
+    return Sighting(spot, index, client, name, operation, owner, given or given_of(spot.within.calls[index]), runner)
 
 
 def _runner(resolver: Resolver, callees: Values, site: Site) -> tuple[str, int] | None:

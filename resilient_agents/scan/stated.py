@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from resilient_agents.scan.form import Expression, Site, last_name
+from resilient_agents.scan.form import Expression, last_name
 from resilient_agents.scan.known import Ends
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.sightings import Given
+from resilient_agents.scan.sightings import Given, given_of
 from resilient_agents.scan.values import Data, Opaque, Spot
 
-__all__ = ["ending", "found", "given_limit", "given_of", "inside_limit"]
-
-
-def given_of(site: Site) -> Given:
-    """The arguments of a call as it is written."""
-    return Given(site.arguments, site.keywords, site.spread, site.starred)
+__all__ = ["ending", "found", "given_limit", "inside_limit"]
 
 
 def found(given: Given, names: tuple[str, ...], at: int | None) -> tuple[Expression, bool]:

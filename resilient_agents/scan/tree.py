@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Expression, Form, Site, last_name
+from resilient_agents.scan.form import Binding, Expression, Form, Site, last_name, source_of
 from resilient_agents.scan.index import HANDING_ON, Names
 from resilient_agents.scan.values import Spot
 
@@ -23,7 +23,7 @@ class SourceFile:
     """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_calls", "_handed", "_make", "_methods"),
+        *("_attributes", "_calls", "_given", "_handed", "_make", "_methods", "_sources"),
         *("form", "make_names", "package", "parts", "path"),
     )
 
@@ -42,8 +42,10 @@ class SourceFile:
         self._make = make
         self.make_names = make_names
         self._calls: dict[str, list[tuple[Spot, int]]] | None = None
+        self._given: set[str] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
+        self._sources: dict[int, dict[str, list[str]]] = {}
         self._handed: dict[str, list[tuple[int | str, Spot]]] | None = None
 
     def __repr__(self) -> str:
@@ -59,8 +61,9 @@ class SourceFile:
         """The form, and what was made of it."""
         with contextlib.suppress(AttributeError):
             del self.form
-        self._calls = self._methods = self._handed = None
+        self._calls = self._given = self._methods = self._handed = None
         self._attributes.clear()
+        self._sources.clear()
 
     def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
         """(spot, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
@@ -74,6 +77,24 @@ class SourceFile:
                     for name in sorted(handed):
                         self._calls.setdefault(name, []).append((spot, index))
         return self._calls
+
+    def given(self) -> set[str]:
+        """Last words of the dotted paths that are given a value in it: `client` of `self.client = …`."""
+        if self._given is None:
+            paths = (path for scope in self.form.scopes for path in scope.bindings if "." in path)
+            self._given = {path.rpartition(".")[2] for path in paths}
+        return self._given
+
+    def sources_of(self, scope: int) -> dict[str, list[str]]:
+        """Names of a scope by the name that they are given; by `names[]` where a loop gives them what that holds."""
+        found = self._sources.get(scope)
+        if found is None:
+            found = self._sources[scope] = {}
+            for path, bindings in self.form.scopes[scope].bindings.items():
+                for source in dict.fromkeys(source_of(each.value) for each in bindings):
+                    found.setdefault(source, []).append(path)
+            found.pop("", None)
+        return found
 
     def handed_to(self, words: frozenset[str]) -> dict[str, list[tuple[int | str, Spot]]]:
         """By the name of a function where it is handed over to be called back: the call that is given it, by its
@@ -146,6 +167,7 @@ class Tree:
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
         self._sites: dict[tuple[str, str], list[tuple[Spot, int]]] = {}
         self._heirs: dict[tuple[str, str], list[tuple[SourceFile, int]]] = {}
+        self._in_common: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
         self._index: dict[str, dict[str, list[SourceFile]]] = {}
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
@@ -215,8 +237,18 @@ class Tree:
     def _nearest(self, files: list[SourceFile], near: SourceFile) -> list[SourceFile]:
         if len(files) <= MOST_FILES:
             return files
-        shared = {file: _shared(file.parts, near.parts) for file in files}
-        return sorted(files, key=lambda file: -shared[file])[:MOST_FILES]
+        ours, in_common = near.parts, self._in_common.setdefault(near.parts, {})
+        ranks = []
+        for file in files:
+            package = file.package
+            shared = in_common.get(package)
+            if shared is None:
+                shared = in_common[package] = _shared(package, ours)
+            if shared == len(package):
+                shared = _shared(file.parts, ours)
+            ranks.append(-shared)
+        order = sorted(range(len(files)), key=ranks.__getitem__)
+        return [files[number] for number in order[:MOST_FILES]]
 
     def imports(self, modules: frozenset[str]) -> bool:
         """Whether any file imports one of these."""

@@ -1,4 +1,8 @@
-"""What an expression may be: a client, a method of one, a class or function of the tree, something outside."""
+"""What an expression may be: a client, a method of one, a class or function of the tree, something outside.
+
+Nothing changes a value once it is made. They are not frozen all the same: to make a frozen one takes twice as long, and
+a scan makes some for each expression.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +76,14 @@ class Made(NamedTuple):
         return self.spot.within.calls[self.number]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Symbol:
     """A module, class or function outside of the tree, by its dotted path."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ClientValue:
     """An object of a class in the table; `made` is None for one that was handed in."""
 
@@ -95,7 +99,7 @@ class ClientValue:
     """The call of the function of the tree that made it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Method:
     """What stands behind a client: `get`, `chat.completions.create`."""
 
@@ -103,12 +107,12 @@ class Method:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ModuleValue:
     file: SourceFile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ClassValue:
     file: SourceFile
     scope: int
@@ -118,20 +122,20 @@ class ClassValue:
         return self.file.form.scopes[self.scope]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Instance:
     of: ClassValue
     made: Made | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Parents:
     """`super()` in a method of the class."""
 
     of: ClassValue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class FunctionValue:
     file: SourceFile
     scope: int
@@ -143,7 +147,7 @@ class FunctionValue:
         return self.file.form.scopes[self.scope]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Partial:
     """`functools.partial(target, …)`; `made` is that call."""
 
@@ -151,7 +155,7 @@ class Partial:
     made: Made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Opaque:
     """What calling something outside of the tree and of the table gave."""
 
@@ -159,14 +163,14 @@ class Opaque:
     made: Made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Many:
     """A container, by what it holds."""
 
     values: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Data:
     """A constant, a dict, a sequence, a lambda, a type or a variable of the environment as it is written."""
 
@@ -210,6 +214,6 @@ def _tells(value: Value) -> bool:
 
 def union(found: list[Values]) -> Values:
     """All of them, each once, in order."""
-    if len(found) == 1:
-        return found[0]
+    if len(found) < 2:
+        return found[0] if found else ()
     return tuple(dict.fromkeys(value for values in found for value in values))[:MOST]

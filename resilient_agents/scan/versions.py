@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ __all__ = ["choose", "normal", "pins", "version_files"]
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 
 
+@functools.cache
 def normal(name: str) -> str:
     """The name of a distribution as packages are compared by."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -125,6 +127,7 @@ def _require(found: dict[str, str], line: str) -> None:
         found.setdefault(normal(requirement.name), str(requirement.specifier))
 
 
+@functools.cache
 def choose(default: Default, pin: str) -> tuple[str, bool]:
     """(what ends the call, whether the versions that the pin admits agree); the newest version, if they do not."""
     rules = default.by_version
