@@ -100,7 +100,7 @@ def test_errors_of_every_kind_are_carried() -> None:
     worker = workers.start(work, "p")
     with pytest.raises(Stop) as caught:
         finished(worker)
-    assert worker.error is None
+    assert worker.outcome is None
     reference = weakref.ref(caught.value)
     del caught
     assert reference() is None

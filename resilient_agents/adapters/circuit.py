@@ -98,7 +98,7 @@ class Circuit:
             era = Closed(self.outcomes.ticks)
             self._calm(era)
             return era
-        self.outcomes.end()
+        self.outcomes.reconfigure(None)
         if state == "half-open":
             return HalfOpen()
         reason, self._reason = self._reason, ""
@@ -156,9 +156,10 @@ class Circuit:
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
         found = era.permit(self._probe_of(call), self.rules.half_open_calls, now)
         if isinstance(found, Probe):
-            if call.marks is None:
-                call.marks = {}
-            call.marks[self] = found  # first, so that the end of the call takes it back, whatever happens next
+            call.marks = {
+                **(call.marks or {}),
+                self: found,
+            }  # first, so that the end of the call takes it back, whatever happens next
             era.lend(found, now + self._lease())
         return found if isinstance(found, Refusal) else None
 
@@ -168,9 +169,7 @@ class Circuit:
         probe = self._probe_of(call)
         if probe is not None:
             probe.over = True
-        if call.marks is None:
-            call.marks = {}
-        call.marks[self] = Probe(None)
+        call.marks = {**(call.marks or {}), self: Probe(None)}
 
     def _probe_of(self, call: Call) -> Probe | None:
         probe: Probe | None = None if call.marks is None else call.marks.get(self)

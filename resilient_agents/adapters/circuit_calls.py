@@ -129,13 +129,10 @@ class Breaker(ABC):
         circuit.deliver(call.audience)
         if not isinstance(admitted, Refusal):
             return admitted
-        refused = self._refused(call, *admitted)
         if circuit.shadow:
+            self._refused(call, *admitted)
             return seen
-        try:
-            raise refused
-        finally:
-            del refused  # no cycle through the traceback
+        raise self._refused(call, *admitted)
 
     def _refused(self, call: Call, reason: str, wait: float) -> CircuitOpenError:
         circuit, audience = self._circuit, call.rare.audience

@@ -112,8 +112,7 @@ class Gcra:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
         ahead = self._ahead(now)
         level = self.level - (now - self.at) * self.rate  # one step from here on
-        if level < 0.0:
-            level = 0.0
+        level = max(0.0, level)
         if level + ahead + cost > self.burst + self.slack:
             return False
         self.level = level + cost
@@ -127,16 +126,12 @@ class Gcra:
     def correct(self, now: float, cost: float) -> None:
         """What has started cost so much more than was charged, or less where it is negative."""
         level = self._level(now) + cost  # one step from here on
-        if level < 0.0:
-            level = 0.0
-        self.level, self.at = level, now
+        self.level, self.at = max(0.0, level), now
 
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
         level = self._level(now)  # one step from here on
-        if level > self.burst:
-            level = self.burst
-        self.level, self.at = level, now
+        self.level, self.at = min(self.burst, level), now
 
     def all_due(self, now: float) -> list[Reservation]:
         """Let all come at once: wake these."""
@@ -197,8 +192,7 @@ class Gcra:
             if other.standing and (other.due >= now or (other.here and not self._passed(other, now))):
                 ahead += other.cost
         level = self.level - (now - self.at) * self.rate  # one step from here on
-        if level < 0.0:
-            level = 0.0
+        level = max(0.0, level)
         over = level + ahead + reservation.cost - self.burst
         if over <= self.slack:
             self.level = level + reservation.cost
@@ -263,9 +257,7 @@ class Gcra:
 
     def _level(self, now: float) -> float:
         level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it
-        if level < 0.0:
-            level = 0.0
-        return level
+        return max(0.0, level)
 
     def _ahead(self, now: float) -> float:
         """What those that stand in line cost in all."""

@@ -194,17 +194,13 @@ class Outcomes:
 
     def begin(self, window: Window | None) -> None:
         """The circuit closed: what is looked at is from now on."""
-        self.end()
+        self._settle()
         self.window = window
         self._forget_durations()
 
-    def end(self) -> None:
-        """The circuit is closed no longer."""
-        self._settle()
-        self.window = None
-
     def reconfigure(self, window: Window | None) -> None:
-        """The rules look at another window, which follows the one that there is."""
+        """The rules look at another window, which follows the one that there is; or at none, as long as the circuit is
+        not closed."""
         self._settle()
         self.window = None if window is None else window.following(self.window)
 

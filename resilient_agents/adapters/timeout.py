@@ -103,12 +103,7 @@ class Timeout(Configured):
             if not call.runtime.blocking or clock.monotonic() < limit.at:
                 raise
             self._cannot_interrupt(limit, call)
-            timed_out = self._expired(call)
-            given_up.exhausted(timed_out)
-            try:
-                raise timed_out from unboxed(error)
-            finally:
-                del timed_out  # no cycle through the traceback
+            raise given_up.exhausted(self._expired(call)) from unboxed(error)
         finally:
             limit.active = False  # first, and without a call: an exception from outside may keep `leave` from beginning
             if call.rare.error is not before:

@@ -122,13 +122,11 @@ class Audience(Fields):
             self.recorder.call_ended(self, outcome, duration, failure)
         if self.observers:
             sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
-            pace = self.pace
-            if pace is None:
-                rest: dict[str, Any] = {"unknown_outcome": self.unknown_outcome, "run_budget": self.run_budget}
-                event = events.CallEnded(self.policy, outcome, *sums, **rest)
-            else:
-                paced = (pace.first_item, pace.items, pace.longest_gap, pace.parts, self.finish, self.unknown_outcome)
-                event = events.CallEnded(self.policy, outcome, *sums, *paced, self.run_budget)
+            event = events.CallEnded(self.policy, outcome, *sums)
+            event.unknown_outcome, event.run_budget = self.unknown_outcome, self.run_budget
+            if (pace := self.pace) is not None:
+                event.first_item, event.items, event.longest_gap = pace.first_item, pace.items, pace.longest_gap
+                event.parts, event.finish = pace.parts, self.finish
             self._show(event)
 
     def tell(self, event: events.Event) -> None:

@@ -14,7 +14,7 @@ from resilient_agents.core.call import ORDINARY, Call, Proceed, Strategy, name_o
 from resilient_agents.core.driver import discard, unfinished
 from resilient_agents.core.opening import not_blocking
 from resilient_agents.core.responses import close_now
-from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.core.threads import Ended, Worker, Workers
 from resilient_agents.errors import Rejected
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Branch", "InTasks", "InThreads"]
 
 
-class Branch(Call):
+class Branch(Call, Ended):
     """One of several passes of a call, through what is inside `strategy`, and how it ended.
 
     Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
@@ -62,31 +62,14 @@ class Branch(Call):
         if self.lost:  # in a thread of its own, where nothing else can stop it
             raise Rejected(f"{self.name!r} was answered while this hedge waited", policy=self.name, strategy="hedge")
         for position, recheck in enumerate(self.outer_rechecks(strategy)):
-            recheck(self._known_at(position))
-
-    def _known_at(self, position: int) -> Call:
-        """The call as the layer there knows it."""
-        call: Call = self
-        while isinstance(call, Branch) and position < call.outside:
-            call = call.parent
-        return call
-
-    def take(self) -> Any:
-        """The result or the error, once: the branch keeps neither."""
-        result, error = self.result, self.outcome
-        self.result = self.outcome = None
-        try:
-            if error is not None:
-                raise error
-            return result
-        finally:
-            del error  # no cycle through the traceback
+            call: Call = self
+            while isinstance(call, Branch) and position < call.outside:
+                call = call.parent  # as the layer there knows it
+            recheck(call)
 
     def drop(self) -> Any:
-        """Keep nothing of the user's. Returns the result that somebody must close, None where there is none."""
-        result, self.result = self.result, None
-        self.outcome = self.error = None
-        return result
+        self.error = None
+        return super().drop()
 
 
 class Ends(Protocol):

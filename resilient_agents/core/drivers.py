@@ -114,7 +114,7 @@ class Reading:
             if self._bounded is not None:
                 self._bounded.end()
             if call.opened is not None:
-                await call.opened.aclose(outcome) if not call.runtime.blocking else call.opened.close(outcome)
+                await call.opened.end(outcome, blocking=call.runtime.blocking)
         except Exception as error:
             outcome = outcome if isinstance(outcome, Exception) else error
             raise

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from resilient_agents.base.clock import clock
 
@@ -30,6 +30,7 @@ __all__ = [
     "set_context",
 ]
 
+E = TypeVar("E", bound=BaseException)
 Moment = tuple[float, int]
 """Monotonic seconds, then the marks left so far: clocks stand still between two readings, and fake ones much longer."""
 
@@ -50,8 +51,8 @@ def moment() -> Moment:
     return clock.monotonic(), left
 
 
-def exhausted(error: BaseException, text: str | None = None) -> None:
-    """Mark `error` as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
+def exhausted(error: E, text: str | None = None) -> E:
+    """`error`, marked as given up now: an outer retry leaves it alone. `text`, if given, becomes our note on it."""
     global left
     left = mine = _next()  # two threads may set it in the wrong order: it is then one too low until the next mark
     try:
@@ -61,6 +62,7 @@ def exhausted(error: BaseException, text: str | None = None) -> None:
         pass
     if text is not None:
         note(error, text)
+    return error
 
 
 def note(error: BaseException, text: str) -> None:

@@ -40,9 +40,9 @@ def guard(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
         _refuse_no_stream(policy, fn)
         wrapper = wrappers.coroutine(policy, fn)
     elif declares(inspect.isasyncgenfunction, fn):
-        wrapper = _async_generator(policy, fn)
+        wrapper = async_driver(WayIn(policy, fn, invoke_stream).call)
     elif declares(inspect.isgeneratorfunction, fn):
-        wrapper = _generator(policy, fn)
+        wrapper = blocking_driver(WayIn(policy, fn, invoke_stream).call)
     else:
         _refuse_no_stream(policy, fn)
         wrapper = wrappers.plain(policy, fn)
@@ -101,11 +101,3 @@ def _is_generator_based(fn: object) -> bool:
     """Is it a generator function that `types.coroutine` made awaitable?"""
     code = getattr(fn, "__code__", None)
     return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-
-
-def _generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    return blocking_driver(WayIn(policy, fn, invoke_stream).call)
-
-
-def _async_generator(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
-    return async_driver(WayIn(policy, fn, invoke_stream).call)

@@ -50,10 +50,7 @@ async def movable(call: Call, opening: Awaitable[Opened]) -> Opened:
     if held is None:
         return opened
     try:
-        if around is None:
-            opened.close(NEUTRAL)
-        else:
-            await opened.aclose(NEUTRAL)
+        await opened.end(NEUTRAL, blocking=around is None)
     except* (GeneratorExit, Exception):  # a task group raises what closed it
         pass
     finally:

@@ -68,32 +68,23 @@ class Opened(Fields):
         finally:
             del thrown  # no cycle through the traceback
 
-    def close(self, outcome: Outcome) -> None:
+    async def end(self, outcome: Outcome, *, blocking: bool) -> None:
+        """Close it, and leave what was entered for it, in this colour."""
         if self.left_to is not None and not self.left_to.done:
             reader, self.left_to = self.left_to, None
             reader.on_done(partial(self.close, None))  # a generator that runs cannot be closed
             return
-        raised = self._ends_with(outcome)
+        raised = self.raised = outcome if isinstance(outcome, BaseException) else self.raised
         try:
-            close(self.iterator, self.source)
+            await aclose(self.iterator, self.source) if not blocking else close(self.iterator, self.source)
         finally:
             self.raised = None
             if self.manager is not None:
-                self.manager.__exit__(*_seen_by_a_block(raised))
+                await _leave(self.manager, raised, blocking=blocking)
 
-    async def aclose(self, outcome: Outcome) -> None:
-        raised = self._ends_with(outcome)
-        try:
-            await aclose(self.iterator, self.source)
-        finally:
-            self.raised = None
-            if self.manager is not None:
-                await _leave(self.manager, raised)
-
-    def _ends_with(self, outcome: Outcome) -> BaseException | None:
-        if isinstance(outcome, BaseException):
-            self.raised = outcome
-        return self.raised
+    def close(self, outcome: Outcome) -> None:
+        """The same from blocking code."""
+        drive(self.end(outcome, blocking=True), not_blocking)
 
 
 async def give_up(call: Call, opened: Opened, kept: int, outcome: Exception | Neutral | None) -> None:
@@ -101,10 +92,7 @@ async def give_up(call: Call, opened: Opened, kept: int, outcome: Exception | Ne
     closers but the first `kept`. What that raises gives way to the reason for it."""
     try:
         with suppress(Exception):
-            if call.runtime.blocking:
-                opened.close(outcome)
-            else:
-                await opened.aclose(outcome)
+            await opened.end(outcome, blocking=call.runtime.blocking)
     finally:
         with suppress(Exception):
             call.close(outcome, kept)
@@ -156,24 +144,16 @@ async def _enter(call: Call, manager: Any) -> Opened:
     try:
         return await _open(call, entered, manager)
     except BaseException as error:
-        if call.runtime.blocking:
-            manager.__exit__(type(error), error, error.__traceback__)
-        else:
-            await _leave(manager, error)
+        await _leave(manager, error, blocking=call.runtime.blocking)
         raise
 
 
-async def _leave(manager: Any, error: BaseException | None) -> None:
-    seen = _seen_by_a_block(error)
-    if hasattr(type(manager), "__aexit__"):
+async def _leave(manager: Any, error: BaseException | None, *, blocking: bool) -> None:
+    seen = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+    if hasattr(type(manager), "__aexit__") and not blocking:
         await manager.__aexit__(*seen)
     else:
         manager.__exit__(*seen)
-
-
-def _seen_by_a_block(error: BaseException | None) -> tuple[Any, Any, Any]:
-    """What `__exit__` is told of how its block ended."""
-    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
 
 async def _leave_blocking(call: Call, source: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import types
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, Final, Protocol
 
@@ -196,16 +197,10 @@ async def _within_from_here(limit: Deadline, chain: Coroutine[Any, Any, Any], ca
         chain.close()
         raise
     resume(limit, clock.monotonic() - left)
-    return await ASYNC.within(limit, lambda _: _Begun(chain), call)
+    return await ASYNC.within(limit, lambda _: _rest_of(chain), call)
 
 
-class _Begun:
-    """Lets a coroutine that has already been started be awaited."""
-
-    __slots__ = ("_chain",)
-
-    def __init__(self, chain: Coroutine[Any, Any, Any]) -> None:
-        self._chain = chain
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._chain.__await__()
+@types.coroutine
+def _rest_of(chain: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """A coroutine that has already been started: it cannot be awaited itself."""
+    return (yield from chain.__await__())

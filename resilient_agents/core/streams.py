@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from functools import partial
 from typing import Any, Final, Generic, Self, TypeVar
 
 from resilient_agents.base.told import Fields
@@ -74,34 +75,27 @@ class Stream(Generic[T]):
         if name.startswith("_"):
             raise AttributeError(name)
         opened = None if self._call is None else self._call.opened
-        if opened is None:
-            if name in _OF_THE_WHOLE:
-                return self._read_first(name, blocking=self._is_blocking())
+        if opened is None and name not in _OF_THE_WHOLE:
             raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
-        found = getattr(opened.source, name)
-        return self._read_first(name, blocking=self._is_blocking()) if name in _OF_THE_WHOLE else found
+        found = None if opened is None else getattr(opened.source, name)
+        if name not in _OF_THE_WHOLE:
+            return found
+        return partial(self._read_first if self._is_blocking() else self._aread_first, name)
 
     def _is_blocking(self) -> bool:
         """Not known before it begins: then it is what can be waited for here."""
         return not on_event_loop() if self._generator is None else isinstance(self._generator, Generator)
 
-    def _read_first(self, name: str, *, blocking: bool) -> Callable[..., Any]:
-        if blocking:
+    def _read_first(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        for _ in self:
+            pass
+        return self._of_the_whole(name)(*args, **kwargs)
 
-            def of_the_whole_blocking(*args: Any, **kwargs: Any) -> Any:
-                for _ in self:
-                    pass
-                return self._of_the_whole(name)(*args, **kwargs)
-
-            return of_the_whole_blocking
-
-        async def of_the_whole(*args: Any, **kwargs: Any) -> Any:
-            async for _ in self:
-                pass
-            whole = self._of_the_whole(name)(*args, **kwargs)
-            return await whole if is_awaitable(whole) else whole
-
-        return of_the_whole
+    async def _aread_first(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        async for _ in self:
+            pass
+        whole = self._of_the_whole(name)(*args, **kwargs)
+        return await whole if is_awaitable(whole) else whole
 
     def _of_the_whole(self, name: str) -> Callable[..., Any]:
         """The method, of a stream that has been read to its end."""

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
@@ -30,7 +30,7 @@ from resilient_agents.deadline import current
 from resilient_agents.errors import Rejected
 from resilient_agents.events import CallRejected, logger
 
-__all__ = ["THREAD_NAME", "Threads", "Worker", "Workers", "run_in_worker"]
+__all__ = ["THREAD_NAME", "Ended", "Threads", "Worker", "Workers", "run_in_worker"]
 
 IDLE_SECONDS = 10.0
 THREAD_NAME = "resilient-agents-worker"
@@ -38,13 +38,39 @@ THREAD_NAME = "resilient-agents-worker"
 _RUNS, _CANCELLED = True, False
 
 
-class Worker:
+class Ended:
+    """How work ended: its `result`, or its `outcome`, which is an error."""
+
+    if TYPE_CHECKING:
+        result: Any
+        outcome: BaseException | None
+    else:
+        __slots__ = ()
+
+    def take(self) -> Any:
+        """The result or the error, once: neither is kept."""
+        result, error = self.result, self.outcome
+        self.result = self.outcome = None
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # no cycle through the traceback
+
+    def drop(self) -> Any:
+        """Keep nothing of the user's. Returns the result that somebody must close, None where there is none."""
+        result, self.result, self.outcome = self.result, None, None
+        return result
+
+
+class Worker(Ended):
     """One piece of work on a thread of its own: what it runs, how it ended, who wants to know.
 
     `done`: it has ended, or it never runs.
     """
 
-    __slots__ = ("_callbacks", "_fate", "_work", "context", "done", "error", "result")
+    __slots__ = ("_callbacks", "_fate", "_work", "context", "done", "outcome", "result")
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work: Callable[[], Any] | None = work
@@ -53,7 +79,7 @@ class Worker:
         self.context = contextvars.copy_context()
         self.done = False
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.outcome: BaseException | None = None
 
     def on_done(self, callback: Callable[[], object]) -> None:
         """Run `callback` on the worker's thread when it ends, or now if it has."""
@@ -67,17 +93,6 @@ class Worker:
         except ValueError:  # it was told meanwhile
             return False
         return True
-
-    def take(self) -> Any:
-        """The result or the error of work that is done, once: the worker keeps neither."""
-        result, error = self.result, self.error
-        self.result = self.error = None
-        try:
-            if error is not None:
-                raise error
-            return result
-        finally:
-            del error  # no cycle through the traceback
 
     def cancel(self) -> bool:
         """From now on it is certain that the work does not begin. False if it has begun."""
@@ -94,7 +109,7 @@ class Worker:
         try:
             self.result = self.context.run(work)
         except BaseException as error:  # carried to the thread that waits for it
-            self.error = error
+            self.outcome = error
 
     def tell(self) -> None:
         """Tell those who want to know that the work is done, each once, until one raises."""
@@ -291,6 +306,6 @@ async def run_in_worker(
 
 
 def _drop(worker: Worker, unwanted: Callable[[Any], object] | None) -> None:
-    result, worker.result, worker.error = worker.result, None, None
+    result = worker.drop()
     if unwanted is not None and result is not None:
         unwanted(result)

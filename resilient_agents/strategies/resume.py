@@ -187,10 +187,7 @@ class _Whole:
         closers, self._closers = self._closers, []
         try:
             if part is not None:
-                if self._call.runtime.blocking:
-                    part.close(outcome)
-                else:
-                    await part.aclose(outcome)
+                await part.end(outcome, blocking=self._call.runtime.blocking)
         finally:
             run_closers(closers, outcome)
 
@@ -202,7 +199,7 @@ class _Whole:
 
     async def aclose(self) -> None:
         if self._part is not None:
-            await self._part.aclose(self._raised())
+            await self._part.end(self._raised(), blocking=False)
 
     def _raised(self) -> BaseException | None:
         return None if self._opened is None else self._opened.raised
