@@ -27,6 +27,7 @@ HARMLESS = (" IF EXISTS", " IF NOT EXISTS", " OR REPLACE ", " OR IGNORE ", " IGN
 """What makes a statement that writes the same when it is done twice."""
 TEXTS = frozenset(["text", "SQL"])
 """Functions that make a statement of a text: of SQLAlchemy, of psycopg."""
+NOTHING = ("const", None)
 KEYS = frozenset(["idempotency-key", "x-idempotency-key"])
 
 
@@ -48,6 +49,8 @@ def serves(seen: Sighting, resolver: Resolver) -> bool:
         if owner.client.serving:
             return True
         owner = owner.of
+    if seen.operation.serves_with is not None:
+        return _argument(seen.given.keywords, seen.given.arguments, *seen.operation.serves_with) != NOTHING
     serving, owner = seen.operation.serves, seen.owner
     if isinstance(serving, bool) or owner is None or owner.made is None:
         return serving is True
@@ -83,8 +86,11 @@ def _sent(resolver: Resolver, seen: Sighting, name: str, at: int) -> bool | None
 
 def _body(keywords: Mapping[str, Expression], arguments: tuple[Expression, ...], name: str, at: int) -> bool:
     """Whether there is none, so that it may be made twice."""
-    given = keywords[name] if name in keywords else arguments[at] if at < len(arguments) else ("const", None)
-    return given == ("const", None)
+    return _argument(keywords, arguments, name, at) == NOTHING
+
+
+def _argument(keywords: Mapping[str, Expression], arguments: tuple[Expression, ...], name: str, at: int) -> Expression:
+    return keywords[name] if name in keywords else arguments[at] if at < len(arguments) else NOTHING
 
 
 def _worth(words: dict[str, bool], text: str) -> bool | None:

@@ -7,9 +7,10 @@ from resilient_agents.scan.form import Scope, last_name
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.values import Method, Symbol, Value
 
-__all__ = ["client_per_call", "reused_request_socket"]
+__all__ = ["asks", "client_per_call", "renewed", "reused_request_socket"]
 
 POOLED = {"http", "redis", "model"}
 """Kinds whose clients hold connections that are worth keeping."""
@@ -60,19 +61,27 @@ def _repeated(found: Found) -> bool:
 
 def reused_request_socket(found: Found, resolver: Resolver) -> str | None:
     seen = found.seen
-    owner = seen.owner
-    if owner is None or owner.made is None or seen.operation.option != "RCVTIMEO" or found.call.limit != "explicit":
+    if seen.operation.option != "RCVTIMEO" or found.call.limit != "explicit":
         return None
     path = receiver(seen.site.callee)
     if not path.startswith("self.") or not found.call.limit_source.startswith(("setsockopt", "attribute", "set ")):
         return None
-    if not all(_asks(each, resolver) for each in resolver.evaluate(seen.site.callee, seen.spot)):
-        return None
-    scopes = seen.spot.file.form.scopes
-    makers = [scope for scope in scopes if any(each.value != NOTHING for each in scope.bindings.get(path, ()))]
-    if len(makers) > 1 or any(_renews(scope, path, makers) for scope in scopes):
+    if not asks(seen, resolver) or renewed(seen):
         return None
     return f"after a timeout of {path} it takes no new request: close it and make another, or set REQ_RELAXED"
+
+
+def asks(seen: Sighting, resolver: Resolver) -> bool:
+    """Whether it is a method of a REQ socket whose making is there to read."""
+    values = resolver.evaluate(seen.site.callee, seen.spot) if seen.owner is not None and seen.owner.made else ()
+    return bool(values) and all(_asks(each, resolver) for each in values)
+
+
+def renewed(seen: Sighting) -> bool:
+    """Whether the file makes what the call is made on anew, closes it to go on, or relaxes it."""
+    path, scopes = receiver(seen.site.callee), seen.spot.file.form.scopes
+    makers = [scope for scope in scopes if any(each.value != NOTHING for each in scope.bindings.get(path, ()))]
+    return len(makers) > 1 or any(_renews(scope, path, makers) for scope in scopes)
 
 
 def _asks(value: Value, resolver: Resolver) -> bool:

@@ -35,7 +35,8 @@ def can_wait_for_ever(found: Found, _: Resolver) -> str | None:
 def _way_out(seen: Sighting) -> str:
     """What to give a limit: the call, the object that it is made on, the client behind that."""
     operation, owner = seen.operation, seen.owner
-    if operation.serves is True and not operation.limit and not (owner is not None and owner.client.settable):
+    limited = owner is not None and (owner.client.settable or owner.client.limit)
+    if operation.serves is True and not operation.limit and not limited:
         return "it goes on until it is stopped: see that something stops it"
     if operation.limit:
         return f"give it {operation.limit[0]}"

@@ -168,6 +168,64 @@ def test_pages_and_waiters_of_a_client_talk_to_what_it_talks_to(tmp_path: Path) 
     assert (it.dependency.name, [each.call.line for each in it.dependency.found]) == ("s3", [7, 8])
 
 
+def test_a_request_socket_that_stays_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no request before it has the last one's answer: made for the call, renewed or relaxed it may be."""
+    code = """
+        import zmq
+
+        context = zmq.Context()
+
+        class Brain:
+            def __init__(self):
+                self.held = context.socket(zmq.REQ)
+                self.held.connect("tcp://brain:1")
+                self.eased = context.socket(zmq.REQ)
+                self.eased.setsockopt(zmq.REQ_RELAXED, 1)
+                self.eased.connect("tcp://brain:2")
+
+            def ask(self, question):
+                self.held.send(question)
+                return self.held.recv()
+
+            def ease(self, question):
+                self.eased.send(question)
+
+        def once(question):
+            made = context.socket(zmq.REQ)
+            made.connect("tcp://brain:3")
+            made.send(question)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    monkeypatch.chdir(tmp_path)
+    why = {each.dependency.name: each.why("retry") for each in advise([Path()]).dependencies}
+    unsaid = "where a call may be made twice, which the code does not say: 1 call"
+    go = "go through a REQ socket that takes no request before it has the last one's answer: make one per attempt"
+    assert why == {
+        "brain:1": f"2 calls (code.py:15, code.py:16) {go}",
+        "brain:2": f"{unsaid} (code.py:19)",
+        "brain:3": f"{unsaid} (code.py:24); with a REQ socket made anew each time for 1 call (code.py:24)",
+    }
+
+
+def test_waiting_for_whoever_pushes_is_no_candidate(tmp_path: Path) -> None:
+    """A stream of Redis is waited at where the call says so."""
+    code = """
+        import redis
+
+        client = redis.Redis("cache")
+
+        def f():
+            client.blpop("jobs")
+            client.brpop("jobs", timeout=5)
+            client.xread({"s": "$"}, block=0)
+            client.xread({"s": "0"})
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [it] = advise([tmp_path]).dependencies
+    assert [each.call.line for each in it.dependency.serving] == [7, 8, 9]
+    assert re.search(r"1 call \(.*:10\) may be made twice; 3 calls .* wait for whoever comes", it.why("retry"))
+
+
 def test_a_secret_is_no_name_of_a_dependency(tmp_path: Path) -> None:
     """What a client of a service is given first is left unsaid."""
     code = "from slack_sdk import WebClient\n\n\ndef f():\n    WebClient('xoxb-12-abc').chat_postMessage(text='x')\n"

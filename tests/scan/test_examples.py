@@ -184,7 +184,19 @@ def test_ruff_has_nothing_to_say_about_them(written: Path) -> None:
     """But for what it says of the calls themselves: that they block an event loop."""
     pytest.importorskip("ruff")
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "E4,E7,E9,F,I,B", "."],
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "check",
+            "--isolated",
+            "--no-cache",
+            "--select",
+            "E,F,I,B,ASYNC,UP",
+            "--ignore",
+            "E501",
+            ".",
+        ],
         cwd=written,
         capture_output=True,
         text=True,
@@ -380,12 +392,52 @@ def test_a_name_that_the_file_gives_to_another_module_names_no_type(tmp_path: Pa
 
         async def listen():
             pubsub = client.pubsub()
+            pubsub = pubsub or client.pubsub()
             await pubsub.subscribe("x")
     """
     text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
     assert "\nimport redis.asyncio as redis\n" in text
     assert "\npubsub: Any = given(" in text
     assert "import redis.asyncio.client" not in text
+
+
+def test_what_holds_up_the_event_loop_waits_in_a_thread(tmp_path: Path) -> None:
+    """In the example, which says so."""
+    source = """
+        import requests
+
+        async def ask(url):
+            return requests.get(url, timeout=5).json()
+
+        async def build(url):
+            try:
+                requests.get(url)
+            except OSError:
+                raise RuntimeError from None
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "# It holds up the event loop in the file, line 5; here a thread waits.\n" in text
+    assert "return (await asyncio.to_thread(requests.get, url, timeout=5)).json()" in text
+    assert "await policy.acall(asyncio.to_thread, requests.get, url)" in text
+
+
+def test_a_request_socket_is_made_anew_for_each_attempt(tmp_path: Path) -> None:
+    """As the file does, by the context that the module holds."""
+    source = """
+        import zmq
+
+        context = zmq.Context()
+
+        def ask(question):
+            socket = context.socket(zmq.REQ)
+            socket.setsockopt(zmq.RCVTIMEO, 1000)
+            socket.connect("tcp://brain:5556")
+            socket.send_json(question)
+            return socket.recv_json()
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "    context = zmq.Context()\n" in text
+    assert "    socket: Any = context.socket(zmq.REQ)\n    socket.send_json(question)\n" in text
 
 
 def run(*arguments: object) -> int:

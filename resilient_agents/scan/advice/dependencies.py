@@ -12,9 +12,11 @@ from resilient_agents.scan.advice.targets import Target, target
 from resilient_agents.scan.advice.threads import Threads
 from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.form import Expression
+from resilient_agents.scan.habits import asks, renewed
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
+from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.values import Opaque, Spot
 
 __all__ = ["Dependency", "dependencies"]
@@ -47,6 +49,9 @@ class Dependency:
     """By `id`, those that wait for whoever comes."""
     retried: frozenset[int] = frozenset()
     """By `id`, those that their client makes again by itself."""
+    requests: Mapping[int, bool] = field(default_factory=dict)
+    """By `id`, those through a REQ socket, and whether it is there before: it takes a request only when it has the
+    answer to the last."""
 
     @property
     def name(self) -> str:
@@ -119,6 +124,10 @@ class Dependency:
         """Whether a call is known not to be safe to make twice."""
         return self.answers[id(call)] is False
 
+    def through_request_socket(self, *, held: bool) -> list[Found]:
+        """Calls through a REQ socket that is there before them, or that is made for them."""
+        return [each for each in self.waiting if self.requests.get(id(each)) is held]
+
     def repeatable(self, answer: bool | None) -> list[Found]:
         """Calls that are known to be (True), known not to be (False), or not known to be safe to make twice."""
         return [each for each in self.waiting if self.answers[id(each)] is answer]
@@ -164,6 +173,7 @@ def _said_elsewhere(said: list[tuple[Target, str, Found]]) -> dict[str, Target]:
 
 def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, str, Found]]) -> Dependency:
     found = [each for _, _, each in group]
+    requests = {id(each): held for each in found if (held := _held(each.seen, resolver)) is not None}
     times = Counter(what for what, _, _ in group)
     what = min(times, key=lambda each: (SAYS_LESS.get(each.kind, 0), -times[each], each))
     return Dependency(
@@ -173,9 +183,10 @@ def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, 
         frozenset(id(each) for each in found if _bounded(resolver, each)),
         frozenset(id(each) for each in found if blocks_the_loop(each, resolver)),
         frozenset(id(each) for each in found if threads.make(each)),
-        {id(each): repeatable(each.seen, resolver) for each in found},
+        {id(each): False if requests.get(id(each)) else repeatable(each.seen, resolver) for each in found},
         frozenset(id(each) for each in found if serves(each.seen, resolver)),
         frozenset(id(each) for each in found if _tries_again(resolver, each)),
+        requests,
     )
 
 
@@ -186,6 +197,16 @@ def _bounded(resolver: Resolver, found: Found) -> bool:
         if any(isinstance(value, Opaque) and value.path.rpartition(".")[2] in BOUNDS for value in values):
             return True
     return False
+
+
+def _held(seen: Sighting, resolver: Resolver) -> bool | None:
+    """Whether it goes through a REQ socket that is there before its function runs, and stays; None for other calls."""
+    owner = seen.owner
+    if owner is None or not asks(seen, resolver):
+        return None
+    if any(made is not None and made.spot[:2] == seen.spot[:2] for made in (owner.made, owner.through)):
+        return False
+    return None if renewed(seen) else True
 
 
 def _replaced(found: Found) -> bool:

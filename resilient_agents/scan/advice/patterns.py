@@ -57,11 +57,17 @@ def _retry(it: Dependency) -> tuple[bool, str]:
     if it.target.local:
         return False, "a file on this machine is not away for a moment; a lock is waited for by the library itself"
     off = next((f" ({name}=0)" for each in it.tries_again for name in each.seen.client.retry_limit), "")
-    writes = it.repeatable(False)
+    writes, held = it.repeatable(False), it.through_request_socket(held=True)
+    once = [each for each in writes if each not in held]
     if writes and len(writes) == len(it.waiting):
-        lost = f"{_calls(writes)} may not be made twice: one whose answer was lost may have taken effect"
+        lost = f"{_calls(once)} may not be made twice: one whose answer was lost may have taken effect" if once else ""
+        lost += "; " if once and held else ""
+        lost += f"{_calls(held)} {_request_socket(held)}" if held else ""
         return False, f"{lost}; the client tries again by itself, so switch that off{off}" if it.tries_again else lost
-    but = f"; not {_calls(writes)}, which may not be made twice" if writes else ""
+    but = f"; not {_calls(once)}, which may not be made twice" if once else ""
+    but += f"; not {_calls(held)}, which {_request_socket(held)}" if held else ""
+    anew = it.through_request_socket(held=False)
+    but += f"; with a REQ socket made anew each time for {_calls(anew)}" if anew else ""
     but += f"; {_that(it.serving, 'wait')} for whoever comes" if it.serving else ""
     reads, unsaid = it.repeatable(True), it.repeatable(None)
     if it.tries_again:
@@ -75,6 +81,11 @@ def _retry(it: Dependency) -> tuple[bool, str]:
     cost = ", each time at its price" if it.target.kind == "model" and it.target.place == "" else ""
     open_ = f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
     return True, f"{_calls(reads)} may be made twice{cost}{open_}{but}"
+
+
+def _request_socket(held: Sequence[Found]) -> str:
+    go = "goes" if len(held) == 1 else "go"
+    return f"{go} through a REQ socket that takes no request before it has the last one's answer: make one per attempt"
 
 
 def _circuit_breaker(it: Dependency) -> tuple[bool, str]:

@@ -95,12 +95,10 @@ class Clients:
             case ast.Name(id=name) if name in words.local:
                 local[name] = owner
                 words.places[id(node)] = ast.Name(name, ast.Load())
-            case ast.Name(id=name):
-                words.places[id(node)] = self._top(name, owner, node)
-            case ast.Attribute(value=ast.Name(id="self" | "cls" as first), attr=attr) if cls:
-                held = self.of_class.setdefault(cls, {})
-                held.setdefault(attr, self._connects(self._held(attr, owner, node), owner))
-                words.places[id(node)] = ast.Attribute(ast.Name(first, ast.Load()), attr, ast.Load())
+            case ast.Name():
+                words.places[id(node)] = self._top(node.id, owner, node)
+            case ast.Attribute(value=ast.Name(id="self" | "cls")) if cls:
+                words.places[id(node)] = self._of_object(node, owner, cls)
             case ast.Subscript():
                 raise Unfit(f"its client is one of several: {short(node)}")
             case _:
@@ -109,6 +107,26 @@ class Clients:
                 made = self._held(name, owner, node)
                 inline = made.made if not (made.guard or made.waits) else None
                 words.places[id(node)] = inline if inline is not None else self._top(name, owner, node)
+
+    def place_maker(self, words: Words, value: ast.expr, owner: ClientValue, cls: str) -> None:
+        """Say what a client of the function is made by, where that is a client of the module or the object: a context
+        of sockets. Raises Unfit."""
+        maker = owner.of
+        node = value.func.value if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else None
+        if maker is None or maker.made is None:
+            return
+        match node:
+            case ast.Name(id=name) if name not in words.local and name not in words.parameters:
+                words.places[id(node)] = self._top(name, maker, node)
+            case ast.Attribute(value=ast.Name(id="self"), attr=attr) if cls and attr != maker.made.spot.within.name:
+                words.places[id(node)] = self._of_object(node, maker, cls)  # it holds it, and no property gives it
+            case _:
+                pass
+
+    def _of_object(self, node: ast.Attribute, owner: ClientValue, cls: str) -> ast.expr:
+        held = self.of_class.setdefault(cls, {})
+        held.setdefault(node.attr, self._connects(self._held(node.attr, owner, node), owner))
+        return ast.Attribute(node.value, node.attr, ast.Load())
 
     def leave_to_functions(self) -> None:
         """What a function of the example makes is made nowhere else."""

@@ -120,6 +120,13 @@ class Words:
                 self.depth -= 1
         return ast.Name(name, ast.Load()) if self.keep(name) else None
 
+    def to_thread(self) -> ast.expr:
+        """`asyncio.to_thread`. Raises Unfit where the file has something else by that name."""
+        if "asyncio" in self.source.bindings and not self._is_import("asyncio"):
+            raise Unfit("it holds up the event loop, and asyncio is another name there")
+        self.kept.imports.setdefault("asyncio", ast.Import([ast.alias("asyncio")]))
+        return ast.Attribute(ast.Name("asyncio", ast.Load()), "to_thread", ast.Load())
+
     def keep(self, name: str) -> bool:
         """Take over what binds a name at the top of the file: an import of a library, or a constant."""
         bound = [self.imports[name]] if name in self.imports else self.source.bindings.get(name, [])

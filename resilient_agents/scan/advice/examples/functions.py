@@ -34,15 +34,18 @@ from resilient_agents.scan.values import ClientValue
 __all__ = ["Function", "Guard", "Placed", "function"]
 
 CALL = "answer"
+NOTHING = ast.arguments([], [], None, [], [], None, [])
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The variable that holds the policy for the calls of a dependency in a function, and that for one call alone."""
+    """The variable that holds the policy for the calls of a dependency in a function, and that for `own`, one call."""
 
     policy: str
     dependency: str
     own: str = field(compare=False)
+    holds_up: bool = field(compare=False)
+    """Whether the call holds up the event loop of its function."""
 
 
 class Placed(NamedTuple):
@@ -52,6 +55,8 @@ class Placed(NamedTuple):
     policy: str
     fake: Fake | None
     said: str
+    in_thread: bool
+    """Whether a thread makes it that the file does not have."""
 
 
 @dataclass
@@ -154,9 +159,10 @@ class _Writer:
             entered = [item for item in self._items() if entered_name(item) == name]
             value = entered[0].context_expr if entered else values[0]
             made = None
-            if len(values) == 1:
-                made = self.words.chain(value) if isinstance(value, ast.Call) else None
-            if made is None or self.words.has_call(value):
+            if len(values) == 1 and isinstance(value, ast.Call) and not self.words.has_call(value):
+                self.clients.place_maker(self.words, value, self.local[name], self.cls)
+                made = self.words.chain(value)
+            if made is None:
                 self.clients.instead(name, self.local.pop(name))
             else:
                 self.made[name] = made, self._enters(name)
@@ -180,13 +186,20 @@ class _Writer:
         waits = of_loop and id(call) not in self.entered
         policy = guard.own if self.by_call else guard.policy
         fake = fake_of(target, self.made, set(self.words.parameters), of_loop)
-        self.emitted.append(Placed(found, policy, fake, self._said(made)))
+        is_async = isinstance(self.node, ast.AsyncFunctionDef)
+        in_thread = is_async and guard.holds_up and id(call) not in self.entered
+        self.emitted.append(Placed(found, policy, fake, self._said(made), in_thread))
         if waits or found.seen.runner:
             self.awaitable.add(id(call))
-        if not self.by_call:
-            return made
-        is_async = isinstance(self.node, ast.AsyncFunctionDef)
         way = ast.Attribute(ast.Name(policy, ast.Load()), "acall" if is_async else "call", ast.Load())
+        if in_thread and self.by_call and found.call.kind == "subprocess":  # its types do not go through two callables
+            way.attr = "call"
+            guarded = ast.Call(way, [made.func, *made.args], made.keywords)
+            return ast.Await(ast.Call(self.words.to_thread(), [ast.Lambda(NOTHING, guarded)], []))
+        if in_thread:
+            made = ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords)
+        if not self.by_call:
+            return ast.Await(made) if in_thread else made
         guarded = ast.Call(way, [made.func, *made.args], made.keywords)
         return ast.Await(guarded) if is_async and not (waits or found.seen.runner) else guarded
 
@@ -277,7 +290,7 @@ class _Writer:
     def _besides(self, statement: ast.stmt, value: ast.expr | None, target: str) -> list[ast.stmt]:
         """Making a client, and what is done to an answer."""
         if target in self.made:
-            return [ast.AnnAssign(ast.Name(target, ast.Store()), ANY, self.made[target][0], 1)]
+            return [ast.AnnAssign(ast.Name(target, ast.Store()), ANY, self._started(target), 1)]
         if value is None or not isinstance(statement, (ast.Expr, ast.Return)):
             return []
         base = self.words.root(value)
@@ -289,6 +302,14 @@ class _Writer:
             return [type(statement)(self.words.expression(value))]
         except Unfit:
             return []
+
+    def _started(self, name: str) -> ast.expr:
+        """What makes a client of the function: a process is started by a thread, where it would hold up a loop."""
+        made = self.made[name][0]
+        blocks = self.local[name].client.name == "subprocess.Popen" and isinstance(self.node, ast.AsyncFunctionDef)
+        if not blocks or not isinstance(made, ast.Call):
+            return made
+        return ast.Await(ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords))
 
     def _returned(self, body: list[ast.stmt]) -> ast.expr:
         """The type of what it returns; a body that returns nothing gets the words of the file for it."""

@@ -35,6 +35,11 @@ class Guarded:
         """What holds the policy of a call of it."""
         return self.once if self.once and self.advised.dependency.only_once(call) else self.variable
 
+    def holds_up(self, call: Found) -> bool:
+        """Whether a call holds up an event loop that a thread could spare it; what opens a file keeps to its thread."""
+        it = self.advised.dependency
+        return id(call) in it.holding and it.target.place != "file"
+
     def variable_of(self, what: str) -> str:
         name = f"{self.word}{what}"
         return f"{name}_" if name in self.taken else name

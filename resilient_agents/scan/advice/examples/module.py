@@ -85,7 +85,7 @@ class Example:
                 lines = {ast.unparse(ast.Import([alias])) for alias in node.names}
                 (standard if _is_standard(node.names[0].name) else other).update(lines)
         for module, names in together.items():
-            plain = sorted((each for each in names if each.asname is None), key=lambda each: each.name)
+            plain = sorted((each for each in names if each.asname is None), key=_as_sorted)
             renamed = [[each] for each in names if each.asname is not None]  # on a line each, as sorted imports are
             for line in [plain, *renamed]:
                 if line:
@@ -259,6 +259,9 @@ class Example:
     def _function(self, each: Function) -> Iterator[str]:
         loops = sorted({one.found.call.line for one in each.calls if one.found.call.in_loop})
         tries = sorted({one.found.call.line for one in each.calls if one.found.call.in_try})
+        threads = sorted({one.found.call.line for one in each.calls if one.in_thread})
+        if threads:
+            yield f"# It holds up the event loop in the file, line {', '.join(map(str, threads))}; here a thread waits."
         if loops:
             yield f"# In a loop, line {', '.join(map(str, loops))}: what one pass does is guarded, not the loop."
         if tries:
@@ -287,6 +290,12 @@ GIVEN = (
 
 def short_all(node: ast.expr | None) -> str:
     return ast.unparse(ast.fix_missing_locations(node)) if node is not None else ""
+
+
+def _as_sorted(alias: ast.alias) -> tuple[bool, bool, str]:
+    """Constants, then classes, then the rest."""
+    name = alias.name
+    return not (name.isupper() and len(name) > 1), not name[:1].isupper(), name
 
 
 def _is_standard(module: str) -> bool:

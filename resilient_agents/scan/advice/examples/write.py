@@ -214,7 +214,7 @@ class _Maker:
             cls = form.scopes[owner].name if owner >= 0 and form.scopes[owner].kind == "class" else ""
             risky = {g.name for each, g in calls if g.variable_for(each) != g.variable}
             guards = [
-                (each, Guard(g.once if g.name in risky else g.variable, g.name, g.variable_for(each)))
+                (each, Guard(g.once if g.name in risky else g.variable, g.name, g.variable_for(each), g.holds_up(each)))
                 for each, g in calls
             ]
             yield (form.scopes[scope].line if scope >= 0 else -1), cls, guards
