@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import sys
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,11 +128,12 @@ def _environment(profile: str) -> dict[str, str]:
 def _profiles(file: str) -> list[str]:
     """The profiles of a file; none where it cannot be read, which `load` will say."""
     from resilient_agents.config import ConfigError
-    from resilient_agents.config.source import read_file
+    from resilient_agents.config.source import Source, read_file
+    from resilient_agents.config.tree import Problems
 
     try:
-        found: Any = tomllib.loads(read_file(file)).get("profiles")
-    except (ConfigError, ValueError, RecursionError):
+        found: Any = Source(file, Problems()).toml(read_file(file)).plain().get("profiles")
+    except ConfigError:
         return []
     return list(found) if isinstance(found, dict) else []
 

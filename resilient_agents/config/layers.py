@@ -4,6 +4,7 @@ below all of them what a policy extends.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,12 +33,15 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: P
     base = _table(root, problems)
     over = _chosen(base, profile, problems)
     for layer, allowed, where in ((base, (*_TABLES, "profiles"), ""), (over, _TABLES, " in a profile")):
-        for key, node in layer.items():
-            if key not in allowed:
-                problems.add(node, f"is not known{where}; {nearest(key, allowed)}", shown=False)
-        _apply(layer, found, problems)
-    for layer in _variables(env, found, problems):
-        _apply(layer, found, problems)
+        for key in (key for key in layer if key not in allowed):
+            problems.add(layer[key], f"is not known{where}; {nearest(key, allowed)}", shown=False)
+    for layer in itertools.chain((base, over), _variables(env, found, problems)):
+        for section in (key for key in _TABLES if key in layer):
+            for name, node in _table(layer[section], problems).items():
+                if not name:
+                    problems.add(node, "must have a name", shown=False)
+                elif (long := _long(section, node, problems)) is not None:
+                    found[section][name] = merged(found[section].get(name), long)
     return {section: {name: node for name, node in named.items() if node.value is not False}
             for section, named in found.items()}  # fmt: skip
 
@@ -97,16 +101,6 @@ def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> 
     return {}
 
 
-def _apply(layer: dict[str, Node], found: Tables, problems: Problems) -> None:
-    """Lay the tables of a layer over what was found below it."""
-    for section in (key for key in _TABLES if key in layer):
-        for name, node in _table(layer[section], problems).items():
-            if not name:
-                problems.add(node, "must have a name", shown=False)
-            elif (long := _long(section, node, problems)) is not None:
-                found[section][name] = merged(found[section].get(name), long)
-
-
 def _long(section: str, node: Node, problems: Problems) -> Node | None:
     """What stands under a name in long form, None after having said that it can have none."""
     if section in SECTIONS:
@@ -121,37 +115,37 @@ def _long(section: str, node: Node, problems: Problems) -> Node | None:
 
 def _long_policy(node: Node, problems: Problems) -> Node:
     """A policy with its strategies in long form, without what is not known in one, after having said so."""
-    told = factory_of("policy").readers
+    plain = ("extends", *factory_of("policy").readers)
     long: dict[str, Node] = {}
     for key, item in node.value.items():
-        if key == "strategies":
-            long[key] = _long_list(item, problems)
-        elif key in SLOTS:
+        if key in SLOTS:
             long[key] = long_form(SLOTS[key], item)
-        elif key == "extends" or key in told:
+        elif key == "strategies":
+            long[key] = _long_list(item, problems)
+        elif key in plain:
             long[key] = item
-        elif key in CODE:
-            problems.add(item, _is_code(key), shown=False)
         else:
-            allowed = (*SLOTS, *told, "strategies", "extends")
-            problems.add(item, f"is not known in a policy; {nearest(key, allowed)}", shown=False)
+            allowed = (*SLOTS, *plain[1:], "strategies", "extends")
+            problem = _is_code(key) if key in CODE else f"is not known in a policy; {nearest(key, allowed)}"
+            problems.add(item, problem, shown=False)
     return replace(node, value=long)
 
 
 def _long_list(node: Node, problems: Problems) -> Node:
-    """A list of strategies, each a table with its kind, in long form. Those that cannot be read are left out."""
-    if not isinstance(node.value, list):
+    """A list of strategies, each in long form under its kind. Those that cannot be read are left out."""
+    listed: Any = node.value
+    if not isinstance(listed, list):
         problems.add(node, node.broken or "must be a list of tables, each with its kind")
-        return replace(node, value=[])
+        listed = []
     items: list[Node] = []
-    for item in node.value:
+    for item in listed:
         kind: Any = item.value.get("kind") if isinstance(item.value, dict) else None
         if kind is None:
             problems.add(item, f"must be a table with a kind; {nearest('', KINDS)}")
         elif isinstance(kind.value, str) and kind.value in CODE:
             problems.add(kind, _is_code(kind.value))
         elif (told := told_kind(item, KINDS, "strategy", problems)) is not None:
-            items.append(replace(item, value={"kind": kind, **long_form(*told).value}))
+            items.append(replace(item, value={told[0]: long_form(*told)}))
     return replace(node, value=items)
 
 

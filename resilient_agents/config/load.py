@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -61,11 +61,12 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
     problems, env = source.problems, source.env or {}
     profile = profile or env.get(PROFILE) or None
     tables = layered(root, profile, env, problems)
+    if not told_twice(profile, env):
+        for table in tables["chaos"].values():
+            problems.add(table, TOLD_ONCE, shown=False)
+        tables["chaos"] = {}
     shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
-    refused = [] if told_twice(profile, env) else list(tables["chaos"].values())
-    for table in refused:
-        problems.add(table, TOLD_ONCE, shown=False)
-    chaos = {} if refused else _components("chaos", tables["chaos"], problems)
+    chaos = _components("chaos", tables["chaos"], problems)
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
     for name, node in inherited(tables["policies"], problems).items():
@@ -81,38 +82,32 @@ def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> di
     """What is shared by name."""
     read = {name: _strategy(kind, table, problems) for name, table in tables.items()}
     found = {name: spec for name, spec in read.items() if spec is not None}
-    if "name" not in factory_of(kind).parameters:
+    if "name" not in factory_of(kind).readers:
         return found
     return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
 
 def _policy(name: str, node: Node, tables: Tables, problems: Problems) -> PolicySpec | None:
-    words = {key: node.value[key] for key in factory_of("policy").readers if key in node.value}
-    told = _strategy("policy", replace(node, value=words), problems) if words else None
+    table: dict[str, Node] = node.value
     partial = node.broken is not None
-    listed = list(_listed(node, problems))
-    read = [_strategy(kind, table, problems, tables.get(f"{kind}s"), partial=partial) for kind, table in listed]
+    words = {key: table[key] for key in factory_of("policy").readers if key in table}
+    told = _strategy("policy", replace(node, value=words), problems) if words else None
+    placed = [(kind, table[slot]) for slot, kind in SLOTS.items() if slot in table]
+    listed = table.get("strategies")
+    if listed is not None:
+        beside = (
+            f"stands beside the list of strategies at {listed.place}: a policy has either a list, which is taken "
+            f"as it is, or keys, which may change what it extends"
+        )
+        for _, item in placed:
+            problems.add(item, beside, shown=False)
+        items: list[Node] = listed.value
+        placed = [each for item in items for each in item.value.items()]
+    given = [(kind, item) for kind, item in placed if item.value is not False]
+    read = [_strategy(kind, item, problems, tables.get(f"{kind}s"), partial=partial) for kind, item in given]
     if partial or None in read or (words and told is None):
         return None
     return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
-
-
-def _listed(policy: Node, problems: Problems) -> Iterator[tuple[str, Node]]:
-    """(kind, options in long form) of each strategy that is not switched off, outermost first."""
-    listed: Node | None = policy.value.get("strategies")
-    for slot, kind in SLOTS.items():
-        table: Node | None = policy.value.get(slot)
-        if table is not None and listed is not None:
-            beside = (
-                f"stands beside the list of strategies at {listed.place}: a policy has either a list, which is taken "
-                f"as it is, or keys, which may change what it extends"
-            )
-            problems.add(table, beside, shown=False)
-        elif table is not None and table.value is not False:
-            yield kind, table
-    for item in [] if listed is None else listed.value:
-        options = dict(item.value)
-        yield options.pop("kind").value, replace(item, value=options)
 
 
 def _strategy(
@@ -138,19 +133,17 @@ def _strategy(
 
 def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Collection[str]) -> StrategySpec | None:
     use, section = options["use"], f"{kind}s"
-    for key, node in options.items():
-        if key != "use":
-            problems.add(node, f"stands beside use; a shared component has its options in [{section}]")
-    if use.broken is not None:
-        problems.add(use, use.broken)
-    elif not isinstance(use.value, str):
-        problems.add(use, f"must be a table, true, false, or the name of one in [{section}]")
-    elif use.value not in shared:
+    for key in (key for key in options if key != "use"):
+        problems.add(options[key], f"stands beside use; a shared component has its options in [{section}]")
+    wrong = use.broken
+    if wrong is None and not isinstance(use.value, str):
+        wrong = f"must be a table, true, false, or the name of one in [{section}]"
+    elif wrong is None and use.value not in shared:
         known = nearest(use.value, shared) if shared else "there is none in this configuration"
-        problems.add(use, f"is not in [{section}]; {known}")
-    elif len(options) == 1:
-        return StrategySpec(kind, use=use.value, places={"use": _origin(use)})
-    return None
+        wrong = f"is not in [{section}]; {known}"
+    if wrong is not None:
+        problems.add(use, wrong)
+    return StrategySpec(kind, use=use.value, places={"use": _origin(use)}) if wrong is None else None
 
 
 def _origin(node: Node) -> str:
