@@ -15,6 +15,7 @@ from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_state import (
     RetryCallState,
     State,
+    TryAgain,
     ignores_results,
     intends,
     named,
@@ -39,6 +40,8 @@ Stop: TypeAlias = Callable[[RetryCallState], bool]
 _DEFAULT_WAIT = exponential()
 _APART = (Rejected, ExceptionGroup)
 """Errors that not every class that they are of means."""
+_BROAD = (Exception, RuntimeError)
+"""The classes that do not mean them."""
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
@@ -147,6 +150,7 @@ class Retry(Configured, RetryLoop):
     before_sleep: Hook | None
 
     _types: tuple[Any, ...] = ()
+    _broad = False
     _predicates: tuple[Any, ...] = ()
     _natives: tuple[Any, ...] = ()
     _transient = False
@@ -222,6 +226,7 @@ class Retry(Configured, RetryLoop):
         plain = not isinstance(when, retry_base)
         self._keep(
             _types=types,
+            _broad=any(kind in _BROAD for kind in types),
             _predicates=tuple(predicate for predicate in predicates if predicate is not is_transient),
             _natives=natives,
             _transient=is_transient in predicates,
@@ -260,8 +265,10 @@ class Retry(Configured, RetryLoop):
                 return self._judge_result(state)
             failure = state.failure or known(state)
             steers = failure.kind == "control"
-            if not steers and isinstance(error, self._types) and not isinstance(error, _APART):
+            if not steers and isinstance(error, self._types) and not (self._broad and isinstance(error, _APART)):
                 return True  # as `_matches` would say, of most errors
+            if isinstance(error, TryAgain):
+                return True
             if self._transient and failure.transient and not already_retried(error, since):
                 return True
             if self._types and self._matches(error, since):
@@ -294,7 +301,7 @@ class Retry(Configured, RetryLoop):
     def _matches(self, error: Exception, since: given_up.Moment) -> bool:
         types = self._types
         if isinstance(error, _APART):
-            types = tuple(kind for kind in types if kind not in (Exception, RuntimeError))
+            types = tuple(kind for kind in types if kind not in _BROAD)
         if isinstance(error, types) and meant(error, types):
             return True
         if isinstance(error, ExceptionGroup):

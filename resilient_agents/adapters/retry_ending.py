@@ -1,10 +1,13 @@
-"""What a retry says, to those who watch and on the error that it gives up, of what it warns, and what it closes."""
+"""What a retry says, to those who watch and on the error that it gives up, of what it warns, what it closes, and how it
+waits where somebody hears of that."""
 
 from __future__ import annotations
 
 import sys
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
+from resilient_agents.adapters.retry_parts import answered
 from resilient_agents.adapters.retry_state import State
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
@@ -15,9 +18,10 @@ from resilient_agents.core.attempts import warn_of_inner_retries
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
 from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.loops import on_event_loop
 from resilient_agents.events import GaveUp, RetryScheduled
 
-__all__ = ["Reason", "close_left", "forget_earlier_attempts", "give_up", "known", "tell_of_next", "warn_of_blocking"]
+__all__ = ["Reason", "close_left", "forget_earlier_attempts", "give_up", "known", "noted_pause", "tell_of_next"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -77,7 +81,24 @@ def known(state: State) -> Failure:
     return state.failure
 
 
-def warn_of_blocking(call: Call) -> None:
+async def noted_pause(call: Call, state: State, delay: float, own: Callable[[float], Any] | None) -> None:
+    """The wait for the next attempt, where there is more to it than to sleep: somebody hears of it, the retry has a
+    sleep of its `own`, or it holds up a thread."""
+    audience = call.rare.audience
+    began = 0.0 if audience is None else clock.monotonic()
+    try:
+        if own is not None:
+            await answered("sleep", call, own(delay))
+        else:
+            if call.runtime.blocking and on_event_loop():
+                _warn_of_blocking(call)
+            await call.runtime.sleep(delay)
+    finally:
+        if audience is not None and delay > 0:
+            audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
+
+
+def _warn_of_blocking(call: Call) -> None:
     """A blocking retry is about to sleep in the thread of a running event loop."""
     name = call.name
     warn_once(

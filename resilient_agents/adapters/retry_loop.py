@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Any, ClassVar, Final
 
 from resilient_agents.adapters.counts import Verdict
@@ -21,11 +22,12 @@ from resilient_agents.adapters.retry_ending import (
     close_left,
     forget_earlier_attempts,
     give_up,
+    known,
+    noted_pause,
     tell_of_next,
-    warn_of_blocking,
 )
 from resilient_agents.adapters.retry_parts import RetryParts, answered, finite_seconds, needs_async, tell
-from resilient_agents.adapters.retry_state import State, TryAgain, action
+from resilient_agents.adapters.retry_state import State, action
 from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify
@@ -33,7 +35,6 @@ from resilient_agents.core import given_up
 from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed
 from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.given_up import UNTIMED
-from resilient_agents.core.loops import on_event_loop
 from resilient_agents.deadline import current, in_force
 from resilient_agents.errors import ResilienceError
 
@@ -69,112 +70,115 @@ class RetryLoop(RetryParts, ABC):
     async def execute(self, proceed: Proceed, call: Call, state: State | None = None) -> Any:
         """Attempts until one is good or given up. `state`: of a call whose first attempt has failed; see
         `first_failed`."""
-        began, marked = 0.0, 0
+        since = UNTIMED
         ending: Verdict = "neutral"
         try:
             if state is None:
-                began, marked = clock.monotonic(), given_up.left
-                if self._prepares:
-                    state = await self._prepare(call, (began, marked))
-            while state is None or self._at_once(call, state) or await self._next(call, state):
+                since = (clock.monotonic(), given_up.left)
+                state = await self._prepare(call, since) if self._prepares else None
+            while True:
+                if state is not None and state.over:
+                    if (pause := self._pause(call, state)) is not None:
+                        await pause
+                    if not self._begin(call, state):
+                        ending = "failure"
+                        return await self._out(call, state)
+                    if state.error is None or self._before is not None:
+                        await self._follow(call, state)
                 try:
                     result = await proceed(call)
                 except Exception as error:
-                    state = state or self._state(call, (began, marked))
+                    state = state or self._state(call, since)
                     # Decided in here, so that a bare `raise` lets the error out with the traceback that it came with.
-                    self._failed(call, state, error)
+                    self._failed(call, state, error.error if type(error) is Boxed else error)
                     if self._decide(call, state) if self.plain else await self._step(call, state):
                         continue
                     state.blame()
                     ending = "failure"
-                    if not (self.own_ending and state.given_up):
-                        raise
-                    answer = await self.end(call, state)
-                    if answer is RERAISE:
+                    ends = self.own_ending and state.given_up
+                    if not ends or (answer := await self.end(call, state)) is RERAISE:
                         raise
                     return answer
                 if not self.judges_results or call.rare.closers is not None or self.accepts(call, result):
                     ending = "success"
                     return result
-                state = state or self._state(call, (began, marked))
+                state = state or self._state(call, since)
                 state.answered(result)
                 if not (self._decide(call, state) if self.plain else await self._step(call, state)):
                     ending = state.ending
                     return await self._out(call, state)
                 result = None
-            ending = "failure"
-            return await self._out(call, state)
         finally:
             if state is None and ending == "success":
                 next(self.counts.ticks)
-            else:
-                self._count(call, state, ending)
-                if ending == "neutral" and state is not None:
-                    await close_left(call, state)
+            elif self._count(call, state, ending) and state is not None:
+                await close_left(call, state)
             state = result = None
 
     async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
         """`execute` where the first attempt may be made without it (see `Retry.alone`): the loop begins at the first
         failure."""
         since = (clock.monotonic(), given_up.left) if self.timed else UNTIMED
-        state: State | None = None
         try:
-            try:
-                result = await proceed(call)
-            except Exception as error:
-                state = self.first_failed(call, error, since)
-                if state is None:
-                    raise
-            except BaseException:
-                self.interrupted()
+            result = await proceed(call)
+        except Exception as error:
+            rest = self.first_failed(proceed, call, error, since)
+            if rest is None:
                 raise
-            else:
-                next(self.counts.ticks)
-                return result
-            return await self.execute(proceed, call, state)
-        finally:
-            state = None  # no cycle through the traceback
+        except BaseException:
+            self.interrupted()
+            raise
+        else:
+            next(self.counts.ticks)
+            return result
+        return await rest
 
-    def _count(self, call: Call, state: State | None, ending: Verdict) -> None:
+    def _count(self, call: Call, state: State | None, ending: Verdict) -> bool:
+        """Count how a call ended. May something be left of it?"""
+        self.counts.record(ending, 1 if state is None else state.attempt_number)
         if state is not None and state.counted is not None:
             state.counted_until(call.closers if ending == "success" else None)
-        self.counts.record(ending, 1 if state is None else state.attempt_number)
+        return ending == "neutral"
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
-        most = self.attempts or math.inf
+        state = State.__new__(State)
+        state.retry_object = self._shown or self
+        state.call = call
+        state.since = since
+        state.start_time = clock.monotonic() if since is UNTIMED else since[0]
+        state.most = self.attempts or math.inf
         if trial.attempts is not None:
-            most = min(trial.attempts, most)
-        return State(self._shown or self, call, since, most)
+            state.most = min(trial.attempts, state.most)
+        return state
 
     async def _out(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: by what `end` says, else by its last error or result."""
+        error: Exception | None = None
         try:
             answer = await self.end(call, state) if state.given_up else RERAISE
             if answer is not RERAISE:
                 return answer
-            if state.raised is not None:
-                raise state.raised
-            return state.result
+            error = state.error
+            if error is None:
+                return state.result
+            raise Boxed(error) if isinstance(error, StopIteration) else error
         finally:
-            del state
+            del error, state
 
-    def first_failed(self, call: Call, error: Exception, since: given_up.Moment) -> State | None:
-        """The first attempt was made by somebody else and raised `error`: with this state `execute` goes on, None where
-        the error is to go out. It began at `since`, which nobody has looked at where that is `UNTIMED`."""
-        ending: Verdict | None = "neutral"
-        state: State | None = None
+    def first_failed(
+        self, proceed: Proceed, call: Call, error: Exception, since: given_up.Moment
+    ) -> Awaitable[Any] | None:
+        """The first attempt was made by somebody else and raised `error`: the rest of the call, None where the error is
+        to go out. It began at `since`, which nobody has looked at where that is `UNTIMED`."""
+        state = self._state(call, since)
+        goes_on: bool | None = None
         try:
-            if since is UNTIMED:
-                state = self._state(call, (clock.monotonic(), 0))
-                state.late = True
-            else:
-                state = self._state(call, since)
-            self._failed(call, state, Boxed(error) if isinstance(error, StopIteration) else error)
-            ending = None if self._decide(call, state) else "failure"
-            return state if ending is None else None
+            self._failed(call, state, error)
+            goes_on = self._decide(call, state)
+            return self.execute(proceed, call, state) if goes_on else None
         finally:
-            if ending is not None:
-                self.counts.record(ending, 1)
+            if not goes_on:
+                self.counts.record("neutral" if goes_on is None else "failure", 1)
             del error, state
 
     def interrupted(self) -> None:
@@ -194,56 +198,46 @@ class RetryLoop(RetryParts, ABC):
             state.counted = counted
         return state
 
-    def _at_once(self, call: Call, state: State) -> bool:
-        """Begin the next attempt, where nothing comes before it that may have to be awaited."""
-        if state.over:
-            waits = not call.runtime.blocking or (state.upcoming_sleep > 0 and trial.waits)
-            if waits or not self.plain or state.raised is None:
-                return False
-            state.over = False  # and no more: nobody looks at the rest
-            state.attempt_number += 1
-            if self.timed:
-                state.since = given_up.moment()
-        return True
+    def _pause(self, call: Call, state: State) -> Awaitable[Any] | None:
+        """The wait for the next attempt; None for none. In async code even no delay is a checkpoint: a cancellation
+        gets through between attempts."""
+        delay, own = state.upcoming_sleep, self._sleep
+        if not trial.waits:
+            delay, own = 0.0, None
+        blocking = call.runtime.blocking
+        if own is not None or (delay > 0 and (blocking or call.rare.audience is not None)):
+            return noted_pause(call, state, delay, own)
+        return None if blocking else call.runtime.sleep(delay)
 
-    async def _next(self, call: Call, state: State) -> bool:
-        """Wait for the next attempt and begin it. False when there is none, as the wait took longer than the caller
-        has."""
-        blocking, audience = call.runtime.blocking, call.rare.audience
-        delay, sleep = (state.upcoming_sleep, self._sleep) if trial.waits else (0.0, None)
-        if delay > 0 or sleep is not None or not blocking:
-            began = 0.0 if audience is None else clock.monotonic()
-            try:
-                if sleep is not None:
-                    await answered("sleep", call, sleep(delay))
-                else:
-                    if blocking and on_event_loop():
-                        warn_of_blocking(call)
-                    # In async code even no delay is a checkpoint: a cancellation gets through between attempts.
-                    await call.runtime.sleep(delay)
-            finally:
-                if audience is not None and delay > 0:
-                    audience.tell_of_wait("retry", clock.monotonic() - began, state.reason)
-            limit = None if in_force() is None else current()
-            if limit is not None and clock.monotonic() >= limit.at:
-                give_up("deadline", call, state)
-                return False
-        if state.raised is None:
-            await close_unwanted(call, state.result)
-        state.prepare_for_next_attempt()
-        if self._before is not None:
-            await tell("before", self._before, call, state)
+    def _begin(self, call: Call, state: State) -> bool:
+        """Begin the next attempt. False when there is none, as the wait took longer than the caller has."""
+        if in_force() is not None and (limit := current()) is not None and clock.monotonic() >= limit.at:
+            give_up("deadline", call, state)
+            return False
+        if self.plain:  # nobody looks at the rest
+            state.over = False
+            state.attempt_number += 1
+        else:
+            state.prepare_for_next_attempt()
         if self.timed:
             state.since = given_up.moment()
         return True
 
-    def _failed(self, call: Call, state: State, raised: Exception) -> None:
+    async def _follow(self, call: Call, state: State) -> None:
+        """What comes first in an attempt that follows a result, or that a hook hears of."""
+        if state.error is None:
+            unwanted, state.result = state.result, None
+            await close_unwanted(call, unwanted)
+        if self._before is not None:
+            await tell("before", self._before, call, state)
+            state.since = given_up.moment()
+
+    def _failed(self, call: Call, state: State, error: Exception) -> None:
         """An attempt raised this. What kind of error it is, is found out here, for all who ask later."""
-        if raised is state.raised:
-            forget_earlier_attempts(raised)
+        if error is state.error:
+            forget_earlier_attempts(error)
         state.over = True
-        state.raised = raised
-        state.error = error = raised.error if type(raised) is Boxed else raised
+        state.error = error
         if not isinstance(error, ResilienceError):
             state.real = error
         if in_force() is not None and current() is not None:
@@ -257,18 +251,20 @@ class RetryLoop(RetryParts, ABC):
         """What follows an outcome: another attempt, after `state.upcoming_sleep`, or nothing."""
         try:
             state.outcome_timestamp = clock.monotonic()
-            if not isinstance(state.error, TryAgain) and not await answered("retry", call, self.judge(state)):
+            if not await answered("retry", call, self.judge(state)):
                 self.left_alone(state)
                 return False
             if self._after is not None:
                 await tell("after", self._after, call, state)
             wait = 0.0 if self._wait is None else finite_seconds(await answered("wait", call, self._wait(state)))
-            state.will_wait(wait, asked=self.minds_retry_after)
+            asked = state.asked = known(state).retry_after if self.minds_retry_after else None
+            state.upcoming_sleep = wait if asked is None else state.longer(wait, asked)
             stop = state.attempt_number >= state.most
             if not stop and self._stop is not None:
                 stop = bool(await answered("stop", call, self._stop(state)))
             if not self._goes_on(call, state, stop=stop):
                 return False
+            state.idle_for += state.upcoming_sleep
             if self._before_sleep is not None:
                 state.next_action = action(state.upcoming_sleep)
                 await tell("before_sleep", self._before_sleep, call, state)
@@ -281,11 +277,12 @@ class RetryLoop(RetryParts, ABC):
     def _decide(self, call: Call, state: State) -> bool:
         """`_step` where all parts are ours, so that there is nobody to show times to, and nothing to await."""
         try:
-            if not isinstance(state.error, TryAgain) and not self.judge(state):
+            if not self.judge(state):
                 self.left_alone(state)
                 return False
-            assert self._wait is not None
-            state.will_wait(self._wait(state))
+            wait = self._wait.__call__(state)  # a method costs half of what an object does
+            asked = state.asked = (state.failure or known(state)).retry_after
+            state.upcoming_sleep = wait if asked is None else state.longer(wait, asked)
             if not self._goes_on(call, state, stop=state.attempt_number >= state.most):
                 return False
             if call.rare.audience is not None:
@@ -313,7 +310,6 @@ class RetryLoop(RetryParts, ABC):
         elif self.budget is not None and not state.withdraw(self.budget):
             reason = "budget"
         else:
-            state.idle_for += state.upcoming_sleep
             return True
         give_up(reason, call, state)
         return False

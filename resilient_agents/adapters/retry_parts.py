@@ -33,7 +33,7 @@ class RetryParts:
     timed = True
     """Must the first attempt know when it began? For the note, hooks, and whether it was retried inside."""
 
-    _wait: Callable[[Any], Any] | None = None
+    _wait: Any = None
     _stop: Callable[[Any], Any] | None = None
     _before: Callable[[Any], Any] | None = None
     _after: Callable[[Any], Any] | None = None

@@ -12,9 +12,9 @@ from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
 from resilient_agents.base.chance import chance
 from resilient_agents.budget import RetryBudget, UnderWay
-from resilient_agents.classify import Failure, classify_result
+from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call, Closer
-from resilient_agents.core.given_up import Moment, set_cause
+from resilient_agents.core.given_up import UNTIMED, Moment, set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 
@@ -81,11 +81,11 @@ class State(RetryCallState):
     It is made in the midst of a failure, so it sets what differs, and tenacity's constructor does not run.
 
     `most`: how many attempts there may be; `since`: when the present one began; `over`: it has ended; `error`,
-    `result`: what `outcome` then holds, and until then what came of the one before; `raised`: the error as it came,
-    perhaps boxed; `failure`: what kind of outcome that is, where somebody had to know; `real`: the last error that is
-    not one of a policy's own; `asked`: the seconds that the server asked for; `reason`: where the wait comes from;
-    `given_up`: it was to be retried and is not any more; `late`: nobody knows when the first attempt began, and
-    `start_time` is when it failed; `counted`: what the budget counts of the call, where it counts what is in flight.
+    `result`: what `outcome` then holds, and until then what came of the one before; `failure`: what kind of outcome
+    that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the seconds
+    that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not any
+    more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed; `counted`: what the
+    budget counts of the call, where it counts what is in flight.
     """
 
     attempt_number = 1
@@ -97,23 +97,19 @@ class State(RetryCallState):
     over = False
     error: Exception | None = None
     result: Any = None
-    raised: Exception | None = None
     failure: Failure | None = None
     real: Exception | None = None
     asked: float | None = None
-    reason: Literal["backoff", "retry_after"] = "backoff"
+    asked_for_longer = False
     given_up = False
-    late = False
     counted: UnderWay | None = None
     _retry: UnderWay | None = None
     _outcome: Any = None
 
-    def __init__(self, shown: Any, call: Call, since: Moment, most: float) -> None:
-        self.retry_object = shown
-        self.call = call
-        self.since = since
-        self.most = most
-        self.start_time = since[0]
+    retry_object: Any
+    call: Call
+    since: Moment
+    most: float
 
     fn = property(lambda self: self.call.fn)
     args = property(lambda self: self.call.args)
@@ -134,20 +130,20 @@ class State(RetryCallState):
         """The present attempt had this result."""
         self.over = True
         self.result = result
-        self.error = self.raised = self.failure = None
+        self.error = self.failure = None
 
-    def will_wait(self, delay: float, *, asked: bool = True) -> None:
-        """The wait before the next attempt: `delay`, or what the server asks for, if that counts and is longer."""
-        if asked:
-            failure = self.failure
-            if failure is None:
-                failure = self.failure = classify_result(self.result)
-            self.reason = "backoff"
-            self.asked = seconds = failure.retry_after
-            if seconds is not None and seconds > delay:
-                self.reason = "retry_after"
-                delay = seconds * (1 + RETRY_AFTER_JITTER * chance.random())
-        self.upcoming_sleep = delay
+    def longer(self, delay: float, asked: float) -> float:
+        """The wait before the next attempt: `delay`, or what the server asks for, if that is longer."""
+        self.asked_for_longer = asked > delay
+        return asked * (1 + RETRY_AFTER_JITTER * chance.random()) if asked > delay else delay
+
+    @property
+    def reason(self) -> Literal["backoff", "retry_after"]:
+        return "retry_after" if self.asked is not None and self.asked_for_longer else "backoff"
+
+    @property
+    def late(self) -> bool:
+        return self.since is UNTIMED
 
     def withdraw(self, budget: RetryBudget) -> bool:
         """May another attempt follow? The one that has failed is over."""
@@ -164,7 +160,7 @@ class State(RetryCallState):
 
     def prepare_for_next_attempt(self) -> None:
         self.over = False
-        self.result = self._outcome = self.outcome_timestamp = self.next_action = None
+        self._outcome = self.outcome_timestamp = self.next_action = None
         self.attempt_number += 1
 
     @property

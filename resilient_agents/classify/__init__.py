@@ -64,7 +64,7 @@ def classify(error: BaseException) -> Failure:
                 return plain
             if error.__cause__ is None and error.__context__ is None:
                 made_of = error.args
-                if not made_of or not (isinstance(made_of[0], BaseException) or (made_of[1:] and carries(error))):
+                if not made_of or (len(made_of) == 1 and type(made_of[0]) is str) or not carries(error):
                     return plain
     except Exception:  # a KeyboardInterrupt's heir may define even `__dict__`; `explain` does not ask
         pass

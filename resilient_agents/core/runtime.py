@@ -114,8 +114,7 @@ class Async:
     def __reduce__(self) -> str:
         return "ASYNC"
 
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        return timers.sleep(seconds)
+    sleep = staticmethod(timers.sleep)
 
     async def within(self, limit: Deadline, proceed: Proceed, call: Call) -> Any:
         """On asyncio by an alarm that cancels the task, elsewhere by an anyio scope.

@@ -18,7 +18,7 @@ from resilient_agents.core import given_up
 from resilient_agents.core.call import NO_PLAN, ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_driver, unfinished
 from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
-from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime, settle
+from resilient_agents.core.runtime import ASYNC, BLOCKING, settle
 from resilient_agents.core.way_in import Guarding, WayIn
 
 __all__ = ["FirstAttempt", "coroutine", "plain"]
@@ -29,10 +29,12 @@ take, put_back = idle.pop, idle.append
 class FirstAttempt(Protocol):
     """A retry of which somebody else may make the first attempt."""
 
-    def execute(self, proceed: Proceed, call: Call, state: Any = None, /) -> Awaitable[Any]: ...
+    def execute(self, proceed: Proceed, call: Call, /) -> Awaitable[Any]: ...
 
-    def first_failed(self, call: Call, error: Exception, since: given_up.Moment) -> Any:
-        """What `execute` goes on with, None where the error is to go out."""
+    def first_failed(
+        self, proceed: Proceed, call: Call, error: Exception, since: given_up.Moment
+    ) -> Awaitable[Any] | None:
+        """The rest of the call, None where the error is to go out."""
         ...
 
     def interrupted(self) -> None: ...
@@ -61,29 +63,31 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.args = args
             call.kwargs = kwargs
             call.rare = ORDINARY
-            try:
-                result = await plan.chain(call)
-            except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
-                raise RuntimeError(STOPPED) from boxed.error
-            if type(result) not in PLAIN and runs_later(type(result)):
-                refuse_unrun(fn, result)
-            return result
-        since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
-        try:
-            result = await (fn(*args, **kwargs) if kwargs else fn(*args))
-        except Exception as error:
-            rest = way.failed(plan, ASYNC, args, kwargs, error, since)
-            if rest is None:
-                raise
-        except BaseException:
-            plan.alone.interrupted()
-            raise
+            rest = plan.chain(call)
         else:
-            next(plan.ticks)
-            if type(result) not in PLAIN and runs_later(type(result)):
-                refuse_unrun(fn, result)
-            return result
-        return way.checked(await rest)
+            since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+            try:
+                result = await (fn(*args, **kwargs) if kwargs else fn(*args))
+            except Exception as error:
+                call = call_of(plan, ASYNC, fn, args, kwargs)
+                rest = plan.alone.first_failed(way.further(), call, error, since)
+                if rest is None:
+                    raise
+            except BaseException:
+                plan.alone.interrupted()
+                raise
+            else:
+                next(plan.ticks)
+                if type(result) not in PLAIN and runs_later(type(result)):
+                    refuse_unrun(fn, result)
+                return result
+        try:
+            result = await rest
+        except Boxed as boxed:  # from a handler: the function itself cannot raise StopIteration
+            raise RuntimeError(STOPPED) from boxed.error
+        if type(result) not in PLAIN and runs_later(type(result)):
+            refuse_unrun(fn, result)
+        return result
 
     return guarded
 
@@ -117,10 +121,10 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as failure:
-                rest = way.failed(plan, BLOCKING, args, kwargs, failure, since)
-                if rest is None:
+                call = call_of(plan, BLOCKING, fn, args, kwargs)
+                begun = plan.alone.first_failed(way.further(), call, failure, since)
+                if begun is None:
                     raise
-                begun = rest
             except BaseException:
                 plan.alone.interrupted()
                 raise
@@ -155,20 +159,7 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 class _Way(WayIn):
     __slots__ = ()
 
-    def failed(
-        self, plan: Plan, runtime: Runtime, args: Any, kwargs: Any, error: Exception, since: given_up.Moment
-    ) -> Awaitable[Any] | None:
-        """The first attempt raised `error`: the rest of the call, None where the error is to go out."""
-        state: Any = None
-        try:
-            alone: FirstAttempt = plan.alone
-            call = call_of(plan, runtime, self.fn, args, kwargs)
-            state = alone.first_failed(call, error, since)
-            return None if state is None else alone.execute(self._further(), call, state)
-        finally:
-            del error, state  # no cycle through the traceback
-
-    def _further(self) -> Proceed:
+    def further(self) -> Proceed:
         """What a further attempt is, which a budget is to pay for like the first one."""
         return self.innermost if now.budget() is None else functools.partial(now.charged, self.innermost)
 
@@ -180,7 +171,7 @@ class _Way(WayIn):
             next(plan.ticks)
             return self.checked(result)
         given = [result]
-        further = self._further()
+        further = self.further()
 
         def proceed(call: Call) -> Awaitable[Any]:
             return settle(call, given.pop()) if given else further(call)

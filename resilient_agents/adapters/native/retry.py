@@ -121,6 +121,8 @@ class _NativeLoop(RetryLoop):
     def judge(self, state: State) -> Any:
         error = state.error
         try:
+            if isinstance(error, TryAgain):
+                return True
             if error is not None and is_control(error) and not intends(self._judge, error):
                 return False
         finally:
