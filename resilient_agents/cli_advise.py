@@ -20,8 +20,10 @@ __all__ = ["FORMATS", "add_options", "advise", "asked", "policy_of"]
 OK, WRONG = 0, 2
 
 FORMATS = ("text", "json", "html")
+TOP = 20
+"""Dependencies that examples are written for, where nothing else is said."""
 
-OF_FINDINGS = ("--fix", "--fix=policy", "--baseline", "--write-baseline", "--since")
+OF_FINDINGS = ("--fix", "--fix=policy", "--dry-run", "--baseline", "--write-baseline", "--since", "--select")
 """Options that are about findings."""
 
 
@@ -32,7 +34,7 @@ def add_options(scan: argparse.ArgumentParser) -> None:
         "--write-policies", type=Path, metavar="FILE", help="add a policy for each dependency to a configuration file"
     )
     scan.add_argument("--examples", type=Path, metavar="DIR", help="write an example for each file that calls them")
-    scan.add_argument("--top", type=count, default=20, metavar="N", help="with --examples: dependencies (default 20)")
+    scan.add_argument("--top", type=count, metavar="N", help=f"with --examples: dependencies (default {TOP})")
     scan.add_argument("--force", action="store_true", help="with --examples: write to a folder that has files, too")
     scan.add_argument("--plan", action="store_true", help="print the phases of rolling out, with their commands")
 
@@ -47,6 +49,8 @@ def advise(arguments: argparse.Namespace, options: Options) -> int:
     from resilient_agents.scan.advice import advise as advice_of
     from resilient_agents.scan.advice.plan import as_plan
 
+    if arguments.format != "text" and not arguments.advise:
+        return _complain("of advice only --advise has a --format")
     if arguments.format not in FORMATS:
         return _complain(f"advice has the formats {', '.join(FORMATS)}, got {arguments.format}")
     given = [each for each in OF_FINDINGS if getattr(arguments, each.lstrip("-").replace("-", "_").replace("=", "_"))]
@@ -114,7 +118,7 @@ def _write_examples(advice: Advice, arguments: argparse.Namespace) -> int:
     from resilient_agents.scan.counts import counted
 
     folder: Path = arguments.examples
-    made = examples(advice, PRESETS, arguments.top)
+    made = examples(advice, PRESETS, arguments.top or TOP)
     try:
         write(made, folder, force=arguments.force)
     except ValueError as error:

@@ -69,12 +69,10 @@ def _scan(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
         cache=None if arguments.no_cache else default_folder(),
     )
+    if said := _misplaced(arguments):
+        return _complain(said)
     if cli_advise.asked(arguments):
         return cli_advise.advise(arguments, options)
-    if arguments.format == "html":
-        return _complain("html goes with --advise")
-    if arguments.dry_run and not (arguments.fix or arguments.fix_policy):
-        return _complain("--dry-run goes with --fix")
     try:
         if arguments.fix or arguments.fix_policy:
             _fix(arguments, options)
@@ -95,6 +93,37 @@ def _scan(arguments: argparse.Namespace) -> int:
     if arguments.strict and report.count("unreadable"):
         return WRONG
     return FOUND if report.findings and arguments.write_baseline is None else CLEAN
+
+
+def _misplaced(arguments: argparse.Namespace) -> str:
+    """What to say of an option that would be passed over; "" where none would be."""
+    of_examples = {"--top": arguments.top is not None, "--force": arguments.force}
+    if any(of_examples.values()) and arguments.examples is None:
+        return f"{next(name for name, given in of_examples.items() if given)} goes with --examples"
+    if cli_advise.asked(arguments):
+        return ""
+    if arguments.format == "html":
+        return "html goes with --advise"
+    if arguments.fix and arguments.fix_policy:
+        return "--fix gives calls a limit and --fix=policy their functions a policy: run scan twice"
+    if not arguments.dry_run:
+        return ""
+    of_findings = {
+        "--format": arguments.format != "text",
+        "--baseline": arguments.baseline is not None,
+        "--write-baseline": arguments.write_baseline is not None,
+        "--strict": arguments.strict,
+    }
+    if not (arguments.fix or arguments.fix_policy):
+        return "--dry-run goes with --fix"
+    return next(
+        (
+            f"--dry-run prints the patch and no findings: no {name} with it"
+            for name, given in of_findings.items()
+            if given
+        ),
+        "",
+    )
 
 
 def _fix(arguments: argparse.Namespace, options: Options) -> None:

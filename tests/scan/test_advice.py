@@ -383,7 +383,16 @@ def test_json_is_everything_as_data(tree: Path, capsys: pytest.CaptureFixture[st
         (["--format", "html"], "html goes with --advise"),
         (["--advise", "--fix"], "advice is about all calls, and --fix about findings: run scan twice"),
         (["--plan", "--since", "HEAD"], "and --since about findings"),
+        (["--advise", "--select", "RA301"], "and --select about findings"),
+        (["--advise", "--dry-run"], "and --dry-run about findings"),
+        (["--plan", "--format", "json"], "of advice only --advise has a --format"),
+        (["--advise", "--top", "3"], "--top goes with --examples"),
+        (["--top", "20"], "--top goes with --examples"),
+        (["--force"], "--force goes with --examples"),
         (["--dry-run"], "--dry-run goes with --fix"),
+        (["--fix", "--fix=policy"], "run scan twice"),
+        (["--fix", "--dry-run", "--strict"], "--dry-run prints the patch and no findings: no --strict with it"),
+        (["--fix", "--dry-run", "--format", "json"], "no --format with it"),
     ],
 )
 def test_options_go_with_what_they_are_for(
