@@ -530,6 +530,8 @@ def test_an_async_predicate_is_refused() -> None:
     for on in (predicate, Callable_()):
         with pytest.raises(TypeError, match="plain predicate"):
             matcher(on)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="when must be a plain predicate"):
+            Fallback(value=0, when=on)
 
 
 def test_names_show_no_state() -> None:

@@ -143,6 +143,56 @@ class Iterator:
         return next(self)
 
 
+class Answers:
+    """An iterator that takes part of what a generator does, by itself: only `throw`, or only `send`."""
+
+    def __init__(self, method: str) -> None:
+        setattr(self, method, lambda given: f"{method} {given}")
+        setattr(self, f"a{method}", self.answers(method))
+
+    @staticmethod
+    def answers(method: str) -> Any:
+        async def answer(given: Any) -> str:
+            return f"{method} {given}"
+
+        return answer
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> int:
+        return 1
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("method", ["send", "throw"])
+async def test_an_iterator_may_answer_for_itself(h: Harness, method: str) -> None:
+    """What is sent or thrown in goes to whatever it has for that."""
+    stream = Policy().stream(lambda: Answers(method))
+    guarded: Any = iter(stream) if h.blocking else aiter(stream)
+    given: Any = KeyError("in") if method == "throw" else "in"
+    how = getattr(guarded, method if h.blocking else f"a{method}")
+    await answers(h, guarded, [("send", None), ("send", None)])
+    answer = how(given)
+    assert (answer if h.blocking else await answer) == f"{method} {given}"
+    closed = guarded.close() if h.blocking else guarded.aclose()  # which is not thrown in
+    assert (closed if h.blocking else await closed) is None
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_what_is_sent_to_a_plain_iterator_is_refused(items: int) -> None:
+    """As `yield from` does."""
+    guarded: Any = iter(Policy().stream(lambda: [1, 2, 3]))
+    assert [next(guarded) for _ in range(items)] == [1, 2][:items]
+    with pytest.raises(AttributeError, match="send"):
+        guarded.send("in")
+
+
 async def test_what_an_iterator_raises_is_its_own(h: Harness) -> None:
     """Neither it nor what is thrown in beside it comes out twice."""
     for thrown in (False, True):

@@ -237,6 +237,20 @@ async def test_what_a_function_returns_is_streamed(h: Harness) -> None:
         assert await h.items(Policy().stream(lambda: [1, 2])) == [1, 2]
 
 
+async def test_a_function_that_raises_stop_iteration_gives_no_empty_stream(h: Harness) -> None:
+    """In place of items it is a mistake, as in a coroutine or a generator."""
+    error = StopIteration("none left")
+
+    def function() -> Any:
+        raise error
+
+    holding = Holding()
+    with pytest.raises(RuntimeError, match="raised StopIteration") as raised:
+        await h.items(Policy(holding).stream(function))
+    assert raised.value.__cause__ is error
+    assert holding.held == 0
+
+
 def test_for_over_an_async_stream_is_refused_with_the_remedy() -> None:
     """Without a warning that something was never awaited."""
 

@@ -71,9 +71,6 @@ class Neutral:
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return "NEUTRAL"
-
 
 NEUTRAL = Neutral()
 
@@ -84,7 +81,6 @@ class Boxed(Exception):
     """Carries a user's StopIteration through coroutines, which would turn it into a RuntimeError (PEP 479)."""
 
     def __init__(self, error: StopIteration) -> None:
-        super().__init__()
         self.error = error
 
 

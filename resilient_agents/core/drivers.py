@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral
+from resilient_agents.core.call import NEUTRAL, STOPPED, Boxed, Call, Neutral
 from resilient_agents.core.driver import drive
 from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import running_loop
@@ -71,9 +71,7 @@ class Reading:
         try:
             opened = call.opened = await open_source(call, await call.plan.enter(call)(call))
         except Boxed as boxed:
-            if call.runtime.blocking:
-                raise
-            raise RuntimeError("the function raised StopIteration") from boxed.error
+            raise RuntimeError(STOPPED) from boxed.error
         if around is not None:
             opened.step = around.around(opened.step or opened.read)
         self._step = opened.step or opened.read
@@ -154,7 +152,7 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
                 sent = thrown = None
                 try:
                     sent = yield item
-                    if quick is not None:
+                    if quick is not None and sent is None:
                         take = quick.send
                         while in_force() is None:
                             sent = yield take(sent)

@@ -97,7 +97,9 @@ class Runner:
             code = compile(mutant.tree, str(self.path), "exec", dont_inherit=True)
         except (SyntaxError, ValueError):
             return True
-        changes = None if "__code__" in self._source else _changes(self._code, code)
+        changes = _changes(self._code, code)
+        if any(f"{old.co_name}.__code__" in self._source for old, _ in changes or ()):  # kept elsewhere, too
+            changes = None
         tests = self._tests_of.get(mutant.line) or self._forking
         if changes is not None and mutant.line not in self._imported:
             return bool(tests) and self._fails(partial(self._patched, changes, tests, code), tests)
