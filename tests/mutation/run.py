@@ -42,6 +42,9 @@ _OURS = ("resilient_agents", "tests", "conftest")
 _PATIENCE = 4.0
 """Seconds in which a fork is to end a test, beyond five times what the slowest of its tests took."""
 
+Change = list[tuple[CodeType, CodeType]]
+"""A function as it was and is, and those inside of it that differ, of which there may be some already."""
+
 
 class Runner:
     """Runs the tests against one change of a module after another. A plugin of the pytest that collects them."""
@@ -98,7 +101,7 @@ class Runner:
         except (SyntaxError, ValueError):
             return True
         changes = _changes(self._code, code)
-        if any(f"{old.co_name}.__code__" in self._source for old, _ in changes or ()):  # kept elsewhere, too
+        if any(f"{change[0][0].co_name}.__code__" in self._source for change in changes or ()):  # kept elsewhere, too
             changes = None
         tests = self._tests_of.get(mutant.line) or self._forking
         if changes is not None and mutant.line not in self._imported:
@@ -168,14 +171,14 @@ class Runner:
     def _is_ours(self, found: object) -> bool:
         return isinstance(found, FunctionType) and found.__code__.co_filename == str(self.path)
 
-    def _patched(
-        self, changes: list[tuple[CodeType, CodeType]], tests: set[str], code: CodeType | None, pipe: int
-    ) -> Any:
-        for old, new in changes:
-            changed = [function for function in self._functions if function.__code__ == old]
-            if not changed or old.co_freevars != new.co_freevars:
+    def _patched(self, changes: list[Change], tests: set[str], code: CodeType | None, pipe: int) -> Any:
+        for change in changes:
+            changed = [
+                (function, new) for function in self._functions for old, new in change if function.__code__ == old
+            ]
+            if not changed or any(function.__code__.co_freevars != new.co_freevars for function, new in changed):
                 return self._imported_again(code, pipe) if code else {"failed": None}
-            for function in changed:
+            for function, new in changed:
                 function.__code__ = new
         chosen = self._order([item for item in self._items if item.nodeid in tests])
         return {"failed": next(iter(_failures(_pairs(chosen), pipe)), None)}
@@ -227,22 +230,30 @@ def _failures(pairs: list[tuple[pytest.Item, pytest.Item | None]], pipe: int) ->
     return watch.failed
 
 
-def _changes(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType]] | None:
-    """The outermost functions that differ, as they were and are. None if code that runs on import does."""
+def _changes(old: CodeType, new: CodeType) -> list[Change] | None:
+    """The outermost functions that differ. None if code that runs on import does."""
     if old == new:
         return []
     if old.co_flags & inspect.CO_OPTIMIZED:
-        return [(old, new)]
-    olds, news = ([part for part in code.co_consts if isinstance(part, CodeType)] for code in (old, new))
-    if _without_parts(old) != _without_parts(new) or len(olds) != len(news):
+        return [_with_parts(old, new)]
+    if _without_parts(old) != _without_parts(new) or len(_parts(old)) != len(_parts(new)):
         return None
-    found: list[tuple[CodeType, CodeType]] = []
-    for pair in zip(olds, news, strict=True):
+    found: list[Change] = []
+    for pair in zip(_parts(old), _parts(new), strict=True):
         inner = _changes(*pair)
         if inner is None:
             return None
         found += inner
     return found
+
+
+def _with_parts(old: CodeType, new: CodeType) -> Change:
+    inner = zip(_parts(old), _parts(new), strict=False)
+    return [(old, new), *(pair for parts in inner if parts[0] != parts[1] for pair in _with_parts(*parts))]
+
+
+def _parts(code: CodeType) -> list[CodeType]:
+    return [part for part in code.co_consts if isinstance(part, CodeType)]
 
 
 def _without_parts(code: CodeType) -> CodeType:
