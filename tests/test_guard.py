@@ -414,7 +414,8 @@ def test_generator_based_coroutines_are_awaited() -> None:
     assert asyncio.run(policy(old_style)()) == 5
 
 
-def test_an_async_function_whose_handler_raises_stop_iteration() -> None:
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_async_function_whose_handler_raises_stop_iteration(declared: bool) -> None:
     """Python's own RuntimeError comes out, nothing of ours."""
 
     def stops(error: Exception) -> None:
@@ -423,8 +424,12 @@ def test_an_async_function_whose_handler_raises_stop_iteration() -> None:
     async def fails() -> None:
         raise ConnectionError
 
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        asyncio.run(Policy(Fallback(stops))(fails)())
+    async def main() -> None:
+        await Policy(Fallback(stops))(fails if declared else lambda: fails())()
+
+    with pytest.raises(RuntimeError, match="StopIteration") as raised:
+        asyncio.run(main())
+    assert type(raised.value.__cause__) is StopIteration
 
 
 def test_a_refused_call_costs_no_driver() -> None:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from resilient_agents.base.clock import clock
-from resilient_agents.core.call import Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import SWITCH, drive, go_on, is_awaitable
 from resilient_agents.core.loops import on_event_loop, running_trio
 from resilient_agents.core.runtime import ASYNC, BLOCKING, EXPIRED, Expired, Runtime, settle
@@ -43,6 +43,15 @@ def a_limit(seconds: float) -> Deadline:
 
 def refused(chain: Any) -> Any:
     raise AssertionError("switched")
+
+
+def test_what_all_ordinary_calls_share_cannot_be_changed() -> None:
+    """What one of them sets gives it its own."""
+    with pytest.raises(AttributeError, match="waited is set on the call"):
+        ORDINARY.waited = 1.0
+    call, other = a_call(), a_call()
+    call.waited = 1.0
+    assert (call.waited, other.waited, other.rare) == (1.0, 0.0, ORDINARY)
 
 
 # --- within -----------------------------------------------------------------------------------------------------------
@@ -162,11 +171,12 @@ def test_a_strategy_that_suspends_in_a_blocking_call_fails_loudly() -> None:
     async def limited() -> Any:
         return await BLOCKING.within(a_limit(1), proceed, a_call())
 
-    with pytest.raises(RuntimeError, match="suspended in a blocking call"):
+    with pytest.raises(RuntimeError, match="suspended in a blocking call") as first:
         drive(proceed(a_call()), refused)
-    with pytest.raises(RuntimeError, match="suspended in a blocking call"):
+    with pytest.raises(RuntimeError, match="suspended in a blocking call") as second:
         drive(limited(), refused)
-    assert closed == [True, True]
+    assert closed == [True, True]  # while the errors, whose tracebacks lead to it, are still at hand
+    del first, second
 
 
 # --- the switch -------------------------------------------------------------------------------------------------------

@@ -140,9 +140,7 @@ class Plan:
         return NO_PLAN
 
     def named(self, name: str) -> Self:
-        """The same plan for a function of that name, unless the policy has a name of its own."""
-        if self.name is not None:
-            return self
+        """The same plan for a function of that name, where the policy has no name of its own."""
         plan = copy.copy(self)
         plan.name = name
         return plan
