@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient_agents import Bulkhead, Policy, StreamTimeout
+from resilient_agents import Bulkhead, Policy, StreamTimeout, deadline
 from resilient_agents.events import CallEnded, CallStarted
 from tests.conftest import run_on
 
@@ -116,3 +117,27 @@ def test_of_streams_on_trio() -> None:
 
     run_on("trio", main)
     traffic.nothing_is_left(streams=5 * ROUNDS, watched=5 * ROUNDS // 2)
+
+
+def test_of_streams_under_a_long_deadline() -> None:
+    """Those that have ended do not live on until it is over."""
+
+    class Argument: ...
+
+    async def items(_: Argument) -> AsyncIterator[int]:
+        for n in range(3):
+            await anyio.lowlevel.checkpoint()
+            yield n
+
+    async def main() -> int:
+        arguments = weakref.WeakSet[Argument]()
+        with deadline(86_400):
+            for _ in range(ROUNDS):
+                argument = Argument()
+                arguments.add(argument)
+                assert [n async for n in Policy().stream(items, argument)] == [0, 1, 2]
+            del argument
+            gc.collect()
+            return len(arguments)
+
+    assert run_on("asyncio", main) < ROUNDS / 2

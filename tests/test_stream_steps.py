@@ -12,6 +12,7 @@ import pytest
 
 from resilient_agents import DeadlineExceeded, Policy, StreamTimeout, Timeout, deadline, remaining
 from resilient_agents.core.call import NEUTRAL
+from resilient_agents.deadline import in_force
 from resilient_agents.events import CallEnded
 from tests.conftest import Events, Harness, run_on
 from tests.test_streams import Holding
@@ -91,6 +92,22 @@ async def test_a_deadline_that_has_ended_binds_no_step(h: Harness, opening: Any)
     with deadline(5):
         seen.append(next(iter(stream)) if h.blocking else await anext(aiter(stream)))
     assert await collect(h, stream, seen) == [0, 1, 2]
+
+
+async def test_a_deadline_costs_a_long_stream_no_more_for_each_item(h: Harness, opening: Any) -> None:
+    """Nor does the way of an item become longer."""
+    source, seen = Paced(h, *[0] * 1200), list[int]()
+    with deadline(99):
+        assert len(await collect(h, opening(Policy(), source), seen)) == 1200
+
+
+async def test_nothing_marks_the_consumers_context_between_two_items(h: Harness, opening: Any) -> None:
+    """What limits a step is over when the consumer has its item."""
+    stream = opening(Policy(StreamTimeout(idle=99)), Paced(h, 1, 1, 1))
+    for _ in range(3):
+        _ = next(stream) if h.blocking else await anext(stream)
+        assert in_force() is None
+    await stream.aclose() if hasattr(stream, "aclose") else stream.close()
 
 
 class _Plain:

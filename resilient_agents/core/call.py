@@ -10,7 +10,7 @@ import copy
 import functools
 import operator
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
 from resilient_agents.classify import Failure
 from resilient_agents.core.known import Known, failure_of
@@ -42,6 +42,8 @@ __all__ = [
     "run_closers",
     "unboxed",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Strategy(Protocol):
@@ -88,9 +90,9 @@ STOPPED: Final = "coroutine raised StopIteration"
 """What Python says where a coroutine would let one out."""
 
 
-def unboxed(error: Exception) -> Exception:
+def unboxed(error: E) -> E | StopIteration:
     """The error as the user raised it: use it wherever a predicate, handler or event sees an error."""
-    return error.error if type(error) is Boxed else error
+    return error.error if isinstance(error, Boxed) else error
 
 
 def name_of(fn: Callable[..., Any]) -> str:
@@ -267,7 +269,7 @@ class Call:
                 recheck(self)
 
     def failure(self, error: BaseException) -> Failure:
-        return failure_of(self, unboxed(error) if isinstance(error, Exception) else error)
+        return failure_of(self, unboxed(error))
 
     def close(self, outcome: Exception | Neutral | None, kept: int = 0) -> None:
         """Run the closers of a stream once, innermost first, as layers left them on the way out, all but the first

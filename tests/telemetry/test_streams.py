@@ -11,7 +11,7 @@ import pytest
 from resilient_agents import CircuitBreaker, Policy, Resume, StreamTimeout, sse_done
 from tests.conftest import Harness
 from tests.sdk_items import chat
-from tests.telemetry.conftest import Sdk
+from tests.telemetry.conftest import Sdk, parent_of
 
 DONE = "data: [DONE]"
 
@@ -120,3 +120,25 @@ class Whole(list[Any]):
     async def __aiter__(self) -> AsyncIterator[Any]:
         for item in self:
             yield item
+
+
+async def test_what_a_source_does_at_its_end_belongs_to_the_attempt(h: Harness, sdk: Sdk) -> None:
+    """Spans that it makes while it is closed early nest there."""
+
+    def blocking() -> Iterator[int]:
+        try:
+            yield from range(3)
+        finally:
+            sdk.tracer.start_span("mine").end()
+
+    async def asynchronous() -> AsyncIterator[int]:
+        try:
+            for n in range(3):
+                yield n
+        finally:
+            sdk.tracer.start_span("mine").end()
+
+    stream: Any = Policy(name="p").stream(blocking if h.blocking else asynchronous)
+    assert (next(stream) if h.blocking else await anext(stream)) == 0
+    await stream.aclose()
+    assert parent_of(sdk.span("mine"), sdk.spans) == "attempt 1"
