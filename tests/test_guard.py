@@ -107,9 +107,21 @@ class Tool:
 
 
 class AsyncTool:
+    """Waits."""
+
     async def __call__(self, n: int) -> int:
         await asyncio.sleep(0)
         return n
+
+
+def test_an_object_that_is_called_is_what_its_call_is() -> None:
+    """A class is not: calling it makes one. A partial has nothing to say of itself."""
+    guarded = policy(AsyncTool())
+    assert inspect.iscoroutinefunction(guarded)
+    assert guarded.__doc__ == "Waits."
+    assert not inspect.iscoroutinefunction(policy(AsyncTool))
+    assert type(policy(AsyncTool)()) is AsyncTool
+    assert policy(functools.partial(int, base=2)).__doc__ is None
 
 
 def test_functions_pickle_by_value() -> None:
@@ -411,7 +423,10 @@ def test_generator_based_coroutines_are_awaited() -> None:
         yield from asyncio.sleep(0).__await__()
         return 5
 
-    assert asyncio.run(policy(old_style)()) == 5
+    async def main() -> Any:
+        return await policy(old_style)()
+
+    assert asyncio.run(main()) == 5
 
 
 @pytest.mark.parametrize("declared", [True, False])
