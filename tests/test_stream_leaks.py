@@ -133,10 +133,8 @@ def test_of_streams_under_a_long_deadline() -> None:
         arguments = weakref.WeakSet[Argument]()
         with deadline(86_400):
             for _ in range(ROUNDS):
-                argument = Argument()
-                arguments.add(argument)
+                arguments.add(argument := Argument())
                 assert [n async for n in Policy().stream(items, argument)] == [0, 1, 2]
-            del argument
             gc.collect()
             return len(arguments)
 
