@@ -16,7 +16,7 @@ from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, Stra
 from resilient_agents.core.composition import Composed, chain_of
 from resilient_agents.core.driver import drive
 from resilient_agents.core.guard import check_callable, guard
-from resilient_agents.core.invoke import invoke_any, refuse_awaitable, refuse_unrun, runs_later
+from resilient_agents.core.invoke import checked, invoke_any, refuse_awaitable
 from resilient_agents.core.opening import invoke_stream
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.streams import Stream
@@ -57,8 +57,6 @@ class Policy(Spelled):
     innermost, and for options of a wrong type or value.
     """
 
-    _find: Callable[[], Policy] | None = None
-    _again: Callable[[], Policy] | None = None
     _stand_ins: tuple[Policy, ...] = ()
     _observers: tuple[Subscription, ...] = ()
     _plans: tuple[tuple[Proceed, Plan], ...] = ()
@@ -79,14 +77,6 @@ class Policy(Spelled):
         if idempotent is not None or reconcile is not None:
             self.idempotent, self.reconcile = idempotent, reconcile
             _told(self)
-
-    @classmethod
-    def late(cls, find: Callable[[], Policy], *, name: str) -> Policy:
-        """A policy that is `find()`, asked for at its first call. Raises then what `find` raises, and asks again at the
-        next. It pickles if `find` does, which is asked again in the other process."""
-        policy = cls(name=name)
-        policy._find, policy._again = find, functools.partial(cls.late, find, name=name)
-        return policy
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -125,9 +115,7 @@ class Policy(Spelled):
         plan = self.plan(None, invoke_any)
         call = call_of(plan, BLOCKING, fn, args, kwargs)
         result: T = drive(plan.enter(call)(call), functools.partial(refuse_awaitable, fn))
-        if runs_later(type(result)):
-            refuse_unrun(fn, result)
-        return result
+        return checked(fn, result)
 
     @overload
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -142,9 +130,7 @@ class Policy(Spelled):
             result = await plan.enter(call)(call)
         except Boxed as boxed:
             raise RuntimeError(STOPPED) from boxed.error
-        if runs_later(type(result)):
-            refuse_unrun(fn, result)
-        return result
+        return checked(fn, result)
 
     @overload
     def stream(self, fn: Callable[P, AsyncIterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
@@ -241,8 +227,6 @@ class Policy(Spelled):
         return f"Policy({', '.join(parts)})"
 
     def __reduce__(self) -> Any:
-        if self._again is not None:
-            return self._again, ()
         return self._like(), self._own
 
     def _like(self) -> Callable[..., Policy]:
@@ -266,13 +250,6 @@ class Policy(Spelled):
 
     def bind(self) -> tuple[Strategy, ...]:
         """The layers, with all found that was still to be found: in this policy and in those inside."""
-        find = self._find
-        if find is not None and not self._stand_ins:
-            found = find()  # with no lock held: it may take others
-            with _changing:
-                if self._find is not None:
-                    self._own, self._find = (found,), None
-            changed()
         inner = _policies_in(self)
         for policy in inner:
             policy.bind()

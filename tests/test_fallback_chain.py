@@ -32,6 +32,7 @@ from resilient_agents import (
     run_budget,
 )
 from resilient_agents.events import AttemptStarted, CallEnded, FallbackUsed
+from resilient_agents.registry.late import LatePolicy
 from tests.conftest import Events, Harness, run_on
 from tests.sdk_items import chat
 from tests.strategies import Freed
@@ -141,7 +142,7 @@ async def test_a_circuit_behind_a_name_is_seen_at_once(h: Harness) -> None:
     """A policy of the registry is looked up before its circuit is looked at."""
     asked, breaker = Asked(h), CircuitBreaker()
     breaker.open()
-    late = Policy.late(lambda: Policy(breaker, name="found"), name="late")
+    late = LatePolicy(lambda: Policy(breaker, name="found"), name="late")
     policy = Policy(Fallback(to=[(asked.fn("second", "second"), late), asked.fn("third", "third")]))
     assert await h.call(policy, asked.fn("first", ConnectionError())) == "third"
     assert breaker.metrics()["rejections"] == 0

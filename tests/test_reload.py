@@ -34,6 +34,7 @@ from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
 from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
 from resilient_agents.core.waiters import ThreadWaiter
+from resilient_agents.registry.late import LatePolicy
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.interruptions import interrupt_everywhere
 from tests.strategies import hold_slot
@@ -537,19 +538,29 @@ def test_isolation_can_change() -> None:
     assert policy.call(threading.current_thread) is threading.current_thread()
 
 
-# Policy.late under Policy.replaced
+# what is found late
 
 
 def test_a_policy_that_is_not_found_yet_can_be_replaced() -> None:
     """Calls run the other one; afterwards those of the policy that was found."""
     found = Policy(Retry(2, wait=fixed(0)))
-    late = Policy.late(lambda: found, name="late")
+    late = LatePolicy(lambda: found, name="late")
     guarded = late(ok)
     with late.replaced(Policy(Timeout(1, thread=False))):
         assert guarded() == "ok"
         assert [type(layer) for layer in late.layers] == [Timeout]
     assert guarded() == "ok"
     assert late.layers == found.layers
+
+
+def test_a_policy_that_is_found_late_is_found_anew_after_a_change() -> None:
+    """In the place of one that was found by the same name, it guards as that one does."""
+    found = Policy(Retry(2, wait=fixed(0)))
+    policy = Policy(Timeout(1, thread=False), LatePolicy(lambda: found, name="late"))
+    assert policy.call(ok) == "ok"
+    policy.become(Policy(Timeout(2, thread=False), LatePolicy(lambda: found, name="late")))
+    assert policy.call(ok) == "ok"
+    assert policy.layers[1:] == found.layers
 
 
 # rate limit

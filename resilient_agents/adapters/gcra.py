@@ -20,6 +20,8 @@ Whatever was told, nothing starts against the level, which tells what has really
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
+from operator import attrgetter
 
 from resilient_agents.core.loops import Loop
 from resilient_agents.core.waiters import Waiter
@@ -170,11 +172,7 @@ class Gcra:
         if reservation.standing:
             return
         self._late.pop(reservation, None)
-        place = 0
-        for other in self._line:
-            if other.number >= reservation.number:
-                break
-            place += 1
+        place = bisect_left(self._line, reservation.number, key=attrgetter("number"))
         if not reservation.standing:  # one step from here on
             reservation.standing = True
             self._standing += 1

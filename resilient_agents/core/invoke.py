@@ -18,9 +18,11 @@ from resilient_agents.core.responses import close_response
 from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
 
-__all__ = ["PLAIN", "invoke_any", "invoke_coroutine", "plainly", "refuse_awaitable", "refuse_unrun", "runs_later"]
+__all__ = ["PLAIN", "checked", "invoke_any", "invoke_coroutine", "plainly", "refuse_awaitable", "refuse_unrun",
+           "runs_later"]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, set})
 """Types of results that need no closer look: asking a type for a method that it has not costs 0.17 us a call."""
@@ -88,6 +90,13 @@ def refuse_unrun(fn: Callable[..., Any], result: Any) -> None:
         f"use policy.stream(...), which enters it, decorate a function that enters it, "
         f"or put the policy below @contextmanager or @asynccontextmanager"
     )
+
+
+def checked(fn: Callable[..., Any], result: T) -> T:
+    """The result. Raises TypeError for what was merely made."""
+    if type(result) not in PLAIN and runs_later(type(result)):
+        refuse_unrun(fn, result)
+    return result
 
 
 def refuse_awaitable(fn: Callable[..., Any], begun: Any) -> Any:

@@ -21,11 +21,8 @@ class Mark(Protocol):
 
 def tap(opened: Opened, mark: Mark, see: Callable[[Any], object] | None = None) -> None:
     """From the second item on, set `mark` while an item is made, and let `see` look at it."""
-    opened.limited = None
-    opened.step = _tapped(opened.step or opened.read, mark, see)
+    step: Step = opened.step or opened.read
 
-
-def _tapped(step: Step, mark: Mark, see: Callable[[Any], object] | None) -> Step:
     async def tapped(sent: Any, thrown: BaseException | None) -> Any:
         try:
             mark.resume()
@@ -37,4 +34,5 @@ def _tapped(step: Step, mark: Mark, see: Callable[[Any], object] | None) -> Step
             see(item)
         return item
 
-    return tapped
+    opened.limited = None
+    opened.step = tapped

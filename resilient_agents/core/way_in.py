@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from resilient_agents.base.now import now
 from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import Begun, drive, go_on
-from resilient_agents.core.invoke import PLAIN, invoke_any, refuse_unrun, runs_later
+from resilient_agents.core.invoke import checked, invoke_any
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 from resilient_agents.deadline import in_force
@@ -64,7 +64,7 @@ class WayIn:
         if self.looks_async and on_event_loop():
             call.runtime = ASYNC
             return self._awaited(call)
-        return drive(self._through(call), self.switched)
+        return drive(call.plan.enter(call)(call), self.switched, functools.partial(checked, self.fn))
 
     def arun(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Plan | None = None
@@ -74,7 +74,7 @@ class WayIn:
 
     async def _awaited(self, call: Call) -> Any:
         try:
-            return self.checked(await call.plan.enter(call)(call))
+            return checked(self.fn, await call.plan.enter(call)(call))
         except Boxed as boxed:
             raise RuntimeError(STOPPED) from boxed.error
 
@@ -85,16 +85,7 @@ class WayIn:
         return self._rest(begun)
 
     async def _rest(self, begun: Begun) -> Any:
-        return self.checked(await go_on(begun))
-
-    async def _through(self, call: Call) -> Any:
-        return self.checked(await call.plan.enter(call)(call))
-
-    def checked(self, result: Any) -> Any:
-        """The result. Raises TypeError for what was merely made."""
-        if type(result) not in PLAIN and runs_later(type(result)):
-            refuse_unrun(self.fn, result)
-        return result
+        return checked(self.fn, await go_on(begun))
 
 
 def _looks_async(fn: Callable[..., Any]) -> bool:

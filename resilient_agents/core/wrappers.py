@@ -17,7 +17,7 @@ from resilient_agents.base.now import now
 from resilient_agents.core import given_up
 from resilient_agents.core.call import NO_PLAN, ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
 from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_driver, unfinished
-from resilient_agents.core.invoke import PLAIN, invoke_any, invoke_coroutine, refuse_unrun, runs_later
+from resilient_agents.core.invoke import PLAIN, checked, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, settle
 from resilient_agents.core.way_in import Guarding, WayIn
 
@@ -169,7 +169,7 @@ class _Way(WayIn):
         alone: FirstAttempt = plan.alone
         if not is_awaitable(result):
             next(plan.ticks)
-            return self.checked(result)
+            return checked(self.fn, result)
         given = [result]
         further = self.further()
 

@@ -14,6 +14,7 @@ from resilient_agents.events import logger
 from resilient_agents.policy import Policy
 from resilient_agents.registry.change import disown
 from resilient_agents.registry.keyed import Keyed
+from resilient_agents.registry.late import LatePolicy
 from resilient_agents.registry.store import Changes, Source, Store, caller, check_name
 from resilient_agents.registry.target import Target
 from resilient_agents.strategies.gate import Gate
@@ -115,7 +116,7 @@ class Registry(Store):
         """A policy that is `policy(name)`, looked up at its first call: what `@resilient(name)` guards with."""
         check_name(name)
         self._asked[name] = None
-        return Policy.late(partial(self._asked_for, name, caller()[1]), name=name)
+        return LatePolicy(partial(self._asked_for, name, caller()[1]), name=name)
 
     def keyed(self, policy: str | Callable[[Any], Any], key: Callable[..., Hashable], *, at_most: int = 1000) -> Keyed:
         """One policy for each key: a decorator, also used like a policy (`call`, `acall`, `stream`, `policy(key)`).
@@ -173,7 +174,7 @@ class Registry(Store):
         with self._loading, self._lock:
             for name, policy in self._policies.items():
                 if name not in self._added:
-                    policy.become(Policy(Policy.late(partial(self.policy, name), name=name)))
+                    policy.become(Policy(LatePolicy(partial(self.policy, name), name=name)))
                     self._former[name] = policy
             for keyed in self._keyed:
                 keyed.forget()
