@@ -129,10 +129,9 @@ def _profiles(file: str) -> list[str]:
     """The profiles of a file; none where it cannot be read, which `load` will say."""
     from resilient_agents.config import ConfigError
     from resilient_agents.config.source import Source, read_file
-    from resilient_agents.config.tree import Problems
 
     try:
-        found: Any = Source(file, Problems()).toml(read_file(file)).plain().get("profiles")
+        found: Any = Source(file).toml(read_file(file)).plain().get("profiles")
     except ConfigError:
         return []
     return list(found) if isinstance(found, dict) else []

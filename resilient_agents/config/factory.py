@@ -23,8 +23,8 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
-from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING, Named, Reader, Scalar, Schema
+from resilient_agents.config.tree import MISSING, Node
+from resilient_agents.config.values import Named, Reader, Scalar, Schema
 from resilient_agents.core.match import When
 from resilient_agents.core.options import Check
 
@@ -72,35 +72,33 @@ class Factory:
         """Options with their short forms written out."""
         return {name: self.readers[name].long(node) if name in self.readers else node for name, node in options.items()}
 
-    def read(self, table: Node, problems: Problems, *, partial: bool = False) -> Any:
+    def read(self, table: Node, *, partial: bool = False) -> Any:
         """The options in `table` as plain data that the constructor accepts, or MISSING.
 
         A name is not given to the constructor: there may be a breaker of that name alive. `partial`: what the options
         lie on could not be found, so that none of them is missing.
         """
         options: dict[str, Node] = table.value
-        found = {name: self._option(name, node, problems) for name, node in options.items()}
+        found = {name: self._option(name, node) for name, node in options.items()}
         read = {name: value for name, value in found.items() if value is not MISSING}
         lacking = [name for name in self.required if name not in options]
         if lacking and not partial:
-            problems.add(table, f"{' and '.join(lacking)} must be given", shown=bool(options))
+            table.refuse(f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name != "name"}
-        fits = self._fits(tried, table, problems, wrong=options.keys() - read.keys())
+        fits = self._fits(tried, table, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
 
-    def _option(self, name: str, node: Node, problems: Problems) -> Any:
+    def _option(self, name: str, node: Node) -> Any:
         reader = self.readers.get(name)
         if name in self.code:
-            problems.add(node, "is code and can be given in Python only", shown=False)
-        elif reader is None:
-            problems.add(node, f"is not an option here; {nearest(name, self.readers)}")
-        elif node.broken is not None:
-            problems.add(node, node.broken, shown=not isinstance(node.value, int))
-        else:
-            return None if reader.nullable and node.value in (None, "none") else reader.read(node, problems)
-        return MISSING
+            return node.refuse("is code and can be given in Python only", shown=False)
+        if reader is None:
+            return node.refuse(f"is not an option here; {nearest(name, self.readers)}")
+        if node.broken is not None:
+            return node.refuse(node.broken, shown=not isinstance(node.value, int))
+        return None if reader.nullable and node.value in (None, "none") else reader.read(node)
 
-    def _fits(self, values: dict[str, Any], table: Node, problems: Problems, wrong: set[str]) -> bool:
+    def _fits(self, values: dict[str, Any], table: Node, wrong: set[str]) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
         compared with one that is `wrong` already may only seem so."""
         secret = any(leaf.secret for leaf in table.leaves())
@@ -116,7 +114,7 @@ class Factory:
             culprit = said.split(" ", 1)[0]
             if (culprit in left or len(left) == len(values)) and wrong.isdisjoint(re.findall(r"\w+", said)):
                 node = table.value[culprit] if culprit in left else table
-                problems.add(node, without_values(said) if secret else said, shown=node is not table)
+                node.refuse(without_values(said) if secret else said, shown=node is not table)
             if culprit not in left:
                 return False
             wrong.add(culprit)
@@ -138,15 +136,13 @@ REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 """An environment variable may stand for any value."""
 
 
-def told_kind(
-    table: Node, makes: Mapping[str, Any], what: str, problems: Problems, default: str | None = None
-) -> tuple[str, Node] | None:
+def told_kind(table: Node, makes: Mapping[str, Any], what: str, default: str = "") -> tuple[str, Node] | None:
     """Which of several a table says that it is, and the rest of it; None after having said what is wrong."""
     options: dict[str, Node] = dict(table.value)
     kind = options.pop("kind", None)
     name: Any = default if kind is None else kind.value
     if kind is not None and not (isinstance(name, str) and name in makes):
-        problems.add(kind, kind.broken or f"is no kind of {what}; {nearest(str(name), makes)}")
+        kind.refuse(kind.broken or f"is no kind of {what}; {nearest(str(name), makes)}")
         return None
     return name, replace(table, value=options)
 
@@ -154,13 +150,12 @@ def told_kind(
 class _Wait(Reader):
     """A wait of backoff.py: `{ kind = "exponential", base = 0.5 }`."""
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node) -> Any:
         if not isinstance(node.value, dict):
             word = node.value if isinstance(node.value, str) else ""
-            problems.add(node, f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
-            return MISSING
-        told = told_kind(node, WAITS, "wait", problems, "exponential")
-        read = MISSING if told is None else Factory.of(WAITS[told[0]]).read(told[1], problems)
+            return node.refuse(f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
+        told = told_kind(node, WAITS, "wait", "exponential")
+        read = MISSING if told is None else Factory.of(WAITS[told[0]]).read(told[1])
         return MISSING if told is None or read is MISSING else {"kind": told[0], **read}
 
     def long(self, node: Node) -> Node:
@@ -186,12 +181,11 @@ class _Wait(Reader):
 class _Budget(Reader):
     """A `RetryBudget` of its own: a table of its options, or `true` for its defaults."""
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node) -> Any:
         factory = Factory.of(RetryBudget)
         if isinstance(node.value, dict):
-            return factory.read(node, problems)
-        problems.add(node, f"must be a table, true or false. {nearest('', factory.readers)}")
-        return MISSING
+            return factory.read(node)
+        return node.refuse(f"must be a table, true or false. {nearest('', factory.readers)}")
 
     def long(self, node: Node) -> Node:
         return replace(node, value={} if node.value else None) if isinstance(node.value, bool) else node

@@ -27,26 +27,26 @@ Tables: TypeAlias = dict[str, dict[str, Node]]
 """By section, then by name: policies, shared components and chaos in long form, all layers applied."""
 
 
-def layered(root: Node, profile: str | None, env: Mapping[str, str], problems: Problems) -> Tables:
+def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
     """The base of a source, the profile over it, and the variables of the environment over both."""
     found: Tables = {section: {} for section in _TABLES}
-    base = _table(root, problems)
-    over = _chosen(base, profile, problems)
+    base = root.table()
+    over = _chosen(base, profile)
     for layer, allowed, where in ((base, (*_TABLES, "profiles"), ""), (over, _TABLES, " in a profile")):
         for key in (key for key in layer if key not in allowed):
-            problems.add(layer[key], f"is not known{where}; {nearest(key, allowed)}", shown=False)
-    for layer in itertools.chain((base, over), _variables(env, found, problems)):
+            layer[key].refuse(f"is not known{where}; {nearest(key, allowed)}", shown=False)
+    for layer in itertools.chain((base, over), _variables(env, found, root.place.problems)):
         for section in (key for key in _TABLES if key in layer):
-            for name, node in _table(layer[section], problems).items():
+            for name, node in layer[section].table().items():
                 if not name:
-                    problems.add(node, "must have a name", shown=False)
-                elif (long := _long(section, node, problems)) is not None:
+                    node.refuse("must have a name", shown=False)
+                elif (long := _long(section, node)) is not None:
                     found[section][name] = merged(found[section].get(name), long)
     return {section: {name: node for name, node in named.items() if node.value is not False}
             for section, named in found.items()}  # fmt: skip
 
 
-def inherited(policies: Mapping[str, Node], problems: Problems) -> dict[str, Node]:
+def inherited(policies: Mapping[str, Node]) -> dict[str, Node]:
     """Policies with all that they extend below them; `broken` after having said what is wrong with that."""
     known: dict[str, Node] = {}
     for name in policies:
@@ -54,7 +54,7 @@ def inherited(policies: Mapping[str, Node], problems: Problems) -> dict[str, Nod
         below: str | Node | None = name
         while isinstance(below, str) and below not in known:
             chain[below] = policies[below]
-            below = _below(below, policies, chain, problems)
+            below = _below(below, policies, chain)
         base = known[below] if isinstance(below, str) else below
         for link in reversed(chain):
             broken = None if base is None else base.broken
@@ -62,7 +62,7 @@ def inherited(policies: Mapping[str, Node], problems: Problems) -> dict[str, Nod
     return {name: known[name] for name in policies}
 
 
-def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node], problems: Problems) -> str | Node | None:
+def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node]) -> str | Node | None:
     """What a policy lies on: another one by its name, a preset, something `broken` after having said why, or nothing.
 
     A name stands for a policy of the source, else for a preset; a policy that extends its own name means the preset.
@@ -76,7 +76,8 @@ def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node], p
     elif not isinstance(below, str):
         problem = "must be the name of a policy or of a preset"
     elif below in PRESETS and (below == name or below not in policies):
-        return _long_policy(Source(f"preset {below!r}", problems).tree(PRESETS[below], ("policies", below)), problems)
+        preset = Source(f"preset {below!r}", problems=extends.place.problems)
+        return _long_policy(preset.tree(PRESETS[below], ("policies", below)))
     elif below in chain:
         way = list(chain)
         problem = f"goes round in a circle: {' -> '.join([*way[way.index(below) :], below])}"
@@ -85,35 +86,35 @@ def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node], p
         problem = f"is not known; {nearest(below, others)}"
     else:
         return below
-    problems.add(extends, problem)
+    extends.refuse(problem)
     return replace(extends, value={}, broken=problem)
 
 
-def _chosen(table: dict[str, Node], profile: str | None, problems: Problems) -> dict[str, Node]:
+def _chosen(table: dict[str, Node], profile: str | None) -> dict[str, Node]:
     """The table of the profile. A source without any profiles has none to choose from, which is no mistake."""
-    profiles = _table(table["profiles"], problems) if "profiles" in table else {}
+    profiles = table["profiles"].table() if "profiles" in table else {}
     if profile in profiles:
-        return _table(profiles[profile], problems)
+        return profiles[profile].table()
     if profile is not None and "profiles" in table:
         known = nearest(profile, profiles)
         hint = f"the profile {profile!r} is not here; {known}. An empty [profiles.{profile}] will do"
-        problems.say(table["profiles"].place, hint)
+        table["profiles"].place.say(hint)
     return {}
 
 
-def _long(section: str, node: Node, problems: Problems) -> Node | None:
+def _long(section: str, node: Node) -> Node | None:
     """What stands under a name in long form, None after having said that it can have none."""
     if section in SECTIONS:
         return long_form(SECTIONS[section], node, shared=True)
     if isinstance(node.value, dict):
-        return _long_policy(node, problems) if section == "policies" else node
+        return _long_policy(node) if section == "policies" else node
     if section == "chaos" and node.value is False:
         return node
-    problems.add(node, node.broken or ("must be a table" if section == "policies" else "must be a table, or false"))
+    node.refuse(node.broken or ("must be a table" if section == "policies" else "must be a table, or false"))
     return None
 
 
-def _long_policy(node: Node, problems: Problems) -> Node:
+def _long_policy(node: Node) -> Node:
     """A policy with its strategies in long form, without what is not known in one, after having said so."""
     plain = ("extends", *factory_of("policy").readers)
     long: dict[str, Node] = {}
@@ -121,30 +122,30 @@ def _long_policy(node: Node, problems: Problems) -> Node:
         if key in SLOTS:
             long[key] = long_form(SLOTS[key], item)
         elif key == "strategies":
-            long[key] = _long_list(item, problems)
+            long[key] = _long_list(item)
         elif key in plain:
             long[key] = item
         else:
             allowed = (*SLOTS, *plain[1:], "strategies", "extends")
             problem = _is_code(key) if key in CODE else f"is not known in a policy; {nearest(key, allowed)}"
-            problems.add(item, problem, shown=False)
+            item.refuse(problem, shown=False)
     return replace(node, value=long)
 
 
-def _long_list(node: Node, problems: Problems) -> Node:
+def _long_list(node: Node) -> Node:
     """A list of strategies, each in long form under its kind. Those that cannot be read are left out."""
     listed: Any = node.value
     if not isinstance(listed, list):
-        problems.add(node, node.broken or "must be a list of tables, each with its kind")
+        node.refuse(node.broken or "must be a list of tables, each with its kind")
         listed = []
     items: list[Node] = []
     for item in listed:
         kind: Any = item.value.get("kind") if isinstance(item.value, dict) else None
         if kind is None:
-            problems.add(item, f"must be a table with a kind; {nearest('', KINDS)}")
+            item.refuse(f"must be a table with a kind; {nearest('', KINDS)}")
         elif isinstance(kind.value, str) and kind.value in CODE:
-            problems.add(kind, _is_code(kind.value))
-        elif (told := told_kind(item, KINDS, "strategy", problems)) is not None:
+            kind.refuse(_is_code(kind.value))
+        elif (told := told_kind(item, KINDS, "strategy")) is not None:
             items.append(replace(item, value={told[0]: long_form(*told)}))
     return replace(node, value=items)
 
@@ -156,14 +157,6 @@ def _is_code(kind: str) -> str:
     )
 
 
-def _table(node: Node, problems: Problems) -> dict[str, Node]:
-    if isinstance(node.value, dict):
-        table: dict[str, Node] = node.value
-        return table
-    problems.add(node, node.broken or "must be a table")
-    return {}
-
-
 def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Iterator[dict[str, Node]]:
     """Each variable as a layer of its own, the shorter names first: `..__RETRY=5` comes before `..__RETRY__WAIT=1`."""
     spelled: dict[tuple[str, str], list[str]] = {}
@@ -173,15 +166,15 @@ def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Ite
     variables = [name for name in env if name.startswith(PREFIX)]
     for variable in sorted(variables, key=lambda name: (name.count("__"), name)):
         section, *path = variable.removeprefix(PREFIX).lower().split("__")
-        source = Source(f"environment variable {variable}", problems, env)
-        place = Place(source.name, None)
+        source = Source(f"environment variable {variable}", env, problems)
+        place = Place(source.name, None, (), problems)
         if section not in _TABLES or not path or not all(path):
             like = f"{PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {', '.join(map(str.upper, _TABLES))}"
-            problems.say(place, f"is not known; it must be like {like}")
+            place.say(f"is not known; it must be like {like}")
             continue
         alike = spelled.setdefault((section, path[0]), path[:1])
         if len(alike) > 1:
-            problems.say(place, f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
+            place.say(f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
             continue
         data: Any = typed(env[variable])
         for key in reversed((section, *alike, *path[1:])):

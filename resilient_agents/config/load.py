@@ -14,8 +14,7 @@ from resilient_agents.config.layers import Tables, inherited, layered
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.redact import without_numbers
 from resilient_agents.config.source import Source, read_file
-from resilient_agents.config.tree import Node, Problems
-from resilient_agents.config.values import MISSING
+from resilient_agents.config.tree import MISSING, Node
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
@@ -43,7 +42,7 @@ def load(
         ConfigError: The file cannot be read, is not TOML, or says what is not allowed. It lists all problems.
     """
     if isinstance(source, Mapping):
-        tree = Source("<dict>", Problems(), os.environ if env is None else env)
+        tree = Source("<dict>", os.environ if env is None else env)
         return configured(tree, tree.tree(source), profile)
     return loads(read_file(source), source=os.fsdecode(source), profile=profile, env=env)
 
@@ -52,46 +51,46 @@ def loads(
     text: str, *, source: str = "<string>", profile: str | None = None, env: Mapping[str, str] | None = None
 ) -> Config:
     """The same for TOML text. `source` is what errors call it."""
-    tree = Source(source, Problems(), os.environ if env is None else env)
+    tree = Source(source, os.environ if env is None else env)
     return configured(tree, tree.toml(text), profile)
 
 
 def configured(source: Source, root: Node, profile: str | None) -> Config:
     """The configuration that a tree of this source holds. Raises ConfigError."""
-    problems, env = source.problems, source.env or {}
+    env = source.env or {}
     profile = profile or env.get(PROFILE) or None
-    tables = layered(root, profile, env, problems)
+    tables = layered(root, profile, env)
     if not told_twice(profile, env):
         for table in tables["chaos"].values():
-            problems.add(table, TOLD_ONCE, shown=False)
+            table.refuse(TOLD_ONCE, shown=False)
         tables["chaos"] = {}
-    shared = {section: _components(kind, tables[section], problems) for section, kind in SECTIONS.items()}
-    chaos = _components("chaos", tables["chaos"], problems)
+    shared = {section: _components(kind, tables[section]) for section, kind in SECTIONS.items()}
+    chaos = _components("chaos", tables["chaos"])
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
-    for name, node in inherited(tables["policies"], problems).items():
-        spec = _policy(name, node, tables, problems)
+    for name, node in inherited(tables["policies"]).items():
+        spec = _policy(name, node, tables)
         if spec is not None:
             policies[name] = spec
-            warnings += _warnings(spec, shared, node, problems)
-    problems.raise_if_any()
+            warnings += _warnings(spec, shared, node)
+    source.problems.raise_if_any()
     return Config(policies, **shared, source=source.name, profile=profile, warnings=tuple(warnings), chaos=chaos)
 
 
-def _components(kind: str, tables: Mapping[str, Node], problems: Problems) -> dict[str, StrategySpec]:
+def _components(kind: str, tables: Mapping[str, Node]) -> dict[str, StrategySpec]:
     """What is shared by name."""
-    read = {name: _strategy(kind, table, problems) for name, table in tables.items()}
+    read = {name: _strategy(kind, table) for name, table in tables.items()}
     found = {name: spec for name, spec in read.items() if spec is not None}
     if "name" not in factory_of(kind).readers:
         return found
     return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
 
-def _policy(name: str, node: Node, tables: Tables, problems: Problems) -> PolicySpec | None:
+def _policy(name: str, node: Node, tables: Tables) -> PolicySpec | None:
     table: dict[str, Node] = node.value
     partial = node.broken is not None
     words = {key: table[key] for key in factory_of("policy").readers if key in table}
-    told = _strategy("policy", replace(node, value=words), problems) if words else None
+    told = _strategy("policy", replace(node, value=words)) if words else None
     placed = [(kind, table[slot]) for slot, kind in SLOTS.items() if slot in table]
     listed = table.get("strategies")
     if listed is not None:
@@ -100,18 +99,18 @@ def _policy(name: str, node: Node, tables: Tables, problems: Problems) -> Policy
             f"as it is, or keys, which may change what it extends"
         )
         for _, item in placed:
-            problems.add(item, beside, shown=False)
+            item.refuse(beside, shown=False)
         items: list[Node] = listed.value
         placed = [each for item in items for each in item.value.items()]
     given = [(kind, item) for kind, item in placed if item.value is not False]
-    read = [_strategy(kind, item, problems, tables.get(f"{kind}s"), partial=partial) for kind, item in given]
+    read = [_strategy(kind, item, tables.get(f"{kind}s"), partial=partial) for kind, item in given]
     if partial or None in read or (words and told is None):
         return None
     return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
 
 
 def _strategy(
-    kind: str, table: Node, problems: Problems, shared: Collection[str] | None = None, *, partial: bool = False
+    kind: str, table: Node, shared: Collection[str] | None = None, *, partial: bool = False
 ) -> StrategySpec | None:
     """The spec that a table in long form describes, None after having said what is wrong.
 
@@ -119,22 +118,22 @@ def _strategy(
     """
     options: dict[str, Node] = table.value
     if "use" in options and shared is not None:
-        return _used(kind, options, problems, shared)
-    read = factory_of(kind).read(table, problems, partial=partial)
+        return _used(kind, options, shared)
+    read = factory_of(kind).read(table, partial=partial)
     if read is MISSING:
         return None
     if read.get("name") == "":
-        problems.add(options["name"], 'must be a non-empty string or "none"')
+        options["name"].refuse('must be a non-empty string or "none"')
         return None
     places = {key: _origin(node) for key, node in options.items()}
     secrets = frozenset(key for key, node in options.items() if any(leaf.secret for leaf in node.leaves()))
     return StrategySpec(kind, read, places=places, secrets=secrets)
 
 
-def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Collection[str]) -> StrategySpec | None:
+def _used(kind: str, options: dict[str, Node], shared: Collection[str]) -> StrategySpec | None:
     use, section = options["use"], f"{kind}s"
     for key in (key for key in options if key != "use"):
-        problems.add(options[key], f"stands beside use; a shared component has its options in [{section}]")
+        options[key].refuse(f"stands beside use; a shared component has its options in [{section}]")
     wrong = use.broken
     if wrong is None and not isinstance(use.value, str):
         wrong = f"must be a table, true, false, or the name of one in [{section}]"
@@ -142,7 +141,7 @@ def _used(kind: str, options: dict[str, Node], problems: Problems, shared: Colle
         known = nearest(use.value, shared) if shared else "there is none in this configuration"
         wrong = f"is not in [{section}]; {known}"
     if wrong is not None:
-        problems.add(use, wrong)
+        use.refuse(wrong)
     return StrategySpec(kind, use=use.value, places={"use": _origin(use)}) if wrong is None else None
 
 
@@ -151,15 +150,13 @@ def _origin(node: Node) -> str:
     return ", ".join(dict.fromkeys(str(leaf.place) for leaf in node.leaves())) or str(node.place)
 
 
-def _warnings(
-    policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node, problems: Problems
-) -> list[ConfigWarning]:
+def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node) -> list[ConfigWarning]:
     specs = [spec if spec.use is None else shared[f"{spec.kind}s"].get(spec.use) for spec in policy.strategies]
     layers = [(spec, build(spec.nameless)) for spec in specs if spec is not None]
     try:
         Policy(*(strategy for _, strategy in layers))
     except ValueError as error:  # of their order
-        problems.add(node, str(error), shown=False)
+        node.refuse(str(error), shown=False)
     secret = any(not isinstance(spec.options[option], str) for spec, _ in layers for option in spec.secrets)
     return [
         ConfigWarning(

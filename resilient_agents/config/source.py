@@ -44,8 +44,8 @@ class Source:
     """
 
     name: str
-    problems: Problems
     env: Mapping[str, str] | None = None
+    problems: Problems = field(default_factory=Problems)
     lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
 
     def toml(self, text: str, *within: str) -> Node:
@@ -53,7 +53,7 @@ class Source:
         text = text.removeprefix("\ufeff")
         try:
             plain, lines = _parsed(text), {(*within, *path): line for path, line in key_lines(text).items()}
-            return Source(self.name, self.problems, self.env, lines).tree(plain, within)
+            return Source(self.name, self.env, self.problems, lines).tree(plain, within)
         except (ValueError, RecursionError) as error:
             place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
             line = None if place is None else int(place[1] or text.count("\n") + 1)
@@ -64,16 +64,16 @@ class Source:
     def tree(self, value: Any, path: KeyPath = (), line: int | None = None, secret: bool = False) -> Node:
         """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
         `secret`, or what the names of the keys above it say."""
-        place = Place(self.name, self.lines.get(path, line), path)
+        place = Place(self.name, self.lines.get(path, line), path, self.problems)
         if isinstance(value, Mapping | list | tuple) and len(path) > DEEPEST:
-            self.problems.say(place, f"is nested more than {DEEPEST} levels deep")
+            place.say(f"is nested more than {DEEPEST} levels deep")
             return Node(None, place, broken="is nested too deeply")
         if isinstance(value, list | tuple):
             return Node([self.tree(item, (*path, at), place.line, secret) for at, item in enumerate(value)], place)
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    self.problems.say(place, f"keys must be strings, got {type(key).__name__}")
+                    place.say(f"keys must be strings, got {type(key).__name__}")
             items = {key: item for key, item in value.items() if isinstance(key, str)}
             return Node({key: self.tree(item, (*path, key), place.line, secret) for key, item in items.items()}, place)
         secret = secret or _is_secret(path, value)
@@ -105,7 +105,7 @@ class Source:
         if broken is not None:
             return Node(value, place, secret, broken)
         meant = typed(text) if _REFERENCE.fullmatch(value) else text
-        return Source(self.name, self.problems).tree(meant, place.key, place.line, secret)
+        return Source(self.name, problems=self.problems).tree(meant, place.key, place.line, secret)
 
 
 def _parsed(text: str) -> dict[str, Any]:

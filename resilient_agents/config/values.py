@@ -13,15 +13,12 @@ from resilient_agents.base.durations import DURATION, DURATION_FORMS, parse_dura
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
 from resilient_agents.config.redact import HIDDEN
-from resilient_agents.config.tree import Node, Problems
+from resilient_agents.config.tree import MISSING, Node
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
 
-__all__ = ["MISSING", "Named", "Reader", "Scalar", "Schema", "frozen", "thawed"]
+__all__ = ["Named", "Reader", "Scalar", "Schema", "frozen", "thawed"]
 
 Schema = dict[str, Any]
-
-MISSING: Any = object()
-"""What a reader returns after it has reported a problem."""
 
 _TYPES = {bool: ("true or false", "boolean"), float: ("a number", "number"), int: ("a whole number", "integer"),
           str: ("a string", "string")}  # fmt: skip
@@ -38,14 +35,13 @@ class Reader:
     nullable: bool = False
     check: Check | None = None
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node) -> Any:
         """Plain data of what is not "none", or MISSING after having said what is wrong."""
         for leaf in node.leaves():
             fits = isinstance(leaf.value, str | int | float | date | time)
             if leaf.broken is not None or not fits:
                 allowed = "must be something that TOML has: text, a number, true, false, a date, a list, a table"
-                problems.add(leaf, leaf.broken or allowed, shown=not fits)
-                return MISSING
+                return leaf.refuse(leaf.broken or allowed, shown=not fits)
         return node.plain()
 
     def long(self, node: Node) -> Node:
@@ -73,7 +69,7 @@ class Scalar(Reader):
     types: tuple[type, ...] = ()
     words: tuple[str, ...] = ()
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node) -> Any:
         value: Any = node.value
         if timedelta in self.types:
             value = value.total_seconds() if isinstance(value, timedelta) else value
@@ -84,9 +80,7 @@ class Scalar(Reader):
             fits = bool in self.types
         else:
             fits = isinstance(value, (*self.types, int) if float in self.types else self.types)
-        if not fits:
-            problems.add(node, f"must be {self._allowed()}")
-        return value if fits else MISSING
+        return value if fits else node.refuse(f"must be {self._allowed()}")
 
     def _allowed(self) -> str:
         if self.words:
@@ -125,24 +119,23 @@ class Named(Reader):
 
     option: str = ""
 
-    def read(self, node: Node, problems: Problems) -> Any:
+    def read(self, node: Node) -> Any:
         value: Any = node.value
         if self.option == "cost" and isinstance(value, int | float) and not isinstance(value, bool):
             return value
         if self.option != "on":
-            return self._one(node, problems)
+            return self._one(node)
         items: list[Node] = value if isinstance(value, list) else [node]
         if not items:
-            problems.add(node, f"must name at least one. {nearest('', names.known(self.option))}")
-        read = tuple(self._one(item, problems) for item in items)
-        return MISSING if not read or MISSING in read else read
+            return node.refuse(f"must name at least one. {nearest('', names.known(self.option))}")
+        read = tuple(self._one(item) for item in items)
+        return MISSING if MISSING in read else read
 
-    def _one(self, node: Node, problems: Problems) -> Any:
+    def _one(self, node: Node) -> Any:
         name = node.value
         if node.broken is None and isinstance(name, str) and names.look_up(self.option, name) is not None:
             return name
-        problems.add(node, node.broken or self._unknown(HIDDEN if node.secret else name))
-        return MISSING
+        return node.refuse(node.broken or self._unknown(HIDDEN if node.secret else name))
 
     def _unknown(self, name: object) -> str:
         if not isinstance(name, str):

@@ -13,14 +13,14 @@ from resilient_agents.base.durations import DURATION_FORMS, parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import ConfigError
 from resilient_agents.config.source import Source, read_file
-from resilient_agents.config.tree import Node, Problems
+from resilient_agents.config.tree import Node
 from resilient_agents.config.values import Scalar
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
 
 __all__ = ["ScenarioError", "read"]
 
-Reader: TypeAlias = Callable[[Node, Problems], Any]
+Reader: TypeAlias = Callable[[Node], Any]
 """The value of a node; after a problem whatever, since then nothing is built."""
 
 T = TypeVar("T")
@@ -36,28 +36,25 @@ def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
     """Raises ScenarioError, a ConfigError, which lists every problem with its file, line, key and value."""
     if isinstance(source, Scenario):
         return source
-    problems = Problems()
     try:
         if isinstance(source, Mapping):
-            root = Source("<dict>", problems).tree(source)
+            root = Source("<dict>").tree(source)
         else:
-            root = Source(str(source), problems).toml(read_file(source))
-        scenario = _scenario(root, problems)
-        problems.raise_if_any()
+            root = Source(str(source)).toml(read_file(source))
+        scenario = _scenario(root)
+        root.place.problems.raise_if_any()
     except ConfigError as error:
         raise ScenarioError(error.problems) from error.__cause__
     return scenario
 
 
-def _scenario(root: Node, problems: Problems) -> Scenario:
-    found = _table(
-        root, problems, {"seed": _text_of, "duration": _seconds(zero=False), "load": _keep, "dependency": _keep}
-    )
+def _scenario(root: Node) -> Scenario:
+    found = _table(root, {"seed": _text_of, "duration": _seconds(zero=False), "load": _keep, "dependency": _keep})
     for key in ("duration", "load"):
         if isinstance(root.value, dict) and key not in root.value:
-            problems.say(root.place, f"needs {key}")
-    load, load_phases = _phased(found.pop("load", None), problems, Load(), _LOAD)
-    dependency, dependency_phases = _phased(found.pop("dependency", None), problems, Dependency(), _DEPENDENCY)
+            root.place.say(f"needs {key}")
+    load, load_phases = _phased(found.pop("load", None), Load(), _LOAD)
+    dependency, dependency_phases = _phased(found.pop("dependency", None), Dependency(), _DEPENDENCY)
     scenario = Scenario(
         duration=found.get("duration", 0.0),
         load=load,
@@ -67,34 +64,32 @@ def _scenario(root: Node, problems: Problems) -> Scenario:
     )
     if "seed" in found:
         scenario = replace(scenario, seed=found["seed"])
-    bounded(scenario, root, problems)
+    bounded(scenario, root)
     return scenario
 
 
-def _phased(
-    node: Node | None, problems: Problems, base: T, keys: Mapping[str, Reader]
-) -> tuple[T, tuple[Phase[T], ...]]:
+def _phased(node: Node | None, base: T, keys: Mapping[str, Reader]) -> tuple[T, tuple[Phase[T], ...]]:
     """The settings of a table, and those of its phases, which say only what is different."""
     if node is None:
         return base, ()
-    found = _table(node, problems, {**keys, "phase": _keep})
+    found = _table(node, {**keys, "phase": _keep})
     listed = found.pop("phase", None)
     settings = replace(base, **found)  # type: ignore[type-var]
     if listed is None:
         return settings, ()
     if not isinstance(listed.value, list):
-        problems.add(listed, "must be an array of tables: [[dependency.phase]]", shown=False)
+        listed.refuse("must be an array of tables: [[dependency.phase]]", shown=False)
         return settings, ()
     phases: list[Phase[T]] = []
     for item in listed.value:
-        told = _table(item, problems, {**keys, "from": _seconds(), "until": _seconds()})
+        told = _table(item, {**keys, "from": _seconds(), "until": _seconds()})
         known = told.keys() >= {"from", "until"} & (item.value.keys() if isinstance(item.value, dict) else set())
         start, end = told.pop("from", 0.0), told.pop("until", math.inf)
         if known and end <= start:
-            problems.say(item.place, f"until must be later than from, got {end:g} s and {start:g} s")
+            item.place.say(f"until must be later than from, got {end:g} s and {start:g} s")
         elif known and phases and start < phases[-1].end:
             end_above = phases[-1].end
-            problems.say(item.place, f"begins at {start:g} s, before the phase above it has ended at {end_above:g} s")
+            item.place.say(f"begins at {start:g} s, before the phase above it has ended at {end_above:g} s")
         if known:
             phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
     return settings, tuple(phases)
@@ -103,30 +98,27 @@ def _phased(
 # ------------------------------------------------------------------------------------------------- readers of values
 
 
-def _table(node: Node, problems: Problems, keys: Mapping[str, Reader]) -> dict[str, Any]:
+def _table(node: Node, keys: Mapping[str, Reader]) -> dict[str, Any]:
     """The values that are right, by key. What is wrong with the others has been said."""
-    if not isinstance(node.value, dict):
-        problems.add(node, "must be a table")
-        return {}
     found: dict[str, Any] = {}
-    for key, item in node.value.items():
-        known = len(problems.found)
+    for key, item in node.table().items():
+        known = len(node.place.problems.found)
         if key in keys:
-            value = keys[key](item, problems)
-            if len(problems.found) == known:
+            value = keys[key](item)
+            if len(node.place.problems.found) == known:
                 found[key] = value
         else:
-            problems.add(item, f"is not known; {nearest(key, keys)}")
+            item.refuse(f"is not known; {nearest(key, keys)}")
     return found
 
 
-def _keep(node: Node, problems: Problems) -> Node:
+def _keep(node: Node) -> Node:
     return node
 
 
-def _text_of(node: Node, problems: Problems) -> str:
+def _text_of(node: Node) -> str:
     if not isinstance(node.value, str) or not node.value:
-        problems.add(node, "must be a string that is not empty")
+        node.refuse("must be a string that is not empty")
     return str(node.value)
 
 
@@ -138,12 +130,12 @@ def _one_of(*words: str) -> Reader:
 
 
 def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> Reader:
-    def read(node: Node, problems: Problems) -> Any:
+    def read(node: Node) -> Any:
         value = node.value
         kinds = (int,) if whole else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value <= most:
             upper = "" if most == 1e12 else f" and at most {most:g}"
-            problems.add(node, f"must be a {'whole ' if whole else ''}number of at least {least:g}{upper}")
+            node.refuse(f"must be a {'whole ' if whole else ''}number of at least {least:g}{upper}")
             return least
         return value
 
@@ -151,7 +143,7 @@ def _number(*, least: float = 0.0, most: float = 1e12, whole: bool = False) -> R
 
 
 def _seconds(*words: str, zero: bool = True) -> Reader:
-    def read(node: Node, problems: Problems) -> Any:
+    def read(node: Node) -> Any:
         value = node.value
         if value in words:
             return value
@@ -159,10 +151,10 @@ def _seconds(*words: str, zero: bool = True) -> Reader:
             value = parse_duration(value)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
             others = "".join(f', or "{word}"' for word in words)
-            problems.add(node, f"must be {DURATION_FORMS}{others}")
+            node.refuse(f"must be {DURATION_FORMS}{others}")
             return 1.0
         if value == 0 and not zero:
-            problems.add(node, "must be more than 0 seconds")
+            node.refuse("must be more than 0 seconds")
         return float(value)
 
     return read
@@ -171,31 +163,31 @@ def _seconds(*words: str, zero: bool = True) -> Reader:
 def _capacity(*words: str) -> Reader:
     """A whole number, or a word: "none" is 0, "inf" is without bound."""
 
-    def read(node: Node, problems: Problems) -> float:
+    def read(node: Node) -> float:
         value = node.value
         if value in words:
             return 0.0 if value == "none" else math.inf
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1e12:
             return float(value)
-        problems.add(node, f"must be a whole number of at least 0, or {' or '.join(map(repr, words))}")
+        node.refuse(f"must be a whole number of at least 0, or {' or '.join(map(repr, words))}")
         return math.inf
 
     return read
 
 
-def _times(node: Node, problems: Problems) -> Times:
+def _times(node: Node) -> Times:
     if not isinstance(node.value, dict):
-        return Times("fixed", _seconds()(node, problems))
+        return Times("fixed", _seconds()(node))
     kinds = _one_of("fixed", "exponential", "lognormal")
-    found = _table(node, problems, {"kind": kinds, "mean": _seconds(), "sigma": _number(most=10.0)})
+    found = _table(node, {"kind": kinds, "mean": _seconds(), "sigma": _number(most=10.0)})
     if "mean" not in node.value:
-        problems.say(node.place, "needs mean")
+        node.place.say("needs mean")
     if "sigma" in node.value and found.get("kind", "lognormal" if "kind" in node.value else "") != "lognormal":
-        problems.add(node.value["sigma"], 'goes with kind = "lognormal"')
+        node.value["sigma"].refuse('goes with kind = "lognormal"')
     return Times(**found)
 
 
-def _error(node: Node, problems: Problems) -> Error | None:
+def _error(node: Node) -> Error | None:
     if node.value == "none":
         return None
     keys = {
@@ -204,10 +196,10 @@ def _error(node: Node, problems: Problems) -> Error | None:
         "status": _number(least=400, most=599, whole=True),
         "retry_after": _seconds("end"),
     }
-    return Error(**_table(node, problems, keys))
+    return Error(**_table(node, keys))
 
 
-def _stream(node: Node, problems: Problems) -> Stream | None:
+def _stream(node: Node) -> Stream | None:
     if node.value == "none":
         return None
     keys = {
@@ -217,28 +209,28 @@ def _stream(node: Node, problems: Problems) -> Stream | None:
         "rate": _number(most=1.0),
         "at": _number(whole=True),
     }
-    found = _table(node, problems, keys)
+    found = _table(node, keys)
     if isinstance(node.value, dict) and "items" not in node.value:
-        problems.say(node.place, "needs items")
+        node.place.say("needs items")
     if found.get("rate", 0.0) and found.get("at", 0) >= found.get("items", math.inf):
-        problems.add(node.value["at"], "must be less than items: an answer that is whole is over")
+        node.value["at"].refuse("must be less than items: an answer that is whole is over")
     return Stream(**found)
 
 
-def _quota(node: Node, problems: Problems) -> Quota | None:
+def _quota(node: Node) -> Quota | None:
     if node.value == "none":
         return None
-    found = _table(node, problems, {"rate": _keep, "retry_after": _flag})
+    found = _table(node, {"rate": _keep, "retry_after": _flag})
     rate = found.pop("rate", None)
     if rate is None and isinstance(node.value, dict):
-        problems.say(node.place, 'needs rate, such as "600/min"')
+        node.place.say('needs rate, such as "600/min"')
     if rate is None:
         return None
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d*\s*[a-z]+)\s*", str(rate.value))
     unit = parts and (parts[2] if parts[2][0].isdigit() else f"1{parts[2]}")
     per = parse_duration(unit) if unit else None
     if parts is None or not per or float(parts[1]) <= 0:
-        problems.add(rate, 'must be a number and a time: "10/s", "600/min" or "100/5min"')
+        rate.refuse('must be a number and a time: "10/s", "600/min" or "100/5min"')
         return None
     return Quota(float(parts[1]), per, **found)
 
