@@ -473,6 +473,14 @@ def test_references_to_the_environment(value: str, env: Mapping[str, str], expec
     assert policy(f'policies.p.timeout = "{value}"', env=env)[0]["seconds"] == expected
 
 
+def test_a_whole_table_may_come_from_a_variable() -> None:
+    """A reference stands for any value, whatever it holds; what is wrong in it has the line of the reference."""
+    assert policy("policies = '${ALL}'", env={"ALL": "{ p = { retry = 7 } }"})[0]["attempts"] == 7
+    assert problems("\npolicies = '${ALL}'", env={"ALL": "{ p = { retry = 0 } }"}) == [
+        "resilience.toml:2: policies.p.retry = 0: attempts must be at least 1, got 0"
+    ]
+
+
 def test_a_reference_is_a_value_and_nothing_more() -> None:
     """What a variable holds adds no keys and is not expanded again, and $${ is ${ itself."""
     env = {"NAME": "${OTHER}", "EVIL": '"x"\nshadow = true'}
