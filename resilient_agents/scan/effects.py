@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from resilient_agents.scan.form import Expression
+from resilient_agents.scan.holders import sites_on
 from resilient_agents.scan.limits import by_symbol, types_of
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -52,6 +53,9 @@ def serves(seen: Sighting, resolver: Resolver) -> bool:
     if seen.operation.serves_with is not None:
         return _argument(seen.given.keywords, seen.given.arguments, *seen.operation.serves_with) != NOTHING
     serving, owner = seen.operation.serves, seen.owner
+    after = seen.operation.serves_after
+    if after and owner is not None and any(True for _ in sites_on(resolver, owner, seen, after)):
+        return True
     if isinstance(serving, bool) or owner is None or owner.made is None:
         return serving is True
     types = types_of(resolver, owner.made, owner.through, seen.spot)
@@ -69,7 +73,7 @@ def _said(resolver: Resolver, seen: Sighting, at: int) -> bool | None:
 def _sent(resolver: Resolver, seen: Sighting, name: str, at: int) -> bool | None:
     """What a request that is made before says, or whether it is given a body: GET without, POST with one."""
     given = seen.given
-    values = resolver.evaluate(given.arguments[0], seen.spot) if given.arguments else ()
+    values = resolver.evaluate(given.arguments[0] if given.arguments else given.keywords.get("url"), seen.spot)
     if given.spread or given.starred or not values:
         return None
     answers = {_body(given.keywords, given.arguments, name, at)}

@@ -350,6 +350,28 @@ def test_what_stands_at_one_address_is_one_dependency(name: str, libraries: str)
     assert f"by {libraries}" in as_text(advised(code=SAME[name, libraries]))
 
 
+def test_what_a_function_makes_a_client_of_is_told_by_its_calls() -> None:
+    """Each call of it says whom."""
+    code = """
+        import boto3
+        import requests
+
+        class Api:
+            def get(self, session):
+                return session.get(url="https://shop.example/x")
+
+        def client(service, region):
+            return boto3.client(service, region_name=region)
+
+        def f(region):
+            client("sts", region).get_caller_identity()
+            client(service="s3", region="eu-west-1").list_buckets()
+            Api().get(requests.Session())
+    """
+    names = [each.dependency.name for each in advised(code=code).dependencies]
+    assert sorted(names) == ["s3.eu-west-1", "shop.example", "sts"]
+
+
 def test_servers_of_two_kinds_on_one_machine_are_two() -> None:
     """Their usual ports differ, and so do regions of a service."""
     code = """

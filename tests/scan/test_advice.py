@@ -95,10 +95,21 @@ def test_the_advice_on_the_corpus_is_what_was_read_and_found_true(case: str, tmp
         ("except (KeyError, ValueError):\n        return None", False),
         ("except Exception:\n        sys.exit('no')", False),
         ("except Exception:\n        note(lambda: 1)\n        return", False),
+        ("except Exception as error:\n        return recover(error)", True),
+        ("except Exception:\n        return {'items': []}", True),
+        ("except Exception as error:\n        return {'status': 0, 'why': str(error)}", False),
+        ("except Exception:\n        return {'error': 'away'}, 502", False),
+        ("except Exception:\n        return [Text(text=f'{url} failed')]", False),
+        ("except Exception:\n        return Answer(error=True)", False),
+        ("except Exception:\n        return 'Error: ' + traceback.format_exc()", False),
+        ("except Exception:\n        found = False", False),
+        ("except boto.NotFoundError:\n        return None", False),
+        ("except FileNotFoundError:\n        return None", True),
     ],
 )
 def test_a_handler_is_a_fallback_if_it_gives_something_instead(tmp_path: Path, handler: str, candidate: bool) -> None:
-    """One that raises, ends, or notes the error gives nothing; one for errors of other work is none."""
+    """One that raises, ends, notes or tells of the error gives nothing; one for errors of other work or for an answer
+    is none."""
     code = f"import sys\nimport requests\n\n\ndef f(url):\n    try:\n        found = requests.get(url)\n    {handler}\n"
     (tmp_path / "code.py").write_text(code)
     [it] = advise([tmp_path]).dependencies
@@ -224,6 +235,25 @@ def test_waiting_for_whoever_pushes_is_no_candidate(tmp_path: Path) -> None:
     [it] = advise([tmp_path]).dependencies
     assert [each.call.line for each in it.dependency.serving] == [7, 8, 9]
     assert re.search(r"1 call \(.*:10\) may be made twice; 3 calls .* wait for whoever comes", it.why("retry"))
+
+
+def test_a_socket_that_is_bound_waits_for_whoever_comes(tmp_path: Path) -> None:
+    """Whichever method it waits by."""
+    code = """
+        import socket
+
+        class Listener:
+            def __init__(self):
+                self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self.sock.bind(("", 5000))
+
+            def hear(self):
+                return self.sock.recvfrom(1024)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [it] = advise([tmp_path]).dependencies
+    assert it.candidates == []
+    assert len(it.dependency.serving) == 1
 
 
 def test_a_secret_is_no_name_of_a_dependency(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def test_a_client_of_the_same_library_is_advised_beside_it() -> None:
     """).dependencies
     assert it.why("retry") == (
         "where a call may be made twice, which the code does not say: 2 calls (code.py:11, code.py:12); "
+        "with a REQ socket made anew each time for 2 calls (code.py:11, code.py:12); "
         "1 call (code.py:7) waits for whoever comes"
     )
     assert it.why("time limit") == "2 calls (code.py:11, code.py:12) can wait for ever"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.members import external, member
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Data, Instance, Opaque, Spot, Symbol, Value
+from resilient_agents.scan.values import Data, Instance, Made, Opaque, Spot, Symbol, Value
 
 __all__ = ["Said", "said", "stated"]
 
@@ -64,14 +65,24 @@ def stated(
     spot: Spot,
     *,
     databases: bool = False,
+    through: Made | None = None,
     depth: int = DEPTH,
 ) -> Iterator[Said]:
-    """What the arguments of one call say: a URL, a host with the port and the database that others of them say."""
+    """What the arguments of one call say: a URL, a host with the port and the database that others of them say.
+
+    What stands for a parameter is what it was given `through` the call that led there.
+    """
+
+    def asked(*expressions: Expression) -> Iterator[Said]:
+        for each in expressions:
+            given, where = handed_through(each, spot, through) if through is not None else (each, spot)
+            yield from said(resolver, (given,), where, depth)
+
     port = keywords.get("port", arguments[1] if len(arguments) > 1 else None)
+    given, where = handed_through(port, spot, through) if through is not None else (port, spot)
     names = [keywords[name] for name in DATABASES if name in keywords] if databases else []
-    more = f":{_number(resolver, port, spot, depth)}/{next((e.text for e in said(resolver, names, spot, depth)), '')}"
-    expressions = (*(keywords[name] for name in ADDRESSES if name in keywords), *arguments[:1])
-    for each in said(resolver, expressions, spot, depth):
+    more = f":{_number(resolver, given, where, depth)}/{next((each.text for each in asked(*names)), '')}"
+    for each in asked(*(keywords[name] for name in ADDRESSES if name in keywords), *arguments[:1]):
         bare = each.text and not set("/:=,") & set(each.text) and more != ":/"
         yield each._replace(text=f"//{each.text}{more}") if bare else each
 

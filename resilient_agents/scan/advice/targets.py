@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from resilient_agents.scan.advice.addresses import Said, said, stated
 from resilient_agents.scan.advice.places import Place, file_name, place
+from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Expression, last_name
 from resilient_agents.scan.holders import sites_on
 from resilient_agents.scan.inventory import Found
@@ -107,14 +108,18 @@ def _service(resolver: Resolver, owner: ClientValue | None) -> str:
     """`s3`, `sqs.eu-west-1`: what the client was given that made all others, and its region."""
     makers = []
     while owner is not None:
-        makers += [owner.made] if owner.made is not None and owner.client.operations else []
+        makers += [owner] if owner.made is not None and owner.client.operations else []
         owner = owner.of
-    if not makers:
+    made = makers[-1].made if makers else None
+    if made is None:
         return ""
-    site, spot = makers[-1].site, makers[-1].spot
+    site, through = made.site, makers[-1].through
     first = site.keywords.get("service_name", site.arguments[0] if site.arguments else None)
     region = site.keywords.get("region_name", site.arguments[1] if len(site.arguments) > 1 else None)
-    parts = [next((each.text for each in said(resolver, (part,), spot) if each.text), "") for part in (first, region)]
+    parts = []
+    for each in (first, region):
+        given, where = handed_through(each, made.spot, through) if through is not None else (each, made.spot)
+        parts.append(next((each.text for each in said(resolver, (given,), where) if each.text), ""))
     return ".".join(filter(None, parts)) if parts[0] else ""
 
 
@@ -149,7 +154,8 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
 
 def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     """The URL that a client is asked for."""
-    return (each for each in said(resolver, seen.given.arguments[:2], seen.spot) if "://" in each.text)
+    given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
+    return (each for each in said(resolver, given, seen.spot) if "://" in each.text)
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) -> Iterator[Said]:
@@ -159,7 +165,7 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
     if owner.made is not None and not _answer(owner):
         site, spot, client = owner.made.site, owner.made.spot, owner.client
         first = () if client.titled else site.arguments[: _with_port(client)]
-        found = stated(resolver, site.keywords, first, spot, databases=client.kind == "database")
+        found = stated(resolver, site.keywords, first, spot, databases=client.kind == "database", through=owner.through)
         # What a client makes talks to what that talks to, unless it is given a URL.
         yield from (each for each in found if owner.of is None or "://" in each.text)
         for value in (value for each in site.arguments[:1] for value in resolver.evaluate(each, spot)):
