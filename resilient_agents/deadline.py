@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.durations import seconds as check_seconds
 from resilient_agents.base.spelling import EnteredPlainly
 
@@ -113,6 +113,20 @@ def expired() -> list[Deadline]:
             fired.append(limit)
         limit = limit.outer
     return fired
+
+
+class _InForce:
+    """Those in force where another clock takes the place of the old one keep what is left of them."""
+
+    def clock_changed(self, shift: float) -> None:
+        limit = current()
+        while limit is not None:
+            limit.at += shift
+            limit = limit.outer
+
+
+_IN_FORCE: Final = _InForce()
+follow_clock(_IN_FORCE)
 
 
 enter: Callable[[Deadline], object] = _deadline.set

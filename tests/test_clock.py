@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+import pybreaker
 import pytest
+from aiolimiter import AsyncLimiter
 
-from resilient_agents import CircuitBreaker, CircuitOpenError, Policy, RateLimit, RateLimitedError, Retry, RetryBudget
+from resilient_agents import (
+    CircuitBreaker,
+    CircuitOpenError,
+    Policy,
+    RateLimit,
+    RateLimitedError,
+    Retry,
+    RetryBudget,
+    deadline,
+    remaining,
+)
 from resilient_agents.base.clock import clock
 from resilient_agents.health import HealthCheck, HealthMonitor
+from resilient_agents.testing import FakeClock
 
 FAR = 1e9
 STARTS = [0.0, FAR]
@@ -95,6 +109,55 @@ def test_what_is_known_of_health_stays_as_old_as_it_is() -> None:
         assert monitor.next_check_in == pytest.approx(before[2], abs=1)
         assert (monitor.overall_status, monitor.ready) == before[:2]
     assert (monitor.overall_status, monitor.ready) == before[:2]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_deadline_keeps_what_is_left_of_it(start: float) -> None:
+    """Where another clock is put in place inside of its block, and afterwards."""
+    now = start
+    with deadline(10), deadline(5):
+        with clock.replaced(monotonic=lambda: now):
+            assert remaining() == pytest.approx(5, abs=1)
+            now += 3
+            assert remaining() == pytest.approx(2, abs=1)
+        assert remaining() == pytest.approx(2, abs=1)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_an_opening_of_pybreakers_is_a_moment_of_the_clock_in_force(start: float) -> None:
+    """pybreaker itself takes that of the machine."""
+    policy = Policy(pybreaker.CircuitBreaker(fail_max=1, reset_timeout=30))
+    now = start
+    with clock.replaced(monotonic=lambda: now, wall=lambda: now):
+        with pytest.raises(ConnectionError):
+            policy.call(down)
+        now += 29
+        with pytest.raises(CircuitOpenError) as refused:
+            policy.call(int)
+        assert refused.value.retry_after == pytest.approx(1)
+        now += 1
+        assert policy.call(int) == 0
+
+
+def test_aiolimiter_is_not_stuck_for_the_difference_of_two_clocks() -> None:
+    """Its event loop goes by the other clock, too."""
+    limiter = AsyncLimiter(1, 10)
+    policy = Policy(limiter)
+
+    async def twice() -> float:
+        began = clock.monotonic()
+        for _ in range(2):
+            await policy.acall(int)
+        return clock.monotonic() - began
+
+    async def main() -> tuple[float, float]:
+        assert await policy.acall(int) == 0
+        with FakeClock():
+            first = await twice()
+        with FakeClock():
+            return first, await twice()
+
+    assert asyncio.run(main()) == (pytest.approx(20, abs=1), pytest.approx(20, abs=1))
 
 
 def test_the_wall_clock_is_read_late() -> None:

@@ -234,6 +234,7 @@ class Retry(Configured, RetryLoop):
             _when=when if plain else None,
         )
         self.judges_results = self._when is not None or bool(self._result_natives)
+        self.asks = self.on is not is_transient
         foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
         if not foreign and isinstance(self.wait, Backoff):
             self.plain = True
@@ -289,8 +290,9 @@ class Retry(Configured, RetryLoop):
             return True
         return any_says_yes(self._result_natives, state)
 
-    def left_alone(self, state: State) -> None:
+    def left_alone(self, call: Call, state: State) -> None:
         """Say why the default did not retry an error that it knows nothing about."""
+        super().left_alone(call, state)
         failure, error = state.failure, state.error
         only_default = self._transient and not (self._types or self._natives or self._predicates)
         if not only_default or self.attempts == 1 or failure is None or error is None:

@@ -59,10 +59,6 @@ class RetryLoop(RetryParts, ABC):
         """Is this result good beyond doubt, so that nothing need be built to judge it?"""
         return False
 
-    def left_alone(self, state: State) -> None:
-        """An outcome goes out that `judge` did not want retried."""
-        return
-
     async def end(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: a value, an error raised, or `RERAISE`."""
         return RERAISE
@@ -252,7 +248,7 @@ class RetryLoop(RetryParts, ABC):
         try:
             state.outcome_timestamp = clock.monotonic()
             if not await answered("retry", call, self.judge(state)):
-                self.left_alone(state)
+                self.left_alone(call, state)
                 return False
             if self._after is not None:
                 await tell("after", self._after, call, state)
@@ -278,7 +274,7 @@ class RetryLoop(RetryParts, ABC):
         """`_step` where all parts are ours, so that there is nobody to show times to, and nothing to await."""
         try:
             if not self.judge(state):
-                self.left_alone(state)
+                self.left_alone(call, state)
                 return False
             wait = self._wait.__call__(state)  # a method costs half of what an object does
             asked = state.asked = (state.failure or known(state)).retry_after
@@ -293,6 +289,8 @@ class RetryLoop(RetryParts, ABC):
 
     def _goes_on(self, call: Call, state: State, *, stop: bool) -> bool:
         """Does another attempt follow? If not, it is said why. The budget comes last: asking charges it."""
+        if self.asks:
+            self.chose(call, state, "yes")
         write = call.rare.write
         reason: Reason
         if stop:

@@ -30,6 +30,8 @@ class RetryParts:
     budget: RetryBudget | None = None
     max_retry_after: float | None = None
     judges_results = False
+    asks = False
+    """Does something other than the default say which errors are retried?"""
     timed = True
     """Must the first attempt know when it began? For the note, hooks, and whether it was retried inside."""
 
@@ -58,6 +60,16 @@ class RetryParts:
         # On the instance, where they are read fastest: every call looks at them.
         self._prepares = bool(asynchronous or self.budget is not None or self._before is not None)
         self.counts = RetryCounts()
+
+    def left_alone(self, call: Call, state: State) -> None:
+        """An outcome goes out that `judge` did not want retried."""
+        if self.asks:
+            self.chose(call, state, "no")
+
+    def chose(self, call: Call, state: State, what: str) -> None:
+        """Tell what was said of an error; of results the attempt tells."""
+        if call.rare.audience is not None and state.raised is not None:
+            call.rare.audience.decided(self, what)
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, since it was made or `reset_metrics` called, in one snapshot of plain data.

@@ -108,8 +108,9 @@ class Clock:
     ) -> Generator[None, None, None]:
         """Until the block ends, the whole process goes by these; what is not given stays.
 
-        What keeps times (circuits, rates, budgets, health checks) is told at both ends, so that nothing is stuck for
-        the difference of two clocks. A deadline in force is not: let it end first.
+        What keeps times (circuits, rates, budgets, health checks, the deadlines of this context) is told at both ends,
+        so that nothing is stuck for the difference of two clocks. Deadlines of other tasks and threads are not: let
+        them end first.
         """
         before = self.monotonic, self.wall, self.sleep, self.acquire, self.lock, self.get
         given = monotonic, wall, sleep, acquire, lock, get

@@ -17,7 +17,8 @@ class Step:
     """One run of the guarded function, or of what answered in its place: how long it took, and what it ended in.
 
     `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
-    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result, which a retry took for a failure.
+    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result, which a retry took for a failure;
+    `helped`: something answered in its place within the same attempt.
     `transient` and `verdict`: what the failure was said to be where its kind says otherwise; `decided`: what functions
     of the user's said of it. Of a stream, `first` is when its first item came, None where none did, and `gap` the
     longest that it let its reader wait for another. `round`: the attempt of the retry that it was in, from 1.
@@ -30,6 +31,7 @@ class Step:
     retry_after: float | None = None
     cut: bool = False
     bad: bool = False
+    helped: bool = False
     transient: bool | None = None
     verdict: str | None = None
     decided: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from resilient_agents.errors import Rejected
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.answers import BadAnswer
 from resilient_agents.simulate.blocking import BlockingCalls
+from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.script import playing
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.fallback import Fallback
@@ -112,6 +113,8 @@ class Recast:
                 made.append(self._circuit_breaker(strategy))
             elif isinstance(strategy, RateLimit) and (callable(strategy.cost) or strategy.settle is not None):
                 made.append(self._rate_limit(strategy))
+            elif hasattr(strategy, "remade"):
+                made.append(self._native(strategy, alone=alone))
             elif isinstance(strategy, Chaos):
                 continue  # what it did is in the recording, as what the dependency did
             elif isinstance(strategy, StreamTimeout):
@@ -138,13 +141,26 @@ class Recast:
 
     def _circuit_breaker(self, strategy: CircuitBreaker) -> Any:
         """It counts as it did, once for all policies that share it."""
-        made: Any = self._remade.get(id(strategy))
-        if made is None:
-            options: dict[str, Any] = {"name": None, "on": partial(_counts, strategy, matcher(strategy.on))}
-            if strategy.when is not None:
-                options["when"] = partial(_counts_result, strategy)
-            made = self._remade[id(strategy)] = _like(strategy, **options)
-        return made
+        options: dict[str, Any] = {"name": None, "on": partial(_counts, strategy, matcher(strategy.on))}
+        if strategy.when is not None:
+            options["when"] = partial(_counts_result, strategy)
+        return self._once(strategy, partial(_like, strategy, **options))
+
+    def _once(self, strategy: Any, make: Callable[[], Any]) -> Any:
+        if id(strategy) not in self._remade:
+            self._remade[id(strategy)] = make()
+        return self._remade[id(strategy)]
+
+    def _native(self, strategy: Any, *, alone: bool) -> Any:
+        """A native object that calls functions of the user's, in whose place is what they said."""
+        if not getattr(strategy, "owns_attempts", False):
+            return self._once(strategy, lambda: strategy.remade(partial(_counts_natively, strategy)))
+        parts: dict[str, Any] = {"retry_error_callback": _ended_otherwise}
+        if self.same:
+            decided = _Decided("", alone=alone)
+            parts["wait"] = partial(_recorded_wait, alone=alone)
+            parts["retry"] = lambda state: decided(state.outcome.exception())
+        return strategy.remade(**parts)
 
     def _fallback(self, strategy: Fallback) -> Fallback:
         """It answers as it did, as often as it did, and for what it did."""
@@ -167,21 +183,18 @@ class Recast:
 
     def _rate_limit(self, strategy: RateLimit) -> Any:
         """It takes what it took, once for all policies that share it."""
-        made: Any = self._remade.get(id(strategy))
-        if made is None:
-            options: dict[str, Any] = {}
-            if callable(strategy.cost):
-                options["cost"] = lambda *_: min(playing.get().cost(), strategy.burst)
-            if strategy.settle is not None:
-                options["settle"] = lambda _: playing.get().settled()
-            made = self._remade[id(strategy)] = _like(strategy, **options)
-        return made
+        options: dict[str, Any] = {}
+        if callable(strategy.cost):
+            options["cost"] = lambda *_: min(playing.get().cost(), strategy.burst)
+        if strategy.settle is not None:
+            options["settle"] = lambda _: playing.get().settled()
+        return self._once(strategy, partial(_like, strategy, **options))
 
     def _retry(self, strategy: Retry, *, alone: bool) -> Retry:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))
         if self.same:
             options["wait"] = partial(_recorded_wait, alone=alone)
-            decided = _Decided(alone=alone)
+            decided = _Decided(self.place(strategy), alone=alone)
             if strategy.on != _default(Retry, "on") or self._writes:
                 options["on"] = decided
             if strategy.judges_results:
@@ -214,13 +227,17 @@ def _recorded_wait(state: Any, *, alone: bool) -> float:
 
 
 class _Decided:
-    """Which errors and results were tried again, where a function of the user's decides that."""
+    """Which errors and results were tried again, where a function of the user's decides that: as spans say, or from
+    what followed."""
 
-    def __init__(self, *, alone: bool) -> None:
+    def __init__(self, place: str, *, alone: bool) -> None:
+        self._place = place
         self._alone = alone
 
     def __call__(self, outcome: object) -> bool:
-        return not isinstance(outcome, Rejected) and playing.get().tried_again(alone=self._alone)
+        script = playing.get()
+        told = script.decided(self._place) if isinstance(outcome, Exception) else None
+        return _yes(told, default=script.tried_again(alone=self._alone))
 
 
 def _yes(told: str | None, *, default: bool) -> bool:
@@ -234,6 +251,25 @@ def _counts(strategy: CircuitBreaker, own: Matcher, error: Exception) -> bool:
         return own(error)
     told = script.decided(script.under.place(strategy)) or getattr(error, "verdict", None)
     return counts_against_dependency(error) if told is None else told == "failure"
+
+
+def _counts_natively(strategy: Any, error: Exception, own: Callable[[Any], bool]) -> bool:
+    """The same of a native object, which asks twice about an error: `own` says what it counts by itself."""
+    script = playing.get()
+    if not script.under.same:
+        return own(error)
+    known: dict[int, bool] = error.__dict__.setdefault("_counted", {})
+    if id(strategy) not in known:
+        told = script.decided(script.under.place(strategy))
+        known[id(strategy)] = own(error) if told is None else told == "failure"
+    return known[id(strategy)]
+
+
+def _ended_otherwise(state: Any) -> Any:
+    """In place of a function that a native retry calls when it has given up: it answered, or failed."""
+    if playing.get().call.outcome == "success":
+        return ANSWER
+    return state.outcome.result()
 
 
 def _counts_result(strategy: CircuitBreaker, result: object) -> bool:

@@ -142,7 +142,7 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         policy=_policy(span),
         called=str(facts.get(names.CALLED, "")),
         branches=_branches(span, tries),
-        helps=_helps(operation, turns, [child for child in tried if child not in tries], policies),
+        helps=_helps(operation, turns, tried, policies),
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=_late(span, rounds),
         decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
@@ -198,10 +198,12 @@ def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str])
         if (lead := _began(attempt)) is not None
     ]
     begun.sort(key=lambda each: each[0])
-    steps = [
-        replace(_step(operation, attempt), round=_round(attempt, tries), calls=_calls(operation, attempt, at, policies))
-        for at, attempt in begun
-    ]
+    steps: list[Step] = []
+    for at, attempt in begun:
+        step, calls = _step(operation, attempt), _calls(operation, attempt, at, policies)
+        if step.helped:  # the rest of its course is somebody else's
+            calls = tuple(call for call in calls if call[0] < step.takes)
+        steps.append(replace(step, round=_round(attempt, tries), calls=calls))
     gap = facts.get(names.LONGEST_GAP)
     if facts.get(names.PARTS) == 1 and isinstance(gap, int | float):
         steps = [step if step.first is None or step.cut else replace(step, gap=float(gap)) for step in steps]
@@ -223,9 +225,17 @@ def _step(operation: Operation, attempt: Span) -> Step:
     lead = cast(float, facts[names.FUNCTION_BEGAN])
     kind, status, hint = facts.get(names.ERROR_TYPE), facts.get(names.STATUS_CODE), facts.get(names.RETRY_AFTER)
     first, decided = facts.get(names.FIRST_ITEM), _decided(attempt)
+    ended, helped = attempt.end, _helped(operation.span, attempt)
+    if helped is not None:
+        ended, kind, status = (
+            helped.at,
+            helped.attributes.get(names.ERROR_TYPE),
+            helped.attributes.get(names.STATUS_CODE),
+        )
     transient, verdict = facts.get(names.TRANSIENT), facts.get(names.VERDICT)
     return Step(
-        takes=max(0.0, (attempt.end - attempt.start) / 1e9 - lead),
+        takes=max(0.0, (ended - attempt.start) / 1e9 - lead),
+        helped=helped is not None,
         kind=None if kind is None else str(kind),
         status=status if isinstance(status, int) else None,
         retry_after=float(hint) if isinstance(hint, int | float) else None,
@@ -238,6 +248,15 @@ def _step(operation: Operation, attempt: Span) -> Step:
         limit=_limit(operation.span, attempt),
         first=max(0.0, first - lead) if isinstance(first, int | float) else None,
     )
+
+
+def _helped(span: Span, attempt: Span) -> Moment | None:
+    """Where something else answered in the course of this attempt, or tried to: when, and for which error."""
+    if names.FALLBACK_BY in attempt.attributes:
+        return None
+    until = attempt.end + (attempt.attributes.get(names.OUTCOME) == "success")
+    turns = (event for event in span.events if event.name == names.FALLBACK and names.ERROR_TYPE in event.attributes)
+    return next((turn for turn in turns if attempt.start <= turn.at < until), None)
 
 
 def _limit(span: Span, attempt: Span) -> float | None:
@@ -257,14 +276,17 @@ def _limit(span: Span, attempt: Span) -> float | None:
 
 
 def _helps(
-    operation: Operation, turns: Sequence[Moment], attempts: Sequence[Span], policies: Sequence[str]
+    operation: Operation, turns: Sequence[Moment], tried: Sequence[Span], policies: Sequence[str]
 ) -> tuple[Step, ...]:
     """What those did whose turn it was: a handler, whose wait is a span, or one of several, of which each but the last
     one failed."""
     span = operation.span
-    spans = [*attempts, *(each for each in operation.below(span) if not is_attempt(each))]
+    within = [each for each in tried if _helped(span, each) is not None]
+    spans = [each for each in tried if names.FALLBACK_BY in each.attributes] + within
+    spans += [each for each in operation.below(span) if not is_attempt(each)]
     calls = [inner for each in spans for inner in _calls(operation, each, _clock(span), policies)]
-    did = [each for each in spans if each.name == HELP or is_attempt(each)]
+    did = [each for each in spans if each.name == HELP or (is_attempt(each) and each not in within)]
+    did += [each for attempt in within for each in operation.below(attempt) if each.name == HELP]
     failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
     found: list[Step] = []
     begins = [(turn.at - span.start) / 1e9 for turn in turns]
@@ -274,7 +296,10 @@ def _helps(
         ended = [((end - span.start) / 1e9, kind) for end, kind in ends]
         ended += [(offset + call.duration, call.kind) for offset, call in mine]
         end, kind = max(ended, key=lambda each: each[0], default=(at, None))
-        if until == math.inf:
+        around = next((each for each in within if at <= (each.end - span.start) / 1e9 < until), None)
+        if around is not None:
+            kind = around.attributes.get(names.ERROR_TYPE)
+        elif until == math.inf:
             kind = span.attributes.get(names.ERROR_TYPE) if failed else None
         else:
             kind = kind or "server"

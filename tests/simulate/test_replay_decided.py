@@ -7,9 +7,11 @@ from collections.abc import Callable
 from sqlite3 import IntegrityError
 from typing import Any
 
+import pybreaker
 import pytest
+from tenacity import AsyncRetrying, retry_if_exception, retry_if_result, stop_after_attempt, wait_random
 
-from resilient_agents import CircuitBreaker, Fallback, Hedge, Policy, Resume, Retry, Timeout, fixed
+from resilient_agents import CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Resume, Retry, Timeout, fixed
 from resilient_agents.simulate import Dependency, Load, Scenario, Stream, Times, rest, simulate
 from resilient_agents.simulate.replay import replay
 from resilient_agents.testing import FakeClock
@@ -64,7 +66,36 @@ DECIDES: dict[str, Make] = {
     ),
     "fallback": lambda: Policy(Fallback(value=1, on=those(Mine)), circuit(), name="p"),
     "fallback for results": lambda: Policy(Fallback(value=1, when=fourth), circuit(), name="p"),
+    "handler in a retry": lambda: Policy(
+        Retry(2, on=(those(Mine), ConnectionError), wait=WAIT), Fallback(helps, on=those(Mine)), circuit(), name="p"
+    ),
+    "retry in a retry": lambda: Policy(
+        Retry(2, on=those(Mine), wait=WAIT), circuit(4), Retry(2, on=those(ConnectionError), wait=WAIT), name="p"
+    ),
+    "retry of refusals": lambda: Policy(
+        Retry(3, on=(those(Mine), CircuitOpenError), wait=fixed(0.3)), circuit(2), name="p"
+    ),
+    "pybreaker": lambda: Policy(pybreaker.CircuitBreaker(3, 1.0, exclude=[those(Mine)]), name="p"),
+    "tenacity": lambda: Policy(
+        AsyncRetrying(
+            stop=stop_after_attempt(2),
+            wait=wait_random(0, 1),
+            retry=retry_if_exception(those(Mine)) | retry_if_result(fourth),  # type: ignore[arg-type]
+            before=asked.append,
+            retry_error_callback=lambda state: asked.append(state) or 1,
+        ),
+        circuit(4),
+        name="p",
+    ),
 }
+
+
+async def helps(error: Exception, number: int) -> int:
+    await asyncio.sleep(0.0513)
+    asked.append(number)
+    if number % 8 == 1:
+        raise ValueError
+    return number
 
 
 async def answer(number: int) -> int:
@@ -81,7 +112,7 @@ def traffic(make: Make, function: Callable[[int], Any]) -> Callable[[], object]:
         policy = make()
 
         async def one(number: int) -> None:
-            await asyncio.sleep(number * 0.4)
+            await asyncio.sleep(number * 0.2137)
             await policy.acall(function, number)
 
         await asyncio.gather(*(one(number) for number in range(30)), return_exceptions=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partialmethod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pybreaker
 
@@ -34,9 +34,10 @@ _making = Lock()
 class NativeCircuit(Circuit):
     """The circuit of a pybreaker object, which decides for itself, by its threshold, storage and exclusions."""
 
-    __slots__ = ("_opened_at", "_told")
+    __slots__ = ("_looks", "_opened_at", "_told")
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self._looks = False
         self.rules = Rules()
         self.shadow = False
         self._judges = True  # its listeners are to hear of each success
@@ -54,7 +55,8 @@ class NativeCircuit(Circuit):
         return self.breaker.reset_timeout
 
     def _open_until(self, hint: float | None = None) -> float:
-        """Storages tell the time of the wall clock, which is looked at once for each opening."""
+        """Storages tell the time of the wall clock, which is looked at once for each opening that somebody else saw to:
+        of one that happens here pybreaker tells the machine's time, whatever clock is in force."""
         told = self._storage.opened_at
         if told != self._told:
             self._told = told
@@ -63,6 +65,11 @@ class NativeCircuit(Circuit):
                 age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
                 self._opened_at = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
         return self._opened_at + self.breaker.reset_timeout
+
+    def changed(self, old: str, new: str) -> None:
+        if new == "open" and not self._looks:
+            self._told, self._opened_at = self._storage.opened_at, clock.monotonic()
+        super().changed(old, new)
 
     def clock_changed(self, shift: float) -> None:
         self._opened_at += shift
@@ -95,9 +102,13 @@ class NativeCircuit(Circuit):
         another `reset_timeout`."""
         if self.breaker.current_state != self.era.name:
             with self._lock:
-                state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
-                if state != self.era.name:
-                    self.changed(self.era.name, state)
+                self._looks = True
+                try:
+                    state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
+                    if state != self.era.name:
+                        self.changed(self.era.name, state)
+                finally:
+                    self._looks = False
         era = self.era
         if isinstance(era, Open):
             era.until = self._open_until()
@@ -153,6 +164,19 @@ class _Native(Breaker):
         if isinstance(error, Rejected) or failure.kind == "control" or not self._native.is_system_error(error):
             return "neutral"
         return "failure"
+
+    def remade(self, counts: Callable[[Exception, Callable[[Any], bool]], bool]) -> Strategy:
+        """Another one with the same numbers: in memory, without listeners, and in which `counts(error, own)` says what
+        is a failure, to which its exclusions are `own`."""
+        native = self._native
+        own = native.is_system_error
+        made = pybreaker.CircuitBreaker(
+            fail_max=native.fail_max,
+            reset_timeout=native.reset_timeout,
+            success_threshold=native.success_threshold,
+            exclude=[lambda error: not counts(error, own)],
+        )
+        return cast(Strategy, adapt_native(made))
 
     def describe(self) -> dict[str, Any]:
         return {

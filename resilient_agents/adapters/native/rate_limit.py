@@ -8,7 +8,7 @@ from aiolimiter import AsyncLimiter
 
 from resilient_agents.adapters.limit import Queueing
 from resilient_agents.adapters.native.owner import Owner, shared
-from resilient_agents.base.clock import clock
+from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import Lock
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.loops import running_loop
@@ -33,6 +33,12 @@ class NativeRateLimit:
         self._owner = Owner(
             "aiolimiter AsyncLimiter", "belongs to another event loop, which is still open", "RateLimit"
         )
+        follow_clock(self)
+
+    def clock_changed(self, shift: float) -> None:
+        """What has started stays counted. It goes by its event loop, whose clock is replaced by whoever replaces ours;
+        what it is that it knows by that clock has no public name."""
+        self._limiter._last_check += shift  # noqa: SLF001
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call once the limiter lets it through."""
