@@ -59,6 +59,11 @@ class Learning(Paced):
         self.rate, self.per = limit, per
         self._gcra.change(now, limit / per, self.burst)
 
+    @property
+    def follows(self) -> str | None:
+        """Of what it learns from whatever passes through; None for nothing."""
+        return self._follows
+
     def follow(self, of: str = "requests") -> None:
         """`learn` from now on from whatever passes through: errors, raw responses and streams. Parsed results mostly
         have no headers: `integrations.limits` has a hook for clients of httpx, which sees all answers."""

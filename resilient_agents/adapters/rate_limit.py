@@ -205,7 +205,7 @@ class RateLimit(Learning):
                         self._compare(estimate, real)
             else:
                 bill = Bill(settle, cost)
-                call.closers.append(partial(self._end, bill, estimate))  # type: ignore[union-attr]  # as was just seen
+                call.closers.append(partial(self._end, call, bill, estimate))  # type: ignore[union-attr]  # as was just seen
                 bill.watch(result)
                 lasts = True
             return result
@@ -219,11 +219,13 @@ class RateLimit(Learning):
         if estimate:
             self._raised = max(1.0, self._raised + _WEIGHT * (real / estimate - self._raised))
 
-    def _end(self, bill: Bill, estimate: float, outcome: object) -> None:
+    def _end(self, call: Call, bill: Bill, estimate: float, outcome: object) -> None:
         if isinstance(outcome, Exception):  # whatever its items said: a call that fails hands all back
             self._correct(-bill.reserved)
             return
         if bill.real is not None:
+            if call.audience is not None:
+                call.audience.costs(bill.real, settled=True)
             self._compare(estimate, bill.real)
         self._correct(bill.difference)
 

@@ -68,7 +68,7 @@ class RetryParts:
 
     def chose(self, call: Call, state: State, what: str) -> None:
         """Tell what was said of an error; of results the attempt tells."""
-        if call.rare.audience is not None and state.raised is not None:
+        if call.rare.audience is not None and state.error is not None:
             call.rare.audience.decided(self, what)
 
     def metrics(self) -> dict[str, Any]:

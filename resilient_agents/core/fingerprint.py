@@ -7,19 +7,27 @@ from typing import Any, Final
 
 __all__ = ["fingerprint"]
 
-_LIVE: Final = frozenset(("abandoned", "available", "in_use", "metrics", "queued", "remaining", "retry_after", "state"))
+_LIVE: Final = frozenset(
+    ("abandoned", "available", "in_use", "metrics", "overall_status", "queued", "remaining", "retry_after", "state")
+)
 """Names under which strategies describe what is so at the moment."""
 
 
 def fingerprint(layers: Iterable[Any]) -> str:
-    """Twelve hexadecimal digits of the strategies, in order, and their options; what is live about them does not count.
+    """Twelve hexadecimal digits of the strategies, in order, and their options; what is live about them does not count,
+    nor what was put inside for a while.
 
     An option that is code counts by its name.
     """
     import hashlib  # only where somebody watches
 
-    told = repr([_options(layer) for layer in layers])
+    told = repr([_options(layer) for layer in layers if not _visits(layer)])
     return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+
+
+def _visits(layer: Any) -> bool:
+    """Is it a `Chaos` that was put inside by the policy's name?"""
+    return getattr(layer, "innermost", False) and layer.name is not None
 
 
 def _options(layer: Any) -> Any:

@@ -54,6 +54,8 @@ class Recorded:
     `replaced`: it did so in place of a result. `called`: how, where it was not simply awaited. `late`: by how much
     a wait of its retry was longer than planned, because the machine was busy. `costs`: what attempts took of a rate
     limit that asks for it. `decided`: what functions of the user's said of what came out of attempts.
+    `refused`: by what is not played, a budget of the run or `require_healthy`. `chaos`: something was made to go wrong
+    on purpose.
     """
 
     start: float
@@ -76,6 +78,8 @@ class Recorded:
     late: float = 0.0
     costs: tuple[float, ...] = ()
     decided: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    chaos: bool = False
 
     @property
     def blocking(self) -> bool:

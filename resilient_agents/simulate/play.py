@@ -15,9 +15,10 @@ from resilient_agents.errors import Rejected
 from resilient_agents.simulate.answers import answers
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Recorded
+from resilient_agents.simulate.courses import TOLERANCE
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.recast import Recast
-from resilient_agents.simulate.script import TOLERANCE, Ended, Nudge, Script, playing
+from resilient_agents.simulate.script import Ended, Nudge, Script, playing
 
 __all__ = ["Nudges", "Played", "Player"]
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
-from resilient_agents.classify import counts_against_dependency, is_transient
+from resilient_agents.classify import is_transient
 from resilient_agents.core.fingerprint import fingerprint
-from resilient_agents.core.match import Matcher, matcher
+from resilient_agents.core.match import matcher
 from resilient_agents.core.setup import place_of
 from resilient_agents.errors import Rejected
+from resilient_agents.health import RequireHealthy
 from resilient_agents.policy import Policy
-from resilient_agents.simulate.answers import BadAnswer
+from resilient_agents.simulate.as_recorded import (
+    Decided,
+    Refusal,
+    counts,
+    counts_natively,
+    counts_result,
+    ended_otherwise,
+    is_bad,
+    yes,
+)
 from resilient_agents.simulate.blocking import BlockingCalls
-from resilient_agents.simulate.dependency import ANSWER
+from resilient_agents.simulate.calls import Recorded
 from resilient_agents.simulate.script import playing
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.fallback import Fallback
@@ -39,11 +49,20 @@ class Recast:
     """The policy, guarding what was recorded in place of a function, and in which no code of the user's runs.
 
     `same`: it is the one that was in force. Its retries then wait as long as they did, for their jitter is not to be
-    had again, and what a function of the user's decided is taken from what followed. `threads`: where blocking calls
-    run, None where there are none. `remade`: what policies share, by what stood in its place.
+    had again, and what a function of the user's decided is in the recording. `calls`: those that it is to play.
+    `threads`: where blocking calls run, None where there are none. `remade`: what policies share, by what stood in its
+    place. `notes`: what goes another way than it would, in words.
     """
 
-    def __init__(self, policy: Policy, *, same: bool, threads: BlockingCalls | None, remade: dict[int, Any]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        calls: Sequence[Recorded],
+        *,
+        same: bool,
+        threads: BlockingCalls | None,
+        remade: dict[int, Any],
+    ) -> None:
         self.same = same
         self._layers = policy.layers
         self.retries = same and any(isinstance(layer, Retry) for layer in policy.layers)
@@ -51,7 +70,14 @@ class Recast:
         self._leaves = any(getattr(layer, "thread", None) or getattr(layer, "races", False) for layer in policy.layers)
         self._threads = threads
         self._remade = remade
+        self.notes: set[str] = set()
+        self._chaotic = any(call.chaos for call in calls)
+        owners = [layer for layer in policy.layers if getattr(layer, "owns_attempts", False)]
+        self._innermost_owner = owners[-1] if owners else None
+        self._charged = any("run_budget" in call.refused for call in calls)
         recast = self._recast(policy, alone=False)
+        if self._charged and not owners:
+            recast = Policy(Refusal("run_budget"), recast)
         self._made: dict[str, Callable[[], Any]] = {
             "": partial(recast.acall, _run),
             "blocking": partial(recast.call, self._run_blocking),
@@ -116,17 +142,35 @@ class Recast:
             elif hasattr(strategy, "remade"):
                 made.append(self._native(strategy, alone=alone))
             elif isinstance(strategy, Chaos):
-                continue  # what it did is in the recording, as what the dependency did
+                made += self._chaos(strategy)
+            elif isinstance(strategy, RequireHealthy):
+                made.append(Refusal("require_healthy"))
             elif isinstance(strategy, StreamTimeout):
                 made.append(_like(strategy, complete=None, preamble=None))
             else:
                 made.append(strategy)
+            if strategy is self._innermost_owner and self._charged:
+                made.append(Refusal("run_budget"))
+            if getattr(strategy, "follows", None) is not None:
+                self.notes.add("a limit that learns from a server's headers keeps its rate: headers are not recorded")
             alone = alone or getattr(strategy, "races", False)
         return Policy(*made, name=policy.name, idempotent=None if self.same else policy.idempotent)
 
     def _goes_on(self, *_: object) -> Any:
         script = playing.get()
         return self._items_blocking() if script.call.blocking else script.items()
+
+    def _chaos(self, strategy: Chaos) -> list[Chaos]:
+        """What chaos did when calls were recorded, they met as what the dependency did."""
+        if self.same:
+            return []
+        if self._chaotic:
+            self.notes.add("a Chaos of the policy is left out: what chaos did is in the recording already")
+            return []
+        if strategy.when is not None:
+            self.notes.add("a Chaos with when= is left out: arguments of calls are not recorded")
+            return []
+        return [strategy]
 
     def place(self, strategy: Any) -> str:
         """What spans call it."""
@@ -137,13 +181,13 @@ class Recast:
         if not self.same or strategy.on == is_transient:
             return {}
         place = self.place(strategy)
-        return {"on": lambda error: _yes(playing.get().decided(place), default=is_transient(error))}
+        return {"on": lambda error: yes(playing.get().decided(place), default=is_transient(error))}
 
     def _circuit_breaker(self, strategy: CircuitBreaker) -> Any:
         """It counts as it did, once for all policies that share it."""
-        options: dict[str, Any] = {"name": None, "on": partial(_counts, strategy, matcher(strategy.on))}
+        options: dict[str, Any] = {"name": None, "on": partial(counts, strategy, matcher(strategy.on))}
         if strategy.when is not None:
-            options["when"] = partial(_counts_result, strategy)
+            options["when"] = partial(counts_result, strategy)
         return self._once(strategy, partial(_like, strategy, **options))
 
     def _once(self, strategy: Any, make: Callable[[], Any]) -> Any:
@@ -154,10 +198,10 @@ class Recast:
     def _native(self, strategy: Any, *, alone: bool) -> Any:
         """A native object that calls functions of the user's, in whose place is what they said."""
         if not getattr(strategy, "owns_attempts", False):
-            return self._once(strategy, lambda: strategy.remade(partial(_counts_natively, strategy)))
-        parts: dict[str, Any] = {"retry_error_callback": _ended_otherwise}
+            return self._once(strategy, lambda: strategy.remade(partial(counts_natively, strategy)))
+        parts: dict[str, Any] = {"retry_error_callback": ended_otherwise}
         if self.same:
-            decided = _Decided("", alone=alone)
+            decided = Decided("", alone=alone)
             parts["wait"] = partial(_recorded_wait, alone=alone)
             parts["retry"] = lambda state: decided(state.outcome.exception())
         return strategy.remade(**parts)
@@ -168,7 +212,7 @@ class Recast:
         place = self.place(strategy)
         if self.same and strategy.on != _default(Fallback, "on"):
             # What was passed over has not been asked about.
-            options["on"] = lambda error: _yes(
+            options["on"] = lambda error: yes(
                 playing.get().decided(place), default=isinstance(error, Rejected) or is_transient(error)
             )
         if strategy.when is not None and self.same:
@@ -194,13 +238,13 @@ class Recast:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))
         if self.same:
             options["wait"] = partial(_recorded_wait, alone=alone)
-            decided = _Decided(self.place(strategy), alone=alone)
+            decided = Decided(self.place(strategy), alone=alone)
             if strategy.on != _default(Retry, "on") or self._writes:
                 options["on"] = decided
             if strategy.judges_results:
                 options["when"] = decided
         elif strategy.when is not None:
-            options["when"] = _is_bad
+            options["when"] = is_bad
         retry: Retry = _like(strategy, **options)
         return retry
 
@@ -224,60 +268,3 @@ def _items() -> Any:
 
 def _recorded_wait(state: Any, *, alone: bool) -> float:
     return playing.get().wait(state.attempt_number, alone=alone)
-
-
-class _Decided:
-    """Which errors and results were tried again, where a function of the user's decides that: as spans say, or from
-    what followed."""
-
-    def __init__(self, place: str, *, alone: bool) -> None:
-        self._place = place
-        self._alone = alone
-
-    def __call__(self, outcome: object) -> bool:
-        script = playing.get()
-        told = script.decided(self._place) if isinstance(outcome, Exception) else None
-        return _yes(told, default=script.tried_again(alone=self._alone))
-
-
-def _yes(told: str | None, *, default: bool) -> bool:
-    return default if told is None else told == "yes"
-
-
-def _counts(strategy: CircuitBreaker, own: Matcher, error: Exception) -> bool:
-    """Does it count this error as a failure? As was recorded, where the policy is the one that was in force."""
-    script = playing.get()
-    if not script.under.same:
-        return own(error)
-    told = script.decided(script.under.place(strategy)) or getattr(error, "verdict", None)
-    return counts_against_dependency(error) if told is None else told == "failure"
-
-
-def _counts_natively(strategy: Any, error: Exception, own: Callable[[Any], bool]) -> bool:
-    """The same of a native object, which asks twice about an error: `own` says what it counts by itself."""
-    script = playing.get()
-    if not script.under.same:
-        return own(error)
-    known: dict[int, bool] = error.__dict__.setdefault("_counted", {})
-    if id(strategy) not in known:
-        told = script.decided(script.under.place(strategy))
-        known[id(strategy)] = own(error) if told is None else told == "failure"
-    return known[id(strategy)]
-
-
-def _ended_otherwise(state: Any) -> Any:
-    """In place of a function that a native retry calls when it has given up: it answered, or failed."""
-    if playing.get().call.outcome == "success":
-        return ANSWER
-    return state.outcome.result()
-
-
-def _counts_result(strategy: CircuitBreaker, result: object) -> bool:
-    script = playing.get()
-    if not script.under.same:
-        return _is_bad(result)
-    return script.decided(script.under.place(strategy), of_result=True) is not None
-
-
-def _is_bad(result: object) -> bool:
-    return isinstance(result, BadAnswer)

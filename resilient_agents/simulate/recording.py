@@ -146,8 +146,16 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=_late(span, rounds),
         decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
+        refused=tuple(by for event in span.events if (by := _refused(event)) is not None),
+        chaos=any(names.CHAOS in each.attributes for each in (span, *tried)),
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
+
+
+def _refused(event: Moment) -> str | None:
+    """By what is not played."""
+    by = event.attributes.get(names.STRATEGY) if event.name == names.REJECTED else None
+    return str(by) if by in ("run_budget", "require_healthy") else None
 
 
 def _rounds(span: Span, tries: Sequence[Span]) -> tuple[Round, ...]:

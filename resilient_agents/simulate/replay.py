@@ -8,17 +8,18 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.policy import Policy
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Recorded, every
+from resilient_agents.simulate.courses import TOLERANCE
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.play import Nudges, Played, Player
 from resilient_agents.simulate.recast import Recast, configuration
 from resilient_agents.simulate.run import virtual
-from resilient_agents.simulate.script import TOLERANCE, Nudge
+from resilient_agents.simulate.script import Nudge
 
 __all__ = ["TOLERANCE", "Played", "Replay", "replay"]
 
@@ -52,6 +53,7 @@ class Replay:
         slower: The largest difference between a call's duration and its recorded one, in seconds, of those that are
             the same.
         changes: How often a call went from one outcome to another.
+        notes: What of these policies acts otherwise here than it would, and why, a sentence each.
         played: The calls one by one.
     """
 
@@ -68,6 +70,7 @@ class Replay:
     recorded_requests: int
     slower: float
     changes: dict[str, int]
+    notes: Sequence[str]
     played: Sequence[Played]
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,16 +94,21 @@ def replay(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded
     """
     if on_event_loop():
         raise RuntimeError("replay() runs an event loop of its own: call it from a thread without one")
-    same_policy, played = _pass(policies, calls, {})
-    if isinstance(policies, Policy | Mapping) or not same_policy:
-        return _replay(played, same_policy, 0)
-    return _replay(*_nudged(policies, calls, played))
+    passed = _pass(policies, calls, {})
+    if isinstance(policies, Policy | Mapping) or not passed.same_policy:
+        return _replay(passed, 0)
+    return _replay(*_nudged(policies, calls, passed))
 
 
-def _pass(
-    policies: Policies | Callable[[], Policies], calls: Sequence[Recorded], nudges: Nudges
-) -> tuple[bool, list[Played]]:
-    """Play them all once. Whether the policies are those that were in force, and the calls in the order they began."""
+class _Pass(NamedTuple):
+    """All calls, played once, in the order in which they began; whether the policies are those that were in force."""
+
+    same_policy: bool
+    notes: list[str]
+    played: list[Played]
+
+
+def _pass(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded], nudges: Nudges) -> _Pass:
     # Windows are made of parts that begin at whole multiples of their length, so the clock counts.
     loop = SimulatedLoop(min((call.start for call in calls), default=0.0) - TOLERANCE)
     each = [one for call in calls for one in every(call)]
@@ -114,10 +122,12 @@ def _pass(
         recast = _recast(made, each, threads)
         player = Player(loop, recast, nudges, threads)
         runner.run(player.play(calls))
-    return all(policy.same for policy in recast.values()), sorted(player.played, key=_order)
+    notes = {note for policy in recast.values() for note in policy.notes}
+    same = all(policy.same for policy in recast.values())
+    return _Pass(same, sorted(notes), sorted(player.played, key=_order))
 
 
-def _recast(policies: Policies, calls: Iterable[Recorded], threads: BlockingCalls | None) -> dict[str, Recast]:
+def _recast(policies: Policies, calls: Sequence[Recorded], threads: BlockingCalls | None) -> dict[str, Recast]:
     """The policies under which calls were recorded."""
     told: dict[str, set[str]] = {}
     for call in calls:
@@ -131,7 +141,13 @@ def _recast(policies: Policies, calls: Iterable[Recorded], threads: BlockingCall
         raise ValueError(f"there are calls of {missing}, which is not among the policies {', '.join(policies)}")
     remade: dict[int, Any] = {}
     return {
-        name: Recast(policies[name], same=found == {configuration(policies[name])}, threads=threads, remade=remade)
+        name: Recast(
+            policies[name],
+            [call for call in calls if call.policy == name],
+            same=found == {configuration(policies[name])},
+            threads=threads,
+            remade=remade,
+        )
         for name, found in told.items()
     }
 
@@ -154,27 +170,26 @@ def _first_different(played: list[Played]) -> Played | None:
     return next((each for each in played if not each.same), None)
 
 
-def _nudged(
-    policies: Callable[[], Policies], calls: Sequence[Recorded], played: list[Played]
-) -> tuple[list[Played], bool, int]:
+def _nudged(policies: Callable[[], Policies], calls: Sequence[Recorded], passed: _Pass) -> tuple[_Pass, int]:
     """Play again what went another way, a little sooner or later, the first such call first: what follows it may have
     gone another way because of it."""
     nudges: dict[int, Nudge] = {}
     tolerance = _tolerance(calls)
-    while len(nudges) < _MOST_NUDGED and (first := _first_different(played)) is not None:
+    while len(nudges) < _MOST_NUDGED and (first := _first_different(passed.played)) is not None:
         for nudge in _nudges(tolerance):
-            _, tried = _pass(policies, calls, {**nudges, first.call.sequence: nudge})
-            other = _first_different(tried)
+            tried = _pass(policies, calls, {**nudges, first.call.sequence: nudge})
+            other = _first_different(tried.played)
             if other is None or _order(other) > _order(first):
                 nudges[first.call.sequence] = nudge
-                played = tried
+                passed = tried
                 break
         else:
             break
-    return played, True, len(nudges)
+    return passed, len(nudges)
 
 
-def _replay(played: list[Played], same_policy: bool, near: int) -> Replay:
+def _replay(passed: _Pass, near: int) -> Replay:
+    played = passed.played
     changes = Counter(f"{p.call.outcome} -> {p.outcome}" for p in played if p.call.outcome != p.outcome)
     good = sum(p.outcome == "success" for p in played)
     was_good = sum(p.call.outcome == "success" for p in played)
@@ -185,12 +200,13 @@ def _replay(played: list[Played], same_policy: bool, near: int) -> Replay:
         tolerance=_tolerance(p.call for p in played),
         unknown=sum(p.unknown for p in played),
         left=sum(p.call.left for p in played),
-        same_policy=same_policy,
+        same_policy=passed.same_policy,
         success_rate=good / len(played) if played else math.nan,
         recorded_success_rate=was_good / len(played) if played else math.nan,
         requests=sum(p.attempts for p in played),
         recorded_requests=sum(len(p.call.steps) for p in played),
         slower=max((abs(p.duration - p.call.duration) for p in played if p.same), default=0.0),
         changes=dict(sorted(changes.items())),
+        notes=passed.notes,
         played=played,
     )

@@ -63,6 +63,7 @@ def comparison(result: Replay, shared: Mapping[str, int]) -> list[str]:
         )
     for name, count in shared.items():
         lines.append(f"{_calls(count)} not played passed {name!r}, too: what they did to it is not known here")
+    lines += result.notes
     if result.left:
         lines.append(
             f"{_calls(result.left)} of blocking code may have left a thread behind: how long it went on is not known"

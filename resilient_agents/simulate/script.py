@@ -14,14 +14,12 @@ from resilient_agents.errors import Rejected
 from resilient_agents.simulate.answers import BadAnswer, Decisions, error_of
 from resilient_agents.simulate.blocking import BlockingCalls
 from resilient_agents.simulate.calls import Inner, Recorded, Round, Step
+from resilient_agents.simulate.courses import TOLERANCE, end_of, reading, together
 from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.loop import SimulatedLoop
 from resilient_agents.simulate.moment import Moment
 
-__all__ = ["TOLERANCE", "Ended", "Nudge", "Script", "playing"]
-
-TOLERANCE: Final = 0.005
-"""Seconds by which the moments of a recording may be wrong: a span begins a little before what it tells of."""
+__all__ = ["Ended", "Nudge", "Script", "playing"]
 
 Task: TypeAlias = "asyncio.Task[Ended]"
 
@@ -112,7 +110,7 @@ class Script:
             return
         await self._meanwhile([each for each in step.calls if each[0] < step.first], 0.0, step.first)
         left = max(0.0, step.takes - step.first)
-        self.rest, silent = _reading(step, left)
+        self.rest, silent = reading(step, left)
         yield ANSWER
         await self._goes(step, step.takes - silent)
 
@@ -172,13 +170,13 @@ class Script:
         """What the function does from and to so many seconds after its beginning. Returns how the last call ended of
         those that it made."""
         at, last = since, None
-        for calls in _together(made):
+        for calls in together(made):
             await self.pause(calls[0][0] - at)
             ended = await self._make(calls, until)
             if not all(each.same for each in ended):
                 self.unknown = True
             if ended:
-                at, last = max(end for call in calls if (end := _end(call)) <= until + ROUNDING), ended[-1]
+                at, last = max(end for call in calls if (end := end_of(call)) <= until + ROUNDING), ended[-1]
             else:
                 at = calls[0][0]
         await self.pause(until - at)
@@ -187,12 +185,12 @@ class Script:
     async def _make(self, calls: list[Inner], until: float) -> list[Ended]:
         """Make these calls, those that overlap at the same time, and leave alone those that ended later than `until`.
         They are told in the order in which they ended when they were recorded."""
-        if len(calls) == 1 and calls[0][1].blocking is self.call.blocking and _end(calls[0]) <= until + ROUNDING:
+        if len(calls) == 1 and calls[0][1].blocking is self.call.blocking and end_of(calls[0]) <= until + ROUNDING:
             return [await self.make(calls[0][1])]
         tasks = [self._loop.create_task(self._later_on(offset - calls[0][0], call)) for offset, call in calls]
         self.left += tasks
-        in_order = sorted(zip(calls, tasks, strict=True), key=lambda each: _end(each[0]))
-        awaited = [task for call, task in in_order if _end(call) <= until + ROUNDING]
+        in_order = sorted(zip(calls, tasks, strict=True), key=lambda each: end_of(each[0]))
+        awaited = [task for call, task in in_order if end_of(call) <= until + ROUNDING]
         over = Moment(self._loop)
 
         def look(_: object) -> None:
@@ -237,6 +235,8 @@ class Script:
         else:
             self._waited = attempt
         if attempt >= len(rounds):
+            if rounds and self.call.refused:  # it waited for an attempt that was none
+                return max(0.0, self.call.duration - rounds[-1][1])
             ended_first = self.call.outcome == "cancelled" or (alone and self.call.outcome == "success")
             return NEVER if ended_first or self.call.gave_up == "deadline" else 0.0
         wait = rounds[attempt][0] - rounds[attempt - 1][1]
@@ -285,6 +285,10 @@ class Script:
         steps = self.call.steps
         return steps[min(self.runs, len(steps)) - 1].settled if steps and self.runs else None
 
+    def refused(self, by: str) -> bool:
+        """Was it refused by this in the end?"""
+        return by in self.call.refused and self.runs >= len(self.call.steps)
+
     def replaces(self) -> bool:
         """Is the result to be replaced by something else? Once."""
         replaces, self._replaces = self._replaces, False
@@ -300,34 +304,6 @@ class Script:
             raise Rejected("passed over, for its circuit was open")
         else:
             self.unknown = True
-
-
-def _reading(step: Step, left: float) -> tuple[float, float]:
-    """Of the seconds that are left after the first item: for how many the reader is busy, and for how many it waits."""
-    if not step.cut:
-        silent = left if any(offset >= (step.first or 0.0) for offset, _ in step.calls) else min(step.gap, left)
-    elif step.limit is not None and step.limit <= left + TOLERANCE:
-        silent = min(step.limit, left)  # one that runs while it waits
-    else:
-        silent = min(TOLERANCE, left)
-    return left - silent, silent
-
-
-def _end(call: Inner) -> float:
-    return call[0] + call[1].duration
-
-
-def _together(calls: list[Inner]) -> list[list[Inner]]:
-    """Calls that overlap, in groups that follow one another."""
-    found: list[list[Inner]] = []
-    until = -1.0
-    for offset, call in calls:
-        if offset < until:
-            found[-1].append((offset, call))
-        else:
-            found.append([(offset, call)])
-        until = max(until, offset + call.duration)
-    return found
 
 
 playing: contextvars.ContextVar[Script] = contextvars.ContextVar("resilient_agents.simulate.playing")

