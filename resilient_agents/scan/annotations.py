@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilient_agents.scan.form import Expression, dotted, last_name
+from resilient_agents.scan.form import Expression, dotted, last_name, named
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,
@@ -38,10 +38,7 @@ def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     if kind == "item":
         return _subscripted(resolver, expression, spot)
     if kind == "const" and isinstance(expression[1], str):
-        first, *rest = expression[1].split(".")
-        expression = ("name", first)
-        for each in rest:
-            expression = ("attr", expression, each)
+        expression = named(expression[1])
     elif kind not in ("name", "attr"):
         return resolver.evaluate(expression, spot) if kind == "call" else ()
     return objects(resolver, resolver.evaluate(expression, spot))
@@ -86,10 +83,9 @@ def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     return union([resolver.returned(each) for each in functions] or [()])
 
 
-def _alias(resolver: Resolver, named: Data) -> Values:
+def _alias(resolver: Resolver, alias: Data) -> Values:
     """A type that has a name, and may be made of itself: `JSON = Union[str, list["JSON"]]`."""
-    key = (named.spot, id(named.expression), "type")
-    return resolver.once(key, lambda: annotated(resolver, named.expression, named.spot))
+    return resolver.once((alias, "type"), lambda: annotated(resolver, alias.expression, alias.spot))
 
 
 def objects(resolver: Resolver, values: Values) -> Values:

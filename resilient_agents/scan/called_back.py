@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.form import Expression, last_name
+from resilient_agents.scan.form import Expression, last_name, named
 from resilient_agents.scan.known import Handler
 from resilient_agents.scan.values import ClientValue, FunctionValue, Method, Spot, Symbol, Value, Values
 
@@ -30,7 +30,7 @@ def given_back(resolver: Resolver, function: FunctionValue, position: int) -> Va
                 return (ClientValue(known.clients[known.canonical.get(client, client)]),)
     for target, spot in function.file.handed_to(known.handing).get(scope.name, ()):
         if isinstance(target, str):  # an attribute: `client.on_message = f`
-            values: Values = resolver.evaluate(_named(target), spot)
+            values: Values = resolver.evaluate(named(target), spot)
         else:
             handlers = _handlers(resolver, spot.within.calls[target].callee, spot)
             found = [each for handler in handlers if (each := _from(handler, scope.name, name, position - method))]
@@ -69,11 +69,3 @@ def _from(handler: Handler, function: str, name: str, position: int) -> str:
 
 def _calls_back(value: Value) -> bool:
     return isinstance(value, ClientValue) and bool(value.client.callbacks)
-
-
-def _named(path: str) -> Expression:
-    first, *rest = path.split(".")
-    named: Expression = ("name", first)
-    for word in rest:
-        named = ("attr", named, word)
-    return named

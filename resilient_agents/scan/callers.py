@@ -31,8 +31,6 @@ __all__ = ["argument", "handed_through", "parameter", "reaches"]
 MOST = 40
 """Callers that are looked at."""
 HEIRS = 20
-HANDS = 4
-"""How often an argument may be handed on from one function to the next."""
 ENDLESS = 1 << 30
 
 
@@ -51,7 +49,7 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
 
     def make() -> Values:
         around = Spot(file, scope.parent, ENDLESS, 0)
-        with resolver.asking_callers(HANDS) as further:
+        with resolver.hop() as further:
             handed = handed_in(resolver, function, position) if further else []
             found = [resolver.evaluate(each, spot) for each, spot in handed]
         found.append(provided(resolver, given.default, around) or resolver.evaluate(given.default, around))

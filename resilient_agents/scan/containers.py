@@ -17,7 +17,7 @@ __all__ = ["element", "elements", "enter", "inside"]
 def enter(resolver: Resolver, value: Value) -> Values:
     if isinstance(value, ClientValue):
         other = value.client.enters
-        return (ClientValue(resolver.known.clients[other], value.made, value),) if other else (value,)
+        return (value.gives(resolver.known.clients[other], value.made),) if other else (value,)
     if isinstance(value, Instance):
         for method in ("__enter__", "__aenter__"):
             for found in attribute(resolver, value, method):
@@ -32,7 +32,7 @@ def elements(resolver: Resolver, value: Value) -> Values:
     if isinstance(value, Many):
         return value.values
     if isinstance(value, ClientValue) and value.client.items:
-        return (ClientValue(resolver.known.clients[value.client.items], value.made, value),)
+        return (value.gives(resolver.known.clients[value.client.items], value.made),)
     if isinstance(value, Data) and value.expression is not None:
         if value.expression[0] == "seq":
             return union([inside(resolver, each, value.spot) for each in value.expression[1]])
@@ -46,10 +46,10 @@ def element(resolver: Resolver, value: Value, index: int) -> Values:
         items = value.expression[1]
         return inside(resolver, items[index], value.spot) if -len(items) <= index < len(items) else ()
     if isinstance(value, ClientValue) and (name := value.client.attributes.get(str(index))):
-        return (ClientValue(resolver.known.clients[name], value.made, value),)
+        return (value.gives(resolver.known.clients[name], value.made),)
     return value.values if isinstance(value, Many) else ()
 
 
 def inside(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     """What a container holds, which may be made of itself: `items = [items[0]]`."""
-    return resolver.once((spot, id(expression), "inside"), lambda: resolver.evaluate(expression, spot))
+    return resolver.once((Data(expression, spot), "inside"), lambda: resolver.evaluate(expression, spot))

@@ -34,6 +34,7 @@ __all__ = [
     "declares",
     "dotted",
     "last_name",
+    "named",
     "nesting",
     "source_of",
 ]
@@ -188,6 +189,15 @@ def source_of(expression: Expression) -> str:
     if expression is None or expression[0] == "call":
         return ""
     return f"{dotted(expression[1])}[]" if expression[0] == "each" else dotted(expression)
+
+
+def named(path: str) -> Expression:
+    """The expression that is written so: names, and nothing else."""
+    first, *rest = path.split(".")
+    found: Expression = ("name", first)
+    for word in rest:
+        found = ("attr", found, word)
+    return found
 
 
 def declares(expression: Expression) -> bool:

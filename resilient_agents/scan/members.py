@@ -30,7 +30,8 @@ __all__ = ["as_used", "attribute", "bases", "constructor", "is_static", "member"
 
 PROPERTIES = {"property", "cached_property", "classproperty", "hybrid_property"}
 ENDLESS = 1 << 30
-LONGEST = 200
+LONGEST = 5
+"""Names behind each other, that a loop may add to for ever: `node = node.parent`."""
 
 
 def attribute(resolver: Resolver, value: Value, name: str) -> Values:
@@ -40,11 +41,11 @@ def attribute(resolver: Resolver, value: Value, name: str) -> Values:
 
 
 def _of_method(_: Resolver, method: Method, name: str) -> Values:
-    return (Method(method.owner, f"{method.name}.{name}"),)
+    return (Method(method.owner, f"{method.name}.{name}"),) if method.name.count(".") < LONGEST else ()
 
 
 def _of_opaque(_: Resolver, value: Opaque, name: str) -> Values:
-    return (Symbol(f"{value.path}().{name}"),) if len(value.path) < LONGEST else ()
+    return (Symbol(f"{value.path}().{name}" if value.path.count("().") < LONGEST else value.path),)
 
 
 def _of_module(resolver: Resolver, module: ModuleValue, name: str) -> Values:
@@ -93,7 +94,7 @@ def _of_client(resolver: Resolver, value: ClientValue, name: str) -> Values:
     made = client.attributes.get(name)
     if made is None and client.open_attributes and not client.starts(name) and name not in client.makes:
         made = client.items
-    return (ClientValue(resolver.known.clients[made], None, value),) if made else (Method(value, name),)
+    return (value.gives(resolver.known.clients[made], None),) if made else (Method(value, name),)
 
 
 def _of_symbol(resolver: Resolver, symbol: Symbol, name: str) -> Values:

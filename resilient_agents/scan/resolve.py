@@ -71,17 +71,16 @@ class Resolver(Answers):
             if index == own or scope.kind != "class":
                 bindings = scope.bindings.get(name)
                 if bindings is not None:
-                    return self.bound(bindings, file, index, spot if index == own else None)
+                    return self.bound(name, bindings, file, index, spot if index == own else None)
             index = scope.parent
         return self.starred(name, file)
 
-    def bound(self, bindings: list[Binding], file: SourceFile, index: int, spot: Spot | None) -> Values:
+    def bound(self, name: str, bindings: list[Binding], file: SourceFile, index: int, spot: Spot | None) -> Values:
         """What a name is: of the bindings that may have run last before the spot, or of all of them."""
         if len(bindings) > 1 and spot is not None:
             bindings = spot.reaching(bindings)
-        key = tuple([id(binding) for binding in bindings]) if len(bindings) > 1 else id(bindings[0])
-        known = self._memo.get(key)
-        return known if known is not None else self.once(key, lambda: self._of_bindings(bindings, file, index))
+        key = (file, index, name, bindings[0].order, len(bindings))
+        return self.once(key, lambda: self._of_bindings(bindings, file, index))
 
     def _of_bindings(self, bindings: list[Binding], file: SourceFile, index: int) -> Values:
         def every(some: list[Binding]) -> Values:
@@ -110,7 +109,7 @@ class Resolver(Answers):
         """A name of a module: its own, one that it imports, a submodule."""
         bindings = file.form.scopes[0].bindings.get(name)
         if bindings is not None:
-            return self.bound(bindings, file, 0, None)
+            return self.bound(name, bindings, file, 0, None)
         submodule = self.tree.exact((*file.parts, name))
         if submodule is not None:
             return (ModuleValue(submodule),)
@@ -164,7 +163,7 @@ class Resolver(Answers):
         index = spot.scope
         while index >= 0:
             bindings = scopes[index].bindings.get(path)
-            if bindings is not None and (found := self.bound(bindings, spot.file, index, None)):
+            if bindings is not None and (found := self.bound(path, bindings, spot.file, index, None)):
                 return found
             index = scopes[index].parent
         return ()
@@ -187,12 +186,12 @@ class Resolver(Answers):
 
     def collected(self, path: str, spot: Spot) -> Values:
         """What was put into a container: `clients[…] = x`, `clients.append(x)`."""
-        found = self.path(f"{path}[]", spot)
-        if not found and "." in path:
-            owner, _, name = path.rpartition(".")
+        found = [self.path(f"{path}[]", spot)]
+        owner, _, name = path.rpartition(".")
+        if owner:
             values = self.lookup(owner, spot) if "." not in owner else self.path(owner, spot)
-            return union([attribute(self, value, f"{name}[]") for value in values])
-        return found
+            found += [attribute(self, value, f"{name}[]") for value in values]
+        return union(found)
 
     def part(self, expression: Any, spot: Spot) -> Values:
         _, base, index = expression

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.containers import enter
-from resilient_agents.scan.form import Expression, Site, last_name
+from resilient_agents.scan.form import Site, last_name, named
 from resilient_agents.scan.members import attribute, receiver
 from resilient_agents.scan.values import (
     ClassValue,
@@ -61,7 +61,7 @@ def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
     if base is None or not all(_holds(each) for each in owners):
         return ()
     name, arguments = last_name(site.callee), site.arguments
-    if name == "items" and (pairs := [pair for each in owners for pair in _pairs(each)]):
+    if name == "items" and (pairs := [pair for each in owners for pair in _pairs(resolver, each)]):
         return (Many(tuple(pairs)),)
     if name in ("values", "items", "copy"):
         held = resolver.each(("each", base), spot)
@@ -81,19 +81,13 @@ def _is_dict(client: Client) -> bool:
     return bool(client.items) and not client.operations
 
 
-def _pairs(value: Value) -> list[Data]:
+def _pairs(resolver: Resolver, value: Value) -> Values:
     """Keys and values of a dict whose keys are written as names of something: `{zmq.RCVTIMEO: 1000}`."""
     if not isinstance(value, Data) or value.expression is None or value.expression[0] != "dict":
-        return []
-    found = []
-    for key, each in value.expression[1].items():
-        if key.startswith("="):
-            first, *rest = key[1:].split(".")
-            named: Expression = ("name", first)
-            for word in rest:
-                named = ("attr", named, word)
-            found.append(Data(("seq", (named, each)), value.spot))
-    return found
+        return ()
+    expression, spot = value.expression, value.spot
+    pairs = [("seq", (named(key[1:]), each)) for key, each in expression[1].items() if key.startswith("=")]
+    return resolver.once((value, "pairs"), lambda: tuple([Data(pair, spot) for pair in pairs]))
 
 
 def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
@@ -133,7 +127,7 @@ def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) ->
         return enter(resolver, owner)
     client = resolver.known.clients.get(owner.client.makes.get(name, ""))
     if client is not None:
-        return (ClientValue(client, made, owner, None, f"{owner.client.name}.{name}"),)
+        return (owner.gives(client, made, f"{owner.client.name}.{name}"),)
     if name in owner.client.watching:
         watched = resolver.collected(receiver(made.site.callee), made.spot)
         return (Many((Many(watched),)),) if watched else ()
@@ -165,7 +159,8 @@ def _argument(resolver: Resolver, made: Made, at: int) -> Values:
 
 
 def _partial(resolver: Resolver, made: Made) -> Values:
-    return tuple(Partial(target, made) for target in _argument(resolver, made, 0))
+    found = _argument(resolver, made, 0)
+    return tuple([each if isinstance(each, Partial) and each.made == made else Partial(each, made) for each in found])
 
 
 def _dict(resolver: Resolver, made: Made) -> Values:
@@ -173,7 +168,8 @@ def _dict(resolver: Resolver, made: Made) -> Values:
     for value in _argument(resolver, made, 0):
         if isinstance(value, Many) and value.values and all(isinstance(each, Many) for each in value.values):
             return value.values  # pairs: their first parts are what a loop over the dict gives
-    return (Data(("dict", site.keywords, not site.arguments, site.spread), made.spot),)
+    written = ("dict", site.keywords, not site.arguments, site.spread)
+    return resolver.once((made, "dict"), lambda: (Data(written, made.spot),))
 
 
 def _super(resolver: Resolver, made: Made) -> Values:

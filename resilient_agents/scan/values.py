@@ -98,6 +98,15 @@ class ClientValue:
     through: Made | None = None
     """The call of the function of the tree that made it."""
 
+    def gives(self, client: Client, made: Made | None, path: str = "") -> ClientValue:
+        """What it makes, has or holds; what a loop makes of itself (`row = row.parent`) is made once."""
+        each: ClientValue | None = self
+        while each is not None:
+            if each.client is client and each.made == made:
+                return each
+            each = each.of
+        return ClientValue(client, made, self, None, path)
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class Method:
@@ -176,6 +185,13 @@ class Data:
 
     expression: Expression
     spot: Spot
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it stands in the same place."""
+        return isinstance(other, Data) and self.expression is other.expression and self.spot == other.spot
+
+    def __hash__(self) -> int:
+        return hash((id(self.expression), self.spot))
 
 
 Value = (
