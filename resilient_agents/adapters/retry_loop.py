@@ -137,7 +137,7 @@ class RetryLoop(RetryParts, ABC):
         return ending == "neutral"
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
-        state = State.__new__(State)
+        state = State()
         state.retry_object = self._shown or self
         state.call = call
         state.since = since

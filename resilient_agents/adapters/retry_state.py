@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import tenacity
 from tenacity import RetryCallState, TryAgain, retry_base
@@ -110,6 +110,12 @@ class State(RetryCallState):
     call: Call
     since: Moment
     most: float
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__  # half of what a method takes
 
     fn = property(lambda self: self.call.fn)
     args = property(lambda self: self.call.args)
