@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from resilient_agents.base.clock import clock
@@ -26,6 +27,7 @@ _DURATION_UNITS: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _ITEM: Final = r"[A-Za-z]{3,9}, [^,]+|[^,]+"
 _MAX_NODES: Final = 64
 _MAX_HEADERS: Final = 256
+_SCALARS: Final = (str, type(None), int, float, bool)  # in answers: they have nothing in them
 
 # Names and units of waits, the exact ones first.
 _ATTRIBUTES: Final = (
@@ -65,28 +67,29 @@ def hints_of(facts: Facts, status: int | None = None) -> Hints:
 
     Headers that say when a limit is full again count only beside a `status` that says that it is spent.
     """
-    waits = (_scaled(facts.get(name), unit) for name, unit in _ATTRIBUTES)
+    waits = (_scaled(facts[name], unit) for name, unit in _ATTRIBUTES if name in facts)
     wait = next((seconds for seconds in waits if seconds is not None), None)
     retry = None
-    reset = None
+    heard: list[_Headers] = []
     for found in _all_headers(facts):
         if found is None:
             continue
-        headers = _listed(found)
+        headers = _listed(found, every=False)
+        heard.append(headers)
         if wait is None:
             wait = _wait(headers)
         if retry is None:
             retry = _should_retry(headers)
-        if reset is None:
-            reset = _reset(headers, status)
     if wait is None:
         wait = next(_retry_delays(facts), None)
+    if wait is None:
+        wait = next((reset for headers in heard if (reset := _reset(headers, status)) is not None), None)
     if retry is None:
-        said = (facts.get(name) for name in _OWN_WORD)
+        said = [facts[name] for name in _OWN_WORD if name in facts]
         retry = next((word for word in said if isinstance(word, bool)), None)
         if retry is None and facts.get("non_retryable") is True:
             retry = False
-    return Hints(reset if wait is None else wait, retry)
+    return Hints(wait, retry)
 
 
 def _all_headers(facts: Facts) -> Iterator[object]:
@@ -116,23 +119,31 @@ def headers_of(thing: object) -> _Headers:
     return every
 
 
-def _listed(headers: Any) -> _Headers:
-    """All values of each header: mappings of clients ignore case and may hold a name twice, a plain dict may hold a
-    list."""
+def _listed(headers: Any, *, every: bool = True) -> _Headers:
+    """All values of each header, or of those that may tell when to try again: mappings of clients ignore case and may
+    hold a name twice, a plain dict may hold a list."""
     found: dict[str, list[Any]] = {}
     try:
         pairs: Iterable[Any] = headers.items() if is_dict(headers) else _pairs(headers)
-        for _, (name, value) in zip(range(_MAX_HEADERS), pairs, strict=False):
-            text = name.decode("latin-1") if isinstance(name, bytes) else name
-            if isinstance(text, str):
-                found.setdefault(text.lower(), []).extend(value if isinstance(value, list | tuple) else [value])
+        for name, value in islice(pairs, _MAX_HEADERS):
+            text = name.decode("latin-1") if type(name) is bytes else name
+            if isinstance(text, str) and ("retry" in (text := text.lower()) or "limit" in text or every):
+                values = value if isinstance(value, list | tuple) else (value,)
+                found.setdefault(text, []).extend(map(_text, values))
     except Exception:  # what is no mapping of headers; what was read before it broke is as good as any
         pass
     return found
 
 
+def _text(part: Any) -> Any:
+    return part.decode("latin-1") if isinstance(part, bytes) else part
+
+
 def _pairs(headers: Any) -> Any:
-    every = get(headers, "multi_items")  # httpx, whose `items` joins the values
+    raw = get(headers, "raw")  # httpx, whose `items` joins the values, and whose `multi_items` decodes them all
+    if is_list(raw):
+        return raw
+    every = get(headers, "multi_items")
     return every() if callable(every) else headers.items()
 
 
@@ -154,8 +165,6 @@ def _should_retry(headers: _Headers) -> bool | None:
 
 def _longest(value: object) -> float | None:
     """The longest wait in one header, whose values a proxy may have joined."""
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
     if not isinstance(value, str) or "," not in value:
         return seconds_of(value)
     waits = [seconds for item in re.findall(_ITEM, value[:512]) if (seconds := seconds_of(item.strip())) is not None]
@@ -212,8 +221,7 @@ def _scaled(value: object, unit: float) -> float | None:
 
 def seconds_of(value: object) -> float | None:
     """Seconds from a number, a timedelta, a numeric string or an HTTP date; None for all else."""
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
+    value = _text(value)
     if isinstance(value, str):
         number = _NUMBER.fullmatch(value)
         if number is None:
@@ -255,9 +263,9 @@ def _nodes(facts: Facts) -> Iterator[object]:
         node = queue[position]
         yield node
         if is_dict(node):
-            queue.extend(list(node.values())[:_MAX_NODES])
+            queue += [part for part in list(node.values())[:_MAX_NODES] if type(part) not in _SCALARS]
         elif is_list(node):
-            queue.extend(node[:_MAX_NODES])
+            queue += [part for part in node[:_MAX_NODES] if type(part) not in _SCALARS]
 
 
 def _retry_delays(facts: Facts) -> Iterator[float]:

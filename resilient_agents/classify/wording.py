@@ -110,7 +110,8 @@ REFUSALS: Final[tuple[tuple[str, Kind], ...]] = (
 
 def found_in(message: str, phrase: str) -> bool:
     """Whether all parts of a phrase are in the message."""
-    return all(part in message for part in phrase.split("…"))
+    first, *further = phrase.split("…")
+    return first in message and all(part in message for part in further)
 
 
 def of_phrase(package: str, message: str) -> Says | None:
