@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from resilient_agents import events
 from resilient_agents.base.clock import clock
@@ -16,6 +16,9 @@ __all__ = ["Audience", "Helping"]
 
 _counting = Lock()
 """Held while an operation's sums change: the requests of a hedged call run in several threads."""
+
+_NO_STREAM: Final = (None, None, None, None)
+"""How a call went that is none, in place of its `Pace`."""
 
 
 class Audience(Fields):
@@ -121,13 +124,11 @@ class Audience(Fields):
         if self.recorder is not None:
             self.recorder.call_ended(self, outcome, duration, failure)
         if self.observers:
+            pace = self.pace
+            paced = _NO_STREAM if pace is None else (pace.first_item, pace.items, pace.longest_gap, pace.parts)
             sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
-            event = events.CallEnded(self.policy, outcome, *sums)
-            event.unknown_outcome, event.run_budget = self.unknown_outcome, self.run_budget
-            if (pace := self.pace) is not None:
-                event.first_item, event.items, event.longest_gap = pace.first_item, pace.items, pace.longest_gap
-                event.parts, event.finish = pace.parts, self.finish
-            self._show(event)
+            facts: tuple[Any, ...] = (*sums, *paced, self.finish, self.unknown_outcome, self.run_budget)
+            self._show(events.CallEnded(self.policy, outcome, *facts))
 
     def tell(self, event: events.Event) -> None:
         if self.recorder is not None:
@@ -140,20 +141,17 @@ class Audience(Fields):
             observer(event)
 
 
-class Helping:
+class Helping(Fields):
     """A block in which code of the user's runs that is no attempt: a fallback's handler, a retry's hook, or what looks
     up what an attempt has done. Spans alone say how long that took: it is no wait in line."""
 
-    __slots__ = ("_began", "_recorder", "_what")
-
-    def __init__(self, audience: Audience | None, what: str) -> None:
-        self._recorder = None if audience is None else audience.recorder
-        self._what = what
+    _audience: Audience | None
+    _what: str
 
     def __enter__(self) -> None:
-        if self._recorder is not None:
+        if self._audience is not None:
             self._began = clock.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        if self._recorder is not None:
-            self._recorder.waited_for(self._what, clock.monotonic() - self._began, None)
+        if self._audience is not None and self._audience.recorder is not None:
+            self._audience.recorder.waited_for(self._what, clock.monotonic() - self._began, None)

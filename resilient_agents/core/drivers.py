@@ -26,7 +26,7 @@ from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
-from resilient_agents.core.steps import Bounded, Limited, Over, Step
+from resilient_agents.core.steps import Bounded, Limited, Over, Step, StepLimit
 from resilient_agents.deadline import in_force
 from resilient_agents.events import Recorder
 
@@ -99,7 +99,7 @@ class Reading:
         if self._recorder is not None:
             self._recorder.resume()
         if self._bounded is None and in_force() is not None:
-            self._bounded = Bounded(self.call, self._step)
+            self._bounded = Bounded(self.call, self._step, StepLimit(self.call, own=False))
             self._step = self._bounded.step
         return self._step(sent, thrown)
 

@@ -125,10 +125,8 @@ def _exhausted_since(error: BaseException, start: Moment) -> bool:
         given_up: Moment | None = found.__dict__.get(_GIVEN_UP)
         if given_up is not None and given_up > start:
             return True
-        cause = found.__cause__
-        if cause is not None or isinstance(found, BaseExceptionGroup):
-            seen.add(id(found))
-            todo.append(cause)
-            if isinstance(found, BaseExceptionGroup):
-                todo.extend(found.exceptions)
+        seen.add(id(found))
+        todo.append(found.__cause__)
+        if isinstance(found, BaseExceptionGroup):
+            todo.extend(found.exceptions)
     return False

@@ -63,14 +63,13 @@ class StepLimit(Deadline):
     Each step is a path of every item, so that what `enter` and `leave` do stands here once more, spelled out.
     """
 
-    __slots__ = ("_blocking", "_call", "_loop", "_requests", "_set_for", "_thread")
+    __slots__ = ("_call", "_loop", "_requests", "_set_for", "_thread")
 
     def __init__(self, call: Call, *, own: bool) -> None:
         super().__init__(0.0, 0.0, None, own=own)
         self.active = False
         self.call = call.origin
         self._call = call
-        self._blocking = call.runtime.blocking
         self._loop: Loop | None = None
         self._thread = 0
         self._set_for = math.inf  # when the alarm rings that is set
@@ -98,7 +97,7 @@ class StepLimit(Deadline):
 
     def _begin_elsewhere(self, at: float, seconds: float) -> None:
         """In a task that has not run a step yet, or on trio, or in blocking code; or the alarm is to be set."""
-        if self._blocking:
+        if self._call.runtime.blocking:
             self.owner = BLOCKING.owner()
             return
         self._loop = loop = running_loop()
@@ -119,7 +118,7 @@ class StepLimit(Deadline):
         if outer is None or outer.at > self.at:
             return False
         call = self._call
-        if not self._blocking and outer.owner != call.runtime.owner():
+        if not call.runtime.blocking and outer.owner != call.runtime.owner():
             return False
         # Running into it tells nothing about the callee, unless it is this call's own and still whole.
         call.cut_short = outer.call != call.origin or outer.at - now < WHOLE * outer.seconds
@@ -171,15 +170,12 @@ class StepLimit(Deadline):
         self.outer = self.task = None
 
 
-class Bounded:
+class Bounded(Fields):
     """The steps of one stream, each held to the deadline that its caller has set at the time, if any."""
 
-    __slots__ = ("_call", "_limit", "_step")
-
-    def __init__(self, call: Call, step: Step) -> None:
-        self._call = call
-        self._step = step
-        self._limit = StepLimit(call, own=False)
+    _call: Call
+    _step: Step
+    _limit: StepLimit
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
         """In blocking code an item that comes late is handed out; there is no step after it."""

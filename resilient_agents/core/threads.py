@@ -84,15 +84,12 @@ class Worker(Ended):
     def on_done(self, callback: Callable[[], object]) -> None:
         """Run `callback` on the worker's thread when it ends, or now if it has."""
         self._callbacks.append(callback)
-        if self.done and self._withdraw(callback):
+        if self.done:
+            try:
+                self._callbacks.remove(callback)
+            except ValueError:  # it was told meanwhile
+                return
             callback()
-
-    def _withdraw(self, callback: Callable[[], object]) -> bool:
-        try:
-            self._callbacks.remove(callback)
-        except ValueError:  # it was told meanwhile
-            return False
-        return True
 
     def cancel(self) -> bool:
         """From now on it is certain that the work does not begin. False if it has begun."""
