@@ -16,9 +16,11 @@ import cloudpickle
 import pytest
 
 from resilient_agents import (
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     Fallback,
+    Hedge,
     Policy,
     Registry,
     Retry,
@@ -404,6 +406,42 @@ class Proxy:
 
     def __call__(self, n: int) -> int:
         return n
+
+
+def test_what_answers_to_every_name_is_not_taken_for_async() -> None:
+    """On an event loop it gives what it gives elsewhere."""
+
+    async def main() -> Any:
+        return policy(Proxy())(3)
+
+    assert asyncio.run(main()) == 3
+
+
+def test_an_object_that_cannot_be_called_names_its_methods() -> None:
+    """Those under which agents and models do their work."""
+
+    class Agent:
+        def invoke(self) -> None: ...
+        async def ainvoke(self) -> None: ...
+
+    with pytest.raises(
+        TypeError, match=r"got Agent: guard the methods .* policy\(thing.invoke\) and policy\(thing"
+    ):
+        policy(Agent())
+    with pytest.raises(TypeError, match="got int$"):
+        policy(5)
+
+
+def test_what_a_refused_awaitable_holds_is_given_back_at_once() -> None:
+    """Not when the error is forgotten, whose traceback leads to it."""
+    bulkhead = Bulkhead(1)
+
+    async def work() -> None: ...
+
+    for refuses in (Policy(bulkhead), Policy(Hedge(1), bulkhead)):
+        with pytest.raises(TypeError, match="returned an awaitable") as raised:
+            refuses.call(lambda: work())
+        assert (bulkhead.in_use, raised.type) == (0, TypeError)
 
 
 def test_callables_without_a_name_of_their_own_get_one() -> None:

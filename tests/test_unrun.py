@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import Fallback, Policy, Retry, fixed
+from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, fixed
 from tests.conftest import Harness
 
 policy = Policy(Retry(3, wait=fixed(0)))
@@ -58,30 +58,33 @@ async def async_connection() -> AsyncIterator[int]:
 
 
 MERELY_MADE: list[tuple[Callable[[], Any], str]] = [
-    (numbers, "policy.stream"),
-    (lambda: (n for n in ()), "policy.stream"),
-    (async_numbers, "policy.stream"),
-    (Manager, "policy.stream"),
+    (numbers, "returned a generator, .* policy.stream"),
+    (lambda: (n for n in ()), "returned a generator, .* policy.stream"),
+    (async_numbers, "returned a generator, .* policy.stream"),
+    (Manager, "returned a context manager, .* policy.stream"),
     (connection, "below @contextmanager"),
     (async_connection, "below @contextmanager"),
 ]
 
 
 @pytest.mark.parametrize(("make", "remedy"), MERELY_MADE)
-@pytest.mark.parametrize("decorated", [False, True])
-async def test_it_is_refused_in_every_colour(h: Harness, make: Any, remedy: str, decorated: bool) -> None:
-    """Out of a plain function, a coroutine function, and one that is decorated."""
+@pytest.mark.parametrize("under", [None, policy, Policy(CircuitBreaker())], ids=["not decorated", "retry", "others"])
+async def test_it_is_refused_in_every_colour(h: Harness, make: Any, remedy: str, under: Policy | None) -> None:
+    """Out of a plain function, a coroutine function, and one that is decorated; by the first call and by later ones,
+    which go a shorter way."""
 
     async def function() -> Any:
         return make()
 
-    with pytest.raises(TypeError, match=remedy):
-        if not decorated:
-            await h.call(policy, function)
-        elif h.blocking:
-            policy(lambda: make())()
-        else:
-            await policy(function)()
+    guarded: Any = None if under is None else under((lambda: make()) if h.blocking else function)
+    for _ in range(3):
+        with pytest.raises(TypeError, match=remedy):
+            if guarded is None:
+                await h.call(policy, function)
+            elif h.blocking:
+                guarded()
+            else:
+                await guarded()
 
 
 @pytest.mark.parametrize("decorated", [False, True])

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from resilient_agents import (
     CircuitBreaker,
     CircuitOpenError,
+    DeadlineExceeded,
     Fallback,
     Policy,
     Retry,
     RetryBudget,
+    deadline,
     exponential,
     fixed,
     http_failure,
@@ -28,7 +30,7 @@ from resilient_agents import (
 )
 from resilient_agents.base.now import now
 from resilient_agents.registry import Keyed
-from tests.conftest import ManualClock, run_on
+from tests.conftest import Harness, ManualClock, run_on
 
 
 class Mine(ConnectionError):
@@ -269,3 +271,48 @@ def test_a_policy_that_changes_is_a_policy_like_any_other() -> None:
     with pytest.raises(Mine):
         guarded()
     assert len(script.seen) == 5
+
+
+def test_an_awaitable_that_comes_to_light_late_is_the_first_attempt() -> None:
+    """A callable that declares nothing, under one retry, which began its first attempt as a plain call."""
+    script = Script(Mine("down"), Mine("down"), "value")
+
+    async def work() -> Any:
+        return script()
+
+    async def main() -> None:
+        retry = Retry(3, on=Mine, wait=fixed(0))
+        guarded: Any = Policy(retry)(lambda: work() if made else 0)
+        made = False
+        assert [guarded(), guarded()] == [0, 0]  # the second one goes the shorter way
+        made = True
+        assert await guarded() == "value"
+        assert (retry.metrics()["calls"], retry.metrics()["attempts"]) == (3, 5)
+
+    run_on("asyncio", main)
+
+
+@pytest.mark.parametrize("policy", [Policy(Retry(2)), Policy(CircuitBreaker())], ids=["retry", "others"])
+async def test_a_deadline_holds_on_the_shorter_way(h: Harness, policy: Policy) -> None:
+    """Also for a function that was called without one before, and has the shorter way."""
+    made: list[float] = []
+
+    async def work(seconds: float) -> None:
+        made.append(seconds)
+        await h.sleep(seconds)
+
+    guarded: Any = policy(h.fn(work))
+
+    async def call(seconds: float) -> None:
+        return guarded(seconds) if h.blocking else await guarded(seconds)
+
+    for _ in range(2):
+        await call(0)
+    with deadline(5):
+        await call(3)
+        if h.blocking:
+            await call(3)  # nothing can end it
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):
+                await call(9)
+    assert made == [0, 0, 3, 3 if h.blocking else 9]
