@@ -424,9 +424,7 @@ def test_an_object_that_cannot_be_called_names_its_methods() -> None:
         def invoke(self) -> None: ...
         async def ainvoke(self) -> None: ...
 
-    with pytest.raises(
-        TypeError, match=r"got Agent: guard the methods .* policy\(thing.invoke\) and policy\(thing"
-    ):
+    with pytest.raises(TypeError, match=r"got Agent: guard the methods .* policy\(thing.invoke\) and policy\(thing"):
         policy(Agent())
     with pytest.raises(TypeError, match="got int$"):
         policy(5)

@@ -36,7 +36,7 @@ from resilient_agents import (
 )
 from resilient_agents.budget import UnderWay
 from resilient_agents.core.branches import Branch
-from resilient_agents.core.call import Call, Plan, call_of
+from resilient_agents.core.call import Call, Plan, Proceed, call_of
 from resilient_agents.core.race import Race
 from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
@@ -879,6 +879,35 @@ def test_a_request_that_lost_in_a_queue_does_not_run() -> None:
     eventually(lambda: slots.in_use == slots.queued == hedge.describe()["abandoned"] == 0)
     assert answer == ["first"]
     assert ran in ([1], [1, 1])  # the slot may be handed over before the answer is
+
+
+@pytest.mark.parametrize("runtime", LOOPS)
+def test_a_second_look_is_at_the_call_as_the_layer_knows_it(runtime: str) -> None:
+    """Inside of the hedge that is the request that waited, outside of it the call."""
+
+    class Looks:
+        def __init__(self) -> None:
+            self.calls, self.asked = list[Call](), list[Call]()
+
+        def execute(self, proceed: Proceed, call: Call) -> Any:
+            self.calls.append(call)
+            return proceed(call)
+
+        def recheck(self, call: Call) -> None:
+            self.asked.append(call)
+
+    async def scenario(h: Harness) -> None:
+        outside, inside, slots = Looks(), Looks(), Bulkhead(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(Policy(slots).acall, anyio.sleep, 2)
+            await anyio.lowlevel.checkpoint()
+            await Policy(outside, Hedge(1), inside, slots).acall(anyio.sleep, 1)
+        (call,), (first, second) = outside.calls, inside.calls
+        assert {id(asked) for asked in outside.asked} == {id(call)}
+        assert inside.asked[0] is first
+        assert len({id(one) for one in (call, first, second)}) == 3
+
+    on(runtime, scenario)
 
 
 def test_a_lost_branch_is_refused_after_waiting() -> None:

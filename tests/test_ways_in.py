@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents import (
+    BudgetExceededError,
     CircuitBreaker,
     CircuitOpenError,
     DeadlineExceeded,
@@ -27,8 +28,10 @@ from resilient_agents import (
     fixed,
     http_failure,
     is_transient,
+    run_budget,
 )
 from resilient_agents.base.now import now
+from resilient_agents.core.call import name_of
 from resilient_agents.registry import Keyed
 from tests.conftest import Harness, ManualClock, run_on
 
@@ -316,3 +319,52 @@ async def test_a_deadline_holds_on_the_shorter_way(h: Harness, policy: Policy) -
             with pytest.raises(DeadlineExceeded):
                 await call(9)
     assert made == [0, 0, 3, 3 if h.blocking else 9]
+
+
+@pytest.mark.parametrize("policy", [Policy(Retry(2)), Policy(CircuitBreaker())], ids=["retry", "others"])
+async def test_what_a_run_may_use_is_counted_on_the_shorter_way(h: Harness, policy: Policy) -> None:
+    """Once for each attempt, and a deadline inside of it holds."""
+
+    async def work(seconds: float) -> None:
+        await h.sleep(seconds)
+
+    guarded: Any = policy(h.fn(work))
+
+    async def call(seconds: float) -> None:
+        return guarded(seconds) if h.blocking else await guarded(seconds)
+
+    await call(0)
+    with run_budget(attempts=5) as budget:
+        for _ in range(3):
+            await call(0)
+        assert budget.spent.attempts == 3
+        with deadline(5):
+            if h.blocking:
+                await call(9)  # nothing can end it
+            with pytest.raises(DeadlineExceeded):
+                await call(9)
+        assert budget.spent.attempts == 4
+        await call(0)
+        with pytest.raises(BudgetExceededError):
+            await call(0)
+    await call(0)
+
+
+async def test_a_shorter_way_is_each_functions_own(h: Harness) -> None:
+    """Those of one policy differ by name, also where a run has a budget."""
+    breaker = CircuitBreaker()
+    policy = Policy(breaker)
+
+    async def one() -> None: ...
+    async def other() -> None: ...
+
+    with run_budget(attempts=9):
+        guarded: list[Any] = [policy(h.fn(work)) for work in (one, other)]
+        for _ in range(2):
+            for function in guarded:
+                _ = function() if h.blocking else await function()
+        breaker.open()
+        for function, work in zip(guarded, (one, other), strict=True):
+            with pytest.raises(CircuitOpenError) as raised:
+                _ = function() if h.blocking else await function()
+            assert raised.value.policy == name_of(h.fn(work))

@@ -125,6 +125,26 @@ def names():
 """
 
 
+@pytest.mark.parametrize("which", ["tracers", "meters"])
+async def test_a_function_that_was_called_before_is_recorded(
+    h: Harness, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """As soon as there is either of the two providers."""
+    sdk = Sdk()
+
+    async def work() -> None: ...
+
+    guarded: Any = Policy(name="p")(h.fn(work))
+    for calls in range(3):
+        if calls == 2 and which == "tracers":
+            tracers(monkeypatch, sdk.tracer_provider)
+        elif calls == 2:
+            meters(monkeypatch, sdk.meter_provider)
+        _ = guarded() if h.blocking else await guarded()
+    assert [span.name for span in sdk.spans] == (["policy p", "attempt 1"] if which == "tracers" else [])
+    assert ("resilient_agents.policy.duration" in sdk.metrics()) is (which == "meters")
+
+
 def test_an_sdk_set_up_after_import_is_picked_up() -> None:
     """Calls before there is an SDK record nothing; the first one after it does, also of functions guarded before."""
     code = IN_MEMORY + (
