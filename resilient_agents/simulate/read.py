@@ -78,7 +78,7 @@ def _phased(node: Node | None, base: T, keys: Mapping[str, Reader]) -> tuple[T, 
     if listed is None:
         return settings, ()
     if not isinstance(listed.value, list):
-        listed.refuse("must be an array of tables: [[dependency.phase]]", shown=False)
+        listed.refuse(f"must be an array of tables: [[{node.place.key[0]}.phase]]")
         return settings, ()
     phases: list[Phase[T]] = []
     for item in listed.value:
@@ -86,10 +86,12 @@ def _phased(node: Node | None, base: T, keys: Mapping[str, Reader]) -> tuple[T, 
         known = told.keys() >= {"from", "until"} & (item.value.keys() if isinstance(item.value, dict) else set())
         start, end = told.pop("from", 0.0), told.pop("until", math.inf)
         if known and end <= start:
-            item.place.say(f"until must be later than from, got {end:g} s and {start:g} s")
+            item.value["until"].refuse(f"must be later than from, which is {start:g} s")
         elif known and phases and start < phases[-1].end:
-            end_above = phases[-1].end
-            item.place.say(f"begins at {start:g} s, before the phase above it has ended at {end_above:g} s")
+            begins: Node = item.value.get("from", item)
+            begins.refuse(
+                f"must not be before {phases[-1].end:g} s, when the phase above ends", shown=begins is not item
+            )
         if known:
             phases.append(Phase(start, end, replace(settings, **told)))  # type: ignore[type-var]
     return settings, tuple(phases)

@@ -101,11 +101,15 @@ def test_a_duration_and_a_load_are_enough() -> None:
         ({"dependency": {"quota": {}}}, 'dependency.quota: needs rate, such as "600/min"'),
         ({"dependency": {"quota": {"rate": "lots"}}}, "dependency.quota.rate: must be a number and a time"),
         ({"dependency": {"notices_leavers": "yes"}}, "dependency.notices_leavers: must be true or false"),
-        ({"dependency": {"phase": {}}}, "dependency.phase: must be an array of tables"),
-        ({"dependency": {"phase": [{"from": 5, "until": 5}]}}, "dependency.phase[0]: until must be later than from"),
+        ({"dependency": {"phase": {}}}, "dependency.phase: must be an array of tables: [[dependency.phase]]"),
+        ({"load": {"rate": 1, "phase": 3}}, "load.phase: must be an array of tables: [[load.phase]]"),
+        (
+            {"dependency": {"phase": [{"from": 5, "until": 5}]}},
+            "dependency.phase[0].until: must be later than from, which is 5 s",
+        ),
         (
             {"dependency": {"phase": [{"until": 10}, {"from": 5, "until": 20}]}},
-            "dependency.phase[1]: begins at 5 s, before the phase above it has ended at 10 s",
+            "dependency.phase[1].from: must not be before 10 s, when the phase above ends",
         ),
         ({"dependency": {"stream": {"gap": 1}}}, "dependency.stream: needs items"),
         (
@@ -159,7 +163,7 @@ def test_what_only_shows_in_the_whole_comes_in_the_same_round(tmp_path: Path) ->
         (1, "duration", "must be at most 30 days"),
         (2, "load", "needs think with arrival"),
         (4, "load.clients", "must be a whole number o"),
-        (5, "dependency.phase[0]", "until must be later than"),
+        (7, "dependency.phase[0].until", "must be later than from,"),
         (8, "dependency.phase[0].servers", "must be a whole number o"),
         (10, "dependency.phase[1].until", "must be seconds as a num"),
     ]
