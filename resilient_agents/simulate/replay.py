@@ -7,6 +7,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -94,6 +95,11 @@ def replay(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded
     """
     if on_event_loop():
         raise RuntimeError("replay() runs an event loop of its own: call it from a thread without one")
+    # In a context of its own: a deadline or a budget of the caller's is none of theirs.
+    return Context().run(_played, policies, calls)
+
+
+def _played(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded]) -> Replay:
     passed = _pass(policies, calls, {})
     if isinstance(policies, Policy | Mapping) or not passed.same_policy:
         return _replay(passed, 0)

@@ -7,6 +7,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Generator, Mapping
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -75,14 +76,19 @@ def simulate(
         )
     if on_event_loop():
         raise RuntimeError("simulate() runs an event loop of its own: call it from a thread without one")
+    # In a context of its own: a deadline or a budget of the caller's is none of theirs.
+    return Context().run(_simulated, policy, scenario, seed or scenario.seed, blocking)
+
+
+def _simulated(policy: PolicySource, scenario: Scenario, seed: str, blocking: bool) -> Result:
     with contextlib.ExitStack() as stack:
         loop = SimulatedLoop()
         runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
-        stack.enter_context(virtual(loop, seed or scenario.seed))
+        stack.enter_context(virtual(loop, seed))
         threads = BlockingCalls(loop) if blocking else None
         if threads is not None:
             stack.enter_context(threads.running())
-        world = _World(loop, policy, scenario, seed or scenario.seed, threads)
+        world = _World(loop, policy, scenario, seed, threads)
         try:
             runner.run(world.run())
         except KeyboardInterrupt:

@@ -46,9 +46,9 @@ class FakeClock:
       `autojump_clock` sets.
 
     Threads that are at work, and connections that are open, have some real milliseconds before time jumps (worker
-    threads of the package a quarter of a second). Circuits,
-    rates, budgets and health checks that were used before the block move or forget their times. Raises RuntimeError,
-    when entered, inside another one, or where the event loop cannot be driven.
+    threads of the package a quarter of a second). Circuits, rates, budgets, health checks and the deadlines in force
+    that were there before the block move or forget their times. Raises RuntimeError, when entered, inside another one,
+    or where the event loop cannot be driven.
     """
 
     _active: FakeClock | None = None

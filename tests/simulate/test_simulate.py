@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Gate, Policy, RateLimit, Retry, Timeout
+from resilient_agents import (
+    Bulkhead,
+    CircuitBreaker,
+    Fallback,
+    Gate,
+    Policy,
+    RateLimit,
+    Retry,
+    Timeout,
+    deadline,
+    run_budget,
+)
 from resilient_agents.base.clock import clock
 from resilient_agents.simulate import Dependency, Error, Load, Phase, Quota, Result, Scenario, Times, run, simulate
 from tests.virtual_time import VirtualLoop
@@ -245,3 +256,10 @@ def test_the_standard_loop_gives_the_same_digest(monkeypatch: pytest.MonkeyPatch
     own = digest()
     monkeypatch.setattr(run, "SimulatedLoop", Standard)
     assert digest() == own
+
+
+def test_what_is_in_force_around_it_is_not_in_force_in_it() -> None:
+    """A deadline and a budget are the caller's own."""
+    scenario = Scenario(20.0, Load(rate=5.0), Dependency(service=Times("fixed", 1.0)))
+    with deadline(0.5), run_budget(attempts=1):
+        assert simulate(lambda: Policy(Retry(2)), scenario).success_rate == 1.0
