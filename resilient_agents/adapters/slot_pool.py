@@ -71,18 +71,8 @@ class SlotPool:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_lock",
-        "_looking",
-        "_loops",
-        "_owned",
-        "_skip",
-        "held",
-        "limit",
-        "numbers",
-        "peak",
-        "queue",
-        "usual",
+        *("__weakref__", "_lock", "_looking", "_loops", "_owned", "_skip"),
+        *("held", "limit", "numbers", "peak", "queue", "usual"),
     )
 
     def __init__(self, limit: int = 0) -> None:
@@ -149,11 +139,12 @@ class SlotPool:
     def give_back(self, slot: int) -> None:
         """Return a slot, or stop waiting for it, from any thread. Does nothing for one that was taken back or that the
         parent of this process took."""
-        with self._lock:
-            self.queue.pop(slot, None)
-            if self._owned:
+        if self._owned or slot in self.queue:
+            with self._lock:
+                self.queue.pop(slot, None)
                 self._disown(slot)
-            self.held.pop(slot, None)
+                self.held.pop(slot, None)
+        self.held.pop(slot, None)  # what does not wait in line, nobody grants
         self.serve()
 
     def resize(self, limit: int) -> None:
@@ -192,45 +183,48 @@ class SlotPool:
 
     def granted(self, slot: int) -> bool:
         """Stop waiting for `slot`. Is it held by now?"""
-        with self._lock:
-            self.queue.pop(slot, None)
-            return slot in self.held
+        if slot in self.queue:
+            with self._lock:
+                self.queue.pop(slot, None)
+        return slot in self.held
 
     def serve(self, *, beyond: bool = False) -> None:
         """Hand out what is free to those in line, or with `beyond` a slot to each of them, and wake them."""
-        while self.queue and (granted := self._grant(beyond=beyond)) is not None:
+        held, queue = self.held, self.queue
+        while queue and (granted := self._grant(beyond)) is not None:
             slot, waiter = granted
-            in_use = len(self.held)
+            in_use = len(held)
             alive = waiter.wake()
             with self._lock:
-                self.queue.pop(slot, None)
+                queue.pop(slot, None)
                 if not alive:  # its loop was closed: the next one then
-                    self.held.pop(slot, None)
+                    held.pop(slot, None)
                 elif in_use > self.usual:
                     self.rose(in_use)
-            if len(self.held) >= self.limit and not beyond:
+            if len(held) >= self.limit and not beyond:
                 break  # most often; who put itself there for a moment serves when it has left
 
-    def _grant(self, *, beyond: bool) -> tuple[int, Waiter] | None:
+    def _grant(self, beyond: bool) -> tuple[int, Waiter] | None:
         """Let the first in line hold its slot. It stays there until it was woken, perhaps by another thread."""
+        held, queue = self.held, self.queue
         with self._lock:
-            while self.queue:
+            while queue:
                 try:
-                    slot, waiter = next(iter(self.queue.items()))
+                    slot, waiter = next(iter(queue.items()))
                 except (StopIteration, RuntimeError):  # one was collected between these steps
                     continue
-                if slot not in self.queue:  # one step from here to the call of `len`
+                if slot not in queue:  # one step from here to the call of `len`
                     continue
-                if slot in self.held and self.held[slot] is not _ASKED:
+                if slot in held and held[slot] is not _ASKED:
                     return slot, waiter
-                self.held[slot] = _ASKED
-                fits = len(self.held) <= self.limit or beyond
-                if slot not in self.queue or slot not in self.held:  # in between it was collected, or asked for again
+                held[slot] = _ASKED
+                fits = len(held) <= self.limit or beyond
+                if slot not in queue or slot not in held:  # in between it was collected, or asked for again
                     continue
                 if fits:
-                    self.held[slot] = waiter.loop
+                    held[slot] = waiter.loop
                     return slot, waiter
-                self.held.pop(slot, None)
+                held.pop(slot, None)
                 break
             return None
 
