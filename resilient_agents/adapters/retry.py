@@ -260,7 +260,7 @@ class Retry(Configured, RetryLoop):
         return ask(self._when, result) if self._when is not None and not self._result_natives else None
 
     def judge(self, state: State) -> Any:
-        error, since = state.error, state.since
+        error = state.error
         try:
             if error is None:
                 return self._judge_result(state)
@@ -270,9 +270,9 @@ class Retry(Configured, RetryLoop):
                 return True  # as `_matches` would say, of most errors
             if isinstance(error, TryAgain):
                 return True
-            if self._transient and failure.transient and not already_retried(error, since):
+            if self._transient and failure.transient and not already_retried(error, state.since):
                 return True
-            if self._types and self._matches(error, since):
+            if self._types and self._matches(error, state.since):
                 return True
             if steers:
                 return any(intends(native, error) for native in self._natives) and any_says_yes(self._natives, state)

@@ -107,8 +107,10 @@ class RetryLoop(RetryParts, ABC):
         finally:
             if state is None and ending == "success":
                 next(self.counts.ticks)
-            elif self._count(call, state, ending) and state is not None:
-                await close_left(call, state)
+            else:
+                self.counts.record(ending, 1 if state is None else state.attempt_number)
+                if state is not None and (ending == "neutral" or state.counted is not None):
+                    await self._leave(call, state, ending)
             state = result = None
 
     async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
@@ -129,12 +131,12 @@ class RetryLoop(RetryParts, ABC):
             return result
         return await rest
 
-    def _count(self, call: Call, state: State | None, ending: Verdict) -> bool:
-        """Count how a call ended. May something be left of it?"""
-        self.counts.record(ending, 1 if state is None else state.attempt_number)
-        if state is not None and state.counted is not None:
+    async def _leave(self, call: Call, state: State, ending: Verdict) -> None:
+        """The end of a call of which there may be something left."""
+        if state.counted is not None:
             state.counted_until(call.closers if ending == "success" else None)
-        return ending == "neutral"
+        if ending == "neutral":
+            await close_left(call, state)
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
         state = State()

@@ -70,7 +70,8 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
             except Exception as error:
                 call = call_of(plan, ASYNC, fn, args, kwargs)
-                rest = plan.alone.first_failed(way.further(), call, error, since)
+                again = way.innermost if now.budget() is None else way.charged()
+                rest = plan.alone.first_failed(again, call, error, since)
                 if rest is None:
                     raise
             except BaseException:
@@ -122,7 +123,8 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as failure:
                 call = call_of(plan, BLOCKING, fn, args, kwargs)
-                begun = plan.alone.first_failed(way.further(), call, failure, since)
+                again = way.innermost if now.budget() is None else way.charged()
+                begun = plan.alone.first_failed(again, call, failure, since)
                 if begun is None:
                     raise
             except BaseException:
@@ -159,9 +161,9 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 class _Way(WayIn):
     __slots__ = ()
 
-    def further(self) -> Proceed:
-        """What a further attempt is, which a budget is to pay for like the first one."""
-        return self.innermost if now.budget() is None else functools.partial(now.charged, self.innermost)
+    def charged(self) -> Proceed:
+        """What a further attempt is where a budget is to pay for it like for the first one."""
+        return functools.partial(now.charged, self.innermost)
 
     def looked_at(self, plan: Plan, args: Any, kwargs: Any, result: Any) -> Any:
         """The first attempt gave something that needs a closer look: an awaitable is the first attempt of an async
@@ -171,7 +173,7 @@ class _Way(WayIn):
             next(plan.ticks)
             return checked(self.fn, result)
         given = [result]
-        further = self.further()
+        further = self.innermost if now.budget() is None else self.charged()
 
         def proceed(call: Call) -> Awaitable[Any]:
             return settle(call, given.pop()) if given else further(call)
