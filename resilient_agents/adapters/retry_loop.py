@@ -291,7 +291,7 @@ class RetryLoop(RetryParts, ABC):
 
     def _goes_on(self, call: Call, state: State, *, stop: bool) -> bool:
         """Does another attempt follow? If not, it is said why. The budget comes last: asking charges it."""
-        if self.asks:
+        if self.asks and call.rare is not ORDINARY:
             self.chose(call, state, "yes")
         write = call.rare.write
         reason: Reason
