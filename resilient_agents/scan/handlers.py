@@ -29,13 +29,14 @@ ENDS = frozenset(["exit", "_exit", "fail", "abort"])
 INSIDE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-def stands_in(handlers: Iterable[ast.ExceptHandler]) -> bool:
-    """Whether one of them gives something in place of the answer: it returns, yields or sets
-    what the code goes on with.
+def stands_in(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> bool:
+    """Whether one of them gives something in place of the answer: it returns or yields, or sets what is set by what is
+    tried.
 
     One that raises, ends the program, or only notes or tells of the error gives nothing.
     """
-    return any(_catches(each.type) and not _ends(each.body) and any(_gives(each)) for each in handlers)
+    wanted = {_last(each) for node in _inside(tried) for each in _targets(node)} - {""}
+    return any(_catches(each.type) and not _ends(each.body) and any(_gives(each, wanted)) for each in handlers)
 
 
 def _catches(kind: ast.expr | None) -> bool:
@@ -49,47 +50,75 @@ def _ends(body: list[ast.stmt]) -> bool:
     return called or isinstance(last, ast.Raise)
 
 
-def _gives(handler: ast.ExceptHandler) -> Iterator[bool]:
-    waiting: list[ast.AST] = list(handler.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, INSIDE):
-            continue
-        waiting += ast.iter_child_nodes(node)
-        if isinstance(node, (ast.Return, ast.Yield)):
-            yield node.value is not None and not _tells(node.value, handler.name)
+def _gives(handler: ast.ExceptHandler, wanted: set[str]) -> Iterator[bool]:
+    nodes = list(_inside(handler.body))
+    chosen = any(isinstance(node, ast.Raise) and node.exc is None for node in nodes)
+    errors = {handler.name or ""}
+    for node in nodes:
+        if isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
+            # Nothing in place of one error, where others are raised, is what that error says.
+            yield not (chosen and _is_nothing(node.value)) and not _tells(node.value, errors)
         elif isinstance(node, ast.Assign):
+            names = {_last(each) for each in node.targets}
+            if any(isinstance(each, ast.Name) and each.id in errors for each in ast.walk(node.value)):
+                errors |= names
             flag = isinstance(node.value, ast.Constant) and isinstance(node.value.value, bool)
-            yield not flag and not _tells(node.value, handler.name)
+            yield bool(names & wanted) and not flag and not _tells(node.value, errors)
 
 
-def _tells(value: ast.expr | None, error: str | None) -> bool:
+def _targets(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) else []
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    if isinstance(value, ast.Tuple):
+        return all(map(_is_nothing, value.elts))
+    return isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))
+
+
+def _inside(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """What runs there, in its order."""
+    for node in body:
+        yield from _of(node)
+
+
+def _of(node: ast.AST) -> Iterator[ast.AST]:
+    if not isinstance(node, INSIDE):
+        yield node
+        for each in ast.iter_child_nodes(node):
+            yield from _of(each)
+
+
+def _tells(value: ast.expr | None, errors: set[str]) -> bool:
     """Whether a value is the error or tells of it, and is nothing to go on with: `{"error": str(error)}`."""
     match value:
         case ast.Name(id=name):
-            return name == error
+            return name in errors
         case ast.Constant(value=str(text)):
             return bool(SAYS_SO.search(text))
         case ast.JoinedStr(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
-            return any(_tells(each, error) for each in parts)
+            return any(_tells(each, errors) for each in parts)
         case ast.FormattedValue(value=inner) | ast.Attribute(value=inner) | ast.Subscript(value=inner):
-            return _tells(inner, error)
+            return _tells(inner, errors)
         case ast.BinOp(left=left, right=right):
-            return _tells(left, error) or _tells(right, error)
+            return _tells(left, errors) or _tells(right, errors)
         case ast.Dict(keys=keys, values=values):
             said = [each.value for each in keys if isinstance(each, ast.Constant)]
             return any(str(each).lower() in ("error", "errors") for each in said) or any(
-                _tells(each, error) for each in values
+                _tells(each, errors) for each in values
             )
         case ast.Call(func=function, args=arguments, keywords=keywords):
-            # A function that is given the error itself may have something in place of the answer.
-            handed = [each for each in arguments if _last(function) in TELLS or not isinstance(each, ast.Name)]
+            # A function that is given the error itself may have something in place of the answer; a class keeps it.
+            plain = not (_last(function) in TELLS or _last(function)[:1].isupper())
+            handed = [each for each in arguments if not (plain and isinstance(each, ast.Name))]
             named = any(each.arg in ("error", "errors") for each in keywords)
             parts = [function, *handed, *(each.value for each in keywords)]
             return (
                 named
                 or _last(function) in TELLS - {"str", "repr", "format"}
-                or any(_tells(each, error) for each in parts)
+                or any(_tells(each, errors) for each in parts)
             )
         case _:
             return False

@@ -116,7 +116,7 @@ class _Statements(Expressions):
 
     def on_try(self, node: ast.Try) -> None:
         if node.handlers:
-            self.within("try", ("const", stands_in(node.handlers)), node.body)
+            self.within("try", ("const", stands_in(node.body, node.handlers)), node.body)
         else:
             self.statements(node.body)
         for handler in node.handlers:
