@@ -20,7 +20,10 @@ OTHERS = frozenset(
 """Errors of what is done with an answer or that are one, not of the call that got none."""
 ANSWERS = re.compile(r"(?<!File)NotFound|Exist|NoSuch")
 """Words in the names of errors that are an answer."""
-SAYS_SO = re.compile(r"\b(errors?|fail(s|ed|ure)?|could not|couldn't|cannot|can't|unable)\b", re.IGNORECASE)
+SAYS_SO = re.compile(
+    r"\b(errors?|fail(s|ed|ure)?|could not|couldn't|cannot|can't|unable|un(available|healthy|reachable))\b",
+    re.IGNORECASE,
+)
 """Words of a text that tells of a failure."""
 TELLS = frozenset(["str", "repr", "format", "format_exc", "format_exception", "exc_info"])
 """Functions that make a text of an error."""
@@ -105,10 +108,10 @@ def _tells(value: ast.expr | None, errors: set[str]) -> bool:
         case ast.BinOp(left=left, right=right):
             return _tells(left, errors) or _tells(right, errors)
         case ast.Dict(keys=keys, values=values):
-            said = [each.value for each in keys if isinstance(each, ast.Constant)]
-            return any(str(each).lower() in ("error", "errors") for each in said) or any(
-                _tells(each, errors) for each in values
-            )
+            said = {str(key.value).lower() if isinstance(key, ast.Constant) else "" for key in keys}
+            flags = [each.value for each in values if isinstance(each, ast.Constant)] == [False]
+            told = (flags and len(values) == 1) or not said.isdisjoint(("error", "errors"))
+            return told or any(_tells(each, errors) for each in values)
         case ast.Call(func=function, args=arguments, keywords=keywords):
             # A function that is given the error itself may have something in place of the answer; a class keeps it.
             plain = not (_last(function) in TELLS or _last(function)[:1].isupper())

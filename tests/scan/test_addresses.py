@@ -212,6 +212,31 @@ CONNECTED = {
         import ccxt
         ccxt.binance({"timeout": 5}).fetch_ticker("x")
     """,
+    "warehouse:5439/dw": """
+        import psycopg2
+        from psycopg2.extras import execute_values
+
+        def f(rows):
+            connection = psycopg2.connect(host="warehouse", port=5439, dbname="dw")
+            execute_values(connection.cursor(), "insert into x values %s", rows)
+    """,
+    "$HOOK": """
+        import os
+        import httpx
+
+        async def f(text):
+            async with httpx.AsyncClient() as client:
+                await client.post(os.environ["HOOK"], json={"content": text})
+    """,
+    "queue": """
+        from celery import Celery
+        from celery.result import AsyncResult
+
+        app = Celery("x", broker="redis://queue/0")
+
+        def f(ident):
+            return AsyncResult(ident, app=app).get(timeout=1)
+    """,
     "zmq": """
         import zmq
 

@@ -99,6 +99,7 @@ def test_the_advice_on_the_corpus_is_what_was_read_and_found_true(case: str, tmp
         ("except Exception:\n        return {'items': []}", True),
         ("except Exception as error:\n        return {'status': 0, 'why': str(error)}", False),
         ("except Exception:\n        return {'error': 'away'}, 502", False),
+        ("except Exception:\n        return {'ok': False}", False),
         ("except Exception:\n        return [Text(text=f'{url} failed')]", False),
         ("except Exception:\n        return Answer(error=True)", False),
         ("except Exception:\n        return 'Error: ' + traceback.format_exc()", False),

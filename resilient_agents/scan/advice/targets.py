@@ -146,6 +146,9 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     databases = seen.client.kind == "database"
     arguments = given.arguments[: _with_port(seen.client)] if connects else ()
     yield from stated(resolver, given.keywords, arguments, seen.spot, databases=databases)
+    for value in (value for each in given.arguments[:1] for value in resolver.evaluate(each, seen.spot)):
+        if isinstance(value, ClientValue):  # `execute_values(cursor, …)`
+            yield from _of_client(resolver, value)
     for each in said(resolver, given.arguments[:2], seen.spot):
         method = address == "host" and each.text.lower() in _METHODS
         if not method and (address in ("file", "host") or "://" in each.text):
@@ -155,7 +158,8 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
 def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     """The URL that a client is asked for."""
     given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
-    return (each for each in said(resolver, given, seen.spot) if "://" in each.text)
+    asked = seen.client.library.address == "host"
+    return (each for each in said(resolver, given, seen.spot) if "://" in each.text or (asked and not each.text))
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) -> Iterator[Said]:
