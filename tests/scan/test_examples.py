@@ -421,6 +421,52 @@ def test_what_holds_up_the_event_loop_waits_in_a_thread(tmp_path: Path) -> None:
     assert "await policy.acall(asyncio.to_thread, requests.get, url)" in text
 
 
+@pytest.mark.usefixtures("stubs")
+def test_what_only_the_file_has_can_be_unpacked(tmp_path: Path) -> None:
+    """As nothing: the example still runs."""
+    source = """
+        import requests
+
+        def ask(url, more):
+            return requests.get(url, headers={**common(more), "a": "b"}, *rest(more), **options(more))
+    """
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    (tmp_path / "app_example.py").write_text(made.modules["app_example"])
+    assert '{**given_more("common(more)"), "a": "b"}' in made.modules["app_example"]
+    assert any("the call was answered" in line for line in shown_by(tmp_path / "app_example.py"))
+
+
+def test_a_long_expression_in_brackets_is_no_tuple(tmp_path: Path) -> None:
+    """Nothing is put behind what they only group."""
+    source = """
+        import requests
+
+        async def ask(product_identifier):
+            try:
+                return requests.get(f"https://catalog.example.org/products/{product_identifier}/pages").json()
+            finally:
+                pass
+    """
+    text = examples(advise([tree(tmp_path, app=source)]), PRESETS).modules["app_example"]
+    assert "        )\n    ).json()\n" in text
+
+
+def test_a_function_that_waits_for_nothing_is_left_out(tmp_path: Path) -> None:
+    """What it calls has to be awaited by somebody else."""
+    source = """
+        import httpx
+
+        client = httpx.AsyncClient()
+
+        def ask(url):
+            answer = client.get(url)
+            return parse(answer)
+    """
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    assert made.modules == {}
+    assert "it does not wait for what it calls" in made.left[0]
+
+
 def test_a_request_socket_is_made_anew_for_each_attempt(tmp_path: Path) -> None:
     """As the file does, by the context that the module holds."""
     source = """

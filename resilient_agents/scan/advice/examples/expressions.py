@@ -78,6 +78,13 @@ class Words:
         text = short(node) if self.source.whole else "..."
         return ast.Call(ast.Name("given", ast.Load()), [ast.Constant(text)], [])
 
+    def spread(self, node: ast.expr) -> ast.expr:
+        """What is unpacked: nothing stands for what only the file has."""
+        made = self.expression(node)
+        if isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "given":
+            made.func.id = "given_more"
+        return made
+
     def _made(self, node: ast.expr) -> ast.expr | None:
         match node:
             case ast.Constant():
@@ -89,11 +96,12 @@ class Words:
                 return ast.Set(made) if isinstance(node, ast.Set) else type(node)(made, ast.Load())
             case ast.Dict():
                 keys = [key and self.expression(key) for key in node.keys]
-                return ast.Dict(keys, [self.expression(value) for value in node.values])
+                pairs = zip(node.keys, node.values, strict=True)
+                return ast.Dict(keys, [self.expression(each) if key else self.spread(each) for key, each in pairs])
             case ast.JoinedStr():
                 return ast.JoinedStr([self._piece(each) for each in node.values])
             case ast.Starred(value=value):
-                return ast.Starred(self.expression(value), ast.Load())
+                return ast.Starred(self.spread(value), ast.Load())
             case ast.Await(value=value) if self.has_call(value):
                 return ast.Await(self.expression(value))
             case ast.BinOp(left=left, op=ast.Add(), right=right) if _text(left) or _text(right):
@@ -208,7 +216,10 @@ class Words:
 
     def called(self, node: ast.Call) -> ast.Call:
         arguments = [self.expression(each) for each in node.args]
-        keywords = [ast.keyword(each.arg, self.expression(each.value)) for each in node.keywords]
+        keywords = [
+            ast.keyword(each.arg, self.expression(each.value) if each.arg else self.spread(each.value))
+            for each in node.keywords
+        ]
         return ast.Call(self.expression(node.func), arguments, keywords)
 
     def _is_import(self, name: str) -> bool:

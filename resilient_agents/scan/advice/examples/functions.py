@@ -107,6 +107,7 @@ class _Writer:
         self.local: dict[str, ClientValue] = {}
         self.emitted: list[Placed] = []
         self.awaitable: set[int] = set()
+        self.unawaited: set[int] = set()
         self.shared = shared_names(node)
 
     def _node_of(self, found: Found) -> ast.Call:
@@ -140,6 +141,8 @@ class _Writer:
         method = bool(self.cls) and not _is_static(self.node)
         returns = self._returned(body)
         body = used(body)
+        if any(isinstance(each, ast.Expr) and id(each.value) in self.unawaited for each in leaves(body)):
+            raise Unfit("it does not wait for what it calls")
         arguments = signature(self.node, self.clients.typed, method=method)
         made = defined(self.node.name, arguments, body, returns, is_async=isinstance(self.node, ast.AsyncFunctionDef))
         made.decorator_list = self._decorators()
@@ -198,6 +201,8 @@ class _Writer:
             return ast.Await(ast.Call(self.words.to_thread(), [ast.Lambda(NOTHING, guarded)], []))
         if in_thread:
             made = ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords)
+        if waits and not is_async:
+            self.unawaited.add(id(made))
         if not self.by_call:
             return ast.Await(made) if in_thread else made
         guarded = ast.Call(way, [made.func, *made.args], made.keywords)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import keyword
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 
@@ -35,17 +37,18 @@ def _folded(line: str) -> Iterator[str]:
     if pieces is None:
         yield line
         return
-    head, arguments, tail = pieces
+    head, arguments, tail, grouped = pieces
     indent = line[: len(line) - len(line.lstrip())]
     yield head
     for argument in arguments:
-        comma = "" if argument.startswith("**") and tail.lstrip().startswith(("}", "]")) else ","
+        comma = "" if grouped or (argument.startswith("**") and tail.lstrip().startswith(("}", "]"))) else ","
         yield from _folded(f"{indent}{INDENT}{argument}{comma}")
     yield f"{indent}{tail}"
 
 
-def _pieces(line: str) -> tuple[str, list[str], str] | None:
-    """What stands before the last bracket that is opened outside of all others, its parts, and what follows."""
+def _pieces(line: str) -> tuple[str, list[str], str, bool] | None:
+    """What stands before the last bracket that is opened outside of all others, its parts, and what follows; whether it
+    only groups what a comma would make a tuple."""
     stack: list[int] = []
     outer: list[tuple[int, int]] = []
     commas: list[int] = []
@@ -70,7 +73,10 @@ def _pieces(line: str) -> tuple[str, list[str], str] | None:
     ends = [column for column in commas if start < column < end]
     starts = [start, *ends]
     parts = [line[a + 1 : b].strip() for a, b in zip(starts, [*ends, end], strict=True)]
-    return line[: start + 1], [part for part in parts if part], line[end:]
+    before = line[:start].rstrip()
+    called = bool(re.search(r"[\w)\]]$", before)) and not keyword.iskeyword(re.split(r"\W", before)[-1])
+    grouped = line[start] == "(" and not ends and not called
+    return line[: start + 1], [part for part in parts if part], line[end:], grouped
 
 
 def _tokens(line: str) -> list[tokenize.TokenInfo]:

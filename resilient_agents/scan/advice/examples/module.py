@@ -145,6 +145,8 @@ class Example:
         handed = any(held.made is None for held in self.clients.top.values())
         if handed or "given" in self._words():
             yield from GIVEN
+        if "given_more" in self._words():
+            yield from GIVEN_MORE
         yield from self._top()
         yield from self._functions()
         yield from shown(self.guarded, self.functions, self.taken)
@@ -285,6 +287,15 @@ GIVEN = (
     "def given(source: str) -> Any:",
     '    """What stands in the file here; only the file can say what that is."""',
     "    return source",
+)
+
+
+GIVEN_MORE = (
+    "",
+    "",
+    "def given_more(source: str) -> Any:",
+    '    """What more stands in the file here; only the file can say what that is."""',
+    "    return {}",
 )
 
 

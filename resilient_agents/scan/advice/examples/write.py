@@ -31,7 +31,9 @@ WORKING = frozenset(["os", "sys", "shutil", "time", "threading", "multiprocessin
 
 
 IMPORTED = ("HealthCheck", "HealthMonitor", "Outage", "Policy", "Registry")
-RESERVED = frozenset(["given", "policies", "monitor", "drill", "stand_in", "resilient", "patch", *IMPORTED])
+RESERVED = frozenset(
+    ["given", "given_more", "policies", "monitor", "drill", "stand_in", "resilient", "patch", *IMPORTED]
+)
 
 
 Part = tuple[str, Advised, list[Found]]
@@ -177,6 +179,9 @@ class _Maker:
             try:
                 if (cls, name) in taken:
                     raise Unfit("a function of this name is there already")
+                bound = self.source.bindings.get(name, [])
+                if not cls and any(isinstance(each, (ast.Import, ast.ImportFrom)) for each in bound):
+                    raise Unfit("its name is also that of something imported")
                 if (cls or name) in RESERVED:
                     raise Unfit(f"{cls or name} is a name that the example needs for itself")
                 functions.append(self._function(line, cls, found))
