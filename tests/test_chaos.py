@@ -25,7 +25,8 @@ from resilient_agents import (
 )
 from resilient_agents.base import instances
 from resilient_agents.config import ConfigError, loads, show
-from resilient_agents.events import ChaosInjected
+from resilient_agents.core.call import Call, Proceed
+from resilient_agents.events import ChaosInjected, Event
 from resilient_agents.health import HealthMonitor, HealthStatus
 from resilient_agents.registry.experiments import start_what_the_environment_says
 from resilient_agents.testing import FakeClock, capture_events, failing
@@ -360,6 +361,24 @@ def test_what_must_be_innermost_is_named() -> None:
     """Whatever it is that nothing may stand inside of, the message says it."""
     with pytest.raises(ValueError, match="Replay must be the innermost strategy, .* put it last, got Retry after it"):
         Policy(Policy(Replay(error="server")), Retry(3))
+
+
+class Answers:
+    """One in the place of the dependency that has nothing but what it must have."""
+
+    innermost = True
+
+    async def execute(self, proceed: Proceed, call: Call) -> str:
+        return "answered"
+
+
+async def test_what_stands_innermost_needs_no_name(h: Harness) -> None:
+    """A strategy of the user's own in the place of the dependency may be watched like any other."""
+    policy = Policy(Retry(2), Answers())
+    events: list[Event] = []
+    policy.observe(events.append)
+    assert await h.call(policy, lambda: "called") == "answered"
+    assert events
 
 
 def test_a_policy_must_have_a_name() -> None:

@@ -27,7 +27,7 @@ def fingerprint(layers: Iterable[Any]) -> str:
 
 def _visits(layer: Any) -> bool:
     """Is it a `Chaos` that was put inside by the policy's name?"""
-    return getattr(layer, "innermost", False) and layer.name is not None
+    return getattr(layer, "innermost", False) and getattr(layer, "name", None) is not None
 
 
 def _options(layer: Any) -> Any:
