@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resilient_agents.scan.callers import reaches
-from resilient_agents.scan.form import Expression, last_name
+from resilient_agents.scan.form import Expression, Scope, last_name
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.values import Data, FunctionValue, Opaque, Spot, Symbol
@@ -12,6 +12,7 @@ __all__ = ["unbounded_fan_out"]
 
 BOUNDS = frozenset({"Semaphore", "BoundedSemaphore", "CapacityLimiter", "AsyncLimiter", "Lock", "Bulkhead"})
 TASKS = frozenset({"create_task", "ensure_future", "start_soon"})
+KEEPING = frozenset({"append", "add", "put", "put_nowait", "add_done_callback"})
 TOGETHER = frozenset({"asyncio.gather", "asyncio.wait", "asyncio.as_completed", "asyncio.create_task"})
 
 
@@ -41,12 +42,27 @@ def _spreads(resolver: Resolver, spot: Spot, index: int) -> bool:
     around = [block for block in scope.inside(site.block) if block.kind in ("each", "loop")]
     if not around or (around[0].about is not None and _few(resolver, around[0].about, spot)):
         return False
-    if any(
-        last_name(other.callee) in TASKS and _hands(other.arguments, index) and not other.awaited
-        for other in scope.calls
-    ):
+    if any(_goes_on(scope, number, index) for number in range(len(scope.calls))):
         return True
     return around[0].kind == "each" and any(_gathers(resolver, spot, number) for number in range(len(scope.calls)))
+
+
+def _goes_on(scope: Scope, number: int, index: int) -> bool:
+    """Whether a call starts a task of what another gives, and the next round of the loop does not replace it.
+
+    A task that has a name and is put nowhere is the only one: the loop waits for it.
+    """
+    site = scope.calls[number]
+    if last_name(site.callee) not in TASKS or not _hands(site.arguments, index) or site.awaited:
+        return False
+    names = [path for path, bindings in scope.bindings.items() if any(b.value == ("call", number) for b in bindings)]
+    names = [name for name in names if not name.endswith("]")]
+    return not names or any(
+        last_name(other.callee) in KEEPING and argument == ("name", name)
+        for other in scope.calls
+        for argument in other.arguments
+        for name in names
+    )
 
 
 def _hands(arguments: tuple[object, ...], index: int) -> bool:

@@ -21,6 +21,7 @@ __all__ = ["Limits", "by_symbol", "types_of"]
 Pin = Callable[[str, str], str]
 """The versions of a distribution that the project of a file admits."""
 
+NEVER = (("const", None), ("const", 0))
 UNKNOWN = Limit("unknown", "", "unknown")
 
 
@@ -73,6 +74,10 @@ class Limits:
 
     def argument(self, seen: Sighting) -> Limit | None:
         operation = seen.operation
+        if operation.returns_after is not None:
+            name, at = operation.returns_after
+            value, there = found(seen.given, (name,), at)
+            return Limit("explicit", f"argument {name}") if there and value not in NEVER else None
         if not operation.limit:
             return None
         client, names = seen.client, operation.limit

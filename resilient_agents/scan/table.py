@@ -48,6 +48,7 @@ CLIENT = {
 CALL = {
     *("names", "limit", "at", "unit", "default", "async", "client_limit", "option", "flags", "flags_at", "guards"),
     *("by_argument", "idempotent", "entered", "says", "sends", "serves", "serves_after", "serves_with"),
+    "returns_after",
 }
 FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler")
 Table = Mapping[str, Any]
@@ -255,6 +256,7 @@ def _operation(where: str, group: Table, is_async: bool, unit: str) -> Operation
         entered=group.get("entered", False),
         says=group.get("says"),
         sends=_argument(where, group.get("sends")),
+        returns_after=_argument(where, group.get("returns_after")),
         serves_after=group.get("serves_after", ""),
         serves_with=_argument(where, group.get("serves_with")),
         serves=serves if isinstance(serves := group.get("serves", False), bool) else tuple(serves),
