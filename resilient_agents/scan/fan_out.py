@@ -24,8 +24,8 @@ def unbounded_fan_out(found: Found, resolver: Resolver) -> str | None:
     message = f"as many {found.call.callee} at once as there are items; put a bulkhead around it"
     if not seen.site.awaited and _spreads(resolver, spot, seen.index):
         return message
-    if scope.kind != "function" or not scope.is_async or scope.decorators:
-        return None
+    if scope.kind != "function" or not scope.is_async or scope.decorators or scope.yields:
+        return None  # a generator runs as far as it is asked to
     function = FunctionValue(spot.file, spot.scope)
     for caller, index in resolver.tree.calls_of(scope.name, spot.file):
         site = caller.within.calls[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Scope, last_name
+from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
@@ -45,6 +46,8 @@ def client_per_call(found: Found, _: Resolver) -> str | None:
         return None
     here, made = found.seen.spot, owner.made.spot
     if owner.of is not None or (made.file, made.scope) != (here.file, here.scope) or _repeated(found):
+        return None
+    if any("." in name for name in names_of(made, owner.made.number)):  # it is kept: `self.session = …`
         return None
     return f"{owner.client.name} is made for each call of {call.function}; make it once and share its connections"
 
