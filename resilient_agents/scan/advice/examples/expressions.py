@@ -12,12 +12,30 @@ from dataclasses import dataclass, field
 
 from resilient_agents.scan.advice.examples.sources import Source
 
-__all__ = ["Kept", "Unfit", "Words", "short"]
+__all__ = ["GIVEN", "GIVEN_MORE", "Kept", "Unfit", "Words", "short"]
 
 LONGEST = 60
 """Characters of what `given` says."""
 DEEPEST = 4
 """Names that stand for names."""
+
+GIVEN = (
+    "",
+    "",
+    "def given(source: str) -> Any:",
+    '    """What stands in the file here; only the file can say what that is."""',
+    "    return source",
+)
+
+
+GIVEN_MORE = (
+    "",
+    "",
+    "def given_more(source: str) -> Any:",
+    '    """What more stands in the file here; only the file can say what that is."""',
+    "    return {}",
+)
+"""How an example defines what stands for what only its file has, and for what is unpacked there."""
 
 
 class Unfit(Exception):

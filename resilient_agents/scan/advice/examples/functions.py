@@ -9,8 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from resilient_agents.scan.advice.examples.bodies import (
     bound,
@@ -24,61 +22,18 @@ from resilient_agents.scan.advice.examples.bodies import (
     without_results,
 )
 from resilient_agents.scan.advice.examples.bodies import entered as entered_name
-from resilient_agents.scan.advice.examples.clients import Clients, Fake, fake_of
+from resilient_agents.scan.advice.examples.clients import Clients, fake_of
 from resilient_agents.scan.advice.examples.expressions import Unfit, Words, short
+from resilient_agents.scan.advice.examples.guarded import Function, Guard, Placed
 from resilient_agents.scan.advice.examples.signatures import ANY, annotation, parameters, signature
 from resilient_agents.scan.advice.examples.sources import FunctionNode, blocks_of, leaves
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.values import ClientValue
 
-__all__ = ["Function", "Guard", "Placed", "function"]
+__all__ = ["function"]
 
 CALL = "answer"
 NOTHING = ast.arguments([], [], None, [], [], None, [])
-
-
-@dataclass(frozen=True)
-class Guard:
-    """The variable that holds the policy for the calls of a dependency in a function, and that for `own`, one call."""
-
-    policy: str
-    dependency: str
-    own: str = field(compare=False)
-    holds_up: bool = field(compare=False)
-    """Whether the call holds up the event loop of its function."""
-
-
-class Placed(NamedTuple):
-    """A call of an example: the variable of its policy, what stands in for it, its arguments as they are written."""
-
-    found: Found
-    policy: str
-    fake: Fake | None
-    said: str
-    in_thread: bool
-    """Whether a thread makes it that the file does not have."""
-
-
-@dataclass
-class Function:
-    """`by_call`: each call is guarded by itself; else the function is."""
-
-    node: FunctionNode
-    cls: str
-    calls: list[Placed]
-    by_call: bool
-
-    @property
-    def is_async(self) -> bool:
-        return isinstance(self.node, ast.AsyncFunctionDef)
-
-    @property
-    def is_property(self) -> bool:
-        return any(short(decorator) == "property" for decorator in self.node.decorator_list)
-
-    @property
-    def name(self) -> str:
-        return f"{self.cls}.{self.node.name}" if self.cls else self.node.name
 
 
 def function(
@@ -322,12 +277,14 @@ class _Writer:
         if not values or self.node.name == "__init__":
             without_results(body)
             return ast.Constant(None)
+        kind = annotation(self.node.returns)
         if not any(isinstance(each, ast.Return) for each in leaves(body)):
             last = values[-1]
-            body.append(
-                ast.Return(self.words.given(last) if self.words.has_call(last) else self.words.expression(last))
-            )
-        kind = annotation(self.node.returns)
+            # A text where the file promises something else would be an error here, too.
+            text = isinstance(last, ast.JoinedStr) or (isinstance(last, ast.Constant) and isinstance(last.value, str))
+            other = kind is not ANY and "str" not in ast.unparse(kind)
+            given = self.words.has_call(last) or (text and other)
+            body.append(ast.Return(self.words.given(last) if given else self.words.expression(last)))
         if kind is ANY or self._yields():
             return ANY
         return typed(body, kind)

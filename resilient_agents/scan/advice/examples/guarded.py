@@ -1,13 +1,18 @@
-"""A dependency as an example has it."""
+"""What an example guards: a dependency, a function, a call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from resilient_agents.scan.advice.advise import Advised
+from resilient_agents.scan.advice.examples.clients import Fake
+from resilient_agents.scan.advice.examples.expressions import short
+from resilient_agents.scan.advice.examples.sources import FunctionNode
 from resilient_agents.scan.inventory import Found
 
-__all__ = ["Guarded"]
+__all__ = ["Function", "Guard", "Guarded", "Placed"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,47 @@ class Guarded:
     def variable_of(self, what: str) -> str:
         name = f"{self.word}{what}"
         return f"{name}_" if name in self.taken else name
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The variable that holds the policy for the calls of a dependency in a function, and that for `own`, one call."""
+
+    policy: str
+    dependency: str
+    own: str = field(compare=False)
+    holds_up: bool = field(compare=False)
+    """Whether the call holds up the event loop of its function."""
+
+
+class Placed(NamedTuple):
+    """A call of an example: the variable of its policy, what stands in for it, its arguments as they are written."""
+
+    found: Found
+    policy: str
+    fake: Fake | None
+    said: str
+    in_thread: bool
+    """Whether a thread makes it that the file does not have."""
+
+
+@dataclass
+class Function:
+    """`by_call`: each call is guarded by itself; else the function is."""
+
+    node: FunctionNode
+    cls: str
+    calls: list[Placed]
+    by_call: bool
+
+    @property
+    def is_async(self) -> bool:
+        return isinstance(self.node, ast.AsyncFunctionDef)
+
+    @property
+    def is_property(self) -> bool:
+        return any(short(decorator) == "property" for decorator in self.node.decorator_list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.cls}.{self.node.name}" if self.cls else self.node.name

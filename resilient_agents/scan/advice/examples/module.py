@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 from resilient_agents.scan.advice.examples.bodies import defined
 from resilient_agents.scan.advice.examples.clients import Clients, Held
-from resilient_agents.scan.advice.examples.expressions import Kept
-from resilient_agents.scan.advice.examples.functions import Function
-from resilient_agents.scan.advice.examples.guarded import Guarded
+from resilient_agents.scan.advice.examples.expressions import GIVEN, GIVEN_MORE, Kept
+from resilient_agents.scan.advice.examples.guarded import Function, Guarded
 from resilient_agents.scan.advice.examples.layout import indented, laid_out
 from resilient_agents.scan.advice.examples.shown import shown
 from resilient_agents.scan.advice.examples.sources import FunctionNode
@@ -230,6 +229,9 @@ class Example:
             yield from ("", "", f"class {cls.replace('.', '_')}:")
             held = self.clients.of_class.get(cls, {})
             yield from (f"    {each.name}: {ast.unparse(each.type)}" for each in held.values() if each.made is None)
+            fakes = [call.fake for each in inside for call in each.calls if call.fake is not None]
+            inherited = {fake.name for fake in fakes if fake.owner == "self" and not fake.path} - held.keys()
+            yield from (f"    {name}: Any" for name in sorted(inherited - {each.node.name for each in inside}))
             made = [each for each in held.values() if each.made is not None and not (each.guard or each.waits)]
             if made:
                 own = next((each for each in inside if each.node.name == "__init__"), None)
@@ -279,24 +281,6 @@ def _made_line(held: Held, others: list[Held], of_class: bool) -> str:
     wanted = {each.name for each in others if each.parts == held.parts}
     names = [f"{first}{name}" if name in wanted else "_" for name in held.parts]
     return f"    {', '.join(names)} = {short_all(held.made)}"
-
-
-GIVEN = (
-    "",
-    "",
-    "def given(source: str) -> Any:",
-    '    """What stands in the file here; only the file can say what that is."""',
-    "    return source",
-)
-
-
-GIVEN_MORE = (
-    "",
-    "",
-    "def given_more(source: str) -> Any:",
-    '    """What more stands in the file here; only the file can say what that is."""',
-    "    return {}",
-)
 
 
 def short_all(node: ast.expr | None) -> str:

@@ -7,8 +7,7 @@ import json
 from collections.abc import Collection, Iterator
 
 from resilient_agents.scan.advice.examples.expressions import short
-from resilient_agents.scan.advice.examples.functions import Function
-from resilient_agents.scan.advice.examples.guarded import Guarded
+from resilient_agents.scan.advice.examples.guarded import Function, Guarded
 from resilient_agents.scan.advice.examples.layout import indented
 from resilient_agents.scan.advice.examples.signatures import parameters, sample
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.examples.clients import Clients, Making
 from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words
-from resilient_agents.scan.advice.examples.functions import Function, Guard, function
-from resilient_agents.scan.advice.examples.guarded import Guarded
+from resilient_agents.scan.advice.examples.functions import function
+from resilient_agents.scan.advice.examples.guarded import Function, Guard, Guarded
 from resilient_agents.scan.advice.examples.module import Example
 from resilient_agents.scan.advice.examples.shape import shape as shape_of
 from resilient_agents.scan.advice.examples.shown import not_shown
