@@ -119,11 +119,11 @@ async def _open(call: Call, source: Any, manager: Any) -> Opened:
         source = await source
     if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
         await _leave_blocking(call, source)
-        return await _first(source, manager, plain=False)
+        return await _first_async(source, manager)
     if hasattr(source, "__iter__") and not isinstance(source, str | bytes | dict):
         if (reads := call.rare.reads) is not None:
             reads(source)
-        return await _first(source, manager, plain=True)
+        return _first(source, manager)
     if manager is None and _is_manager(source):
         return await _enter(call, source)
     return Opened(None if manager is None else source, iter(()), source, manager)
@@ -190,15 +190,25 @@ def not_blocking(chain: Any) -> Any:
     raise TypeError("this stream is asynchronous: iterate it with `async for`")
 
 
-async def _first(source: Any, manager: Any, *, plain: bool) -> Opened:
-    """`plain`: by `iter` rather than `aiter`."""
-    iterator: Any = iter(source) if plain else aiter(source)
+def _first(source: Any, manager: Any) -> Opened:
+    iterator = iter(source)
     try:
-        return Opened(source, iterator, next(iterator) if plain else await anext(iterator), manager)
-    except (StopIteration, StopAsyncIteration) as stop:
-        return Opened(source, iterator, getattr(stop, "value", None), manager, over=True)
+        return Opened(source, iterator, next(iterator), manager)
+    except StopIteration as stop:
+        return Opened(source, iterator, stop.value, manager, over=True)
     except BaseException:
-        close(iterator, source) if plain else await aclose(iterator, source)
+        close(iterator, source)
+        raise
+
+
+async def _first_async(source: Any, manager: Any) -> Opened:
+    iterator = aiter(source)
+    try:
+        return Opened(source, iterator, await anext(iterator), manager)
+    except StopAsyncIteration:
+        return Opened(source, iterator, None, manager, over=True)
+    except BaseException:
+        await aclose(iterator, source)
         raise
 
 
