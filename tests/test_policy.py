@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import pickle
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import resilient_agents
-from resilient_agents import CircuitBreaker, Policy, Retry
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, Retry
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.runtime import settle
 from resilient_agents.events import (
@@ -139,6 +140,18 @@ async def test_a_rejected_pass_is_a_rejected_attempt(h: Harness) -> None:
         await h.call(policy, flaky_once, Flaky(0))
     assert [event.outcome for event in seen.of(AttemptEnded, CallEnded)] == ["rejected", "rejected"]
     assert [event.strategy for event in seen.of(CallRejected)] == ["circuit_breaker"]
+
+
+@pytest.mark.parametrize("beside", ["inside", "outside"])
+async def test_without_a_retry_all_is_the_attempt_but_what_stands_in(h: Harness, beside: str) -> None:
+    """The circuit breaker is part of it, whatever is inside of it or answers in its place."""
+    breaker, seen = CircuitBreaker(failures=1), Events()
+    policy = Policy(breaker, Bulkhead(1)) if beside == "inside" else Policy(Fallback(value="instead"), breaker)
+    policy.observe(seen)
+    breaker.open()
+    with contextlib.suppress(RuntimeError):
+        await h.call(policy, flaky_once, Flaky(0))
+    assert [event.outcome for event in seen.of(AttemptEnded)] == ["rejected"]
 
 
 async def test_an_observer_of_a_nested_policy_hears_its_calls(h: Harness) -> None:

@@ -285,12 +285,18 @@ def test_an_awaitable_that_comes_to_light_late_is_the_first_attempt() -> None:
 
     async def main() -> None:
         retry = Retry(3, on=Mine, wait=fixed(0))
-        guarded: Any = Policy(retry)(lambda: work() if made else 0)
-        made = False
+        asynchronous, calls = False, 0
+
+        def function() -> Any:
+            nonlocal calls
+            calls += 1
+            return work() if asynchronous else 0
+
+        guarded: Any = Policy(retry)(function)
         assert [guarded(), guarded()] == [0, 0]  # the second one goes the shorter way
-        made = True
+        asynchronous = True
         assert await guarded() == "value"
-        assert (retry.metrics()["calls"], retry.metrics()["attempts"]) == (3, 5)
+        assert (retry.metrics()["calls"], retry.metrics()["attempts"], calls) == (3, 5, 5)
 
     run_on("asyncio", main)
 

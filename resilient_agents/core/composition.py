@@ -127,7 +127,7 @@ class Composed(Plan):
         if in_force() is not None or self.of_key:  # whose calls in flight are counted by who refers to their plan
             return NO_PLAN
         paid = self._paid
-        if paid is None or paid.name is not self.name:
+        if paid is None:
             self._paid = paid = copy.copy(self)
             paid.chain = self._around_attempts(now.charged, watched=False)
         return paid

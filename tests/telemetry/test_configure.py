@@ -34,7 +34,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from resilient_agents import telemetry
+from resilient_agents import DeadlineExceeded, deadline, run_budget, telemetry
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
@@ -626,6 +626,21 @@ async def test_a_dropped_call_without_metrics(h: Harness, only_dropped: Sdk) -> 
     assert get_current_span() is INVALID_SPAN
     assert len({each.trace_id for each in seen}) == 2
     assert all(each.is_valid and not each.trace_flags.sampled for each in seen)
+
+
+async def test_a_dropped_call_is_paid_for(h: Harness, only_dropped: Sdk) -> None:
+    """Out of the budget of its run, like any other; and held to its deadline."""
+
+    async def work(seconds: float) -> None:
+        await h.sleep(seconds)
+
+    with run_budget(attempts=5) as budget:
+        await h.call(Policy(name="p"), work, 1)
+        assert budget.spent.attempts == 1
+        with deadline(5), pytest.raises(DeadlineExceeded):
+            for _ in range(2):
+                await h.call(Policy(name="p"), work, 9)
+        assert budget.spent.attempts == 2
 
 
 def test_a_dropped_stream(only_dropped: Sdk) -> None:
