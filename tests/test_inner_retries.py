@@ -15,7 +15,7 @@ from unittest.mock import MagicMock
 import pytest
 import tenacity
 
-from resilient_agents import Policy, Retry, events
+from resilient_agents import CircuitBreaker, Policy, Retry, events
 from resilient_agents.backoff import fixed
 from resilient_agents.classify.inner_retries import inner_retries
 
@@ -264,7 +264,7 @@ def test_a_retry_around_a_retry_is_warned_of_once(watched: bool) -> None:
 
 def test_without_a_retry_of_ours_nothing_multiplies() -> None:
     """A policy that does not retry leaves the client its retries, and says nothing."""
-    policy = Policy(name="inner: alone")
+    policy = Policy(CircuitBreaker(), name="inner: alone")
     policy.observe(lambda event: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

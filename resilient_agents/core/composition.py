@@ -144,9 +144,8 @@ class Composed(Plan):
         layers, split = self.layers, self._split()
         owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
         last: Any = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judge: attempts.Judge | None = None
-        if owners and getattr(last, "judges_results", True):
-            judge = last if hasattr(last, "failed") else None
+        judges = getattr(last, "judges_results", False) and hasattr(last, "failed")
+        judge: attempts.Judge | None = last if judges else None
         retried = not all(getattr(layer, "races", False) for layer in owners)
         innermost = functools.partial(attempts.begun, self.innermost) if watched else self.innermost
         compose = chain_of if watched else _unwatched

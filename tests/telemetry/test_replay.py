@@ -215,6 +215,29 @@ async def test_the_configuration_is_the_same_until_it_changes(h: Harness, sdk: S
     assert fingerprint((Retry(2), Bulkhead(1))) != fingerprint((Bulkhead(1), Retry(2)))
 
 
+async def test_what_a_policy_was_told_of_writes_is_part_of_it(h: Harness, sdk: Sdk) -> None:
+    """As it decides which calls are repeated."""
+    seen = set[Any]()
+    for idempotent in (None, True, False):
+        await h.call(Policy(Retry(2), name="p", idempotent=idempotent), int)
+        assert sdk.operation.attributes is not None
+        seen.add(sdk.operation.attributes[CONFIGURATION])
+        sdk.exporter.clear()
+    assert len(seen) == 3
+
+
+async def test_a_span_says_how_its_function_is_called(h: Harness, sdk: Sdk) -> None:
+    """Where it is not simply awaited."""
+    policy = Policy(name="p")
+    await h.call(policy, int)
+    first = sdk.operation.attributes
+    sdk.exporter.clear()
+    await h.items(policy.stream(lambda: [1]))
+    second = sdk.operation.attributes
+    called = [(said or {}).get("resilient_agents.called") for said in (first, second)]
+    assert called == (["blocking", "blocking stream"] if h.blocking else [None, "stream"])
+
+
 def test_the_configuration_is_the_same_in_another_process() -> None:
     """Neither hash seeds nor addresses get into it."""
     layers = "Retry(3, on=(ValueError, is_transient), wait=fixed(2)), Timeout(5), CircuitBreaker('c'), RateLimit(3)"
