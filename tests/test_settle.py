@@ -25,7 +25,9 @@ def tokens(**options: Any) -> RateLimit:
     return RateLimit(100, per=100, cost=lambda *_: 10, settle=lambda used: used, **options)
 
 
-@pytest.mark.parametrize(("used", "left"), [(10, 90), (25, 75), (3, 97), (0, 100), (150, 0), (None, 90)])
+@pytest.mark.parametrize(
+    ("used", "left"), [(10, 90), (25, 75), (3, 97), (0, 100), (0.0, 100), (0.5, 99.5), (150, 0), (None, 90)]
+)
 async def test_the_difference_is_charged_or_handed_back(h: Harness, used: float | None, left: float) -> None:
     """After the call: what is left is the rate less what it really cost."""
     limit = tokens()
