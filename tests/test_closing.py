@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
+import tenacity
 
-from resilient_agents import Fallback, Policy, PolicyTimeoutError, Retry, Timeout, fixed
+from resilient_agents import CircuitBreaker, Fallback, Policy, PolicyTimeoutError, Retry, Timeout, fixed
 from tests.conftest import Harness
 
 
@@ -198,6 +199,39 @@ async def test_a_hook_that_raises_closes_the_last_result(h: Harness) -> None:
     with pytest.raises(ValueError, match="hook"):
         await h.call(Policy(Retry(3, when=bad, wait=fixed(1), before_sleep=hook)), making(made, Response))
     assert [response.closed for response in made] == [1]
+
+
+def confused(_: Any) -> bool:
+    raise ValueError("when")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        lambda: Retry(3, when=confused),
+        lambda: Retry(3, when=tenacity.retry_if_result(confused)),
+        lambda: tenacity.AsyncRetrying(retry=tenacity.retry_if_result(confused)),
+        lambda: Fallback(value=0, when=confused),
+        lambda: CircuitBreaker(when=confused),
+    ],
+)
+async def test_a_predicate_that_raises_closes_what_it_was_asked_about(h: Harness, strategy: Any) -> None:
+    """Its error comes out in the place of the result, which nobody gets."""
+    for asynchronous in {False, not h.blocking}:
+        made: list[Response] = []
+        with pytest.raises(ValueError, match="when"):
+            await h.call(Policy(strategy()), making(made, lambda kind=asynchronous: Response(asynchronous=kind)))
+        assert [response.closed for response in made] == [1]
+
+
+async def test_a_predicate_that_raises_about_an_answer_of_another_closes_that(h: Harness) -> None:
+    """Of those who stand in, too, nobody gets it; what it would have replaced is closed as well."""
+    made: list[Response] = []
+    judge = lambda result: True if len(made) == 1 else confused(result)  # noqa: E731
+    fallback = Fallback(to=[h.fn(making(made, Response))], when=judge)
+    with pytest.raises(ValueError, match="when"):
+        await h.call(Policy(fallback), making(made, Response))
+    assert [response.closed for response in made] == [1, 1]
 
 
 def test_a_response_that_comes_too_late_from_a_thread_is_closed() -> None:

@@ -15,6 +15,7 @@ from resilient_agents.adapters.outcomes import SPARSE, is_slow
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify_result
 from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
+from resilient_agents.core.closing import close_lost
 from resilient_agents.core.invoke import PLAIN
 from resilient_agents.core.match import When, ask
 from resilient_agents.core.opening import Opened
@@ -103,7 +104,11 @@ class Breaker(ABC):
                 if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]
             else:
-                self._succeeded(call, era, result, _taken(call, since))
+                try:
+                    self._succeeded(call, era, result, _taken(call, since))
+                except Exception:
+                    await close_lost(call, result)
+                    raise
             return result
         finally:
             if call.rare is not ORDINARY and (marks := call.marks) is not None and self._circuit in marks:

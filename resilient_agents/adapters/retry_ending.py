@@ -3,7 +3,6 @@ waits where somebody hears of that."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -17,11 +16,10 @@ from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
-from resilient_agents.core.closing import close_unwanted
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.events import GaveUp, RetryScheduled
 
-__all__ = ["Reason", "close_left", "forget_earlier_attempts", "give_up", "known", "noted_pause", "tell_of_next"]
+__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "noted_pause", "tell_of_next"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -61,17 +59,6 @@ def tell_of_next(audience: Audience, state: State) -> None:
     """Another attempt follows."""
     delay, failure = state.upcoming_sleep, known(state)
     audience.tell(RetryScheduled(audience.policy, audience.attempts, delay, state.reason, failure))
-
-
-async def close_left(call: Call, state: State) -> None:
-    """Left in the midst of a wait, or by an error of a hook, nobody gets the result that was there. (When the call is
-    collected, nothing can be awaited.)"""
-    try:
-        unwanted = state.result if state.over else None
-        if unwanted is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
-            await close_unwanted(call, unwanted)
-    finally:
-        del state
 
 
 def known(state: State) -> Failure:

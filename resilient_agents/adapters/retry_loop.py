@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Final
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.retry_ending import (
     Reason,
-    close_left,
     forget_earlier_attempts,
     give_up,
     known,
@@ -33,7 +32,7 @@ from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify
 from resilient_agents.core import given_up
 from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed
-from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.closing import close_lost, close_unwanted
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.deadline import current, in_force
 from resilient_agents.errors import ResilienceError
@@ -68,6 +67,7 @@ class RetryLoop(RetryParts, ABC):
         `first_failed`."""
         since = UNTIMED
         ending: Verdict = "neutral"
+        result: Any = None
         try:
             if state is None:
                 since = (clock.monotonic(), given_up.left)
@@ -109,8 +109,10 @@ class RetryLoop(RetryParts, ABC):
                 next(self.counts.ticks)
             else:
                 self.counts.record(ending, 1 if state is None else state.attempt_number)
-                if state is not None and (ending == "neutral" or state.counted is not None):
-                    await self._leave(call, state, ending)
+                if state is not None and state.counted is not None:
+                    state.counted_until(call.closers if ending == "success" else None)
+                if ending == "neutral":  # left in the midst of a wait, or by an error of a part of the retry
+                    await close_lost(call, result if state is None or not state.over else state.result)
             state = result = None
 
     async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
@@ -130,13 +132,6 @@ class RetryLoop(RetryParts, ABC):
             next(self.counts.ticks)
             return result
         return await rest
-
-    async def _leave(self, call: Call, state: State, ending: Verdict) -> None:
-        """The end of a call of which there may be something left."""
-        if state.counted is not None:
-            state.counted_until(call.closers if ending == "success" else None)
-        if ending == "neutral":
-            await close_left(call, state)
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
         state = State()

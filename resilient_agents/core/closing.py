@@ -7,6 +7,7 @@ an error of the object's, and a closing that takes its time is given up.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.responses import close_now, is_response
 from resilient_agents.core.streams import Stream
 
-__all__ = ["close_unwanted"]
+__all__ = ["close_lost", "close_unwanted"]
 
 SECONDS: Final = 5.0
 """How long a call waits for an unwanted result to close."""
@@ -36,3 +37,10 @@ async def close_unwanted(call: Call, result: Any) -> None:
                 if is_awaitable(closing):
                     await closing
                 return
+
+
+async def close_lost(call: Call, result: Any) -> None:
+    """The same while an error goes out in place of the result, such as that of a predicate which was asked about it.
+    (When the call is collected, nothing can be awaited.)"""
+    if result is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
+        await close_unwanted(call, result)

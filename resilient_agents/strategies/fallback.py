@@ -12,7 +12,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.classify import is_transient
 from resilient_agents.core.audience import Helping
 from resilient_agents.core.call import Boxed, Call, Proceed, name_of, unboxed
-from resilient_agents.core.closing import close_unwanted
+from resilient_agents.core.closing import close_lost, close_unwanted
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.given_up import set_context
 from resilient_agents.core.match import Match, When, ask, matcher
@@ -118,7 +118,7 @@ class Fallback(Configured):
             if answer is _NOBODY:
                 raise
             return answer
-        if not self._unwanted(call, result):
+        if self.when is None or not await self._unwanted(call, self.when, result):
             return result
         if not self._chain:
             await close_unwanted(call, result)  # first: the handler may need its connection
@@ -169,7 +169,7 @@ class Fallback(Configured):
                         raise
                     return instead
                 self._answered_by(call, stand_in.name)
-                if not self._unwanted(call, answer):
+                if self.when is None or not await self._unwanted(call, self.when, answer):
                     return answer
                 instead = await self._first_of(call, chain[number:], None, [answer])
                 return answer if instead is _NOBODY else instead
@@ -198,10 +198,14 @@ class Fallback(Configured):
             call.audience.decided(self, "yes" if chosen else "no")
         return chosen
 
-    def _unwanted(self, call: Call, result: Any) -> bool:
+    async def _unwanted(self, call: Call, when: When, result: Any) -> bool:
         """Is this result to be replaced?"""
-        if self.when is None or call.closers is not None or not ask(self.when, result):
-            return False
+        try:
+            if call.closers is not None or not ask(when, result):
+                return False
+        except Exception:
+            await close_lost(call, result)
+            raise
         if call.audience is not None:
             call.audience.decided(self, "result")
         return True
