@@ -40,8 +40,7 @@ Stop: TypeAlias = Callable[[RetryCallState], bool]
 _DEFAULT_WAIT = exponential()
 _APART = (Rejected, ExceptionGroup)
 """Errors that not every class that they are of means."""
-_BROAD = (Exception, RuntimeError)
-"""The classes that do not mean them."""
+_BROAD = (Exception, RuntimeError)  # which do not mean them
 _BUILDERS: tuple[Any, ...] = (exponential, fibonacci, fixed, linear)
 
 
