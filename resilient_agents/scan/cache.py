@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resilient_agents.scan.form import Form
 from resilient_agents.scan.records import Report
 
 __all__ = ["Cache", "Stored", "default_folder"]
@@ -41,6 +40,11 @@ class Stored(NamedTuple):
     reason: str
     names: str
     """What its form says about names, for the index."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return int(self.stamp.split()[2]) if self.stamp else 0
 
 
 def default_folder() -> Path:
@@ -91,13 +95,13 @@ class Cache:
             return {}
         return {row[0]: Stored(*row) for row in rows}
 
-    def form(self, path: str) -> Form | None:
+    def form(self, path: str) -> bytes | None:
+        """Packed."""
         try:
             row = self._database().execute("select form from files where path = ?", (path,)).fetchone()
-            form = pickle.loads(row[0]) if row is not None else None
         except UNUSABLE:
             return None
-        return form if isinstance(form, Form) else None
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def keep(self, rows: Iterable[tuple[Stored, bytes]]) -> None:
         values = [(*stored, form) for stored, form in rows]

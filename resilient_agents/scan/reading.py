@@ -1,7 +1,7 @@
 """Files of a scan, read where they have changed and else taken from the cache; several processes read many files.
 
 Forms stay as they were made for so much source and no more; those of further files, and what other processes read,
-are kept packed, here or in the cache, and each process unpacks those that it asks for.
+are kept packed, here or in the cache. Each process unpacks those that it asks for, and keeps them up to as much source.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import pickle
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from resilient_agents.scan.cache import Cache, Stored
 from resilient_agents.scan.form import Form
 from resilient_agents.scan.index import Names, names_of
+from resilient_agents.scan.packing import pack, unpack
 from resilient_agents.scan.processes import in_processes, worth_processes
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
@@ -25,21 +24,32 @@ from resilient_agents.scan.tree import SourceFile, module_parts
 __all__ = ["UNPACKED", "Reading", "read_files", "shown"]
 
 UNPACKED = 20_000_000
-"""Bytes of source whose forms stay as they are, at some seven bytes of memory each: to pack and to unpack a form takes
-as long as `ast` takes to parse its file. A packed form takes four tenths of a byte for each byte of source."""
+"""Bytes of source whose forms stay as they are, at some seven bytes of memory each. A packed form takes nine tenths of
+a byte for each byte of source; to pack and unpack it takes four tenths of the time in which `ast` parses its file."""
+
+
+class Unpacked:
+    """The files whose forms a process has unpacked."""
+
+    def __init__(self) -> None:
+        self.files: list[SourceFile] = []
+        self.size = 0
+        """Bytes of their source."""
 
 
 class Reading(NamedTuple):
     files: list[SourceFile]
     statuses: dict[str, FileStatus]
     hashes: dict[str, bytes]
-    unpacked: list[SourceFile]
+    unpacked: Unpacked
 
     def forget(self) -> None:
-        """Of the forms that were unpacked: they are unpacked again when they are asked for."""
-        for file in self.unpacked:
-            file.forget()
-        self.unpacked.clear()
+        """Of the forms that were unpacked, if they are too many: each is unpacked again when it is asked for."""
+        if self.unpacked.size > UNPACKED:
+            for file in self.unpacked.files:
+                file.forget()
+            self.unpacked.files.clear()
+            self.unpacked.size = 0
 
 
 def shown(path: str) -> str:
@@ -55,7 +65,7 @@ def _here() -> str:
 def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     """All files; the forms of many are made when they are asked for."""
     known = cache.stored() if cache is not None else {}
-    reading = Reading([], {}, {}, [])
+    reading = Reading([], {}, {}, Unpacked())
     fresh: list[tuple[str, str]] = []
     kept: dict[str, tuple[Stored, Form | bytes | None]] = {}
     named = [(path, shown(path)) for path in paths]
@@ -75,18 +85,17 @@ def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     return reading
 
 
-def _file(
-    path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None, unpacked: list[SourceFile]
-) -> SourceFile:
+def _file(path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None, unpacked: Unpacked) -> SourceFile:
     packed = form if isinstance(form, bytes) else None
 
     def make() -> Form:
-        unpacked.append(file)
-        if packed is not None:
-            made: Form = pickle.loads(zlib.decompress(packed))
-            return made
-        found = cache.form(stored.path) if cache is not None else None
-        return found if found is not None else _form(path, stored.path)[1]
+        unpacked.files.append(file)
+        unpacked.size += stored.size
+        data = packed if packed is not None or cache is None else cache.form(stored.path)
+        try:
+            return unpack(data or b"")
+        except (EOFError, TypeError, ValueError):
+            return _form(path, stored.path)[1]
 
     file = SourceFile(stored.path, module_parts(os.path.abspath(path)), make, lambda: Names.from_text(stored.names))
     if isinstance(form, Form):
@@ -112,14 +121,14 @@ def _read(
     unpacked = 0 if worth_processes(changed, jobs) else _within(UNPACKED, changed)
     for read in in_processes(_forms, changed[:unpacked], 1):
         if cache is not None:
-            cache.keep(_pickled(read))
+            cache.keep(_packed(read))
         for stored, form in read:
             yield stored.path, stored, form
-    for rows in in_processes(lambda files: _pickled(_forms(files)), changed[unpacked:], jobs):
+    for rows in in_processes(lambda files: _packed(_forms(files)), changed[unpacked:], jobs):
         if cache is not None:
             cache.keep(rows)
         for stored, data in rows:
-            yield stored.path, stored, zlib.compress(data, 1) if cache is None else None
+            yield stored.path, stored, data if cache is None else None
 
 
 def _within(size: int, files: Sequence[tuple[str, str]]) -> int:
@@ -136,8 +145,8 @@ def _forms(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, Form]]:
     return [_form(path, name) for path, name in files]
 
 
-def _pickled(read: Sequence[tuple[Stored, Form]]) -> list[tuple[Stored, bytes]]:
-    return [(stored, pickle.dumps(form, pickle.HIGHEST_PROTOCOL)) for stored, form in read]
+def _packed(read: Sequence[tuple[Stored, Form]]) -> list[tuple[Stored, bytes]]:
+    return [(stored, pack(form)) for stored, form in read]
 
 
 def _form(path: str, name: str) -> tuple[Stored, Form]:
