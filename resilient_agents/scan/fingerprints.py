@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from resilient_agents.scan.records import Finding
@@ -28,7 +27,7 @@ def fingerprinted(findings: Iterable[Finding]) -> list[Finding]:
         key = (finding.rule, finding.call.callee, finding.call.scope)
         seen[key] += 1
         digest = hashlib.sha256("\0".join((*key, str(seen[key]))).encode()).hexdigest()
-        found.append(replace(finding, fingerprint=digest[:32]))
+        found.append(Finding(finding.rule, finding.message, finding.call, digest[:32]))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.callers import handed_through
-from resilient_agents.scan.form import Binding, Expression, Scope, Site, dotted, last_name
+from resilient_agents.scan.form import Binding, Expression, Scope, Site, last_name
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
@@ -120,16 +120,13 @@ def _scopes(resolver: Resolver, spot: Spot, path: str) -> Iterator[tuple[SourceF
 
 def _configured(resolver: Resolver, file: SourceFile, index: int, path: str) -> Iterator[Place]:
     """`configure(sock)`: the parameter that it is called there."""
-    for site in file.form.scopes[index].calls:
-        for position, argument in enumerate(site.arguments):
-            if argument is None or argument[0] == "call" or dotted(argument) != path:
-                continue
-            spot = Spot(file, index, site.order, site.block)
-            for value in resolver.evaluate(site.callee, spot):
-                if isinstance(value, FunctionValue):
-                    shifted = position + value.bound
-                    if shifted < len(value.within.parameters):
-                        yield value.file, value.scope, value.within.parameters[shifted].name
+    for number, position in file.given_to(index).get(path, ()):
+        site = file.form.scopes[index].calls[number]
+        for value in resolver.callee(Spot(file, index, site.order, site.block), number):
+            if isinstance(value, FunctionValue):
+                shifted = position + value.bound
+                if shifted < len(value.within.parameters):
+                    yield value.file, value.scope, value.within.parameters[shifted].name
 
 
 def _set(

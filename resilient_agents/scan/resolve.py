@@ -80,13 +80,18 @@ class Resolver(Answers):
         if len(bindings) > 1 and spot is not None:
             bindings = spot.reaching(bindings)
         key = (file, index, name, bindings[0].order, len(bindings))
-        return self.once(key, lambda: self._of_bindings(bindings, file, index))
+        known = self._final.get(key)
+        return known if known is not None else self.once(key, lambda: self._of_bindings(bindings, file, index))
 
     def _of_bindings(self, bindings: list[Binding], file: SourceFile, index: int) -> Values:
+        if len(bindings) == 1:
+            value, order, block, _ = bindings[0]
+            return self.evaluate(value, Spot(file, index, order, block))
+
         def every(some: list[Binding]) -> Values:
             return union([self.evaluate(b.value, Spot(file, index, b.order, b.block)) for b in some])
 
-        declared = [binding for binding in bindings if declares(binding.value)] if len(bindings) > 1 else []
+        declared = [binding for binding in bindings if declares(binding.value)]
         if not declared:
             return every(bindings)
         return best(every([binding for binding in bindings if binding not in declared]), every(declared))
@@ -147,7 +152,10 @@ class Resolver(Answers):
         in_state = owner is not None and owner[0] == "attr" and owner[2] == "state" and dotted(owner)
         if in_state and (found := self.shared(name)):
             return found
-        return union([attribute(self, value, name) for value in self.evaluate(owner, spot)])
+        values = self.evaluate(owner, spot)
+        if len(values) == 1:  # nearly always
+            return attribute(self, values[0], name)
+        return union([attribute(self, value, name) for value in values])
 
     def shared(self, name: str) -> Values:
         """`request.app.state.client`, as any `app.state.client = …` of the tree has set it."""

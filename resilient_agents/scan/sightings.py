@@ -23,6 +23,10 @@ from resilient_agents.scan.values import (
 __all__ = ["Given", "Sighting", "given_of", "sightings"]
 
 
+CALLED = (Symbol, Method, ClientValue, Partial)
+"""What may be a call to the outside when it is called."""
+
+
 class Given(NamedTuple):
     """The arguments of a call."""
 
@@ -78,7 +82,7 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
 
 def _reached(resolver: Resolver, callees: Values, spot: Spot, index: int) -> list[Sighting]:
     """The external calls that a call may be, as it is or through a function that runs what it is given."""
-    found = [each for value in callees if (each := _seen(resolver, value, spot, index))]
+    found = [each for value in callees if type(value) in CALLED and (each := _seen(resolver, value, spot, index))]
     if found:
         return [] if found[0].operation.entered and not _entered(spot, index) else found
     runner = _runner(resolver, callees, spot.within.calls[index])
@@ -131,8 +135,8 @@ def _runner(resolver: Resolver, callees: Values, site: Site) -> tuple[str, int] 
     for value in callees:
         if isinstance(value, Symbol) and value.path in runners:
             return runners[value.path]
-    foreign = all(isinstance(value, Symbol) for value in callees)  # nothing of the tree's own
-    return runners.get(f".{last_name(site.callee)}") if foreign else None
+    runner = runners.get(f".{last_name(site.callee)}")
+    return runner if runner is not None and all(isinstance(value, Symbol) for value in callees) else None
 
 
 def _run(resolver: Resolver, runner: tuple[str, int], spot: Spot, index: int) -> list[Sighting]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Expression, Form, Site, last_name, source_of
+from resilient_agents.scan.form import Binding, Expression, Form, Site, dotted, last_name, source_of
 from resilient_agents.scan.index import HANDING_ON, Names
 from resilient_agents.scan.values import Spot
 
@@ -23,7 +23,7 @@ class SourceFile:
     """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_calls", "_given", "_handed", "_make", "_methods", "_sources"),
+        *("_attributes", "_calls", "_given", "_given_to", "_handed", "_make", "_methods", "_sources"),
         *("form", "make_names", "package", "parts", "path"),
     )
 
@@ -46,6 +46,7 @@ class SourceFile:
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
         self._sources: dict[int, dict[str, list[str]]] = {}
+        self._given_to: dict[int, dict[str, list[tuple[int, int]]]] = {}
         self._handed: dict[str, list[tuple[int | str, Spot]]] | None = None
 
     def __repr__(self) -> str:
@@ -62,8 +63,8 @@ class SourceFile:
         with contextlib.suppress(AttributeError):
             del self.form
         self._calls = self._given = self._methods = self._handed = None
-        self._attributes.clear()
-        self._sources.clear()
+        for made in (self._attributes, self._sources, self._given_to):
+            made.clear()
 
     def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
         """(spot, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
@@ -96,13 +97,25 @@ class SourceFile:
             found.pop("", None)
         return found
 
+    def given_to(self, scope: int) -> dict[str, list[tuple[int, int]]]:
+        """(call, position) by the name that stands there as an argument."""
+        found = self._given_to.get(scope)
+        if found is None:
+            found = self._given_to[scope] = {}
+            for number, site in enumerate(self.form.scopes[scope].calls):
+                for position, argument in enumerate(site.arguments):
+                    if name := dotted(argument):
+                        found.setdefault(name, []).append((number, position))
+        return found
+
     def handed_to(self, words: frozenset[str]) -> dict[str, list[tuple[int | str, Spot]]]:
         """By the name of a function where it is handed over to be called back: the call that is given it, by its
         callee or by a keyword `on_…`, or the object whose attribute `on_…` it becomes."""
         if self._handed is None:
             self._handed = {}
             for spot, index, site in every_site(self):
-                named = [each for keyword, each in site.keywords.items() if keyword.startswith("on_")]
+                keywords = site.keywords
+                named = [each for word, each in keywords.items() if word.startswith("on_")] if keywords else []
                 if last_name(site.callee) in words:
                     named += site.arguments
                 for each in named:
