@@ -77,6 +77,11 @@ class Answers:
         self._needs = 0
         """The hops that the question under way needed so far."""
 
+    @property
+    def kept(self) -> int:
+        """How many answers are."""
+        return len(self._final) + len(self._settled) + sum(map(len, self._by_hops))
+
     def forget(self) -> None:
         self._final: dict[Hashable, Values] = {}
         """Of what needs no hops."""

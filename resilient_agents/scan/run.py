@@ -34,8 +34,9 @@ from resilient_agents.scan.tree import SourceFile, Tree
 __all__ = ["Options", "Scan", "scan"]
 
 PART = 240
-"""Files that are looked at with one memory of answers. It is bounded by them, and they are the same files however many
-processes there are; what several parts ask is worked out in each."""
+"""Files that are looked at in one go: by one process, and without a look at how much it remembers."""
+MOST_ANSWERS = 100_000
+"""What is known about names and calls stays known, half a kilobyte for each, up to so many at the end of a part."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
 DEEP = 500
@@ -177,7 +178,8 @@ class Scan:
         statuses = dict(self.reading.statuses)
 
         def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:
-            self.resolver.forget()  # so that a chunk says the same in whichever process it is looked at
+            if self.resolver.kept > MOST_ANSWERS:
+                self.resolver.forget()
             self.reading.forget()
             return [self.look(file) for file in some], self.projects.problems
 
