@@ -202,7 +202,7 @@ def _bounded(resolver: Resolver, found: Found) -> bool:
 def _held(seen: Sighting, resolver: Resolver) -> bool | None:
     """Whether it goes through a REQ socket that is there before its function runs, and stays; None for other calls."""
     owner = seen.owner
-    if owner is None or not asks(seen, resolver):
+    if owner is None or seen.client.kind != "socket" or not asks(seen, resolver):
         return None
     if any(made is not None and made.spot[:2] == seen.spot[:2] for made in (owner.made, owner.through)):
         return False
