@@ -394,6 +394,10 @@ def test_an_expected_awaitable_is_a_coroutine_from_the_beginning() -> None:
         assert len(entered) == 1
         outcomes = await asyncio.gather(*pending, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ConnectionError, ConnectionError]
+        later = guarded()  # its plan is known by now
+        assert len(entered) == 3
+        with pytest.raises(ConnectionError):
+            await later
 
     asyncio.run(main())
 
