@@ -62,11 +62,12 @@ def add_to(commands: Any) -> None:
     command.add_argument("--plot", metavar="FILE", type=Path, help="draw an .svg or .png, too (extra: simulate)")
     command.add_argument(
         "--tune",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=_parsed("parse_range"),
         metavar="OPTION=FROM..TO",
-        help="try values of an option and print what nothing beats: retry.attempts=1..6 (may be repeated)",
+        help="try values of options and print what nothing beats: retry.attempts=1..6 (may be repeated)",
     )
     command.add_argument("--points", type=count, metavar="N", help="choices that --tune tries (default 64)")
     command.add_argument(

@@ -188,6 +188,7 @@ def tune(
     each as soon as that of those before it is known. All see the same named random streams."""
     workers = min(workers or os.cpu_count() or 1, len(choices))
     spawn = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_die_of_ctrl_c) as pool:
         jobs = [pool.submit(_try, policy, scenario, choice, seed, blocking) for choice in choices]
         try:
@@ -195,6 +196,9 @@ def tune(
                 yield job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child not in others:  # it would go on to the end, where the signal came to this process alone
+                    child.terminate()
             raise
 
 

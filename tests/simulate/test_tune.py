@@ -128,3 +128,10 @@ def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: 
     assert main([*arguments, "--goal", "p99<=1ms,success>=0.9"]) == 1
     assert main([*arguments, "--random"]) == 0
     assert "2 choices" in capsys.readouterr().out
+
+
+def test_several_options_may_follow_one_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is read as the first one is."""
+    with pytest.raises(SystemExit):
+        main(["simulate", "tool", "--scenario", "slow", "--tune", "timeout=5s..10s", "retry.attempts=few"])
+    assert "argument --tune: must be OPTION=FROM..TO, such as" in capsys.readouterr().err
