@@ -846,6 +846,28 @@ class TestNative:
         assert len(caplog.records) == 1
         native.remove_listener(listener)
 
+    async def test_its_listeners_hear_of_an_error_that_counts_as_false(self, h: Harness) -> None:
+        """An error may have a length of its own, as a list of errors has, or refuse to be asked."""
+
+        class Errors(Exception):
+            def __bool__(self) -> bool:
+                raise RuntimeError("bool")
+
+        heard: list[BaseException] = []
+
+        class Listener(pybreaker.CircuitBreakerListener):
+            def failure(self, cb: Any, exc: BaseException) -> None:
+                heard.append(exc)
+
+        error = Errors()
+
+        async def function() -> None:
+            raise error
+
+        with pytest.raises(Errors):
+            await h.call(Policy(self.native(listeners=[Listener()])), function)
+        assert heard == [error]
+
     async def test_one_object_is_one_circuit(self, h: Harness) -> None:
         """Two policies with the same object share its state, also when it is opened directly."""
         native = self.native()

@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,6 +39,7 @@ from resilient_agents.health import (
 from resilient_agents.health.check import judge
 from resilient_agents.health.report import overall, ready
 from tests.conftest import Events, Harness, ManualClock
+from tests.interruptions import Interrupt, interrupt_everywhere
 
 WAIT = 30.0
 HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = HealthStatus
@@ -1192,3 +1194,25 @@ def test_a_monitor_describes_itself_and_refuses_to_be_copied() -> None:
     assert repr(monitor) == "HealthMonitor('db') <unknown>"
     with pytest.raises(TypeError, match="live state"):
         pickle.dumps(monitor)
+
+
+def test_an_interrupted_refresh_leaves_no_check_to_nobody() -> None:
+    """Who comes after it runs the check, and does not wait for one that has gone."""
+
+    def check(monitor: HealthMonitor) -> None:
+        began = time.monotonic()
+        assert monitor.refresh(force=True)["overall_status"] == "healthy"
+        assert time.monotonic() - began < WAIT / 2
+
+    def run(monitor: HealthMonitor) -> None:
+        try:
+            monitor.refresh(force=True)
+        except* Interrupt:  # in a group, where a task of the refresh was interrupted
+            pass
+
+    make = lambda: HealthMonitor([HealthCheck("x", answer_at_once, timeout=WAIT)], builtin=False)  # noqa: E731
+    assert interrupt_everywhere(make, run, check, inside=os.path.dirname(monitor_module.__file__)) > 10
+
+
+async def answer_at_once() -> bool:
+    return True

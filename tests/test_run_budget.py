@@ -1026,3 +1026,23 @@ def test_calls_of_a_handler_leave_the_books_of_a_slice_right(inner: dict[str, in
     interrupt_everywhere(
         make, lambda made: made[2].call(lambda: 3), check, act=lambda made: made[2].call(lambda: 1), inside=inside
     )
+
+
+class _Negative(ServerError):
+    usage = SimpleNamespace(prompt_tokens=-1, completion_tokens=0)
+
+
+class _Needing(ServerError):
+    def usage(self, of: str) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [_Negative, _Needing])
+async def test_an_error_that_tells_no_sensible_usage_comes_out_as_it_is(h: Harness, kind: type[Exception]) -> None:
+    """A number below zero, or a method of that name that means something else."""
+
+    async def fails() -> None:
+        raise kind
+
+    with run_budget(tokens=100), pytest.raises(kind):
+        await h.call(Policy(Retry(1)), fails)

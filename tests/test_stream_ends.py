@@ -106,6 +106,21 @@ async def test_the_source_is_closed_on_every_way_out(h: Harness, strategies: tup
     assert source.closed == 1
 
 
+async def test_a_source_that_cannot_be_iterated_is_closed(h: Harness) -> None:
+    """It may hold a connection all the same."""
+
+    class Broken(Connection):
+        def __iter__(self) -> Iterator[int]:
+            raise ConnectionError
+
+        __aiter__ = __iter__  # type: ignore[assignment]
+
+    source = Broken()
+    with pytest.raises(ConnectionError):
+        await h.items(Policy().stream((lambda: iter_of(source)) if h.blocking else (lambda: source)))
+    assert source.closed == 1
+
+
 def iter_of(source: Connection) -> Any:
     """The same, for blocking code only."""
 

@@ -365,14 +365,18 @@ async def test_a_preamble_may_hold_the_mark_of_completion(h: Harness) -> None:
 
 
 async def test_a_predicate_that_raises_takes_no_item_away(h: Harness) -> None:
-    """Its error comes in place of the next one, and says whose it is."""
+    """Its error comes in place of the next one, and says whose it is; also one that counts as false."""
+
+    class Nothing(Exception):
+        def __len__(self) -> int:
+            return 0
 
     def complete(item: str) -> bool:
-        raise LookupError(item)
+        raise Nothing(item)
 
     for option in ("complete", "preamble"):
         seen: list[Any] = []
-        with pytest.raises(LookupError, match="a") as raised:
+        with pytest.raises(Nothing, match="a") as raised:
             await collect(h, limited(**{option: complete}).stream(Script(h, ["a", "b"]).function), seen)
         assert seen == ["a"]
         assert raised.value.__notes__ == [f"raised by {option}= of the StreamTimeout, about an item of str"]

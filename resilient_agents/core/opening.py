@@ -191,8 +191,9 @@ def not_blocking(chain: Any) -> Any:
 
 
 def _first(source: Any, manager: Any) -> Opened:
-    iterator = iter(source)
+    iterator: Any = None
     try:
+        iterator = iter(source)
         return Opened(source, iterator, next(iterator), manager)
     except StopIteration as stop:
         return Opened(source, iterator, stop.value, manager, over=True)
@@ -202,8 +203,9 @@ def _first(source: Any, manager: Any) -> Opened:
 
 
 async def _first_async(source: Any, manager: Any) -> Opened:
-    iterator = aiter(source)
+    iterator: Any = None
     try:
+        iterator = aiter(source)
         return Opened(source, iterator, await anext(iterator), manager)
     except StopAsyncIteration:
         return Opened(source, iterator, None, manager, over=True)

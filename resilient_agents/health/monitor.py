@@ -167,8 +167,8 @@ class HealthMonitor(Checks):
         if force or self._session is None:
             session, room = Session(), self._room()
             others = [entry for entry in self._entries.values() if entry.session is not None]
-            claimed = self._claim(session, force=force)
             try:
+                claimed = self._claim(session, force=force)
                 async with anyio.create_task_group() as tasks:
                     for entry in claimed:
                         tasks.start_soon(self._perform, entry, room, session)

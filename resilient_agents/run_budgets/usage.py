@@ -52,8 +52,12 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple
 
 
 def usage_of(result: Any) -> Usage | None:
-    """The usage that a result, or an item of a stream, speaks of; None where it speaks of none."""
-    return None if type(result) in _PLAIN else _look(result, 2)
+    """The usage that a result, an item of a stream or an error speaks of; None where it speaks of none, or not in
+    numbers that can be."""
+    try:
+        return None if type(result) in _PLAIN else _look(result, 2)
+    except Exception:  # what it looks at is somebody else's
+        return None
 
 
 def _look(thing: Any, depth: int) -> Usage | None:

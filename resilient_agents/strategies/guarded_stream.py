@@ -135,7 +135,7 @@ class GuardedStream:
             begun, self._ended = self._opened, begun
         if self._held:
             begun.first = self._held.popleft()
-            self.due = bool(self._held or self._ended or self._next_error or self._late)
+            self.due = bool(self._held or self._ended or self._late) or self._next_error is not None
         return begun
 
     async def _give_due(self) -> Any:
@@ -148,7 +148,7 @@ class GuardedStream:
         error, self._next_error = self._next_error, None
         try:
             if error is not None or self._late is not None:
-                return self._failed(error or self._expired(self._late or "total"))
+                return self._failed(self._expired(self._late or "total") if error is None else error)
         finally:
             error = None
         return await self.step(None, None)

@@ -83,7 +83,7 @@ class NativeCircuit(Circuit):
         failed = failure is not None
         if failed and isinstance(era, HalfOpen):
             self._reason = "a failed probe"
-        told = (error or PolicyTimeoutError()) if failed else None
+        told = (PolicyTimeoutError() if error is None else error) if failed else None
         traceback = None if told is None else told.__traceback__
         try:
             self.breaker.call(_end, told)
