@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Hashable
+from typing import Any, TypeVar
 
 from resilient_agents.scan.values import Values
 
@@ -28,6 +29,7 @@ LOSING_ROUNDS = 8
 MOST_ROUNDS = 60
 NOWHERE = 1 << 30
 """The depth of what leads back to no open question."""
+Made = TypeVar("Made")
 
 
 class _Question:
@@ -87,7 +89,7 @@ class Answers:
         """Of what needs no hops."""
         self._by_hops: list[dict[Hashable, tuple[Values, int]]] = [{} for _ in range(HOPS + 1)]
         """Of the rest, by how many are left; and how many are needed."""
-        self._settled: dict[Hashable, Values] = {}
+        self._settled: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """What `make` gives; it asks here for whatever else it needs to know."""
@@ -109,9 +111,9 @@ class Answers:
         self._led_to.add(question)
         return question.answer
 
-    def settled(self, key: Hashable, make: Callable[[], Values]) -> Values:
+    def settled(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """Remember what is made of answers that count everywhere, for those that are asked for often."""
-        known = self._settled.get(key)
+        known: Made | None = self._settled.get(key)
         if known is None:
             lowest, needs, self._lowest, self._needs = self._lowest, self._needs, NOWHERE, 0
             known = make()

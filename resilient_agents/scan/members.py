@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents.scan.form import Expression, declares, dotted, last_name
@@ -139,22 +139,21 @@ def is_static(function: FunctionValue) -> bool:
     return last_decorator(function, {"staticmethod"})
 
 
-def bases(resolver: Resolver, cls: ClassValue) -> list[ClassValue]:
+def bases(resolver: Resolver, cls: ClassValue) -> Sequence[ClassValue]:
     """The bases that stand in the tree."""
-    return [value for value in _bases(resolver, cls) if isinstance(value, ClassValue) and value != cls]
+    if not cls.within.bases:
+        return ()
+
+    def make() -> Sequence[ClassValue]:
+        return [value for value in _bases(resolver, cls) if isinstance(value, ClassValue) and value != cls]
+
+    return resolver.settled((cls.file, cls.scope, "bases"), make)
 
 
 def _bases(resolver: Resolver, cls: ClassValue) -> Values:
     """What its bases are, wherever they stand."""
-    scope = cls.within
-    if not scope.bases:
-        return ()
-
-    def make() -> Values:
-        spot = Spot(cls.file, scope.parent, ENDLESS, 0)
-        return tuple([value for base in scope.bases for value in resolver.evaluate(_plain(base), spot)])
-
-    return resolver.settled((cls.file, cls.scope, "bases"), make)
+    spot = Spot(cls.file, cls.within.parent, ENDLESS, 0)
+    return tuple([value for base in cls.within.bases for value in resolver.evaluate(_plain(base), spot)])
 
 
 def _plain(base: object) -> tuple[object, ...] | None:
@@ -164,14 +163,20 @@ def _plain(base: object) -> tuple[object, ...] | None:
     return None
 
 
-def external(resolver: Resolver, cls: ClassValue, seen: frozenset[ClassValue] = frozenset()) -> list[str]:
+def external(resolver: Resolver, cls: ClassValue) -> Sequence[str]:
     """Paths of the classes of others that it comes from."""
+    if not cls.within.bases:
+        return ()
+    return resolver.settled((cls.file, cls.scope, "external"), lambda: _external(resolver, cls, frozenset()))
+
+
+def _external(resolver: Resolver, cls: ClassValue, seen: frozenset[ClassValue]) -> list[str]:
     if cls in seen:
         return []
     canonical, values = resolver.known.canonical, _bases(resolver, cls)
     found = [canonical.get(value.path, value.path) for value in values if isinstance(value, Symbol)]
     for base in bases(resolver, cls):
-        found += external(resolver, base, seen | {cls})
+        found += _external(resolver, base, seen | {cls})
     return found
 
 
@@ -216,6 +221,8 @@ def _of_heirs(resolver: Resolver, cls: ClassValue, name: str) -> Values:
     """A method of a base uses what its subclasses set."""
     found: list[Values] = []
     for file, number in resolver.tree.heirs_of(cls.within.name, cls.file)[:30]:
+        if name not in file.attributes_of(number):
+            continue
         heir = ClassValue(file, number)
         if heir != cls and cls in bases(resolver, heir):
             found.append(resolver.once((heir, name, "own"), lambda heir=heir: _own(resolver, heir, name)))  # type: ignore[misc]
@@ -252,7 +259,7 @@ def as_used(resolver: Resolver, expression: Expression, spot: Spot, used: Spot) 
 
 
 def _ancestors(resolver: Resolver, cls: ClassValue, depth: int = 5) -> list[ClassValue]:
-    found = bases(resolver, cls)
+    found = [*bases(resolver, cls)]
     return [*found, *(each for base in found for each in _ancestors(resolver, base, depth - 1))] if depth else found
 
 
