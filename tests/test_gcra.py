@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from resilient_agents.adapters.gcra import Gcra, Reservation
 from resilient_agents.core.waiters import Waiter
+from tests.interruptions import interrupt_everywhere
 
 EPSILON = 1e-6
 
@@ -55,6 +57,36 @@ def test_a_burst_starts_at_once_and_no_more() -> None:
     """After idling exactly `burst` calls start at once."""
     schedule = Gcra(rate=1.0, burst=3.0)
     assert [schedule.take(100.0, 1.0) for _ in range(4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda schedule: schedule.take(100.0, 1.0), 5.0),
+        (lambda schedule: schedule.charge(100.0, 1.0), 5.0),
+        (lambda schedule: schedule.correct(100.0, 1.0), 5.0),
+        (lambda schedule: schedule.change(100.0, 2.0, 9.0), 6.0),
+        (lambda schedule: schedule.forgive(100.0), 6.0),
+        (lambda schedule: schedule.start(schedule.line, 100.0), 5.0),
+    ],
+)
+def test_what_starts_in_the_midst_of_a_change_is_charged(change: Callable[[Any], object], left: float) -> None:
+    """A signal handler, or a thread that needs no lock as nobody waits, starts three at any point of another start: all
+    four count."""
+
+    class Noting(Gcra):
+        __slots__ = ("line",)
+
+    def make() -> Noting:
+        schedule = Noting(rate=1.0, burst=9.0)
+        schedule.line = Reservation(1.0, SOMEONE)
+        schedule.line.number = 1
+        return schedule
+
+    def check(schedule: Noting) -> None:
+        assert schedule.available(100.0) == left
+
+    interrupt_everywhere(make, change, check, act=lambda schedule: schedule.charge(100.0, 3.0))
 
 
 def test_one_call_per_interval_after_the_burst() -> None:

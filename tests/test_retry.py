@@ -24,6 +24,7 @@ import pytest
 import tenacity
 
 from resilient_agents.adapters import retry_loop
+from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.native.retry import adapt_native
 from resilient_agents.adapters.retry import Retry
@@ -203,6 +204,22 @@ def test_a_stop_iteration_is_seen_and_leaves_as_itself() -> None:
     assert caught.value is raised
     assert seen == [raised] * 4
     assert notes(raised)[0].startswith("gave up after 2 attempts")
+
+
+@pytest.mark.parametrize("inside", [(), (Bulkhead(1),)])
+async def test_a_stop_iteration_of_the_first_attempt_is_retried(h: Harness, inside: tuple[Any, ...]) -> None:
+    """`on=StopIteration` means that of a plain function, in blocking and in async code, at its first attempt too."""
+    calls = []
+
+    def stops_at_first() -> str:
+        calls.append(None)
+        if len(calls) == 1:
+            raise StopIteration(5)
+        return "ok"
+
+    policy = Policy(Retry(on=StopIteration, wait=fixed(0)), *inside)
+    assert await h.call(policy, stops_at_first) == "ok"
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("kept", ["ours", "native", "reraise", "hook", "predicate"])

@@ -20,8 +20,6 @@ Whatever was told, nothing starts against the level, which tells what has really
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
-from operator import attrgetter
 
 from resilient_agents.core.loops import Loop
 from resilient_agents.core.waiters import Waiter
@@ -114,7 +112,8 @@ class Gcra:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
         ahead = self._ahead(now)
         level = self.level - (now - self.at) * self.rate  # one step from here on
-        level = max(0.0, level)
+        if level < 0.0:
+            level = 0.0
         if level + ahead + cost > self.burst + self.slack:
             return False
         self.level = level + cost
@@ -128,12 +127,16 @@ class Gcra:
     def correct(self, now: float, cost: float) -> None:
         """What has started cost so much more than was charged, or less where it is negative."""
         level = self._level(now) + cost  # one step from here on
-        self.level, self.at = max(0.0, level), now
+        if level < 0.0:
+            level = 0.0
+        self.level, self.at = level, now
 
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
         level = self._level(now)  # one step from here on
-        self.level, self.at = min(self.burst, level), now
+        if level > self.burst:
+            level = self.burst
+        self.level, self.at = level, now
 
     def all_due(self, now: float) -> list[Reservation]:
         """Let all come at once: wake these."""
@@ -172,7 +175,11 @@ class Gcra:
         if reservation.standing:
             return
         self._late.pop(reservation, None)
-        place = bisect_left(self._line, reservation.number, key=attrgetter("number"))
+        place = 0
+        for other in self._line:  # `bisect` is a call: a handler could change the line before its answer is kept
+            if other.number >= reservation.number:
+                break
+            place += 1
         if not reservation.standing:  # one step from here on
             reservation.standing = True
             self._standing += 1
@@ -190,7 +197,8 @@ class Gcra:
             if other.standing and (other.due >= now or (other.here and not self._passed(other, now))):
                 ahead += other.cost
         level = self.level - (now - self.at) * self.rate  # one step from here on
-        level = max(0.0, level)
+        if level < 0.0:
+            level = 0.0
         over = level + ahead + reservation.cost - self.burst
         if over <= self.slack:
             self.level = level + reservation.cost
@@ -255,7 +263,9 @@ class Gcra:
 
     def _level(self, now: float) -> float:
         level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it
-        return max(0.0, level)
+        if level < 0.0:
+            level = 0.0
+        return level
 
     def _ahead(self, now: float) -> float:
         """What those that stand in line cost in all."""

@@ -31,7 +31,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify
 from resilient_agents.core import given_up
-from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed, unboxed
 from resilient_agents.core.closing import close_lost, close_unwanted
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.deadline import current, in_force
@@ -122,7 +122,7 @@ class RetryLoop(RetryParts, ABC):
         try:
             result = await proceed(call)
         except Exception as error:
-            rest = self.first_failed(proceed, call, error, since)
+            rest = self.first_failed(proceed, call, unboxed(error), since)
             if rest is None:
                 raise
         except BaseException:
