@@ -33,9 +33,11 @@ __all__ = [
     "Site",
     "declares",
     "dotted",
+    "item_path",
     "last_name",
     "named",
     "nesting",
+    "set_path",
     "source_of",
 ]
 
@@ -182,6 +184,22 @@ def dotted(expression: Expression) -> str:
         base = dotted(expression[1])
         return f"{base}[]" if base else ""
     return ""
+
+
+def item_path(path: str, key: object) -> str:
+    """`clients['a']` for a key of `clients[]`; what is put into an object's `__dict__` is an attribute of it."""
+    owner = path.removesuffix(".__dict__[]")
+    return f"{owner}.{key}" if owner != path and isinstance(key, str) else f"{path[:-1]}{key!r}]"
+
+
+def set_path(site: Site) -> str:
+    """`self.client` of `setattr(self, "client", …)`, and of `super().__setattr__("client", …)`; "" where it is open."""
+    if not 2 <= len(site.arguments) <= 3 or site.starred:
+        return ""
+    owner = "self" if len(site.arguments) == 2 else dotted(site.arguments[0])
+    name = site.arguments[-2]
+    text = name[1] if name is not None and name[0] == "const" else None
+    return f"{owner}.{text}" if owner and isinstance(text, str) else ""
 
 
 def source_of(expression: Expression) -> str:

@@ -128,19 +128,41 @@ def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
     guards = seen.operation.guards
     if not guards:
         return None
-    scope, here = seen.spot.within, seen.site
-    mine = receiver(here.callee)
+    mine = receiver(seen.site.callee)
+    return _polled_above(resolver, guards, mine, seen.spot, seen.site) or _callers_poll(resolver, guards, mine, seen)
+
+
+def _polled_above(resolver: Resolver, guards: tuple[str, ...], mine: str, spot: Spot, here: Site) -> Limit | None:
+    scope = spot.within
     for site in scope.calls:
         if site.order >= here.order or last_name(site.callee) not in guards:
             continue
         if not scope.encloses(_reached(scope, site.block), here.block):
             continue
-        spot = Spot(seen.spot.file, seen.spot.scope, site.order, site.block)
+        above = Spot(spot.file, spot.scope, site.order, site.block)
         same = bool(mine) and receiver(site.callee) == mine
-        polls = any(_polls(value) for value in resolver.evaluate(site.callee, spot))
-        if same or (polls and _registered(seen.spot, receiver(site.callee), mine)):
+        polls = any(_polls(value) for value in resolver.evaluate(site.callee, above))
+        if same or (polls and _registered(spot, receiver(site.callee), mine)):
             return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
     return None
+
+
+def _callers_poll(resolver: Resolver, guards: tuple[str, ...], mine: str, seen: Sighting) -> Limit | None:
+    """A method that its object calls only after a poll: `if self.inbox in ready: self.on_inbox()`."""
+    spot, scope = seen.spot, seen.spot.within
+    around = spot.file.form.class_around(spot.scope)
+    handed_on = resolver.tree.calls_of(f"{scope.name}()", spot.file)
+    if not mine.startswith("self.") or scope.kind != "function" or around < 0 or handed_on:
+        return None
+    function, found = FunctionValue(spot.file, spot.scope), None
+    for caller, index in resolver.tree.calls_of(scope.name, spot.file):
+        if not reaches(resolver, resolver.callee(caller, index), function):
+            continue
+        own = caller.file is spot.file and caller.file.form.class_around(caller.scope) == around
+        found = _polled_above(resolver, guards, mine, caller, caller.within.calls[index]) if own else None
+        if found is None:
+            return None
+    return found
 
 
 def _reached(scope: Scope, block: int) -> int:

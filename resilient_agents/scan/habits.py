@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from resilient_agents.scan.callers import handed_through
+from resilient_agents.scan.callers import handed_through, reaches
 from resilient_agents.scan.form import Scope, last_name
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import Method, Symbol, Value
+from resilient_agents.scan.values import FunctionValue, Method, Spot, Symbol, Value
 
 __all__ = ["asks", "client_per_call", "renewed", "reused_request_socket"]
 
@@ -69,7 +69,7 @@ def reused_request_socket(found: Found, resolver: Resolver) -> str | None:
     path = receiver(seen.site.callee)
     if not path.startswith("self.") or not found.call.limit_source.startswith(("setsockopt", "attribute", "set ")):
         return None
-    if not asks(seen, resolver) or renewed(seen):
+    if not asks(seen, resolver) or renewed(seen, resolver):
         return None
     return f"after a timeout of {path} it takes no new request: close it and make another, or set REQ_RELAXED"
 
@@ -80,11 +80,19 @@ def asks(seen: Sighting, resolver: Resolver) -> bool:
     return bool(values) and all(_asks(each, resolver) for each in values)
 
 
-def renewed(seen: Sighting) -> bool:
+def renewed(seen: Sighting, resolver: Resolver) -> bool:
     """Whether the file makes what the call is made on anew, closes it to go on, or relaxes it."""
-    path, scopes = receiver(seen.site.callee), seen.spot.file.form.scopes
-    makers = [scope for scope in scopes if any(each.value != NOTHING for each in scope.bindings.get(path, ()))]
-    return len(makers) > 1 or any(_renews(scope, path, makers) for scope in scopes)
+    path, file = receiver(seen.site.callee), seen.spot.file
+    makers = [
+        number
+        for number, scope in enumerate(file.form.scopes)
+        if any(each.value != NOTHING for each in scope.bindings.get(path, ()))
+    ]
+    return (
+        len(makers) > 1
+        or any(_relaxes_or_closes(scope, path) for scope in file.form.scopes)
+        or any(_made_again(resolver, FunctionValue(file, number)) for number in makers)
+    )
 
 
 def _asks(value: Value, resolver: Resolver) -> bool:
@@ -101,13 +109,24 @@ def _asks(value: Value, resolver: Resolver) -> bool:
     return any(isinstance(kind, Symbol) and kind.path.endswith(".REQ") for kind in kinds)
 
 
-def _renews(scope: Scope, path: str, makers: list[Scope]) -> bool:
-    """Whether a scope has what stands under the name made anew, closes it to go on, or relaxes it."""
+def _relaxes_or_closes(scope: Scope, path: str) -> bool:
     calls = [site for site in scope.calls if receiver(site.callee) == path]
     if any(last_name(argument) in RELAXED for site in calls for argument in site.arguments):
         return True
-    again = {each.name for each in makers if each is not scope} - ONCE
-    if scope.name not in ONCE and any(last_name(site.callee) in again for site in scope.calls):
-        return True
     closed = any(last_name(site.callee) in ("close", "disconnect") for site in calls)
     return closed and scope.name.strip("_") not in LAST
+
+
+def _made_again(resolver: Resolver, maker: FunctionValue) -> bool:
+    """Whether a function that goes on calls what has made it; a call of the same name that is not known may do."""
+    name = maker.within.name
+    if name in ONCE:
+        return False
+    for number, scope in enumerate(maker.file.form.scopes):
+        if number != maker.scope and scope.name not in ONCE:
+            for index, site in enumerate(scope.calls):
+                if last_name(site.callee) == name:
+                    values = resolver.callee(Spot(maker.file, number, site.order, site.block), index)
+                    if not values or reaches(resolver, values, maker):
+                        return True
+    return False

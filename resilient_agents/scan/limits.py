@@ -35,7 +35,7 @@ class Limits:
     def of(self, seen: Sighting) -> Limit:
         """The first that says something: a socket that never waits, an argument, a block around, a poll, the client."""
         said = self.never(seen) or self.flagged(seen) or self.argument(seen)
-        if said is not None and said.value != "none":
+        if said is not None and said.value not in ("none", "unknown"):
             return said
         outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen)
         found = outside or said or self.of_client(seen) or self.default(seen)

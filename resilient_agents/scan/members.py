@@ -56,7 +56,29 @@ def _of_instance(resolver: Resolver, instance: Instance, name: str) -> Values:
     cls = instance.of
     if name == "__class__":
         return (cls,)
-    return _bound(resolver, member(resolver, cls, name), instance) or _inherited(resolver, instance, name)
+    return (
+        _bound(resolver, member(resolver, cls, name), instance)
+        or _inherited(resolver, instance, name)
+        or _delegated(resolver, cls, name)
+    )
+
+
+def _delegated(resolver: Resolver, cls: ClassValue, name: str) -> Values:
+    """What its `__getattr__` takes from another object: `return getattr(self._socket, name)`."""
+    if name.startswith("__"):
+        return ()
+
+    def make() -> Values:
+        found = []
+        for function in member(resolver, cls, "__getattr__"):
+            calls = function.within.calls if isinstance(function, FunctionValue) else ()
+            for site in calls:
+                if last_name(site.callee) == "getattr" and site.arguments:
+                    spot = Spot(function.file, function.scope, site.order, site.block)  # type: ignore[union-attr]
+                    found += [attribute(resolver, each, name) for each in resolver.evaluate(site.arguments[0], spot)]
+        return union(found) if found else ()
+
+    return resolver.once((cls.file, cls.scope, name, "delegated"), make)
 
 
 def _of_parents(resolver: Resolver, parents: Parents, name: str) -> Values:

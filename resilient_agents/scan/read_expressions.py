@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Block, Expression, Parameter, Scope, Site, dotted
+from resilient_agents.scan.form import Binding, Block, Expression, Parameter, Scope, Site, dotted, item_path, set_path
 
 __all__ = ["THREADS", "Expressions"]
 
@@ -20,6 +20,7 @@ THREADS = frozenset({"to_thread", "run_in_executor", "run_sync", "run_in_threadp
 NOTHING: dict[str, Expression] = {}
 """The keywords of all calls without any."""
 COLLECTORS = frozenset({"append", "add", "appendleft", "put", "put_nowait", "register"})
+SETTERS = frozenset({"setattr", "__setattr__"})
 ANNOTATION = re.compile(r"[A-Za-z_][\w.]*(\s*[\[|].*)?\Z", re.DOTALL)
 
 
@@ -98,7 +99,7 @@ class Expressions:
             if path:
                 self.bind(path, value, getattr(node, "lineno", 0))
             if path.endswith("[]") and isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-                self.bind(f"{path[:-1]}{node.slice.value!r}]", value, node.lineno)
+                self.bind(item_path(path, node.slice.value), value, node.lineno)
 
     def parameters(self, arguments: ast.arguments) -> tuple[Parameter, ...]:
         found = []
@@ -161,6 +162,8 @@ class Expressions:
         site.order = self.order
         if name in COLLECTORS and site.arguments and (path := dotted(callee)):
             self.bind(path.removesuffix(f".{name}") + "[]", site.arguments[0], node.lineno)
+        if name in SETTERS and (path := set_path(site)):
+            self.bind(path, site.arguments[-1], node.lineno)
         return ("call", number)
 
     def arguments(self, site: Site, node: ast.Call) -> None:

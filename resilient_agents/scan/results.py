@@ -25,6 +25,7 @@ from resilient_agents.scan.values import (
     Symbol,
     Value,
     Values,
+    best,
     union,
 )
 
@@ -191,6 +192,11 @@ def _getattr(resolver: Resolver, made: Made) -> Values:
     return union(found) if found else ()
 
 
+def _cast(resolver: Resolver, made: Made) -> Values:
+    said = made.site.arguments[0] if made.site.arguments else None
+    return best(_argument(resolver, made, 1), resolver.annotated(said, made.spot))
+
+
 def _field(resolver: Resolver, made: Made) -> Values:
     factory = made.site.keywords.get("default_factory")
     found = [_of(resolver, value, Made(made.spot, made.number)) for value in resolver.evaluate(factory, made.spot)]
@@ -206,6 +212,7 @@ SPECIAL = {
     "builtins.super": _super,
     "builtins.type": _type,
     "builtins.getattr": _getattr,
+    "typing.cast": _cast,
     "dataclasses.field": _field,
     "pydantic.Field": _field,
     "attrs.field": _field,

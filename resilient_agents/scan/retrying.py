@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from resilient_agents.scan.callers import reaches
 from resilient_agents.scan.effects import repeatable
 from resilient_agents.scan.form import Site
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Opaque, Spot, Symbol
+from resilient_agents.scan.values import FunctionValue, Opaque, Spot, Symbol
 
 __all__ = ["endless_retry", "nested_retry", "repeated_write"]
 
@@ -31,12 +32,34 @@ UNSENT = {
     "ClientConnectorError",
 }
 """Errors after which nothing was sent."""
+CALLERS = 3
+"""How many functions may lie between a call and the retry around it, counted from the one that makes it."""
 EVERYTHING = {"builtins.BaseException"}
 
 
 def retries_around(found: Found, resolver: Resolver) -> Iterator[tuple[str, Site | None, Spot]]:
     """(decorator, the call that made it or None for a bare one, where) of the function that the call stands in."""
-    spot = found.seen.spot
+    return _retries_of(found.seen.spot, resolver)
+
+
+def _retries_behind(found: Found, resolver: Resolver) -> Iterator[tuple[str, Site | None, Spot]]:
+    """Those of the function that the call stands in, of the functions that call it, and so on."""
+    spots, known = [found.seen.spot], set()
+    for _ in range(CALLERS):
+        for spot in spots:
+            yield from _retries_of(spot, resolver)
+        known |= {(spot.file, spot.scope) for spot in spots}
+        callers = [caller for spot in spots for caller in _callers(spot, resolver)]
+        spots = [caller for caller in callers if (caller.file, caller.scope) not in known]
+
+
+def _callers(spot: Spot, resolver: Resolver) -> list[Spot]:
+    scope, function = spot.within, FunctionValue(spot.file, spot.scope)
+    called = resolver.tree.calls_of(scope.name, spot.file) if scope.kind == "function" else ()
+    return [caller for caller, index in called if reaches(resolver, resolver.callee(caller, index), function)]
+
+
+def _retries_of(spot: Spot, resolver: Resolver) -> Iterator[tuple[str, Site | None, Spot]]:
     scope = spot.within
     if scope.kind != "function":
         return
@@ -68,7 +91,7 @@ def nested_retry(found: Found, resolver: Resolver) -> str | None:
     site = owner.made.site
     if site.spread or any(site.keywords.get(name) == ("const", 0) for name in client.retry_limit):
         return None
-    for path, _, _ in retries_around(found, resolver):
+    for path, _, _ in _retries_behind(found, resolver):
         return f"{path} repeats {found.call.callee}, which repeats itself up to {client.retries} times"
     return None
 
@@ -76,7 +99,7 @@ def nested_retry(found: Found, resolver: Resolver) -> str | None:
 def repeated_write(found: Found, resolver: Resolver) -> str | None:
     if repeatable(found.seen, resolver) is not False:
         return None
-    for path, site, spot in retries_around(found, resolver):
+    for path, site, spot in _retries_behind(found, resolver):
         if site is None or not _before_sending(site, resolver, spot):
             return f"{path} repeats {found.call.callee}, which may do its work twice"
     return None

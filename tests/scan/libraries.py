@@ -28,6 +28,7 @@ OLDEST = {
     "celery": "5.3.0",
     "confluent-kafka": "2.3.0",
     "discord.py": "2.3.0",
+    "docker": "7.0.0",
     "elasticsearch": "8.11.0",
     "google-genai": "1.0.0",
     "google-generativeai": "0.7.0",

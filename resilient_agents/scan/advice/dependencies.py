@@ -206,7 +206,7 @@ def _held(seen: Sighting, resolver: Resolver) -> bool | None:
         return None
     if any(made is not None and made.spot[:2] == seen.spot[:2] for made in (owner.made, owner.through)):
         return False
-    return None if renewed(seen) else True
+    return None if renewed(seen, resolver) else True
 
 
 def _replaced(found: Found) -> bool:
