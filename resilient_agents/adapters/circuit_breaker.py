@@ -196,10 +196,6 @@ class CircuitBreaker(Configured, Breaker):
     def live(self) -> dict[str, Any]:
         return {"metrics": self.metrics()}
 
-    def describe(self) -> dict[str, Any]:
-        """Options and live state as plain data."""
-        return {option: shown for option, shown in super().describe().items() if option != "when"}
-
     def __repr__(self) -> str:
         options = f"{self.name!r}, failures={self.failures}, reset_timeout={self.reset_timeout:g}"
         return f"CircuitBreaker({options}) <{self.state}>"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,6 +16,7 @@ from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
+    Fallback,
     Gate,
     Hedge,
     Policy,
@@ -24,6 +27,7 @@ from resilient_agents import (
     Timeout,
     deadline,
     fixed,
+    http_failure,
 )
 from resilient_agents.core.fingerprint import fingerprint
 from resilient_agents.errors import PolicyTimeoutError, ResilienceError
@@ -213,6 +217,12 @@ async def test_the_configuration_is_the_same_until_it_changes(h: Harness, sdk: S
     assert len(set(found)) == 1
     assert fingerprint((Retry(2),)) != fingerprint((Retry(3),))
     assert fingerprint((Retry(2), Bulkhead(1))) != fingerprint((Bulkhead(1), Retry(2)))
+
+
+@pytest.mark.parametrize("strategy", [Retry, CircuitBreaker, partial(Fallback, value=1)])
+def test_what_judges_results_is_part_of_the_configuration(strategy: Callable[..., Any]) -> None:
+    """By its name, as it decides what fails."""
+    assert fingerprint((strategy(when=http_failure),)) != fingerprint((strategy(),))
 
 
 async def test_what_a_policy_was_told_of_writes_is_part_of_it(h: Harness, sdk: Sdk) -> None:
