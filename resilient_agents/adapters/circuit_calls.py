@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
@@ -23,7 +23,7 @@ from resilient_agents.core.tap import tap
 from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected, circuit_open
 
-__all__ = ["Breaker"]
+__all__ = ["NEARLY", "QUICK", "SLOW", "Breaker"]
 
 
 class Heard(Protocol):
@@ -37,6 +37,12 @@ class Heard(Protocol):
     def answered(self, result: Any, batch: int, /) -> None: ...
     def note(self, number: int, /) -> None: ...
 
+
+NEARLY: Final = 0.1
+"""Share of `slow_call` by which a call may miss it for it to be told whether it was slow."""
+
+SLOW: Final = "slow"
+QUICK: Final = "quick"
 
 _Since: TypeAlias = tuple[float, float]
 """When a call began that is timed, and how long it had waited by then."""
@@ -147,7 +153,7 @@ class Breaker(ABC):
         return circuit_open(circuit.name or policy, reason, policy, wait)
 
     def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
-        slow = self.slow_call is not None and is_slow(seconds, self.slow_call)
+        slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
         if isinstance(era, Closed) and seconds is not None and not slow:
             now = clock.monotonic()
             if now < era.calm_until:
@@ -163,8 +169,9 @@ class Breaker(ABC):
                 failure = classify_result(result)
         finally:
             if verdict != "success":
-                self._tell(call, "result" if verdict == "failure" else verdict)
-            self._record(call, era, verdict, None, failure, seconds)
+                hint = None if failure is None else failure.retry_after
+                self._tell(call, "result" if verdict == "failure" else verdict, hint)
+            self._record(call, era, verdict, None, failure, seconds, slow=slow)
 
     def _failed(self, call: Call, era: Era, error: Exception, seconds: float | None) -> None:
         verdict: Verdict = "neutral"
@@ -176,10 +183,20 @@ class Breaker(ABC):
                 self._tell(call, verdict)
             self._record(call, era, verdict, error, failure, seconds)
 
-    def _tell(self, call: Call, what: str) -> None:
+    def _tell(self, call: Call, what: str, hint: float | None = None) -> None:
         audience = call.rare.audience
         if audience is not None:
-            audience.decided(self, what)
+            audience.decided(self, what, hint=hint)
+
+    def _slow(self, call: Call, seconds: float) -> bool:
+        """Did it take `slow_call` seconds? Where it nearly did, or hardly, that is told: times alone would not tell."""
+        limit = self.slow_call
+        if limit is None:
+            return False
+        slow = is_slow(seconds, limit)
+        if abs(seconds - limit) <= limit * NEARLY:
+            self._tell(call, SLOW if slow else QUICK)
+        return slow
 
     def _closed(self, call: Call, era: Era, seconds: float | None, end: Exception | Neutral | None) -> None:
         """A stream ended, which took `seconds` until its first item."""
@@ -203,9 +220,13 @@ class Breaker(ABC):
         error: Exception | None,
         failure: Failure | None,
         seconds: float | None,
+        *,
+        slow: bool | None = None,
     ) -> None:
         circuit = self._circuit
-        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=is_slow(seconds, self.slow_call))
+        if slow is None:
+            slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
+        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=slow)
         circuit.deliver(call.audience)
 
     @abstractmethod

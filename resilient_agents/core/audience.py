@@ -100,11 +100,12 @@ class Audience(Fields):
         if self.recorder is not None:
             self.recorder.costs(amount, settled=settled)
 
-    def decided(self, layer: object, what: str, *, of_attempt: bool = False) -> None:
-        """A function of the user's that this layer has was asked, and this came of it. `of_attempt`: it is about the
-        present attempt, though the layer is around all attempts."""
+    def decided(self, layer: object, what: str, *, of_attempt: bool = False, hint: float | None = None) -> None:
+        """A function of the user's that this layer has was asked, or a clock, and this came of it. `of_attempt`: it is
+        about the present attempt, though the layer is around all attempts. `hint`: the seconds after which a result
+        says that trying again makes sense."""
         if self.recorder is not None:
-            self.recorder.decided(layer, what, of_attempt=of_attempt)
+            self.recorder.decided(layer, what, of_attempt=of_attempt, hint=hint)
 
     def tell_of_wait(self, strategy: str, seconds: float, reason: events.WaitReason | None = None) -> None:
         """A wait is over, however it ended."""

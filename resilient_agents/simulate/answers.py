@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from resilient_agents.adapters.circuit_calls import QUICK, SLOW
 from resilient_agents.simulate.calls import Step
 from resilient_agents.simulate.dependency import ANSWER, SimulatedError, failure
 
-__all__ = ["BadAnswer", "Decisions", "answers", "error_of"]
+__all__ = ["BadAnswer", "Decisions", "answers", "error_of", "speed_of"]
 
 
 class BadAnswer:
-    """A result that was taken for a failure; of what it said, what decides anything."""
+    """A result that was taken for a failure, `by_retry` or by a circuit breaker; of what it said, what decides."""
 
     def __init__(self, step: Step) -> None:
         self.status_code = step.status
         self.retry_after = step.retry_after
+        self.by_retry = step.bad
 
 
 def answers(result: object) -> bool:
@@ -39,6 +41,11 @@ def error_of(step: Step) -> SimulatedError:
     return error
 
 
+def speed_of(layer: str) -> str:
+    """What stands for the clock of this strategy, which was asked too."""
+    return f"{layer} speed"
+
+
 class Decisions:
     """What functions of the user's said, by the strategy that asked, in the order in which it did."""
 
@@ -46,7 +53,7 @@ class Decisions:
         self._left: dict[str, deque[str]] = {}
         for each in told:
             layer, _, what = each.rpartition(" ")
-            self._left.setdefault(layer, deque()).append(what)
+            self._left.setdefault(speed_of(layer) if what in (SLOW, QUICK) else layer, deque()).append(what)
 
     def next(self, layer: str, *, of_result: bool) -> str | None:
         """The next answer that this strategy got: about an error, or that a result is a failure. None where it is not

@@ -7,15 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.circuit_calls import SLOW
 from resilient_agents.classify import counts_against_dependency
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.match import Matcher
 from resilient_agents.errors import Rejected
-from resilient_agents.simulate.answers import BadAnswer
+from resilient_agents.simulate.answers import BadAnswer, speed_of
 from resilient_agents.simulate.dependency import ANSWER
 from resilient_agents.simulate.script import playing
 
-__all__ = ["Decided", "Refusal", "counts", "counts_natively", "counts_result", "ended_otherwise", "is_bad", "yes"]
+__all__ = [
+    "Decided",
+    "Refusal",
+    "Timed",
+    "counts",
+    "counts_natively",
+    "counts_result",
+    "ended_otherwise",
+    "is_bad",
+    "yes",
+]
 
 
 class Refusal:
@@ -79,9 +90,21 @@ def ended_otherwise(state: Any) -> Any:
 def counts_result(strategy: CircuitBreaker, result: object) -> bool:
     script = playing.get()
     if not script.under.same:
-        return is_bad(result)
+        return isinstance(result, BadAnswer)
     return script.decided(script.under.place(strategy), of_result=True) is not None
 
 
 def is_bad(result: object) -> bool:
-    return isinstance(result, BadAnswer)
+    """Did a retry take it for a failure?"""
+    return isinstance(result, BadAnswer) and result.by_retry
+
+
+class Timed(CircuitBreaker):
+    """In place of `timed`: what took about `slow_call` was slow if it was so when it was recorded."""
+
+    timed: CircuitBreaker
+
+    def _slow(self, call: Call, seconds: float) -> bool:
+        script = playing.get()
+        told = script.decided(speed_of(script.under.place(self.timed))) if script.under.same else None
+        return super()._slow(call, seconds) if told is None else told == SLOW

@@ -17,7 +17,8 @@ class Step:
     """One run of the guarded function, or of what answered in its place: how long it took, and what it ended in.
 
     `kind` is None for a result. `cut`: a limit of the policy or a cancellation ended it, so that nobody knows how long
-    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result, which a retry took for a failure;
+    it would have taken; `limit`: that limit, in seconds. `bad`: it was a result, which a retry took for a failure,
+    `counted`: a circuit breaker did;
     `helped`: something answered in its place within the same attempt.
     `transient` and `verdict`: what the failure was said to be where its kind says otherwise; `decided`: what functions
     of the user's said of it. Of a stream, `first` is when its first item came, None where none did, and `gap` the
@@ -31,6 +32,7 @@ class Step:
     retry_after: float | None = None
     cut: bool = False
     bad: bool = False
+    counted: bool = False
     helped: bool = False
     transient: bool | None = None
     verdict: str | None = None
@@ -55,7 +57,7 @@ class Recorded:
     a wait of its retry was longer than planned, because the machine was busy. `costs`: what attempts took of a rate
     limit that asks for it. `decided`: what functions of the user's said of what came out of attempts.
     `refused`: by what is not played, a budget of the run or `require_healthy`. `chaos`: something was made to go wrong
-    on purpose.
+    on purpose. `left_out`: there were more attempts and waits than have spans.
     """
 
     start: float
@@ -80,6 +82,7 @@ class Recorded:
     decided: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     chaos: bool = False
+    left_out: bool = False
 
     @property
     def blocking(self) -> bool:

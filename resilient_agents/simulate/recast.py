@@ -20,6 +20,7 @@ from resilient_agents.policy import Policy
 from resilient_agents.simulate.as_recorded import (
     Decided,
     Refusal,
+    Timed,
     counts,
     counts_natively,
     counts_result,
@@ -32,6 +33,7 @@ from resilient_agents.simulate.calls import Recorded
 from resilient_agents.simulate.script import playing
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.fallback import Fallback
+from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.resume import Resume
 from resilient_agents.strategies.stream_timeout import StreamTimeout
@@ -51,7 +53,8 @@ class Recast:
     `same`: it is the one that was in force. Its retries then wait as long as they did, for their jitter is not to be
     had again, and what a function of the user's decided is in the recording. `calls`: those that it is to play.
     `threads`: where blocking calls run, None where there are none. `remade`: what policies share, by what stood in its
-    place. `notes`: what goes another way than it would, in words.
+    place. `notes`: what goes another way than it would, in words;
+    `doubts`: what may have gone another way.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Recast:
         self._threads = threads
         self._remade = remade
         self.notes: set[str] = set()
+        self.doubts: set[str] = set()
         self._chaotic = any(call.chaos for call in calls)
         owners = [layer for layer in policy.layers if getattr(layer, "owns_attempts", False)]
         self._innermost_owner = owners[-1] if owners else None
@@ -151,10 +155,17 @@ class Recast:
                 made.append(strategy)
             if strategy is self._innermost_owner and self._charged:
                 made.append(Refusal("run_budget"))
+            self._doubt(strategy)
             if getattr(strategy, "follows", None) is not None:
                 self.notes.add("a limit that learns from a server's headers keeps its rate: headers are not recorded")
             alone = alone or getattr(strategy, "races", False)
         return Policy(*made, name=policy.name, idempotent=None if self.same else policy.idempotent)
+
+    def _doubt(self, strategy: Any) -> None:
+        if isinstance(strategy, RateLimit) and strategy.follows is None:
+            self.doubts.add("what learn_limits told a limit, if it did, is not recorded")
+        elif isinstance(strategy, Gate):
+            self.doubts.add("what a gate heard from responses that were returned, not raised, is not recorded")
 
     def _goes_on(self, *_: object) -> Any:
         script = playing.get()
@@ -188,7 +199,12 @@ class Recast:
         options: dict[str, Any] = {"name": None, "on": partial(counts, strategy, matcher(strategy.on))}
         if strategy.when is not None:
             options["when"] = partial(counts_result, strategy)
-        return self._once(strategy, partial(_like, strategy, **options))
+        return self._once(strategy, partial(self._timed, strategy, options))
+
+    def _timed(self, strategy: CircuitBreaker, options: dict[str, Any]) -> CircuitBreaker:
+        made = Timed(**_options(strategy) | options)
+        made.timed = strategy
+        return made
 
     def _once(self, strategy: Any, make: Callable[[], Any]) -> Any:
         if id(strategy) not in self._remade:
@@ -251,7 +267,11 @@ class Recast:
 
 def _like(strategy: Any, **options: Any) -> Any:
     """The same strategy but for these options."""
-    return type(strategy)(**{option: getattr(strategy, option) for option in strategy.OPTIONS} | options)
+    return type(strategy)(**_options(strategy) | options)
+
+
+def _options(strategy: Any) -> dict[str, Any]:
+    return {option: getattr(strategy, option) for option in strategy.OPTIONS}
 
 
 def _default(kind: type, option: str) -> Any:

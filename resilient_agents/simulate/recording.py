@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
-from resilient_agents.simulate.calls import Inner, Recorded, Round, Step, every
+from resilient_agents.simulate.calls import Inner, Recorded, Step, every
+from resilient_agents.simulate.rounds import branches_of, late_by, round_of, rounds_of
 from resilient_agents.telemetry import names
 from resilient_agents.trace.spans import Moment, Span
 from resilient_agents.trace.tree import Operation, is_attempt, is_operation, operations
@@ -134,20 +135,21 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         kind=cast("str | None", facts.get(names.ERROR_TYPE)),
         attempts=operation.attempts,
         steps=_steps(operation, tries, policies),
-        rounds=(rounds := _rounds(span, tries)),
+        rounds=(rounds := rounds_of(span, tries)),
         gave_up=str(facts.get(names.GAVE_UP, "")),
         deadline=float(deadline) if isinstance(deadline, int | float) else None,
         configuration=str(facts.get(names.CONFIGURATION, "")),
         fell_back=bool(turns),
         policy=_policy(span),
         called=str(facts.get(names.CALLED, "")),
-        branches=_branches(span, tries),
+        branches=branches_of(span, tries),
         helps=_helps(operation, turns, tried, policies),
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
-        late=_late(span, rounds),
+        late=late_by(span, rounds),
         decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
         refused=tuple(by for event in span.events if (by := _refused(event)) is not None),
         chaos=any(names.CHAOS in each.attributes for each in (span, *tried)),
+        left_out=names.LEFT_OUT in facts,
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
 
@@ -158,44 +160,8 @@ def _refused(event: Moment) -> str | None:
     return str(by) if by in ("run_budget", "require_healthy") else None
 
 
-def _rounds(span: Span, tries: Sequence[Span]) -> tuple[Round, ...]:
-    found: list[list[Span]] = []
-    for attempt in tries:
-        if found and names.HEDGE_NUMBER in attempt.attributes:
-            found[-1].append(attempt)
-        else:
-            found.append([attempt])
-    return tuple(((each[0].start - span.start) / 1e9, (max(a.end for a in each) - span.start) / 1e9) for each in found)
-
-
 def _number(value: object) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, int | float) else ()
-
-
-def _late(span: Span, rounds: Sequence[Round]) -> float:
-    found = 0.0
-    for event in span.events:
-        attempt, delay = event.attributes.get(names.ATTEMPT), event.attributes.get(names.DELAY)
-        if event.name == names.RETRY_SCHEDULED and isinstance(attempt, int) and attempt < len(rounds):
-            found = max(found, rounds[attempt][0] - (event.at - span.start) / 1e9 - cast(float, delay))
-    return found
-
-
-def _round(attempt: Span, tries: Sequence[Span]) -> int:
-    before = tries[1 : tries.index(attempt) + 1]
-    return 1 + sum(names.HEDGE_NUMBER not in each.attributes for each in before)
-
-
-def _branches(span: Span, tries: Sequence[Span]) -> tuple[tuple[Round, ...], ...]:
-    numbers = sorted({cast(int, attempt.attributes.get(names.HEDGE_NUMBER, 0)) for attempt in tries})
-    return tuple(
-        tuple(
-            ((attempt.start - span.start) / 1e9, (attempt.end - span.start) / 1e9)
-            for attempt in tries
-            if attempt.attributes.get(names.HEDGE_NUMBER, 0) == number
-        )
-        for number in numbers
-    )
 
 
 def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str]) -> tuple[Step, ...]:
@@ -211,7 +177,9 @@ def _steps(operation: Operation, tries: Sequence[Span], policies: Sequence[str])
         step, calls = _step(operation, attempt), _calls(operation, attempt, at, policies)
         if step.helped:  # the rest of its course is somebody else's
             calls = tuple(call for call in calls if call[0] < step.takes)
-        steps.append(replace(step, round=_round(attempt, tries), calls=calls))
+        if step.kind is None and not step.bad and _counted(_decided(span)):  # by a circuit around all attempts
+            step = replace(step, counted=True, retry_after=next(iter(_number(facts.get(names.RETRY_AFTER))), None))
+        steps.append(replace(step, round=round_of(attempt, tries), calls=calls))
     gap = facts.get(names.LONGEST_GAP)
     if facts.get(names.PARTS) == 1 and isinstance(gap, int | float):
         steps = [step if step.first is None or step.cut else replace(step, gap=float(gap)) for step in steps]
@@ -225,6 +193,11 @@ def _began(attempt: Span) -> float | None:
 
 def _decided(span: Span) -> tuple[str, ...]:
     return tuple(map(str, cast("Sequence[object]", span.attributes.get(names.DECIDED, ()))))
+
+
+def _counted(decided: Sequence[str]) -> bool:
+    """Did a circuit breaker take the result for a failure?"""
+    return any(word.startswith("circuit_breaker") and word.endswith(" result") for word in decided)
 
 
 def _step(operation: Operation, attempt: Span) -> Step:
@@ -249,6 +222,7 @@ def _step(operation: Operation, attempt: Span) -> Step:
         retry_after=float(hint) if isinstance(hint, int | float) else None,
         cut=facts.get(names.STRATEGY) is not None or facts.get(names.OUTCOME) == "cancelled",
         bad=any(word.startswith("retry") and word.endswith(" result") for word in decided),
+        counted=_counted(decided),
         transient=transient if isinstance(transient, bool) else None,
         verdict=None if verdict is None else str(verdict),
         decided=decided,

@@ -54,7 +54,8 @@ class Replay:
         slower: The largest difference between a call's duration and its recorded one, in seconds, of those that are
             the same.
         changes: How often a call went from one outcome to another.
-        notes: What of these policies acts otherwise here than it would, and why, a sentence each.
+        notes: What of these policies acts otherwise here than it would, what of the calls is not recorded, and what may
+            be why some went another way under the same policies, a sentence each.
         played: The calls one by one.
     """
 
@@ -111,6 +112,7 @@ class _Pass(NamedTuple):
 
     same_policy: bool
     notes: list[str]
+    doubts: list[str]
     played: list[Played]
 
 
@@ -129,8 +131,9 @@ def _pass(policies: Policies | Callable[[], Policies], calls: Sequence[Recorded]
         player = Player(loop, recast, nudges, threads)
         runner.run(player.play(calls))
     notes = {note for policy in recast.values() for note in policy.notes}
+    doubts = {doubt for policy in recast.values() for doubt in policy.doubts}
     same = all(policy.same for policy in recast.values())
-    return _Pass(same, sorted(notes), sorted(player.played, key=_order))
+    return _Pass(same, sorted(notes), sorted(doubts), sorted(player.played, key=_order))
 
 
 def _recast(policies: Policies, calls: Sequence[Recorded], threads: BlockingCalls | None) -> dict[str, Recast]:
@@ -194,6 +197,35 @@ def _nudged(policies: Callable[[], Policies], calls: Sequence[Recorded], passed:
     return passed, len(nudges)
 
 
+def _notes(passed: _Pass) -> list[str]:
+    """What is to be said of these calls; what may be why some went another way only where some did."""
+    notes = list(passed.notes)
+    if left_out := sum(each.call.left_out for each in passed.played):
+        notes.append(
+            f"of {left_out:,} of the calls not all is played: they made more attempts and waits than have spans"
+        )
+    different = [each for each in passed.played if not each.same]
+    if passed.same_policy and different:
+        met = _met(passed.played)
+        if tied := sum(any(met[moment] > 1 for moment in _moments(each.call)) for each in different):
+            notes.append(
+                f"{tied:,} of those that went another way began, or had a request end, in the same microsecond as "
+                "other calls: which was first is not recorded"
+            )
+        notes += passed.doubts
+    return notes
+
+
+def _moments(call: Recorded) -> set[int]:
+    """When it began, and its attempts and itself ended, in microseconds."""
+    ends = [call.duration, *(end for _, end in call.rounds)]
+    return {round((call.start + each) * 1e6) for each in (0.0, *ends)}
+
+
+def _met(played: Iterable[Played]) -> Counter[int]:
+    return Counter(moment for each in played for moment in _moments(each.call))
+
+
 def _replay(passed: _Pass, near: int) -> Replay:
     played = passed.played
     changes = Counter(f"{p.call.outcome} -> {p.outcome}" for p in played if p.call.outcome != p.outcome)
@@ -213,6 +245,6 @@ def _replay(passed: _Pass, near: int) -> Replay:
         recorded_requests=sum(len(p.call.steps) for p in played),
         slower=max((abs(p.duration - p.call.duration) for p in played if p.same), default=0.0),
         changes=dict(sorted(changes.items())),
-        notes=passed.notes,
+        notes=_notes(passed),
         played=played,
     )

@@ -148,7 +148,7 @@ class Script:
             if last.error is None and not last.same:
                 return ANSWER
         if step.kind is None:
-            return ANSWER
+            return BadAnswer(step) if step.counted else ANSWER
         if step.kind == "rejected":
             raise Rejected("simulated", retry_after=step.retry_after)
         if step.bad:

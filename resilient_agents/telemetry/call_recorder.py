@@ -87,13 +87,16 @@ class CallRecorder(SpanRecorder):
         except Exception:
             self._sink.faults.log(*RECORDING)
 
-    def decided(self, layer: object, what: str, *, of_attempt: bool) -> None:
+    def decided(self, layer: object, what: str, *, of_attempt: bool, hint: float | None) -> None:
         if not self._recording:
             return
         try:
             name, within = self._setup.place(layer)
             attempt = self._attempt() if within or of_attempt else None
-            said = (self._told if attempt is None else attempt.told).setdefault(names.DECIDED, [])
+            told = self._told if attempt is None else attempt.told
+            if hint is not None:
+                told[names.RETRY_AFTER] = hint
+            said = told.setdefault(names.DECIDED, [])
             if len(said) < MOST_SPANS:
                 said.append(f"{name} {what}")
         except Exception:

@@ -146,9 +146,7 @@ ATTRIBUTES: Final = (
         "boolean",
         "Present and true where a call that may not be made twice may have taken effect all the same.",
     ),
-    Attribute(
-        names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, because there were too many."
-    ),
+    Attribute(names.LEFT_OUT, "int", "How many spans of attempts and waits were not made, there being too many."),
     *(
         Attribute(name, "double", f"What the budget of the run had {had} when the operation ended: {unit}.")
         for what, name in names.RUN_BUDGET.items()
@@ -191,7 +189,7 @@ ATTRIBUTES: Final = (
         "string[]",
         "What `on=` and `when=` of your own decided, in order: the strategy (`circuit_breaker 2` is the second one in "
         "the policy), and of a circuit breaker what the outcome counted as (failure, success, neutral), of others yes "
-        "or no; `result` where a result was taken for a failure.",
+        "or no; `result` where a result was taken for a failure; `slow` or `quick` of what took about `slow_call`.",
     ),
     Attribute(names.STATUS_CODE, "int", "HTTP status of the failure, where it has one."),
     Attribute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from sqlite3 import IntegrityError
 from typing import Any
 
@@ -11,7 +12,18 @@ import pybreaker
 import pytest
 from tenacity import AsyncRetrying, retry_if_exception, retry_if_result, stop_after_attempt, wait_random
 
-from resilient_agents import CircuitBreaker, CircuitOpenError, Fallback, Hedge, Policy, Resume, Retry, Timeout, fixed
+from resilient_agents import (
+    CircuitBreaker,
+    CircuitOpenError,
+    Fallback,
+    Hedge,
+    Policy,
+    RateLimit,
+    Resume,
+    Retry,
+    Timeout,
+    fixed,
+)
 from resilient_agents.simulate import Dependency, Load, Scenario, Stream, Times, rest, simulate
 from resilient_agents.simulate.replay import replay
 from resilient_agents.testing import FakeClock
@@ -173,3 +185,83 @@ def test_a_stream_goes_on_after_what_it_went_on_after() -> None:
     asked.clear()
     is_exact(replay(make, calls))
     assert not asked
+
+
+class Busy:
+    """A response that is returned, not raised."""
+
+    status_code = 429
+    retry_after = 4.0
+
+
+def is_busy(result: Any) -> bool:
+    return isinstance(result, Busy)
+
+
+@pytest.mark.parametrize("around", [(), (Retry(2, wait=WAIT),)], ids=["alone", "around a retry"])
+def test_a_circuit_stays_open_for_as_long_as_a_result_said(around: tuple[Retry, ...]) -> None:
+    """The wait that it told is recorded, though the call succeeded; under other options it counts as well."""
+
+    async def answers(number: int) -> object:
+        await asyncio.sleep(0.1)
+        return Busy() if number in (3, 4) else number
+
+    def make(failures: int = 2) -> Policy:
+        breaker = CircuitBreaker(failures=failures, when=is_busy, open_for="retry_after", reset_timeout=0.5)
+        return Policy(breaker, *around, name="p")
+
+    calls = recorded_of(traffic(make, answers))
+    assert sum(call.outcome == "rejected" for call in calls) == 19
+    is_exact(replay(make, calls), near=0)
+    other = replay(lambda: make(1), calls)
+    assert other.changes == {"success -> rejected": 1, "rejected -> success": 1}
+
+
+def test_a_call_is_slow_as_it_was() -> None:
+    """What took about `slow_call` seconds is slow by what was recorded, not by times that are a little off."""
+
+    async def takes(number: int) -> int:
+        await asyncio.sleep(0.5 if number % 3 else 0.499)
+        return number
+
+    def make() -> Policy:
+        return Policy(
+            CircuitBreaker(
+                failures=None, slow_rate=0.6, slow_call=0.5, window=20, minimum_calls=6, reset_timeout=1, successes=2
+            ),
+            name="p",
+        )
+
+    calls = recorded_of(traffic(make, takes))
+    assert {call.outcome for call in calls} == {"success", "rejected"}
+    off = [replace(c, steps=tuple(replace(s, takes=s.takes - 0.002) for s in c.steps)) for c in calls]
+    is_exact(replay(make, off), near=0)
+
+
+def test_what_may_be_why_calls_went_another_way_is_said() -> None:
+    """Under the same policies, of calls that begin together; of attempts without spans wherever there are some."""
+
+    async def wait(number: int) -> int:
+        await asyncio.sleep(0.1)
+        return number
+
+    def make() -> Policy:
+        return Policy(RateLimit(10, burst=2, max_wait=0), name="p")
+
+    def together() -> object:
+        async def run() -> None:
+            policy = make()
+            await asyncio.gather(*(policy.acall(wait, number) for number in range(4)), return_exceptions=True)
+
+        return FakeClock().run(run)
+
+    calls = recorded_of(together)
+    assert replay(make, calls).notes == []
+    first, *others, last = calls
+    turned = [replace(first, sequence=last.sequence), *others, replace(last, sequence=first.sequence)]
+    told = replay(make(), [replace(call, left_out=call is others[0]) for call in turned]).notes
+    assert [note.split(":")[0] for note in told] == [
+        "of 1 of the calls not all is played",
+        "2 of those that went another way began, or had a request end, in the same microsecond as other calls",
+        "what learn_limits told a limit, if it did, is not recorded",
+    ]
