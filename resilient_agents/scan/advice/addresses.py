@@ -49,6 +49,8 @@ class Said(NamedTuple):
 def said(resolver: Resolver, expressions: Iterable[Expression], spot: Spot, depth: int = DEPTH) -> Iterator[Said]:
     """What these can be, or what of them is whole; nothing for one that can be several."""
     for expression in expressions if depth else ():
+        if expression is None:
+            continue
         texts = [each for value in resolver.evaluate(expression, spot) for each in _of(resolver, value, depth - 1)]
         variable = _setting(resolver, expression, spot)
         if variable:
@@ -78,13 +80,18 @@ def stated(
             given, where = handed_through(each, spot, through) if through is not None else (each, spot)
             yield from said(resolver, (given,), where, depth)
 
-    port = keywords.get("port", arguments[1] if len(arguments) > 1 else None)
-    given, where = handed_through(port, spot, through) if through is not None else (port, spot)
-    names = [keywords[name] for name in DATABASES if name in keywords] if databases else []
-    more = f":{_number(resolver, given, where, depth)}/{next((each.text for each in asked(*names)), '')}"
+    more: str | None = None
     for each in asked(*(keywords[name] for name in ADDRESSES if name in keywords), *arguments[:1]):
-        bare = each.text and not set("/:=,") & set(each.text) and more != ":/"
-        yield each._replace(text=f"//{each.text}{more}") if bare else each
+        if not each.text or set("/:=,") & set(each.text):
+            yield each
+            continue
+        if more is None:  # a bare host, which the rest of the arguments belongs to
+            port = keywords.get("port", arguments[1] if len(arguments) > 1 else None)
+            given, where = handed_through(port, spot, through) if through is not None else (port, spot)
+            names = [keywords[name] for name in DATABASES if name in keywords] if databases else []
+            database = next((name.text for name in asked(*names)), "")
+            more = f":{_number(resolver, given, where, depth)}/{database}"
+        yield each._replace(text=f"//{each.text}{more}") if more != ":/" else each
 
 
 def _number(resolver: Resolver, expression: Expression, spot: Spot, depth: int) -> str:

@@ -158,7 +158,8 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
         for one in each.dependency.found:
             there.setdefault(one.call.path, []).append(one)
         for path, calls in there.items():
-            parts.setdefault(path, []).append(_advised(replace(each.dependency, found=calls)))
+            here = _advised(replace(each.dependency, found=calls)) if len(there) > 1 else each
+            parts.setdefault(path, []).append(here)
     files = [
         FileAdvice(
             path,
