@@ -130,6 +130,13 @@ class Client:
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
     """Arguments that say how often."""
+    retries_off: str = ""
+    """What its constructor is given so that it does not, where that is more than one of these as 0."""
+
+    @property
+    def once(self) -> str:
+        """What its constructor is given so that it tries once; "" where nothing is known to do that."""
+        return self.retries_off or next((f"{name}=0" for name in self.retry_limit), "")
 
     @property
     def settable(self) -> bool:

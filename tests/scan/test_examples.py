@@ -436,6 +436,23 @@ def test_what_only_the_file_has_can_be_unpacked(tmp_path: Path) -> None:
     assert any("the call was answered" in line for line in shown_by(tmp_path / "app_example.py"))
 
 
+@pytest.mark.usefixtures("stubs")
+def test_a_parameter_that_is_unpacked_is_shown_as_a_dict(tmp_path: Path) -> None:
+    """Whatever it is called, and whether or not it has a type that says so."""
+    source = """
+        import requests
+
+        def ask(url, more):
+            return requests.get(url, timeout=3, **more)
+
+        def look(headers):
+            return requests.get("https://shop.example", headers={"a": "b", **headers}, timeout=3)
+    """
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    (tmp_path / "app_example.py").write_text(made.modules["app_example"])
+    assert any("the call was answered" in line for line in shown_by(tmp_path / "app_example.py"))
+
+
 def test_a_long_expression_in_brackets_is_no_tuple(tmp_path: Path) -> None:
     """Nothing is put behind what they only group."""
     source = """

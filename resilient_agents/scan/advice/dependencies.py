@@ -14,6 +14,7 @@ from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.form import Expression
 from resilient_agents.scan.habits import asks, renewed
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.known import Client
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
 from resilient_agents.scan.sightings import Sighting
@@ -47,8 +48,8 @@ class Dependency:
     """By `id`, whether a call may be made twice."""
     served: frozenset[int] = frozenset()
     """By `id`, those that wait for whoever comes."""
-    retried: frozenset[int] = frozenset()
-    """By `id`, those that their client makes again by itself."""
+    retried: Mapping[int, Client] = field(default_factory=dict)
+    """By `id`, those that a client makes again by itself, and which."""
     requests: Mapping[int, bool] = field(default_factory=dict)
     """By `id`, those through a REQ socket, and whether it is there before: it takes a request only when it has the
     answer to the last."""
@@ -138,6 +139,11 @@ class Dependency:
         return [each for each in self.waiting if id(each) in self.retried]
 
     @property
+    def tried_once(self) -> list[str]:
+        """What these clients are given so that they try once."""
+        return list(dict.fromkeys(filter(None, (self.retried[id(each)].once for each in self.tries_again))))
+
+    @property
     def public(self) -> bool:
         """Whether it is somebody else's host, as far as its name says."""
         host = self.target.name.partition("/")[0].partition(":")[0] if self.target.name != self.target.library else ""
@@ -185,7 +191,7 @@ def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, 
         frozenset(id(each) for each in found if threads.make(each)),
         {id(each): False if requests.get(id(each)) else repeatable(each.seen, resolver) for each in found},
         frozenset(id(each) for each in found if serves(each.seen, resolver)),
-        frozenset(id(each) for each in found if _tries_again(resolver, each)),
+        {id(each): client for each in found if (client := _tries_again(resolver, each)) is not None},
         requests,
     )
 
@@ -214,22 +220,23 @@ def _replaced(found: Found) -> bool:
     return any(block.kind == "try" and block.about == ("const", True) for block in around)
 
 
-def _tries_again(resolver: Resolver, found: Found) -> bool:
-    """Whether a client does so, or the one that made it, where nothing in the code says otherwise."""
+def _tries_again(resolver: Resolver, found: Found) -> Client | None:
+    """The client that does so, or the one that made it, where nothing in the code says otherwise."""
     owner, retrying = found.seen.owner, found.seen.client
     made: list[tuple[Mapping[str, Expression], Spot]] = [(found.seen.given.keywords, found.seen.spot)]
     while owner is not None:
         if owner.made is None or owner.made.site.spread:
-            return False
+            return None
         made.append((owner.made.site.keywords, owner.made.spot))
         retrying = owner.client if retrying.retries is None and retrying.inherits else retrying
         owner = owner.of
     if retrying.retries is None or len(made) == 1:
-        return False
+        return None
     said = next((each[name] for each, _ in made for name in retrying.retry_limit if name in each), None)
-    return said != ("const", 0) and not any(
+    configured = any(
         _configured(resolver, each[name], spot) for each, spot in made for name in CONFIGURED & each.keys()
     )
+    return retrying if said != ("const", 0) and not configured else None
 
 
 def _configured(resolver: Resolver, expression: Expression, spot: Spot) -> bool:

@@ -56,7 +56,7 @@ def _retry(it: Dependency) -> tuple[bool, str]:
         return False, "work in this process that failed fails again"
     if it.target.local:
         return False, "a file on this machine is not away for a moment; a lock is waited for by the library itself"
-    off = next((f" ({name}=0)" for each in it.tries_again for name in each.seen.client.retry_limit), "")
+    off = f" ({', '.join(it.tried_once)})" if it.tried_once else ""
     writes, held = it.repeatable(False), it.through_request_socket(held=True)
     once = [each for each in writes if each not in held]
     if writes and len(writes) == len(it.waiting):

@@ -143,6 +143,6 @@ def _arguments(each: Function, said: dict[tuple[str, str], str]) -> str:
         value = said.get(("param", arg.arg))
         if value is None and arg.arg in free:
             continue
-        value = value if value is not None else ast.unparse(sample(arg)).replace("'", '"')
+        value = value if value is not None else ast.unparse(sample(arg, each.node)).replace("'", '"')
         found.append(value if arg in it.posonlyargs else f"{arg.arg}={value}")
     return ", ".join(found)

@@ -104,7 +104,23 @@ def _fits(default: ast.expr | None, kind: ast.expr) -> bool:
     return {"object", "Any"} & names != set() or type(default.value).__name__.replace("NoneType", "None") in names
 
 
-def sample(each: ast.arg) -> ast.expr:
-    """A value of the type of a parameter, for a call that shows the function."""
+def sample(each: ast.arg, node: FunctionNode) -> ast.expr:
+    """A value for a parameter, of its type or as the function uses it, for a call that shows the function."""
     first = short(annotation(each.annotation)).partition("|")[0].partition("[")[0].strip()
-    return ast.parse(SAMPLES.get(first, "'example'"), mode="eval").body
+    unpacked = "{}" if _unpacks(node, each.arg) else "'example'"
+    return ast.parse(SAMPLES.get(first, unpacked), mode="eval").body
+
+
+def _unpacks(node: FunctionNode, name: str) -> bool:
+    """Whether it has `f(**name)` or `{**name}`."""
+    for inside in ast.walk(node):
+        match inside:
+            case ast.keyword(arg=None, value=ast.Name(id=unpacked)) if unpacked == name:
+                return True
+            case ast.Dict(keys=keys, values=values):
+                held = [value for key, value in zip(keys, values, strict=True) if key is None]
+                if any(isinstance(value, ast.Name) and value.id == name for value in held):
+                    return True
+            case _:
+                continue
+    return False
