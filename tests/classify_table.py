@@ -6,6 +6,7 @@ Errors are made in the shape that the library gives them, so that no library nee
 
 from __future__ import annotations
 
+import http.client
 import json
 import smtplib
 from collections.abc import Callable
@@ -636,6 +637,20 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "redis",
+        "busy with a script",
+        made("redis.exceptions.ResponseError", "BUSY Redis is busy running a script."),
+        "overload",
+        True,
+    ),
+    Row(
+        "redis",
+        "it cannot save",
+        made("redis.exceptions.ResponseError", "MISCONF Redis is configured to save RDB snapshots"),
+        "server",
+        True,
+    ),
+    Row(
+        "redis",
         "connection refused",
         made("redis.exceptions.ConnectionError", "x", cause=REFUSED),
         "connection",
@@ -693,6 +708,36 @@ ROWS: tuple[Row, ...] = (
     Row("smtplib", "451", lambda: smtplib.SMTPDataError(451, b"try later"), "server", True),
     Row("smtplib", "535", lambda: smtplib.SMTPAuthenticationError(535, b"no"), "auth", False),
     Row("smtplib", "550", lambda: smtplib.SMTPDataError(550, b"no"), "validation", False),
+    Row(
+        "amqp",
+        "a channel that can be opened anew",
+        made("amqp.exceptions.RecoverableChannelError", base="amqp.exceptions.AMQPError"),
+        "connection",
+        True,
+    ),
+    Row(
+        "h11",
+        "a server that breaks the protocol",
+        made("h11._util.RemoteProtocolError", base="h11._util.ProtocolError"),
+        "connection",
+        True,
+    ),
+    Row(
+        "h11",
+        "a client that breaks the protocol",
+        made("h11._util.LocalProtocolError", base="h11._util.ProtocolError"),
+        "validation",
+        False,
+    ),
+    Row("http.client", "a connection that threads share", http.client.CannotSendRequest, "validation", False),
+    Row("jsonschema", "`ValidationError`", made("jsonschema.exceptions.ValidationError"), "validation", False),
+    Row(
+        "fastapi",
+        "`RequestValidationError`",
+        made("fastapi.exceptions.RequestValidationError", base="fastapi.exceptions.ValidationException"),
+        "validation",
+        False,
+    ),
     Row(
         "kombu",
         "`OperationalError`",

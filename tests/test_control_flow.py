@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bdb
 import queue
+import ssl
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,6 +73,8 @@ STEERING: dict[str, Callable[..., Exception]] = {
     "QueueFull": asyncio.QueueFull,
     "WouldBlock": anyio.WouldBlock,
     "trio.WouldBlock": trio.WouldBlock,
+    "SSLWantReadError": ssl.SSLWantReadError,
+    "SSLWantWriteError": ssl.SSLWantWriteError,
     "BdbQuit": bdb.BdbQuit,
     "SkipTest": unittest.SkipTest,
     "a group of them": lambda: ExceptionGroup("g", [BUBBLE(), BUBBLE()]),

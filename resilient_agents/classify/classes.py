@@ -71,16 +71,26 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "unknown neutral": "MCPToolCancellationError",
     },
     "starlette": {"control": "ClientDisconnect WebSocketDisconnect"},
+    "fastapi": {"validation": "ValidationException"},
+    "jsonschema": {"validation": "ValidationError SchemaError"},
+    "yaml": {"validation": "YAMLError"},
     "click": {"control": "Abort Exit", "validation": "UsageError FileError"},
     "typer": {"control": "Abort Exit"},
     "socket": {"connection": "gaierror herror"},
     # A certificate that does not verify will not verify a second later; the dependency cannot be used, so it counts.
-    "ssl": {"connection": "SSLError", "connection permanent": "SSLCertVerificationError"},
+    "ssl": {
+        "control": "SSLWantReadError SSLWantWriteError",
+        "connection": "SSLError",
+        "connection permanent": "SSLCertVerificationError",
+    },
     "asyncio": {"connection": "IncompleteReadError", "control": "QueueEmpty QueueFull QueueShutDown"},
     "concurrent": {"unknown neutral": "CancelledError"},
     "multiprocessing": {"timeout": "TimeoutError"},  # no kin of the built-in one
     "subprocess": {"timeout": "TimeoutExpired"},
-    "http": {"connection": "RemoteDisconnected IncompleteRead BadStatusLine LineTooLong", "validation": "InvalidURL"},
+    "http": {
+        "connection": "RemoteDisconnected IncompleteRead BadStatusLine LineTooLong",
+        "validation": "InvalidURL ImproperConnectionState NotConnected",
+    },
     "urllib": {"connection": "URLError", "unknown": "HTTPError"},  # HTTPError is an URLError that has a status
     "sqlite3": {"validation answered": "IntegrityError ProgrammingError DataError NotSupportedError InterfaceError"},
     "anyio": {
@@ -98,6 +108,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
     "httpx2": _HTTPX,
     "httpcore": _HTTPX,
     "httpcore2": _HTTPX,
+    "h11": {"connection": "RemoteProtocolError", "validation": "LocalProtocolError"},
     "urllib3": {
         "timeout": "TimeoutError",
         "connection": "ProtocolError ConnectionError NewConnectionError NameResolutionError ProxyError SSLError "

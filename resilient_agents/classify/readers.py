@@ -257,7 +257,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
             "psycopg": "Error OperationalError InterfaceError",
             "psycopg2": "Error OperationalError InterfaceError",
             "asyncpg": "InterfaceError",
-            "redis": "ConnectionError TimeoutError",
+            "redis": "ConnectionError TimeoutError ResponseError",
             "pymongo": "ServerSelectionTimeoutError AutoReconnect WaitQueueTimeoutError",
             "kombu": "OperationalError",
             "pika": "IncompatibleProtocolError",

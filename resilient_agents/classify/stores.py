@@ -109,9 +109,9 @@ STORES: Final[Mapping[str, _Names]] = {
         "validation": "SerializationError SerializerNotInstalled NotBoundError MessageStateError",
     },
     "amqp": {
-        "connection": "ConnectionError RecoverableConnectionError",
+        "connection": "ConnectionError RecoverableConnectionError RecoverableChannelError",
         "auth answered": "AccessRefused NotAllowed",
-        "not_found answered": "NotFound",
+        "not_found answered": "NotFound InvalidPath",
         "conflict answered": "ResourceLocked",
         "validation answered": "PreconditionFailed",
         "overload": "ResourceError",

@@ -73,6 +73,8 @@ PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
         ),
         "redis": (
             Says("max number of clients", _OVERLOAD),
+            Says("redis is busy running a script", _OVERLOAD),
+            Says("misconf ", Rule("server")),  # it cannot save, and takes no writes meanwhile
             Says("too many connections", _OVERLOAD, "pool"),
             Says("no connection available", _OVERLOAD, "pool"),
             Says("timeout connecting to server", Rule("timeout"), "connect"),
