@@ -595,6 +595,19 @@ def test_a_line_that_could_not_be_finished_costs_no_other(tmp_path: Path, monkey
     assert reading.problems == ["line 1 is not OTLP JSON"]
 
 
+def test_a_span_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    """A name may hold what UTF-8 cannot."""
+    path = tmp_path / "spans.jsonl"
+    exporter, tracer = JsonLinesExporter(path), TracerProvider().get_tracer("t")
+    ended = [tracer.start_span(name) for name in ("one", "\ud800", "two")]
+    for each in ended:
+        each.end()
+    assert exporter.export(ended).name == "SUCCESS"
+    assert exporter.export(ended[1:2]).name == "FAILURE"
+    exporter.shutdown()
+    assert [found.name for found in read(path.read_text().splitlines()).spans] == ["one", "two"]
+
+
 def test_the_exporter_refuses_after_shutdown(tmp_path: Path) -> None:
     """A span that ends after shutdown is not written to a closed file, and nothing raises."""
     exporter = JsonLinesExporter(tmp_path / "spans.jsonl")

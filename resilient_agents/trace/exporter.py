@@ -33,7 +33,11 @@ class JsonLinesExporter(SpanExporter):
         self._lock = Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        line = json.dumps(to_json(spans), separators=(",", ":")).encode() + b"\n"
+        try:
+            line = json.dumps(to_json(spans), separators=(",", ":")).encode() + b"\n"
+        except ValueError:  # a name with half a surrogate pair: that span is lost, and no other
+            done = [self.export([span]) for span in spans] if len(spans) > 1 else []
+            return SpanExportResult.SUCCESS if SpanExportResult.SUCCESS in done else SpanExportResult.FAILURE
         with self._lock:
             if self._file.closed:
                 return SpanExportResult.FAILURE
