@@ -85,7 +85,7 @@ def add_to(commands: Any) -> None:
 
 _TOGETHER = {
     "--replay": ("of", "set", "json"),
-    "--tune": ("scenario", "seed", "blocking", "points", "random", "goal"),
+    "--tune": ("scenario", "set", "seed", "blocking", "points", "random", "goal"),
     "--scenario": ("compare", "set", "seed", "blocking", "json", "plot"),
 }
 """What goes with each way to simulate; whatever else is given would be ignored, and is refused."""
@@ -99,8 +99,11 @@ def _run(command: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     allowed = _TOGETHER[f"--{way}"]
     alone = [option for option in _OPTIONS if option not in (way, *allowed) and getattr(arguments, option)]
     if alone:
-        those = ", ".join(f"--{option}" for option in allowed)
-        command.error(f"argument --{alone[0]}: does not go with --{way}, which takes: {those}")
+        first, those = alone[0], ", ".join(f"--{option}" for option in allowed)
+        if way == "scenario":  # which alone is no mistake: another way is missing
+            other = next(each for each, options in _TOGETHER.items() if first in options)
+            command.error(f"argument --{first}: goes with {other}; --{way} alone takes: {those}")
+        command.error(f"argument --{first}: does not go with --{way}, which takes: {those}")
     return {"replay": _replay, "tune": _tune, "scenario": _simulate}[way](arguments)
 
 
@@ -211,7 +214,8 @@ def _tune(arguments: argparse.Namespace) -> int:
         scenario = read(find(arguments.scenario))
         policy = _split(arguments.policy)
         drawn = (arguments.seed or scenario.seed) if arguments.random else None
-        good, wrong = choices(policy, arguments.tune, arguments.points or DEFAULT_POINTS, seed=drawn)
+        points = arguments.points or DEFAULT_POINTS
+        good, wrong = choices(policy, arguments.tune, points, seed=drawn, fixed=dict(arguments.set))
         if wrong:
             print(f"{len(wrong)} choices are left out, such as:\n{wrong[0]}", file=sys.stderr)
         tried = tune(policy, scenario, good, seed=arguments.seed, blocking=arguments.blocking)

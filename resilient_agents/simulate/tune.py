@@ -150,20 +150,29 @@ def _bound(text: str) -> float | None:
 
 
 def choices(
-    policy: tuple[str, str | None], ranges: Sequence[Range], points: int, *, seed: str | None = None
+    policy: tuple[str, str | None],
+    ranges: Sequence[Range],
+    points: int,
+    *,
+    seed: str | None = None,
+    fixed: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, str]], list[ConfigError]]:
     """A grid of about `points` choices of options, and what is wrong with those that do not go together. With a `seed`,
-    which names the random stream, `points` choices at random: of several options they try more values of each.
+    which names the random stream, `points` choices at random: of several options they try more values of each. `fixed`:
+    options that are the same in all.
 
     Raises ConfigError where none does, for an option or a value that the policy does not take; ValueError for an option
     that is named twice.
     """
-    twice = next((each for each, count in Counter(each.option for each in ranges).items() if count > 1), None)
+    fixed = fixed or {}
+    options = Counter([*(each.option for each in ranges), *fixed])
+    twice = next((each for each, count in options.items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"{twice} is given twice: one range for each option")
+        raise ValueError(f"{twice} is given twice: one range or one value for each option")
     good: list[dict[str, str]] = []
     wrong: list[ConfigError] = []
-    for choice in _grid(ranges, points) if seed is None else _random(ranges, points, seed):
+    for tried in _grid(ranges, points) if seed is None else _random(ranges, points, seed):
+        choice = {**fixed, **tried}
         try:
             named(*policy, changes=choice)
         except ConfigError as error:

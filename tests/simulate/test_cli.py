@@ -135,17 +135,17 @@ def test_a_change_is_an_option_and_a_value(files: Path, capsys: pytest.CaptureFi
         ),
         (
             ["--scenario", "s", "--points", "3"],
-            "argument --points: does not go with --scenario, which takes: --compare",
+            "argument --points: goes with --tune; --scenario alone takes: --compare",
         ),
-        (["--scenario", "s", "--random"], "argument --random: does not go with --scenario"),
-        (["--scenario", "s", "--goal", "load<=1"], "argument --goal: does not go with --scenario"),
-        (["--scenario", "s", "--of", "x"], "argument --of: does not go with --scenario"),
+        (["--scenario", "s", "--random"], "argument --random: goes with --tune"),
+        (["--scenario", "s", "--goal", "load<=1"], "argument --goal: goes with --tune"),
+        (["--scenario", "s", "--of", "x"], "argument --of: goes with --replay"),
         *(
             (
                 ["--scenario", "s", "--tune", "retry.attempts=1..2", *ignored],
                 f"argument {ignored[0]}: does not go with --t",
             )
-            for ignored in (["--set", "a.b=1"], ["--compare", "llm"], ["--json"], ["--plot", "x.svg"])
+            for ignored in (["--compare", "llm"], ["--json"], ["--plot", "x.svg"])
         ),
         *(
             (["--replay", "r", *ignored], f"argument {ignored[0]}: does not go with --replay, which takes: --of, --set")

@@ -101,6 +101,15 @@ def test_an_option_is_given_once() -> None:
     """Two ranges of one would have one of them without effect."""
     with pytest.raises(ValueError, match=r"retry\.attempts is given twice"):
         choices(TOOL, [parse_range("retry.attempts=1..2"), parse_range("retry.attempts=3..4")], 4)
+    with pytest.raises(ValueError, match=r"retry\.attempts is given twice"):
+        choices(TOOL, [parse_range("retry.attempts=1..2")], 4, fixed={"retry.attempts": "3"})
+
+
+def test_an_option_that_is_set_is_the_same_in_all_choices() -> None:
+    """In a grid and at random, and it is named by what reproduces them."""
+    for seed in (None, "one"):
+        good, _ = choices(TOOL, [parse_range("retry.attempts=1..2")], 4, seed=seed, fixed={"timeout": "9s"})
+        assert good == [{"timeout": "9s", "retry.attempts": each} for each in ("1", "2")]
 
 
 def test_what_does_not_go_together_is_left_out() -> None:
@@ -126,8 +135,10 @@ def test_the_command_prints_what_reproduces_each_choice(tmp_path: Path, capsys: 
     assert "*100.00 %" in out.replace(" ", "", 1).replace("*  ", "*") or "* 100.00 %" in out
     assert f"simulate tool --scenario {scenario} --set timeout=10s" in out
     assert main([*arguments, "--goal", "p99<=1ms,success>=0.9"]) == 1
-    assert main([*arguments, "--random"]) == 0
-    assert "2 choices" in capsys.readouterr().out
+    assert main([*arguments, "--random", "--set", "retry.attempts=1"]) == 0
+    out = capsys.readouterr().out
+    assert "2 choices" in out
+    assert f"simulate tool --scenario {scenario} --set retry.attempts=1 --set timeout=" in out
 
 
 def test_several_options_may_follow_one_flag(capsys: pytest.CaptureFixture[str]) -> None:

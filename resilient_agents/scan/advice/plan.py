@@ -16,6 +16,8 @@ def as_plan(advice: Advice, paths: str) -> str:
 
 
 FILE = "resilience.toml"
+_WATCHES = frozenset(["circuit breaker", "bulkhead"])
+"""Patterns whose strategies can only watch, for a start."""
 
 
 def _lines(advice: Advice, paths: str) -> Iterator[str]:
@@ -50,7 +52,7 @@ def _phase(head: str, policies: dict[str, Advised]) -> Iterator[str]:
         name for each in policies for name in (each, for_writes(each)) if name == each or writes_apart(policies[each])
     ]
     yield f"{head}: {', '.join(every)}."
-    for name in policies:
+    for name in (name for name, each in policies.items() if _WATCHES.intersection(each.candidates)):
         yield f"   sed -i.bak '/^\\[policies\\.\"{name}\"\\]/,/^$/s/shadow = true/shadow = false/' {FILE}"
     for name in every:
         yield f"   resilient-agents simulate {FILE}:{name} --scenario retry-storm"
