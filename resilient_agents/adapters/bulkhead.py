@@ -15,7 +15,7 @@ from weakref import ref
 
 from resilient_agents.adapters.bulkhead_threads import Inside, Threads
 from resilient_agents.adapters.counts import LimitCounts
-from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
+from resilient_agents.adapters.limit import ON_LOOP, Limit, blocks_a_loop, end_wait
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
@@ -232,10 +232,8 @@ class Bulkhead(Limit):
         return f"{taken} {ON_LOOP}" if blocks_a_loop(call) else None
 
     async def _wait(self, call: Call, slot: int) -> None:
-        """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`.
-
-        Each name here is eight bytes of every call that waits.
-        """
+        """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`. Each name here is eight bytes
+        of every call that waits, and a `with` 140."""
         began = clock.monotonic()
         until, deadline = self._patience(began)
         queue = self.queue  # as it is now: it may change meanwhile
@@ -246,20 +244,23 @@ class Bulkhead(Limit):
             )
         if self.shadow:  # since the last look
             self._pool.serve(beyond=True)
-        with Queueing(call, self.strategy):
-            try:
-                if until == math.inf and waiter.loop is not None:
-                    self._pool.look_at_times(waiter.loop)
-                    await waiter.wait(None)
-                else:
-                    left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
-                    while not await waiter.wait(min(left, LOOK)) and left > LOOK:
-                        left -= LOOK
-                        self._pool.look()
-            finally:  # however it ends: who is inside, or gone, and still in line could be granted a second slot
-                granted = self._pool.granted(slot)
+        ended: type[BaseException] | None = None
+        try:
+            if until == math.inf and waiter.loop is not None:
+                self._pool.look_at_times(waiter.loop)
+                await waiter.wait(None)
+            else:
+                left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
+                while not await waiter.wait(min(left, LOOK)) and left > LOOK:
+                    left -= LOOK
+                    self._pool.look()
+        except BaseException as error:
+            ended = type(error)
+            raise
+        finally:  # however it ends: who is inside, or gone, and still in line could be granted a second slot
+            granted = self._pool.granted(slot)
+            waited = end_wait(call, self.strategy, began, ended)
         if granted:
-            waited = clock.monotonic() - began
             call.recheck(self, waited)
             self._counts.made_wait(waited)
         elif deadline is not None and call.runtime.blocking:

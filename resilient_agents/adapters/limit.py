@@ -15,7 +15,7 @@ from resilient_agents.core.options import Configured
 from resilient_agents.deadline import Deadline, current
 from resilient_agents.errors import Rejected
 
-__all__ = ["ON_LOOP", "Limit", "Queueing", "blocks_a_loop"]
+__all__ = ["ON_LOOP", "Limit", "Queueing", "blocks_a_loop", "end_wait"]
 
 ON_LOOP = (
     "a blocking call that waited for it on an event loop's own thread would stop the loop; use "
@@ -42,11 +42,19 @@ class Queueing(Fields):
         self._began = clock.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not issubclass(kind, Exception):  # cancelled, or out of time
-            self._call.cut_short = True
-        audience = self._call.audience
-        if audience is not None:
-            audience.tell_of_wait(self._strategy, clock.monotonic() - self._began)
+        end_wait(self._call, self._strategy, self._began, kind)
+
+
+def end_wait(call: Call, strategy: str, began: float, kind: type[BaseException] | None) -> float:
+    """What `Queueing` does at the end, which is by an error of this kind: for who has no memory to spare for it.
+    Returns the seconds that the call waited."""
+    if kind is not None and not issubclass(kind, Exception):  # cancelled, or out of time
+        call.cut_short = True
+    waited = clock.monotonic() - began
+    audience = call.audience
+    if audience is not None:
+        audience.tell_of_wait(strategy, waited)
+    return waited
 
 
 class Limit(Configured):
