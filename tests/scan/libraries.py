@@ -53,6 +53,7 @@ OLDEST = {
     "psycopg-pool": "3.1.0",
     "psycopg2-binary": "2.9.9",
     "pymongo": "4.5.0",
+    "pymssql": "2.3.0",
     "pymysql": "1.1.0",
     "pyodbc": "5.0.0",
     "pyserial": "3.5",

@@ -20,6 +20,8 @@ KNOWN = load([shipped()])
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
 OLDER = {"elasticsearch"}
 """Libraries that took the argument in versions before the installed one."""
+NEWER = {"psycopg.Connection.notifies", "psycopg.AsyncConnection.notifies"}
+"""What took no limit yet in the oldest version that the table is about."""
 CLIENTS = {f"{client.library.name}: {client.name}": client for client in KNOWN.clients.values()}
 
 
@@ -63,7 +65,8 @@ def test_arguments_are_those_of_the_library(client: Client) -> None:
         given = parameters(getattr(owner, name))
         if given is None or client.library.name in OLDER:
             continue
-        assert set(operation.limit) & set(given), f"{client.name}.{name} takes none of {operation.limit}"
+        takes = set(operation.limit) & set(given) or f"{client.name}.{name}" in NEWER
+        assert takes, f"{client.name}.{name} takes none of {operation.limit}"
         if operation.at is not None and operation.limit[0] in given:
             bound = inspect.isclass(owner) and "self" in given
             assert list(given).index(operation.limit[0]) - bound == operation.at, f"{client.name}.{name}"
