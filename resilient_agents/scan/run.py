@@ -35,8 +35,8 @@ __all__ = ["Options", "Scan", "scan"]
 
 PART = 240
 """Files that are looked at in one go: by one process, and without a look at how much it remembers."""
-MOST_ANSWERS = 100_000
-"""What is known about names and calls stays known, half a kilobyte for each, up to so many at the end of a part."""
+MOST_ANSWERS = 500_000
+"""What is known about names and calls stays known, some 0.3 kB for each, up to so many at the end of a part."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
 DEEP = 500
