@@ -272,6 +272,10 @@ def _helps(
     failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
     found: list[Step] = []
     begins = [(turn.at - span.start) / 1e9 for turn in turns]
+    which = [number for number, event in enumerate(span.events) if event in turns]
+    refused = [
+        any(_refused(event) for event in span.events[one:other]) for one, other in itertools.pairwise([*which, None])
+    ]
     for at, until in itertools.pairwise([*begins, math.inf]):
         mine = [each for each in calls if at - ROUNDING <= each[0] < until - ROUNDING]
         ends = [(each.end, each.attributes.get(names.ERROR_TYPE)) for each in did if at <= _since(span, each) < until]
@@ -284,7 +288,7 @@ def _helps(
         elif until == math.inf:
             kind = span.attributes.get(names.ERROR_TYPE) if failed else None
         else:
-            kind = kind or "server"
+            kind = kind or ("rejected" if refused[len(found)] else "server")
         helped = tuple((max(0.0, offset - at), call) for offset, call in mine)
         found.append(Step(max(0.0, end - at), None if kind is None else str(kind), calls=helped))
     return tuple(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,19 @@ def test_more_attempts_succeed_more_often_and_cost_more() -> None:
     assert [trial.changes["retry.attempts"] for trial in trials] == ["1", "2", "3", "4"]
     assert trials[0].success < 0.8 < 0.95 < trials[-1].success
     assert trials[0].load == 1 < trials[-1].load
+
+
+def test_an_interrupt_that_only_the_command_hears_ends_the_others() -> None:
+    """They would go on to the end of what they are at, and keep the command waiting."""
+    long = read({"duration": 200, "load": {"rate": 40}, "dependency": {"service": "20ms"}})
+    before = multiprocessing.active_children()
+    tried = tune(TOOL, long, [{}] * 9, seed="tune", workers=1)
+    next(tried)
+    (child,) = (each for each in multiprocessing.active_children() if each not in before)
+    with pytest.raises(KeyboardInterrupt):
+        tried.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+    child.join()
+    assert child.exitcode == -signal.SIGTERM
 
 
 def test_random_points_try_more_values_of_each_option() -> None:
