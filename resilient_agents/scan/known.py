@@ -126,6 +126,8 @@ class Client:
     """Whether the other side came to it."""
     titled: bool = False
     """Whether its constructor is given first what is no address: a topic, a name of its own."""
+    current: str = ""
+    """The client that it is of where nothing says which, if a tree makes one alone."""
     retries: Default | None = None
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()

@@ -336,6 +336,38 @@ SAME = {
             app.send_task("job")
             cache.get("x")
     """,
+    ("cache:6380", "celery, redis"): """
+        import redis
+        from celery import Celery, shared_task
+        from celery.result import AsyncResult
+
+        app = Celery("jobs", broker="redis://cache:6380/0")
+        cache = redis.Redis(**{"host": "cache", "port": 6380})
+
+        @shared_task
+        def job(): ...
+
+        @shared_task(bind=True)
+        def other(self): ...
+
+        def f(ident):
+            job.delay()
+            other.delay().get(timeout=1)
+            AsyncResult(ident).get(timeout=1)
+            cache.get("x")
+    """,
+    ("db:5433/app", "psycopg, sqlalchemy"): """
+        import psycopg
+        from sqlalchemy import URL, create_engine
+
+        url = URL.create("postgresql+psycopg", "me", host="db", port=5433, database="app")
+        engine = create_engine(url)
+        options = dict(host="db", port=5433, dbname="app")
+
+        def f():
+            psycopg.connect(**options)
+            engine.connect().execute(1)
+    """,
     ("git", "asyncio-subprocess, subprocess"): """
         import asyncio
         import subprocess
@@ -395,6 +427,38 @@ def test_what_a_function_makes_a_client_of_is_told_by_its_calls() -> None:
     """
     names = [each.dependency.name for each in advised(code=code).dependencies]
     assert sorted(names) == ["s3.eu-west-1", "shop.example", "sts"]
+
+
+def test_a_shared_task_is_of_no_app_where_there_are_two() -> None:
+    """Nothing says which of them it is sent by."""
+    code = """
+        from celery import Celery, shared_task
+
+        one, two = Celery("a", broker="redis://a/0"), Celery("b", broker="redis://b/0")
+
+        @shared_task
+        def job(): ...
+
+        def f():
+            job.delay()
+    """
+    [it] = advised(code=code).dependencies
+    assert it.dependency.name == "celery"
+
+
+def test_a_url_of_parts_is_named_by_its_variable_where_that_is_all_that_is_known() -> None:
+    """The host of a database."""
+    code = """
+        import os
+        from sqlalchemy import URL, create_engine
+
+        engine = create_engine(URL.create("postgresql", host=os.environ["DB_HOST"], database="app"))
+
+        def f():
+            engine.connect().execute(1)
+    """
+    [it] = advised(code=code).dependencies
+    assert (it.dependency.name, it.dependency.variables) == ("$DB_HOST", ["DB_HOST"])
 
 
 def test_servers_of_two_kinds_on_one_machine_are_two() -> None:

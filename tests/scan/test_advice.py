@@ -126,6 +126,9 @@ def test_a_handler_is_a_fallback_if_it_gives_something_instead(tmp_path: Path, h
     ("client", "says"),
     [
         ("AsyncOpenAI()", "the client makes 1 call"),
+        ("AsyncOpenAI(**{'timeout': 5})", "the client makes 1 call"),
+        ("AsyncOpenAI(**{'max_retries': 0})", "1 call (code.py:6) may be made twice"),
+        ("AsyncOpenAI(**given)", "1 call (code.py:6) may be made twice"),
         ("AsyncOpenAI(max_retries=0)", "1 call (code.py:6) may be made twice, each time at its price"),
         ("AsyncOpenAI().with_options(max_retries=0)", "1 call (code.py:6) may be made twice"),
         ("AsyncOpenAI(max_retries=0).with_options(max_retries=3)", "the client makes 1 call"),

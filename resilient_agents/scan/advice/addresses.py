@@ -22,6 +22,9 @@ KEEPS = frozenset(
     ]
 )
 """Classes and functions that keep what they are given first, by their last word or in full."""
+CREATES = frozenset([f"sqlalchemy.{module}URL.create" for module in ("", "engine.", "engine.url.")])
+"""Functions that make a URL of its parts."""
+PARTS = ("drivername", "username", "password", "host", "port", "database")
 DRESSES = frozenset(
     [
         *("strip", "rstrip", "lstrip", "lower", "split", "removesuffix", "removeprefix", "format"),
@@ -126,7 +129,9 @@ def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
             yield from _variable(resolver, value.expression, value.spot)
     elif isinstance(value, Opaque):
         site, name = value.made.site, value.path.rpartition(".")[2]
-        if value.path in READS:
+        if value.path in CREATES:
+            yield _created(resolver, site, value.made.spot, depth)
+        elif value.path in READS:
             yield from _read(resolver, site, value.made.spot, depth)
         elif name in KEEPS or value.path in KEEPS:
             yield from stated(resolver, site.keywords, site.arguments[:1], value.made.spot, depth=depth)
@@ -156,6 +161,17 @@ def _unresolved(resolver: Resolver, expression: Expression, spot: Spot, depth: i
         site = spot.within.calls[expression[1]]
         if last_name(site.callee) in DRESSES:
             yield from _dressed(resolver, site, spot, depth)
+
+
+def _created(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Said:
+    """A URL whose parts are given; a variable of the environment may say the host."""
+    given = {**dict(zip(PARTS, site.arguments, strict=False)), **site.keywords}
+    scheme, host, database = (
+        next(said(resolver, (given.get(name),), spot, depth), Said("")) for name in ("drivername", "host", "database")
+    )
+    port = _number(resolver, given.get("port"), spot, depth)
+    whole = f"{scheme.text}://{host.text}{':' if port else ''}{port}/{database.text}"
+    return Said(whole if scheme.text and (host.text or not host.variable) else "", host.variable)
 
 
 def _dressed(resolver: Resolver, site: Site, spot: Spot, depth: int) -> Iterator[Said]:

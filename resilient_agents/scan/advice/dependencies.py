@@ -18,7 +18,7 @@ from resilient_agents.scan.known import Client
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import Opaque, Spot
+from resilient_agents.scan.values import Data, Made, Opaque, Spot
 
 __all__ = ["Dependency", "dependencies"]
 
@@ -225,9 +225,10 @@ def _tries_again(resolver: Resolver, found: Found) -> Client | None:
     owner, retrying = found.seen.owner, found.seen.client
     made: list[tuple[Mapping[str, Expression], Spot]] = [(found.seen.given.keywords, found.seen.spot)]
     while owner is not None:
-        if owner.made is None or owner.made.site.spread:
+        options = _unpacked(resolver, owner.made) if owner.made is not None else None
+        if owner.made is None or options is None:
             return None
-        made.append((owner.made.site.keywords, owner.made.spot))
+        made += [(owner.made.site.keywords, owner.made.spot), *options]
         retrying = owner.client if retrying.retries is None and retrying.inherits else retrying
         owner = owner.of
     if retrying.retries is None or len(made) == 1:
@@ -237,6 +238,20 @@ def _tries_again(resolver: Resolver, found: Found) -> Client | None:
         _configured(resolver, each[name], spot) for each, spot in made for name in CONFIGURED & each.keys()
     )
     return retrying if said != ("const", 0) and not configured else None
+
+
+def _unpacked(resolver: Resolver, made: Made) -> list[tuple[Mapping[str, Expression], Spot]] | None:
+    """What `**options` hold; None where that is not all written down."""
+    found: list[tuple[Mapping[str, Expression], Spot]] = []
+    for each in made.site.spread:
+        for value in resolver.evaluate(each, made.spot) or (None,):
+            if not isinstance(value, Data) or value.expression is None or value.expression[0] != "dict":
+                return None
+            _, entries, whole, others = value.expression
+            if not whole or others:
+                return None
+            found.append((entries, value.spot))
+    return found
 
 
 def _configured(resolver: Resolver, expression: Expression, spot: Spot) -> bool:

@@ -17,6 +17,7 @@ from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
+from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClientValue, Data, Spot
 
 __all__ = ["Target", "target"]
@@ -130,7 +131,8 @@ def _everything(resolver: Resolver, seen: Sighting, known: dict[Hashable, list[S
         return
     yield from _of_argument(resolver, seen)
     if seen.owner not in known:
-        known[seen.owner] = list(_of_client(resolver, seen.owner))
+        current = _current(resolver, seen.owner, seen.spot.file)
+        known[seen.owner] = [*_of_client(resolver, seen.owner), *_of_client(resolver, current)]
     yield from known[seen.owner]
     if seen.client.kind in _CONNECTING and "connect" in seen.spot.file.calls_by_name():
         here = (seen.owner, seen.spot.file, receiver(seen.site.callee), seen.owner.made is None and seen.spot.scope)
@@ -146,6 +148,7 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     databases = seen.client.kind == "database"
     arguments = given.arguments[: _with_port(seen.client)] if connects else ()
     yield from stated(resolver, given.keywords, arguments, seen.spot, databases=databases)
+    yield from _unpacked(resolver, given.spread if connects else (), seen.spot, databases=databases)
     for value in (value for each in given.arguments[:1] for value in resolver.evaluate(each, seen.spot)):
         if isinstance(value, ClientValue):  # `execute_values(cursor, …)`
             yield from _of_client(resolver, value)
@@ -175,6 +178,7 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
         for value in (value for each in site.arguments[:1] for value in resolver.evaluate(each, spot)):
             if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
                 yield from stated(resolver, value.expression[1], (), value.spot)
+        yield from _unpacked(resolver, site.spread, spot, databases=client.kind == "database")
         carriers = [site.keywords[name] for name in client.carriers if name in site.keywords]
         at = client.carrier_at
         carriers += site.arguments[at or 0 : (at or 0) + 1]
@@ -182,6 +186,24 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
             if isinstance(value, ClientValue):
                 yield from _of_client(resolver, value, depth - 1)
     yield from _of_client(resolver, owner.of, depth - 1)
+
+
+def _current(resolver: Resolver, owner: ClientValue, near: SourceFile) -> ClientValue | None:
+    """The one client of its kind that the tree makes, for what is of no other: the app of a `@shared_task`."""
+    while owner.of is not None:
+        owner = owner.of
+    name = owner.client.current
+    sites = resolver.tree.calls_of(name.rpartition(".")[2], near) if name else ()
+    found = {value for spot, number in sites for value in resolver.evaluate(("call", number), spot)}
+    apps = [value for value in found if isinstance(value, ClientValue) and value.client.name == name]
+    return apps[0] if len(apps) == 1 else None
+
+
+def _unpacked(resolver: Resolver, spread: tuple[Expression, ...], spot: Spot, *, databases: bool) -> Iterator[Said]:
+    """What `**options` say."""
+    for value in (value for each in spread for value in resolver.evaluate(each, spot)):
+        if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
+            yield from stated(resolver, value.expression[1], (), value.spot, databases=databases)
 
 
 def _with_port(client: Client) -> int:
