@@ -262,6 +262,15 @@ def test_a_retry_around_a_retry_is_warned_of_once(watched: bool) -> None:
     assert re.search("tried again 2 times within one attempt.* taking its own", str(warning.message))
 
 
+def test_one_attempt_of_ours_multiplies_nothing() -> None:
+    """A policy that gives up at once has not retried what the client did."""
+    policy = Policy(Retry(1), name="inner: once")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert isinstance(ended(lambda: policy.call(guarded(3))), ConnectionError)
+    assert not caught
+
+
 def test_without_a_retry_of_ours_nothing_multiplies() -> None:
     """A policy that does not retry leaves the client its retries, and says nothing."""
     policy = Policy(CircuitBreaker(), name="inner: alone")

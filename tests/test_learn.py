@@ -14,7 +14,7 @@ import pytest
 from resilient_agents import Policy, RateLimit, RateLimitedError
 from resilient_agents.classify.limits import stated
 from resilient_agents.integrations.limits import learn_limits, learn_limits_async
-from tests.conftest import Harness
+from tests.conftest import Harness, ManualClock
 from tests.strategies import value
 
 OPENAI = {
@@ -245,6 +245,41 @@ def test_a_request_that_is_larger_than_what_was_learned_fails_at_once() -> None:
     limit.learn(requests(60, 59, "1s"))
     with pytest.raises(ValueError, match=r"cost must be at most burst \(60\), or the call could never start, got 100"):
         Policy(limit).call(value, 100)
+
+
+def test_a_rate_of_one_is_no_burst_of_ones_own() -> None:
+    """Where the burst was the rate it is what the server allows."""
+    limit = RateLimit(1, per=60)
+    limit.learn(OPENAI)
+    assert (limit.rate, limit.burst) == (60, 60)
+
+
+def test_what_was_used_stays_used_where_the_server_has_not_seen_it(manual_clock: ManualClock) -> None:
+    """Calls under way are no news to it."""
+    limit = RateLimit(60, per=60)
+    for _ in range(5):
+        Policy(limit).call(int)
+    limit.learn(requests(60, 59, "1s"))
+    assert limit.available == pytest.approx(55)
+
+
+async def test_those_who_wait_hear_of_what_was_learned(h: Harness) -> None:
+    """They start as early as the new rate lets them."""
+    if h.blocking:
+        return
+    limit = RateLimit(1, per=1_000)
+    policy = Policy(limit)
+    await h.call(policy, value, 1)
+    began = h.now()
+
+    async def learn() -> None:
+        await h.sleep(1)
+        limit.learn(requests(60, 59, "1s"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(learn)
+        await h.call(policy, value, 2)
+    assert h.now() - began < 10
 
 
 class Throttled(Exception):

@@ -8,6 +8,7 @@ import copy
 import functools
 import gc
 import json
+import math
 import pickle
 import threading
 import traceback
@@ -502,6 +503,13 @@ async def test_what_an_inner_retry_gave_up_is_not_retried_again(h: Harness) -> N
     assert script.calls == 3
 
 
+async def test_two_attempts_inside_are_a_retry_too(h: Harness) -> None:
+    """The fewest there can be."""
+    script = Script(h, ConnectionError())
+    await script.fails(Retry(3, wait=fixed(0)), Retry(2, wait=fixed(0)))
+    assert script.calls == 2
+
+
 async def test_on_that_names_the_error_retries_it_all_the_same(h: Harness) -> None:
     """The default knows about inner retries; who chooses the errors decides for himself."""
     script = Script(h, ConnectionError())
@@ -623,6 +631,51 @@ async def test_events_tell_what_was_scheduled_and_why_it_ended(h: Harness) -> No
     (end,) = await run(adapt_native(tenacity.Retrying(stop=tenacity.stop_after_attempt(1))), MyError())
     assert (end.reason, end.failure.kind) == ("stop", "unknown")
     assert await run(Retry(3), MyError()) == []
+
+
+async def test_what_the_server_asked_for_before_says_nothing_of_the_next_wait(h: Harness) -> None:
+    """Each wait has its own reason."""
+    events = Events()
+    script = Script(h, Busy(5), ConnectionError(), Busy(0.1), "ok")
+    policy = Policy(Retry(4, wait=fixed(1, jitter=None)))
+    policy.observe(events)
+
+    async def work() -> Any:
+        return await script()
+
+    assert await h.call(policy, work) == "ok"
+    assert [event.reason for event in events.of(RetryScheduled)] == ["retry_after", "backoff", "backoff"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(True, TypeError), ("1", TypeError), (None, TypeError), (math.inf, ValueError), (math.nan, ValueError)],
+)
+async def test_a_wait_must_answer_with_seconds(h: Harness, answer: Any, error: type[Exception]) -> None:
+    """Finite ones; anything else is said in the place of the error that was to be retried."""
+    script = Script(h, ConnectionError(), "ok")
+    said = await script.fails(Retry(2, wait=lambda state: answer))
+    assert isinstance(said, error)
+    assert str(said).startswith("wait must return ")
+
+
+async def test_a_wait_below_zero_is_none(h: Harness) -> None:
+    """Differences of times may come out so."""
+    script = Script(h, ConnectionError(), "ok")
+    assert await script.run(Retry(2, wait=lambda state: -1)) == "ok"
+    assert script.waits == [0]
+
+
+async def test_a_hook_that_turns_out_to_be_async_is_refused_in_blocking_code(h: Harness) -> None:
+    """Where nothing showed it before; in async code it is awaited."""
+    script = Script(h, ConnectionError(), "ok")
+    strategy = Retry(2, wait=fixed(0), before_sleep=lambda state: no())
+    if h.blocking:
+        said = await script.fails(strategy)
+        assert isinstance(said, TypeError)
+        assert "before_sleep= of the retry around" in str(said)
+    else:
+        assert await script.run(strategy) == "ok"
 
 
 async def test_a_time_limit_around_a_retry_is_raised_from_the_last_real_error(h: Harness) -> None:

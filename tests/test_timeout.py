@@ -120,12 +120,12 @@ async def test_a_late_value_is_returned(h: Harness) -> None:
     policy.observe(events)
 
     async def work() -> str:
-        await h.sleep(3)
+        await h.sleep(1.5)
         return "paid"
 
     if h.blocking:
         assert await h.call(policy, work) == "paid"
-        assert events.of(LateResult) == [LateResult("pay", 1.0, 2.0)]
+        assert events.of(LateResult) == [LateResult("pay", 1.0, 0.5)]
         assert not events.of(TimeoutExpired)
     else:
         with pytest.raises(PolicyTimeoutError):
@@ -794,6 +794,24 @@ def test_a_warning_that_is_an_error_costs_no_result(caplog: pytest.LogCaptureFix
 def test_a_choice_is_not_warned_of(thread: bool) -> None:
     """`thread=True` and `thread=False` are choices: no warning."""
     assert Policy(Timeout(60, thread=thread)).call(lambda: 1) == 1
+    assert not warn.warned
+
+
+@pytest.mark.parametrize(("thread", "warnings_given"), [(None, 1), (False, 0)])
+def test_a_late_error_is_warned_of_like_a_late_result(
+    thread: bool | None, warnings_given: int, manual_clock: Any
+) -> None:
+    """It came late for the same reason."""
+
+    def work() -> None:
+        clock.sleep(3)
+        raise ConnectionError
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(PolicyTimeoutError):
+            Policy(Timeout(1, thread=thread)).call(work)
+    assert len(caught) == warnings_given
 
 
 @pytest.mark.parametrize("inside", [Timeout(60, thread=True), Bulkhead(1, isolation="thread"), Hedge(60)])
@@ -802,6 +820,7 @@ def test_a_function_in_a_thread_is_not_warned_of(inside: Any, stuck: Stuck) -> N
     assert Policy(Timeout(60), Retry(2), inside).call(lambda: 1) == 1
     with pytest.raises(PolicyTimeoutError):
         Policy(Timeout(TINY), Retry(2), inside).call(stuck)
+    assert not warn.warned
 
 
 def test_async_functions_are_not_warned_of() -> None:
@@ -817,6 +836,7 @@ def test_async_functions_are_not_warned_of() -> None:
         assert await policy(lambda: work())() == 1
 
     run_on("asyncio", scenario)
+    assert not warn.warned
 
 
 # --- thread=True ------------------------------------------------------------------------------------------------------
@@ -957,6 +977,13 @@ def test_expiry_never_passes_through_the_code_of_an_outer_call(stuck: Stuck) -> 
     assert caught.value.__cause__ is seen[0]
 
 
+def test_the_pool_is_as_large_as_it_says() -> None:
+    """What the documentation names: 256 that run, 32 that were left behind."""
+    workers = Timeout(1, thread=True).workers
+    assert workers is not None
+    assert workers.caps() == (256, 32)
+
+
 def test_the_pool_rejects_at_its_cap(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
     """With too many abandoned calls, further ones are rejected, and an event says so; when they end, calls are admitted
     again.
@@ -997,6 +1024,17 @@ def test_the_first_item_of_a_stream_is_brought_in_the_thread(stuck: Stuck) -> No
     first, second = Policy(Timeout(60, thread=True))(quick)()
     assert first is not threading.current_thread()
     assert second is threading.current_thread()
+
+
+def test_the_pool_stays_only_where_it_is_asked_for() -> None:
+    """A timeout that takes the place of another goes on in the caller's thread, or in its own, as it says."""
+    here = threading.get_ident()
+    policy = Policy(Timeout(60, thread=True))
+    assert policy.call(threading.get_ident) != here
+    policy.become(Policy(Timeout(60, thread=False)))
+    assert policy.call(threading.get_ident) == here
+    policy.become(Policy(Timeout(60, thread=True)))
+    assert policy.call(threading.get_ident) != here
 
 
 def test_layers_outside_do_not_use_the_pool() -> None:

@@ -85,9 +85,6 @@ class RetryParts:
         """Count from zero again."""
         self.counts.reset()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "counts": RetryCounts()}  # a copy counts for itself
-
 
 async def tell(name: str, hook: Callable[[Any], Any], call: Call, state: State) -> None:
     try:
