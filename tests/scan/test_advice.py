@@ -220,10 +220,11 @@ def test_a_request_socket_that_stays_is_asked_once(tmp_path: Path, monkeypatch: 
     why = {each.dependency.name: each.why("retry") for each in advise([Path()]).dependencies}
     unsaid = "where a call may be made twice, which the code does not say: 1 call"
     go = "go through a REQ socket that takes no request before it has the last one's answer: make one per attempt"
+    made = "1 call (code.py:24) goes through a REQ socket made in the function: repeat all of it"
     assert why == {
         "brain:1": f"2 calls (code.py:15, code.py:16) {go}",
         "brain:2": f"{unsaid} (code.py:19)",
-        "brain:3": f"{unsaid} (code.py:24); with a REQ socket made anew each time for 1 call (code.py:24)",
+        "brain:3": f"{unsaid} (code.py:24); {made}",
     }
 
 
@@ -243,7 +244,7 @@ def test_waiting_for_whoever_pushes_is_no_candidate(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(textwrap.dedent(code))
     [it] = advise([tmp_path]).dependencies
     assert [each.call.line for each in it.dependency.serving] == [7, 8, 9]
-    assert re.search(r"1 call \(.*:10\) may be made twice; 3 calls .* wait for whoever comes", it.why("retry"))
+    assert re.search(r"1 call \(.*:10\) may be made twice; 3 calls .* wait for what comes by itself", it.why("retry"))
 
 
 def test_a_socket_that_is_bound_waits_for_whoever_comes(tmp_path: Path) -> None:
@@ -363,6 +364,30 @@ def test_a_guarded_call_counts_as_protected(tree: Path) -> None:
     [shop] = [each for each in advise([tree]).dependencies if each.dependency.name == "shop.internal"]
     assert shop.as_data()["protected"] == 1
     assert shop.score.value == 0
+
+
+def test_a_retry_ends_no_wait(tmp_path: Path) -> None:
+    """What only a retry guards and can wait for ever counts as that in the score."""
+    code = "import requests\nimport tenacity\n\n\n@tenacity.retry\ndef f():\n    return requests.get('https://a.example')\n"
+    (tmp_path / "code.py").write_text(code)
+    [it] = advise([tmp_path]).dependencies
+    assert it.figures["protected"] == it.figures["can_wait_for_ever"] == 1
+    assert it.score.terms == {"endless": 1, "endless_async": 0, "endless_loops": 0, "unguarded": 0, "files": 1}
+
+
+def test_what_stands_in_one_line_is_repeated_together(tmp_path: Path) -> None:
+    """The answer of a send cannot be waited for again without sending again."""
+    code = """
+        from kafka import KafkaProducer
+
+        producer = KafkaProducer(bootstrap_servers="kafka:9092")
+
+        def publish(event):
+            producer.send("events", event).get(timeout=5)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    [it] = advise([tmp_path]).dependencies
+    assert re.match(r"\d calls? \(.*code.py:7\) may not be made twice", it.why("retry"))
 
 
 def test_a_tree_without_calls_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

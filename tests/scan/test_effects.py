@@ -135,7 +135,7 @@ def test_what_waits_for_whoever_comes_is_a_candidate_for_nothing(code: str) -> N
     found = advised(code)
     [it] = found.dependencies
     assert it.candidates == []
-    assert it.why("retry").endswith("for whoever comes, as a server does: there is nobody to ask again")
+    assert it.why("retry").endswith("for what comes by itself: nobody is asked, so there is nobody to ask again")
     assert it.score.value == 0
     assert names(found) == {}
 
@@ -157,8 +157,8 @@ def test_a_client_of_the_same_library_is_advised_beside_it() -> None:
     """).dependencies
     assert it.why("retry") == (
         "where a call may be made twice, which the code does not say: 2 calls (code.py:11, code.py:12); "
-        "with a REQ socket made anew each time for 2 calls (code.py:11, code.py:12); "
-        "1 call (code.py:7) waits for whoever comes"
+        "2 calls (code.py:11, code.py:12) go through a REQ socket made in the function: repeat all of it; "
+        "1 call (code.py:7) waits for what comes by itself"
     )
     assert it.why("time limit") == "2 calls (code.py:11, code.py:12) can wait for ever"
 

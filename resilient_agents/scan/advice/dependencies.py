@@ -189,11 +189,18 @@ def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, 
         frozenset(id(each) for each in found if _bounded(resolver, each)),
         frozenset(id(each) for each in found if blocks_the_loop(each, resolver)),
         frozenset(id(each) for each in found if threads.make(each)),
-        {id(each): False if requests.get(id(each)) else repeatable(each.seen, resolver) for each in found},
+        _answers(resolver, found, requests),
         frozenset(id(each) for each in found if serves(each.seen, resolver)),
         {id(each): client for each in found if (client := _tries_again(resolver, each)) is not None},
         requests,
     )
+
+
+def _answers(resolver: Resolver, found: list[Found], requests: Mapping[int, bool]) -> dict[int, bool | None]:
+    """Whether each may be made twice: what stands in one line, as `producer.send(...).get()`, is repeated together."""
+    alone = {id(each): False if requests.get(id(each)) else repeatable(each.seen, resolver) for each in found}
+    refused = {(each.call.path, each.call.line) for each in found if alone[id(each)] is False}
+    return {id(each): False if (each.call.path, each.call.line) in refused else alone[id(each)] for each in found}
 
 
 def _bounded(resolver: Resolver, found: Found) -> bool:

@@ -67,8 +67,9 @@ def _retry(it: Dependency) -> tuple[bool, str]:
     but = f"; not {_calls(once)}, which may not be made twice" if once else ""
     but += f"; not {_calls(held)}, which {_request_socket(held)}" if held else ""
     anew = it.through_request_socket(held=False)
-    but += f"; with a REQ socket made anew each time for {_calls(anew)}" if anew else ""
-    but += f"; {_that(it.serving, 'wait')} for whoever comes" if it.serving else ""
+    go = "goes" if len(anew) == 1 else "go"
+    but += f"; {_calls(anew)} {go} through a REQ socket made in the function: repeat all of it" if anew else ""
+    but += f"; {_that(it.serving, 'wait')} for what comes by itself" if it.serving else ""
     reads, unsaid = it.repeatable(True), it.repeatable(None)
     if it.tries_again:
         reads, unsaid = ([each for each in some if each not in it.tries_again] for some in (reads, unsaid))
@@ -150,7 +151,7 @@ def _nobody(it: Dependency) -> str:
     """Why there is nothing to guard where no call asks for anything."""
     if not it.serving:
         return "its calls hand something over and wait for nobody"
-    return f"{_that(it.serving, 'wait')} for whoever comes, as a server does: there is nobody to ask again"
+    return f"{_that(it.serving, 'wait')} for what comes by itself: nobody is asked, so there is nobody to ask again"
 
 
 PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {

@@ -12,7 +12,7 @@ __all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score", "together"]
 TERMS: dict[str, tuple[int, str]] = {
     "endless": (
         3,
-        "calls that can wait for ever for an answer and that no policy guards: each one can hold its caller for good",
+        "calls that can wait for ever for an answer, a retry or breaker around them or not: each can hold its caller",
     ),
     "endless_async": (
         3,
@@ -54,13 +54,14 @@ def together(scores: Iterable[Score]) -> Score:
 
 
 def score(dependency: Dependency) -> Score:
-    endless = [each for each in dependency.unprotected if each.call.limit == "none"]
+    endless = dependency.endless
+    limited = [each for each in dependency.unprotected if each.call.limit != "none"]
     return Score(
         {
             "endless": len(endless),
             "endless_async": sum(each.call.is_async for each in endless),
             "endless_loops": sum(each.call.in_loop for each in endless),
-            "unguarded": len(dependency.unprotected) - len(endless),
-            "files": len(dependency.files) if dependency.unprotected else 0,
+            "unguarded": len(limited),
+            "files": len(dependency.files) if endless or limited else 0,
         }
     )
