@@ -11,7 +11,17 @@ import anyio
 import pytest
 import tenacity
 
-from resilient_agents import CircuitBreaker, Fallback, Policy, PolicyTimeoutError, Retry, Timeout, fixed
+from resilient_agents import (
+    CircuitBreaker,
+    DeadlineExceeded,
+    Fallback,
+    Policy,
+    PolicyTimeoutError,
+    Retry,
+    Timeout,
+    deadline,
+    fixed,
+)
 from tests.conftest import Harness
 
 
@@ -187,6 +197,34 @@ async def test_a_call_that_ends_in_the_midst_of_a_wait_closes_its_last_result(h:
     with anyio.move_on_after(0.5):
         await policy.acall(making(made, lambda: Response(asynchronous=True)))
     assert [response.closed for response in made] == [1]
+
+
+class Slow(Response):
+    """One that takes its time to close, which a cancellation cuts short for the first time."""
+
+    async def aclose(self) -> None:
+        await anyio.sleep(1)
+        self.closed += 1
+
+
+async def test_a_deadline_in_the_midst_of_closing_loses_no_result_and_counts_no_attempt(h: Harness) -> None:
+    """It is closed all the same, and the attempt that was to follow has not begun."""
+    if h.blocking:
+        return
+    made: list[Response] = []
+    begun: list[float] = []
+
+    async def function() -> Any:
+        begun.append(h.now())
+        await anyio.sleep(0.1)
+        made.append(Slow())
+        return made[-1]
+
+    policy = Policy(retry := Retry(5, when=bad, wait=fixed(0.1)))
+    with pytest.raises(DeadlineExceeded), deadline(0.5):
+        await policy.acall(function)
+    assert [response.closed for response in made] == [1]
+    assert retry.metrics()["attempts"] == len(begun)
 
 
 async def test_a_hook_that_raises_closes_the_last_result(h: Harness) -> None:

@@ -695,6 +695,21 @@ def test_a_dict_that_contains_itself_is_refused() -> None:
         load(data, env=NO_ENV)
 
 
+class Incomparable:
+    """As an array of numpy's says when it is asked whether it equals something."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = object.__hash__
+
+
+def test_a_value_that_refuses_to_be_compared_is_refused_by_its_place() -> None:
+    """Plain dicts may hold anything, also where "none" is allowed."""
+    with pytest.raises(ConfigError, match=r"policies\.p\.retry\.attempts = .*: must be a whole number"):
+        load({"policies": {"p": {"retry": {"attempts": Incomparable()}}}}, env=NO_ENV)
+
+
 # ------------------------------------------------------------------------------------------------------------- warnings
 
 

@@ -79,8 +79,8 @@ class RetryLoop(RetryParts, ABC):
                     if not self._begin(call, state):
                         ending = "failure"
                         return await self._out(call, state)
-                    if state.error is None or self._before is not None:
-                        await self._follow(call, state)
+                    if state.over:
+                        await self._begin_slowly(call, state)
                 try:
                     result = await proceed(call)
                 except Exception as error:
@@ -203,10 +203,13 @@ class RetryLoop(RetryParts, ABC):
         return None if blocking else call.runtime.sleep(delay)
 
     def _begin(self, call: Call, state: State) -> bool:
-        """Begin the next attempt. False when there is none, as the wait took longer than the caller has."""
+        """Begin the next attempt, or leave that to `_begin_slowly`. False when there is none, as the wait took longer
+        than the caller has."""
         if in_force() is not None and (limit := current()) is not None and clock.monotonic() >= limit.at:
             give_up("deadline", call, state)
             return False
+        if state.error is None or self._before is not None:
+            return True
         if self.plain:  # nobody looks at the rest
             state.over = False
             state.attempt_number += 1
@@ -216,13 +219,16 @@ class RetryLoop(RetryParts, ABC):
             state.since = given_up.moment()
         return True
 
-    async def _follow(self, call: Call, state: State) -> None:
-        """What comes first in an attempt that follows a result, or that a hook hears of."""
+    async def _begin_slowly(self, call: Call, state: State) -> None:
+        """Begin an attempt that follows a result, or that a hook hears of. Until the result is closed, which a
+        cancellation may interrupt, the attempt has not begun."""
         if state.error is None:
-            unwanted, state.result = state.result, None
-            await close_unwanted(call, unwanted)
+            await close_unwanted(call, state.result)
+            state.result = None
+        state.prepare_for_next_attempt()
         if self._before is not None:
             await tell("before", self._before, call, state)
+        if self.timed:
             state.since = given_up.moment()
 
     def _failed(self, call: Call, state: State, error: Exception) -> None:

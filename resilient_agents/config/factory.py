@@ -96,7 +96,9 @@ class Factory:
             return node.refuse(f"is not an option here; {nearest(name, self.readers)}")
         if node.broken is not None:
             return node.refuse(node.broken, shown=not isinstance(node.value, int))
-        return None if reader.nullable and node.value in (None, "none") else reader.read(node)
+        value = node.value  # of a plain dict it may be anything, also what refuses to be compared
+        none = value is None or (isinstance(value, str) and value == "none")
+        return None if none and reader.nullable else reader.read(node)
 
     def _fits(self, values: dict[str, Any], table: Node, wrong: set[str]) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
