@@ -9,6 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import smtplib
+import urllib.error
+import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +79,18 @@ def gave_up(on: str, by: str = "requests") -> Callable[[], BaseException]:
     """urllib3 made some requests again, and what it says of the answers is all that is left of them."""
     error = made("urllib3.exceptions.MaxRetryError", on, reason=made("urllib3.exceptions.ResponseError", on)())
     return error if by == "urllib3" else made("requests.exceptions.RetryError", error())  # type: ignore[no-any-return]
+
+
+def tunnel(answer: str) -> BaseException:
+    """What urllib3 raises where a proxy refuses a tunnel; http.client says so in a bare OSError."""
+    told = OSError(f"Tunnel connection failed: {answer}")
+    refused = made("urllib3.exceptions.ProxyError", "Unable to connect to proxy", told)()
+    gave_up: BaseException = made("urllib3.exceptions.MaxRetryError", "x", reason=refused)()
+    return gave_up
+
+
+def urllib_error(reason: object) -> Callable[[], BaseException]:
+    return lambda: urllib.error.URLError(reason)  # type: ignore[arg-type]
 
 
 def closed(rcvd: int | None, sent: int | None = None) -> Callable[[], BaseException]:
@@ -386,6 +400,23 @@ ROWS: tuple[Row, ...] = (
         phase="read",
     ),
     Row(
+        "httpx",
+        "a proxy that wants to know who asks",
+        made("httpx.ProxyError", "407 Proxy Authentication Required", base="httpx.TransportError"),
+        "auth",
+        False,
+        407,
+        phase="connect",
+    ),
+    Row(
+        "httpx",
+        "a SOCKS proxy that cannot connect",
+        made("httpx.ProxyError", "Proxy Server could not connect: Host unreachable.", base="httpx.TransportError"),
+        "connection",
+        True,
+        phase="connect",
+    ),
+    Row(
         "aiohttp",
         "a connection refused",
         made(
@@ -396,6 +427,82 @@ ROWS: tuple[Row, ...] = (
         "connection",
         True,
         phase="connect",
+    ),
+    Row(
+        "aiohttp",
+        "a WebSocket that breaks the protocol",
+        made("aiohttp.http_websocket.WebSocketError", 1002, "x", code=1002),
+        "validation",
+        False,
+    ),
+    Row(
+        "aiohttp",
+        "a WebSocket's internal error",
+        made("aiohttp.http_websocket.WebSocketError", 1011, "x", code=1011),
+        "server",
+        True,
+    ),
+    Row(
+        "requests",
+        "a proxy that wants to know who asks",
+        made("requests.exceptions.ProxyError", tunnel("407 Proxy Authentication Required")),
+        "auth",
+        False,
+        407,
+        phase="connect",
+    ),
+    Row("urllib3", "a proxy without a way", lambda: tunnel("503 Unavailable"), "overload", True, 503, phase="connect"),
+    Row(
+        "curl_cffi",
+        "a proxy that wants to know who asks",
+        made(
+            "curl_cffi.requests.exceptions.ProxyError",
+            "Failed to perform, curl: (56) CONNECT tunnel failed, response 407.",
+            base="curl_cffi.curl.CurlError",
+            code=56,
+        ),
+        "auth",
+        False,
+        407,
+        phase="connect",
+    ),
+    Row(
+        "websocket-client",
+        "a proxy that refuses",
+        made("websocket._exceptions.WebSocketProxyException", "failed CONNECT via proxy status: 403"),
+        "auth",
+        False,
+        403,
+        phase="connect",
+    ),
+    Row("urllib", "an unknown scheme", urllib_error("unknown url type: foo"), "validation", False, phase="connect"),
+    Row("urllib", "a URL without a host", urllib_error("no host given"), "validation", False, phase="connect"),
+    Row("urllib", "a connection refused", urllib_error(REFUSED), "connection", True, phase="connect"),
+    Row(
+        "urllib",
+        "a proxy that wants to know who asks",
+        urllib_error(OSError("Tunnel connection failed: 407 Proxy Authentication Required")),
+        "auth",
+        False,
+        407,
+        phase="connect",
+    ),
+    Row(
+        "xmlrpc",
+        "`ProtocolError` with 503",
+        lambda: xmlrpc.client.ProtocolError("host/RPC2", 503, "no", {"Retry-After": "5"}),
+        "overload",
+        True,
+        503,
+        5.0,
+    ),
+    Row("openai", "no API key", made("openai.OpenAIError", "The api_key must be set"), "validation", False),
+    Row(
+        "openai",
+        "an error of the server's inside a stream",
+        made("openai.APIError", "no", base="openai.OpenAIError"),
+        "unknown",
+        False,
     ),
     Row(
         "requests", "`Retry` gave up on answers of 503", gave_up("too many 503 error responses"), "overload", True, 503

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.server
 import socket
 import ssl
 import subprocess
@@ -608,3 +609,51 @@ def test_a_driver_s_number_is_kept_beside_its_cause() -> None:
     """PyMySQL puts its own number on the error of the socket."""
     error = made("pymysql.err.OperationalError", 2003, "no", original_exception=ConnectionRefusedError())()
     assert (classify(error).code, classify(error).phase) == ("2003", "connect")
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A proxy that does not know who asks."""
+
+    def do_CONNECT(self) -> None:
+        self.send_response(407)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "call"),
+    [
+        ("httpx", lambda proxy: __import__("httpx").get("https://x.test", proxy=proxy)),
+        ("httpx2", lambda proxy: __import__("httpx2").get("https://x.test", proxy=proxy)),
+        ("requests", lambda proxy: __import__("requests").get("https://x.test", proxies={"https": proxy}, timeout=9)),
+        (
+            "urllib3",
+            lambda proxy: __import__("urllib3").ProxyManager(proxy).request("GET", "https://x.test", retries=0),
+        ),
+        (
+            "urllib",
+            lambda proxy: urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy})).open(
+                "https://x.test"
+            ),
+        ),
+    ],
+)
+def test_a_proxy_that_refuses_a_tunnel_has_answered(module: str, call: Callable[[str], object]) -> None:
+    """With a status of its own; the request behind it was never sent."""
+    pytest.importorskip(module)
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=lambda: server.serve_forever(0.01), daemon=True).start()
+        failure = classify(raised(lambda: call(f"http://127.0.0.1:{server.server_port}")))
+        server.shutdown()
+    assert (failure.kind, failure.transient, failure.status, failure.unsent) == ("auth", False, 407, True)
+
+
+def test_a_client_without_a_key_is_no_failure_of_the_dependency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused where it is made."""
+    openai = pytest.importorskip("openai")
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    failure = classify(raised(openai.OpenAI))
+    assert (failure.kind, failure.transient, failure.verdict) == ("validation", False, "neutral")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from resilient_agents import DeadlineExceeded, Policy, Retry, Timeout, deadline, remaining
+from resilient_agents.integrations.answers import out_of_time
 from resilient_agents.integrations.deadlines import (
     DeadlineMiddleware,
     grpc_timeout,
@@ -287,3 +288,14 @@ def test_an_async_grpc_server_too() -> None:
         await server.stop(0)
 
     asyncio.run(main())
+
+
+def test_a_deadline_is_found_however_deep_groups_are_nested() -> None:
+    """The first one, if there is nothing else."""
+    first = DeadlineExceeded("late")
+    deep: Exception = ExceptionGroup("g", [first, DeadlineExceeded("later")])
+    for _ in range(2000):
+        deep = ExceptionGroup("g", [deep])
+    found = out_of_time(deep)
+    assert found is first
+    assert out_of_time(ExceptionGroup("g", [first, KeyError()])) is None

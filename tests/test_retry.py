@@ -328,6 +328,24 @@ async def test_a_group_is_retried_if_all_its_members_would_be(h: Harness) -> Non
     assert script.calls == 1
 
 
+async def test_a_group_may_be_nested_however_deep(h: Harness) -> None:
+    """Deeper than Python calls functions."""
+    deep: Exception = MyError()
+    for _ in range(2000):
+        deep = ExceptionGroup("g", [deep])
+    script = Script(h, deep, "ok")
+    with contextlib.suppress(Exception):  # pytest cannot show one so deep
+        await script.run(Retry(2, on=Exception))
+    assert script.calls == 2
+
+
+async def test_a_wait_beyond_all_numbers_is_refused_as_one_without_end(h: Harness) -> None:
+    """An int that no float can hold is infinity, and one below zero no wait."""
+    with pytest.raises(ValueError, match="wait must return finite seconds, got inf"):
+        await Script(h, MyError(), "ok").run(Retry(2, on=MyError, wait=lambda _: 10**5000))
+    assert await Script(h, MyError(), "ok").run(Retry(2, on=MyError, wait=lambda _: -(10**400))) == "ok"
+
+
 @pytest.mark.parametrize("on", [is_transient, Exception, RuntimeError])
 async def test_a_policys_own_rejection_is_not_retried(h: Harness, on: Any) -> None:
     """Neither by the default nor by a type that happens to include it."""

@@ -118,6 +118,27 @@ def test_a_hedges_losers_are_charged_too(runtime: str) -> None:
     run_on(runtime, scenario)
 
 
+async def test_an_error_whose_class_has_no_hash_comes_out_as_it_is(h: Harness) -> None:
+    """What the budget wants to know of it asks for none."""
+
+    class Hashless(type):
+        def __hash__(cls) -> int:
+            raise RuntimeError("no hash")
+
+    class Mine(Exception, metaclass=Hashless):
+        pass
+
+    error = Mine()
+
+    def down() -> None:
+        raise error
+
+    with run_budget(attempts=9) as run, pytest.raises(Mine) as raised:
+        await h.call(Policy(Retry(2, on=Exception, wait=fixed(0))), down)
+    assert raised.value is error
+    assert run.spent.attempts == 2
+
+
 async def test_a_fallback_stands_in_for_a_spent_budget(h: Harness) -> None:
     """It is a refusal like others."""
     with run_budget(attempts=0):

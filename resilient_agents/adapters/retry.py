@@ -300,18 +300,18 @@ class Retry(Configured, RetryLoop):
             given_up.note(error, f"not retried: {type(error).__name__} is 'unknown'; pass on=")
 
     def _matches(self, error: Exception, since: given_up.Moment) -> bool:
-        types = self._types
-        if isinstance(error, _APART):
-            types = tuple(kind for kind in types if kind not in _BROAD)
-        if isinstance(error, types) and meant(error, types):
-            return True
-        if isinstance(error, ExceptionGroup):
-            return all(
-                self._matches(leaf, since)
-                or (self._transient and is_transient(leaf) and not already_retried(leaf, since))
-                for leaf in error.exceptions
-            )
-        return False
+        """Whether the types mean `error`, or all that is in it, however deep, where transient leaves may stay out."""
+        for found in (todo := [error]):  # which grows
+            apart = isinstance(found, _APART)
+            types = tuple(kind for kind in self._types if not (apart and kind in _BROAD))
+            if isinstance(found, types) and meant(found, types):
+                continue
+            if found is not error and self._transient and is_transient(found) and not already_retried(found, since):
+                continue
+            if not isinstance(found, ExceptionGroup):
+                return False
+            todo.extend(found.exceptions)
+        return True
 
     def take_over(self, old: Retry) -> None:
         """Go on counting for the retry whose place this one takes, and with its budget, under the numbers of its

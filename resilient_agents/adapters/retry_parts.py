@@ -115,6 +115,10 @@ def finite_seconds(delay: Any) -> float:
     """What a wait answered. Below zero is none; one without end is a mistake. Raises TypeError or ValueError."""
     if isinstance(delay, bool) or not isinstance(delay, int | float):
         raise TypeError(f"wait must return seconds as a number, got {delay!r}")
-    if not delay < math.inf:
-        raise ValueError(f"wait must return finite seconds, got {delay}")
-    return max(0.0, float(delay))
+    try:
+        seconds = float(delay)
+    except OverflowError:  # an int beyond all floats
+        seconds = math.inf if delay > 0 else 0.0
+    if not seconds < math.inf:
+        raise ValueError(f"wait must return finite seconds, got {seconds}")
+    return max(0.0, seconds)

@@ -127,7 +127,7 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
     },
     "aiohttp": {
         "timeout": "ServerTimeoutError",
-        "connection": "ClientConnectionError ClientPayloadError HttpProcessingError",
+        "connection": "ClientConnectionError ClientPayloadError HttpProcessingError WebSocketError",
         "connection permanent": "ClientConnectorCertificateError ServerFingerprintMismatch",
         "validation": "InvalidURL NonHttpUrlClientError TooManyRedirects",
     },
@@ -144,6 +144,9 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "connection": "APIConnectionError WebSocketConnectionClosedError",
         "content_filter answered": "ContentFilterFinishReasonError",
         "validation answered": "LengthFinishReasonError",
+        # By itself it says that the client is used in a wrong way: no API key, two ways to say who one is.
+        "validation": "OpenAIError",
+        "unknown": "APIError SubjectTokenProviderError AgentTurnResultError AgentFileStagingError",
     },
     "anthropic": {
         "timeout": "APITimeoutError",

@@ -109,7 +109,7 @@ def _explain_one(error: BaseException, traits: Traits) -> Failure:
         code=told or read.code or (codes[0] if codes else None),
         retry_after=wait if read.wait is None else read.wait,
         decided=decided if read.retry is None else read.retry,
-        phase=None if status is not None else read.phase or traits.phase,
+        phase=read.phase or (traits.phase if status is None else None),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from resilient_agents.classify.codes import WEAK_CODES, of_errno, of_mcp, of_sqlite, of_sqlstate
+from resilient_agents.classify.codes import WEAK_CODES, of_errno, of_mcp, of_sqlite, of_sqlstate, of_status
 from resilient_agents.classify.facts import cause_of, context_of, get, message_of, mro_of, name_of, package_of
 from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Phase, Rule
 from resilient_agents.classify.replies import of_amqp, of_close_code, of_curl, of_mongo, of_mysql, of_smtp
@@ -65,7 +65,34 @@ def _read_message(package: str, error: BaseException) -> Reading:
 
 def _read_errno(error: BaseException) -> Reading:
     number = _int(get(error, "errno"))
-    return _NOTHING if number is None else Reading(of_errno(number))
+    if number is None:  # http.client makes a bare OSError of what a proxy said
+        return _read_proxy(error)
+    return Reading(of_errno(number))
+
+
+# httpcore has the status first; then the words of http.client, libcurl and websocket-client.
+_PROXY_SAYS: Final = (
+    r"(?a)(?:(?:.*\b)?(?:tunnel connection failed: |tunnel failed, response |via proxy status: ))?([45]\d\d)\b"
+)
+
+
+def _read_proxy(error: BaseException) -> Reading:
+    """What a proxy answered when it was asked for a tunnel, through which nothing was sent then."""
+    found = re.match(_PROXY_SAYS, message_of(error))
+    if found is None:
+        return _NOTHING
+    status = int(found[1])
+    return Reading(of_status(status), phase="connect", status=status)
+
+
+def _read_curl_proxy(error: BaseException) -> Reading:
+    found = _read_proxy(error)
+    return _read_curl(error) if found.status is None else found
+
+
+def _read_xmlrpc(error: BaseException) -> Reading:
+    status = _int(get(error, "errcode"))
+    return Reading(status=status) if status is not None and 400 <= status <= 599 else _NOTHING
 
 
 def _read_sqlite(error: BaseException) -> Reading:
@@ -175,6 +202,12 @@ def _read_close(error: BaseException) -> Reading:
     return _NOTHING
 
 
+def _read_websocket(error: BaseException) -> Reading:
+    """What aiohttp's parser found wrong, as the code with which it closes."""
+    number = _int(get(error, "code"))
+    return _NOTHING if number is None else Reading(of_close_code(number), str(number))
+
+
 def _read_urllib3(error: BaseException) -> Reading:
     """What is left of the answers that made urllib3 give up: "too many 503 error responses"."""
     words = message_of(error).split()
@@ -223,6 +256,8 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("mcp", "MCPError"): _read_mcp,
     ("mcp", "McpError"): _read_mcp,
     ("aiohttp", "ClientResponseError"): _read_aiohttp,
+    ("aiohttp", "WebSocketError"): _read_websocket,
+    ("xmlrpc", "ProtocolError"): _read_xmlrpc,
     ("sqlite3", "OperationalError"): _read_sqlite,
     ("builtins", "OSError"): _read_errno,
     ("pymysql", "MySQLError"): _read_mysql,
@@ -244,7 +279,10 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
     ("pika", "ChannelClosed"): _read_amqp,
     ("curl_cffi", "CurlError"): _read_curl,
     ("curl_cffi", "ConnectionError"): _read_curl,
+    ("curl_cffi", "ProxyError"): _read_curl_proxy,
     ("pycurl", "error"): _read_curl,
+    **{(package, "ProxyError"): _read_proxy for package in ("httpx", "httpx2", "httpcore", "httpcore2")},
+    ("websocket", "WebSocketProxyException"): _read_proxy,
     ("websockets", "ConnectionClosed"): _read_close,
     **{("sqlalchemy", name): _read_nothing for names in STORES["sqlalchemy"].values() for name in names.split()},
     ("urllib3", "ResponseError"): _read_urllib3,
@@ -260,6 +298,7 @@ READERS: Final[dict[tuple[str, str], Reader]] = {
             "redis": "ConnectionError TimeoutError ResponseError",
             "pymongo": "ServerSelectionTimeoutError AutoReconnect WaitQueueTimeoutError",
             "kombu": "OperationalError",
+            "urllib": "URLError",
             "pika": "IncompatibleProtocolError",
         }.items()
         for name in names.split()

@@ -95,6 +95,10 @@ PHRASES: Final[Mapping[str, _Phrases]] = MappingProxyType(
         # A broker that hangs up at once, or a proxy in front of one that is away.
         "pika": (Says("streamlosterror", _CONNECTION),),
         "kombu": (Says("access_refused", _AUTH),),
+        "urllib": (  # the URL itself is wrong
+            Says("unknown url type", _LOCAL, "connect"),
+            Says("no host given", _LOCAL, "connect"),
+        ),
     }
 )
 

@@ -96,11 +96,13 @@ def out_of_time(error: BaseException) -> DeadlineExceeded | None:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    todo = [error]
+    while todo:
+        found = todo.pop()
+        if isinstance(found, BaseExceptionGroup):
+            todo += reversed(found.exceptions)
+        else:
+            yield found
 
 
 def _wait(rejected: Rejected) -> int:
