@@ -37,6 +37,16 @@ _changing = Lock()
 """Held while what a policy consists of is exchanged, never while a chain is composed or runs."""
 
 
+class _StandIn:
+    """A policy in the place of another one; the same may stand there twice."""
+
+    __slots__ = ("over", "policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.over = False
+
+
 class Policy(Spelled):
     """Strategies around a callable, outermost first: `Policy(A, B, C)` runs `A(B(C(fn)))`.
 
@@ -57,7 +67,7 @@ class Policy(Spelled):
     innermost, and for options of a wrong type or value.
     """
 
-    _stand_ins: tuple[Policy, ...] = ()
+    _stand_ins: tuple[_StandIn, ...] = ()
     _observers: tuple[Subscription, ...] = ()
     _plans: tuple[tuple[Proceed, Plan], ...] = ()
     idempotent: bool | None = None
@@ -81,7 +91,7 @@ class Policy(Spelled):
     @property
     def strategies(self) -> tuple[Strategy, ...]:
         """What new calls run through, outermost first."""
-        return self._stand_ins[-1:] or self._own
+        return self._standing_in() or self._own
 
     @property
     def layers(self) -> tuple[Strategy, ...]:
@@ -95,7 +105,7 @@ class Policy(Spelled):
     @property
     def writes(self) -> Writes | None:
         """What new calls go by of writes: what it was told, and policies inside where it was not; None for nothing."""
-        told = None if self._stand_ins else _told(self)
+        told = None if self._standing_in() else _told(self)
         for strategy in self.strategies:
             inner = strategy.writes if isinstance(strategy, Policy) else None
             told = inner if told is None else told.over(inner)
@@ -199,16 +209,22 @@ class Policy(Spelled):
         are guarded already: for tests. Blocks may overlap; the one entered last counts. Raises ValueError if `other`
         contains this policy."""
         self._refuse_itself(other)
-        nested = Policy(other)  # an object of its own: the same policy may replace this one twice
+        nested = _StandIn(Policy(other))
+        afterwards = object()
         try:
             with _changing:
                 self._stand_ins = (*self._stand_ins, nested)
             changed()
             yield
         finally:
+            # Nothing is called here, so no exception from outside lands before it is over and plans are stale.
+            nested.over = True
+            now.edition = afterwards
             with _changing:
-                self._stand_ins = tuple(policy for policy in self._stand_ins if policy is not nested)
-            changed()
+                self._stand_ins = tuple(each for each in self._stand_ins if not each.over)
+
+    def _standing_in(self) -> tuple[Policy, ...]:
+        return tuple(each.policy for each in self._stand_ins if not each.over)[-1:]
 
     def describe(self) -> dict[str, Any]:
         """The policy as plain data that `json.dumps` takes: name, strategies in order, their options and live state."""

@@ -13,6 +13,7 @@ import resilient_agents.idempotency.write as write_module
 import resilient_agents.idempotency.writes as writes_module
 import resilient_agents.policy as policy_module
 from resilient_agents import Fallback, Policy, Retry, deadline, fixed, idempotency_key, remaining
+from resilient_agents.registry import Keyed
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -101,3 +102,24 @@ def test_no_key_of_a_call_stays_in_force(use: Callable[[Policy], Any], module: A
 
     make = lambda: Policy(Retry(2, wait=fixed(0)), reconcile=lambda: None)  # noqa: E731
     interrupt_everywhere(make, tried(use), check, inside=module.__file__)
+
+
+@pytest.mark.parametrize("make", [Policy, lambda: Keyed(lambda _: Policy(), key=lambda: 1)])
+def test_a_stand_in_goes_with_its_block(make: Callable[[], Any]) -> None:
+    """Also from functions that were guarded before, however the end of the block is interrupted."""
+
+    def guarded() -> tuple[Any, Callable[[], int]]:
+        policy = make()
+        fn = policy(lambda: 1)
+        fn()
+        return policy, fn
+
+    def run(made: tuple[Any, Callable[[], int]]) -> None:
+        policy, fn = made
+        with policy.replaced(Policy(Fallback(value=2, when=lambda _: True))):
+            assert fn() == 2
+
+    def check(made: tuple[Any, Callable[[], int]]) -> None:
+        assert made[1]() == 1
+
+    interrupt_everywhere(guarded, run, check)

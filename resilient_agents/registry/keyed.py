@@ -63,7 +63,7 @@ class Keyed(Spelled):
         self._make = make
         self._lock = Lock()
         self.recent = Recent()
-        self.stand_ins: tuple[Entry, ...] = ()
+        self.stand_ins: list[Entry] = []  # changed in single steps, which need no lock
         self._edition = 0
 
     def __call__(self, fn: F) -> F:
@@ -97,7 +97,8 @@ class Keyed(Spelled):
         """
         while True:
             with self._lock:
-                entry = self.stand_ins[-1] if self.stand_ins else self.recent.use(key)
+                standing_in = self.stand_ins[-1:]
+                entry = standing_in[0] if standing_in else self.recent.use(key)
                 if entry is not None:
                     self._make_room(entry)
                     return entry, entry.plan
@@ -176,13 +177,11 @@ class Keyed(Spelled):
     def replaced(self, other: Policy) -> Generator[None, None, None]:
         """Until the block ends, `other` stands in for the policies of all keys."""
         nested = Entry(None, Policy(other, name=self.name))
-        with self._lock:
-            self.stand_ins = (*self.stand_ins, nested)
         try:
+            self.stand_ins.append(nested)
             yield
         finally:
-            with self._lock:
-                self.stand_ins = tuple(entry for entry in self.stand_ins if entry is not nested)
+            self.stand_ins.remove(nested)
 
     def plan(self, fn: Callable[..., Any] | None, innermost: Proceed) -> Plan:
         """How calls of `fn` go: each by the plan of its key's policy."""
