@@ -19,7 +19,8 @@ __all__ = [
     "without_results",
 ]
 
-TASKS = frozenset(["create_task", "ensure_future"])
+TASKS = frozenset(["create_task", "ensure_future", "acall"])
+"""Methods whose result has to be waited for."""
 
 
 def entered(item: ast.withitem) -> str:
@@ -83,7 +84,7 @@ def imported(node: FunctionNode) -> dict[str, ast.stmt]:
 
 
 def _done(value: ast.expr) -> ast.expr:
-    """A call without what is only looked at; a task that nothing holds is waited for."""
+    """A call without what is only looked at; a task or a guarded call that nothing holds is waited for."""
     while isinstance(value, (ast.Attribute, ast.Subscript)):
         value = value.value
     task = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in TASKS
