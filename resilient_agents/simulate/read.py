@@ -83,7 +83,7 @@ def _phased(node: Node | None, base: T, keys: Mapping[str, Reader]) -> tuple[T, 
     phases: list[Phase[T]] = []
     for item in listed.value:
         told = _table(item, {**keys, "from": _seconds(), "until": _seconds()})
-        known = told.keys() >= {"from", "until"} & (item.value.keys() if isinstance(item.value, dict) else set())
+        known = isinstance(item.value, dict) and told.keys() >= {"from", "until"} & item.value.keys()
         start, end = told.pop("from", 0.0), told.pop("until", math.inf)
         if known and end <= start:
             item.value["until"].refuse(f"must be later than from, which is {start:g} s")
