@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -229,11 +229,16 @@ def _owner(call: ast.Call, seen: Sighting) -> ast.expr:
 
 
 def fake_of(
-    target: ast.expr, made: dict[str, tuple[ast.expr, str]], parameters: set[str], is_async: bool
+    target: ast.expr,
+    made: Mapping[str, tuple[ast.expr, str]],
+    answered: Mapping[str, Fake],
+    parameters: set[str],
+    is_async: bool,
 ) -> Fake | None:
     """Where what is called has to be replaced; None where that cannot be said.
 
-    `made`: clients of the function itself, and the method by which `with` enters them.
+    `made`: clients of the function itself, and the method by which `with` enters them. `answered`: what it keeps of the
+    answers of calls that are replaced.
     """
     path: list[str] = []
     node = target
@@ -250,6 +255,9 @@ def fake_of(
             case ast.Name(id=name) if name in made:
                 node, entered = made[name]
                 path += ["return_value", entered] if entered else []
+            case ast.Name(id=name) if name in answered:
+                owner, name, before, _ = answered[name]
+                return Fake(owner, name, (*before, "return_value", *reversed(path)), is_async)
             case ast.Name(id="asyncio") if len(path) == 1:
                 return Fake("module", "asyncio", tuple(path), is_async)  # the event loop needs the rest of it
             case ast.Name(id="asyncio"):

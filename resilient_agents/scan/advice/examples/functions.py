@@ -22,7 +22,7 @@ from resilient_agents.scan.advice.examples.bodies import (
     without_results,
 )
 from resilient_agents.scan.advice.examples.bodies import entered as entered_name
-from resilient_agents.scan.advice.examples.clients import Clients, fake_of
+from resilient_agents.scan.advice.examples.clients import Clients, Fake, fake_of
 from resilient_agents.scan.advice.examples.expressions import Unfit, Words, short
 from resilient_agents.scan.advice.examples.guarded import Function, Guard, Placed
 from resilient_agents.scan.advice.examples.signatures import ANY, annotation, parameters, signature
@@ -60,6 +60,8 @@ class _Writer:
         self.guards = guards
         self.made: dict[str, tuple[ast.expr, str]] = {}
         self.local: dict[str, ClientValue] = {}
+        self.fakes: dict[int, Fake] = {}
+        self.answered: dict[str, Fake] = {}
         self.emitted: list[Placed] = []
         self.awaitable: set[int] = set()
         self.unawaited: set[int] = set()
@@ -143,7 +145,9 @@ class _Writer:
         of_loop = found.seen.operation.is_async and not found.seen.runner
         waits = of_loop and id(call) not in self.entered
         policy = guard.own if self.by_call else guard.policy
-        fake = fake_of(target, self.made, set(self.words.parameters), of_loop)
+        fake = fake_of(target, self.made, self.answered, set(self.words.parameters), of_loop)
+        if fake is not None:
+            self.fakes[id(call)] = fake
         is_async = isinstance(self.node, ast.AsyncFunctionDef)
         in_thread = is_async and guard.holds_up and id(call) not in self.entered
         self.emitted.append(Placed(found, policy, fake, self._said(made), in_thread))
@@ -234,6 +238,8 @@ class _Writer:
             place = ("", kept.id) if isinstance(kept, ast.Name) else (self.cls, kept.attr)
             self.clients.made_there.add(place)
             return [*of_module, ast.Assign([kept], made, lineno=0)]
+        if target and (fake := self.fakes.get(id(_awaited(value)))) is not None:
+            self.answered[target] = fake
         return [self._assigned(target, made) if target else ast.Expr(made)]
 
     def _more(self) -> bool:
