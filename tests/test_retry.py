@@ -478,6 +478,25 @@ def test_no_attempt_begins_after_the_deadline(
     assert [event.reason for event in events.of(GaveUp)] == ["deadline"]
 
 
+def test_a_rejection_that_comes_out_after_too_long_a_sleep_names_the_last_real_error(
+    manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that comes out because there are no more attempts."""
+    error, rejection = ConnectionError(), CircuitOpenError("open")
+    errors: list[Exception] = [rejection, error]
+
+    def work() -> None:
+        if len(errors) == 1:
+            monkeypatch.setattr(clock, "sleep", lambda seconds: manual_clock.sleep(50))
+        raise errors.pop()
+
+    policy = Policy(Retry(5, on=(is_transient, Rejected), wait=fixed(1)))
+    with deadline(10), pytest.raises(CircuitOpenError) as caught:
+        policy.call(work)
+    assert caught.value is rejection
+    assert rejection.__cause__ is error
+
+
 async def test_a_spent_budget_lets_the_error_out(h: Harness) -> None:
     """Each retry is withdrawn; where none is left, the last real error comes out, not one of ours."""
     budget = RetryBudget(0, per_second=0.1)  # one retry in ten seconds

@@ -147,6 +147,7 @@ class RetryLoop(RetryParts, ABC):
     async def _out(self, call: Call, state: State) -> Any:
         """How a call ends that was given up: by what `end` says, else by its last error or result."""
         error: Exception | None = None
+        state.blame()
         try:
             answer = await self.end(call, state) if state.given_up else RERAISE
             if answer is not RERAISE:
