@@ -64,12 +64,15 @@ class StandIn:
     async def ask(self, call: Call) -> Any:
         """Its answer with the arguments of the call, in the colour of the call; of a stream, opened."""
         if self._policy is None:
-            before = call.fn
+            before, rare = call.fn, call.rare
+            began = rare.began
             try:
                 call.fn = self._fn
                 return await another(_invoke, call)
             finally:
                 call.fn = before
+                if rare.audience is not None:  # of the attempt that it may be within
+                    rare.began = began
         if call.closers is not None:
             return await open_source(call, self._policy.stream(self._fn, *call.args, **call.kwargs))
         if not call.runtime.blocking:

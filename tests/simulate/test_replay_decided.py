@@ -287,3 +287,18 @@ def test_what_the_budget_of_a_run_refuses_to_others_is_refused_again() -> None:
     calls = recorded_of(lambda: FakeClock().run(run))
     assert {call.kind for call in calls} >= {"rejected"}
     is_exact(replay(make, calls), near=0)
+
+
+def test_an_attempt_began_when_its_own_function_did() -> None:
+    """Not when the one began that a fallback within it asks."""
+
+    async def fails(number: int) -> int:
+        await asyncio.sleep(0.1)
+        raise ConnectionError
+
+    def make() -> Policy:
+        return Policy(Fallback(to=[helps]), name="p")
+
+    calls = recorded_of(traffic(make, fails))
+    assert {round(call.steps[0].takes, 3) for call in calls} == {0.1}
+    is_exact(replay(make, calls), near=0)
