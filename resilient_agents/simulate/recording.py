@@ -147,11 +147,16 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=late_by(span, rounds),
         decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
-        refused=tuple(by for event in span.events if (by := _refused(event)) is not None),
+        refused=tuple(by for event in _until(span.events, turns) if (by := _refused(event)) is not None),
         chaos=any(names.CHAOS in each.attributes for each in (span, *tried)),
         left_out=names.LEFT_OUT in facts,
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
+
+
+def _until(events: Sequence[Moment], turns: Sequence[Moment]) -> Sequence[Moment]:
+    """What happened before a fallback asked others: what was refused to these is theirs."""
+    return events[: events.index(turns[0])] if turns else events
 
 
 def _refused(event: Moment) -> str | None:
