@@ -209,16 +209,11 @@ def _step(operation: Operation, attempt: Span) -> Step:
     """What came of a run of the function."""
     facts = attempt.attributes
     lead = cast(float, facts[names.FUNCTION_BEGAN])
-    kind, status, hint = facts.get(names.ERROR_TYPE), facts.get(names.STATUS_CODE), facts.get(names.RETRY_AFTER)
     first, decided = facts.get(names.FIRST_ITEM), _decided(attempt)
-    ended, helped = attempt.end, _helped(operation.span, attempt)
-    if helped is not None:
-        ended, kind, status = (
-            helped.at,
-            helped.attributes.get(names.ERROR_TYPE),
-            helped.attributes.get(names.STATUS_CODE),
-        )
-    transient, verdict = facts.get(names.TRANSIENT), facts.get(names.VERDICT)
+    helped = _helped(operation.span, attempt)
+    ended, failed = (attempt.end, facts) if helped is None else (helped.at, helped.attributes)
+    kind, status, hint = failed.get(names.ERROR_TYPE), failed.get(names.STATUS_CODE), failed.get(names.RETRY_AFTER)
+    transient, verdict = failed.get(names.TRANSIENT), failed.get(names.VERDICT)
     return Step(
         takes=max(0.0, (ended - attempt.start) / 1e9 - lead),
         helped=helped is not None,

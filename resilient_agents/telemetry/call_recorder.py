@@ -11,6 +11,7 @@ from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.telemetry import names
 from resilient_agents.telemetry.current import AttemptSpan
+from resilient_agents.telemetry.ending import whole
 from resilient_agents.telemetry.facts import SPAN_EVENTS, facts
 from resilient_agents.telemetry.measures import MEASURES, waited_for
 from resilient_agents.telemetry.spans import MEASURING, MOST_SPANS, RECORDING, SpanRecorder
@@ -46,7 +47,8 @@ class CallRecorder(SpanRecorder):
 
     def fell_back(self, event: events.FallbackUsed) -> None:
         self._stands_in = event.by
-        self.happened(event)
+        told = {} if event.failure is None else whole(event.failure)
+        self._add_event(names.FALLBACK, {**facts(event), **told})
 
     def retried(self, event: events.RetryScheduled) -> None:
         self._told.pop(names.GAVE_UP, None)  # a retry inside of this one did

@@ -201,7 +201,8 @@ ATTRIBUTES: Final = (
 )
 
 _FAILURE: Final = (names.ERROR_TYPE, names.STATUS_CODE)
-_ENDING: Final = (*_FAILURE, names.TRANSIENT, names.VERDICT, names.DECIDED)
+_WHOLE_FAILURE: Final = (*_FAILURE, names.RETRY_AFTER, names.TRANSIENT, names.VERDICT)
+_ENDING: Final = (*_WHOLE_FAILURE, names.DECIDED)
 
 SPANS: Final = (
     Span(
@@ -235,7 +236,6 @@ SPANS: Final = (
             names.QUEUED,
             *names.WAITED_FOR.values(),
             *names.NAMED_STRATEGIES.values(),
-            names.RETRY_AFTER,
             names.STRATEGY,
             names.FALLBACK_BY,
             names.CHAOS,
@@ -260,7 +260,6 @@ SPANS: Final = (
             names.INNER_RETRIES,
             names.HEDGE_NUMBER,
             names.FALLBACK_BY,
-            names.RETRY_AFTER,
             names.STRATEGY,
             names.CHAOS,
             *_ENDING,
@@ -305,7 +304,7 @@ EVENTS: Final = (
         "A time limit ended the operation or the attempt, or was outrun (`resilient_agents.late`).",
         (names.STRATEGY, names.LIMIT, names.LATE),
     ),
-    SpanEvent(names.FALLBACK, "A fallback stands in for an error or a result.", (names.FALLBACK_BY, *_FAILURE)),
+    SpanEvent(names.FALLBACK, "A fallback stands in for an error or a result.", (names.FALLBACK_BY, *_WHOLE_FAILURE)),
     SpanEvent(
         names.HEDGE,
         "A further attempt was started because the one before is slow or has failed.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from sqlite3 import IntegrityError
@@ -24,7 +23,6 @@ from resilient_agents import (
     Retry,
     Timeout,
     fixed,
-    run_budget,
 )
 from resilient_agents.simulate import Dependency, Load, Scenario, Stream, Times, rest, simulate
 from resilient_agents.simulate.replay import replay
@@ -267,38 +265,3 @@ def test_what_may_be_why_calls_went_another_way_is_said() -> None:
         "2 of those that went another way began, or had a request end, in the same microsecond as other calls",
         "what learn_limits told a limit, if it did, is not recorded",
     ]
-
-
-def test_what_the_budget_of_a_run_refuses_to_others_is_refused_again() -> None:
-    """Each whom a fallback asks costs an attempt, too: where none is left, the refusal comes out, not a failure."""
-
-    async def fails(number: int) -> int:
-        await asyncio.sleep(0.1)
-        raise ConnectionError
-
-    def make() -> Policy:
-        return Policy(Fallback(to=[helps, helps]), Retry(2, wait=WAIT), name="p")
-
-    async def run() -> None:
-        for number in range(3):
-            with contextlib.suppress(Exception), run_budget(attempts=number + 1):
-                await make().acall(fails, number)
-
-    calls = recorded_of(lambda: FakeClock().run(run))
-    assert {call.kind for call in calls} >= {"rejected"}
-    is_exact(replay(make, calls), near=0)
-
-
-def test_an_attempt_began_when_its_own_function_did() -> None:
-    """Not when the one began that a fallback within it asks."""
-
-    async def fails(number: int) -> int:
-        await asyncio.sleep(0.1)
-        raise ConnectionError
-
-    def make() -> Policy:
-        return Policy(Fallback(to=[helps]), name="p")
-
-    calls = recorded_of(traffic(make, fails))
-    assert {round(call.steps[0].takes, 3) for call in calls} == {0.1}
-    is_exact(replay(make, calls), near=0)
