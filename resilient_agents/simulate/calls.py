@@ -56,8 +56,8 @@ class Recorded:
     `replaced`: it did so in place of a result. `called`: how, where it was not simply awaited. `late`: by how much
     a wait of its retry was longer than planned, because the machine was busy. `costs`: what attempts took of a rate
     limit that asks for it. `decided`: what functions of the user's said of what came out of attempts.
-    `refused`: by what is not played, a budget of the run or `require_healthy`. `chaos`: something was made to go wrong
-    on purpose. `left_out`: there were more attempts and waits than have spans.
+    `refused`: by what is not played, a budget of the run or `require_healthy`; `refused_after`: when, the last time.
+    `chaos`: something was made to go wrong on purpose. `left_out`: there were more attempts and waits than have spans.
     """
 
     start: float
@@ -81,6 +81,7 @@ class Recorded:
     costs: tuple[float, ...] = ()
     decided: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    refused_after: float = 0.0
     chaos: bool = False
     left_out: bool = False
 

@@ -127,6 +127,7 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
     tries = [child for child in tried if names.FALLBACK_BY not in child.attributes]
     turns = [event for event in span.events if event.name == names.FALLBACK]
     deadline = facts.get(names.DEADLINE)
+    refusals = list(_refusals(span.events))
     return Recorded(
         start=_clock(span),
         sequence=int(cast(int, facts[names.SEQUENCE])),
@@ -147,22 +148,26 @@ def _call(operation: Operation, policies: Sequence[str]) -> Recorded:
         costs=tuple(each for told in (facts, *(a.attributes for a in tries)) for each in _number(told.get(names.COST))),
         late=late_by(span, rounds),
         decided=sum(map(_decided, [span, *(each for each in tries if _began(each) is None)]), ()),
-        refused=tuple(by for event in _until(span.events, turns) if (by := _refused(event)) is not None),
+        refused=tuple(by for turn, by, _ in refusals if turn is None),
+        refused_after=max(((at - span.start) / 1e9 for turn, _, at in refusals if turn is None), default=0.0),
         chaos=any(names.CHAOS in each.attributes for each in (span, *tried)),
         left_out=names.LEFT_OUT in facts,
         replaced=bool(turns) and names.ERROR_TYPE not in turns[0].attributes,
     )
 
 
-def _until(events: Sequence[Moment], turns: Sequence[Moment]) -> Sequence[Moment]:
-    """What happened before a fallback asked others: what was refused to these is theirs."""
-    return events[: events.index(turns[0])] if turns else events
-
-
-def _refused(event: Moment) -> str | None:
-    """By what is not played."""
-    by = event.attributes.get(names.STRATEGY) if event.name == names.REJECTED else None
-    return str(by) if by in ("run_budget", "require_healthy") else None
+def _refusals(events: Iterable[Moment]) -> Iterator[tuple[int | None, str, int]]:
+    """Those by what is not played: whose, by what and when. From when a fallback asked others until the call was tried
+    again they are those of the others, whose turn it was; else the call's own, None."""
+    turns, theirs = 0, False
+    for event in events:
+        by = event.attributes.get(names.STRATEGY) if event.name == names.REJECTED else None
+        if event.name == names.FALLBACK:
+            turns, theirs = turns + 1, True
+        elif event.name == names.RETRY_SCHEDULED:
+            theirs = False
+        elif by in ("run_budget", "require_healthy"):
+            yield (turns - 1 if theirs else None), str(by), event.at
 
 
 def _number(value: object) -> tuple[float, ...]:
@@ -272,10 +277,7 @@ def _helps(
     failed = span.attributes.get(names.OUTCOME) in ("failure", "rejected")
     found: list[Step] = []
     begins = [(turn.at - span.start) / 1e9 for turn in turns]
-    which = [number for number, event in enumerate(span.events) if event in turns]
-    refused = [
-        any(_refused(event) for event in span.events[one:other]) for one, other in itertools.pairwise([*which, None])
-    ]
+    refused = {turn for turn, _, _ in _refusals(span.events)}
     for at, until in itertools.pairwise([*begins, math.inf]):
         mine = [each for each in calls if at - ROUNDING <= each[0] < until - ROUNDING]
         ends = [(each.end, each.attributes.get(names.ERROR_TYPE)) for each in did if at <= _since(span, each) < until]
@@ -283,12 +285,14 @@ def _helps(
         ended += [(offset + call.duration, call.kind) for offset, call in mine]
         end, kind = max(ended, key=lambda each: each[0], default=(at, None))
         around = next((each for each in within if at <= (each.end - span.start) / 1e9 < until), None)
-        if around is not None:
+        if len(found) in refused and not ended:
+            kind = "rejected"
+        elif around is not None:
             kind = around.attributes.get(names.ERROR_TYPE)
         elif until == math.inf:
             kind = span.attributes.get(names.ERROR_TYPE) if failed else None
         else:
-            kind = kind or ("rejected" if refused[len(found)] else "server")
+            kind = kind or "server"
         helped = tuple((max(0.0, offset - at), call) for offset, call in mine)
         found.append(Step(max(0.0, end - at), None if kind is None else str(kind), calls=helped))
     return tuple(found)

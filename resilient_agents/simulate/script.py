@@ -236,7 +236,7 @@ class Script:
             self._waited = attempt
         if attempt >= len(rounds):
             if rounds and self.call.refused:  # it waited for an attempt that was none
-                return max(0.0, self.call.duration - rounds[-1][1])
+                return max(0.0, self.call.refused_after - (self._loop.time() - self._began))
             ended_first = self.call.outcome == "cancelled" or (alone and self.call.outcome == "success")
             return NEVER if ended_first or self.call.gave_up == "deadline" else 0.0
         wait = rounds[attempt][0] - rounds[attempt - 1][1]

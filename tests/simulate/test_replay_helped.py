@@ -8,11 +8,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from resilient_agents import Fallback, Gate, Policy, RateLimit, Retry, Timeout, fixed, run_budget
 from resilient_agents.simulate.calls import Recorded
 from resilient_agents.simulate.replay import replay
 from resilient_agents.testing import FakeClock
 from tests.simulate.test_replay import Make, is_exact, recorded_of
+
+WAIT = fixed(0.1)
 
 
 async def answers(number: int) -> int:
@@ -72,7 +76,7 @@ def test_what_an_error_said_is_heard_though_another_answered() -> None:
         return number
 
     def make() -> Policy:
-        return Policy(Retry(2, wait=fixed(0.1)), Fallback(to=[answers], on=Told), Gate(), name="p")
+        return Policy(Retry(2, wait=WAIT), Fallback(to=[answers], on=Told), Gate(), name="p")
 
     calls = record(make, told)
     assert Counter((s.helped, s.retry_after, s.transient) for c in calls for s in c.steps) == {
@@ -82,22 +86,27 @@ def test_what_an_error_said_is_heard_though_another_answered() -> None:
     is_exact(replay(make, calls), near=0)
 
 
-def test_what_the_budget_of_a_run_refuses_to_others_is_refused_again() -> None:
-    """Each whom a fallback asks costs an attempt, too: where none is left, the refusal comes out, not a failure."""
+async def helps(error: Exception, number: int) -> int:
+    return await answers(number)
 
-    def make() -> Policy:
-        return Policy(Fallback(to=[answers, answers]), Retry(2, wait=fixed(0.1)), name="p")
 
-    kinds = set()
-    for attempts in (1, 2, 3):
-        calls = record(make, fails, attempts)
-        kinds |= {call.kind for call in calls}
-        is_exact(replay(make, calls), near=0)
-    assert kinds == {"rejected", "connection", "validation", None}
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Policy(Fallback(to=[answers, answers]), Retry(2, wait=WAIT), name="p"),
+        lambda: Policy(Retry(3, wait=WAIT), Fallback(to=[fails, answers]), name="p"),
+        lambda: Policy(Fallback(helps), Retry(2, wait=WAIT), name="p"),
+    ],
+    ids=["others after a retry", "others in a retry", "a handler after a retry"],
+)
+def test_what_the_budget_of_a_run_refuses_is_refused_again_and_then(make: Make) -> None:
+    """To the call, or to one whom a fallback asks, each of whom costs an attempt, too."""
+    for attempts in (1, 2, 3, 4):
+        is_exact(replay(make, record(make, fails, attempts)), near=0)
 
 
 def test_what_the_budget_of_a_run_refused_to_others_is_not_refused_to_the_call() -> None:
-    """It was not asked there: a call that a limit refused is refused by that limit, and takes its turn there."""
+    """A call that a limit refused is refused by that limit, and takes its turn there."""
 
     def make() -> Policy:
         return Policy(Timeout(5), Fallback(to=[fails, answers]), RateLimit(2, burst=1, max_wait=0.3), name="p")
