@@ -564,6 +564,14 @@ def test_nothing_is_imported() -> None:
     assert "antigravity" not in sys.modules
 
 
+def test_a_name_where_nothing_has_one_says_how_to_give_one() -> None:
+    """There is nothing to choose from, which would be all that a list of names could say."""
+    with pytest.raises(ConfigError) as caught:
+        load({"policies": {"p": {"rate_limit": {"rate": 1, "settle": "look_up"}}}}, env=NO_ENV)
+    [problem] = caught.value.problems
+    assert problem.allowed == ("is not known; the program must call define('look_up', settle=...) before it reads this")
+
+
 def test_define_refuses_what_cannot_be_named() -> None:
     """Wrong definitions fail where they are made."""
     wrong: list[tuple[str, dict[str, Any]]] = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from resilient_agents.classify import KINDS, classify, counts_against_dependency, http_failure, is_transient
@@ -86,7 +86,7 @@ def spelled(option: str, thing: Any) -> str:
     return next(name for name, code in _BUILT_IN[option].items() if code is thing)
 
 
-def known(option: str) -> Iterable[str]:
+def known(option: str) -> list[str]:
     """The names that `option` may have, apart from Python's own exceptions."""
     own = [name for of, name in _defined if of == option]
     return [*_BUILT_IN[option], *own, *(KINDS if option == "on" else ())]

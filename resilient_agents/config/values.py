@@ -144,8 +144,11 @@ class Named(Reader):
             short = re.split(r"[.:]", name)[-1]
             how = f"call define({short!r}, {self.option}={short}) in the program and write {short!r} here"
             return f"a configuration imports no code: {how}"
+        known = names.known(self.option)
+        if not known:
+            return f"is not known; the program must call define({name!r}, {self.option}=...) before it reads this"
         python = ", a built-in exception of Python's, or what define() named" if self.option == "on" else ""
-        return f"is not known; {nearest(name, names.known(self.option))}{python}"
+        return f"is not known; {nearest(name, known)}{python}"
 
     def make(self, plain: Any) -> Any:
         if not isinstance(plain, str | tuple):
