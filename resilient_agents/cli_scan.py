@@ -136,6 +136,13 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
         print(fixed.patch(), end="")
     else:
         fixed.write()
+    for policy, calls in fixed.threads.items():
+        first, more = calls[0], f" and {len(calls) - 1} more" if len(calls) > 1 else ""
+        print(
+            f"resilient-agents: {policy}: only a limit in a thread ends {first.path}:{first.line}{more}, which blocks "
+            "in a plain function and takes no limit: set timeout.thread = true",
+            file=sys.stderr,
+        )
     if fixed.left:
         print(f"resilient-agents: not for a program to fix: {counted(len(fixed.left), 'finding')}", file=sys.stderr)
 

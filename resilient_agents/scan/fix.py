@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resilient_agents.scan.effects import serves
 from resilient_agents.scan.form import Binding, Scope, Site
+from resilient_agents.scan.guards import awaitable
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import Call, Finding
@@ -71,6 +72,8 @@ class Fixed:
     after: dict[Path, str] = field(default_factory=dict)
     encodings: dict[Path, str] = field(default_factory=dict)
     left: list[Finding] = field(default_factory=list)
+    threads: dict[str, list[Call]] = field(default_factory=dict)
+    """By the policies that they got, calls of plain functions that take no limit: only one in a thread ends them."""
 
     def patch(self) -> str:
         """For `git apply` and `patch -p1`, where the command was run."""
@@ -100,7 +103,7 @@ def _lines(text: str) -> list[str]:
 
 def fix(paths: Iterable[Path], options: Options, policy_of: PolicyOf | None = None) -> Fixed:
     """Changes that end what RA101 finds: limits, or with `policy_of`, which names the policy of a call (None: none
-    fits), decorators. Nothing is written.
+    fits), decorators, and limits too where a policy cannot interrupt what blocks. Nothing is written.
 
     Raises what `scan` raises. Files that do not parse are left as they are.
     """
@@ -115,7 +118,7 @@ def fix(paths: Iterable[Path], options: Options, policy_of: PolicyOf | None = No
                 wanted = {(f.call.line, f.call.column): f for f in scan.look(file).findings if f.rule == "RA101"}
                 for found in scan.found(file) if wanted else ():
                     finding = wanted.get((found.call.line, found.call.column))
-                    if finding is not None and not _plan(scan, found, policy_of, planned):
+                    if finding is not None and not _plan(scan, found, policy_of, planned, fixed.threads):
                         fixed.left.append(finding)
         finally:
             scan.close()
@@ -130,9 +133,26 @@ def fix(paths: Iterable[Path], options: Options, policy_of: PolicyOf | None = No
     return fixed
 
 
-def _plan(scan: Scan, found: Found, policy_of: PolicyOf | None, planned: dict[str, Changes]) -> bool:
-    if policy_of is not None:
-        return _decorate(scan, found, policy_of(found.call), planned)
+def _plan(
+    scan: Scan,
+    found: Found,
+    policy_of: PolicyOf | None,
+    planned: dict[str, Changes],
+    threads: dict[str, list[Call]],
+) -> bool:
+    if policy_of is None:
+        return _limit(scan, found, planned)
+    policy = policy_of(found.call)
+    if policy is None or not _decorated(scan, found):
+        return False
+    if not awaitable(found.seen) and not _limit(scan, found, planned):
+        if found.call.is_async:
+            return False
+        threads.setdefault(policy, []).append(found.call)
+    return _decorate(scan, found, policy, planned)
+
+
+def _limit(scan: Scan, found: Found, planned: dict[str, Changes]) -> bool:
     seen = found.seen
     operation, client, owner = seen.operation, seen.client, seen.owner
     made = owner.made if owner is not None else None
@@ -224,13 +244,19 @@ def _goes_on(scan: Scan, function: Scope, found: Found) -> bool:
     return endless or any(about is None or about[0] != "name" for about in around)  # `while items:` comes to an end
 
 
-def _decorate(scan: Scan, found: Found, policy: str | None, planned: dict[str, Changes]) -> bool:
+def _decorated(scan: Scan, found: Found) -> bool:
+    """Whether its function can get a policy."""
     spot = found.seen.spot
-    changes = _changes(scan, spot, planned)
     function = spot.file.form.function(spot.scope)
-    if policy is None or changes is None or function is None or function.yields or found.call.protected_by is not None:
+    if function is None or function.yields or found.call.protected_by is not None:
         return False
-    if _goes_on(scan, function, found):
+    return scan.reading.statuses[spot.file.path].status == "read" and not _goes_on(scan, function, found)
+
+
+def _decorate(scan: Scan, found: Found, policy: str, planned: dict[str, Changes]) -> bool:
+    spot = found.seen.spot
+    changes, function = _changes(scan, spot, planned), spot.file.form.function(spot.scope)
+    if changes is None or function is None:
         return False
     wanted = Decorator(function.line, function.name, policy)
     if not any((each.line, each.name) == (wanted.line, wanted.name) for each in changes.decorators):

@@ -1,8 +1,7 @@
-"""Limits that stand around a call: a timeout block, `wait_for`, a poll that has waited already, a policy."""
+"""Limits that stand around a call: a timeout block, `wait_for`, a poll that has waited already."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from resilient_agents.scan.callers import reaches
@@ -12,20 +11,17 @@ from resilient_agents.scan.read_expressions import THREADS
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import FunctionValue, Method, Opaque, Spot, Symbol, Value
+from resilient_agents.scan.values import FunctionValue, Method, Spot, Symbol, Value
 
-__all__ = ["Protection", "around", "around_callers", "polled", "protection"]
-
-POLICY = {"call", "acall", "stream"}
-TIMEOUTS = {"timeout", "attempt_timeout"}
+__all__ = ["around", "around_callers", "awaitable", "polled"]
 
 
 def around(resolver: Resolver, seen: Sighting) -> Limit | None:
     """A block or a call around it that ends it: of what is awaited only, since nothing else can be ended so."""
-    return _around(resolver, seen.spot, seen.index) if _awaitable(seen) else None
+    return _around(resolver, seen.spot, seen.index) if awaitable(seen) else None
 
 
-def _awaitable(seen: Sighting) -> bool:
+def awaitable(seen: Sighting) -> bool:
     """Whether its caller awaits it, and can stop to: a coroutine, or what a thread runs."""
     if seen.operation.is_async or seen.runner in THREADS:
         return True
@@ -39,7 +35,7 @@ def _awaitable(seen: Sighting) -> bool:
 def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:
     """Where every call of its coroutine in the tree is ended, it is, too: `await wait_for(read(), 5)`."""
     spot, scope = seen.spot, seen.spot.within
-    if not (_awaitable(seen) and scope.kind == "function" and scope.is_async) or scope.decorators:
+    if not (awaitable(seen) and scope.kind == "function" and scope.is_async) or scope.decorators:
         return None
     function, called = FunctionValue(spot.file, spot.scope), False
     for caller, index in resolver.tree.calls_of(scope.name, spot.file):
@@ -202,54 +198,3 @@ def _polls(value: Value) -> bool:
     if isinstance(value, Method):
         return "recv" not in value.owner.client.operations  # a poller, not another socket
     return isinstance(value, Symbol) and value.path.startswith(("select.", "selectors."))
-
-
-@dataclass(frozen=True, slots=True)
-class Protection:
-    """A policy, breaker or retry around a call, and whether it ends one that hangs."""
-
-    source: str
-    limits: bool
-
-
-def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
-    """What guards the function that it stands in, or the call itself: `policy.call(requests.get, url)`."""
-    spot, form = seen.spot, seen.spot.file.form
-    found: list[Protection] = []
-    if seen.runner in POLICY:
-        callees = [value for value in resolver.evaluate(seen.site.callee, spot) if isinstance(value, Symbol)]
-        paths = [value.path.rpartition("().")[0] for value in callees]
-        known = resolver.known.protections
-        found += [Protection(f"{path}.{seen.runner}", known[path]) for path in paths if path in known]
-    index = spot.scope
-    while index >= 0:
-        scope = form.scopes[index]
-        if scope.kind != "function":
-            break
-        for decorator in scope.decorators:
-            found += _decorates(resolver, decorator, Spot(spot.file, scope.parent, 1 << 30, 0))
-        index = scope.parent
-    return next((each for each in found if each.limits), found[0] if found else None)
-
-
-def _decorates(resolver: Resolver, decorator: Expression, spot: Spot) -> list[Protection]:
-    protections = resolver.known.protections
-    found = []
-    for value in resolver.evaluate(decorator, spot):
-        if isinstance(value, Symbol) and value.path in protections:
-            found.append(Protection(value.path, protections[value.path]))
-        elif isinstance(value, Opaque) and value.path in protections:
-            limits = protections[value.path] and _ends(value.made.site, spot)
-            found.append(Protection(value.path, limits))
-    return found
-
-
-def _ends(site: Site, spot: Spot) -> bool:
-    """Whether a policy has a time limit, as far as it is written here; one that is named elsewhere may have."""
-    if TIMEOUTS & site.keywords.keys() or site.spread or site.starred:
-        return True
-    if not site.arguments:
-        return False
-    made = [spot.within.calls[each[1]] for each in site.arguments if each is not None and each[0] == "call"]
-    named = len(made) < len(site.arguments)
-    return named or any(last_name(each.callee) in ("Timeout", "StreamTimeout") for each in made)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from resilient_agents.scan.guards import protection
 from resilient_agents.scan.limits import Limits
+from resilient_agents.scan.protection import protection
 from resilient_agents.scan.records import Call, Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting, sightings

@@ -224,8 +224,8 @@ class Known:
     """Functions that call the function they are given: its keyword and position."""
     passing: Mapping[str, int]
     """Functions that return what they are given, and its position."""
-    protections: Mapping[str, bool]
-    """Decorators and objects that guard calls, and whether they end one."""
+    protections: Mapping[str, str]
+    """Decorators and objects that guard calls, and what of it their time limits end: all, what is awaited, none."""
     handlers: Mapping[str, tuple[Handler, ...]]
     """Decorators, and functions that are given a function to call: what they give it."""
     handing: frozenset[str]

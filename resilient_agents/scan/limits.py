@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resilient_agents.scan.callers import handed_through
-from resilient_agents.scan.guards import around, around_callers, polled, protection
+from resilient_agents.scan.guards import around, around_callers, polled
 from resilient_agents.scan.known import Default
 from resilient_agents.scan.made import client_limit, worded
 from resilient_agents.scan.members import as_used
+from resilient_agents.scan.protection import protection
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -37,13 +38,17 @@ class Limits:
         said = self.never(seen) or self.flagged(seen) or self.argument(seen)
         if said is not None and said.value not in ("none", "unknown"):
             return said
-        outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen)
+        outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen, "explicit")
         found = outside or said or self.of_client(seen) or self.default(seen)
-        return found if found.value != "none" else around_callers(self.resolver, seen) or found
+        if found.value != "none":
+            return found
+        return around_callers(self.resolver, seen) or self.protected(seen, "unknown") or found
 
-    def protected(self, seen: Sighting) -> Limit | None:
+    def protected(self, seen: Sighting, limit: str) -> Limit | None:
         guard = protection(self.resolver, seen)
-        return Limit("explicit", guard.source) if guard is not None and guard.limits else None
+        if guard is None or guard.limit != limit:
+            return None
+        return Limit(limit, guard.source, "certain" if limit == "explicit" else "unknown")
 
     # -- the call itself
 

@@ -375,6 +375,35 @@ def test_a_retry_ends_no_wait(tmp_path: Path) -> None:
     assert it.score.terms == {"endless": 1, "endless_async": 0, "endless_loops": 0, "unguarded": 0, "files": 1}
 
 
+def test_what_is_there_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a policy in the code, an option or another library; the calls that lack it are judged by themselves."""
+    code = """
+        import requests
+        import tenacity
+        from resilient_agents import Policy, Retry, resilient
+
+        policy = Policy(Retry(3))
+
+        @resilient(policy)
+        def f():
+            return requests.get("https://a.example", timeout=5)
+
+        @resilient(retry=3, breaker="a")
+        def g():
+            return requests.get("https://a.example", timeout=5)
+
+        @tenacity.retry
+        def h():
+            return requests.get("https://a.example", timeout=5)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    monkeypatch.chdir(tmp_path)
+    [it] = advise([Path()]).dependencies
+    assert it.candidates == ["circuit breaker", "health check"]
+    assert it.why("retry") == "3 calls (code.py:10, code.py:14, code.py:18) have one in the code"
+    assert it.why("circuit breaker").endswith("; 1 call (code.py:14) has one in the code")
+
+
 def test_what_stands_in_one_line_is_repeated_together(tmp_path: Path) -> None:
     """The answer of a send cannot be waited for again without sending again."""
     code = """

@@ -83,6 +83,24 @@ def test_a_method_that_is_replaced_says_what_ends_the_others(tmp_path: Path, val
     assert call.limit == limit
 
 
+@pytest.mark.parametrize(
+    ("decorator", "limit"),
+    [
+        ('resilient("named")', "unknown"),
+        ("resilient(Timeout(5))", "none"),
+        ("resilient(timeout=5)", "none"),
+        ("resilient(Policy(Retry(3), Timeout(5, thread=True)))", "explicit"),
+        ("timeout(5, thread=True)", "explicit"),
+    ],
+)
+def test_a_policy_interrupts_a_plain_function_only_in_a_thread(tmp_path: Path, decorator: str, limit: str) -> None:
+    """What a name stands for is not seen; async code that blocks cannot be interrupted at all."""
+    guarded = f"@{decorator}\n{{0}}def f(url):\n    return requests.get(url)\n"
+    imports = "import requests\nfrom resilient_agents import Policy, Retry, Timeout, resilient, timeout\n\n\n"
+    (tmp_path / "code.py").write_text(f"{imports}{guarded.format('')}\n\n{guarded.format('async ')}")
+    assert [call.limit for call in scan([tmp_path]).calls] == [limit, "none"]
+
+
 def test_a_function_that_goes_on_for_ever_gets_no_policy(tmp_path: Path) -> None:
     """A time limit of the whole function would end what is meant to last."""
     code = """

@@ -145,8 +145,10 @@ def load(url):
 def stream(url):
     yield requests.get(url)
 '''
-GUARDED = LOADER.replace("import requests\n", "import requests\nfrom resilient_agents import resilient\n").replace(
-    "def load", '@resilient("requests")\ndef load'
+GUARDED = (
+    LOADER.replace("import requests\n", "import requests\nfrom resilient_agents import resilient\n")
+    .replace("def load", '@resilient("requests")\ndef load')
+    .replace("return requests.get(url)", "return requests.get(url, timeout=10)")
 )
 
 
@@ -189,12 +191,22 @@ def test_a_fix_holds_its_promises(case: str, how: str, tmp_path: Path) -> None:
 
 
 def test_a_policy_is_named_after_the_dependency(tmp_path: Path) -> None:
-    """The decorator stands next to the `def`, the import behind the first imports."""
+    """The decorator stands next to the `def`, the import behind the first imports; what blocks has its limit, too."""
     file = tmp_path / "code.py"
     file.write_text(LOADER)
     fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
     assert list(fixed.after.values()) == [GUARDED]
     assert [finding.call.function for finding in fixed.left] == ["stream"]
+
+
+def test_a_fix_names_the_policies_that_need_a_thread(tmp_path: Path) -> None:
+    """What blocks in a plain function and takes no limit is ended in a thread alone; in async code it is left."""
+    code = "import psycopg2\n\n\n{0}def f(query):\n    psycopg2.connect('dbname=x').cursor().execute(query)\n"
+    (tmp_path / "plain.py").write_text(code.format(""))
+    (tmp_path / "other.py").write_text(code.format("async "))
+    fixed = fix([tmp_path], Options(), lambda call: "names")
+    assert [call.path.rpartition("/")[2] for call in fixed.threads["names"]] == ["plain.py"]
+    assert [finding.call.path.rpartition("/")[2] for finding in fixed.left] == ["other.py"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from resilient_agents.scan.form import Expression
 from resilient_agents.scan.habits import asks, renewed
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.known import Client
+from resilient_agents.scan.protection import patterns_around
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
 from resilient_agents.scan.sightings import Sighting
@@ -53,6 +54,8 @@ class Dependency:
     requests: Mapping[int, bool] = field(default_factory=dict)
     """By `id`, those through a REQ socket, and whether it is there before: it takes a request only when it has the
     answer to the last."""
+    there: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """By `id`, the patterns that stand around each in the code."""
 
     @property
     def name(self) -> str:
@@ -193,6 +196,7 @@ def _dependency(resolver: Resolver, threads: Threads, group: list[tuple[Target, 
         frozenset(id(each) for each in found if serves(each.seen, resolver)),
         {id(each): client for each in found if (client := _tries_again(resolver, each)) is not None},
         requests,
+        {id(each): patterns_around(resolver, each.seen) for each in found},
     )
 
 

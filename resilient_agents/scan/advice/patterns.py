@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resilient_agents.scan.advice.dependencies import Dependency
 from resilient_agents.scan.counts import counted
@@ -169,4 +169,20 @@ def verdicts(dependency: Dependency) -> list[Verdict]:
     """One for each pattern. A dependency whose calls never wait is a candidate for none."""
     if not dependency.waiting:
         return [Verdict(pattern, False, _nobody(dependency)) for pattern in PATTERNS]
-    return [Verdict(pattern, *judge(dependency)) for pattern, judge in PATTERNS.items()]
+    return [Verdict(pattern, *_judged(dependency, pattern)) for pattern in PATTERNS]
+
+
+def _judged(dependency: Dependency, pattern: str) -> tuple[bool, str]:
+    """By the calls that do not have it in the code."""
+    there = [each for each in dependency.waiting if pattern in dependency.there.get(id(each), ())]
+    if not there:
+        return PATTERNS[pattern](dependency)
+    has = f"{_calls(there)} {'has' if len(there) == 1 else 'have'} one in the code"
+    once = [each for each in there if pattern == "retry" and dependency.only_once(each)]
+    which = _calls(once) if len(once) < len(there) else "it" if len(once) == 1 else "they"
+    has += f", though {which} may not be made twice" if once else ""
+    rest = replace(dependency, found=[each for each in dependency.found if each not in there])
+    if not rest.waiting:
+        return False, has
+    candidate, why = PATTERNS[pattern](rest)
+    return candidate, f"{why}; {has}"
