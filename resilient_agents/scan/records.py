@@ -103,6 +103,8 @@ class Report:
     files: list[FileStatus] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What the scan could not use: a wrong table entry, an ignore comment that ignores nothing."""
+    since: str | None = None
+    """The revision since which files must have changed to be counted."""
 
     def count(self, status: str) -> int:
         return sum(file.status == status for file in self.files)

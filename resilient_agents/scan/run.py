@@ -174,7 +174,7 @@ class Scan:
         known = self.cache.report(key) if self.cache is not None and key else None
         if known is not None:
             return known
-        report = Report(warnings=[*self.problems])
+        report = Report(warnings=[*self.problems], since=self.options.since)
         statuses = dict(self.reading.statuses)
 
         def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:

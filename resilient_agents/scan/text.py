@@ -17,8 +17,9 @@ def as_text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     limits = Counter(call.limit for call in report.calls)
+    only = "" if report.since is None else f" in files changed since {report.since}, findings in changed lines only"
     yield (
-        f"{counted(len(report.calls), 'external call')}: {limits['none']} can wait for ever, "
+        f"{counted(len(report.calls), 'external call')}{only}: {limits['none']} can wait for ever, "
         f"{limits['explicit']} limited by the code, {limits['default']} by the library, "
         f"{limits['never_waits']} never waiting, {limits['unknown']} unknown"
     )

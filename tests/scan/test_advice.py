@@ -334,7 +334,7 @@ def test_totals_come_first(advice: Advice) -> None:
     ]
     said = as_text(advice).splitlines()
     assert said[:2] == totals[:2]
-    assert said[2] == f"{totals[2]}, fallback 1, health check 1"
+    assert said[2] == f"{totals[2]}, fallback 1, health check 2"
     assert all(line in as_html(advice) for line in totals)
 
 
@@ -345,6 +345,16 @@ def test_files_are_advised_one_by_one_with_totals(advice: Advice) -> None:
     assert totals["files"] == {"read": 3, "repaired": 0, "unreadable": 0}
     assert totals["files_with_calls"] == 3
     assert totals["candidates"]["time limit"] == 2
+
+
+def test_a_file_gets_the_breaker_of_its_dependency(tmp_path: Path) -> None:
+    """As it does the health check: one for all callers needs them all, those that make one call, too."""
+    call = "import requests\n\n\ndef f{0}():\n    return requests.get('https://a.example', timeout=5)\n"
+    for number in range(2):
+        (tmp_path / f"part{number}.py").write_text(call.format(number))
+    found = advise([tmp_path])
+    assert {"circuit breaker", "health check"} <= set(found.dependencies[0].candidates)
+    assert all({"circuit breaker", "health check"} <= set(file.candidates) for file in found.files)
 
 
 def test_files_that_do_not_parse_are_counted_and_never_dropped(tree: Path) -> None:

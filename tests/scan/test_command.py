@@ -199,6 +199,9 @@ def test_since_says_what_stands_in_changed_lines(capsys: pytest.CaptureFixture[s
     write("a.py", "from clients import session\nsession.get(url)\nsession.post(url)\n")
     write("new.py", "from clients import session\nsession.put(url)\n")
     assert lines(found(capsys, ".", "--since", "HEAD")) == [("a.py", 3, "RA101"), ("new.py", 2, "RA101")]
+    assert cli.main(["scan", ".", "--since", "HEAD"]) == 1
+    counted = "3 external calls in files changed since HEAD, findings in changed lines only: 3 can wait for ever"
+    assert counted in capsys.readouterr().out
     assert cli.main(["scan", ".", "--since", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 

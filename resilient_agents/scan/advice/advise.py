@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resilient_agents.scan.advice.dependencies import Dependency, dependencies
-from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
+from resilient_agents.scan.advice.patterns import OF_ALL, PATTERNS, Verdict, verdicts
 from resilient_agents.scan.advice.score import FORMULA, Score, score, together
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import FileStatus
@@ -153,6 +153,7 @@ def _advised(dependency: Dependency) -> Advised:
 
 def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
     parts: dict[str, list[Advised]] = {}
+    candidates: dict[str, list[list[str]]] = {}
     for each in grouped:
         there: dict[str, list[Found]] = {}
         for one in each.dependency.found:
@@ -160,14 +161,25 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
         for path, calls in there.items():
             here = _advised(replace(each.dependency, found=calls)) if len(there) > 1 else each
             parts.setdefault(path, []).append(here)
+            candidates.setdefault(path, []).append(_of_file(here, each))
     files = [
         FileAdvice(
             path,
             calls=sum(len(part.dependency.found) for part in inside),
             score=together(part.score for part in inside),
-            candidates=[pattern for pattern in PATTERNS if any(pattern in part.candidates for part in inside)],
+            candidates=[pattern for pattern in PATTERNS if any(pattern in each for each in candidates[path])],
             dependencies=[part.dependency.name for part in inside],
         )
         for path, inside in parts.items()
     ]
     return sorted(files, key=lambda file: (-file.score.value, file.path))
+
+
+def _of_file(here: Advised, whole: Advised) -> list[str]:
+    """Patterns for the calls of one file: what one for all callers is asked of all calls, so no file is left out."""
+    shared = OF_ALL.intersection(whole.candidates) if here.dependency.waiting else frozenset[str]()
+    return [
+        pattern
+        for pattern in PATTERNS
+        if (pattern in shared and here.dependency.lacks(pattern) if pattern in OF_ALL else pattern in here.candidates)
+    ]

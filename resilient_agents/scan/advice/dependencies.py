@@ -124,6 +124,14 @@ class Dependency:
         several = [each for each in self.in_async if each.seen.operation.is_async and not each.seen.runner]
         return [each for each in several if id(each) not in self.bounded]
 
+    def having(self, pattern: str) -> list[Found]:
+        """Calls that have a pattern around them in the code."""
+        return [each for each in self.waiting if pattern in self.there.get(id(each), ())]
+
+    def lacks(self, pattern: str) -> bool:
+        """Whether a call does not have it."""
+        return len(self.having(pattern)) < len(self.waiting)
+
     def only_once(self, call: Found) -> bool:
         """Whether a call is known not to be safe to make twice."""
         return self.answers[id(call)] is False

@@ -9,7 +9,7 @@ from resilient_agents.scan.advice.dependencies import Dependency
 from resilient_agents.scan.counts import counted
 from resilient_agents.scan.inventory import Found
 
-__all__ = ["PATTERNS", "Verdict", "verdicts"]
+__all__ = ["OF_ALL", "PATTERNS", "Verdict", "verdicts"]
 
 MOST_LINES = 3
 
@@ -164,6 +164,9 @@ PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {
     "health check": _health_check,
 }
 
+OF_ALL = frozenset(["circuit breaker", "health check"])
+"""Patterns that are one for all callers of a dependency."""
+
 
 def verdicts(dependency: Dependency) -> list[Verdict]:
     """One for each pattern. A dependency whose calls never wait is a candidate for none."""
@@ -174,7 +177,7 @@ def verdicts(dependency: Dependency) -> list[Verdict]:
 
 def _judged(dependency: Dependency, pattern: str) -> tuple[bool, str]:
     """By the calls that do not have it in the code."""
-    there = [each for each in dependency.waiting if pattern in dependency.there.get(id(each), ())]
+    there = dependency.having(pattern)
     if not there:
         return PATTERNS[pattern](dependency)
     has = f"{_calls(there)} {'has' if len(there) == 1 else 'have'} one in the code"
