@@ -218,7 +218,7 @@ class Recast:
         parts: dict[str, Any] = {"retry_error_callback": ended_otherwise}
         if self.same:
             decided = Decided("", alone=alone)
-            parts["wait"] = partial(_recorded_wait, alone=alone)
+            parts |= _recorded_waits(alone=alone)
             parts["retry"] = lambda state: decided(state.outcome.exception())
         return strategy.remade(**parts)
 
@@ -253,7 +253,7 @@ class Recast:
     def _retry(self, strategy: Retry, *, alone: bool) -> Retry:
         options: dict[str, Any] = dict.fromkeys(("before", "after", "before_sleep", "when"))
         if self.same:
-            options["wait"] = partial(_recorded_wait, alone=alone)
+            options |= _recorded_waits(alone=alone)
             decided = Decided(self.place(strategy), alone=alone)
             if strategy.on != _default(Retry, "on") or self._writes:
                 options["on"] = decided
@@ -286,5 +286,8 @@ def _items() -> Any:
     return playing.get().items()
 
 
-def _recorded_wait(state: Any, *, alone: bool) -> float:
-    return playing.get().wait(state.attempt_number, alone=alone)
+def _recorded_waits(*, alone: bool) -> dict[str, Callable[[Any], Any]]:
+    return {
+        "wait": lambda state: playing.get().wait(state.attempt_number, alone=alone),
+        "before_sleep": lambda state: playing.get().waits(state.attempt_number, alone=alone),
+    }

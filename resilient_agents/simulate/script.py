@@ -230,10 +230,6 @@ class Script:
         self._of_run.pop(self._branch(), None)
         self._of_last = None
         attempt, rounds = self._attempt(attempt, alone=alone)
-        if alone:
-            self._waited_alone[self._branch()] = attempt
-        else:
-            self._waited = attempt
         if attempt >= len(rounds):
             if rounds and self.call.refused:  # it waited for an attempt that was none
                 return max(0.0, self.call.refused_after - (self._loop.time() - self._began))
@@ -242,6 +238,14 @@ class Script:
         wait = rounds[attempt][0] - rounds[attempt - 1][1]
         late = rounds[attempt - 1][1] - (self._loop.time() - self._began)
         return max(0.0, wait + (late if abs(late) < LATE else 0.0)) + ROUNDING
+
+    def waits(self, attempt: int, *, alone: bool) -> None:
+        """It does wait: a retry that stops here, or lies in one that goes on, has only been asked for how long."""
+        attempt, _ = self._attempt(attempt, alone=alone)
+        if alone:
+            self._waited_alone[self._branch()] = attempt
+        else:
+            self._waited = attempt
 
     def tried_again(self, *, alone: bool) -> bool:
         """Did the retry want another attempt after this one?"""

@@ -84,6 +84,9 @@ DECIDES: dict[str, Make] = {
     "retry in a retry": lambda: Policy(
         Retry(2, on=those(Mine), wait=WAIT), circuit(4), Retry(2, on=those(ConnectionError), wait=WAIT), name="p"
     ),
+    "retry of what a retry gave up": lambda: Policy(
+        Retry(3, on=ConnectionError, wait=fixed(0.25)), Retry(2, on=those(ConnectionError), wait=WAIT), name="p"
+    ),
     "retry of refusals": lambda: Policy(
         Retry(3, on=(those(Mine), CircuitOpenError), wait=fixed(0.3)), circuit(2), name="p"
     ),

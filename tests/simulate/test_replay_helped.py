@@ -96,8 +96,9 @@ async def helps(error: Exception, number: int) -> int:
         lambda: Policy(Fallback(to=[answers, answers]), Retry(2, wait=WAIT), name="p"),
         lambda: Policy(Retry(3, wait=WAIT), Fallback(to=[fails, answers]), name="p"),
         lambda: Policy(Fallback(helps), Retry(2, wait=WAIT), name="p"),
+        lambda: Policy(Retry(3, wait=fixed(0.25)), Fallback(to=[fails]), Retry(2, wait=WAIT), name="p"),
     ],
-    ids=["others after a retry", "others in a retry", "a handler after a retry"],
+    ids=["others after a retry", "others in a retry", "a handler after a retry", "others between retries"],
 )
 def test_what_the_budget_of_a_run_refuses_is_refused_again_and_then(make: Make) -> None:
     """To the call, or to one whom a fallback asks, each of whom costs an attempt, too."""
