@@ -54,6 +54,10 @@ def said(resolver: Resolver, expressions: Iterable[Expression], spot: Spot, dept
     for expression in expressions if depth else ():
         if expression is None:
             continue
+        if expression[0] == "const":
+            if isinstance(expression[1], str):
+                yield Said(expression[1])
+            continue
         texts = [each for value in resolver.evaluate(expression, spot) for each in _of(resolver, value, depth - 1)]
         variable = _setting(resolver, expression, spot)
         if variable:

@@ -159,9 +159,11 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
 
 
 def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
-    """The URL that a client is asked for."""
-    given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
+    """The URL that a client is asked for, or connected to."""
     asked = seen.client.library.address == "host"
+    if not asked and seen.client.kind not in _CONNECTING:
+        return iter(())
+    given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
     return (each for each in said(resolver, given, seen.spot) if "://" in each.text or (asked and not each.text))
 
 
