@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
+from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
@@ -162,6 +163,8 @@ class Recast:
         return Policy(*made, name=policy.name, idempotent=None if self.same else policy.idempotent)
 
     def _doubt(self, strategy: Any) -> None:
+        if isinstance(strategy, CircuitBreaker | RateLimit | Bulkhead | Gate) and strategy.name is None:
+            self.doubts.add("which key a call had, if its policy is keyed, is not recorded: all are played as of one")
         if isinstance(strategy, RateLimit) and strategy.follows is None:
             self.doubts.add("what learn_limits told a limit, if it did, is not recorded")
         elif isinstance(strategy, Gate):

@@ -267,4 +267,5 @@ def test_what_may_be_why_calls_went_another_way_is_said() -> None:
         "of 1 of the calls not all is played",
         "2 of those that went another way began, or had a request end, in the same microsecond as other calls",
         "what learn_limits told a limit, if it did, is not recorded",
+        "which key a call had, if its policy is keyed, is not recorded",
     ]
