@@ -156,10 +156,8 @@ class Circuit:
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
         found = era.permit(self._probe_of(call), self.rules.half_open_calls, now)
         if isinstance(found, Probe):
-            call.marks = {
-                **(call.marks or {}),
-                self: found,
-            }  # first, so that the end of the call takes it back, whatever happens next
+            # First, so that the end of the call takes it back, whatever happens next.
+            call.marks = {**(call.marks or {}), self: found}
             era.lend(found, now + self._lease())
         return found if isinstance(found, Refusal) else None
 
