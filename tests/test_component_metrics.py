@@ -817,6 +817,24 @@ def test_a_reset_in_the_midst_of_a_refusal_leaves_no_count_below_zero() -> None:
     assert found == {0, 1}
 
 
+def test_who_finds_no_slot_is_at_no_point_among_those_inside() -> None:
+    """Whatever a call that is refused does on its way, no more slots are in use than there are."""
+
+    def nested(bulkhead: Bulkhead) -> None:
+        policy = Policy(bulkhead)
+        with contextlib.suppress(BulkheadFullError):
+            policy.call(lambda: policy.call(int))
+
+    seen: set[tuple[int, int]] = set()
+
+    def look(bulkhead: Bulkhead) -> None:
+        found = bulkhead.metrics()
+        seen.add((found["in_use"], found["peak"]))
+
+    interrupt_everywhere(lambda: Bulkhead(1, queue=0), nested, look, act=look)
+    assert seen == {(0, 0), (0, 1), (1, 1)}
+
+
 def test_a_bulkhead_counts_exactly_under_threads() -> None:
     """Sixteen threads lose no call; the peak is the most that were ever inside."""
     bulkhead = Bulkhead(5)

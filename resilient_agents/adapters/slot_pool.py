@@ -94,8 +94,8 @@ class SlotPool:
 
     @property
     def in_use(self) -> int:
-        """Slots that are held."""
-        return len(self.held)
+        """Slots that are held. Who has put itself there only to look finds them all taken, and is none of these."""
+        return min(len(self.held), max(self.limit, self.peak))
 
     @property
     def queued(self) -> int:
@@ -111,7 +111,7 @@ class SlotPool:
     def reset_peak(self) -> None:
         """Take the slots in use now for the most that ever were."""
         with self._lock:
-            self.peak = len(self.held)
+            self.peak = self.in_use
             self.usual = min(self.peak, self.limit)
 
     def take(self, slot: int, loop: Loop | None) -> bool:
@@ -124,10 +124,11 @@ class SlotPool:
             if self.queue:
                 return False
             self.held[slot] = loop
-            if len(self.held) > self.limit:
+            in_use = len(self.held)
+            if in_use > self.limit:
                 self.held.pop(slot, None)
                 return False
-            self.rose(len(self.held))
+            self.rose(in_use)
             return True
 
     def lend(self, slot: int, loop: Loop | None) -> None:
@@ -193,7 +194,7 @@ class SlotPool:
         held, queue = self.held, self.queue
         while queue and (granted := self._grant(beyond)) is not None:
             slot, waiter = granted
-            in_use = len(held)
+            in_use = len(held) if beyond else self.in_use
             alive = waiter.wake()
             with self._lock:
                 queue.pop(slot, None)
