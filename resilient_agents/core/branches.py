@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Branch", "InTasks", "InThreads"]
 
 
+_INHERITED = ("plan", "runtime", "fn", "args", "kwargs", "audience", "hedge", "waited", "cut_short", "workers", "write")
+
+
 class Branch(Call, Ended):
     """One of several passes of a call, through what is inside `strategy`, and how it ended.
 
@@ -34,18 +37,9 @@ class Branch(Call, Ended):
     __slots__ = ("hedge", "lost", "moves", "outcome", "outside", "parent", "result")
 
     def __init__(self, parent: Call, strategy: Strategy) -> None:
-        self.plan = parent.plan
-        self.runtime = parent.runtime
-        self.fn = parent.fn
-        self.args = parent.args
-        self.kwargs = parent.kwargs
         self.rare = ORDINARY
-        self.audience = parent.audience
-        self.hedge = parent.hedge
-        self.waited = parent.waited
-        self.cut_short = parent.cut_short
-        self.workers = parent.workers
-        self.write = parent.write
+        for name in _INHERITED:
+            setattr(self, name, getattr(parent, name))
         self.parent = parent
         self.outside = len(parent.outer_rechecks(strategy))
         self.lost = self.moves = False

@@ -143,6 +143,9 @@ class StepLimit(Deadline):
 
     def finish(self) -> None:
         """The step is over, and has said so: an exception from outside may keep this from beginning."""
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            scope.__exit__(None, None, None)
         if self.rung:  # the step has taken the cancellation for itself, and given an item
             self.rung = False
             if self.task is not None:
@@ -197,9 +200,6 @@ class Bounded(Fields):
                 raise
         finally:
             limit.active = False
-            scope, limit.scope = limit.scope, None
-            if scope is not None:
-                scope.__exit__(None, None, None)
             limit.finish()
             thrown = None
         try:

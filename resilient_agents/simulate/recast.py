@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.native.circuit_breaker import NativeBreaker
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.classify import is_transient
@@ -144,7 +146,7 @@ class Recast:
                 made.append(self._circuit_breaker(strategy))
             elif isinstance(strategy, RateLimit) and (callable(strategy.cost) or strategy.settle is not None):
                 made.append(self._rate_limit(strategy))
-            elif hasattr(strategy, "remade"):
+            elif hasattr(strategy, "native"):
                 made.append(self._native(strategy, alone=alone))
             elif isinstance(strategy, Chaos):
                 made += self._chaos(strategy)
@@ -215,15 +217,18 @@ class Recast:
         return self._remade[id(strategy)]
 
     def _native(self, strategy: Any, *, alone: bool) -> Any:
-        """A native object that calls functions of the user's, in whose place is what they said."""
+        """A native object that calls functions of the user's, in whose place is what they said; without its hooks and
+        listeners, and sleeping as the call does."""
         if not getattr(strategy, "owns_attempts", False):
-            return self._once(strategy, lambda: strategy.remade(partial(counts_natively, strategy)))
-        parts: dict[str, Any] = {"retry_error_callback": ended_otherwise}
+            return self._once(strategy, partial(_native_breaker, strategy))
+        parts: dict[str, Any] = {"sleep": time.sleep, "before": None, "after": None, "before_sleep": None}
+        if strategy.native.retry_error_callback:
+            parts["retry_error_callback"] = ended_otherwise
         if self.same:
             decided = Decided("", alone=alone)
             parts |= _recorded_waits(alone=alone)
             parts["retry"] = lambda state: decided(state.outcome.exception())
-        return strategy.remade(**parts)
+        return strategy.native.copy(**parts)
 
     def _fallback(self, strategy: Fallback) -> Fallback:
         """It answers as it did, as often as it did, and for what it did."""
@@ -266,6 +271,18 @@ class Recast:
             options["when"] = is_bad
         retry: Retry = _like(strategy, **options)
         return retry
+
+
+def _native_breaker(strategy: Any) -> NativeBreaker:
+    """One with the same numbers, in memory."""
+    native: NativeBreaker = strategy.native
+    own = native.is_system_error
+    return NativeBreaker(
+        fail_max=native.fail_max,
+        reset_timeout=native.reset_timeout,
+        success_threshold=native.success_threshold,
+        exclude=[lambda error: not counts_natively(strategy, error, own)],
+    )
 
 
 def _like(strategy: Any, **options: Any) -> Any:

@@ -185,9 +185,6 @@ class GuardedStream:
             item = self._raised(error, which, seconds, now, thrown)
         finally:
             limit.active = False
-            scope, limit.scope = limit.scope, None
-            if scope is not None:
-                scope.__exit__(None, None, None)
             limit.finish()
             shut = self._cut is not None and self._cut.done()
             thrown = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from functools import partialmethod
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import pybreaker
 
@@ -135,17 +135,17 @@ class _Native(Breaker):
     shadow = False
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
-        self._native = breaker
+        self.native = breaker
         self._circuit = self._followed = NativeCircuit(breaker)
         instances.add("native_circuit_breaker", self)
 
     @property
     def name(self) -> str | None:
-        return self._native.name
+        return self.native.name
 
     @property
     def state(self) -> str:
-        return self._native.current_state
+        return self.native.current_state
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         self._followed.shield()
@@ -158,40 +158,27 @@ class _Native(Breaker):
 
     @property
     def asks(self) -> bool:  # type: ignore[override]  # exclusions may be added
-        return bool(self._native.excluded_exceptions)
+        return bool(self.native.excluded_exceptions)
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
-        if isinstance(error, Rejected) or failure.kind == "control" or not self._native.is_system_error(error):
+        if isinstance(error, Rejected) or failure.kind == "control" or not self.native.is_system_error(error):
             return "neutral"
         return "failure"
-
-    def remade(self, counts: Callable[[Exception, Callable[[Any], bool]], bool]) -> Strategy:
-        """Another one with the same numbers: in memory, without listeners, and in which `counts(error, own)` says what
-        is a failure, to which its exclusions are `own`."""
-        native = self._native
-        own = native.is_system_error
-        made = pybreaker.CircuitBreaker(
-            fail_max=native.fail_max,
-            reset_timeout=native.reset_timeout,
-            success_threshold=native.success_threshold,
-            exclude=[lambda error: not counts(error, own)],
-        )
-        return cast(Strategy, adapt_native(made))
 
     def describe(self) -> dict[str, Any]:
         return {
             "strategy": self.strategy,
             "native": "pybreaker.CircuitBreaker",
-            "name": self._native.name,
-            "failures": self._native.fail_max,
-            "reset_timeout": self._native.reset_timeout,
-            "successes": self._native.success_threshold,
-            "state": self._native.current_state,
+            "name": self.native.name,
+            "failures": self.native.fail_max,
+            "reset_timeout": self.native.reset_timeout,
+            "successes": self.native.success_threshold,
+            "state": self.native.current_state,
             "metrics": self.metrics(),
         }
 
     def __repr__(self) -> str:
-        return f"pybreaker.CircuitBreaker(name={self._native.name!r}) <{self._native.current_state}>"
+        return f"pybreaker.CircuitBreaker(name={self.native.name!r}) <{self.native.current_state}>"
 
 
 def _cannot_break(listener: object) -> bool:

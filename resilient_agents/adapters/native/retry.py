@@ -72,16 +72,6 @@ class _Native:
             )
         return loop.execute(proceed, call)
 
-    def remade(self, **parts: Any) -> _Native:
-        """Another one with these parts in place of its own and none of its hooks, which sleeps as the call does. Its
-        callback for the end is replaced by `retry_error_callback` only where it has one."""
-        native = self.native
-        if not native.retry_error_callback:
-            parts.pop("retry_error_callback", None)
-        ours = tenacity.Retrying() if isinstance(native, tenacity.Retrying) else tenacity.AsyncRetrying()
-        idle = {name: getattr(ours, name) for name in ("sleep", "before", "after", "before_sleep")}
-        return _Native(native.copy(**idle | parts))
-
     def describe(self) -> dict[str, Any]:
         """The options as plain data; functions and tenacity objects by name."""
         native = self.native
