@@ -17,7 +17,7 @@ from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting, given_of
 from resilient_agents.scan.stated import ending, given_limit, is_none
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Partial, Spot, Symbol
+from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Method, Partial, Spot, Symbol
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
@@ -47,8 +47,16 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
         return max(before, key=lambda each: each[1])[2]
     made = owner.made is not None and (owner.made.spot.file, owner.made.spot.scope) == here
     later = made and not any(block.kind == "loop" for block in seen.spot.within.inside(seen.site.block))
+    if later and not _calls_ours(limits.resolver, owner.made.spot, seen.spot):  # type: ignore[union-attr]
+        return None  # new, and nobody has had it yet
     counts = elsewhere if later else [limit for _, _, limit in said]
     return next((limit for limit in counts if limit.value == "explicit"), counts[0] if counts else None)
+
+
+def _calls_ours(resolver: Resolver, made: Spot, used: Spot) -> bool:
+    """Whether something that may have set a limit elsewhere runs between the two."""
+    between = [number for number, site in enumerate(used.within.calls) if made.order < site.order < used.order]
+    return any(not isinstance(value, (Symbol, Method)) for n in between for value in resolver.callee(used, n))
 
 
 def sites_on(resolver: Resolver, owner: ClientValue, seen: Sighting, method: str) -> Iterator[tuple[Site, Spot]]:

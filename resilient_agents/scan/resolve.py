@@ -11,7 +11,7 @@ from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
 from resilient_agents.scan.known import Known
-from resilient_agents.scan.members import attribute
+from resilient_agents.scan.members import attribute, member
 from resilient_agents.scan.results import result
 from resilient_agents.scan.tree import SourceFile, Tree
 from resilient_agents.scan.values import (
@@ -147,7 +147,7 @@ class Resolver(Answers):
         _, owner, name = expression
         if name in spot.file.given():
             path = dotted(expression)
-            if path and (found := self.path(path, spot)):
+            if path and (found := self.path(path, spot) or self.deep(path, spot)):
                 return found
         in_state = owner is not None and owner[0] == "attr" and owner[2] == "state" and dotted(owner)
         if in_state and (found := self.shared(name)):
@@ -175,6 +175,13 @@ class Resolver(Answers):
                 return found
             index = scopes[index].parent
         return ()
+
+    def deep(self, path: str, spot: Spot) -> Values:
+        """`self.state.client`, as any method of the class has set it."""
+        if not path.startswith("self.") or path.count(".") < 2:
+            return ()
+        index = spot.file.form.class_around(spot.scope)
+        return member(self, ClassValue(spot.file, index), path.partition(".")[2]) if index >= 0 else ()
 
     def call(self, expression: Any, spot: Spot) -> Values:
         return self.once((spot.file, spot.scope, expression[1], "()"), lambda: result(self, spot, expression[1]))

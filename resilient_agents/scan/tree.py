@@ -195,13 +195,15 @@ class Tree:
     def _is_inside(self, name: str, importer: SourceFile) -> bool:
         """Whether a file is of the library itself: below a package of its name that stands in no package.
 
-        A folder `mcp` of some application, or one that holds nothing but modules, hides no library.
+        A folder `mcp` of some application, or one that holds nothing but modules, hides no library; no more does one
+        in a folder that the importer names as a package, though no `__init__.py` says that it is one.
         """
         if name not in importer.package:
             return False
         at = importer.package.index(name)
         package = self.exact(importer.package[: at + 1])
-        inner = self.exact(importer.package[:at]) is not None
+        around = importer.package[at - 1] if at else ""
+        inner = self.exact(importer.package[:at]) is not None or (around != name and around in importer.form.imported)
         return package is not None and not inner and bool(package.form.scopes[0].bindings)
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
