@@ -23,11 +23,12 @@ from resilient_agents import (
     deadline,
     remaining,
 )
+from resilient_agents.strategies import step_limit
 from tests.conftest import makes_limiters_anywhere, run_on
 from tests.interruptions import interrupt_everywhere
 
 CORE = core.__path__[0]
-STEPS = f"{CORE}/steps.py"
+STEPS = step_limit.__file__
 LONG = 60.0
 
 # A loop that is interrupted before it is closed says so when it is collected.

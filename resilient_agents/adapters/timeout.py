@@ -12,11 +12,11 @@ from resilient_agents import events
 from resilient_agents.base.clock import clock
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core import given_up
+from resilient_agents.core.bounds import WHOLE
 from resilient_agents.core.call import Call, Proceed, name_of, unboxed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.options import Configured, Flag, Seconds
 from resilient_agents.core.runtime import EXPIRED
-from resilient_agents.core.steps import WHOLE
 from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import Deadline, current, enter, in_force, leave
 from resilient_agents.errors import PolicyTimeoutError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.call import Call, Proceed
@@ -11,7 +11,10 @@ from resilient_agents.deadline import Deadline, enter, leave
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.events import TimeoutExpired
 
-__all__ = ["bounded", "deadline_exceeded"]
+__all__ = ["WHOLE", "bounded", "deadline_exceeded"]
+
+WHOLE: Final = 0.9
+"""The share of an outer limit with which it counts as whole."""
 
 
 async def bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:

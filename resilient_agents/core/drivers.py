@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
+from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import NEUTRAL, STOPPED, Boxed, Call, Neutral
 from resilient_agents.core.driver import drive
 from resilient_agents.core.interrupt import Interrupt
@@ -26,8 +27,8 @@ from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
-from resilient_agents.core.steps import Bounded, Limited, Over, Step, StepLimit
-from resilient_agents.deadline import in_force
+from resilient_agents.core.steps import Limited, Over, Step
+from resilient_agents.deadline import current, in_force
 from resilient_agents.events import Recorder
 
 __all__ = ["Begin", "async_driver", "blocking_driver"]
@@ -43,7 +44,7 @@ class Reading:
     the layer that merely limits the steps, where that is all that anybody wants of them.
     """
 
-    __slots__ = ("_bounded", "_interrupt", "_recorder", "_step", "call", "limited", "quick")
+    __slots__ = ("_interrupt", "_recorder", "_step", "call", "limited", "quick")
 
     in_force = staticmethod(in_force)
     """Drivers find it here: cloudpickle takes the globals of a generator function along, and a context variable cannot
@@ -55,7 +56,6 @@ class Reading:
         self.quick: Any = None
         self.limited: Limited | None = None
         self._interrupt = interrupt
-        self._bounded: Bounded | None = None
         self._recorder: Recorder | None = None
         self._step: Step
 
@@ -98,10 +98,20 @@ class Reading:
         """The consumer is back, perhaps with a deadline: what the stream answers."""
         if self._recorder is not None:
             self._recorder.resume()
-        if self._bounded is None and in_force() is not None:
-            self._bounded = Bounded(self.call, self._step, StepLimit(self.call, own=False))
-            self._step = self._bounded.step
-        return self._step(sent, thrown)
+        return self._step(sent, thrown) if in_force() is None else self._in_time(sent, thrown)
+
+    async def _in_time(self, sent: Any, thrown: BaseException | None) -> Any:
+        """A step held to the deadline that its caller has set, if any. In blocking code an item that comes late is
+        handed out; there is no step after it."""
+        call, limit = self.call, current()
+        try:
+            others = limit is None or (not call.runtime.blocking and limit.owner == call.runtime.owner())
+            if limit is None or others or not isinstance(thrown, Exception | None):
+                return await self._step(sent, thrown)
+            call.error = thrown
+            return await bounded(lambda _: self._step(sent, thrown), limit, call)
+        finally:
+            thrown = None
 
     async def end(self, outcome: Exception | Neutral | None) -> None:
         """Close what was opened, then give back what is held for it."""
@@ -109,8 +119,6 @@ class Reading:
         try:
             if self._recorder is not None:
                 self._recorder.resume()
-            if self._bounded is not None:
-                self._bounded.end()
             if call.opened is not None:
                 await call.opened.end(outcome, blocking=call.runtime.blocking)
         except Exception as error:

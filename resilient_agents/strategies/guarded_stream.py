@@ -15,10 +15,11 @@ from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.given_up import note_also
 from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened, give_up
-from resilient_agents.core.steps import Over, Step, StepLimit
+from resilient_agents.core.steps import Over, Step
 from resilient_agents.core.threads import Workers
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, StreamTimeoutError
 from resilient_agents.strategies.cutting import Cut, in_worker
+from resilient_agents.strategies.step_limit import StepLimit
 from resilient_agents.strategies.stream_faults import said_failed, timed_out, truncated
 from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, has_known_items, reader_of
 
@@ -49,7 +50,7 @@ class GuardedStream:
 
     def __init__(self, limits: Limits, call: Call) -> None:
         self._limits, self._call = limits, call
-        self.limit = StepLimit(call, own=True)
+        self.limit = StepLimit(call)
         self.idle = limits.idle
         self._progress = Progress()
         self.blank: type | None = None  # items of this class say nothing
@@ -185,6 +186,9 @@ class GuardedStream:
             item = self._raised(error, which, seconds, now, thrown)
         finally:
             limit.active = False
+            scope, limit.scope = limit.scope, None  # here, for an exception from outside may keep a call from beginning
+            if scope is not None:
+                scope.__exit__(None, None, None)
             limit.finish()
             shut = self._cut is not None and self._cut.done()
             thrown = None
