@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from resilient_agents import (
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     CircuitOpenError,
     Fallback,
@@ -25,6 +26,7 @@ from resilient_agents import (
     Retry,
     RetryBudget,
     Timeout,
+    chaos,
     deadline,
     fixed,
     http_failure,
@@ -196,6 +198,16 @@ async def test_an_operation_says_in_which_state_it_found_the_policy(h: Harness, 
     assert found == [(None, 1), ("open", None), ("half-open", None), (None, None)]
 
 
+async def test_what_functions_decided_is_said_where_each_attempt_passes_them(h: Harness, sdk: Sdk) -> None:
+    """Of breakers inside a retry on each attempt, the second one by its number; of a fallback around it on the
+    operation."""
+    fallback = Fallback(value=1, on=lambda error: True)
+    breakers = [CircuitBreaker(f"{name} {h.runtime}", on=lambda error: True) for name in "ab"]
+    await h.call(Policy(fallback, Retry(2, wait=fixed(0)), *breakers, name="p"), flaky(9))
+    found = [said(span).get("resilient_agents.decided") for span in (sdk.operation, *sdk.attempts)]
+    assert found == [("fallback yes",), *(("circuit_breaker 2 failure", "circuit_breaker failure"),) * 2]
+
+
 # -------------------------------------------------------------------------------------------------------- configuration
 
 
@@ -234,6 +246,28 @@ async def test_what_a_policy_was_told_of_writes_is_part_of_it(h: Harness, sdk: S
         seen.add(sdk.operation.attributes[CONFIGURATION])
         sdk.exporter.clear()
     assert len(seen) == 3
+
+
+async def test_chaos_that_visits_a_policy_is_no_part_of_its_configuration(h: Harness, sdk: Sdk) -> None:
+    """As it is there for a while only; what stands in the policy is part of it."""
+    plain = Policy(name=f"visited {h.runtime}")
+    await h.call(plain, int)
+    with chaos(f"visited {h.runtime}", latency=1.0):
+        await h.call(plain, int)
+    await h.call(Policy(Chaos(latency=1.0)), int)
+    found = [said(span)[CONFIGURATION] for span in sdk.spans if span.name.startswith("policy ")]
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_has_no_options_is_part_of_the_configuration_by_its_class() -> None:
+    """A name does not make it a visitor."""
+
+    class Own:
+        name = "own"
+
+    found = fingerprint([Own()])
+    assert found == fingerprint([Own()]) != fingerprint([])
+    assert len(found) == 12
 
 
 async def test_a_span_says_how_its_function_is_called(h: Harness, sdk: Sdk) -> None:

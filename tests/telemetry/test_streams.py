@@ -105,6 +105,15 @@ async def test_the_whole_of_a_stream_that_was_gone_on_with(h: Harness, sdk: Sdk)
     assert breaker.metrics()["successes"] == 1
 
 
+async def test_a_stream_that_ends_at_once_had_no_items(h: Harness, sdk: Sdk) -> None:
+    """And so no first one."""
+    assert await h.items(Policy(name="p").stream(lambda: Whole([]))) == []
+    said = sdk.operation.attributes
+    assert said is not None
+    names = ("items", "first_item")
+    assert [said.get(f"resilient_agents.{name}") for name in names] == [0, None]
+
+
 async def test_an_answer_that_was_cut_by_its_length_says_so(h: Harness, sdk: Sdk) -> None:
     """It is complete: a success, with the reason that it gave for its end."""
     policy = Policy(StreamTimeout(idle=5), name="p")
