@@ -123,6 +123,25 @@ def test_stateful_strategies_stay_and_take_the_new_numbers() -> None:
     assert (slots.limit, slots.queue, breaker.failures, rate.rate) == (2, 1, 2, 3)
 
 
+def test_breakers_of_the_same_name_follow_each_other() -> None:
+    """Whatever stands before them."""
+    other, old = CircuitBreaker("become-other"), CircuitBreaker("become-same")
+    policy = Policy(other, old)
+    with pytest.warns(RuntimeWarning, match="'become-same'"):
+        policy.become(Policy(CircuitBreaker("become-same", failures=2)))
+    assert policy.layers == (old,)
+    assert old.failures == 2
+
+
+def test_the_second_of_a_kind_follows_the_second() -> None:
+    """Each is followed once."""
+    first, second = Bulkhead(1), Bulkhead(2)
+    policy = Policy(first, second)
+    policy.become(Policy(Bulkhead(3), Bulkhead(4), third := Bulkhead(5)))
+    assert policy.layers == (first, second, third)
+    assert (first.limit, second.limit, third.limit) == (3, 4, 5)
+
+
 def test_breakers_of_different_names_do_not_follow_each_other() -> None:
     """Another name is another circuit."""
     old, new = CircuitBreaker("become-a"), CircuitBreaker("become-b")

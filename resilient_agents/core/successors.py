@@ -18,11 +18,10 @@ __all__ = ["successors"]
 
 def successors(old: Iterable[Strategy], new: Iterable[Strategy]) -> tuple[Strategy, ...]:
     """The strategies `new`, with state and all from those of `old` that they follow."""
-    wanted = tuple(new)
-    left = [strategy for strategy in old if not any(strategy is kept for kept in wanted)]
-    kept = [strategy for strategy in old if any(strategy is same for same in wanted)]
+    had, wanted = tuple(old), tuple(new)
+    left = [strategy for strategy in had if not any(strategy is kept for kept in wanted)]
     # A list first: while a tuple is filled from a generator, code that looks at all objects can make that fail.
-    return tuple([strategy if any(strategy is k for k in kept) else _successor(left, strategy) for strategy in wanted])
+    return tuple([each if any(each is kept for kept in had) else _successor(left, each) for each in wanted])
 
 
 def _successor(left: list[Strategy], new: Strategy) -> Strategy:
