@@ -258,6 +258,21 @@ def test_one_that_belongs_to_its_task_is_refused(runtime: str, kind: str, reason
     assert (held.closed, breaker.state) == (1, "closed")
 
 
+def test_what_a_client_holds_deeper_than_its_stream_belongs_to_no_task() -> None:
+    """A client that has a time limit of its own somewhere is no reason to refuse its streams."""
+
+    class Client:
+        def __init__(self) -> None:
+            self.limit = asyncio.timeout(None)
+
+    async def scenario() -> None:
+        items = _Reads(Source([(0.0, 1), (0.0, 2)]).stream())
+        items.client = Client()  # type: ignore[attr-defined]
+        assert [item async for item in Policy(Hedge(1)).stream(lambda: items)] == [1, 2]
+
+    run_on("asyncio", scenario)
+
+
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
