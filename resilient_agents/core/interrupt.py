@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator
 from types import AsyncGeneratorType
 from typing import Any, Final
 
@@ -39,9 +38,9 @@ class Interrupt:
         self._scope: Any = None
         self._scoped = 0
 
-    async def end_reading(self, generator: AsyncGenerator[Any, Any]) -> None:
+    async def end_reading(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         """Return when nobody reads this generator any more. Called by the one who reads it, it raises RuntimeError."""
-        while getattr(generator, "ag_running", False):
+        while generator.ag_running:
             if not self.wished:
                 self._ask(generator)
             await timers.sleep(_LOOK_AGAIN)
@@ -49,7 +48,7 @@ class Interrupt:
             self._reader.uncancel()
             self._reader = None
 
-    def _ask(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _ask(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         if running_loop() is None:
             if self._scoped != anyio.get_current_task().id:
                 self.wished = True
@@ -80,7 +79,7 @@ class Interrupt:
         return in_scope
 
 
-def _waits_for(awaited: Any, generator: AsyncGenerator[Any, Any]) -> bool:
+def _waits_for(awaited: Any, generator: AsyncGeneratorType[Any, Any]) -> bool:
     """Does a coroutine that is suspended wait for this generator, through whatever it awaits?"""
     while awaited is not None and awaited is not generator:
         for name in ("cr_await", "ag_await", "gi_yieldfrom"):

@@ -134,8 +134,9 @@ class Stream(Generic[T]):
         if runtime.blocking:
             self._generator = blocking_driver(lambda runtime, args, kwargs: call)()
         else:
-            self._interrupt = Interrupt()
-            self._generator = async_driver(lambda runtime, args, kwargs: call, self._interrupt)()
+            interrupt = Interrupt()
+            self._generator = async_driver(lambda runtime, args, kwargs: call, interrupt)()
+            self._interrupt = interrupt
         return self._generator
 
     def close(self) -> None:
