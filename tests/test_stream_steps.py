@@ -262,6 +262,77 @@ def test_closing_it_from_another_task_ends_the_read(runtime: str, depth: int, in
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_source_that_takes_a_cancellation_for_itself_cannot_keep_it_open(runtime: str, goes_on: bool) -> None:
+    """An item that it gives instead is handed out, and the step after it ends; the reader is not left cancelled."""
+    holding, seen = Holding(), list[int]()
+
+    async def items() -> AsyncIterator[int]:
+        yield 0
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            pass
+        if goes_on:
+            yield 1
+            await anyio.sleep_forever()
+
+    async def reads(stream: Any) -> None:
+        async for item in stream:
+            seen.append(item)
+        seen.append(asyncio.current_task().cancelling() if runtime == "asyncio" else 0)  # type: ignore[union-attr]
+
+    async def main() -> None:
+        stream = Policy(holding).stream(items)
+        async with anyio.create_task_group() as group:
+            group.start_soon(reads, stream)
+            await anyio.sleep(1)
+            with anyio.fail_after(1):
+                await stream.aclose()
+        assert seen == ([0, 1, 0] if goes_on else [0, 0])
+        assert (holding.held, holding.outcomes) == (0, [NEUTRAL])
+
+    run_on(runtime, main)
+
+
+async def by_anext(items: AsyncIterator[int]) -> None:
+    while await anext(items, None) is not None:
+        pass
+
+
+async def by_wait_for(items: AsyncIterator[int]) -> None:
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            await asyncio.wait_for(anext(items), 99)
+
+
+async def beside_another(items: AsyncIterator[int]) -> None:
+    another = Stuck(0).items()
+    async for _ in items:
+        pass
+    await another.aclose()
+
+
+@pytest.mark.parametrize("reads", [by_anext, by_wait_for, beside_another])
+def test_who_reads_it_is_found(reads: Callable[[Any], Any]) -> None:
+    """However it waits for the next item, and whatever else it has to read."""
+
+    async def reader(items: Any) -> None:
+        another = Stuck(0).items()
+        await reads(items)
+        await another.aclose()
+
+    async def main() -> None:
+        stream = Policy().stream(Stuck(0).items)
+        task = asyncio.create_task(reader(aiter(stream)))
+        await asyncio.sleep(1)
+        await stream.aclose()
+        await task
+
+    run_on("asyncio", main)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_closing_it_while_it_opens_ends_that_too(runtime: str) -> None:
     """Before the first item."""
     holding, seen = Holding(), list[int]()

@@ -248,6 +248,8 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             if interrupt is None or not interrupt.heard():
                 raise
         finally:
+            if interrupt is not None:
+                interrupt.taken()
             await reading.end(outcome)
             outcome = None
 

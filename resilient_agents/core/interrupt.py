@@ -23,30 +23,40 @@ __all__ = ["Interrupt"]
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether a read that was told to end has ended."""
 
-_DEEP: Final = 4
+_SHOWN: Final = ("cr_await", "ag_await", "gi_yieldfrom")
+"""Where coroutines and generators show what they wait for."""
+
+_SILENT: Final = frozenset(("anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"))
+"""The interpreter's own awaitables, which show nothing."""
 
 
 class Interrupt:
     """The wish that the reading of one stream ends. `wished`: from now on."""
 
-    __slots__ = ("_reader", "_requests", "_scope", "_scoped", "wished")
+    __slots__ = ("_asked", "_reader", "_requests", "_scope", "_scoped", "wished")
 
     def __init__(self) -> None:
         self.wished = False
         self._requests = 0
         self._reader: asyncio.Task[Any] | None = None
+        self._asked: Any = None  # of the reader: what it waited for
         self._scope: Any = None
         self._scoped = 0
 
     async def end_reading(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         """Return when nobody reads this generator any more. Called by the one who reads it, it raises RuntimeError."""
         while generator.ag_running:
-            if not self.wished:
+            if not self.wished or (self._reader is not None and generator.ag_await is not self._asked):
+                self.taken()
                 self._ask(generator)
             await timers.sleep(_LOOK_AGAIN)
-        if self._reader is not None:  # its step took the cancellation for itself and gave an item
-            self._reader.uncancel()
-            self._reader = None
+        self.taken()
+
+    def taken(self) -> None:
+        """A step that was to end took the cancellation for itself, and gave an item or ended in its own way."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.uncancel()
 
     def _ask(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         if running_loop() is None:
@@ -57,6 +67,7 @@ class Interrupt:
         elif reader := next((task for task in asyncio.all_tasks() if _waits_for(task.get_coro(), generator)), None):
             self.wished = True
             self._reader = reader
+            self._asked = generator.ag_await
             self._requests = reader.cancelling()
             reader.cancel()
             return
@@ -71,6 +82,8 @@ class Interrupt:
         """A step on trio that ends when it is wished."""
 
         async def in_scope(sent: Any, thrown: BaseException | None) -> Any:
+            if self.wished:  # the step before took the cancellation for itself
+                return Over(None)
             self._scoped = anyio.get_current_task().id
             with anyio.CancelScope() as self._scope:
                 return await step(sent, thrown)
@@ -82,22 +95,19 @@ class Interrupt:
 def _waits_for(awaited: Any, generator: AsyncGeneratorType[Any, Any]) -> bool:
     """Does a coroutine that is suspended wait for this generator, through whatever it awaits?"""
     while awaited is not None and awaited is not generator:
-        for name in ("cr_await", "ag_await", "gi_yieldfrom"):
-            if hasattr(awaited, name):
-                awaited = getattr(awaited, name)
-                break
-        else:
-            awaited = _inside(awaited, _DEEP)
+        shown = next((name for name in _SHOWN if hasattr(awaited, name)), None)
+        awaited = _inside(awaited) if shown is None else getattr(awaited, shown)
     return awaited is generator
 
 
-def _inside(awaited: Any, depth: int) -> Any:
-    """The generator or coroutine that one of the interpreter's own awaitables, which show nothing, stands for."""
-    if not depth or type(awaited).__module__ != "builtins":
-        return None
-    for part in gc.get_referents(awaited):
-        if isinstance(part, AsyncGeneratorType) or asyncio.iscoroutine(part):
-            return part
-        if type(part).__module__ == "builtins" and type(part).__name__.startswith(("async_generator", "anext", "coro")):
-            return _inside(part, depth - 1)
-    return None
+def _inside(awaited: Any) -> Any:
+    """What an awaitable that shows nothing stands for."""
+    parts = gc.get_referents(awaited) if type(awaited).__name__ in _SILENT else ()
+    return next(
+        (
+            part
+            for part in parts
+            if asyncio.iscoroutine(part) or hasattr(part, "ag_await") or type(part).__name__ in _SILENT
+        ),
+        None,
+    )
