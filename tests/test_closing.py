@@ -92,6 +92,48 @@ async def test_it_is_closed_before_the_next_attempt(h: Harness) -> None:
     assert open_at_attempts == [0, 0, 0]
 
 
+@pytest.mark.parametrize("make", ["instead", Response, None])
+async def test_what_a_native_retry_answers_otherwise_is_closed(h: Harness, make: Any) -> None:
+    """Its callback has seen the last result, and nobody gets it; also where the callback fails."""
+    made: list[Response] = []
+
+    def callback(state: tenacity.RetryCallState) -> Any:
+        assert state.outcome is not None
+        assert state.outcome.result().closed == 0
+        if make is None:
+            raise ValueError
+        return make() if callable(make) else make
+
+    native: dict[str, Any] = {
+        "retry": tenacity.retry_if_result(bad),
+        "stop": tenacity.stop_after_attempt(2),
+        "retry_error_callback": callback,
+    }
+    policy = Policy(tenacity.Retrying(**native) if h.blocking else tenacity.AsyncRetrying(**native))
+    try:
+        answer = await h.call(policy, making(made, Response))
+        assert not isinstance(answer, Response) or answer.closed == 0
+    except ValueError:
+        assert make is None
+    assert [response.closed for response in made] == [1, 1]
+
+
+@pytest.mark.parametrize("handed_out", [lambda last: last, lambda last: (last, "instead"), lambda last: iter([last])])
+async def test_what_the_callback_of_a_native_retry_hands_out_stays_open(h: Harness, handed_out: Any) -> None:
+    """The last result itself, or in something that may hold it."""
+    made: list[Response] = []
+
+    def callback(state: tenacity.RetryCallState) -> Any:
+        assert state.outcome is not None
+        return handed_out(state.outcome.result())
+
+    native = tenacity.Retrying(
+        retry=tenacity.retry_if_result(bad), stop=tenacity.stop_after_attempt(2), retry_error_callback=callback
+    )
+    await h.call(Policy(native), making(made, Response))
+    assert [response.closed for response in made] == [1, 0]
+
+
 async def test_a_fallback_closes_what_it_replaces_before_its_handler_runs(h: Harness) -> None:
     """The handler may need its connection."""
     made: list[Response] = []

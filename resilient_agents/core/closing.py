@@ -17,15 +17,20 @@ from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.responses import close_now, is_response
 from resilient_agents.core.streams import Stream
 
-__all__ = ["close_lost", "close_unwanted"]
+__all__ = ["close_lost", "close_unwanted", "is_closable"]
 
 SECONDS: Final = 5.0
 """How long a call waits for an unwanted result to close."""
 
 
+def is_closable(result: Any) -> bool:
+    """Is it ours to close where nobody wants it?"""
+    return isinstance(result, Stream) or is_response(result)
+
+
 async def close_unwanted(call: Call, result: Any) -> None:
     """Close `result`, if it is ours to close, in the colour of the call; also where the call is being cancelled."""
-    if not (isinstance(result, Stream) or is_response(result)):
+    if not is_closable(result):
         return
     if call.runtime.blocking:
         close_now(result)

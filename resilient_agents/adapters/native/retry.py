@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import anyio
 import tenacity
@@ -15,6 +15,7 @@ from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
 from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
 from resilient_agents.classify import is_control
 from resilient_agents.core.call import Call, Proceed, Strategy
+from resilient_agents.core.closing import close_lost, is_closable
 from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.runtime import settle
 
@@ -133,8 +134,7 @@ class _NativeLoop(RetryLoop):
         native, outcome, error, ending = self._native, state.outcome, state.error, None
         try:
             if native.retry_error_callback:
-                answer = native.retry_error_callback(state)
-                return await settle(call, answer) if is_awaitable(answer) else answer
+                return await self._instead(call, state)
             kind = native.retry_error_cls
             ordinary = getattr(kind, "reraise", None) is RetryError.reraise
             if native.reraise and ordinary and error is not None and not isinstance(error, TryAgain):
@@ -145,3 +145,21 @@ class _NativeLoop(RetryLoop):
             raise ending from error
         finally:
             del outcome, error, ending, state
+
+    async def _instead(self, call: Call, state: State) -> Any:
+        """What its callback answers. The last result is closed where the callback fails, or answers with something that
+        cannot hold it."""
+        lost = True
+        try:
+            answer = self._native.retry_error_callback(state)
+            if is_awaitable(answer):
+                answer = await settle(call, answer)
+            lost = answer is not state.result and (type(answer) in _SCALARS or is_closable(answer))
+            return answer
+        finally:
+            if lost and state.error is None:
+                await close_lost(call, state.result)
+            del state
+
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
