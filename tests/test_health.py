@@ -605,6 +605,61 @@ def test_blocking_programs_may_force_a_refresh() -> None:
         assert len(calls) >= 3
 
 
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_check_may_refresh_its_own_monitor(h: Harness, running: bool) -> None:
+    """It does not wait for itself, nor for another check that does the same, also of another monitor."""
+    force = {"force": True} if running else {}
+
+    async def ask() -> bool:
+        await asking[0].arefresh(**force)
+        return (await asking[1].arefresh(**force))["checks"]["plain"]["status"] == "healthy"
+
+    plain = HealthCheck("plain", answer_at_once, interval=3600)
+    asking = [bare(HealthCheck("one", ask), HealthCheck("two", ask)), bare(HealthCheck("three", ask), plain)]
+    began = time.monotonic()
+    if running:
+        async with asking[0], asking[1]:
+            await asking[1].arefresh(force=True)
+    report = await asking[0].arefresh(force=True)
+    assert {check["status"] for check in report["checks"].values()} == {"healthy"}
+    assert time.monotonic() - began < 5
+
+
+def test_a_blocking_check_may_refresh_its_own_monitor() -> None:
+    """Nor does it there, where an event loop of its own is made for it."""
+    monitor = bare(HealthCheck("db", lambda: bool(monitor.refresh(force=True)), timeout=WAIT))
+    began = time.monotonic()
+    assert monitor.refresh()["overall_status"] == "healthy"
+    with monitor:
+        assert monitor.refresh(force=True)["overall_status"] == "healthy"
+    assert time.monotonic() - began < WAIT / 2
+
+
+async def test_a_refresh_that_a_check_left_behind_waits_like_any_other(h: Harness) -> None:
+    """It is inside the check no longer than that runs."""
+    asked, left = anyio.Event(), []
+
+    async def later() -> None:
+        await asked.wait()
+        left.append((await monitor.arefresh(force=True))["checks"]["slow"]["status"])
+
+    async def once() -> bool:
+        if not left:
+            left.append("begun")
+            tasks.start_soon(later)
+        return True
+
+    async def slow() -> bool:
+        asked.set()
+        await anyio.sleep(0.05)
+        return True
+
+    monitor = bare(HealthCheck("once", once), HealthCheck("slow", slow))
+    async with anyio.create_task_group() as tasks:
+        await monitor.arefresh()
+    assert left == ["begun", "healthy"]
+
+
 async def test_refresh_is_refused_on_an_event_loop(h: Harness) -> None:
     """It would block the loop; the error names the remedy."""
     with pytest.raises(RuntimeError, match="await monitor.arefresh()"):

@@ -7,6 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -24,10 +25,14 @@ from resilient_agents.core.waiters import Waiter
 from resilient_agents.health.check import CheckResult, HealthCheck, HealthStatus, Verdict, failed, judge
 from resilient_agents.health.report import CheckReport
 
-__all__ = ["Entry", "Room"]
+__all__ = ["Entry", "Room", "within"]
 
 PATIENCE: Final = 2.0  # intervals without a result, after which the last one says nothing any more
 PLACE: Final = 0.25  # seconds that a sync check keeps its place: others do not wait for a slow one to be a hung one
+
+
+within: ContextVar[tuple[object, ...]] = ContextVar("resilient_agents_health_checks", default=())
+"""The runs of checks that this context is inside of."""
 
 
 class Room:
@@ -92,6 +97,10 @@ class Entry:
             return _report(HealthStatus.UNKNOWN, newest.at, "has not run for too long", newest.duration, self.check)
         return _report(HealthStatus.UNKNOWN, None, "has not run yet", None, self.check)
 
+    def is_around(self) -> bool:
+        """Does the run that goes on have whoever asks inside it?"""
+        return self.running is not None and any(run is self.running for run in within.get())
+
     async def perform(self, room: Room) -> None:
         """Run the check once and keep what came of it. Raises nothing but cancellation and interrupts, and then keeps
         nothing."""
@@ -113,6 +122,7 @@ class Entry:
 
     async def _timed(self, run: Callable[[], Any], room: Room) -> None:
         at, began = self.running = clock.now(), clock.monotonic()
+        within.set((*within.get(), self.running))
         answer: Verdict | None = None
         try:
             with timers.scope(self.check.timeout):

@@ -18,7 +18,7 @@ from resilient_agents.base.fork import Lock
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.runtime import ASYNC
 from resilient_agents.health.checks import Checks, Session
-from resilient_agents.health.entry import Entry, Room
+from resilient_agents.health.entry import Entry, Room, within
 from resilient_agents.health.report import HealthReport
 
 __all__ = ["HealthMonitor", "get_health_monitor"]
@@ -162,11 +162,14 @@ class HealthMonitor(Checks):
         """Run the checks that are due, unless the monitor runs them in the background anyway; then report.
 
         `force=True` runs all of them now, whether due or not, also while the monitor runs, and their intervals begin
-        anew. Checks that somebody else is just running are waited for, not run twice.
+        anew. Checks that somebody else is just running are waited for, not run twice. Where a check itself asks, no
+        other is waited for, as that might be waiting for this one.
         """
         if force or self._session is None:
             session, room = Session(), self._room()
             others = [entry for entry in self._entries.values() if entry.session is not None]
+            if any(entry.is_around() for entry in others):
+                others = []
             try:
                 claimed = self._claim(session, force=force)
                 async with anyio.create_task_group() as tasks:
@@ -185,7 +188,9 @@ class HealthMonitor(Checks):
         if on_event_loop():
             raise RuntimeError("refresh() would block the event loop of this thread; use `await monitor.arefresh()`")
         # In a context of its own: one that was copied into this thread may say that an event loop runs here.
-        return contextvars.Context().run(anyio.run, functools.partial(self.arefresh, force=force))
+        context = contextvars.Context()
+        context.run(within.set, within.get())
+        return context.run(anyio.run, functools.partial(self.arefresh, force=force))
 
     async def _share(self, entry: Entry, room: Room, session: Session) -> None:
         """Wait for whoever runs this check; run it here if that run was cut off."""
