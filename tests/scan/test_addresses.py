@@ -548,3 +548,41 @@ def test_a_local_database_is_a_file_or_memory(code: str, name: str, place: str) 
     assert {"retry", "circuit breaker", "health check"}.isdisjoint(it.candidates)
     what = "what runs in this process" if place == "process" else "a file on this machine"
     assert it.why("circuit breaker") == f"{what} has no outage that callers could spare"
+
+
+def test_what_is_connected_in_a_function_talks_to_what_its_caller_gave() -> None:
+    """And to nothing known where a caller gave what the code does not say, whatever others gave."""
+    pool = """
+        import zmq
+
+        def asking(endpoint):
+            sock = zmq.Context.instance().socket(zmq.REQ)
+            sock.connect(endpoint)
+            return sock
+    """
+    code = """
+        from pool import asking
+
+        class Calls:
+            def __init__(self, endpoints):
+                self.voice = asking("tcp://voice:5563")
+                self.others = {name: asking(endpoint) for name, endpoint in endpoints.items()}
+
+            def speak(self):
+                self.voice.send(b"1")
+
+            def ask(self, name):
+                self.others[name].send(b"2")
+    """
+    found = advised(pool=pool, code=code).dependencies
+    assert {each.dependency.name: [one.call.line for one in each.dependency.found] for each in found} == {
+        "voice:5563": [10],
+        "zmq": [13],
+    }
+
+
+def test_a_name_that_a_server_is_asked_for_is_no_address_of_it() -> None:
+    """A resource of a tool server has a URI of its own."""
+    code = "from mcp import ClientSession\n\n\nasync def f(session: ClientSession):\n"
+    [it] = advised(code=f"{code}    await session.read_resource('notes://shelf')\n").dependencies
+    assert it.dependency.name == "mcp"

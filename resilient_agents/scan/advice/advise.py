@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resilient_agents.scan.advice.dependencies import Dependency, dependencies
-from resilient_agents.scan.advice.patterns import OF_ALL, PATTERNS, Verdict, verdicts
-from resilient_agents.scan.advice.score import FORMULA, Score, score, together
+from resilient_agents.scan.advice.patterns import PATTERNS, Verdict, verdicts
+from resilient_agents.scan.advice.score import FORMULA, NOTHING, Score, score
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.run import Options, Scan, undisturbed
@@ -65,16 +65,21 @@ class Advised:
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class FileAdvice:
     """A file as if it were all there is: for those who roll out file by file."""
 
     path: str
-    calls: int
-    score: Score
+    calls: int = 0
+    score: Score = NOTHING
     """Of all its dependencies together."""
-    candidates: list[str]
-    dependencies: list[str]
+    patterns: set[str] = field(default_factory=set)
+    """Those that calls of it would gain by."""
+    dependencies: list[str] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> list[str]:
+        return [pattern for pattern in PATTERNS if pattern in self.patterns]
 
     @property
     def priority(self) -> str:
@@ -148,38 +153,28 @@ def advise(paths: Iterable[Path], options: Options | None = None) -> Advice:
 
 
 def _advised(dependency: Dependency) -> Advised:
-    return Advised(dependency, score(dependency), verdicts(dependency))
+    return Advised(dependency, score(dependency.waiting, len(dependency.files)), verdicts(dependency))
 
 
 def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
-    parts: dict[str, list[Advised]] = {}
-    candidates: dict[str, list[list[str]]] = {}
+    """A file is a candidate for what calls of it would gain by."""
+    files: dict[str, FileAdvice] = {}
     for each in grouped:
-        there: dict[str, list[Found]] = {}
-        for one in each.dependency.found:
-            there.setdefault(one.call.path, []).append(one)
-        for path, calls in there.items():
-            here = _advised(replace(each.dependency, found=calls)) if len(there) > 1 else each
-            parts.setdefault(path, []).append(here)
-            candidates.setdefault(path, []).append(_of_file(here, each))
-    files = [
-        FileAdvice(
-            path,
-            calls=sum(len(part.dependency.found) for part in inside),
-            score=together(part.score for part in inside),
-            candidates=[pattern for pattern in PATTERNS if any(pattern in each for each in candidates[path])],
-            dependencies=[part.dependency.name for part in inside],
-        )
-        for path, inside in parts.items()
-    ]
-    return sorted(files, key=lambda file: (-file.score.value, file.path))
+        it = each.dependency
+        waiting = _by_path(it.waiting)
+        for path, calls in _by_path(it.found).items():
+            file = files.setdefault(path, FileAdvice(path))
+            file.calls += len(calls)
+            file.score += score(waiting.get(path, ()), 1)
+            file.dependencies.append(it.name)
+        for verdict in each.verdicts:
+            for path in _by_path(verdict.calls):
+                files[path].patterns.add(verdict.pattern)
+    return sorted(files.values(), key=lambda file: (-file.score.value, file.path))
 
 
-def _of_file(here: Advised, whole: Advised) -> list[str]:
-    """Patterns for the calls of one file: what one for all callers is asked of all calls, so no file is left out."""
-    shared = OF_ALL.intersection(whole.candidates) if here.dependency.waiting else frozenset[str]()
-    return [
-        pattern
-        for pattern in PATTERNS
-        if (pattern in shared and here.dependency.lacks(pattern) if pattern in OF_ALL else pattern in here.candidates)
-    ]
+def _by_path(calls: Iterable[Found]) -> dict[str, list[Found]]:
+    found: dict[str, list[Found]] = {}
+    for each in calls:
+        found.setdefault(each.call.path, []).append(each)
+    return found

@@ -9,25 +9,33 @@ from resilient_agents.scan.advice.dependencies import Dependency
 from resilient_agents.scan.counts import counted
 from resilient_agents.scan.inventory import Found
 
-__all__ = ["OF_ALL", "PATTERNS", "Verdict", "verdicts"]
+__all__ = ["PATTERNS", "Verdict", "verdicts"]
 
 MOST_LINES = 3
 
+Judged = tuple[Sequence[Found], str]
+"""The calls that would gain by a pattern, none where there is no candidate, and why or why not."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """`candidate`, and why or why not."""
+    """Why a dependency is a candidate for a pattern, or why not."""
 
     pattern: str
-    candidate: bool
+    calls: Sequence[Found]
+    """Those that would gain by it."""
     why: str
+
+    @property
+    def candidate(self) -> bool:
+        return bool(self.calls)
 
 
 def lines(found: Sequence[Found]) -> str:
     """`a.py:3, b.py:7 and 2 more`."""
-    places = list(dict.fromkeys(f"{each.call.path}:{each.call.line}" for each in found))
+    places = list(dict.fromkeys((each.call.path, each.call.line) for each in found))
     more = len(places) - MOST_LINES
-    return ", ".join(places[:MOST_LINES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(f"{path}:{line}" for path, line in places[:MOST_LINES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _calls(found: Sequence[Found]) -> str:
@@ -39,31 +47,33 @@ def _that(found: Sequence[Found], verb: str) -> str:
     return f"{_calls(found)} {verb}{'s' if len(found) == 1 else ''}"
 
 
-def _time_limit(it: Dependency) -> tuple[bool, str]:
-    if it.endless:
-        return True, f"{_calls(it.endless)} can wait for ever"
+def _time_limit(it: Dependency) -> Judged:
+    endless = it.endless
     unknown = [each for each in it.waiting if each.call.limit == "unknown"]
+    if endless:
+        return endless + unknown, f"{_calls(endless)} can wait for ever"
     if unknown:
-        return True, f"nothing in the code says what ends {_calls(unknown)}"
+        return unknown, f"nothing in the code says what ends {_calls(unknown)}"
     but = " that asks for an answer" if it.serving else ""
-    return False, f"every call{but} has a limit, its own or its library's"
+    return (), f"every call{but} has a limit, its own or its library's"
 
 
-def _retry(it: Dependency) -> tuple[bool, str]:
+def _retry(it: Dependency) -> Judged:
     if it.target.place == "program":
-        return False, "a command that failed may have done a part of its work, and nothing says that it may run again"
+        return (), "a command that failed may have done a part of its work, and nothing says that it may run again"
     if it.target.place == "process":
-        return False, "work in this process that failed fails again"
+        return (), "work in this process that failed fails again"
     if it.target.local:
-        return False, "a file on this machine is not away for a moment; a lock is waited for by the library itself"
-    off = f" ({', '.join(it.tried_once)})" if it.tried_once else ""
+        return (), "a file on this machine is not away for a moment; a lock is waited for by the library itself"
+    again, switch = it.tries_again, it.tried_once
+    off = f" ({', '.join(switch)})" if switch else ""
     writes, held = it.repeatable(False), it.through_request_socket(held=True)
     once = [each for each in writes if each not in held]
     if writes and len(writes) == len(it.waiting):
         lost = f"{_calls(once)} may not be made twice: one whose answer was lost may have taken effect" if once else ""
         lost += "; " if once and held else ""
         lost += f"{_calls(held)} {_request_socket(held)}" if held else ""
-        return False, f"{lost}; the client tries again by itself, so switch that off{off}" if it.tries_again else lost
+        return (), f"{lost}; the client tries again by itself, so switch that off{off}" if again else lost
     but = f"; not {_calls(once)}, which may not be made twice" if once else ""
     but += f"; not {_calls(held)}, which {_request_socket(held)}" if held else ""
     anew = it.through_request_socket(held=False)
@@ -71,17 +81,18 @@ def _retry(it: Dependency) -> tuple[bool, str]:
     but += f"; {_calls(anew)} {go} through a REQ socket made in the function: repeat all of it" if anew else ""
     but += f"; {_that(it.serving, 'wait')} for what comes by itself" if it.serving else ""
     reads, unsaid = it.repeatable(True), it.repeatable(None)
-    if it.tries_again:
-        reads, unsaid = ([each for each in some if each not in it.tries_again] for some in (reads, unsaid))
-        unseen = f"the client makes {_calls(it.tries_again)} again by itself, unseen"
+    calls = [*reads, *unsaid]
+    if again:
+        reads, unsaid = ([each for each in some if each not in again] for some in (reads, unsaid))
+        unseen = f"the client makes {_calls(again)} again by itself, unseen"
         also = f"; {_calls(reads)} may be made twice" if reads else ""
         also += f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
-        return True, f"{unseen}: switch that off{off} and let one policy own the retries{also}{but}"
+        return calls, f"{unseen}: switch that off{off} and let one policy own the retries{also}{but}"
     if not reads:
-        return True, f"where a call may be made twice, which the code does not say: {_calls(unsaid)}{but}"
+        return calls, f"where a call may be made twice, which the code does not say: {_calls(unsaid)}{but}"
     cost = ", each time at its price" if it.target.kind == "model" and it.target.place == "" else ""
     open_ = f"; of {_calls(unsaid)} the code does not say so" if unsaid else ""
-    return True, f"{_calls(reads)} may be made twice{cost}{open_}{but}"
+    return calls, f"{_calls(reads)} may be made twice{cost}{open_}{but}"
 
 
 def _request_socket(held: Sequence[Found]) -> str:
@@ -89,16 +100,16 @@ def _request_socket(held: Sequence[Found]) -> str:
     return f"{go} through a REQ socket that takes no request before it has the last one's answer: make one per attempt"
 
 
-def _circuit_breaker(it: Dependency) -> tuple[bool, str]:
+def _circuit_breaker(it: Dependency) -> Judged:
     if it.target.place == "program":
-        return False, "it is started anew each time; nothing in the code says that it needs what can be down"
+        return (), "it is started anew each time; nothing in the code says that it needs what can be down"
     if it.target.local:
-        return False, f"{_here(it)} has no outage that callers could spare"
+        return (), f"{_here(it)} has no outage that callers could spare"
     if len(it.waiting) == 1 and not it.in_loops and not it.in_async:
-        return False, "one call, outside of loops and async code: nothing in the code says that it is made often"
+        return (), "one call, outside of loops and async code: nothing in the code says that it is made often"
     if not it.target.known:
-        return True, f"one for each address (the code does not say which): while one is down, {_anew(it)}"
-    return True, f"while it is down, {_anew(it)}"
+        return it.waiting, f"one for each address (the code does not say which): while one is down, {_anew(it)}"
+    return it.waiting, f"while it is down, {_anew(it)}"
 
 
 def _anew(it: Dependency) -> str:
@@ -109,42 +120,44 @@ def _here(it: Dependency) -> str:
     return "what runs in this process" if it.target.place == "process" else "a file on this machine"
 
 
-def _bulkhead(it: Dependency) -> tuple[bool, str]:
+def _bulkhead(it: Dependency) -> Judged:
     if it.target.place == "file":
-        return False, "a file on this machine takes one writer at a time by itself"
-    if it.at_once:
-        return True, f"nothing in the code says how many of these may be under way at once: {_calls(it.at_once)}"
-    if it.in_threads:
-        return True, f"threads may make several of these at once: {_calls(it.in_threads)}"
-    if it.blocking:
-        return False, f"{_that(it.blocking, 'hold')} up the event loop, so that nothing else on it runs meanwhile"
+        return (), "a file on this machine takes one writer at a time by itself"
+    at_once, in_threads = it.at_once, it.in_threads
+    if at_once:
+        why = f"nothing in the code says how many of these may be under way at once: {_calls(at_once)}"
+        return at_once + in_threads, why
+    if in_threads:
+        return in_threads, f"threads may make several of these at once: {_calls(in_threads)}"
+    if blocking := it.blocking:
+        return (), f"{_that(blocking, 'hold')} up the event loop, so that nothing else on it runs meanwhile"
     if it.bounded:
-        return False, "what stands around its calls says how many may be under way at once"
-    return False, "its calls are made one after another as far as the code shows"
+        return (), "what stands around its calls says how many may be under way at once"
+    return (), "its calls are made one after another as far as the code shows"
 
 
-def _rate_limit(it: Dependency) -> tuple[bool, str]:
+def _rate_limit(it: Dependency) -> Judged:
     if it.target.kind == "model" and not it.target.local and (it.target.place != "own" or it.public):
-        return True, f"model APIs have quotas: {_calls(it.waiting)}"
+        return it.waiting, f"model APIs have quotas: {_calls(it.waiting)}"
     if it.target.kind == "http" and it.public and it.in_loops:
-        return True, f"a loop calls somebody else's service: {_calls(it.in_loops)}"
-    return False, "nothing in the code says that it has a quota"
+        return it.in_loops, f"a loop calls somebody else's service: {_calls(it.in_loops)}"
+    return (), "nothing in the code says that it has a quota"
 
 
-def _fallback(it: Dependency) -> tuple[bool, str]:
-    if it.replaced:
-        return True, f"the code already has something in place of the answer at {lines(it.replaced)}"
-    return False, "nothing in the code says what would do in place of its answer"
+def _fallback(it: Dependency) -> Judged:
+    if replaced := it.replaced:
+        return replaced, f"the code already has something in place of the answer at {lines(replaced)}"
+    return (), "nothing in the code says what would do in place of its answer"
 
 
-def _health_check(it: Dependency) -> tuple[bool, str]:
+def _health_check(it: Dependency) -> Judged:
     if it.target.place == "program":
-        return False, "a program is there or is not"
+        return (), "a program is there or is not"
     if it.target.local:
-        return False, f"{_here(it)} fails with the machine"
+        return (), f"{_here(it)} fails with the machine"
     if len(it.waiting) > 1 or it.target.kind in ("database", "redis", "bus"):
-        return True, f"whoever runs this wants to know before {_that(it.waiting, 'fail')}"
-    return False, "one call finds out by itself"
+        return it.waiting, f"whoever runs this wants to know before {_that(it.waiting, 'fail')}"
+    return (), "one call finds out by itself"
 
 
 def _nobody(it: Dependency) -> str:
@@ -154,7 +167,7 @@ def _nobody(it: Dependency) -> str:
     return f"{_that(it.serving, 'wait')} for what comes by itself: nobody is asked, so there is nobody to ask again"
 
 
-PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {
+PATTERNS: dict[str, Callable[[Dependency], Judged]] = {
     "time limit": _time_limit,
     "retry": _retry,
     "circuit breaker": _circuit_breaker,
@@ -164,28 +177,29 @@ PATTERNS: dict[str, Callable[[Dependency], tuple[bool, str]]] = {
     "health check": _health_check,
 }
 
-OF_ALL = frozenset(["circuit breaker", "health check"])
-"""Patterns that are one for all callers of a dependency."""
-
 
 def verdicts(dependency: Dependency) -> list[Verdict]:
     """One for each pattern. A dependency whose calls never wait is a candidate for none."""
     if not dependency.waiting:
-        return [Verdict(pattern, False, _nobody(dependency)) for pattern in PATTERNS]
-    return [Verdict(pattern, *_judged(dependency, pattern)) for pattern in PATTERNS]
+        why = _nobody(dependency)
+        return [Verdict(pattern, (), why) for pattern in PATTERNS]
+    guarded = dependency.guarded
+    return [
+        Verdict(pattern, *(judge(dependency) if pattern not in guarded else _by_the_others(dependency, pattern)))
+        for pattern, judge in PATTERNS.items()
+    ]
 
 
-def _judged(dependency: Dependency, pattern: str) -> tuple[bool, str]:
+def _by_the_others(dependency: Dependency, pattern: str) -> Judged:
     """By the calls that do not have it in the code."""
-    there = dependency.having(pattern)
-    if not there:
-        return PATTERNS[pattern](dependency)
+    there = dependency.guarded[pattern]
     has = f"{_calls(there)} {'has' if len(there) == 1 else 'have'} one in the code"
     once = [each for each in there if pattern == "retry" and dependency.only_once(each)]
     which = _calls(once) if len(once) < len(there) else "it" if len(once) == 1 else "they"
     has += f", though {which} may not be made twice" if once else ""
-    rest = replace(dependency, found=[each for each in dependency.found if each not in there])
+    having = set(map(id, there))
+    rest = replace(dependency, found=[each for each in dependency.found if id(each) not in having])
     if not rest.waiting:
-        return False, has
-    candidate, why = PATTERNS[pattern](rest)
-    return candidate, f"{why}; {has}"
+        return (), has
+    calls, why = PATTERNS[pattern](rest)
+    return calls, f"{why}; {has}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from resilient_agents.scan.advice.dependencies import Dependency
+from resilient_agents.scan.inventory import Found
 
-__all__ = ["FORMULA", "PRIORITIES", "TERMS", "Score", "score", "together"]
+__all__ = ["FORMULA", "NOTHING", "PRIORITIES", "TERMS", "Score", "score"]
 
 TERMS: dict[str, tuple[int, str]] = {
     "endless": (
@@ -46,22 +46,29 @@ class Score:
     def priority(self) -> str:
         return "high" if self.value >= HIGH else "medium" if self.value >= MEDIUM else "low"
 
-
-def together(scores: Iterable[Score]) -> Score:
-    """The terms of all of them."""
-    every = list(scores)
-    return Score({name: sum(each.terms[name] for each in every) for name in TERMS})
+    def __add__(self, other: Score) -> Score:
+        return Score({name: number + other.terms[name] for name, number in self.terms.items()})
 
 
-def score(dependency: Dependency) -> Score:
-    endless = dependency.endless
-    limited = [each for each in dependency.unprotected if each.call.limit != "none"]
+NOTHING = Score(dict.fromkeys(TERMS, 0))
+
+
+def score(waiting: Iterable[Found], files: int) -> Score:
+    """Of the calls that wait for an answer of one dependency, of which so many files talk to it."""
+    endless = is_async = in_loops = limited = 0
+    for call in (each.call for each in waiting):
+        if call.limit == "none":
+            endless += 1
+            is_async += call.is_async
+            in_loops += call.in_loop
+        elif call.protected_by is None:
+            limited += 1
     return Score(
         {
-            "endless": len(endless),
-            "endless_async": sum(each.call.is_async for each in endless),
-            "endless_loops": sum(each.call.in_loop for each in endless),
-            "unguarded": len(limited),
-            "files": len(dependency.files) if endless or limited else 0,
+            "endless": endless,
+            "endless_async": is_async,
+            "endless_loops": in_loops,
+            "unguarded": limited,
+            "files": files if endless or limited else 0,
         }
     )

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from resilient_agents.scan.advice.addresses import Said, said, stated
 from resilient_agents.scan.advice.places import Place, file_name, place
 from resilient_agents.scan.callers import handed_through
-from resilient_agents.scan.form import Expression, last_name
-from resilient_agents.scan.holders import sites_on
+from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClientValue, Data, Spot
+from resilient_agents.scan.values import ClientValue, Data, Method, Spot
 
-__all__ = ["Target", "target"]
+__all__ = ["Target", "Targets"]
 
 _HERE = ("file", "program", "process")
 
@@ -69,40 +68,101 @@ _CONNECTING = frozenset(["socket", "bus", "other_net"])
 """Kinds of clients that are made first and connected later."""
 
 
-def target(resolver: Resolver, found: Found, known: dict[Hashable, list[Said]]) -> tuple[Target, str]:
-    """What the call talks to, and the variable of the environment that may say otherwise, "" where none does.
+class Targets:
+    """Says it. What was found out about a client, or the connections that a file makes, is kept for the next call."""
 
-    `known` keeps what is found out about clients for the next call.
-    """
-    seen, library, kind = found.seen, found.call.dependency, found.call.kind
-    address = seen.client.library.address
-    if address == "class":
-        name = last_name(seen.owner.made.site.callee) if seen.owner is not None and seen.owner.made is not None else ""
-        return Target(kind, library, name if name.islower() else library, "service"), ""
-    if address == "service":
-        return Target(kind, library, library, "service"), ""
-    if kind == "subprocess":
-        arguments, spot = seen.given.arguments, seen.spot
-        if seen.owner is not None:  # what it was started with
-            made = seen.owner.made
-            arguments, spot = (made.site.arguments, made.spot) if made is not None else ((), spot)
-        program = next(filter(None, _programs(resolver, arguments[:1], spot)), "")
-        return Target(kind, library, program or library, "program"), ""
-    there, variable = Place(""), ""
-    for each in _everything(resolver, seen, known):
-        if address == "named" and "://" not in each.text:
-            continue
-        found_there = place(each.text, address, seen.client.library.port) if each.text else there
-        variable = each.variable if found_there.name else variable or each.variable
-        if found_there.name:
-            there = found_there
-            break
-    if address == "named" and not there.name:
-        name = _service(resolver, seen.owner)
-        return Target(kind, library, name or library, "service" if name else ""), ""
-    where = there.where or ("" if address in ("host", "named") else address)
-    name = there.name or (f"${variable}" if variable else library)
-    return Target(kind, library, name, where, there.port), variable
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._clients: dict[ClientValue, tuple[Place, str]] = {}
+        self._connected: dict[SourceFile, dict[Hashable, list[tuple[Site, Spot]]]] = {}
+
+    def of(self, found: Found) -> tuple[Target, str]:
+        """What the call talks to, and the variable of the environment that may say otherwise, "" where none does."""
+        seen, library, kind = found.seen, found.call.dependency, found.call.kind
+        address = seen.client.library.address
+        if address == "class":
+            made = seen.owner.made if seen.owner is not None else None
+            name = last_name(made.site.callee) if made is not None else ""
+            return Target(kind, library, name if name.islower() else library, "service"), ""
+        if address == "service":
+            return Target(kind, library, library, "service"), ""
+        if kind == "subprocess":
+            return Target(kind, library, _program(self._resolver, seen) or library, "program"), ""
+        there, variable = _first(self._places(seen))
+        if address == "named" and not there.name:
+            name = _service(self._resolver, seen.owner)
+            return Target(kind, library, name or library, "service" if name else ""), ""
+        where = there.where or ("" if address in ("host", "named") else address)
+        name = there.name or (f"${variable}" if variable else library)
+        return Target(kind, library, name, where, there.port), variable
+
+    def _places(self, seen: Sighting) -> Iterator[tuple[Place, str]]:
+        """What may be it, what is nearest to the call first."""
+        resolver, owner, client = self._resolver, seen.owner, seen.client
+        if owner is None:
+            yield from _named(client, _of_call(resolver, seen))
+            return
+        yield from _named(client, _of_argument(resolver, seen))
+        if owner not in self._clients:
+            self._clients[owner] = _first(_named(client, _of_owner(resolver, owner, seen.spot.file)))
+        yield self._clients[owner]
+        if client.kind in _CONNECTING:
+            yield from _named(client, self._of_connection(owner, seen))
+
+    def _of_connection(self, owner: ClientValue, seen: Sighting) -> Iterable[Said]:
+        """What the one call of `connect` was given: a URL, a host, host and port; nothing where there are more."""
+        which = _which(owner, seen.site, seen.spot)
+        files = {seen.spot.file: None} if owner.made is None else {seen.spot.file: None, owner.made.spot.file: None}
+        found: set[Said] = set()
+        for site, spot in (each for file in files for each in self._connections(file).get(which, ())):
+            here = owner.made is not None and owner.made.spot[:2] == spot[:2]
+            through = owner.through if here else None
+            texts = stated(self._resolver, site.keywords, site.arguments[:2], spot, through=through)
+            found.update([each for each in texts if each != NOTHING] or [NOTHING])
+        return found if len(found) == 1 else ()
+
+    def _connections(self, file: SourceFile) -> dict[Hashable, list[tuple[Site, Spot]]]:
+        """The calls of `connect` in a file, by what they connect."""
+        found = self._connected.get(file)
+        if found is None:
+            found = self._connected[file] = {}
+            for spot, index in file.calls_by_name().get("connect", ()):
+                site = spot.within.calls[index]
+                for each in self._resolver.callee(spot, index):
+                    if isinstance(each, Method) and each.owner.client.kind in _CONNECTING:
+                        found.setdefault(_which(each.owner, site, spot), []).append((site, spot))
+        return found
+
+
+NOTHING = Said("")
+NOWHERE = Place("")
+
+
+def _named(client: Client, texts: Iterable[Said]) -> Iterator[tuple[Place, str]]:
+    """The places that texts name which a client is given, and the variables that may say otherwise."""
+    address, port = client.library.address, client.library.port
+    for text, variable in texts:
+        if address != "named" or "://" in text:
+            yield place(text, address, port) if text else NOWHERE, variable
+
+
+def _first(places: Iterable[tuple[Place, str]]) -> tuple[Place, str]:
+    """The first that has a name; the first variable where none has."""
+    unnamed = ""
+    for there, variable in places:
+        if there.name:
+            return there, variable
+        unnamed = unnamed or variable
+    return NOWHERE, unnamed
+
+
+def _program(resolver: Resolver, seen: Sighting) -> str:
+    """What is run, or was started."""
+    arguments, spot = seen.given.arguments, seen.spot
+    if seen.owner is not None:
+        made = seen.owner.made
+        arguments, spot = (made.site.arguments, made.spot) if made is not None else ((), spot)
+    return next(filter(None, _programs(resolver, arguments[:1], spot)), "")
 
 
 def _service(resolver: Resolver, owner: ClientValue | None) -> str:
@@ -124,23 +184,6 @@ def _service(resolver: Resolver, owner: ClientValue | None) -> str:
     return ".".join(filter(None, parts)) if parts[0] else ""
 
 
-def _everything(resolver: Resolver, seen: Sighting, known: dict[Hashable, list[Said]]) -> Iterator[Said]:
-    """What may say it, what is nearest to the call first."""
-    if seen.owner is None:
-        yield from _of_call(resolver, seen)
-        return
-    yield from _of_argument(resolver, seen)
-    if seen.owner not in known:
-        current = _current(resolver, seen.owner, seen.spot.file)
-        known[seen.owner] = [*_of_client(resolver, seen.owner), *_of_client(resolver, current)]
-    yield from known[seen.owner]
-    if seen.client.kind in _CONNECTING and "connect" in seen.spot.file.calls_by_name():
-        here = (seen.owner, seen.spot.file, receiver(seen.site.callee), seen.owner.made is None and seen.spot.scope)
-        if here not in known:
-            known[here] = _connected(resolver, seen.owner, seen)
-        yield from known[here]
-
-
 def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     """What a function is given."""
     address, given = seen.client.library.address, seen.given
@@ -159,12 +202,17 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
 
 
 def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
-    """The URL that a client is asked for, or connected to."""
-    asked = seen.client.library.address == "host"
-    if not asked and seen.client.kind not in _CONNECTING:
+    """The URL that a client is asked for."""
+    if seen.client.library.address != "host":
         return iter(())
     given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
-    return (each for each in said(resolver, given, seen.spot) if "://" in each.text or (asked and not each.text))
+    return (each for each in said(resolver, given, seen.spot) if "://" in each.text or not each.text)
+
+
+def _of_owner(resolver: Resolver, owner: ClientValue, near: SourceFile) -> Iterator[Said]:
+    """What the client was given, or the one that the tree makes for what is of no other."""
+    yield from _of_client(resolver, owner)
+    yield from _of_client(resolver, _current(resolver, owner, near))
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) -> Iterator[Said]:
@@ -213,17 +261,10 @@ def _with_port(client: Client) -> int:
     return 1 if client.library.address in ("file", "process") else 2
 
 
-def _connected(resolver: Resolver, owner: ClientValue, seen: Sighting) -> list[Said]:
-    """What the one call of `connect` was given: a URL, a host, host and port; nothing where there are more."""
-    found: set[Said] = set()
-    for site, spot in sites_on(resolver, owner, seen, "connect"):
-        texts = [
-            each for each in stated(resolver, site.keywords, site.arguments[:2], spot) if each.text or each.variable
-        ]
-        if not texts:
-            return []
-        found.update(texts)
-    return list(found) if len(found) == 1 else []
+def _which(owner: ClientValue, site: Site, spot: Spot) -> Hashable:
+    """The object that a call is made on, by what made it; one that was handed in is known by its name alone."""
+    name = receiver(site.callee)
+    return owner.made or (owner.client, name, -1 if name.startswith("self.") else spot.scope)
 
 
 def _connects(resolver: Resolver, path: str) -> bool:

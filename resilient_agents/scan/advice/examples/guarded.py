@@ -43,7 +43,7 @@ class Guarded:
     def holds_up(self, call: Found) -> bool:
         """Whether a call holds up an event loop that a thread could spare it; what opens a file keeps to its thread."""
         it = self.advised.dependency
-        return id(call) in it.holding and it.target.place != "file"
+        return it.facts[id(call)].holds and it.target.place != "file"
 
     def variable_of(self, what: str) -> str:
         name = f"{self.word}{what}"
