@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from resilient_agents import (
     BudgetExceededError,
+    Bulkhead,
     CircuitBreaker,
     CircuitOpenError,
     DeadlineExceeded,
@@ -109,7 +110,13 @@ POLICIES: dict[str, Callable[[], Policy | Keyed]] = {
     "a breaker for each key": lambda: keyed(lambda key: CircuitBreaker(failures=2)),
     "two retries": lambda: Policy(Retry(2, wait=fixed(0)), Retry(2, wait=fixed(0))),
     "retry and breaker": lambda: Policy(Retry(3, wait=fixed(0)), CircuitBreaker(failures=2)),
+    "retry and breaker that mind one type": lambda: Policy(
+        Retry(3, on=Mine, wait=fixed(0)), CircuitBreaker(failures=2, on=Mine), Bulkhead(1)
+    ),
     "a handler that stops": lambda: Policy(Fallback(Script(StopIteration("handler")))),
+    "a retry of a handler that stops": lambda: Policy(
+        Retry(2, on=StopIteration, wait=fixed(0)), Fallback(Script(StopIteration("handler")))
+    ),
 }
 FUNCTIONS: dict[str, Callable[[], Script]] = {
     "value": lambda: Script(7),

@@ -112,10 +112,13 @@ class Plan:
     `name`: of the policy, None for that of the function. `chain`: what an ordinary call runs; it is right while `quiet`
     is the edition in force, which it never is where observers watch. `edition`: in which the plan was made. `layers`:
     what the chain runs through; `rechecks`: the second looks that they want. `alone`: the retry that is the whole
-    policy, if its first attempt may be made without it; `ticks`: counts a good one; `timed`: must it know when?
+    policy, if its first attempt may be made without it; `retry`: the same of one around all else, which is `inside`;
+    `ticks`: counts a good first attempt; `timed`: must it know when?
     """
 
-    __slots__ = ("alone", "chain", "edition", "layers", "name", "quiet", "rechecks", "ticks", "timed")
+    __slots__ = (
+        *("alone", "chain", "edition", "inside", "layers", "name", "quiet", "rechecks", "retry", "ticks", "timed"),
+    )
 
     chain: Proceed
     of_key: ClassVar[bool] = False  # was it found by a call's arguments?
@@ -126,6 +129,8 @@ class Plan:
         self.rechecks = rechecks
         self.edition = self.quiet = edition
         self.alone: Any = None
+        self.retry: Any = None
+        self.inside: Any = None
         self.ticks: Any = None
         self.timed: bool | None = None
 

@@ -78,10 +78,17 @@ class Composed(Plan):
 
     def _compose_quietly(self, layers: tuple[Strategy, ...]) -> None:
         """The chain that nobody watches."""
-        self.chain = _unwatched(layers, self.innermost)
-        alone: Any = layers[0] if len(layers) == 1 else None
-        if getattr(alone, "alone", False):
-            self.alone, self.ticks, self.timed = alone, alone.counts.ticks, alone.timed
+        retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
+        if retry is None:
+            self.chain = _unwatched(layers, self.innermost)
+            return
+        self.inside = _unwatched(layers[1:], self.innermost)
+        self.chain = _unwatched(layers[:1], self.inside)
+        self.ticks, self.timed = retry.counts.ticks, retry.timed
+        if len(layers) == 1:
+            self.alone = retry
+        else:
+            self.retry = retry
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -129,6 +136,7 @@ class Composed(Plan):
         paid = self._paid
         if paid is None:
             self._paid = paid = copy.copy(self)
+            paid.retry = None
             paid.chain = self._around_attempts(now.charged, watched=False)
         return paid
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from resilient_agents.base.clock import clock
 from resilient_agents.base.now import now
 from resilient_agents.core import given_up
-from resilient_agents.core.call import NO_PLAN, ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of
+from resilient_agents.core.call import NO_PLAN, ORDINARY, STOPPED, Boxed, Call, Plan, Proceed, call_of, unboxed
 from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_driver, unfinished
 from resilient_agents.core.invoke import PLAIN, checked, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, settle
@@ -63,7 +63,26 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.args = args
             call.kwargs = kwargs
             call.rare = ORDINARY
-            rest = plan.chain(call)
+            if plan.retry is None:
+                rest = plan.chain(call)
+            else:  # `RetryLoop.first_attempt`, without its frame
+                since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+                try:
+                    result = await plan.inside(call)
+                except Exception as error:
+                    rest = plan.retry.first_failed(plan.inside, call, unboxed(error), since)
+                    if rest is None:
+                        if type(error) is Boxed:
+                            raise RuntimeError(STOPPED) from error.error
+                        raise
+                except BaseException:
+                    plan.retry.interrupted()
+                    raise
+                else:
+                    next(plan.ticks)
+                    if type(result) not in PLAIN and runs_later(type(result)):
+                        refuse_unrun(fn, result)
+                    return result
         else:
             since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
             try:
