@@ -85,10 +85,6 @@ class _Choices(Errors):
     def shown(self, value: Any) -> list[Any]:
         return [named(part) for part in flat(value)]
 
-    def spelled(self, value: Any) -> str:
-        found = [str(name) for name in self.shown(value)]
-        return f"({', '.join(found)})" if len(found) > 1 else found[0]
-
 
 class Retry(Configured, RetryLoop):
     """Try again, as tenacity would. `Retry(3)` makes at most three attempts, with jittered exponential waits between.

@@ -3,12 +3,10 @@ innermost Retry or Hedge."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from resilient_agents.base.clock import clock
-from resilient_agents.base.now import now
 from resilient_agents.base.warn import warn_once
 from resilient_agents.classify import Failure, classify, classify_result
 from resilient_agents.classify.inner_retries import InnerRetries, inner_retries
@@ -18,7 +16,7 @@ from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
 from resilient_agents.events import Outcome, Recorder
 
-__all__ = ["Judge", "another", "attempt", "begun", "operation", "unrecorded", "warn_of_inner_retries"]
+__all__ = ["Judge", "attempt", "begun", "operation", "unrecorded", "warn_of_inner_retries"]
 
 
 class Judge(Protocol):
@@ -83,9 +81,7 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
     """One pass through what is inside the innermost Retry or Hedge. A `judge`, the retry, may see a failure in a
     result. `retried`: is there a retry at all?"""
     rare = call.rare
-    audience = rare.audience
-    if audience is None:
-        return await proceed(call)
+    audience: Audience = rare.audience  # type: ignore[assignment]  # somebody watches, or this layer were not there
     rare.began = None
     started = clock.monotonic()
     number = audience.attempt_started(call.hedge, started, rare)
@@ -131,16 +127,6 @@ def begun(invoke: Proceed, call: Call) -> Awaitable[Any]:
     return invoke(call)
 
 
-def another(invoke: Proceed, call: Call) -> Awaitable[Any]:
-    """One more attempt of the operation that the call is in, outside of its layers: told to those who watch, and
-    charged to the budget of the run."""
-    if call.audience is not None:
-        invoke = functools.partial(attempt, functools.partial(begun, invoke), None, False)
-    if now.budget() is not None:
-        invoke = functools.partial(now.charged, invoke)
-    return invoke(call)
-
-
 async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
     """The whole call, when a recorder has begun and found that it is to hear of the end only: a sampler dropped it."""
     if call.runtime.blocking:  # it may yet go on in another context
@@ -153,9 +139,7 @@ async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
 
 async def operation(proceed: Proceed, call: Call) -> Any:
     """The whole call, from the outside."""
-    audience = call.rare.audience
-    if audience is None:
-        return await proceed(call)
+    audience: Audience = call.rare.audience  # type: ignore[assignment]  # as in `attempt`
     if audience.observers:
         audience.call_started()
     ended: Exception | Neutral | None = NEUTRAL

@@ -31,10 +31,10 @@ class Branch(Call, Ended):
 
     Layers outside know the call only as `parent`, so what they have a say in is that one's: the first `outside` of the
     layers that want a second look are asked about it. How it ended says `result`, or `outcome`, which is an error.
-    `lost`: nobody wants it any more; `moves`: the stream that it opens will be read elsewhere.
+    `lost`: nobody wants it any more.
     """
 
-    __slots__ = ("hedge", "lost", "moves", "outcome", "outside", "parent", "result")
+    __slots__ = ("hedge", "look_at_opening", "lost", "outcome", "outside", "parent", "result")
 
     def __init__(self, parent: Call, strategy: Strategy) -> None:
         self.rare = ORDINARY
@@ -42,7 +42,7 @@ class Branch(Call, Ended):
             setattr(self, name, getattr(parent, name))
         self.parent = parent
         self.outside = len(parent.outer_rechecks(strategy))
-        self.lost = self.moves = False
+        self.lost = False
         self.result: Any = None
         self.outcome: BaseException | None = None
 

@@ -227,7 +227,8 @@ class Call:
     kwargs: dict[str, Any]
     rare: Rare
     hedge: int = 0  # which further request of a hedged call this is, from 1
-    moves: bool = False  # will the stream that it opens be read in another task or thread?
+    look_at_opening: Callable[[Call, Awaitable[Opened]], Awaitable[Opened]] | None = None
+    """Of a stream that will be read in another task or thread: what looks whether it can be."""
 
     if TYPE_CHECKING:
         audience: Audience | None

@@ -17,7 +17,7 @@ from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.responses import close_now, is_response
 from resilient_agents.core.streams import Stream
 
-__all__ = ["close_lost", "close_unwanted", "is_closable"]
+__all__ = ["close_all", "close_lost", "close_unwanted", "is_closable"]
 
 SECONDS: Final = 5.0
 """How long a call waits for an unwanted result to close."""
@@ -34,14 +34,24 @@ async def close_unwanted(call: Call, result: Any) -> None:
         return
     if call.runtime.blocking:
         close_now(result)
-        return
+    else:
+        await close_all([result])
+
+
+async def close_all(unwanted: list[Any]) -> None:
+    """Close these from async code and take each out of the list, whatever it raises."""
     with timers.scope(SECONDS, shield=True):
-        for name in ("aclose", "close"):  # a blocking client's response in async code refuses the first, httpx's
-            with suppress(Exception):
-                closing = getattr(result, name)()
-                if is_awaitable(closing):
-                    await closing
-                return
+        while unwanted:
+            await _close(unwanted.pop(0))
+
+
+async def _close(result: Any) -> None:
+    for name in ("aclose", "close"):  # a blocking client's response in async code refuses the first, httpx's
+        with suppress(Exception):
+            closing = getattr(result, name)()
+            if is_awaitable(closing):
+                await closing
+            return
 
 
 async def close_lost(call: Call, result: Any) -> None:

@@ -108,25 +108,21 @@ def exhausted_since(error: BaseException, start: Moment) -> bool:
     raised.
     """
     try:
-        return _exhausted_since(error, start)
+        if error.__cause__ is None and _GIVEN_UP not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
+            return False  # nearly always
+        seen: set[int] = set()
+        todo: list[BaseException | None] = [error]
+        while todo:
+            found = todo.pop()
+            if found is None or id(found) in seen:
+                continue
+            given_up: Moment | None = found.__dict__.get(_GIVEN_UP)
+            if given_up is not None and given_up > start:
+                return True
+            seen.add(id(found))
+            todo.append(found.__cause__)
+            if isinstance(found, BaseExceptionGroup):
+                todo.extend(found.exceptions)
     except Exception:  # an exotic exception, whose attributes raise
-        return False
-
-
-def _exhausted_since(error: BaseException, start: Moment) -> bool:
-    if error.__cause__ is None and _GIVEN_UP not in error.__dict__ and not isinstance(error, BaseExceptionGroup):
-        return False  # nearly always
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        found = todo.pop()
-        if found is None or id(found) in seen:
-            continue
-        given_up: Moment | None = found.__dict__.get(_GIVEN_UP)
-        if given_up is not None and given_up > start:
-            return True
-        seen.add(id(found))
-        todo.append(found.__cause__)
-        if isinstance(found, BaseExceptionGroup):
-            todo.extend(found.exceptions)
+        pass
     return False

@@ -14,7 +14,6 @@ from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
-from resilient_agents.core.moving import movable
 from resilient_agents.core.responses import close_one
 from resilient_agents.core.steps import Limited, Over, Step
 from resilient_agents.core.threads import Worker, Workers, run_in_worker
@@ -110,7 +109,7 @@ async def open_source(call: Call, source: Any, manager: Any = None) -> Opened:
     if isinstance(source, Opened):
         return source
     opening = _open(call, source, manager)
-    return await (movable(call, opening) if call.moves else opening)
+    return await (opening if call.look_at_opening is None else call.look_at_opening(call, opening))
 
 
 async def _open(call: Call, source: Any, manager: Any) -> Opened:

@@ -133,7 +133,7 @@ class Errors(Check):
         return names(value)
 
     def spelled(self, value: Any) -> str:
-        found = names(value)
+        found = [str(name) for name in self.shown(value)]
         return f"({', '.join(found)})" if len(found) > 1 else found[0]
 
 

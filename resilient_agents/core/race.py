@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import anyio
 
-from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
 from resilient_agents.core.branches import Branch, InTasks, InThreads
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.core.opening import aclose
+from resilient_agents.core.closing import close_all
 from resilient_agents.core.responses import close_now
 from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Workers
@@ -27,9 +25,6 @@ from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
 
 __all__ = ["Choose", "Race"]
-
-CLOSING_SECONDS = 5.0
-"""How long closing what nobody wants may hold up an async call."""
 
 Choose = Callable[["Race"], Awaitable[Branch | None]]
 """Starts branches, waits for them, and returns the one that decides; None where not even one found a thread."""
@@ -162,10 +157,10 @@ class Race:
         if interrupt is not None:
             unwanted.append(self.kept)
         try:
-            await _aclose_all(unwanted)
+            await close_all(unwanted)
         except anyio.get_cancelled_exc_class():  # a native one, which no shield holds off: nobody gets a result
             unwanted.append(self.kept)
-            await _aclose_all(unwanted)
+            await close_all(unwanted)
             raise
         finally:
             unwanted.clear()
@@ -193,10 +188,3 @@ class Race:
         results = [branch.drop() for branch in self.branches]
         self.branches.clear()
         return [result for result in results if result is not None and result is not self.kept]
-
-
-async def _aclose_all(unwanted: list[Any]) -> None:
-    with timers.scope(CLOSING_SECONDS, shield=True):
-        while unwanted:
-            with suppress(Exception):
-                await aclose(unwanted.pop(0))

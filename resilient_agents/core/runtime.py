@@ -34,11 +34,8 @@ __all__ = [
 ]
 
 
-class _Expired:
-    __slots__ = ()
-
-
-EXPIRED: Final = _Expired()
+EXPIRED: Final = object()
+"""What came of a call whose time ran out."""
 
 
 class Expired(BaseException):

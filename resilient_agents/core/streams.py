@@ -186,30 +186,29 @@ class Texts(Fields):
     _stream: Stream[Any]
     _name: str
     _text_in: TextIn
+    _known: bool = False
+    _newest: type | None = None
 
     def __iter__(self) -> Iterator[str]:
-        unknown: type | None = None
-        known = False
         for item in self._stream:
-            text = self._text_in(item)
-            if text:
+            if text := self._in(item):
                 yield text
-            known, unknown = known or text is not None, type(item)
-        self._refuse(None if known else unknown)
+        self._refuse_unknown()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        unknown: type | None = None
-        known = False
         async for item in self._stream:
-            text = self._text_in(item)
-            if text:
+            if text := self._in(item):
                 yield text
-            known, unknown = known or text is not None, type(item)
-        self._refuse(None if known else unknown)
+        self._refuse_unknown()
 
-    def _refuse(self, unknown: type | None) -> None:
-        if unknown is not None:
+    def _in(self, item: Any) -> str | None:
+        text = self._text_in(item)
+        self._known, self._newest = self._known or text is not None, type(item)
+        return text
+
+    def _refuse_unknown(self) -> None:
+        if not self._known and self._newest is not None:
             raise TypeError(
-                f"text_stream knows nothing of the items of {self._name!r}, which are of {unknown.__name__}: iterate "
-                f"the stream itself"
+                f"text_stream knows nothing of the items of {self._name!r}, which are of {self._newest.__name__}: "
+                f"iterate the stream itself"
             )

@@ -10,10 +10,10 @@ from typing import Any
 from resilient_agents.core.branches import Branch
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed
 from resilient_agents.core.driver import drive
-from resilient_agents.core.moving import changes
 from resilient_agents.core.opening import Opened, give_up, not_blocking
 from resilient_agents.core.race import Race
 from resilient_agents.core.threads import Workers
+from resilient_agents.strategies.moving import changes, movable
 
 __all__ = ["race_streams"]
 
@@ -31,12 +31,12 @@ async def _enter(proceed: Proceed, branch: Call) -> Any:
     if not isinstance(branch, Branch):  # no thread was to be had
         return await proceed(branch)
     branch.closers = []
-    branch.moves = True
+    branch.look_at_opening = movable
     before = copy_context()
     try:
         opened: Opened = await proceed(branch)
     finally:
-        branch.moves = False
+        branch.look_at_opening = None
     return _Entrant(branch, opened, list(changes(before)))
 
 

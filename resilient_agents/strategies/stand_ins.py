@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
+from collections.abc import Awaitable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from resilient_agents.core.attempts import another
-from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, name_of, unboxed
+from resilient_agents.base.now import now
+from resilient_agents.core.attempts import attempt, begun
+from resilient_agents.core.call import NEUTRAL, Boxed, Call, Neutral, Proceed, name_of, unboxed
 from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.invoke import invoke_any, plainly
 from resilient_agents.core.opening import Opened, give_up, invoke_stream, open_source
@@ -68,7 +71,7 @@ class StandIn:
             began = rare.began
             try:
                 call.fn = self._fn
-                return await another(_invoke, call)
+                return await _another_attempt(call)
             finally:
                 call.fn = before
                 if rare.audience is not None:  # of the attempt that it may be within
@@ -81,6 +84,17 @@ class StandIn:
             return self._policy.call(self._fn, *call.args, **call.kwargs)
         except StopIteration as stop:
             raise Boxed(stop) from None
+
+
+def _another_attempt(call: Call) -> Awaitable[Any]:
+    """One more attempt of the operation that the call is in, outside of its layers: told to those who watch, and
+    charged to the budget of the run."""
+    invoke: Proceed = _invoke
+    if call.audience is not None:
+        invoke = partial(attempt, partial(begun, invoke), None, False)
+    if now.budget() is not None:
+        invoke = partial(now.charged, invoke)
+    return invoke(call)
 
 
 async def _invoke(call: Call) -> Any:

@@ -13,14 +13,12 @@ from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
 from resilient_agents.core.call import NEUTRAL, Call
-
-if TYPE_CHECKING:
-    from resilient_agents.core.opening import Opened
+from resilient_agents.core.opening import Opened
 
 __all__ = ["changes", "movable"]
 
