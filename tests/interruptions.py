@@ -160,9 +160,10 @@ class _Point:
 
 
 def _goes_on(frame: FrameType) -> bool:
-    """Does it go on after an `await` or `yield from`? There Python runs no handlers: what it awaits comes first."""
+    """Does it go on after an `await` or `yield from`, or with an exception that is thrown into it? There Python runs no
+    handlers: what it awaits comes first."""
     code = frame.f_code.co_code
-    return code[frame.f_lasti] == _RESUME and code[frame.f_lasti + 1] & 3 >= 2
+    return code[frame.f_lasti] != _RESUME or code[frame.f_lasti + 1] & 3 >= 2
 
 
 def _in_callback() -> bool:

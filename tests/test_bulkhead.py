@@ -24,6 +24,7 @@ from resilient_agents.adapters import bulkhead as module
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
 from resilient_agents.adapters.native.bulkhead import adapt_native
+from resilient_agents.adapters.native.owner import Owner, loop_or_token
 from resilient_agents.adapters.slot_pool import LOOK
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.clock import clock
@@ -1097,6 +1098,35 @@ def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[
 
     asyncio.run(main())
     assert taken(limiter) == 0
+
+
+@LOOPS
+def test_a_loop_that_has_ended_is_told_nothing(runtime: str) -> None:
+    """What was to be given back on it, the next loop gives back."""
+    loops: list[Any] = []
+
+    async def scenario() -> None:
+        loops.append(loop_or_token())
+
+    run_on(runtime, scenario)
+    Owner("limiter", "is shared", "Bulkhead").post(loops[0], lambda: loops.append("told"))
+    assert len(loops) == 1
+
+
+@NATIVE
+@LOOPS
+def test_waiting_for_a_native_slot_is_no_time_of_the_call(runtime: str, make: Callable[[int], Any]) -> None:
+    """A breaker around it counts what the function took."""
+    breaker = CircuitBreaker(slow_call=1)
+    policy = Policy(breaker, native_of(make, 1, runtime))
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(policy(anyio.sleep), 0.25)
+        assert breaker.metrics()["average_duration"] == pytest.approx(0.25)
+
+    run_on(runtime, scenario)
 
 
 @NATIVE

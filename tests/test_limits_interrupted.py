@@ -14,8 +14,9 @@ import anyio
 import pytest
 
 from resilient_agents import Bulkhead, BulkheadFullError, Policy, RateLimit, RateLimitedError
+from resilient_agents.base.clock import clock
 from tests.conftest import run_on
-from tests.interruptions import ends_elsewhere, interrupt_everywhere
+from tests.interruptions import Interrupt, ends_elsewhere, interrupt_everywhere
 from tests.strategies import value
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
@@ -276,6 +277,36 @@ def test_an_interrupted_task_costs_nobody_its_turn(runtime: str) -> None:
         guarded.is_whole()
 
     interrupt_everywhere(lambda: Guarded(RateLimit(1)), run, check)
+
+
+class Leaving(Guarded):
+    """One that waits is cancelled, and another one waits behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(RateLimit(1, burst=1))
+        self.struck = False
+
+    def strike(self) -> None:
+        self.struck = True
+        raise Interrupt
+
+    async def run(self) -> None:
+        began = clock.monotonic()
+        await self.policy.acall(int)
+        tasks = [asyncio.create_task(self.policy.acall(int)) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        tasks[0].cancel()
+        came = await asyncio.gather(*tasks, return_exceptions=True)
+        assert self.limit.queued == 0
+        assert any(isinstance(each, Interrupt) for each in came) == self.struck
+        if came[1] == 0:
+            assert clock.monotonic() - began == pytest.approx(1, abs=0.1)
+
+
+def test_an_interrupted_cancellation_lets_those_behind_move_up() -> None:
+    """Who gives up its place leaves it to the next, and the exception from outside is not lost."""
+    run: Callable[[Leaving], object] = lambda leaving: run_on("asyncio", leaving.run)  # noqa: E731
+    assert interrupt_everywhere(Leaving, run, lambda _: None, act=Leaving.strike) > 50
 
 
 def test_calls_of_a_handler_are_charged_like_all_others() -> None:

@@ -703,6 +703,19 @@ def test_a_limit_that_ends_the_wait_for_a_native_limiter_tells_nothing_of_the_ca
     run_on("asyncio", scenario)
 
 
+def test_waiting_for_a_native_limiter_is_no_time_of_the_call() -> None:
+    """A breaker around it counts what the function took."""
+    breaker = CircuitBreaker(slow_call=1)
+    policy = Policy(breaker, native(AsyncLimiter(1, 1)))
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await policy.acall(anyio.sleep, 0.25)
+        assert breaker.metrics()["average_duration"] == pytest.approx(0.25)
+
+    run_on("asyncio", scenario)
+
+
 @pytest.mark.parametrize("runtime", ["blocking", "trio"])
 def test_a_native_limiter_away_from_asyncio_says_what_to_use(runtime: str) -> None:
     """It cannot work there."""

@@ -117,6 +117,9 @@ async def test_a_success_builds_no_state(h: Harness, monkeypatch: pytest.MonkeyP
     assert await Script(h, 7).run(Retry(3)) == 7
     assert await Script(h, Response(200)).run(Retry(3, when=http_failure))
     assert await Script(h, 7).run(adapt_native(tenacity.Retrying()))
+    of_errors = tenacity.retry_if_exception_type(KeyError), tenacity.retry_if_exception(is_transient)
+    for one in (tenacity.retry_any(*of_errors), tenacity.retry_all(*of_errors)):
+        assert await Script(h, 7).run(Retry(3, on=one)) == 7
 
 
 async def test_a_transient_error_is_retried_until_it_goes_away(h: Harness) -> None:
@@ -343,7 +346,9 @@ async def test_a_wait_beyond_all_numbers_is_refused_as_one_without_end(h: Harnes
     """An int that no float can hold is infinity, and one below zero no wait."""
     with pytest.raises(ValueError, match="wait must return finite seconds, got inf"):
         await Script(h, MyError(), "ok").run(Retry(2, on=MyError, wait=lambda _: 10**5000))
-    assert await Script(h, MyError(), "ok").run(Retry(2, on=MyError, wait=lambda _: -(10**400))) == "ok"
+    script = Script(h, MyError(), "ok")
+    assert await script.run(Retry(2, on=MyError, wait=lambda _: -(10**400))) == "ok"
+    assert script.waits == [0]
 
 
 @pytest.mark.parametrize("on", [is_transient, Exception, RuntimeError])
@@ -615,6 +620,24 @@ async def test_a_wrapper_around_what_was_given_up_is_not_retried(h: Harness, exp
     assert script.calls == 3
 
 
+@pytest.mark.parametrize("explicit", [True, False])
+async def test_a_wrapper_around_what_nobody_gave_up_is_retried(h: Harness, explicit: bool) -> None:
+    """The error that speaks for it, its cause or its context, was not retried yet."""
+    script = Script(h, ConnectionError())
+
+    async def tool() -> None:
+        try:
+            await script()
+        except ConnectionError as error:
+            if explicit:
+                raise MyError from error
+            raise MyError  # noqa: B904 - without `from` is the point
+
+    with pytest.raises(MyError):
+        await h.call(Policy(Retry(3, wait=fixed(0))), tool)
+    assert script.calls == 3
+
+
 async def test_an_error_of_a_fallbacks_own_is_retried(h: Harness) -> None:
     """It was raised while the exhausted error was handled, but nobody has retried it yet."""
     script = Script(h, ConnectionError())
@@ -770,9 +793,13 @@ async def test_a_hook_that_only_turns_out_to_be_async_is_refused_in_blocking_cod
 
 async def test_before_runs_before_the_first_attempt_too(h: Harness) -> None:
     """As in tenacity, and with the number of the attempt that follows."""
-    seen: list[int] = []
-    await Script(h, ConnectionError(), "ok").run(Retry(3, before=lambda state: seen.append(state.attempt_number)))
-    assert seen == [1, 2]
+    seen: list[Any] = []
+
+    def before(state: Any) -> None:
+        seen.append((state.attempt_number, state.idle_for, state.upcoming_sleep, state.outcome))
+
+    await Script(h, ConnectionError(), "ok").run(Retry(3, before=before, wait=fixed(2)))
+    assert seen == [(1, 0, 0, None), (2, 2, 2, None)]
 
 
 # -------------------------------------------------------------------------------------------------------------- streams

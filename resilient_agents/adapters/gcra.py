@@ -145,6 +145,10 @@ class Gcra:
             other.due = now
         return early
 
+    def in_line(self) -> list[Reservation]:
+        """Those who wait for their turn, and perhaps some who do not any more."""
+        return list(self._line)
+
     def delay(self, now: float, cost: float) -> float:
         """Seconds until a caller that came now would start."""
         over = self._level(now) + self._ahead(now) + cost - self.burst

@@ -68,8 +68,10 @@ class Paced(Limit):
             if turn.waits:
                 try:
                     self._leave(turn, gcra)
-                except BaseException:  # from outside, in the midst of it
+                except BaseException:  # from outside, in the midst of it: the first may have an earlier time by now
                     self._leave(turn, gcra)
+                    for other in gcra.in_line():
+                        other.waiter.wake()
                     raise
         self._counts.made_wait(now - began)
         return turn

@@ -48,23 +48,16 @@ def sorted_choices(on: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any
     natives = tuple([part for part in parts if isinstance(part, retry_base)])
     plain = [part for part in parts if not isinstance(part, retry_base)] if natives else parts
     if plain or not natives:
-        matcher(tuple(plain) if isinstance(on, tuple) else on)  # the rules are the same everywhere
+        matcher(tuple(plain))  # the rules are the same everywhere
     types = tuple(part for part in plain if isinstance(part, type))
     return types, tuple(part for part in plain if not isinstance(part, type)), natives
 
 
 def already_retried(error: Exception, since: given_up.Moment) -> bool:
-    """Has a policy inside given it up during this attempt, it or the error that speaks for it?"""
+    """Has a policy inside given it up during this attempt, this transient error or the one that speaks for it?"""
     if given_up.exhausted_since(error, since):
         return True
-    hidden = error.__context__
-    if (
-        hidden is None
-        or error.__cause__ is not None
-        or error.__suppress_context__
-        or not given_up.exhausted_since(hidden, since)
-    ):
-        return False
     # `except APIError: raise ToolError()` is told by its context, an error of its own that a fallback raised is not.
     # Which of the two it is shows when the classifier may not look at the context.
-    return not transient_by_itself(error)
+    hidden = error.__context__
+    return hidden is not None and given_up.exhausted_since(hidden, since) and not transient_by_itself(error)

@@ -116,9 +116,9 @@ def finite_seconds(delay: Any) -> float:
     if isinstance(delay, bool) or not isinstance(delay, int | float):
         raise TypeError(f"wait must return seconds as a number, got {delay!r}")
     try:
-        seconds = float(delay)
+        seconds = float(max(delay, 0.0))  # in this order: NaN stays what it is
     except OverflowError:  # an int beyond all floats
-        seconds = math.inf if delay > 0 else 0.0
+        seconds = math.inf
     if not seconds < math.inf:
         raise ValueError(f"wait must return finite seconds, got {seconds}")
-    return max(0.0, seconds)
+    return seconds

@@ -100,7 +100,6 @@ class State(RetryCallState):
     failure: Failure | None = None
     real: Exception | None = None
     asked: float | None = None
-    asked_for_longer = False
     given_up = False
     counted: UnderWay | None = None
     _retry: UnderWay | None = None
@@ -110,6 +109,7 @@ class State(RetryCallState):
     call: Call
     since: Moment
     most: float
+    asked_for_longer: bool
 
     if TYPE_CHECKING:
 
