@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import pickle
+import re
 import weakref
 from collections.abc import Iterator
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import Fallback, Hedge, Policy, Retry, Timeout, fixed, is_transient
+from resilient_agents import Fallback, Hedge, Policy, Retry, RetryBudget, Timeout, fixed, is_transient
 from resilient_agents.core.options import (
     Check,
     Code,
@@ -20,6 +21,7 @@ from resilient_agents.core.options import (
     Count,
     Errors,
     Flag,
+    Made,
     Number,
     Results,
     Seconds,
@@ -119,7 +121,7 @@ def test_all_the_rest_follows() -> None:
     [
         (Seconds(zero=False), 0, "x must be more than 0 seconds, got 0"),
         (Count(minimum=2), 1, "x must be at least 2, got 1"),
-        (Number(above=True), 0, "x must be more than 0, got 0"),
+        (Number(), 0, "x must be more than 0, got 0"),
         (Share(), 1.5, "x must be greater than 0 and at most 1, got 1.5"),
         (Share(), "1", "x must be a number, got str"),
         (Flag(), 1, "x must be True or False, got 1"),
@@ -136,6 +138,22 @@ def test_errors_name_option_rule_and_value(check: Check, value: object, why: str
     with pytest.raises((TypeError, ValueError)) as caught:
         check(value, "x")
     assert why in str(caught.value)
+
+
+def test_a_number_where_a_name_belongs_is_that_of_another_option() -> None:
+    """Which is said where there is one, and of numbers alone."""
+    for check, value, meant in (
+        (Text(number="limit"), 5, "; limit=5, perhaps?"),
+        (Text(number="limit"), "", ""),
+        (Text(), 5, ""),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"x must be a non-empty string, got {value!r}{meant}") + "$"):
+            check(value, "x")
+
+
+def test_an_object_of_ours_may_be_left_out() -> None:
+    """None is no such object, and a value."""
+    assert Made(type=RetryBudget)(None, "budget") is None
 
 
 def test_code_is_shown_by_name() -> None:

@@ -66,11 +66,11 @@ class RateLimit(Learning):
     strategy = "rate_limit"
     OPTIONS = MappingProxyType(
         {
-            "rate": Number(above=True),
+            "rate": Number(),
             "per": Seconds(zero=False),
-            "burst": Number(none=True, above=True),
+            "burst": Number(none=True),
             "max_wait": Seconds(none=True),
-            "cost": Cost(above=True),
+            "cost": Cost(),
             "settle": Settle(none=True),
             "shadow": Flag(),
         }

@@ -105,8 +105,8 @@ def _range(check: Check | None) -> Schema:
             return {"minimum": 0} if zero else {"exclusiveMinimum": 0}
         case Count(minimum=minimum):
             return {"minimum": minimum}
-        case Number(minimum=minimum, above=above):
-            return {"exclusiveMinimum" if above else "minimum": minimum}
+        case Number():
+            return {"exclusiveMinimum": 0}
         case Share():
             return {"exclusiveMinimum": 0, "maximum": 1}
         case _:

@@ -69,15 +69,12 @@ class Count(Check):
 
 
 class Number(Check):
-    """A number that is no duration; `above`: more than the minimum, not the minimum itself."""
-
-    minimum: float = 0.0
-    above: bool = False
+    """A number of more than 0 that is no duration."""
 
     def checked(self, value: Any, name: str) -> float:
-        result = durations.number(value, name, minimum=self.minimum)
-        if self.above and result == self.minimum:
-            raise ValueError(f"{name} must be more than {self.minimum:g}, got {result:g}")
+        result = durations.number(value, name)
+        if not result:
+            raise ValueError(f"{name} must be more than 0, got 0")
         return result
 
 
@@ -154,8 +151,6 @@ class Code(Check):
 
 class Results(Code):
     """What `when=` takes: a predicate on results, or None."""
-
-    none: bool = True
 
     def checked(self, value: Any, name: str) -> Any:
         return result_predicate(value, name)
