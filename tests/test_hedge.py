@@ -28,6 +28,7 @@ from resilient_agents import (
     Hedge,
     Policy,
     PolicyTimeoutError,
+    RateLimit,
     Retry,
     RetryBudget,
     Timeout,
@@ -42,7 +43,7 @@ from resilient_agents.core.runtime import ASYNC, BLOCKING
 from resilient_agents.core.threads import Workers
 from resilient_agents.events import AttemptEnded, AttemptStarted, CallEnded, HedgeStarted
 from resilient_agents.strategies import hedge as module
-from tests.conftest import Events, Harness, drive, run_on
+from tests.conftest import Events, Harness, ManualClock, drive, run_on
 
 LOOPS = ["asyncio", "trio"]
 PATIENCE = 30.0
@@ -1011,6 +1012,18 @@ def test_a_hedge_that_finds_no_thread_costs_no_retry(counts: dict[str, float]) -
     before = budget.remaining
     assert Policy(hedge).call(handed_back.wait, PATIENCE)
     assert budget.remaining == before
+
+
+def test_without_a_free_thread_a_wait_inside_is_no_slow_call(manual_clock: ManualClock) -> None:
+    """As it is none where the call is hedged: the server did not take that time."""
+    breaker, hedge = CircuitBreaker(failures=None, slow_call=2, minimum_calls=1), Hedge(5)
+    hedge.workers = Workers(256, 0, "hedge")
+    policy = Policy(breaker, hedge, RateLimit(1, per=10, burst=1))
+    began = manual_clock.now
+    for _ in range(2):
+        policy.call(int)
+    assert manual_clock.now - began == pytest.approx(10, abs=0.1)
+    assert breaker.metrics()["window"]["slow"] == 0
 
 
 @pytest.mark.parametrize(("threads", "behind"), [(1, 32), (256, 0)])
