@@ -193,6 +193,58 @@ def test_a_thread_that_cannot_start_takes_no_slot(monkeypatch: pytest.MonkeyPatc
     assert not done
 
 
+def test_a_worker_that_is_left_before_its_thread_comes_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From then on it is not counted, and who wants to know is told, also who asks later."""
+    workers = Workers(1, 1, "timeout")
+    done: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: None)
+        worker = workers.start(lambda: done.append("ran"), "p")
+    worker.on_done(lambda: done.append("told"))
+    workers.leave(worker)
+    worker.on_done(lambda: done.append("told later"))
+    assert done == ["told", "told later"]
+    assert (workers.busy, workers.abandoned) == (0, 0)
+    assert finished(workers.start(lambda: 1, "p")) == 1
+    assert len(done) == 2
+
+
+def test_of_two_that_come_at_the_same_time_the_first_gets_the_last_thread() -> None:
+    """Not neither of them."""
+    second_came, first_looked = threading.Event(), threading.Event()
+    refused: list[Rejected] = []
+
+    class Last(Workers):
+        def caps(self) -> tuple[int, int]:
+            if threading.current_thread() is second:
+                second_came.set()
+                assert first_looked.wait(WAIT)
+            else:
+                second.start()
+                assert second_came.wait(WAIT)
+            return 1, 1
+
+    def come() -> None:
+        try:
+            workers.start(lambda: 2, "p")
+        except Rejected as error:
+            refused.append(error)
+
+    workers, second = Last(1, 1, "timeout"), threading.Thread(target=come)
+    release = threading.Event()
+    first = workers.start(lambda: release.wait(WAIT), "p")
+    first_looked.set()
+    second.join(WAIT)
+    release.set()
+    assert finished(first)
+    assert len(refused) == 1
+
+
+def test_no_thread_holds_up_the_exit_of_the_interpreter() -> None:
+    """A call that was left behind may run for ever."""
+    assert finished(Workers(1, 1, "timeout").start(threading.current_thread, "p")).daemon
+
+
 def test_many_threads_share_one_pool() -> None:
     """Under a storm of starts, some of them given up, no more than the limit run at once and nothing stays counted."""
     limit = 4
