@@ -271,7 +271,6 @@ async def run_in_worker(
     code.
     """
     worker = threads.prepare(work)
-    wanted = True
     rare = call.own_rare()
     before = rare.abandoned
     try:
@@ -290,16 +289,13 @@ async def run_in_worker(
         if not done and limit is not None and not worker.done:
             limit.rung = True
             raise Expired(limit)
-        result = worker.take()
-        wanted = False
-        return result
+        return worker.take()
     finally:
-        if not wanted or worker.done:
+        if worker.done:
             rare.abandoned = before
         else:
             threads.leave(worker)
-        if wanted:
-            worker.on_done(partial(_drop, worker, unwanted))
+        worker.on_done(partial(_drop, worker, unwanted))  # which is nothing where it was taken
 
 
 def _drop(worker: Worker, unwanted: Callable[[Any], object] | None) -> None:
