@@ -124,6 +124,8 @@ class Client:
     """How the names of attributes and arguments begin whose functions get the client itself first."""
     serving: bool = False
     """Whether the other side came to it."""
+    alike: bool = False
+    """Whether its objects have one limit, whoever made them."""
     titled: bool = False
     """Whether its constructor is given first what is no address: a topic, a name of its own."""
     current: str = ""

@@ -80,7 +80,7 @@ def _of_constructor(cls: ClassValue) -> list[tuple[Site, Spot]]:
 def _limitable(owner: ClientValue, seen: Sighting) -> bool:
     client = owner.client
     by_hand = client.limit or client.carriers or client.settable
-    return bool(by_hand or (client.library.package and owner is seen.owner))
+    return bool(by_hand or (client.library.package and owner is seen.owner and not client.alike))
 
 
 def _constructed(limits: Limits, owner: ClientValue, seen: Sighting, depth: int) -> Limit | None:

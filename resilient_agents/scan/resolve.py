@@ -10,8 +10,9 @@ from resilient_agents.scan.answers import Answers
 from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
+from resilient_agents.scan.given import in_life, in_path, in_state
 from resilient_agents.scan.known import Known
-from resilient_agents.scan.members import attribute, member
+from resilient_agents.scan.members import attribute
 from resilient_agents.scan.results import result
 from resilient_agents.scan.tree import SourceFile, Tree
 from resilient_agents.scan.values import (
@@ -147,41 +148,17 @@ class Resolver(Answers):
         _, owner, name = expression
         if name in spot.file.given():
             path = dotted(expression)
-            if path and (found := self.path(path, spot) or self.deep(path, spot)):
+            if path and (found := in_path(self, path, spot)):
                 return found
-        in_state = owner is not None and owner[0] == "attr" and owner[2] == "state" and dotted(owner)
-        if in_state and (found := self.shared(name)):
+        is_state = owner is not None and owner[0] == "attr" and owner[2] == "state" and dotted(owner)
+        if is_state and (found := in_state(self, name, spot.file)):
+            return found
+        if name == "lifespan_context" and (found := in_life(self, spot.file)):
             return found
         values = self.evaluate(owner, spot)
         if len(values) == 1:  # nearly always
             return attribute(self, values[0], name)
         return union([attribute(self, value, name) for value in values])
-
-    def shared(self, name: str) -> Values:
-        """`request.app.state.client`, as any `app.state.client = …` of the tree has set it."""
-
-        def make() -> Values:
-            return union([self.evaluate(value, spot) for value, spot in self.tree.shared(name)] or [()])
-
-        return self.once((name, "state"), make)
-
-    def path(self, path: str, spot: Spot) -> Values:
-        """A dotted path that was given a value as such, here or around: `app.client = …`."""
-        scopes = spot.file.form.scopes
-        index = spot.scope
-        while index >= 0:
-            bindings = scopes[index].bindings.get(path)
-            if bindings is not None and (found := self.bound(path, bindings, spot.file, index, None)):
-                return found
-            index = scopes[index].parent
-        return ()
-
-    def deep(self, path: str, spot: Spot) -> Values:
-        """`self.state.client`, as any method of the class has set it."""
-        if not path.startswith("self.") or path.count(".") < 2:
-            return ()
-        index = spot.file.form.class_around(spot.scope)
-        return member(self, ClassValue(spot.file, index), path.partition(".")[2]) if index >= 0 else ()
 
     def call(self, expression: Any, spot: Spot) -> Values:
         return self.once((spot.file, spot.scope, expression[1], "()"), lambda: result(self, spot, expression[1]))
@@ -201,10 +178,10 @@ class Resolver(Answers):
 
     def collected(self, path: str, spot: Spot) -> Values:
         """What was put into a container: `clients[…] = x`, `clients.append(x)`."""
-        found = [self.path(f"{path}[]", spot)]
+        found = [in_path(self, f"{path}[]", spot)]
         owner, _, name = path.rpartition(".")
         if owner:
-            values = self.lookup(owner, spot) if "." not in owner else self.path(owner, spot)
+            values = self.lookup(owner, spot) if "." not in owner else in_path(self, owner, spot)
             found += [attribute(self, value, f"{name}[]") for value in values]
         return union(found)
 

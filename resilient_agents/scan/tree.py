@@ -115,8 +115,9 @@ class SourceFile:
             self._handed = {}
             for spot, index, site in every_site(self):
                 keywords = site.keywords
-                named = [each for word, each in keywords.items() if word.startswith("on_")] if keywords else []
-                if last_name(site.callee) in words:
+                known = last_name(site.callee) in words
+                named = [each for word, each in keywords.items() if known or word.startswith("on_")] if keywords else []
+                if known:
                     named += site.arguments
                 for each in named:
                     if name := last_name(each):
