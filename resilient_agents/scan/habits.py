@@ -9,7 +9,7 @@ from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import FunctionValue, Method, Spot, Symbol, Value
+from resilient_agents.scan.values import ClientValue, FunctionValue, Made, Method, Spot, Symbol
 
 __all__ = ["asks", "client_per_call", "renewed", "reused_request_socket"]
 
@@ -76,8 +76,10 @@ def reused_request_socket(found: Found, resolver: Resolver) -> str | None:
 
 def asks(seen: Sighting, resolver: Resolver) -> bool:
     """Whether it is a method of a REQ socket whose making is there to read."""
-    values = resolver.evaluate(seen.site.callee, seen.spot) if seen.owner is not None and seen.owner.made else ()
-    return bool(values) and all(_asks(each, resolver) for each in values)
+    if seen.owner is None or not _asks(seen.owner, resolver):
+        return False
+    values = resolver.evaluate(seen.site.callee, seen.spot)
+    return all(isinstance(each, Method) and _asks(each.owner, resolver) for each in values)
 
 
 def renewed(seen: Sighting, resolver: Resolver) -> bool:
@@ -95,16 +97,17 @@ def renewed(seen: Sighting, resolver: Resolver) -> bool:
     )
 
 
-def _asks(value: Value, resolver: Resolver) -> bool:
-    """Whether it is a method of a REQ socket."""
-    made = value.owner.made if isinstance(value, Method) else None
-    given = made.site.arguments if made is not None else ()
-    if made is None or not isinstance(value, Method):
+def _asks(owner: ClientValue, resolver: Resolver) -> bool:
+    """Whether it is a REQ socket."""
+    return resolver.settled((owner, "REQ"), lambda: _made_to_ask(owner.made, owner.through, resolver))
+
+
+def _made_to_ask(made: Made | None, through: Made | None, resolver: Resolver) -> bool:
+    if made is None:
         return False
-    if value.owner.through is not None:
-        handed = [handed_through(each, made.spot, value.owner.through) for each in given]
-    else:
-        handed = [(each, made.spot) for each in given]
+    handed = [(each, made.spot) for each in made.site.arguments]
+    if through is not None:
+        handed = [handed_through(each, spot, through) for each, spot in handed]
     kinds = [kind for each, spot in handed for kind in resolver.evaluate(each, spot)]
     return any(isinstance(kind, Symbol) and kind.path.endswith(".REQ") for kind in kinds)
 

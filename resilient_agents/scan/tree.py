@@ -240,11 +240,12 @@ class Tree:
         Those in the nearest files come first, and no more are looked for than there are likely to be of a function
         of this name in particular: every file has a `get`.
         """
-        key = name, near.path
+        files = self._files_by("called", name)
+        key = name, near.path if len(files) > MOST_FILES else ""
         found = self._sites.get(key)
         if found is None:
             found = self._sites[key] = []
-            for file in self._nearest(self._files_by("called", name), near):
+            for file in self._nearest(files, near):
                 found += file.calls_by_name().get(name, ())
                 if len(found) >= MOST_CALLS:
                     break

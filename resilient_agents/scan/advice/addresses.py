@@ -88,15 +88,16 @@ def stated(
             yield from said(resolver, (given,), where, depth)
 
     more: str | None = None
-    for each in asked(*(keywords[name] for name in ADDRESSES if name in keywords), *arguments[:1]):
+    names = [name for name in ADDRESSES if name in keywords] if keywords else []
+    for each in asked(*(keywords[name] for name in names), *arguments[:1]):
         if not each.text or set("/:=,") & set(each.text):
             yield each
             continue
         if more is None:  # a bare host, which the rest of the arguments belongs to
             port = keywords.get("port", arguments[1] if len(arguments) > 1 else None)
             given, where = handed_through(port, spot, through) if through is not None else (port, spot)
-            names = [keywords[name] for name in DATABASES if name in keywords] if databases else []
-            database = next((name.text for name in asked(*names)), "")
+            named = [keywords[name] for name in DATABASES if name in keywords] if databases else []
+            database = next((name.text for name in asked(*named)), "")
             more = f":{_number(resolver, given, where, depth)}/{database}"
         yield each._replace(text=f"//{each.text}{more}") if more != ":/" else each
 

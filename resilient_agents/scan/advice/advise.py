@@ -162,13 +162,13 @@ def _by_file(grouped: list[Advised]) -> list[FileAdvice]:
     for each in grouped:
         it = each.dependency
         waiting = _by_path(it.waiting)
-        for path, calls in _by_path(it.found).items():
+        for path, number in Counter(one.call.path for one in it.found).items():
             file = files.setdefault(path, FileAdvice(path))
-            file.calls += len(calls)
+            file.calls += number
             file.score += score(waiting.get(path, ()), 1)
             file.dependencies.append(it.name)
         for verdict in each.verdicts:
-            for path in _by_path(verdict.calls):
+            for path in {one.call.path for one in verdict.calls}:
                 files[path].patterns.add(verdict.pattern)
     return sorted(files.values(), key=lambda file: (-file.score.value, file.path))
 

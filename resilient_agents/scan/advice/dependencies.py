@@ -151,8 +151,9 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
     threads = Threads(resolver)
     groups: dict[Hashable, list[tuple[Target, str, Found]]] = {}
     for first, variable, each in said:
-        other = better.get(first.name, first)
-        what = first._replace(name=other.name, place=other.place, port=other.port)
+        other, what = better.get(first.name), first
+        if other is not None:
+            what = first._replace(name=other.name, place=other.place, port=other.port)
         groups.setdefault(what.key, []).append((what, variable, each))
     made = [_dependency(resolver, threads, group) for group in groups.values()]
     return sorted(made, key=lambda each: each.target)

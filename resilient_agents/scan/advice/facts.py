@@ -74,7 +74,7 @@ def _facts(resolver: Resolver, threads: Threads, found: Found) -> Facts:
         replaced=found.call.in_try and _replaced(seen),
         retrying=_retrying(resolver, seen),
         through_request=request,
-        patterns=patterns_around(resolver, seen),
+        patterns=patterns_around(resolver, seen) if found.call.protected_by is not None else frozenset(),
     )
 
 

@@ -73,13 +73,23 @@ class Targets:
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._clients: dict[ClientValue, tuple[Place, str]] = {}
+        self._known: dict[Hashable, tuple[Target, str]] = {}
         self._connected: dict[SourceFile, dict[Hashable, list[tuple[Site, Spot]]]] = {}
 
     def of(self, found: Found) -> tuple[Target, str]:
         """What the call talks to, and the variable of the environment that may say otherwise, "" where none does."""
-        seen, library, kind = found.seen, found.call.dependency, found.call.kind
-        address = seen.client.library.address
+        seen = found.seen
+        if seen.owner is None or seen.client.library.address == "host":
+            return self._of(seen)
+        connected = seen.client.kind in _CONNECTING
+        key = seen.owner, (seen.spot.file, _which(seen.owner, seen.site, seen.spot)) if connected else None
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._of(seen)
+        return known
+
+    def _of(self, seen: Sighting) -> tuple[Target, str]:
+        library, kind, address = seen.client.library.name, seen.client.kind, seen.client.library.address
         if address == "class":
             made = seen.owner.made if seen.owner is not None else None
             name = last_name(made.site.callee) if made is not None else ""
@@ -88,7 +98,7 @@ class Targets:
             return Target(kind, library, library, "service"), ""
         if kind == "subprocess":
             return Target(kind, library, _program(self._resolver, seen) or library, "program"), ""
-        there, variable = _first(self._places(seen))
+        there, variable = _first(seen.client, self._texts(seen))
         if address == "named" and not there.name:
             name = _service(self._resolver, seen.owner)
             return Target(kind, library, name or library, "service" if name else ""), ""
@@ -96,18 +106,18 @@ class Targets:
         name = there.name or (f"${variable}" if variable else library)
         return Target(kind, library, name, where, there.port), variable
 
-    def _places(self, seen: Sighting) -> Iterator[tuple[Place, str]]:
-        """What may be it, what is nearest to the call first."""
+    def _texts(self, seen: Sighting) -> Iterator[Said]:
+        """What may say it, what is nearest to the call first."""
         resolver, owner, client = self._resolver, seen.owner, seen.client
         if owner is None:
-            yield from _named(client, _of_call(resolver, seen))
+            yield from _of_call(resolver, seen)
             return
-        yield from _named(client, _of_argument(resolver, seen))
-        if owner not in self._clients:
-            self._clients[owner] = _first(_named(client, _of_owner(resolver, owner, seen.spot.file)))
-        yield self._clients[owner]
+        if client.library.address == "host":
+            yield from _of_argument(resolver, seen)
+        yield from _of_client(resolver, owner)
+        yield from _of_client(resolver, _current(resolver, owner, seen.spot.file))
         if client.kind in _CONNECTING:
-            yield from _named(client, self._of_connection(owner, seen))
+            yield from self._of_connection(owner, seen)
 
     def _of_connection(self, owner: ClientValue, seen: Sighting) -> Iterable[Said]:
         """What the one call of `connect` was given: a URL, a host, host and port; nothing where there are more."""
@@ -135,25 +145,23 @@ class Targets:
 
 
 NOTHING = Said("")
-NOWHERE = Place("")
 
 
-def _named(client: Client, texts: Iterable[Said]) -> Iterator[tuple[Place, str]]:
-    """The places that texts name which a client is given, and the variables that may say otherwise."""
-    address, port = client.library.address, client.library.port
+def _first(client: Client, texts: Iterable[Said]) -> tuple[Place, str]:
+    """The first place that texts name which a client is given, and the variable that may say otherwise; the first
+    variable where none does."""
+    address, port, unnamed = client.library.address, client.library.port, ""
     for text, variable in texts:
-        if address != "named" or "://" in text:
-            yield place(text, address, port) if text else NOWHERE, variable
-
-
-def _first(places: Iterable[tuple[Place, str]]) -> tuple[Place, str]:
-    """The first that has a name; the first variable where none has."""
-    unnamed = ""
-    for there, variable in places:
+        if address == "named" and "://" not in text:
+            continue
+        there = place(text, address, port) if text else NOWHERE
         if there.name:
             return there, variable
         unnamed = unnamed or variable
     return NOWHERE, unnamed
+
+
+NOWHERE = Place("")
 
 
 def _program(resolver: Resolver, seen: Sighting) -> str:
@@ -203,16 +211,8 @@ def _of_call(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
 
 def _of_argument(resolver: Resolver, seen: Sighting) -> Iterator[Said]:
     """The URL that a client is asked for."""
-    if seen.client.library.address != "host":
-        return iter(())
     given = (*seen.given.arguments[:2], seen.given.keywords.get("url"))
     return (each for each in said(resolver, given, seen.spot) if "://" in each.text or not each.text)
-
-
-def _of_owner(resolver: Resolver, owner: ClientValue, near: SourceFile) -> Iterator[Said]:
-    """What the client was given, or the one that the tree makes for what is of no other."""
-    yield from _of_client(resolver, owner)
-    yield from _of_client(resolver, _current(resolver, owner, near))
 
 
 def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) -> Iterator[Said]:
@@ -225,16 +225,18 @@ def _of_client(resolver: Resolver, owner: ClientValue | None, depth: int = 4) ->
         found = stated(resolver, site.keywords, first, spot, databases=client.kind == "database", through=owner.through)
         # What a client makes talks to what that talks to, unless it is given a URL.
         yield from (each for each in found if owner.of is None or "://" in each.text)
-        for value in (value for each in site.arguments[:1] for value in resolver.evaluate(each, spot)):
-            if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
-                yield from stated(resolver, value.expression[1], (), value.spot)
+        at = client.carrier_at or 0
+        for position, each in enumerate(site.arguments[: at + 1]):
+            for value in resolver.evaluate(each, spot):
+                if position == 0 and isinstance(value, Data):
+                    yield from _of_dict(resolver, value)
+                elif position == at and isinstance(value, ClientValue):
+                    yield from _of_client(resolver, value, depth - 1)
         yield from _unpacked(resolver, site.spread, spot, databases=client.kind == "database")
-        carriers = [site.keywords[name] for name in client.carriers if name in site.keywords]
-        at = client.carrier_at
-        carriers += site.arguments[at or 0 : (at or 0) + 1]
-        for value in (value for each in carriers for value in resolver.evaluate(each, spot)):
-            if isinstance(value, ClientValue):
-                yield from _of_client(resolver, value, depth - 1)
+        for name in client.carriers:
+            for value in resolver.evaluate(site.keywords.get(name), spot):
+                if isinstance(value, ClientValue):
+                    yield from _of_client(resolver, value, depth - 1)
     yield from _of_client(resolver, owner.of, depth - 1)
 
 
@@ -252,8 +254,13 @@ def _current(resolver: Resolver, owner: ClientValue, near: SourceFile) -> Client
 def _unpacked(resolver: Resolver, spread: tuple[Expression, ...], spot: Spot, *, databases: bool) -> Iterator[Said]:
     """What `**options` say."""
     for value in (value for each in spread for value in resolver.evaluate(each, spot)):
-        if isinstance(value, Data) and value.expression is not None and value.expression[0] == "dict":
-            yield from stated(resolver, value.expression[1], (), value.spot, databases=databases)
+        if isinstance(value, Data):
+            yield from _of_dict(resolver, value, databases=databases)
+
+
+def _of_dict(resolver: Resolver, value: Data, *, databases: bool = False) -> Iterator[Said]:
+    if value.expression is not None and value.expression[0] == "dict":
+        yield from stated(resolver, value.expression[1], (), value.spot, databases=databases)
 
 
 def _with_port(client: Client) -> int:
