@@ -131,6 +131,13 @@ def test_when_successes_change_nothing(in_row: int, seen: Window | None, until: 
     assert calm_until(Outcome(False, False, in_row, 0, seen), RULES) == until
 
 
+@pytest.mark.parametrize("seconds", [5e-324, 1e-300, 1e-12])
+def test_a_window_of_next_to_no_time(seconds: float) -> None:
+    """Nothing is in it any more, and nobody's answer is lost to arithmetic."""
+    policy = Policy(CircuitBreaker(failure_rate=0.5, window=seconds))
+    assert [policy.call(int) for _ in range(3)] == [0, 0, 0]
+
+
 def test_a_window_of_time_is_calm_until_it_ages() -> None:
     """It forgets by tenths; before its first outcome nothing is known."""
     made = TimeWindow(10)

@@ -605,6 +605,11 @@ def test_blocking_programs_may_force_a_refresh() -> None:
         assert len(calls) >= 3
 
 
+def test_as_much_history_as_anybody_likes() -> None:
+    """Also more than a machine can count."""
+    assert HealthMonitor([HealthCheck("db", lambda: True)], history=10**30).describe()["history"] == 10**30
+
+
 @pytest.mark.parametrize("running", [False, True])
 async def test_a_check_may_refresh_its_own_monitor(h: Harness, running: bool) -> None:
     """It does not wait for itself, nor for another check that does the same, also of another monitor."""

@@ -12,8 +12,19 @@ import pytest
 import resilient_agents.idempotency.write as write_module
 import resilient_agents.idempotency.writes as writes_module
 import resilient_agents.policy as policy_module
-from resilient_agents import Fallback, Policy, Retry, deadline, fixed, idempotency_key, remaining
+from resilient_agents import (
+    CircuitBreaker,
+    Fallback,
+    Policy,
+    Retry,
+    chaos,
+    deadline,
+    fixed,
+    idempotency_key,
+    remaining,
+)
 from resilient_agents.registry import Keyed
+from resilient_agents.testing import CapturedEvents, capture_events
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -123,3 +134,40 @@ def test_a_stand_in_goes_with_its_block(make: Callable[[], Any]) -> None:
         assert made[1]() == 1
 
     interrupt_everywhere(guarded, run, check)
+
+
+def test_an_experiment_goes_with_its_block() -> None:
+    """However its beginning or its end is interrupted, the next call meets no chaos."""
+
+    def run(policy: Policy) -> None:
+        with chaos("guarded", result=2):
+            assert policy.call(int) == 2
+
+    def check(policy: Policy) -> None:
+        assert policy.call(int) == 0
+
+    def make() -> Policy:
+        policy = Policy(name="guarded")
+        policy.call(int)
+        return policy
+
+    assert interrupt_everywhere(make, run, check) > 20
+
+
+def test_nobody_captures_events_when_the_block_is_over() -> None:
+    """However its end is interrupted: what was captured is not kept, nor does it grow."""
+    heard: list[CapturedEvents] = []
+
+    def run(policy: Policy) -> None:
+        with capture_events() as captured:
+            heard.append(captured)
+            policy.call(int)
+
+    def check(policy: Policy) -> None:
+        before = [len(captured) for captured in heard]
+        policy.call(int)
+        policy.strategies[0].open()
+        policy.strategies[0].close()
+        assert [len(captured) for captured in heard] == before
+
+    assert interrupt_everywhere(lambda: Policy(CircuitBreaker()), run, check) > 20

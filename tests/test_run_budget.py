@@ -420,7 +420,9 @@ async def test_what_says_nothing_costs_what_was_expected(h: Harness) -> None:
     assert run.spent.tokens == 120
 
 
-@pytest.mark.parametrize("usage", [lambda _: -1, lambda _: float("nan"), lambda _: "many", lambda _: 1 / 0])
+@pytest.mark.parametrize(
+    "usage", [lambda _: -1, lambda _: float("nan"), lambda _: 10**400, lambda _: "many", lambda _: 1 / 0]
+)
 async def test_a_usage_that_is_none_is_logged_once(
     h: Harness, usage: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -848,11 +850,20 @@ def test_usage_is_read_of_the_real_types() -> None:
     assert usage_of(start) == Usage(7, 3, None, "claude")
 
 
-@pytest.mark.parametrize("numbers", [{"input": -1}, {"output": float("nan")}, {"cost": float("inf")}])
+@pytest.mark.parametrize(
+    "numbers", [{"input": -1}, {"output": float("nan")}, {"cost": float("inf")}, {"input": 10**400}]
+)
 def test_a_usage_is_of_numbers_that_can_be(numbers: dict[str, float]) -> None:
     """Finite, and not negative."""
-    with pytest.raises(ValueError, match="finite and at least 0"):
+    with pytest.raises(ValueError, match="must be (at least 0|a finite number), got"):
         Usage(**numbers)
+
+
+@pytest.mark.parametrize("facts", [{"input": "7"}, {"output": None}, {"cost": True}, {"model": 5}])
+def test_a_usage_is_refused_what_is_no_number_and_no_name(facts: dict[str, Any]) -> None:
+    """When it is made, not where it is charged."""
+    with pytest.raises(TypeError, match=f"{next(iter(facts))} must be a"):
+        Usage(**facts)
 
 
 # -------------------------------------------------------------------------------------------------- marks and locks

@@ -57,7 +57,7 @@ async def test_a_call_that_fails_hands_all_back(h: Harness) -> None:
     assert limit.available == 100
 
 
-@pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), "many", True, "raises"])
+@pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), 10**400, "many", True, "raises"])
 async def test_an_answer_that_is_nonsense_leaves_the_cost_and_the_result(
     h: Harness, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

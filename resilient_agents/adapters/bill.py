@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
+from resilient_agents.base.durations import EXACT, number
 from resilient_agents.base.told import Fields
 from resilient_agents.core.call import name_of
 from resilient_agents.core.opening import Opened
@@ -19,17 +19,15 @@ def real_cost(settle: Callable[[Any], float | None], result: Any) -> float | Non
     """What this result says it cost, None if it does not or makes no sense."""
     try:
         real = settle(result)
-        if real is None or (type(real) is int and real >= 0):
+        if real is None or (type(real) is int and 0 <= real <= EXACT):
             return real
-        if not isinstance(real, float) or not 0.0 <= real < math.inf:
-            raise ValueError(f"settle must return a number of at least 0 or None, got {real!r}")
+        return number(real, "what settle= returns")
     except Exception:
         name = name_of(settle)
         if name not in _complained:
             _complained.add(name)
             logger.exception("settle=%s failed, and the cost stays as it was reserved; that is said once", name)
         return None
-    return real
 
 
 _complained: set[str] = set()

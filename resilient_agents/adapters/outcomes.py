@@ -23,6 +23,7 @@ SPARSE = 31
 """Of so many calls through a busy circuit one is timed. A prime: calls that come in turn, such as two that alternate,
 would else have their turn always or never."""
 BUCKETS = 10
+NARROWEST = 1e-9  # seconds: no clock tells less apart, and a number of such places is one that fits
 
 
 def is_slow(seconds: float | None, slow_call: float | None) -> bool:
@@ -129,7 +130,7 @@ class TimeWindow(Window):
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._width = seconds / BUCKETS
+        self._width = max(seconds / BUCKETS, NARROWEST)
 
     def record(self, now: float, *, failed: bool, slow: bool) -> None:
         self.age(now)

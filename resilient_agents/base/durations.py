@@ -9,8 +9,13 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from typing import Final
 
-__all__ = ["DURATION", "DURATION_FORMS", "flag", "number", "parse_duration", "positive_int", "seconds", "share"]
+__all__ = ["DURATION", "DURATION_FORMS", "EXACT", "flag", "number", "parse_duration", "positive_int", "seconds",
+           "share"]  # fmt: skip
+
+EXACT: Final = 2**53
+"""Whole numbers up to this are floats without a loss: one that is larger may be none at all."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|sec|s|min|m|h|d)"

@@ -22,7 +22,8 @@ _changing = Lock()
 
 class Trial:
     """`attempts`: at most so many for each call of a retry, None for as many as it says; `waits`: do retries wait?
-    `observers`: of every call; `inside`: by the name of a policy the strategies that stand inside all of its own."""
+    `observers`: of every call, and of what happens outside of calls; `inside`: by the name of a policy the strategies
+    that stand inside all of its own."""
 
     __slots__ = ("attempts", "inside", "observers", "waits")
 
@@ -34,25 +35,40 @@ class Trial:
 
     @contextlib.contextmanager
     def observed(self, subscription: Any) -> Generator[None, None, None]:
-        """Until the block ends, `subscription` hears of every call."""
+        """Until the block ends, `subscription` hears of everything."""
         try:
             with _changing:
                 self.observers = (*self.observers, subscription)
             changed()
             yield
         finally:
-            with _changing:
-                self.observers = tuple(other for other in self.observers if other is not subscription)
-            changed()
+            try:
+                self._dismiss(subscription)
+            except BaseException:  # from outside, in the midst of it
+                self._dismiss(subscription)
+                raise
 
-    def put_inside(self, name: str, strategy: Any) -> None:
-        """From now on `strategy` stands inside the policy of this name."""
+    def _dismiss(self, subscription: Any) -> None:
         with _changing:
-            self.inside = {**self.inside, name: (*self.inside.get(name, ()), strategy)}
+            self.observers = tuple(other for other in self.observers if other is not subscription)
         changed()
 
-    def take_out(self, name: str, strategy: Any) -> None:
-        """No longer."""
+    @contextlib.contextmanager
+    def placed(self, strategy: Any, name: str) -> Generator[None, None, None]:
+        """Until the block ends, `strategy` stands inside the policy of this name."""
+        try:
+            with _changing:
+                self.inside = {**self.inside, name: (*self.inside.get(name, ()), strategy)}
+            changed()
+            yield
+        finally:
+            try:
+                self._take_out(strategy, name)
+            except BaseException:  # from outside, in the midst of it
+                self._take_out(strategy, name)
+                raise
+
+    def _take_out(self, strategy: Any, name: str) -> None:
         with _changing:
             left = tuple(other for other in self.inside.get(name, ()) if other is not strategy)
             self.inside = {**self.inside, name: left}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.told import Told
+from resilient_agents.base.trial import trial
 from resilient_agents.events.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -279,5 +280,5 @@ def subscribe(observer: Observer) -> Callable[[], None]:
 
 def publish(event: Event) -> None:
     """Tell the subscribers of an event that belongs to no watched call."""
-    for subscription in _subscriptions:
+    for subscription in (*_subscriptions, *trial.observers):
         subscription(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -58,7 +59,7 @@ class Entry:
 
     def __init__(self, check: HealthCheck, history: int) -> None:
         self.check = check
-        self.results: deque[CheckResult] = deque(maxlen=history)
+        self.results: deque[CheckResult] = deque(maxlen=min(history, sys.maxsize))
         self.due = clock.monotonic()
         self.known_at = 0.0
         self.session: object | None = None

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Any
 
+from resilient_agents.base.durations import EXACT
 from resilient_agents.base.warn import warn_once
 from resilient_agents.core.call import Call, Closer, Neutral, Proceed, unboxed
 from resilient_agents.core.opening import Opened
@@ -210,7 +211,8 @@ async def _metered(budget: RunBudget, proceed: Proceed, call: Call) -> Any:
             used = terms.usage(result)
         except Exception:
             terms.not_read()
-        if type(used) is int and used >= 0 and around is None and charge.inside is None and not budget.counts_money:
+        alone = around is None and charge.inside is None and not budget.counts_money
+        if alone and type(used) is int and 0 <= used <= EXACT:
             budget.settle(charge, used, 0)
             if used > terms.largest[0]:
                 terms.learn(used, 0)

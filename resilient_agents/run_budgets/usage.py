@@ -7,10 +7,11 @@ is put together from its items: most say it once or cumulatively, so the largest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+
+from resilient_agents.base.durations import EXACT, number
 
 __all__ = ["Gathered", "Usage", "usage_of"]
 
@@ -19,7 +20,7 @@ __all__ = ["Gathered", "Usage", "usage_of"]
 class Usage:
     """Tokens that went in and came out, what they cost where the result says so, and the name of the model.
 
-    Raises ValueError for numbers that are negative or not finite.
+    Raises ValueError for numbers that are negative or not finite, TypeError for what is no number or no name.
     """
 
     input: float = 0
@@ -28,8 +29,13 @@ class Usage:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.input < math.inf and 0 <= self.output < math.inf and 0 <= (self.cost or 0) < math.inf):
-            raise ValueError(f"numbers of a usage must be finite and at least 0, got {self}")
+        if not (type(self.input) is type(self.output) is int and 0 <= self.input <= EXACT >= self.output >= 0):
+            number(self.input, "input")
+            number(self.output, "output")
+        if self.cost is not None:
+            number(self.cost, "cost")
+        if self.model is not None and not isinstance(self.model, str):
+            raise TypeError(f"model must be a name or None, got {self.model!r}")
 
     @property
     def tokens(self) -> float:

@@ -187,12 +187,9 @@ class Chaos(Configured):
     def inside(self, policy: str) -> Generator[None, None, None]:
         """Until the block ends it stands inside the policy of this name."""
         self.name = policy
-        try:
-            trial.put_inside(policy, self)
+        with trial.placed(self, policy):
             self.announce()
             yield
-        finally:
-            trial.take_out(policy, self)
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
         """Run the rest of the call, or not."""

@@ -32,9 +32,5 @@ def capture_events() -> Generator[CapturedEvents, None, None]:
     """Until the block ends, keep every event of every policy, and those outside of calls, such as a circuit's that was
     opened by hand. Events compare by value; under a `FakeClock` their times do, too."""
     captured = CapturedEvents()
-    undo = events.subscribe(captured.append)
-    try:
-        with trial.observed(events.Subscription(captured.append)):
-            yield captured
-    finally:
-        undo()
+    with trial.observed(events.Subscription(captured.append)):
+        yield captured
