@@ -136,7 +136,7 @@ class RetryCounts(_Counts):
 
 
 class LimitCounts(_Counts):
-    """How calls fared at a limit. `ticks`: those that it let through at once."""
+    """How calls fared at a limit. `ticks`: those that it let through at once; waits need no lock either."""
 
     __slots__ = ("_others", "_rejections", "_seconds", "_untimed", "_waits")
 
@@ -160,13 +160,13 @@ class LimitCounts(_Counts):
             self._others -= 1
 
     def made_wait(self, seconds: float | None) -> None:
-        """A call was let through after waiting, or would have waited; None if nobody knows how long."""
-        with counting:
-            self._waits += 1
-            if seconds is None:
-                self._untimed += 1
-            else:
-                self._seconds += seconds
+        """A call was let through after waiting, or would have waited; None if nobody knows how long. In one step, which
+        needs no lock: the interpreter changes threads at calls."""
+        self._waits += 1
+        if seconds is None:
+            self._untimed += 1
+        else:
+            self._seconds += seconds
 
     def reject(self) -> None:
         with counting:
@@ -174,12 +174,12 @@ class LimitCounts(_Counts):
 
     def metrics(self) -> dict[str, Any]:
         with counting:
-            waits = self._waits
+            waits, timed, seconds = self._waits, self._waits - self._untimed, self._seconds  # in one step
             return {
                 "calls": max(0, self.ticks.taken() + waits + self._others),  # a reset may come before `not_at_once`
                 "rejections": self._rejections,
                 "waits": waits,
-                "average_wait": share(self._seconds, waits - self._untimed),
+                "average_wait": share(seconds, timed),
             }
 
 

@@ -51,7 +51,7 @@ def end_wait(call: Call, strategy: str, began: float, kind: type[BaseException] 
     if kind is not None and not issubclass(kind, Exception):  # cancelled, or out of time
         call.cut_short = True
     waited = clock.monotonic() - began
-    audience = call.audience
+    audience = call.rare.audience
     if audience is not None:
         audience.tell_of_wait(strategy, waited)
     return waited

@@ -194,14 +194,13 @@ class SlotPool:
         held, queue = self.held, self.queue
         while queue and (granted := self._grant(beyond)) is not None:
             slot, waiter = granted
-            in_use = len(held) if beyond else self.in_use
+            in_use = len(held) if beyond else self.in_use if self.usual < self.limit else 0
             alive = waiter.wake()
-            with self._lock:
-                queue.pop(slot, None)
-                if not alive:  # its loop was closed: the next one then
-                    held.pop(slot, None)
-                elif in_use > self.usual:
-                    self.rose(in_use)
+            queue.pop(slot, None)  # without the lock: who is granted a slot is by that out of everybody else's reach
+            if not alive:  # its loop was closed: the next one then
+                held.pop(slot, None)
+            elif in_use > self.usual:
+                self.rose(in_use)
             if len(held) >= self.limit and not beyond:
                 break  # most often; who put itself there for a moment serves when it has left
 
