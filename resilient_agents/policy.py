@@ -11,6 +11,7 @@ from resilient_agents.adapters import adapted
 from resilient_agents.base.fork import Lock
 from resilient_agents.base.now import changed, now
 from resilient_agents.base.spelling import Spelled
+from resilient_agents.base.told import Fields
 from resilient_agents.base.trial import trial
 from resilient_agents.core.call import STOPPED, Boxed, Call, Plan, Proceed, Strategy, call_of, name_of
 from resilient_agents.core.composition import Composed, chain_of
@@ -37,14 +38,11 @@ _changing = Lock()
 """Held while what a policy consists of is exchanged, never while a chain is composed or runs."""
 
 
-class _StandIn:
+class _StandIn(Fields):
     """A policy in the place of another one; the same may stand there twice."""
 
-    __slots__ = ("over", "policy")
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.over = False
+    policy: Policy
+    over: bool = False
 
 
 class Policy(Spelled):

@@ -8,6 +8,7 @@ snapshot they are sums of what stands beside them.
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -78,8 +79,9 @@ class _Counts:
             self.ticks.drain()
             self._forget()
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """Begin anew with what is counted under the lock."""
 
 
 _MANY: Final = 100

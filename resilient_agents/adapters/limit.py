@@ -77,9 +77,7 @@ class Limit(Configured):
     def _reject(self, call: Call, retry_after: float | None = None) -> None:
         """Count a call that is rejected, or would be if the limit acted, and tell of it."""
         self._counts.reject()
-        audience = call.audience
-        if audience is not None:
-            audience.tell(events.CallRejected(audience.policy, self.strategy, retry_after, self.name, self.shadow))
+        call.tell(events.CallRejected, self.strategy, retry_after, self.name, self.shadow)
 
     def _rejection(self, call: Call, why: str, retry_after: float | None = None) -> Rejected:
         """The error of a call that is rejected, which is counted and told."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base import timers
 from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.told import Fields
 from resilient_agents.core.loops import Loop, Owner
 from resilient_agents.core.threads import Worker
 from resilient_agents.core.waiters import Waiter
@@ -286,15 +287,12 @@ def _is_gone(holder: Loop | Kept | None) -> bool:
     return isinstance(holder, Kept) and holder.stream is not None and holder.stream() is None
 
 
-class _Look:
+class _Look(Fields):
     """An alarm of a loop on which tasks wait."""
 
-    __slots__ = ("_loop", "_pool", "entry")
-
-    def __init__(self, pool: SlotPool, loop: Loop) -> None:
-        self.entry = 0
-        self._pool = pool
-        self._loop = loop
+    _pool: SlotPool
+    _loop: Loop
+    entry: int = 0
 
     def ring(self) -> None:
         self._pool.look_again(self._loop)

@@ -128,8 +128,7 @@ class Timeout(Configured):
             warn_once(("timeout", getattr(call.fn, "__code__", None) or type(call.fn)), lambda: _warning(call), call.fn)
 
     def _expired(self, call: Call) -> PolicyTimeoutError:
-        if call.audience is not None:
-            call.audience.tell(events.TimeoutExpired(call.audience.policy, "timeout", self.seconds))
+        call.tell(events.TimeoutExpired, "timeout", self.seconds)
         name = call.name
         message = f"{name!r} took longer than its limit of {self.seconds:g} s"
         return PolicyTimeoutError(message, policy=name, strategy="timeout", limit=self.seconds)

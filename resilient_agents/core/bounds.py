@@ -36,8 +36,7 @@ async def bounded(proceed: Proceed, outer: Deadline, call: Call) -> Any:
 
 def deadline_exceeded(call: Call, outer: Deadline) -> DeadlineExceeded:
     """What to raise where the deadline has ended a call. Those who watch are told."""
-    if call.audience is not None:
-        call.audience.tell(TimeoutExpired(call.audience.policy, "deadline", outer.seconds))
+    call.tell(TimeoutExpired, "deadline", outer.seconds)
     return DeadlineExceeded(
         f"{call.name!r} ran into its caller's deadline of {outer.seconds:g} s",
         policy=call.name,

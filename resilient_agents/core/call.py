@@ -10,7 +10,7 @@ import copy
 import functools
 import operator
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
 from resilient_agents.classify import Failure
 from resilient_agents.core.known import Known, failure_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resilient_agents.core.opening import Opened
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
+    from resilient_agents.events import Event
     from resilient_agents.idempotency import Write
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
 
 
 class Strategy(Protocol):
@@ -273,6 +275,12 @@ class Call:
             self.own_rare().waited += waited  # nobody else asks how long it has waited
             for recheck in rechecks:
                 recheck(self)
+
+    def tell(self, kind: Callable[Concatenate[str, P], Event], *facts: P.args, **named: P.kwargs) -> None:
+        """Those who watch, if anybody does, are told of an event of this kind."""
+        audience = self.rare.audience
+        if audience is not None:
+            audience.tell(kind(audience.policy, *facts, **named))
 
     def failure(self, error: BaseException) -> Failure:
         return failure_of(self, unboxed(error))

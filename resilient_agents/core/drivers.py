@@ -79,7 +79,7 @@ class Reading:
             self._recorder = call.audience.recorder
             self._step = Pace(opened, call.audience).step
         elif opened.step is None:
-            self.quick = (_generator if call.runtime.blocking else _async_iterator)(opened.iterator)
+            self.quick = _quick(opened.iterator, blocking=call.runtime.blocking)
         elif running_loop() is not None:  # on trio a step has a scope, beside which a coroutine is nothing
             self.limited = opened.limited
         return opened
@@ -129,20 +129,10 @@ class Reading:
             outcome = None
 
 
-def _generator(iterator: Any) -> Any:
-    if isinstance(iterator, GeneratorType):
-        return iterator
-    return None if hasattr(iterator, "send") or hasattr(iterator, "throw") else _sendable(iterator)
-
-
-def _sendable(iterator: Any) -> Generator[Any, Any, None]:
-    for item in iterator:
-        sent = yield item
-        if sent is not None:
-            iterator.send(sent)  # raises what `yield from` would
-
-
-def _async_iterator(iterator: Any) -> Any:
+def _quick(iterator: Any, *, blocking: bool) -> Any:
+    """The iterator, if a driver may ask it itself: a generator, or an async one that takes nothing thrown in."""
+    if blocking:
+        return iterator if isinstance(iterator, GeneratorType) else None
     takes = isinstance(iterator, AsyncGeneratorType) or not (hasattr(iterator, "asend") or hasattr(iterator, "athrow"))
     return iterator if takes and hasattr(iterator, "__anext__") and hasattr(iterator, "__aiter__") else None
 

@@ -43,7 +43,6 @@ class Expired(BaseException):
     catches it but the `Timeout` that set `limit`."""
 
     def __init__(self, limit: Deadline) -> None:
-        super().__init__()
         self.limit = limit
 
 

@@ -279,8 +279,7 @@ async def run_in_worker(
         try:
             threads.begin(worker, call.name)
         except Rejected:
-            if call.audience is not None:
-                call.audience.tell(CallRejected(call.audience.policy, threads.strategy))
+            call.tell(CallRejected, threads.strategy)
             raise
         waiter = call.runtime.waiter()
         worker.on_done(waiter.wake)

@@ -36,8 +36,7 @@ class RequireHealthy:
         if wrong is None:
             return proceed(call)
         retry_after = monitor.next_check_in
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "require_healthy", retry_after))
+        call.tell(events.CallRejected, "require_healthy", retry_after)
         raise Rejected(
             f"{call.name!r} does not start: {wrong}",
             policy=call.name,

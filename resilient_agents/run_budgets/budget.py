@@ -255,8 +255,7 @@ class RunBudget:
         with self.lock:
             account = self.accounts[short].limiting
             spent, reserved, left = account.spent, account.reserved, max(0, account.left)
-        if call.audience is not None:
-            call.audience.tell(events.CallRejected(call.audience.policy, "run_budget", None, None))
+        call.tell(events.CallRejected, "run_budget", None, None)
         limit = spent + reserved + left
         money = account.name == "cost"
         allowed = f"cost {limit:g}: {spent:g} spent" if money else f"use {limit:g} {account.name}: {spent:g} used"

@@ -238,8 +238,7 @@ class Chaos(Configured):
         return made
 
     def _tell(self, call: Call, what: events.Disturbance) -> None:
-        if call.audience is not None:
-            call.audience.tell(events.ChaosInjected(call.audience.policy, what))
+        call.tell(events.ChaosInjected, what)
 
     def live(self) -> dict[str, Any]:
         return {} if self.name is None else {"inside": self.name}

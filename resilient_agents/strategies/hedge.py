@@ -131,8 +131,7 @@ class Hedge(Configured):
         budget = self.budget or self._budget_around(call)
         paid = None if budget is None else budget.withdraw()
         if budget is not None and paid is None:
-            if call.audience is not None:
-                call.audience.tell(CallRejected(call.audience.policy, "retry_budget"))
+            call.tell(CallRejected, "retry_budget")
             return False
         if race.start(Branch(call, self), partial(_hedge, proceed, number, after, paid)):
             return True

@@ -11,8 +11,7 @@ __all__ = ["said_failed", "timed_out", "truncated"]
 
 def timed_out(call: Call, which: str, limit: float, items: int) -> StreamTimeoutError:
     """A limit has passed. Those who watch are told."""
-    if call.audience is not None:
-        call.audience.tell(TimeoutExpired(call.audience.policy, "stream_timeout", limit))
+    call.tell(TimeoutExpired, "stream_timeout", limit)
     after = f"after {items} items" if items else "before its first item"
     return StreamTimeoutError(
         f"the stream of {call.name!r} ran into its limit of {limit:g} s ({which}) {after}",
