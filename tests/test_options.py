@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from resilient_agents import Fallback, Hedge, Policy, Retry, RetryBudget, Timeout, fixed, is_transient
+from resilient_agents.adapters import retry
 from resilient_agents.core.options import (
     Check,
     Code,
@@ -66,6 +67,16 @@ def test_a_retry_that_is_made_like_the_one_before_is_one_of_its_own() -> None:
         Retry(0, on=KeyError, max_retry_after=7.0)
     with pytest.raises(ValueError, match="unless stop= is given"):
         Retry(None, on=KeyError)
+
+
+def test_a_retry_that_is_made_like_the_one_before_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factory of policies for many keys gives the very same again and again."""
+    wait = fixed(1)
+    first = Retry(3, wait=wait)
+    monkeypatch.setattr(retry, "sorted_choices", None)
+    assert Retry(3, wait=wait).describe() == first.describe()
+    with pytest.raises(TypeError):
+        Retry(4, wait=wait)
 
 
 class Own(Retry):

@@ -210,6 +210,19 @@ def test_a_stop_iteration_is_seen_and_leaves_as_itself() -> None:
     assert notes(raised)[0].startswith("gave up after 2 attempts")
 
 
+def test_a_stop_iteration_that_is_given_up_after_a_wait_leaves_as_itself(manual_clock: ManualClock) -> None:
+    """The wait took longer than the caller had."""
+    raised = StopIteration(5)
+
+    def work() -> None:
+        raise raised
+
+    policy = Policy(Retry(2, on=StopIteration, wait=fixed(0), before_sleep=lambda state: manual_clock.sleep(2)))
+    with deadline(1), pytest.raises(StopIteration) as caught:
+        policy.call(work)
+    assert caught.value is raised
+
+
 @pytest.mark.parametrize("inside", [(), (Bulkhead(1),)])
 async def test_a_stop_iteration_of_the_first_attempt_is_retried(h: Harness, inside: tuple[Any, ...]) -> None:
     """`on=StopIteration` means that of a plain function, in blocking and in async code, at its first attempt too."""
@@ -408,11 +421,26 @@ async def test_a_longer_retry_after_replaces_the_wait(h: Harness, monkeypatch: p
         assert script.waits == [pytest.approx(expected, rel=1e-4)]
 
 
+async def test_a_retry_after_counts_whatever_the_parts_are(h: Harness) -> None:
+    """Beside a wait and hooks of the user's own, too."""
+    script = Script(h, Busy(10), "ok")
+    assert await script.run(Retry(2, wait=lambda state: 1, before_sleep=lambda state: None)) == "ok"
+    assert 10 <= script.waits[0] <= 11
+
+
 async def test_a_shorter_retry_after_changes_nothing(h: Harness) -> None:
     """The policy's own wait is longer and stays exactly as it is."""
     script = Script(h, Busy(1), "ok")
     await script.run(Retry(2, wait=fixed(2)))
     assert script.waits == [pytest.approx(2)]
+
+
+async def test_results_are_judged_by_when_and_by_tenacity_objects(h: Harness) -> None:
+    """Either may want another attempt."""
+    script = Script(h, 5, 7, "ok")
+    on = tenacity.retry_if_result(lambda result: result == 5)
+    assert await script.run(Retry(3, on=on, when=lambda result: result == 7, wait=fixed(0))) == "ok"
+    assert script.calls == 3
 
 
 async def test_the_retry_after_of_a_result_counts_as_well(h: Harness) -> None:
@@ -791,6 +819,44 @@ async def test_a_hook_that_only_turns_out_to_be_async_is_refused_in_blocking_cod
     assert isinstance(error, TypeError if h.blocking else ConnectionError)
 
 
+async def test_hooks_see_whose_state_it_is(h: Harness) -> None:
+    """The retry, or tenacity's own object where that is adapted."""
+    seen: list[Any] = []
+
+    def before(state: Any) -> None:
+        seen.append(state.retry_object)
+
+    retries = Retry(2, before=before), tenacity.Retrying(before=before), tenacity.AsyncRetrying(before=before)
+    for retry in retries:
+        await Script(h, "ok").run(retry)
+    assert tuple(seen) == retries
+
+
+class Says(tenacity.retry_base):
+    """A tenacity object that answers with an awaitable."""
+
+    def __init__(self, *, yes: bool) -> None:
+        self.yes = yes
+
+    async def __call__(self, retry_state: Any) -> bool:  # type: ignore[override]  # as those of tenacity's asyncio do
+        return self.yes
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_each_of_several_tenacity_objects_is_asked(runtime: str) -> None:
+    """Those that answer with an awaitable, and those that follow one."""
+    h = Harness(runtime)
+    no, yes = Says(yes=False), Says(yes=True)
+    plain = tenacity.retry_if_exception_type(MyError)
+
+    async def scenario() -> None:
+        for on in ((no, plain), (no, yes), (no, no, yes), (plain, no), (yes, no)):
+            assert await Script(h, MyError(), "ok").run(Retry(2, on=on, wait=fixed(0))) == "ok"
+        assert isinstance(await Script(h, MyError(), "ok").fails(Retry(2, on=(no, no), wait=fixed(0))), MyError)
+
+    run_on(runtime, scenario)
+
+
 async def test_before_runs_before_the_first_attempt_too(h: Harness) -> None:
     """As in tenacity, and with the number of the attempt that follows."""
     seen: list[Any] = []
@@ -853,17 +919,30 @@ def test_a_blocking_wait_on_an_event_loop_warns_once(
     async def main() -> None:
         with pytest.warns(RuntimeWarning, match=r"'blocks'.*acall"):
             assert policy.call(work) == "ok"
-        assert policy.call(work) == "ok"  # a second warning would be an error
+        with warnings.catch_warnings(record=True) as again:
+            assert policy.call(work) == "ok"
+        assert not again
 
     asyncio.run(main())
     assert manual_clock.now == 1004.0
 
 
-def test_a_blocking_wait_in_a_thread_of_its_own_is_no_matter(manual_clock: ManualClock) -> None:
+def test_a_blocking_wait_in_a_thread_of_its_own_is_no_matter(
+    manual_clock: ManualClock, recwarn: pytest.WarningsRecorder
+) -> None:
     """No warning where there is no loop."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Policy(Retry(2, when=lambda result: True, wait=fixed(1)), name="thread").call(int)
+    Policy(Retry(2, when=lambda result: True, wait=fixed(1)), name="thread").call(int)
+    assert not recwarn.list
+
+
+def test_no_wait_on_an_event_loop_is_no_matter(recwarn: pytest.WarningsRecorder) -> None:
+    """No warning where nothing is waited for."""
+
+    async def main() -> int:
+        return Policy(Retry(2, when=lambda result: True, wait=fixed(0)), name="does not wait").call(int)
+
+    assert asyncio.run(main()) == 0
+    assert not recwarn.list
 
 
 def test_an_undeclared_async_callable_is_retried_on_its_loop() -> None:

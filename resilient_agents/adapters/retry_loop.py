@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.retry_ending import (
@@ -46,9 +46,6 @@ RERAISE: Final = object()
 class RetryLoop(RetryParts, ABC):
     """What `Retry` and an adapted native object have in common. What a call needs lives in the call's frames, from the
     first failure on in its `State`."""
-
-    own_ending: ClassVar[bool] = False
-    """Does `end` say how a call ends that was given up?"""
 
     @abstractmethod
     def judge(self, state: State) -> Any:
@@ -91,8 +88,7 @@ class RetryLoop(RetryParts, ABC):
                         continue
                     state.blame()
                     ending = "failure"
-                    ends = self.own_ending and state.given_up
-                    if not ends or (answer := await self.end(call, state)) is RERAISE:
+                    if not state.given_up or (answer := await self.end(call, state)) is RERAISE:
                         raise
                     return answer
                 if not self.judges_results or call.rare.closers is not None or self.accepts(call, result):
@@ -209,20 +205,17 @@ class RetryLoop(RetryParts, ABC):
         if in_force() is not None and (limit := current()) is not None and clock.monotonic() >= limit.at:
             give_up("deadline", call, state)
             return False
-        if state.error is None or self._before is not None:
+        if state.error is None or not self.plain:
             return True
-        if self.plain:  # nobody looks at the rest
-            state.over = False
-            state.attempt_number += 1
-        else:
-            state.prepare_for_next_attempt()
+        state.over = False  # nobody looks at the rest
+        state.attempt_number += 1
         if self.timed:
             state.since = given_up.moment()
         return True
 
     async def _begin_slowly(self, call: Call, state: State) -> None:
-        """Begin an attempt that follows a result, or that a hook hears of. Until the result is closed, which a
-        cancellation may interrupt, the attempt has not begun."""
+        """Begin an attempt that follows a result, or of which parts that are not ours see the state. Until the result
+        is closed, which a cancellation may interrupt, the attempt has not begun."""
         if state.error is None:
             await close_unwanted(call, state.result)
             state.result = None

@@ -29,7 +29,7 @@ class RetryParts:
     attempts: int | None = None
     budget: RetryBudget | None = None
     max_retry_after: float | None = None
-    judges_results = False
+    judges_results: bool
     asks = False
     """Does something other than the default say which errors are retried?"""
     timed = True

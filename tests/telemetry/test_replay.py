@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+import tenacity
 from opentelemetry.sdk.trace import ReadableSpan
 
 from resilient_agents import (
@@ -196,6 +197,18 @@ async def test_an_operation_says_in_which_state_it_found_the_policy(h: Harness, 
     state, in_use = "resilient_agents.state", "resilient_agents.in_use"
     found = [(said(span).get(state), said(span).get(in_use)) for span in sdk.spans if span.name == "policy p"]
     assert found == [(None, 1), ("open", None), ("half-open", None), (None, None)]
+
+
+async def test_what_a_native_retry_decided_shows_in_what_follows(
+    h: Harness, sdk: Sdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not said, and nobody looks for its place."""
+    native = tenacity.Retrying if h.blocking else tenacity.AsyncRetrying
+    with pytest.raises(HTTPError):
+        await h.call(Policy(native(retry=tenacity.retry_if_exception_type(KeyError)), name="p"), flaky(9))
+    assert len(sdk.attempts) == 1
+    assert not any("resilient_agents.decided" in said(span) for span in (sdk.operation, *sdk.attempts))
+    assert not caplog.records
 
 
 async def test_what_functions_decided_is_said_where_each_attempt_passes_them(h: Harness, sdk: Sdk) -> None:

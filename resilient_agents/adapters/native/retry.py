@@ -106,8 +106,6 @@ _ORDINARY_SLEEPS = (
 
 
 class _NativeLoop(RetryLoop):
-    own_ending: ClassVar[bool] = True
-
     def __init__(self, native: Any) -> None:
         self._native = self._shown = native
         self._judge = native.retry
