@@ -157,6 +157,12 @@ def test_a_native_retry_leaves_control_flow_alone(native: type[Any]) -> None:
     assert raised(Policy(native(retry=either, **options)), Pause()) == 1
 
 
+def test_a_tenacity_object_that_does_not_name_it_does_not_mean_it() -> None:
+    """One in `on=` is no other than a predicate of ours."""
+    anything = tenacity.retry_if_exception(lambda error: True)
+    assert raised(Policy(Retry(3, on=anything, wait=fixed(0))), Pause()) == 1
+
+
 def test_who_names_it_means_it() -> None:
     """A type that is itself control flow is meant: polling a queue is a use of it."""
     polls = Policy(Retry(3, on=queue.Empty, wait=fixed(0)))

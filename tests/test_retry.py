@@ -309,7 +309,9 @@ async def test_an_unknown_error_says_why_it_was_not_retried(h: Harness) -> None:
     script = Script(h, MyError())
     assert notes(await script.fails(Retry(3))) == ["not retried: MyError is 'unknown'; pass on="]
     assert script.calls == 1
-    assert notes(await Script(h, MyError()).fails(Retry(3, on=KeyError))) == []
+    assert notes(await Script(h, MyError()).fails(Retry(2))) != []
+    for chosen in (Retry(3, on=KeyError), Retry(3, on=(is_transient, KeyError)), Retry(1)):
+        assert notes(await Script(h, MyError()).fails(chosen)) == []
 
 
 @pytest.mark.parametrize(
@@ -342,6 +344,10 @@ async def test_a_group_is_retried_if_all_its_members_would_be(h: Harness) -> Non
     script = Script(h, ExceptionGroup("g", [ConnectionError(), PermissionError()]), "ok")
     await script.fails(Retry(2))
     assert script.calls == 1
+    for one in (ConnectionError(), MyError()):
+        script = Script(h, ExceptionGroup("g", [one, PermissionError()]), "ok")
+        await script.fails(Retry(2, on=(is_transient, MyError)))
+        assert script.calls == 1
 
 
 async def test_a_group_may_be_nested_however_deep(h: Harness) -> None:
@@ -439,8 +445,28 @@ async def test_results_are_judged_by_when_and_by_tenacity_objects(h: Harness) ->
     """Either may want another attempt."""
     script = Script(h, 5, 7, "ok")
     on = tenacity.retry_if_result(lambda result: result == 5)
-    assert await script.run(Retry(3, on=on, when=lambda result: result == 7, wait=fixed(0))) == "ok"
+    assert await script.run(Retry(5, on=on, when=lambda result: result == 7, wait=fixed(0))) == "ok"
     assert script.calls == 3
+
+
+@pytest.mark.parametrize("on", [is_transient, tenacity.retry_if_result(lambda result: False)])
+async def test_when_is_asked_once_about_each_result(h: Harness, on: Any) -> None:
+    """Also where somebody watches, who counts the attempts that failed."""
+    asked: list[Any] = []
+
+    def when(result: Any) -> bool:
+        asked.append(result)
+        return bool(result == 5)
+
+    script = Script(h, 5, "ok")
+    policy = Policy(Retry(3, on=on, when=when, wait=fixed(0)))
+    policy.observe(Events())
+
+    async def work() -> Any:
+        return await script()
+
+    assert await h.call(policy, work) == "ok"
+    assert asked == [5, "ok"]
 
 
 async def test_the_retry_after_of_a_result_counts_as_well(h: Harness) -> None:
