@@ -4,6 +4,7 @@ left."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from resilient_agents import Policy, Resume, Retry, StreamTimeout, deadline, fixed, opened, sse_done
 from tests.conftest import Harness
+from tests.strategies import Freed
 from tests.stream_server import STALL, answering, chat_events, serving
 from tests.test_stream_managers import Client
 
@@ -44,6 +46,22 @@ async def test_a_manager_is_told_what_the_block_raised(h: Harness, resumed: bool
     assert client.seen[-1] is raised
     assert client.log == ["entered", "closed", "left"] * (2 if resumed else 1)
     assert not resumed or isinstance(client.seen[0], ConnectionError)
+
+
+async def test_a_stream_that_has_ended_keeps_nothing_of_what_its_block_raises(h: Harness) -> None:
+    """Although it is there for longer."""
+    client = Client(h)
+    stream = Policy().stream(client.stream)
+    with Freed() as freed, contextlib.suppress(freed.Failure):
+        if h.blocking:
+            with stream:
+                await h.items(stream)
+                freed.fail()
+        else:
+            async with stream:
+                await h.items(stream)
+                freed.fail()
+    assert client.log == ["entered", "closed", "left"]
 
 
 async def test_the_manager_of_a_part_is_told_of_an_error_that_nothing_goes_on_after(h: Harness) -> None:

@@ -352,6 +352,8 @@ def test_closing_it_while_it_opens_ends_that_too(runtime: str) -> None:
             await anyio.sleep(1)
             await stream.aclose()
         assert (seen, holding.held) == ([-1], 0)
+        with pytest.raises(RuntimeError, match="was closed before its first item"):
+            await stream.get_final_message()
 
     run_on(runtime, main)
 
