@@ -7,12 +7,13 @@ import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
 
-from resilient_agents import Policy, PolicyTimeoutError, Retry, StreamTimeout, Timeout, fixed
+from resilient_agents import Policy, PolicyTimeoutError, Retry, StreamTimeout, Timeout, fixed, opened
+from resilient_agents.errors import StreamFailedError
 from tests.conftest import Harness, run_on
 from tests.sdk_items import message, text_delta
 
@@ -279,6 +280,61 @@ def test_async_code_may_stream_what_a_plain_manager_gives(runtime: str) -> None:
 
     assert run_on(runtime, main) == [1, 2]
     assert left == [1]
+
+
+class Answer:
+    """A response that is its own manager, without a method that judges its status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (1, 2)
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        for item in self:
+            yield item
+
+
+async def test_what_the_manager_gives_is_iterated_unless_items_says_otherwise(h: Harness) -> None:
+    """Both may be of either kind, and the function that returns the manager may have to be awaited."""
+
+    async def late(status: int) -> Answer:
+        return Answer(status)
+
+    for function in (Answer,) if h.blocking else (Answer, late):
+        assert await h.items(Policy().stream(opened(function), 200)) == [1, 2]
+        assert await h.items(Policy().stream(opened(function, items=lambda answer: Answer(answer.status)), 200)) == [
+            1,
+            2,
+        ]
+
+
+async def test_an_answer_of_400_or_more_is_no_stream(h: Harness) -> None:
+    """Also where it cannot judge that itself."""
+    assert await h.items(Policy().stream(opened(Answer), 399)) == [1, 2]
+    with pytest.raises(StreamFailedError, match="refused with status 400") as raised:
+        await h.items(Policy().stream(opened(Answer), 400))
+    assert raised.value.status_code == 400
+
+
+async def test_what_opened_cannot_use_is_refused(h: Harness) -> None:
+    """What cannot be called at once, what gives no manager when it is called."""
+    with pytest.raises(TypeError, match="fn must be callable, got int"):
+        opened(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="items must be callable, got str"):
+        opened(Answer, items="lines")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="return a context manager, .*list.* returned list"):
+        await h.items(Policy().stream(opened(list)))
 
 
 def test_a_stream_that_a_thread_opens_too_late_is_closed() -> None:

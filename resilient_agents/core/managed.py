@@ -44,7 +44,7 @@ def opened(fn: Callable[P, Any], *, items: Items | None = None) -> Callable[P, A
 def _managed(fn: Callable[..., Any], manager: Any, items: Items | None) -> Any:
     kind = type(manager)
     if hasattr(kind, "__aenter__"):
-        return _async(manager, items)
+        return _Either(manager, items) if hasattr(kind, "__enter__") else _async(manager, items)
     if hasattr(kind, "__enter__"):
         return _blocking(manager, items)
     if is_awaitable(manager):
@@ -68,6 +68,28 @@ async def _async(manager: Any, items: Items | None) -> AsyncGenerator[Any, None]
         yield _named(entered, items)
 
 
+class _Either(Fields):
+    """Of a manager that can be entered both ways: entered as whoever reads enters it."""
+
+    _manager: Any
+    _items: Items | None
+    _entered: Any = None
+
+    def __enter__(self) -> Any:
+        self._entered = _blocking(self._manager, self._items)
+        return self._entered.__enter__()
+
+    def __exit__(self, *raised: object) -> Any:
+        return self._entered.__exit__(*raised)
+
+    async def __aenter__(self) -> Any:
+        self._entered = _async(self._manager, self._items)
+        return await self._entered.__aenter__()
+
+    async def __aexit__(self, *raised: object) -> Any:
+        return await self._entered.__aexit__(*raised)
+
+
 def _named(entered: Any, items: Items | None) -> Any:
     status = get(entered, "status_code") or get(entered, "status")
     if isinstance(status, int) and status >= 400:
@@ -78,7 +100,9 @@ def _named(entered: Any, items: Items | None) -> Any:
     if items is None:
         return entered
     named = items(entered)
-    return _AsyncNamed(entered, named) if hasattr(named, "__aiter__") else _Named(entered, named)
+    if not hasattr(named, "__aiter__"):
+        return _Named(entered, named)
+    return _BothNamed(entered, named) if hasattr(named, "__iter__") else _AsyncNamed(entered, named)
 
 
 class _Of(Fields):
@@ -99,3 +123,6 @@ class _Named(_Of):
 class _AsyncNamed(_Of):
     def __aiter__(self) -> AsyncIterator[Any]:
         return aiter(self._named)
+
+
+class _BothNamed(_Named, _AsyncNamed): ...
