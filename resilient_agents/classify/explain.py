@@ -77,11 +77,16 @@ def explain(error: BaseException, traits: Traits, depth: int, memo: _Memo, *, he
         failure = _hear_others(error, failure, traits, depth, memo, hear_context=hear_context)
     own = get(error, "transient")
     if (own is True or own is False) and traits.source != "ours" and own is not failure.transient:
-        failure = replace(failure, transient=own)
-        if own and failure.kind == "validation" and failure.verdict == "neutral":
-            failure = replace(failure, kind="unknown", verdict="failure")
+        failure = _as_it_says(failure, transient=own)
     memo[id(error)] = failure
     return failure
+
+
+def _as_it_says(failure: Failure, *, transient: bool) -> Failure:
+    """An error knows of itself whether it is transient."""
+    if transient and failure.kind == "validation" and failure.verdict == "neutral":
+        return replace(failure, transient=transient, kind="unknown", verdict="failure")
+    return replace(failure, transient=transient)
 
 
 def _explain_one(error: BaseException, traits: Traits) -> Failure:

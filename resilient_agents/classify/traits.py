@@ -133,24 +133,29 @@ def learn(cls: type) -> Traits:
     group = error and source != "registered" and any(c is BaseExceptionGroup for c in mro)
     phase = _phase_of(mro)
     telling = _telling(mro)
-    plain = None
-    final = source in ("registered", "ours") or (source == "builtin" and not _may_learn_a_phase(rule, phase))
     control = error and rule is not None and rule.kind == "control"
     if not error:
         rule = CANCELLED
+    plain: Failure | None
     if rule is not None and (control or not error):
         plain, final = failure_of(rule, name), True
-    elif group:
-        final = False
-    elif reader is None and telling is not None and not telling:
-        plain = failure_of(rule or UNKNOWN, name, phase=phase)
-        final = final or (rule is not None and rule.kind not in ("connection", "timeout", "overload", "unknown"))
+    else:
+        tells_nothing = not group and reader is None and telling is not None and not telling
+        plain = failure_of(rule or UNKNOWN, name, phase=phase) if tells_nothing else None
+        final = not group and _is_final(rule, source, phase, tells_nothing=tells_nothing)
     key = id(cls)
     ref = weakref.ref(cls, _forget(memory, key))
     packages = frozenset(map(package_of, mro))
     traits = Traits(ref, name, rule, source, packages, reader, plain, final, group, telling, phase, control)
     memory[key] = traits
     return traits
+
+
+def _is_final(rule: Rule | None, source: str, phase: Phase | None, *, tells_nothing: bool) -> bool:
+    """Does nothing that another error says change what the class says?"""
+    if source in ("registered", "ours") or (source == "builtin" and not _may_learn_a_phase(rule, phase)):
+        return True
+    return tells_nothing and rule is not None and rule.kind not in ("connection", "timeout", "overload", "unknown")
 
 
 def rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:

@@ -76,7 +76,9 @@ class Source:
                     place.say(f"keys must be strings, got {type(key).__name__}")
             items = {key: item for key, item in value.items() if isinstance(key, str)}
             return Node({key: self.tree(item, (*path, key), place.line, secret) for key, item in items.items()}, place)
-        secret = secret or _is_secret(path, value)
+        return self._scalar(value, place, secret or _is_secret(path, value))
+
+    def _scalar(self, value: Any, place: Place, secret: bool) -> Node:
         if self.env is not None and isinstance(value, str) and "${" in value:
             return self._replaced(value, self.env, place, secret)
         too_large = isinstance(value, int) and abs(value) >= 2**63  # TOML promises 64 bits, and a dict may hold more

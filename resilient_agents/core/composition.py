@@ -116,12 +116,14 @@ class Composed(Plan):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
             if limit is None and charged is None:
                 return self._operation or self._as_operation()
-            chain = self._around_attempts(charged, watched=True)
-            return functools.partial(attempts.operation, chain if limit is None else _bounded(chain, call, limit))
-        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
-        if limit is not None:
-            chain = _bounded(chain, call, limit)
+            return functools.partial(attempts.operation, self._chain_for(call, limit, charged, watched=True))
+        chain = self._chain_for(call, limit, charged, watched=False)
         return chain if recorder is None else functools.partial(attempts.unrecorded, chain, recorder)
+
+    def _chain_for(self, call: Call, limit: Deadline | None, charged: Any, *, watched: bool) -> Proceed:
+        """The chain for a call with this deadline, and what charges attempts to a budget."""
+        chain = self._around_attempts(charged, watched=watched) if watched or charged is not None else self.chain
+        return chain if limit is None else _bounded(chain, call, limit)
 
     def _as_operation(self) -> Proceed:
         self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))

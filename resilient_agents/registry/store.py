@@ -153,7 +153,18 @@ class Store(Spelled):
         for name, policy in policies.items():
             self._policies[name].become(policy)
         self._target = target
-        renewed: dict[str, None] = dict.fromkeys(policies)
+        renewed, without = self._renew_keyed(before, target)
+        removed |= without
+        self._kept = {name: spec for name, spec in (self._kept | removed).items() if target.serving(name) is None}
+        if removed:
+            logger.warning("%s no longer has %s: kept as they were", target.source, ", ".join(removed))
+        return Changes(tuple({**policies, **renewed}), tuple(changed), tuple(removed)), unused
+
+    def _renew_keyed(self, before: Target, target: Target) -> tuple[dict[str, None], dict[str, PolicySpec]]:
+        """Renew what policies of keys are made of. Which were, by name, and those that are no longer written down, with
+        what they were."""
+        renewed: dict[str, None] = {}
+        removed: dict[str, PolicySpec] = {}
         for keyed in list(self._keyed):
             name = keyed.name or ""
             old, new = before.serving(name), target.serving(name)
@@ -163,10 +174,7 @@ class Store(Spelled):
                 renewed[name] = None
             elif new is None and old is not None:
                 removed[name] = old
-        self._kept = {name: spec for name, spec in (self._kept | removed).items() if target.serving(name) is None}
-        if removed:
-            logger.warning("%s no longer has %s: kept as they were", target.source, ", ".join(removed))
-        return Changes(tuple(renewed), tuple(changed), tuple(removed)), unused
+        return renewed, removed
 
     def _unused(self, before: Target, target: Target) -> list[CircuitBreaker]:
         """The circuit breakers that no policy in use goes through any more, and that code does not know."""

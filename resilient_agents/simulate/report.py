@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from resilient_agents.simulate.replay import Replay
 from resilient_agents.simulate.result import Result, Series
@@ -15,26 +15,33 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS = ".:-=+*%#"
 
 
+_Figure = tuple[str, Callable[[Result], str], Callable[[Result], object] | None]
+
+_FIGURES: tuple[_Figure, ...] = (
+    ("calls", lambda result: f"{result.calls:,}", None),
+    ("success", lambda result: share(result.success_rate), None),
+    ("fallbacks", lambda result: share(_of(result.fallbacks, result.calls)), lambda result: result.fallbacks),
+    ("refused by the policy", lambda result: share(_of(result.refused, result.calls)), None),
+    ("p50", lambda result: seconds_of(result.p50), None),
+    ("p95", lambda result: seconds_of(result.p95), None),
+    ("p99", lambda result: seconds_of(result.p99), None),
+    ("requests per call", lambda result: f"{result.attempts:.2f}", None),
+    ("wasted services", lambda result: f"{result.wasted:,}", None),
+    ("circuit opened after", lambda result: _moment(result.opened_after), None),
+    ("recovered after", lambda result: _moment(result.recovered_after), None),
+    ("unfinished calls", lambda result: f"{result.unfinished:,}", lambda result: result.unfinished),
+    ("cost", lambda result: f"{result.cost:,.2f}", lambda result: result.cost),
+)
+"""Each with what makes it worth a row, None for all."""
+
+
 def table(results: Mapping[str, Result]) -> list[str]:
     """One column a result: the figures that decide."""
-    rows: list[tuple[str, list[str]]] = [
-        ("calls", [f"{result.calls:,}" for result in results.values()]),
-        ("success", [share(result.success_rate) for result in results.values()]),
-        ("refused by the policy", [share(_of(result.refused, result.calls)) for result in results.values()]),
-        ("p50", [seconds_of(result.p50) for result in results.values()]),
-        ("p95", [seconds_of(result.p95) for result in results.values()]),
-        ("p99", [seconds_of(result.p99) for result in results.values()]),
-        ("requests per call", [f"{result.attempts:.2f}" for result in results.values()]),
-        ("wasted services", [f"{result.wasted:,}" for result in results.values()]),
-        ("circuit opened after", [_moment(result.opened_after) for result in results.values()]),
-        ("recovered after", [_moment(result.recovered_after) for result in results.values()]),
+    rows = [
+        (name, [figure(result) for result in results.values()])
+        for name, figure, worth_it in _FIGURES
+        if worth_it is None or any(map(worth_it, results.values()))
     ]
-    if any(result.fallbacks for result in results.values()):
-        rows.insert(2, ("fallbacks", [share(_of(result.fallbacks, result.calls)) for result in results.values()]))
-    if any(result.unfinished for result in results.values()):
-        rows.append(("unfinished calls", [f"{result.unfinished:,}" for result in results.values()]))
-    if any(result.cost for result in results.values()):
-        rows.append(("cost", [f"{result.cost:,.2f}" for result in results.values()]))
     label = max(len(name) for name, _ in rows)
     widths = [max(len(name), *(len(cells[column]) for _, cells in rows)) for column, name in enumerate(results)]
     head = " " * label + "".join(f"  {name:>{width}}" for name, width in zip(results, widths, strict=True))

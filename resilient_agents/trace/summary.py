@@ -34,6 +34,25 @@ class _Policy:
 
 def summary(spans: Iterable[Span], *, width: int = 80, glyphs: Glyphs = UNICODE) -> list[Line]:
     """A headline and a line for each policy, those first that took most of the time."""
+    policies = _policies(spans)
+    named = max(width - sum(COLUMNS.values()), 12)
+    lines: list[Line] = [[(clip("policy", named, glyphs.ellipsis) + _row(COLUMNS), "dim")]]
+    ranked = sorted(policies.items(), key=lambda item: (-item[1].spent, item[0]))
+    for name, policy in ranked[:MOST]:
+        figures = (
+            f"{policy.calls:,}",
+            f"{policy.successes / policy.calls:.0%}",
+            f"{policy.attempts / policy.calls:.2f}",
+            *(seconds(spent) for spent in (policy.attempting, policy.between, policy.in_line)),
+        )
+        lines.append([(clip(name, named, glyphs.ellipsis), "bold"), (_row(figures), "")])
+    if len(ranked) > MOST:
+        lines.append([(f"and {len(ranked) - MOST} more policies", "dim")])
+    return lines
+
+
+def _policies(spans: Iterable[Span]) -> dict[str, _Policy]:
+    """Where the time of each policy went."""
     policies: dict[str, _Policy] = {}
     calls: dict[tuple[str, str], Span] = {}
     attempts: dict[tuple[str, str], list[Span]] = {}
@@ -62,20 +81,7 @@ def summary(spans: Iterable[Span], *, width: int = 80, glyphs: Glyphs = UNICODE)
         for attempt in made:
             waited = waits.get((attempt.trace_id, attempt.span_id), 0)
             policy.attempting += max(attempt.end - attempt.start - waited, 0)
-    named = max(width - sum(COLUMNS.values()), 12)
-    lines: list[Line] = [[(clip("policy", named, glyphs.ellipsis) + _row(COLUMNS), "dim")]]
-    ranked = sorted(policies.items(), key=lambda item: (-item[1].spent, item[0]))
-    for name, policy in ranked[:MOST]:
-        figures = (
-            f"{policy.calls:,}",
-            f"{policy.successes / policy.calls:.0%}",
-            f"{policy.attempts / policy.calls:.2f}",
-            *(seconds(spent) for spent in (policy.attempting, policy.between, policy.in_line)),
-        )
-        lines.append([(clip(name, named, glyphs.ellipsis), "bold"), (_row(figures), "")])
-    if len(ranked) > MOST:
-        lines.append([(f"and {len(ranked) - MOST} more policies", "dim")])
-    return lines
+    return policies
 
 
 def _row(figures: Iterable[str]) -> str:
