@@ -295,6 +295,30 @@ def test_a_source_that_takes_a_cancellation_for_itself_cannot_keep_it_open(runti
     run_on(runtime, main)
 
 
+def test_a_source_that_takes_its_time_to_end_is_asked_once() -> None:
+    """What it has to clean up is not cut short."""
+    cleaned: list[float] = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 0
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(1)
+            cleaned.append(asyncio.get_running_loop().time())
+
+    async def main() -> None:
+        stream = Policy().stream(items)
+        task = asyncio.create_task(by_anext(aiter(stream)))
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await stream.aclose()
+        await task
+        assert cleaned == [pytest.approx(began + 1)]
+
+    run_on("asyncio", main)
+
+
 async def by_anext(items: AsyncIterator[int]) -> None:
     while await anext(items, None) is not None:
         pass

@@ -50,7 +50,6 @@ class Interrupt:
                 self.taken()
                 self._ask(generator)
             await timers.sleep(_LOOK_AGAIN)
-        self.taken()
 
     def taken(self) -> None:
         """A step that was to end took the cancellation for itself, and gave an item or ended in its own way."""
@@ -103,11 +102,4 @@ def _waits_for(awaited: Any, generator: AsyncGeneratorType[Any, Any]) -> bool:
 def _inside(awaited: Any) -> Any:
     """What an awaitable that shows nothing stands for."""
     parts = gc.get_referents(awaited) if type(awaited).__name__ in _SILENT else ()
-    return next(
-        (
-            part
-            for part in parts
-            if asyncio.iscoroutine(part) or hasattr(part, "ag_await") or type(part).__name__ in _SILENT
-        ),
-        None,
-    )
+    return next((part for part in parts if asyncio.iscoroutine(part) or hasattr(part, "ag_await")), None)

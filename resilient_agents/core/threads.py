@@ -266,9 +266,9 @@ async def run_in_worker(
 
     A caller that is cancelled or runs out of time leaves the worker behind and says so on the call (`call.abandoned`),
     so that whoever holds a slot for it gives the slot back only when the worker ends; `unwanted(result)` then gets what
-    comes too late. Raises Expired (blocking) when the limit passes, which is then one of this very call: a policy
-    called from blocking code under a limit always sets one of its own. So Expired never travels through the user's
-    code.
+    comes too late, or None. Raises Expired (blocking) when the limit passes, which is then one of this very call: a
+    policy called from blocking code under a limit always sets one of its own. So Expired never travels through the
+    user's code.
     """
     worker = threads.prepare(work)
     rare = call.own_rare()
@@ -299,5 +299,5 @@ async def run_in_worker(
 
 def _drop(worker: Worker, unwanted: Callable[[Any], object] | None) -> None:
     result = worker.drop()
-    if unwanted is not None and result is not None:
+    if unwanted is not None:
         unwanted(result)
