@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import resilient_agents
-from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, Retry
+from resilient_agents import Bulkhead, CircuitBreaker, Fallback, Policy, Retry, fixed
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.runtime import settle
 from resilient_agents.events import (
@@ -128,6 +128,20 @@ async def test_observers_hear_of_the_call_and_its_attempts(h: Harness) -> None:
     seen.clear()
     await h.call(policy, flaky_once, Flaky(0))
     assert seen == []
+
+
+async def test_an_attempt_says_how_long_it_took(h: Harness) -> None:
+    """Without the waits between attempts."""
+    policy, seen = Policy(Retry(2, wait=fixed(5, jitter=None))), Events()
+    policy.observe(seen)
+
+    async def slow() -> None:
+        await h.sleep(3)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await h.call(policy, slow)
+    assert [event.duration for event in seen.of(AttemptEnded, CallEnded)] == pytest.approx([3, 3, 11])
 
 
 async def test_a_rejected_pass_is_a_rejected_attempt(h: Harness) -> None:
