@@ -23,26 +23,8 @@ if TYPE_CHECKING:
     from resilient_agents.events import Event
     from resilient_agents.idempotency import Write
 
-__all__ = [
-    "NEUTRAL",
-    "NO_PLAN",
-    "NO_RECHECKS",
-    "ORDINARY",
-    "STOPPED",
-    "Boxed",
-    "Call",
-    "Closer",
-    "Neutral",
-    "Plan",
-    "Proceed",
-    "Rare",
-    "Rechecks",
-    "Strategy",
-    "call_of",
-    "name_of",
-    "run_closers",
-    "unboxed",
-]
+__all__ = ["NEUTRAL", "NO_PLAN", "NO_RECHECKS", "ORDINARY", "STOPPED", "Boxed", "Call", "Closer", "Neutral", "Plan",
+           "Proceed", "Rare", "Rechecks", "Strategy", "call_of", "name_of", "run_closers", "unboxed"]  # fmt: skip
 
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
