@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.config import ConfigError
 from resilient_agents.core.waiters import ThreadWaiter
 from resilient_agents.registry.late import LatePolicy
+from resilient_agents.registry.store import Store
 from tests.conftest import Events, Harness, ManualClock, run_on
 from tests.interruptions import interrupt_everywhere
 from tests.strategies import hold_slot
@@ -1163,3 +1165,24 @@ def test_a_circuit_whose_keyed_policy_is_gone_is_closed() -> None:
     gc.collect()
     registry.configure(ELSE)
     assert open_circuits(registry) == []
+
+
+def test_a_handler_may_ask_for_a_policy_while_a_configuration_is_taken_over() -> None:
+    """By a name that is new, which the registry is just going through."""
+
+    def make() -> Registry:
+        registry = Registry({"policies": {"default": {"retry": 2}}})
+        registry.policy("known")
+        return registry
+
+    def check(registry: Registry) -> None:
+        assert registry.policy("known").describe()["strategies"][0]["attempts"] == 3
+        assert registry.policy("new").call(int) == 0
+
+    assert interrupt_everywhere(
+        make,
+        lambda registry: registry.configure({"policies": {"default": {"retry": 3}}}),
+        check,
+        act=lambda registry: registry.policy("new").call(int),
+        inside=inspect.getfile(Store),
+    )

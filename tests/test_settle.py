@@ -195,6 +195,23 @@ def test_an_exception_from_outside_charges_no_more_than_was_reserved() -> None:
     interrupt_everywhere(tokens, lambda limit: Policy(limit).call(int), check)
 
 
+def test_a_handler_may_learn_while_a_limit_learns() -> None:
+    """What the server says is left is what is left, and no less."""
+    headers = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "50",
+        "x-ratelimit-reset-requests": "10s",
+    }
+
+    def check(limit: RateLimit) -> None:
+        assert limit.available == pytest.approx(50, abs=0.5)
+
+    def learn(limit: RateLimit) -> None:
+        limit.learn(headers)
+
+    assert interrupt_everywhere(lambda: RateLimit(1000), learn, check, act=learn) > 20
+
+
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 5), st.floats(0, 20)), max_size=30))
 def test_whatever_was_estimated_what_was_used_is_charged(calls: list[tuple[float, float, float]]) -> None:
     """Started one after another, in any window of T seconds the real costs are at most burst + rate * T and what the

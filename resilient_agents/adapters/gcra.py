@@ -131,6 +131,14 @@ class Gcra:
             level = 0.0
         self.level, self.at = level, now
 
+    def leave(self, now: float, left: float) -> None:
+        """No more can start at once than `left`: what is beyond has started elsewhere."""
+        ahead = self._ahead(now)
+        level = self._level(now)  # one step from here on
+        beyond = self.burst - level - ahead - left
+        if beyond > 0.0:
+            self.level, self.at = level + beyond, now
+
     def forgive(self, now: float) -> None:
         """Nothing has started that the burst would not have allowed."""
         level = self._level(now)  # one step from here on

@@ -44,7 +44,7 @@ class Learning(Paced):
             if window is not None:
                 self._adopt(now, said.limit, window)
             if said.remaining is not None:
-                self._gcra.correct(now, max(0.0, self._gcra.available(now) - said.remaining))
+                self._gcra.leave(now, said.remaining)
         self._tell_next(self._gcra)
 
     def _adopt(self, now: float, limit: float, window: Window) -> None:
@@ -54,10 +54,10 @@ class Learning(Paced):
             per = self.per
         if (limit, per) == (self.rate, self.per):
             return
-        if self.burst == max(1.0, self.rate) or self.burst > limit:
-            self.burst = max(1.0, limit)
-        self.rate, self.per = limit, per
-        self._gcra.change(now, limit / per, self.burst)
+        burst = max(1.0, limit) if self.burst == max(1.0, self.rate) or self.burst > limit else self.burst
+        # First, so that a handler that learns meanwhile does not take for done what is not.
+        self._gcra.change(now, limit / per, burst)
+        self.rate, self.per, self.burst = limit, per, burst
 
     @property
     def follows(self) -> str | None:

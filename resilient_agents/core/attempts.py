@@ -132,27 +132,41 @@ async def unrecorded(proceed: Proceed, recorder: Recorder, call: Call) -> Any:
     if call.runtime.blocking:  # it may yet go on in another context
         call.marks = {**(call.marks or {}), recorder: recorder}
     try:
+        recorder.resume()
         return await proceed(call)
     finally:
-        recorder.end()
+        try:
+            recorder.end()
+        except BaseException:  # from outside, in the midst of it
+            recorder.end()
+            raise
 
 
 async def operation(proceed: Proceed, call: Call) -> Any:
     """The whole call, from the outside."""
     audience: Audience = call.rare.audience  # type: ignore[assignment]  # as in `attempt`
-    if audience.observers:
-        audience.call_started()
+    recorder = audience.recorder
     ended: Exception | Neutral | None = NEUTRAL
     try:
+        if recorder is not None:
+            recorder.resume()
+        if audience.observers:
+            audience.call_started()
         result = await proceed(call)
         ended = None
     except Exception as error:
         ended = error
         raise
     finally:
-        if ended is None and call.closers is not None:
-            call.closers.append(lambda end: _end_operation(call, audience, end))
-        else:
-            _end_operation(call, audience, ended)
-        ended = None
+        try:
+            if ended is None and call.closers is not None:
+                call.closers.append(lambda end: _end_operation(call, audience, end))
+            else:
+                _end_operation(call, audience, ended)
+        except BaseException:  # from outside, in the midst of it
+            if recorder is not None:
+                recorder.end()
+            raise
+        finally:
+            ended = None
     return result

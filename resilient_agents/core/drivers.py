@@ -128,6 +128,11 @@ class Reading:
             call.close(outcome)
             outcome = None
 
+    def leave(self) -> None:
+        """Nothing of ours stays current, however far the end has come."""
+        if self._recorder is not None:
+            self._recorder.end()
+
 
 def _quick(iterator: Any, *, blocking: bool) -> Any:
     """The iterator, if a driver may ask it itself: a generator, or an async one that takes nothing thrown in."""
@@ -174,8 +179,13 @@ def blocking_driver(begin: Begin) -> Callable[..., Generator[Any, Any, Any]]:
             outcome = error
             raise
         finally:
-            drive(reading.end(outcome), not_blocking)
-            outcome = None
+            try:
+                drive(reading.end(outcome), not_blocking)
+            except BaseException:  # from outside, perhaps
+                reading.leave()
+                raise
+            finally:
+                outcome = None
 
     return guarded
 
@@ -240,7 +250,12 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
         finally:
             if interrupt is not None:
                 interrupt.taken()
-            await reading.end(outcome)
-            outcome = None
+            try:
+                await reading.end(outcome)
+            except BaseException:  # from outside, perhaps
+                reading.leave()
+                raise
+            finally:
+                outcome = None
 
     return guarded

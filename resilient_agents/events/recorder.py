@@ -61,8 +61,8 @@ class Recorder(Protocol):
     began."""
 
     def begin(self, at: float, setup: Setup, deadline: float | None, called: str | None) -> bool:
-        """The call begins; `called` says how, where it is not simply awaited. False when there is nothing to record but
-        its end, which may then be told by `end` alone."""
+        """The call begins, and `resume` follows; `called` says how, where it is not simply awaited. False when there is
+        nothing to record but its end, which may then be told by `end` alone."""
         ...
 
     def end(self) -> None: ...

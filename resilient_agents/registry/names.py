@@ -160,7 +160,7 @@ class Registry(Store):
         through functions that are guarded already, through keyed policies, and in other threads."""
         other = policy if isinstance(policy, Policy) else Policy(policy)
         with self._lock:
-            keyed = [each for each in self._keyed if each.name == name]
+            keyed = [each for each in list(self._keyed) if each.name == name]
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.policy(name).replaced(other))
             for each in keyed:
@@ -172,11 +172,11 @@ class Registry(Store):
         process. Functions that are guarded by name look their policies up anew at their next call. What was made in
         code stays as it is, as do circuits, slots and rates of decorators."""
         with self._loading, self._lock:
-            for name, policy in self._policies.items():
+            for name, policy in list(self._policies.items()):
                 if name not in self._added:
                     policy.become(Policy(LatePolicy(partial(self.policy, name), name=name)))
                     self._former[name] = policy
-            for keyed in self._keyed:
+            for keyed in list(self._keyed):
                 keyed.forget()
             made = [self._components[key] for key in self._components.keys() - self._options.keys()]
             breakers = [component for component in made if isinstance(component, CircuitBreaker)]

@@ -134,7 +134,9 @@ class Store(Spelled):
         """What changed, and the circuit breakers that no call goes through any more."""
         before = self._target
         change = Change(self, self._components, target)
-        specs = {name: self._spec(name, target) for name in self._policies}  # first: the default's get names by it
+        specs = {
+            name: self._spec(name, target) for name in list(self._policies)
+        }  # first: the default's get names by it
         changed: list[str] = []
         for key, spec in target.components.items():
             if key in self._components and before.components.get(key) != spec:
@@ -179,7 +181,7 @@ class Store(Spelled):
     def _unused(self, before: Target, target: Target) -> list[CircuitBreaker]:
         """The circuit breakers that no policy in use goes through any more, and that code does not know."""
         used: set[Key] = set(self._options)
-        for name in self._policies:
+        for name in list(self._policies):
             new = self._spec(name, target)
             if new is None:  # stays what it was
                 old = self._held.get(name, frozenset()) | _uses(self._spec(name, before)) | {("circuit_breaker", name)}
@@ -187,7 +189,7 @@ class Store(Spelled):
             else:
                 self._held.pop(name, None)
             used |= self._held.get(name, _uses(new))
-        for name in {keyed.name or "" for keyed in self._keyed}:
+        for name in {keyed.name or "" for keyed in list(self._keyed)}:
             used |= _uses(target.serving(name) or before.serving(name) or self._kept.get(name))
         return [self._components[key] for key in self._components.keys() - used if key[0] == "circuit_breaker"]
 

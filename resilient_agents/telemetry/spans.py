@@ -108,8 +108,8 @@ class SpanRecorder:
     # -------------------------------------------------------------------------------------------------------- operation
 
     def begin(self, at: float, setup: Setup, deadline: float | None, called: str | None) -> bool:
-        """Start the operation. False when neither a span nor a metric wants to know more: then only `end` follows, or
-        nothing of what does is recorded."""
+        """Start the operation, which is current from `resume` on. False when neither a span nor a metric wants to know
+        more: then only `end` follows, or nothing of what does is recorded."""
         sink, outer = self._sink, self._outer
         try:
             extra = None if sink.extra is None else sink.extra(sink.policy)
@@ -138,8 +138,7 @@ class SpanRecorder:
                     if sink.attempt_spans:
                         self._spans_left = MOST_SPANS
                 # One that is not recorded is current all the same: the user's spans inherit the decision from it.
-                self._inner = inner = set_span_in_context(span, outer)
-                attach(inner)
+                self._inner = self._held = set_span_in_context(span, outer)
                 self._span = span
             self._extra = extra
         except Exception:
@@ -147,9 +146,11 @@ class SpanRecorder:
         return self._recording or sink.instruments is not None
 
     def end(self) -> None:
-        """The end of a call of which nothing is recorded."""
-        if self._span is not None:
-            self._span = None
+        """The end of a call of which nothing is recorded, or no more: nothing of ours stays current."""
+        self._span = None
+        if self._inner is not None:
+            for attempt in list(self._attempts.values()):
+                put_back(attempt.inner, attempt.outer)
             put_back(self._inner, self._outer)
 
     def call_ended(
@@ -183,6 +184,7 @@ class SpanRecorder:
                 finally:
                     put_back(self._inner, self._outer)
         except Exception:
+            self.end()
             sink.faults.log(*RECORDING)
 
     def _say_all(self, span: Span, operation: Operation, outcome: str, failure: Failure | None) -> None:
@@ -204,12 +206,15 @@ class SpanRecorder:
         """Of those that nobody ended: their task was lost, or their race in a thread."""
         for number in list(self._attempts):
             attempt = self._attempts.pop(number, None)
-            if attempt is not None:
+            if attempt is None:
+                continue
+            if attempt.span.is_recording():
                 attempt.told[OUTCOME] = "cancelled"
                 if attempt.course.began is not None:
                     attempt.told[FUNCTION_BEGAN] = attempt.course.began - attempt.at
                 attempt.span.set_attributes(attempt.told)
                 attempt.span.end(max(now, attempt.start))
+            put_back(attempt.inner, attempt.outer)
 
     # ----------------------------------------------------------------------------------------------- attempts and waits
 
@@ -226,7 +231,6 @@ class SpanRecorder:
             name = ATTEMPT_SPANS[min(_LAST_NAME, attempt)]
             span = self._sink.tracer.start_span(name, self._inner, attributes=self._common, start_time=start)
             inner = set_span_in_context(span, outer)
-            attach(inner)
             # Said at its end, with all the rest: a second batch of attributes costs more than what is in it.
             told: dict[str, Any] = {ATTEMPT: attempt}
             if hedge:
@@ -234,6 +238,7 @@ class SpanRecorder:
             if self._stands_in is not None:
                 told[names.FALLBACK_BY] = self._stands_in
             self._attempts[attempt] = AttemptSpan(span, inner, outer, start, told, at, course)
+            attach(inner)
         except Exception:
             self._sink.faults.log(*RECORDING)
 
@@ -254,7 +259,7 @@ class SpanRecorder:
     ) -> None:
         sink, extra = self._sink, self._extra
         instruments = sink.instruments
-        ours = self._attempts.pop(attempt, None)
+        ours = self._attempts.get(attempt)
         self._stands_in = None
         try:
             if instruments is not None:
@@ -292,10 +297,13 @@ class SpanRecorder:
                         span.end(max(start, end))
                 finally:
                     put_back(ours.inner, ours.outer)
+                    self._attempts.pop(attempt, None)
             elif self._recording and not sink.attempt_spans:
                 event = events.AttemptEnded(sink.policy, attempt, outcome, duration, failure, retries)
                 self._add_event(names.ATTEMPT_EVENT, facts(event))
         except Exception:
+            if ours is not None:
+                put_back(ours.inner, ours.outer)
             sink.faults.log(*RECORDING)
 
     def _add_event(self, name: str, attributes: Attributes) -> None:

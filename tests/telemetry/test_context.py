@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import fixed
 from resilient_agents.policy import Policy
 from tests.conftest import run_on
+from tests.interruptions import interrupt_everywhere
 from tests.telemetry.conftest import Sdk, identity, parent_of
 
 
@@ -416,3 +418,43 @@ def test_what_a_hook_attached_before_the_attempt_reaches_it(sdk: Sdk) -> None:
     assert seen == [1]
     assert parent_of(sdk.attempts[0], sdk.spans) == "policy p"
     context.attach(before)
+
+
+# --------------------------------------------------------------------------------------- exceptions from the outside
+
+
+def down() -> None:
+    raise ConnectionError
+
+
+def broken() -> Iterator[int]:
+    yield 1
+    raise ConnectionError
+
+
+WAYS: list[Callable[[Policy], Any]] = [
+    lambda policy: policy.call(int),
+    lambda policy: policy.call(down),
+    lambda policy: list(policy.stream(broken)),
+    lambda policy: run_on("asyncio", lambda: policy.acall(down)),
+]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", WAYS, ids=["call", "failing call", "stream", "async"])
+def test_no_span_stays_current_when_a_call_is_interrupted(sdk: Sdk, way: Callable[[Policy], Any]) -> None:
+    """Wherever an exception from outside strikes: what the thread does next is no part of that call."""
+
+    def make() -> Policy:
+        policy = Policy(Retry(2, wait=fixed(0)))
+        policy.call(int)
+        return policy
+
+    def run(policy: Policy) -> None:
+        with contextlib.suppress(ConnectionError):
+            way(policy)
+
+    def check(policy: Policy) -> None:
+        assert get_current_span() is INVALID_SPAN
+
+    assert interrupt_everywhere(make, run, check) > 50
