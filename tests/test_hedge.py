@@ -566,7 +566,14 @@ class AsyncAnswer(Answer):
         raise AssertionError("an async answer was closed in the blocking way")
 
 
-@pytest.mark.parametrize("kind", [Answer, AsyncAnswer])
+class BlockingAnswer(Answer):
+    """A response of httpx's blocking client, which has a method for the other colour, too."""
+
+    async def aclose(self) -> None:
+        raise RuntimeError("Attempted to call an async close on an sync stream.")
+
+
+@pytest.mark.parametrize("kind", [Answer, AsyncAnswer, BlockingAnswer])
 @pytest.mark.parametrize("runtime", LOOPS)
 def test_a_result_that_comes_all_the_same_is_closed(runtime: str, kind: type[Answer]) -> None:
     """A request that answers although it was cancelled has its answer closed; the winner's is left alone."""

@@ -19,14 +19,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from resilient_agents.core.bounds import bounded
+from resilient_agents.base.clock import clock
+from resilient_agents.core.bounds import bounded, deadline_exceeded
 from resilient_agents.core.call import NEUTRAL, STOPPED, Boxed, Call, Neutral
 from resilient_agents.core.driver import drive
 from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
-from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
+from resilient_agents.core.runtime import ASYNC, BLOCKING, Expired, Runtime
 from resilient_agents.core.steps import Limited, Over, Step
 from resilient_agents.deadline import current, in_force
 from resilient_agents.events import Recorder
@@ -108,8 +109,16 @@ class Reading:
             others = limit is None or (not call.runtime.blocking and limit.owner == call.runtime.owner())
             if limit is None or others or not isinstance(thrown, Exception | None):
                 return await self._step(sent, thrown)
-            call.error = thrown
-            return await bounded(lambda _: self._step(sent, thrown), limit, call)
+            if not call.runtime.blocking:
+                call.error = thrown
+                return await bounded(lambda _: self._step(sent, thrown), limit, call)
+            if limit.at > clock.monotonic():
+                try:
+                    return await self._step(sent, thrown)
+                except Expired as expired:  # in its thread
+                    if expired.limit is not limit:
+                        raise
+            raise deadline_exceeded(call, limit) from thrown
         finally:
             thrown = None
 
