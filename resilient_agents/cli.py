@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from resilient_agents import cli_config, cli_health, cli_scan, cli_simulate, cli_trace
+from resilient_agents.cli_arguments import Parser
 
 __all__ = ["main"]
 
@@ -44,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="resilient-agents", description="Policies for calls that fail, and a look at what they did."
-    )
+    parser = Parser(prog="resilient-agents", description="Policies for calls that fail, and a look at what they did.")
     parser.set_defaults(run=functools.partial(_usage, parser))
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

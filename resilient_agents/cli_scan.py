@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resilient_agents import cli_advise
-from resilient_agents.cli_arguments import count
+from resilient_agents.cli_arguments import Parser, count
 
 if TYPE_CHECKING:
     from resilient_agents.scan import Options, Report
@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
 
     Exit status: 0 clean; 1 findings; 2 could not run.
     """
-    scan: argparse.ArgumentParser = commands.add_parser("scan", help="find external calls that can wait for ever")
+    scan: Parser = commands.add_parser("scan", help="find external calls that can wait for ever")
     scan.description = (
         "Finds external calls below PATH and says which of them can wait for ever, and which block an event loop. "
         "Nothing is imported and nothing is run."
@@ -46,6 +46,7 @@ def add_to(commands: Any) -> None:
     scan.add_argument("--fix", action="store_true", help="give calls that can wait for ever a limit of 10 s")
     # An option of its own: one that may have a value would take the path behind it for one.
     scan.add_argument("--fix=policy", dest="fix_policy", action="store_true", help="or their functions a named policy")
+    scan.values = ("--fix=policy",)
     scan.add_argument("--dry-run", action="store_true", help="with --fix: print the patch and change nothing")
     scan.add_argument("--no-ignore", action="store_true", help="read what .gitignore leaves out, too")
     scan.add_argument("--strict", action="store_true", help="a file that cannot be read ends with status 2")

@@ -254,6 +254,14 @@ def test_a_configuration_gives_results(toml: str, result: Any) -> None:
         assert each.policies["p"].build().call(str) == result
 
 
+def test_chaos_for_a_policy_that_is_not_there_is_a_warning() -> None:
+    """It may be for one that code makes, or a slip: the nearest name is said."""
+    (warning,) = loads(CONFIGURATION.replace("[chaos.tool]", "[chaos.tol]"), env={}).warnings
+    assert (warning.policy, warning.place) == ("tol", "<string>:4")
+    assert warning.message.startswith("chaos.tol: disturbs no policy of this configuration; did you mean 'tool'?")
+    assert loads(CONFIGURATION, env={}).warnings == ()
+
+
 def test_mistakes_in_a_configuration_are_named() -> None:
     """All at once, with their places."""
     with pytest.raises(ConfigError) as caught:

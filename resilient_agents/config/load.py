@@ -73,6 +73,7 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
         if spec is not None:
             policies[name] = spec
             warnings += _warnings(spec, shared, node)
+    warnings += _undisturbed(tables)
     source.problems.raise_if_any()
     return Config(policies, **shared, source=source.name, profile=profile, warnings=tuple(warnings), chaos=chaos)
 
@@ -148,6 +149,21 @@ def _used(kind: str, options: dict[str, Node], shared: Collection[str]) -> Strat
 def _origin(node: Node) -> str:
     """Where a value was written; the parts of a wait may come from several layers."""
     return ", ".join(dict.fromkeys(str(leaf.place) for leaf in node.leaves())) or str(node.place)
+
+
+def _undisturbed(tables: Tables) -> list[ConfigWarning]:
+    """Of chaos by the name of a policy that is not here: it may be one that code makes, or a slip."""
+    policies = tables["policies"]
+    return [
+        ConfigWarning(
+            name,
+            f"chaos.{name}: disturbs no policy of this configuration; "
+            + (nearest(name, policies) if policies else "it has none"),
+            str(node.place),
+        )
+        for name, node in tables["chaos"].items()
+        if name not in policies
+    ]
 
 
 def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node) -> list[ConfigWarning]:

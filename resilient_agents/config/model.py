@@ -113,7 +113,7 @@ class PolicySpec:
 
 @dataclass(frozen=True)
 class ConfigWarning:
-    """Numbers that are each allowed and together do not do what they seem to say, and why."""
+    """What is allowed and does not do what it seems to say, as numbers that do not go together, and why."""
 
     policy: str
     message: str

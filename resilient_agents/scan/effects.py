@@ -44,7 +44,7 @@ def repeatable(seen: Sighting, resolver: Resolver) -> bool | None:
 
 
 def serves(seen: Sighting, resolver: Resolver) -> bool:
-    """Whether it waits for whoever comes, or talks to one who came: there is nobody whom it could ask again."""
+    """Whether it waits for what comes by itself, or talks to one who came: there is nobody whom it could ask again."""
     owner = seen.owner
     while owner is not None:
         if owner.client.serving:

@@ -234,7 +234,7 @@ def _is_made_here(binding: Binding, made: Made) -> bool:
 def _goes_on(scan: Scan, function: Scope, found: Found) -> bool:
     """Whether it is there to go on, so that a time limit of the whole function would end it: guard what one pass does.
 
-    It has a `while True`, its call waits for whoever comes, or a `while` makes it again and again.
+    It has a `while True`, its call waits for what comes by itself, or a `while` makes it again and again.
     """
     if serves(found.seen, scan.resolver):
         return True

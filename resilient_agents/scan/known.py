@@ -57,7 +57,7 @@ class Operation:
     sends: tuple[str, int] | None = None
     """The argument that makes it a POST, by name and position, where the first does not name the method."""
     serves: bool | tuple[str, ...] = False
-    """Whether it waits for whoever comes, or the symbols in the call that made the client with which it does."""
+    """Whether it waits for what comes by itself, or the symbols in the call that made the client with which it does."""
     returns_after: tuple[str, int] | None = None
     """The argument after which the other side answers whatever happens, by name and position; 0 is never."""
     serves_after: str = ""

@@ -399,6 +399,13 @@ def test_a_fix_is_shown_or_made(capsys: pytest.CaptureFixture[str]) -> None:
     assert '@resilient("requests")' in Path("a.py").read_text()
 
 
+def test_a_fix_that_there_is_not_is_refused_with_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """As any other word that is spelled wrong."""
+    with pytest.raises(SystemExit):
+        cli.main(["scan", "--fix=polcy", "."])
+    assert "argument --fix: 'polcy' is not known; did you mean 'policy'?" in capsys.readouterr().err
+
+
 def test_a_fix_names_the_policies_that_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     """By what is talked to; a function that makes a call that may not be made twice gets the policy for such calls."""
     write(

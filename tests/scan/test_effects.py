@@ -1,4 +1,4 @@
-"""What may be made twice and what only waits for whoever comes: a retry is advised for neither writes nor servers."""
+"""What may be made twice, and what waits for what comes by itself: no retry is advised for writes or servers."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_what_waits_for_whoever_comes_is_a_candidate_for_nothing(code: str) -> N
 
 
 def test_a_client_of_the_same_library_is_advised_beside_it() -> None:
-    """And what waits for whoever comes is named as left out."""
+    """And what waits for what comes by itself is named as left out."""
     [it] = advised("""
         import zmq
 
@@ -164,7 +164,7 @@ def test_a_client_of_the_same_library_is_advised_beside_it() -> None:
 
 
 def test_a_limit_is_said_of_calls_that_ask_for_an_answer() -> None:
-    """What waits for whoever comes has none."""
+    """What waits for what comes by itself has none."""
     [it] = advised("""
         import redis
 

@@ -55,7 +55,7 @@ class Dependency:
 
     @property
     def serving(self) -> list[Found]:
-        """Calls that wait for whoever comes, or talk to one who came."""
+        """Calls that wait for what comes by itself, or talk to one who came."""
         return [each for each in self.talking if self.facts[id(each)].serves]
 
     @cached_property
@@ -164,7 +164,7 @@ def _said_elsewhere(said: list[tuple[Target, str, Found]]) -> dict[str, Target]:
     found = {f"${variable}": what for what, variable, _ in said if variable and what.name != f"${variable}"}
     regions: dict[str, set[Target]] = {}
     for what, _, _ in said:
-        if what.place == "service" and "." in what.name:
+        if what.place == "service" and "." in what.name and what.name != what.library:
             regions.setdefault(what.name.partition(".")[0], set()).add(what)
     return found | {service: next(iter(there)) for service, there in regions.items() if len(there) == 1}
 

@@ -32,7 +32,7 @@ class Facts:
     repeatable: bool | None
     """Whether it may be made twice; None where the code does not say."""
     serves: bool
-    """Whether it waits for whoever comes, or talks to one who came."""
+    """Whether it waits for what comes by itself, or talks to one who came."""
     bounded: bool
     """Whether a semaphore or the like holds it within a number."""
     holds: bool

@@ -58,7 +58,7 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
 """)
 
 
-COUNTS = ("calls", "for ever", "in loops", "async", "serving", "protected")
+COUNTS = ("calls", "for ever", "in loops", "async", "for what comes", "protected")
 """Heads of the figures of a dependency."""
 
 

@@ -119,7 +119,7 @@ def policy_of(advice: Advice) -> Callable[[Call], str | None]:
 
     A function with a call that may not be made twice gets the policy for such calls, whatever else it calls. None where
     there is none and the policy would repeat that call, where the dependency has no policy, and in a function that
-    waits for whoever comes.
+    waits for what comes by itself.
     """
     writing = {
         (one.call.path, one.seen.spot.scope)

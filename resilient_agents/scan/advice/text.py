@@ -60,7 +60,7 @@ def _dependency(each: Advised) -> Iterator[str]:
     yield f"{it.name} ({it.target.kind}{via}{place}): {each.score.priority}, score {each.score.value}"
     terms = " + ".join(f"{TERMS[name][0]} x {number}" for name, number in each.score.terms.items())
     it_has = each.figures
-    serving = f"{it_has['serving']} for whoever comes, " if it.serving else ""
+    serving = f"{it_has['wait_for_what_comes']} waiting for what comes by itself, " if it.serving else ""
     yield (
         f"  {counted(it_has['calls'], 'call')} in {counted(len(it.files), 'file')}: "
         f"{it_has['can_wait_for_ever']} can wait for ever, "

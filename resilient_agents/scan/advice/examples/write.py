@@ -59,7 +59,7 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
             if there:
                 by_file.setdefault(path, []).append((name, each, there))
     made.left += [
-        f"{one.call.path}: {one.call.function or 'module'}, line {one.call.line}: waits for whoever comes"
+        f"{one.call.path}: {one.call.function or 'module'}, line {one.call.line}: waits for what comes by itself"
         for each in advice.dependencies
         for one in each.dependency.serving
     ]
