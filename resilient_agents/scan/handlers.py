@@ -25,6 +25,8 @@ SAYS_SO = re.compile(
     re.IGNORECASE,
 )
 """Words of a text that tells of a failure."""
+SPOKEN = 3
+"""So many words in a text are said to somebody: nothing goes on with them."""
 TELLS = frozenset(["str", "repr", "format", "format_exc", "format_exception", "exc_info"])
 """Functions that make a text of an error."""
 ENDS = frozenset(["exit", "_exit", "fail", "abort"])
@@ -100,7 +102,8 @@ def _tells(value: ast.expr | None, errors: set[str]) -> bool:
         case ast.Name(id=name):
             return name in errors
         case ast.Constant(value=str(text)):
-            return bool(SAYS_SO.search(text))
+            words = [each for each in text.split() if each.strip(",.;:!?()'\"").isalpha()]
+            return len(words) >= SPOKEN or bool(SAYS_SO.search(text))
         case ast.JoinedStr(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
             return any(_tells(each, errors) for each in parts)
         case ast.FormattedValue(value=inner) | ast.Attribute(value=inner) | ast.Subscript(value=inner):

@@ -9,9 +9,9 @@ from resilient_agents.scan.form import Expression, Site
 from resilient_agents.scan.guards import awaitable
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import Opaque, Spot, Symbol, Value
+from resilient_agents.scan.values import Data, Opaque, Spot, Symbol, Value
 
-__all__ = ["Protection", "patterns_around", "protection"]
+__all__ = ["NAMED", "Protection", "patterns_around", "protection"]
 
 POLICY = {"call", "acall", "stream"}
 TIMEOUTS = ("timeout", "attempt_timeout")
@@ -25,6 +25,8 @@ PATTERNS = {
     **dict.fromkeys(("fallback", "Fallback"), "fallback"),
 }
 """Classes, decorators and options of decorators, by their last word."""
+NAMED = "named"
+"""Stands for whatever a policy has that the code knows by name: `@resilient("prices")`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
 
 
 def patterns_around(resolver: Resolver, seen: Sighting) -> frozenset[str]:
-    """What of the patterns stands around it in the code: `retry` of `@resilient(Retry(3))`."""
+    """What of the patterns stands around it in the code: `retry` of `@resilient(Retry(3))`, NAMED of a named policy."""
     return frozenset(pattern for each in _guards(resolver, seen) for pattern in _patterns(resolver, each.value))
 
 
@@ -120,6 +122,8 @@ def _threaded(site: Site) -> str:
 
 
 def _patterns(resolver: Resolver, value: Value) -> Iterator[str]:
+    if isinstance(value, Data) and value.expression is not None and value.expression[0] == "const":
+        yield from [NAMED] if isinstance(value.expression[1], str) else []
     if not isinstance(value, Symbol | Opaque):
         return
     name = value.path.rpartition(".")[2]

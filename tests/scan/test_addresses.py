@@ -529,6 +529,8 @@ def test_services_on_one_machine_are_told_apart_by_their_ports() -> None:
         ("import sqlite3\nsqlite3.connect(':memory:').execute('select 1')", ":memory:", "process"),
         ("import sqlite3\nsqlite3.connect('file:x?mode=memory', uri=True).execute('select 1')", ":memory:", "process"),
         ("import sqlite3\nsqlite3.connect('file:data/app.db?mode=ro', uri=True).execute('select 1')", "app.db", "file"),
+        ("import os\nimport sqlite3\nsqlite3.connect(os.path.join(x(), 'a.db')).execute('select 1')", "a.db", "file"),
+        ("import pathlib, sqlite3\nsqlite3.connect(pathlib.Path(x).with_name('a.db')).execute('')", "a.db", "file"),
         (
             SESSION,
             "app.db",
@@ -586,3 +588,16 @@ def test_a_name_that_a_server_is_asked_for_is_no_address_of_it() -> None:
     code = "from mcp import ClientSession\n\n\nasync def f(session: ClientSession):\n"
     [it] = advised(code=f"{code}    await session.read_resource('notes://shelf')\n").dependencies
     assert it.dependency.name == "mcp"
+
+
+def test_a_service_of_one_library_is_no_region_of_another() -> None:
+    """However their names begin; two libraries that are imported by one name have the names of their packages."""
+    code = """
+        from telegram import Bot
+        from telegram.client import Telegram
+
+        async def f(bot: Bot, client: Telegram):
+            await bot.get_file("id")
+            client.get_me().wait()
+    """
+    assert sorted(each.dependency.name for each in advised(code=code).dependencies) == ["python-telegram", "telegram"]

@@ -103,6 +103,10 @@ def test_the_advice_on_the_corpus_is_what_was_read_and_found_true(case: str, tmp
         ("except Exception:\n        return [Text(text=f'{url} failed')]", False),
         ("except Exception:\n        return Answer(error=True)", False),
         ("except Exception:\n        return 'Error: ' + traceback.format_exc()", False),
+        ("except Exception:\n        return 'Sorry, try again later.'", False),
+        ("except Exception:\n        return f'{url} took too long'", False),
+        ("except Exception:\n        return 'New York'", True),
+        ('except Exception:\n        return \'{"items": [], "next": null}\'', True),
         ("except Exception:\n        found = False", False),
         ("except OSError as error:\n        text = str(error)\n        return [text]", False),
         ("except OSError as error:\n        return Failed(error)", False),
@@ -120,6 +124,28 @@ def test_a_handler_is_a_fallback_if_it_gives_something_instead(tmp_path: Path, h
     (tmp_path / "code.py").write_text(code)
     [it] = advise([tmp_path]).dependencies
     assert ("fallback" in it.candidates) is candidate
+
+
+def test_a_policy_by_name_may_have_what_a_call_would_gain_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has stands in a configuration: the advice says which calls have one, and is advice all the same."""
+    code = """
+        import requests
+        from resilient_agents import resilient
+
+        @resilient("prices")
+        def named():
+            requests.get("https://prices.example", timeout=3)
+
+        def bare():
+            requests.get("https://prices.example", timeout=3)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    monkeypatch.chdir(tmp_path)
+    [it] = advise([Path()]).dependencies
+    may = "; 1 call (code.py:7) has a policy by name, and its configuration may have one"
+    assert it.why("retry") == f"2 calls (code.py:7, code.py:10) may be made twice{may}"
+    assert it.why("circuit breaker").endswith(may)
+    assert not it.why("fallback").endswith(may)
 
 
 @pytest.mark.parametrize(

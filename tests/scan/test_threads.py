@@ -45,3 +45,19 @@ def main(urls):
     assert it.why("bulkhead").startswith(
         "threads may make several of these at once: 1 call" if several else "its calls"
     )
+
+
+@pytest.mark.parametrize(
+    ("server", "several"),
+    [
+        ("from fastapi import APIRouter\nto = APIRouter()\n\n\n@to.get('/')\ndef ask", True),
+        ("from flask import Flask\nto = Flask('to')\n\n\n@to.route('/')\ndef ask", True),
+        ("from fastapi import FastAPI\nto = FastAPI()\n\n\n@to.on_event('startup')\ndef ask", False),
+    ],
+)
+def test_a_plain_handler_of_a_server_runs_in_threads(tmp_path: Path, server: str, several: bool) -> None:
+    """One for each request, so that an outage is found out often, too."""
+    (tmp_path / "code.py").write_text(f"import requests\n{server}():\n    requests.get('https://x.example')\n")
+    [it] = advise([tmp_path]).dependencies
+    assert it.why("bulkhead").startswith("threads may make several") is several
+    assert ("circuit breaker" in it.candidates) is several

@@ -18,10 +18,20 @@ READS = frozenset(["os.environ.get", "os.getenv", "os.environ.setdefault", "os.e
 KEEPS = frozenset(
     [
         *("URL", "AnyUrl", "AnyHttpUrl", "HttpUrl", "RedisDsn", "PostgresDsn", "MongoDsn", "Path", "str", "int"),
-        *("urljoin", "urllib.request.Request", "urllib2.Request", "ConnectionParameters", "URLParameters"),
+        *(
+            "os.path.abspath",
+            "os.path.expanduser",
+            "urljoin",
+            "urllib.request.Request",
+            "urllib2.Request",
+            "ConnectionParameters",
+            "URLParameters",
+        ),
     ]
 )
 """Classes and functions that keep what they are given first, by their last word or in full."""
+JOINS = frozenset(["join", "joinpath", "with_name"])
+"""Functions that make a path, whose last argument is its name."""
 CREATES = frozenset([f"sqlalchemy.{module}URL.create" for module in ("", "engine.", "engine.url.")])
 """Functions that make a URL of its parts."""
 PARTS = ("drivername", "username", "password", "host", "port", "database")
@@ -140,6 +150,8 @@ def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
             yield from _read(resolver, site, value.made.spot, depth)
         elif name in KEEPS or value.path in KEEPS:
             yield from stated(resolver, site.keywords, site.arguments[:1], value.made.spot, depth=depth)
+        elif name in JOINS:
+            yield from said(resolver, site.arguments[-1:], value.made.spot, depth)
         elif name in DRESSES:
             yield from _dressed(resolver, site, value.made.spot, depth)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from resilient_agents.scan.advice.dependencies import Dependency
 from resilient_agents.scan.counts import counted
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.protection import NAMED
 
 __all__ = ["PATTERNS", "Verdict", "verdicts"]
 
@@ -105,7 +106,7 @@ def _circuit_breaker(it: Dependency) -> Judged:
         return (), "it is started anew each time; nothing in the code says that it needs what can be down"
     if it.target.local:
         return (), f"{_here(it)} has no outage that callers could spare"
-    if len(it.waiting) == 1 and not it.in_loops and not it.in_async:
+    if len(it.waiting) == 1 and not it.in_loops and not it.in_async and not it.in_threads:
         return (), "one call, outside of loops and async code: nothing in the code says that it is made often"
     if not it.target.known:
         return it.waiting, f"one for each address (the code does not say which): while one is down, {_anew(it)}"
@@ -178,15 +179,25 @@ PATTERNS: dict[str, Callable[[Dependency], Judged]] = {
 }
 
 
+OF_POLICIES = frozenset(["retry", "circuit breaker", "bulkhead", "rate limit", "fallback"])
+"""Patterns that a policy may have, beside limits of time, of which the scan itself says what it knows."""
+
+
 def verdicts(dependency: Dependency) -> list[Verdict]:
     """One for each pattern. A dependency whose calls never wait is a candidate for none."""
     if not dependency.waiting:
         why = _nobody(dependency)
         return [Verdict(pattern, (), why) for pattern in PATTERNS]
     guarded = dependency.guarded
-    return [
+    found = [
         Verdict(pattern, *(judge(dependency) if pattern not in guarded else _by_the_others(dependency, pattern)))
         for pattern, judge in PATTERNS.items()
+    ]
+    named = guarded.get(NAMED, ())
+    has = f"{_calls(named)} {'has' if len(named) == 1 else 'have'} a policy by name, and its configuration may have one"
+    return [
+        replace(each, why=f"{each.why}; {has}") if named and each.candidate and each.pattern in OF_POLICIES else each
+        for each in found
     ]
 
 

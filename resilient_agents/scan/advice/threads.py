@@ -1,4 +1,4 @@
-"""Which calls threads make: those that are handed to a pool, and those in functions that are."""
+"""Which calls threads make: those handed to a pool, those in functions that are, and in handlers of servers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ ONE = frozenset(["Thread", "Timer", "Process"])
 POLICY = frozenset(["call", "acall", "stream"])
 ELSEWHERE = frozenset(["partial", "Process"])
 """What is given a function and runs it later or in a process of its own."""
+SERVERS = frozenset(["fastapi", "flask"])
+"""Libraries of servers that call a handler in a thread where it is a plain function."""
+ROUTES = frozenset(["route", "api_route", "get", "head", "options", "post", "put", "patch", "delete"])
+"""Decorators that register a handler of requests."""
 DEPTH = 3
 """How many functions away from the call a pool is looked for."""
 
@@ -47,6 +51,8 @@ class Threads:
 
     def _asked(self, function: FunctionValue, depth: int) -> bool:
         tree, name = self._resolver.tree, function.within.name
+        if self._serves(function):
+            return True
         for spot, index in tree.calls_of(f"{name}()", function.file):
             site = spot.within.calls[index]
             given = (each for each in (*site.arguments, *site.keywords.values()) if last_name(each) == name)
@@ -56,6 +62,14 @@ class Threads:
             if self._handed(spot, depth - 1) and self._is(function, spot.within.calls[index].callee, spot):
                 return True
         return False
+
+    def _serves(self, function: FunctionValue) -> bool:
+        """Whether a server calls it for each request, each in a thread."""
+        scope = function.within
+        outside = Spot(function.file, scope.parent, 1 << 30, 0)
+        values = [value for each in scope.decorators for value in self._resolver.evaluate(each, outside)]
+        paths = [value.path for value in values if isinstance(value, Opaque)]
+        return any(path.partition(".")[0] in SERVERS and path.rpartition(".")[2] in ROUTES for path in paths)
 
     def _is(self, function: FunctionValue, expression: Expression, spot: Spot) -> bool:
         return reaches(self._resolver, self._resolver.evaluate(expression, spot), function)
