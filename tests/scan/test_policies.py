@@ -26,6 +26,9 @@ def test_policies_are_written_checked_and_called_through(tree: Path, tmp_path: P
     assert '[policies."prices-example-com"]\nextends = "http"\n' in text
     assert '[policies."openai"]\nextends = "llm"\n' in text
     assert "retry = false  # a command that failed may have done a part of its work" in text
+    assert re.search(
+        r"# No policy can interrupt what holds up its event loop: give \S+agent.py:17 a limit of its own", text
+    )
     assert "app-db" not in text
     assert main(["config", "check", "--strict", str(file)]) == 0
     registry = Registry(load(file, env={}))

@@ -102,6 +102,9 @@ def table(name: str, each: Advised, presets: Mapping[str, Mapping[str, object]])
         yield "# Plain functions cannot be interrupted: their clients need a limit, too, or these `thread = true`."
         yield "timeout.thread = false"
         yield "attempt_timeout.thread = false"
+    if stuck := [each for each in it.blocking if each.call.limit == "none"]:
+        which = _plain(lines(stuck))
+        yield f"# No policy can interrupt what holds up its event loop: give {which} a limit of its own, or a thread."
     yield ""
 
 
