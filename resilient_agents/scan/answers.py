@@ -11,6 +11,7 @@ question, unless its answer has needed no more than these.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar
 
@@ -79,28 +80,23 @@ class Answers:
         self._needs = 0
         """The hops that the question under way needed so far."""
 
-    @property
-    def kept(self) -> int:
-        """How many answers are."""
-        return len(self._final) + len(self._settled) + sum(map(len, self._by_hops))
-
     def forget(self) -> None:
-        self._final: dict[Hashable, Values] = {}
+        self._final: dict[Hashable, Any] = {}
         """Of what needs no hops."""
-        self._by_hops: list[dict[Hashable, tuple[Values, int]]] = [{} for _ in range(HOPS + 1)]
+        self._by_hops: list[dict[Hashable, tuple[Any, int]]] = [{} for _ in range(HOPS + 1)]
         """Of the rest, by how many are left; and how many are needed."""
-        self._settled: dict[Hashable, Any] = {}
+
+    def keep(self, most: int) -> None:
+        """Half of the answers, those that were found last, if there are more than that; in between questions."""
+        if len(self._final) + sum(map(len, self._by_hops)) > most:
+            self._final = _younger(self._final)
+            self._by_hops = [_younger(each) for each in self._by_hops]
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """What `make` gives; it asks here for whatever else it needs to know."""
-        known = self._final.get(key)
+        known: Values | None = self._known(key)
         if known is not None:
             return known
-        answered = self._by_hops[self._hops].get(key)
-        if answered is not None:
-            if answered[1] > self._needs:
-                self._needs = answered[1]
-            return answered[0]
         if not self._depth:
             return self._from_outside(key, make)
         question = self._open.get((self._hops, key))
@@ -111,16 +107,28 @@ class Answers:
         self._led_to.add(question)
         return question.answer
 
-    def settled(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """Remember what is made of answers that count everywhere, for those that are asked for often."""
-        known: Made | None = self._settled.get(key)
-        if known is None:
-            lowest, needs, self._lowest, self._needs = self._lowest, self._needs, NOWHERE, 0
-            known = make()
-            if self._lowest == NOWHERE and not self._needs:
-                self._settled[key] = known
-            self._lowest, self._needs = min(lowest, self._lowest), max(needs, self._needs)
+    def _known(self, key: Hashable) -> Any:
+        known = self._final.get(key)
+        if known is None and (answered := self._by_hops[self._hops].get(key)) is not None:
+            known, needs = answered
+            if needs > self._needs:
+                self._needs = needs
         return known
+
+    def settled(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What is made of answers, for those that are asked for often; kept if these lead to no open question."""
+        known = self._known(key)
+        return known if known is not None else self.sure(make, key)[0]
+
+    def sure(self, make: Callable[[], Made], key: Hashable = None) -> tuple[Made, bool]:
+        """What is made of answers, and whether these count everywhere; with a key it is kept for as long as it may."""
+        lowest, needs, self._lowest, self._needs = self._lowest, self._needs, NOWHERE, 0
+        made = make()
+        if key is not None and self._lowest == NOWHERE:
+            self._keep(key, made, self._hops, self._needs)
+        sure = self._lowest == NOWHERE and not self._needs
+        self._lowest, self._needs = min(lowest, self._lowest), max(needs, self._needs)
+        return made, sure
 
     @contextlib.contextmanager
     def hop(self) -> Generator[bool, None, None]:
@@ -145,7 +153,7 @@ class Answers:
             except _TooDeep as deeper:
                 further = deeper.question
                 if (further.hops, further.key) in asked:  # so long a circle was made by a program: it is cut
-                    self._keep(further, SHORT)
+                    self._keep(further.key, further.answer, further.hops, SHORT)
                 asked[further.hops, further.key] = further
                 continue
             finally:
@@ -157,13 +165,12 @@ class Answers:
             if not asked:
                 return found
 
-    def _keep(self, question: _Question, needs: int) -> None:
+    def _keep(self, key: Hashable, answer: object, hops: int, needs: int) -> None:
         if not needs:
-            self._final[question.key] = question.answer
+            self._final[key] = answer
             return
-        there = range(needs, HOPS + 1) if needs <= HOPS else (question.hops,)
-        for hops in there:
-            self._by_hops[hops][question.key] = question.answer, needs
+        for each in range(needs, HOPS + 1) if needs <= HOPS else (hops,):
+            self._by_hops[each][key] = answer, needs
 
     def _ask(self, key: Hashable, make: Callable[[], Values]) -> Values:
         depth, first, hops = self._depth, len(self._waiting), self._hops
@@ -177,7 +184,7 @@ class Answers:
         question.needs = self._needs
         if self._lowest == NOWHERE:
             del self._open[hops, key]
-            self._keep(question, question.needs)
+            self._keep(key, question.answer, hops, question.needs)
             found = question.answer
         else:
             found = self._came_back(question, first)
@@ -242,7 +249,7 @@ class Answers:
                 break
         self._needs = max(each.needs for each in self._waiting[first:])
         for each in self._waiting[first:]:
-            self._keep(each, self._needs)
+            self._keep(each.key, each.answer, each.hops, self._needs)
         self._leave(first)
         self._lowest = NOWHERE
         return question
@@ -253,6 +260,10 @@ class Answers:
         question.asked, question.led_to, question.needs = now, self._led_to, self._needs
         before, question.answer = question.answer, found
         return found != before
+
+
+def _younger(answers: dict[Hashable, Made]) -> dict[Hashable, Made]:
+    return dict(itertools.islice(answers.items(), len(answers) // 2, None))
 
 
 def _name(question: _Question) -> str:

@@ -28,7 +28,7 @@ def given_back(resolver: Resolver, function: FunctionValue, position: int) -> Va
         for handler in _handlers(resolver, _callee(decorator, around), around):
             if client := _from(handler, scope.name, name, position - method):
                 return (ClientValue(known.clients[known.canonical.get(client, client)]),)
-    for target, spot in function.file.handed_to(known.handing).get(scope.name, ()):
+    for target, spot in function.file.handed_to(known.handing, scope.name):
         if isinstance(target, str):  # an attribute: `client.on_message = f`
             values: Values = resolver.evaluate(named(target), spot)
         else:

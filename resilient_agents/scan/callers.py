@@ -70,13 +70,19 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
     shift = 1 if method and not is_static(function) else 0
     found: list[tuple[Expression, Spot]] = []
     for called in _names(resolver, function, owner):
-        for spot, index in resolver.tree.calls_of(called, function.file)[:MOST]:
-            site = spot.within.calls[index]
-            given, known = argument(site, name, position - shift)
-            if not known or given is None:
-                continue
-            if reaches(resolver, resolver.callee(spot, index), function):
+        key = function.file, function.scope, called
+        callers = resolver.callers.get(key)
+        if callers is None:
+            callers = resolver.tree.calls_of(called, function.file)[:MOST]
+        possible = []
+        for spot, index in callers:
+            given, known = argument(spot.within.calls[index], name, position - shift)
+            reached, sure = _reached(resolver, function, spot, index) if known and given is not None else (False, False)
+            if reached:
                 found.append((given, spot))
+            if reached or not sure:
+                possible.append((spot, index))
+        resolver.callers[key] = possible
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
     return found
@@ -92,6 +98,11 @@ def _names(resolver: Resolver, function: FunctionValue, owner: Scope) -> list[st
         heirs = [file.form.scopes[number] for file, number in resolver.tree.heirs_of(each, function.file)[:HEIRS]]
         names.update((heir.name, None) for heir in heirs if "__init__" not in heir.bindings)
     return [*names, "cls", "__init__"]
+
+
+def _reached(resolver: Resolver, function: FunctionValue, spot: Spot, index: int) -> tuple[bool, bool]:
+    """Whether a call reaches the function, and whether that is so whoever asks."""
+    return resolver.sure(lambda: reaches(resolver, resolver.callee(spot, index), function))
 
 
 def reaches(resolver: Resolver, values: Values, function: FunctionValue) -> bool:

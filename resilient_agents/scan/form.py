@@ -19,8 +19,9 @@ An expression is a tuple whose first item says what it is, or None for one that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 __all__ = [
     "ROOT",
@@ -28,6 +29,7 @@ __all__ = [
     "Block",
     "Expression",
     "Form",
+    "Outline",
     "Parameter",
     "Scope",
     "Site",
@@ -98,9 +100,12 @@ class Site:
     """By `await`, `async with` or `async for`."""
 
 
+Body = tuple[dict[str, list[Binding]], list[Site], list[Binding], list[Block]]
+
+
 @dataclass(slots=True)
 class Scope:
-    """A module, a class or a function."""
+    """A module, a class or a function; what stands in it may still be packed, and is unpacked when it is asked for."""
 
     kind: str
     """module, class or function"""
@@ -119,6 +124,17 @@ class Scope:
     """What it returns, and what it yields."""
     yields: bool = False
     blocks: list[Block] = field(default_factory=lambda: [Block(-1, "scope", None)])
+    body: Callable[[], Body] | None = field(default=None, repr=False, compare=False)
+    """Gives bindings, calls, results and blocks where these are not set."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("bindings", "calls", "results", "blocks") and self.body is not None:
+                self.bindings, self.calls, self.results, self.blocks = self.body()
+                self.body = None
+                return getattr(self, name)
+            raise AttributeError(name)
 
     def inside(self, block: int) -> list[Block]:
         """The blocks around something, innermost first."""
@@ -135,6 +151,17 @@ class Scope:
         return block == outer
 
 
+class Outline(NamedTuple):
+    """What is asked about many files of which little else is."""
+
+    calls: dict[str, list[tuple[int, int]]]
+    """(scope, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
+    given: frozenset[str]
+    """Last words of the dotted paths that are given a value in it: `client` of `self.client = …`."""
+    handed: frozenset[str]
+    """Last words of what may be a function that is handed over to be called back."""
+
+
 @dataclass(slots=True)
 class Form:
     """A file."""
@@ -146,6 +173,8 @@ class Form:
     """Top-level modules that it imports."""
     comments: dict[int, str] = field(default_factory=dict)
     """Line and text of the comments that speak to the scanner."""
+    outline: Outline | None = field(default=None, repr=False, compare=False)
+    """Once it was made."""
 
     def class_around(self, index: int) -> int:
         """The innermost class around what stands in a scope, or that scope; -1 for none."""

@@ -1,12 +1,12 @@
-"""What a form says about names in one text, so that an index of a tree needs no forms."""
+"""What a form says about names: in one text, so that an index of a tree needs no forms, and where they stand."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from resilient_agents.scan.form import Form, last_name
+from resilient_agents.scan.form import Form, Outline, last_name
 
-__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of"]
+__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of", "outline_of"]
 
 MAPPING = frozenset({"map", "imap", "imap_unordered", "map_async", "apply_async"})
 """Callees that are given a function, and its arguments within another one."""
@@ -36,15 +36,37 @@ class Names(NamedTuple):
 
 
 def names_of(form: Form) -> Names:
-    called: set[str] = set()
-    bases: set[str] = set()
-    shared: set[str] = set()
-    for scope in form.scopes:
-        for site in scope.calls:
-            name = last_name(site.callee)
-            called.add(name)
+    bases = {last_name(base) for scope in form.scopes for base in scope.bases}
+    shared = {path.rpartition(".")[2] for scope in form.scopes for path in scope.bindings if ".state." in path}
+    called = frozenset(outline_of(form).calls)
+    return Names(called - {""}, frozenset(bases - {""}), form.imported, frozenset(shared))
+
+
+def outline_of(form: Form) -> Outline:
+    if form.outline is None:
+        form.outline = _outline(form)
+    return form.outline
+
+
+def _outline(form: Form) -> Outline:
+    calls: dict[str, list[tuple[int, int]]] = {}
+    given: set[str] = set()
+    handed: set[str] = set()
+    for number, scope in enumerate(form.scopes):
+        for index, site in enumerate(scope.calls):
+            name, place = last_name(site.callee), (number, index)
+            calls.setdefault(name, []).append(place)
+            words = {last_name(each) for each in site.arguments}
+            if site.keywords:
+                words.update([last_name(each) for each in site.keywords.values()])
+            handed |= words
             if name in HANDING_ON:
-                called.update(f"{last_name(each)}()" for each in (*site.arguments, *site.keywords.values()))
-        shared.update(path.rpartition(".")[2] for path in scope.bindings if ".state." in path)
-        bases.update(last_name(base) for base in scope.bases)
-    return Names(frozenset(called - {""}), frozenset(bases - {""}), form.imported, frozenset(shared))
+                for word in words:
+                    calls.setdefault(f"{word}()", []).append(place)
+        for path, bindings in scope.bindings.items():
+            _, dot, name = path.rpartition(".")
+            if dot:
+                given.add(name)
+                if name.startswith("on_"):
+                    handed.update([last_name(each.value) for each in bindings])
+    return Outline(calls, frozenset(given), frozenset(handed))

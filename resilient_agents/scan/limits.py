@@ -118,7 +118,7 @@ class Limits:
         """`socket.setdefaulttimeout(5)` holds for every socket that says nothing; other files may be other programs."""
         if seen.client.kind not in ("http", "socket", "other_net") or seen.operation.is_async:
             return None
-        for spot, index in seen.spot.file.calls_by_name().get("setdefaulttimeout", ()):
+        for spot, index in seen.spot.file.calls_named("setdefaulttimeout"):
             callee = spot.within.calls[index].callee
             if Symbol("socket.setdefaulttimeout") in self.resolver.evaluate(callee, spot):
                 return Limit("explicit", "setdefaulttimeout")

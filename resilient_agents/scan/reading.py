@@ -1,7 +1,8 @@
 """Files of a scan, read where they have changed and else taken from the cache; several processes read many files.
 
-Forms stay as they were made for so much source and no more; those of further files, and what other processes read,
-are kept packed, here or in the cache. Each process unpacks those that it asks for, and keeps them up to as much source.
+Forms stay as they are for so much source and no more. Those of further files, and what other processes read, are kept
+packed, in the cache or else in a file without a name. Each process unpacks those that it asks for, and drops those that
+it has had for longest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from resilient_agents.scan.cache import Cache, Stored
 from resilient_agents.scan.form import Form
 from resilient_agents.scan.index import Names, names_of
-from resilient_agents.scan.packing import pack, unpack
+from resilient_agents.scan.packing import Packed, pack, unpack
 from resilient_agents.scan.processes import in_processes, worth_processes
 from resilient_agents.scan.records import FileStatus
 from resilient_agents.scan.source import Unreadable, form_of, load, unreadable
@@ -24,32 +25,63 @@ from resilient_agents.scan.tree import SourceFile, module_parts
 __all__ = ["UNPACKED", "Reading", "read_files", "shown"]
 
 UNPACKED = 20_000_000
-"""Bytes of source whose forms stay as they are, at some seven bytes of memory each. A packed form takes nine tenths of
-a byte for each byte of source; to pack and unpack it takes four tenths of the time in which `ast` parses its file."""
+"""Bytes of source whose forms stay as they are, at some nine bytes of memory each. A packed form takes nine tenths of
+a byte for each byte of source; to pack it takes a seventh of the time in which `ast` parses its file, to unpack it as
+much again, or less where little of it is asked for."""
+SPARSE = 3
+"""Bytes of source of an unpacked form that count as one until it is looked at: most of it stays packed."""
 
 
-class Unpacked:
-    """The files whose forms a process has unpacked."""
+class Forms:
+    """Those of all files: unpacked where they are wanted, for so much source and no more, and packed."""
 
-    def __init__(self) -> None:
-        self.files: list[SourceFile] = []
-        self.size = 0
-        """Bytes of their source."""
+    def __init__(self, cache: Cache | None) -> None:
+        self.unpacked: dict[SourceFile, int] = {}
+        """Those that this process has, and what they count, the one that it has had for longest first."""
+        self._cache = cache
+        self._packed = Packed()
+        """What is not in the cache, where there is none."""
+
+    def unpack(self, file: SourceFile) -> Form | None:
+        """None for one that is not here, to be read again."""
+        packed = self._packed if self._cache is None else self._cache
+        try:
+            return unpack(packed.form(file.path) or b"")
+        except (EOFError, TypeError, ValueError):
+            return None
+
+    def keep(self, path: str, form: bytes) -> None:
+        if self._cache is None:
+            self._packed.keep(path, form)
+
+    def use(self, file: SourceFile, *, whole: bool) -> None:
+        """It was unpacked, and all of it was if it is whole."""
+        self.unpacked.pop(file, None)
+        self.unpacked[file] = file.size if whole else file.size // SPARSE
+
+    def forget(self) -> None:
+        """Of those that are unpacked what is too much: each is unpacked again when it is asked for."""
+        left = sum(self.unpacked.values())
+        while left > UNPACKED:
+            file = next(iter(self.unpacked))
+            left -= self.unpacked.pop(file)
+            if self._cache is None and file.path not in self._packed:
+                self._packed.keep(file.path, pack(file.form))
+            file.forget()
+
+    def close(self) -> None:
+        """Everything; what is still wanted is read again."""
+        for file in self.unpacked:
+            file.forget()
+        self.unpacked.clear()
+        self._packed.close()
 
 
 class Reading(NamedTuple):
     files: list[SourceFile]
     statuses: dict[str, FileStatus]
     hashes: dict[str, bytes]
-    unpacked: Unpacked
-
-    def forget(self) -> None:
-        """Of the forms that were unpacked, if they are too many: each is unpacked again when it is asked for."""
-        if self.unpacked.size > UNPACKED:
-            for file in self.unpacked.files:
-                file.forget()
-            self.unpacked.files.clear()
-            self.unpacked.size = 0
+    forms: Forms
 
 
 def shown(path: str) -> str:
@@ -65,9 +97,9 @@ def _here() -> str:
 def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
     """All files; the forms of many are made when they are asked for."""
     known = cache.stored() if cache is not None else {}
-    reading = Reading([], {}, {}, Unpacked())
+    reading = Reading([], {}, {}, Forms(cache))
     fresh: list[tuple[str, str]] = []
-    kept: dict[str, tuple[Stored, Form | bytes | None]] = {}
+    kept: dict[str, tuple[Stored, Form | None]] = {}
     named = [(path, shown(path)) for path in paths]
     for path, name in named:
         stored = known.get(name)
@@ -75,37 +107,35 @@ def read_files(paths: Sequence[str], cache: Cache | None, jobs: int) -> Reading:
             kept[name] = stored, None
         else:
             fresh.append((path, name))
-    for name, stored, form in _read(fresh, known, cache, jobs):
-        kept[name] = stored, form
+    for stored, form in _read(fresh, known, cache, jobs):
+        if isinstance(form, bytes):
+            reading.forms.keep(stored.path, form)
+        kept[stored.path] = stored, form if isinstance(form, Form) else None
     for path, name in named:
         stored, form = kept[name]
         reading.statuses[stored.path] = FileStatus(stored.path, stored.status, stored.reason)
         reading.hashes[stored.path] = stored.hash
-        reading.files.append(_file(path, stored, form, cache, reading.unpacked))
+        reading.files.append(_file(path, stored, form, reading.forms))
     return reading
 
 
-def _file(path: str, stored: Stored, form: Form | bytes | None, cache: Cache | None, unpacked: Unpacked) -> SourceFile:
-    packed = form if isinstance(form, bytes) else None
-
+def _file(path: str, stored: Stored, form: Form | None, forms: Forms) -> SourceFile:
     def make() -> Form:
-        unpacked.files.append(file)
-        unpacked.size += stored.size
-        data = packed if packed is not None or cache is None else cache.form(stored.path)
-        try:
-            return unpack(data or b"")
-        except (EOFError, TypeError, ValueError):
-            return _form(path, stored.path)[1]
+        form = forms.unpack(file)
+        forms.use(file, whole=form is None)
+        return form or _form(path, stored.path)[1]
 
-    file = SourceFile(stored.path, module_parts(os.path.abspath(path)), make, lambda: Names.from_text(stored.names))
-    if isinstance(form, Form):
+    parts, names = module_parts(os.path.abspath(path)), stored.names
+    file = SourceFile(stored.path, parts, stored.size, make, lambda: Names.from_text(names))
+    if form is not None:
         file.form = form
+        forms.use(file, whole=True)
     return file
 
 
 def _read(
     fresh: list[tuple[str, str]], known: dict[str, Stored], cache: Cache | None, jobs: int
-) -> Iterator[tuple[str, Stored, Form | bytes | None]]:
+) -> Iterator[tuple[Stored, Form | bytes | None]]:
     """What is not in the cache, and what is there under another time; None for a form that is in the cache now."""
     same: list[Stored] = []
     changed: list[tuple[str, str]] = []
@@ -113,7 +143,7 @@ def _read(
         old = known.get(name)
         if old is not None and old.hash == _hash(path):
             same.append(old._replace(stamp=_stamp(path)))
-            yield name, same[-1], None
+            yield same[-1], None
         else:
             changed.append((path, name))
     if same and cache is not None:
@@ -123,12 +153,12 @@ def _read(
         if cache is not None:
             cache.keep(_packed(read))
         for stored, form in read:
-            yield stored.path, stored, form
+            yield stored, form
     for rows in in_processes(lambda files: _packed(_forms(files)), changed[unpacked:], jobs):
         if cache is not None:
             cache.keep(rows)
         for stored, data in rows:
-            yield stored.path, stored, data if cache is None else None
+            yield stored, data
 
 
 def _within(size: int, files: Sequence[tuple[str, str]]) -> int:

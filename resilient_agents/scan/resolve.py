@@ -37,11 +37,12 @@ class Resolver(Answers):
         super().__init__()
         self.tree = tree
         self.known = known
-        self._symbols: dict[str, Values] = {}
 
     def forget(self) -> None:
         super().forget()
-        self._symbols = {}
+        self._symbols: dict[str, Values] = {}
+        self.callers: dict[tuple[SourceFile, int, str], list[tuple[Spot, int]]] = {}
+        """By function and name: the calls of that name but for those that reach another one for sure."""
 
     def symbol(self, path: str) -> Values:
         """Something outside of the tree; made once."""

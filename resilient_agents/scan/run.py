@@ -34,9 +34,9 @@ from resilient_agents.scan.tree import SourceFile, Tree
 __all__ = ["Options", "Scan", "scan"]
 
 PART = 240
-"""Files that are looked at in one go: by one process, and without a look at how much it remembers."""
-MOST_ANSWERS = 500_000
-"""What is known about names and calls stays known, some 0.3 kB for each, up to so many at the end of a part."""
+"""Files that one process looks at in one go."""
+MOST_ANSWERS = 300_000
+"""What is known about names and calls stays known, some 0.3 kB for each; of more the older half is dropped."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
 DEEP = 500
@@ -120,8 +120,7 @@ class Scan:
     def close(self) -> None:
         """Everything that was read is dropped here: a collector of circles that is on again would look at all of it."""
         self.resolver.forget()
-        for file in self.reading.files:
-            file.forget()
+        self.reading.forms.close()
         if self.cache is not None:
             self.cache.close()
 
@@ -147,6 +146,7 @@ class Scan:
     def look(self, file: SourceFile) -> Looked:
         """Everything about one file."""
         status = self.reading.statuses[file.path]
+        self.reading.forms.use(file, whole=True)
         try:
             found = self.found(file)
         except RecursionError:
@@ -178,9 +178,8 @@ class Scan:
         statuses = dict(self.reading.statuses)
 
         def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:
-            if self.resolver.kept > MOST_ANSWERS:
-                self.resolver.forget()
-            self.reading.forget()
+            self.resolver.keep(MOST_ANSWERS)
+            self.reading.forms.forget()
             return [self.look(file) for file in some], self.projects.problems
 
         for looked, problems in in_processes(work, files, self.options.jobs, PART):

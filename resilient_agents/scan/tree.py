@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from resilient_agents.scan.form import Binding, Expression, Form, Site, dotted, last_name, source_of
-from resilient_agents.scan.index import HANDING_ON, Names
+from resilient_agents.scan.index import Names, outline_of
 from resilient_agents.scan.values import Spot
 
 __all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
@@ -23,8 +23,8 @@ class SourceFile:
     """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_calls", "_given", "_given_to", "_handed", "_make", "_methods", "_sources"),
-        *("form", "make_names", "package", "parts", "path"),
+        *("_attributes", "_given_to", "_handed", "_make", "_methods", "_sources"),
+        *("form", "make_names", "package", "parts", "path", "size"),
     )
 
     form: Form
@@ -33,16 +33,17 @@ class SourceFile:
         self,
         path: str,
         parts: tuple[str, ...],
+        size: int,
         make: Callable[[], Form],
         make_names: Callable[[], Names],
     ) -> None:
         self.path = path
+        self.size = size
+        """Bytes of its source."""
         self.package = parts[:-1]
         self.parts = self.package if parts and parts[-1] == "__init__" else parts
         self._make = make
         self.make_names = make_names
-        self._calls: dict[str, list[tuple[Spot, int]]] | None = None
-        self._given: set[str] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
         self._sources: dict[int, dict[str, list[str]]] = {}
@@ -62,29 +63,21 @@ class SourceFile:
         """The form, and what was made of it."""
         with contextlib.suppress(AttributeError):
             del self.form
-        self._calls = self._given = self._methods = self._handed = None
+        self._methods = self._handed = None
         for made in (self._attributes, self._sources, self._given_to):
             made.clear()
 
-    def calls_by_name(self) -> dict[str, list[tuple[Spot, int]]]:
-        """(spot, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
-        if self._calls is None:
-            self._calls = {}
-            for spot, index, site in every_site(self):
-                last = last_name(site.callee)
-                self._calls.setdefault(last, []).append((spot, index))
-                if last in HANDING_ON:
-                    handed = {f"{last_name(each)}()" for each in (*site.arguments, *site.keywords.values())}
-                    for name in sorted(handed):
-                        self._calls.setdefault(name, []).append((spot, index))
-        return self._calls
+    def calls_named(self, name: str) -> list[tuple[Spot, int]]:
+        """(spot, index) of its calls whose callee ends so; with `()` behind it, of those that hand it on."""
+        found = []
+        for number, index in outline_of(self.form).calls.get(name, ()):
+            site = self.form.scopes[number].calls[index]
+            found.append((Spot(self, number, site.order, site.block), index))
+        return found
 
-    def given(self) -> set[str]:
+    def given(self) -> frozenset[str]:
         """Last words of the dotted paths that are given a value in it: `client` of `self.client = …`."""
-        if self._given is None:
-            paths = (path for scope in self.form.scopes for path in scope.bindings if "." in path)
-            self._given = {path.rpartition(".")[2] for path in paths}
-        return self._given
+        return outline_of(self.form).given
 
     def sources_of(self, scope: int) -> dict[str, list[str]]:
         """Names of a scope by the name that they are given; by `names[]` where a loop gives them what that holds."""
@@ -108,9 +101,11 @@ class SourceFile:
                         found.setdefault(name, []).append((number, position))
         return found
 
-    def handed_to(self, words: frozenset[str]) -> dict[str, list[tuple[int | str, Spot]]]:
-        """By the name of a function where it is handed over to be called back: the call that is given it, by its
-        callee or by a keyword `on_…`, or the object whose attribute `on_…` it becomes."""
+    def handed_to(self, words: frozenset[str], name: str) -> list[tuple[int | str, Spot]]:
+        """Where a function of that name is handed over to be called back: the call that is given it, by its callee or
+        by a keyword `on_…`, or the object whose attribute `on_…` it becomes."""
+        if name not in outline_of(self.form).handed:
+            return []
         if self._handed is None:
             self._handed = {}
             for spot, index, site in every_site(self):
@@ -120,8 +115,7 @@ class SourceFile:
                 if known:
                     named += site.arguments
                 for each in named:
-                    if name := last_name(each):
-                        self._handed.setdefault(name, []).append((index, spot))
+                    self._handed.setdefault(last_name(each), []).append((index, spot))
             for number, scope in enumerate(self.form.scopes):
                 for path, bindings in scope.bindings.items():
                     owner, _, attribute = path.rpartition(".")
@@ -129,7 +123,7 @@ class SourceFile:
                         for each in bindings:
                             spot = Spot(self, number, each.order, each.block)
                             self._handed.setdefault(last_name(each.value), []).append((owner, spot))
-        return self._handed
+        return self._handed.get(name, [])
 
     def functions_of(self, scope: int) -> list[int]:
         """The functions in a class, those inside them too."""
@@ -246,7 +240,7 @@ class Tree:
         if found is None:
             found = self._sites[key] = []
             for file in self._nearest(files, near):
-                found += file.calls_by_name().get(name, ())
+                found += file.calls_named(name)
                 if len(found) >= MOST_CALLS:
                     break
         return found

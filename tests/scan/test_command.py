@@ -18,7 +18,8 @@ from jsonschema import Draft4Validator
 from resilient_agents import cli
 from resilient_agents.config import load
 from resilient_agents.scan.cache import Cache
-from resilient_agents.scan.reading import UNPACKED, read_files
+from resilient_agents.scan.reading import SPARSE, UNPACKED, Reading, read_files
+from resilient_agents.scan.tree import SourceFile
 from tests.scan.expected import OPT_IN, unpack
 
 HANGS = "import requests\n\n\ndef load(url):\n    return requests.get(url)\n"
@@ -356,8 +357,8 @@ def test_a_cache_that_is_closed_opens_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [6, 12])
 def test_forms_of_so_much_source_stay_and_others_are_packed(tmp_path: Path, files: int) -> None:
-    """However large a tree is, no more of it stays unpacked, nor is kept of what was unpacked; the next that asks for a
-    form gets the same."""
+    """However large a tree is, no more of it stays unpacked: what a process has had for longest is dropped, and the
+    next that asks for it gets the same."""
     first = tmp_path / "m10.py"
     first.write_text("import requests\nrequests.get('a', timeout=None)\n#".ljust(UNPACKED // 5, "-"))
     paths = [str(first)]
@@ -365,17 +366,24 @@ def test_forms_of_so_much_source_stay_and_others_are_packed(tmp_path: Path, file
         paths.append(str(tmp_path / f"m{number}.py"))
         os.link(first, paths[-1])
     reading = read_files(paths, None, 1)
-    assert reading.unpacked.files == []
+    assert unpacked(reading) == reading.files[:5]
     forms = [file.form for file in reading.files]
-    assert reading.unpacked.files == reading.files[5:]
+    assert unpacked(reading) == reading.files
     assert forms == [forms[0]] * files
     assert [call.keywords for call in forms[0].scopes[0].calls] == [{"timeout": ("const", None)}]
-    reading.forget()
-    dropped = files > 10
-    assert all(file.form is form for file, form in zip(reading.files[:5], forms, strict=False))
-    assert [file.form is form for file, form in zip(reading.files[5:], forms[5:], strict=True)] == [not dropped] * (
-        files - 5
-    )
+    reading.forms.forget()
+    dropped = -(-(files - 5) // SPARSE)
+    assert unpacked(reading) == reading.files[dropped:]
+    assert [file.form is form for file, form in zip(reading.files, forms, strict=True)] == [
+        number >= dropped for number in range(files)
+    ]
+    assert [file.form for file in reading.files] == forms
+    reading.forms.close()
+    assert reading.files[0].form == forms[0]
+
+
+def unpacked(reading: Reading) -> list[SourceFile]:
+    return list(reading.forms.unpacked)
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:

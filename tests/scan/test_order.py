@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_agents.scan import Options, scan
+from resilient_agents.scan import Options, reading, run, scan
 from resilient_agents.scan.answers import DEEPEST, Answers
 from resilient_agents.scan.records import Report
 from resilient_agents.scan.run import Scan, undisturbed
@@ -114,6 +114,15 @@ def test_processes_caches_and_revisions_make_no_difference(large: Path, tmp_path
     assert said(scan([large], Options(cache=tmp_path / "cache"))) == said(cold)
     since = scan([large], Options(since="HEAD", cache=tmp_path / "cache"))
     assert since.calls == [each for each in cold.calls if each.path in changed]
+
+
+def test_what_is_dropped_meanwhile_makes_no_difference(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forms and answers that are too many are made again when they are asked for, and are the same."""
+    kept = scan([large])
+    monkeypatch.setattr(reading, "UNPACKED", 2_000)
+    monkeypatch.setattr(run, "MOST_ANSWERS", 1_000)
+    monkeypatch.setattr(run, "PART", 20)
+    assert said(scan([large])) == said(kept)
 
 
 def test_a_chain_of_any_length_is_followed() -> None:

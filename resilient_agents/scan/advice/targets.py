@@ -136,7 +136,7 @@ class Targets:
         found = self._connected.get(file)
         if found is None:
             found = self._connected[file] = {}
-            for spot, index in file.calls_by_name().get("connect", ()):
+            for spot, index in file.calls_named("connect"):
                 site = spot.within.calls[index]
                 for each in self._resolver.callee(spot, index):
                     if isinstance(each, Method) and each.owner.client.kind in _CONNECTING:
