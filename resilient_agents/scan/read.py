@@ -80,8 +80,11 @@ class _Statements(Expressions):
         self.expression(node.value)
 
     def on_for(self, node: ast.For | ast.AsyncFor) -> None:
-        before = self.enter("loop")
-        value = self.expression(node.iter)
+        before = self.block
+        value = self.expression(node.iter)  # made once, but the call that gives what is iterated may wait for each
+        self.enter("loop")
+        if value is not None and value[0] == "call":
+            self.scope.calls[value[1]].block = self.block
         if type(node) is ast.AsyncFor:
             self.await_call(value)
         self.target(node.target, value and ("each", value))

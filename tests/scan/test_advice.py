@@ -148,6 +148,23 @@ def test_a_policy_by_name_may_have_what_a_call_would_gain_by(tmp_path: Path, mon
     assert not it.why("fallback").endswith(may)
 
 
+def test_what_a_loop_goes_over_is_asked_for_once(tmp_path: Path) -> None:
+    """Unless what the call gives is gone over itself, which may ask for each item."""
+    code = """
+        import redis
+        import requests
+
+        def f(cache: redis.Redis):
+            for each in requests.get("https://x.example", timeout=3).json():
+                requests.get("https://x.example/each", timeout=3)
+            for key in cache.scan_iter():
+                print(key)
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code))
+    found = [one.call for each in advise([tmp_path]).dependencies for one in each.dependency.found]
+    assert {call.line: call.in_loop for call in found} == {6: False, 7: True, 8: True}
+
+
 @pytest.mark.parametrize(
     ("client", "says"),
     [
