@@ -97,6 +97,13 @@ def test_a_part_of_a_secret_is_not_shown() -> None:
     assert "is not known; Allowed: transient" in found
 
 
+@pytest.mark.parametrize("url", [f"postgres://user:{SECRET}@host/db", f"https://user:{SECRET}@host/?token={SECRET}"])
+def test_a_url_where_code_is_named_is_not_shown(url: str) -> None:
+    """What stands after its last colon is no name of code but a password."""
+    (found,) = problems(f"policies.a.retry.on = '{url}'")
+    assert "hunter2" not in found
+
+
 def test_names_that_users_chose_hide_nothing() -> None:
     """A policy for an authentication service is no secret, and neither is what is wrong with it."""
     assert problems("[policies.auth.retry]\nattempts = -1\n[bulkheads]\ntokens = 0") == [

@@ -26,6 +26,9 @@ _HTTPX: Final[_Names] = {
     "validation": "LocalProtocolError UnsupportedProtocol TooManyRedirects InvalidURL CookieConflict StreamError",
 }
 
+# Made by one generator, as openai's and anthropic's are.
+_SDK: Final[_Names] = {"timeout": "APITimeoutError", "connection": "APIConnectionError", "unknown": "APIError"}
+
 _PACKAGES: Final[Mapping[str, _Names]] = {
     **STORES,
     "resilient_agents": {
@@ -60,6 +63,29 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "timeout": "TimeoutError",
         "server": "BackendError BackendGetMetaError BackendStoreError",
         "validation": "ImproperlyConfigured",
+    },
+    "dramatiq": {
+        "control": "Retry RateLimitExceeded ResultMissing SkipMessage",
+        "timeout": "ResultTimeout QueueJoinTimeout",
+        "connection": "BrokerConnectionError",
+        "validation": "ActorNotFound QueueNotFound",
+    },
+    "huey": {
+        "control": "RetryTask CancelExecution TaskLockedException RateLimitExceeded TaskTimeout",
+        "timeout": "ResultTimeout",
+        "validation": "ConfigurationError",
+    },
+    "arq": {"control": "Retry RetryJob"},
+    "taskiq": {
+        "control": "TaskRejectedError NoResultError ScheduledTaskCancelledError",
+        "timeout": "TaskiqResultTimeoutError",
+        "connection": "BrokerError",
+        "server": "ResultBackendError",
+        "validation": "UnknownTaskError TaskBrokerMismatchError",
+    },
+    "temporalio": {
+        "timeout": "TimeoutError RPCTimeoutOrCancelledError",
+        "unknown neutral": "CancelledError AsyncActivityCancelledError",
     },
     "billiard": {"control": "SoftTimeLimitExceeded Terminated", "timeout": "TimeLimitExceeded"},
     "agents": {
@@ -148,6 +174,14 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "validation": "OpenAIError",
         "unknown": "APIError SubjectTokenProviderError AgentTurnResultError AgentFileStagingError",
     },
+    # The error at the root says, by itself, that there is no API key.
+    "groq": {**_SDK, "validation": "GroqError"},
+    "together": {**_SDK, "validation": "TogetherError"},
+    "cerebras": {**_SDK, "validation": "CerebrasError"},
+    "perplexity": {**_SDK, "validation": "PerplexityError"},
+    "writerai": {**_SDK, "validation": "WriterError"},
+    "cohere": {"validation": "ApiError"},  # of those without a status: there is no API key
+    "mistralai": {"connection": "NoResponseError StreamDisconnectedError"},
     "anthropic": {
         "timeout": "APITimeoutError",
         "connection": "APIConnectionError",
@@ -195,7 +229,12 @@ _PACKAGES: Final[Mapping[str, _Names]] = {
         "NoAuthTokenError UnauthorizedSSOTokenError SSOError LoginError UnknownCredentialError",
         "validation": "ValidationError ParamValidationError InvalidConfigError BaseEndpointResolverError "
         "EndpointProviderError DataNotFoundError ProfileNotFound InvalidRetryConfigurationError ConfigNotFound "
-        "MissingParametersError InvalidDNSNameError UnknownClientMethodError MissingDependencyException",
+        "MissingParametersError InvalidDNSNameError UnknownClientMethodError MissingDependencyException "
+        "InvalidIMDSEndpointError InvalidIMDSEndpointModeError InvalidS3AddressingStyleError InvalidHostLabelError "
+        "UnsupportedS3ConfigurationError UnsupportedS3AccesspointConfigurationError MissingServiceIdError "
+        "UnsupportedS3ControlConfigurationError InvalidEndpointDiscoveryConfigurationError InvalidProxiesConfigError "
+        "InvalidS3UsEast1RegionalEndpointConfigError InvalidSTSRegionalEndpointsConfigError InvalidDefaultsMode "
+        "InvalidEndpointConfigurationError InvalidChecksumConfigError ApiVersionNotFoundError",
     },
     "curl_cffi": {
         "timeout": "Timeout ConnectTimeout ReadTimeout",

@@ -220,7 +220,9 @@ def _explain_further(
     if failure.status is not None and inner.status is not None:
         return _same_answer(failure, inner, traits)
     if _only_wraps(failure, traits):
-        nearer = inner.kind in ("timeout", "connection") or (inner.kind == "validation" and its.source == "library")
+        wrapped = "litellm" in its.packages  # which wraps what it wraps once more
+        local = inner.kind == "validation" and (its.source == "library" or wrapped)
+        nearer = local or inner.kind in ("timeout", "connection")
         if carried and inner.status is not None:  # no failure of the connection: it was answered
             return replace(inner, type=failure.type)
         if nearer and inner.status is None:

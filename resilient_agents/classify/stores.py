@@ -26,21 +26,26 @@ _SEARCH: Final[_Names] = {
 
 _KAFKA: Final[_Names] = {
     "timeout": "KafkaTimeoutError RequestTimedOutError",
-    "connection": "KafkaConnectionError NodeNotReadyError NoBrokersAvailable",
+    "connection": "KafkaConnectionError NodeNotReadyError NoBrokersAvailable KafkaUnavailableError",
+    "auth answered": "AuthenticationFailedError AuthenticationMethodNotSupported SaslAuthenticationFailed "
+    "SaslAuthenticationFailedError TopicAuthorizationFailedError GroupAuthorizationFailedError "
+    "ClusterAuthorizationFailedError",
+    "validation": "KafkaConfigurationError",
 }
 
 STORES: Final[Mapping[str, _Names]] = {
     "redis": {
         "timeout": "TimeoutError",
         "connection": "ConnectionError",
-        "overload": "BusyLoadingError MaxConnectionsError ClusterDownError OutOfMemoryError",
+        "overload": "BusyLoadingError MaxConnectionsError ClusterDownError OutOfMemoryError "
+        "TemporaryUnavailableException",
         # The cluster is moving, and the client's map of it is stale.
         "server": "ReadOnlyError MovedError AskError SlotNotCoveredError InvalidResponse",
         "conflict answered": "WatchError TryAgainError LockError",
         "conflict answered permanent": "LockNotOwnedError",  # the lock has expired: it cannot be released again
         "auth answered": "AuthenticationError AuthorizationError NoPermissionError "
         "AuthenticationWrongNumberOfArgsError",
-        "auth": "ExternalAuthProviderError",
+        "auth": "ExternalAuthProviderError RequestTokenErr TokenRenewalErr InvalidTokenSchemaErr",
         "validation answered": "ResponseError",
         "validation": "DataError PubSubError CrossSlotTransactionError InvalidPipelineStack",
         # RedisClusterException is not here: it is raised for a wrong argument and for a cluster that is down.
@@ -87,6 +92,33 @@ STORES: Final[Mapping[str, _Names]] = {
         "auth answered": "AuthenticationFailed Unauthorized",
         "server": "CoordinationFailure",
         "validation answered": "RequestValidationException",
+    },
+    "chromadb": {
+        "rate_limit": "RateLimitError",
+        "quota answered": "QuotaError",
+        "auth answered": "ChromaAuthError AuthorizationError",
+        "not_found answered": "NotFoundError",
+        "server": "InternalError",
+        "validation answered": "InvalidArgumentError InvalidDimensionException IDAlreadyExistsError DuplicateIDError "
+        "UniqueConstraintError BatchSizeExceededError",
+    },
+    "weaviate": {
+        "timeout": "WeaviateTimeoutError",
+        "connection": "WeaviateConnectionError WeaviateGRPCUnavailableError",
+        "auth": "AuthenticationFailedError MissingScopeError",
+        "validation answered": "ObjectAlreadyExistsError",
+        "validation": "WeaviateInvalidInputError SchemaValidationError InvalidDataModelError WeaviateClosedClientError "
+        "WeaviateUnsupportedFeatureError WeaviateBatchValidationError",
+    },
+    "nats": {
+        "connection": "StaleConnectionError ConnectionClosedError ConnectionDrainingError ConnectionReconnectingError "
+        "NoServersError SecureConnFailedError",
+        "overload": "NoRespondersError NoStreamResponseError OutboundBufferLimitError",
+        "auth": "InvalidUserCredentialsError",
+        "auth answered": "AuthorizationError",
+        "not_found answered": "NotFoundError KeyNotFoundError ObjectNotFoundError",
+        "conflict answered": "KeyWrongLastSequenceError",
+        "validation": "BadSubjectError BadSubscriptionError BadTimeoutError MaxPayloadError InvalidCallbackTypeError",
     },
     "pinecone": {"connection": "PineconeConnectionError"},
     "smtplib": {

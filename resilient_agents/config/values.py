@@ -12,7 +12,7 @@ from typing import Any
 from resilient_agents.base.durations import DURATION, DURATION_FORMS, parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import names
-from resilient_agents.config.redact import HIDDEN
+from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.tree import MISSING, Node
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
 
@@ -140,15 +140,16 @@ class Named(Reader):
     def _unknown(self, name: object) -> str:
         if not isinstance(name, str):
             return f"must be a name. {nearest('', names.known(self.option))}"
-        if re.search(r"\w[.:]\w", name):
-            short = re.split(r"[.:]", name)[-1]
+        shown: str = redacted(name)
+        if re.fullmatch(r"[^\W\d]\w*([.:][^\W\d]\w*)+", name):
+            short = re.split(r"[.:]", shown)[-1]
             how = f"call define({short!r}, {self.option}={short}) in the program and write {short!r} here"
             return f"a configuration imports no code: {how}"
         known = names.known(self.option)
         if not known:
-            return f"is not known; the program must call define({name!r}, {self.option}=...) before it reads this"
+            return f"is not known; the program must call define({shown!r}, {self.option}=...) before it reads this"
         python = ", a built-in exception of Python's, or what define() named" if self.option == "on" else ""
-        return f"is not known; {nearest(name, known)}{python}"
+        return f"is not known; {nearest(shown, known)}{python}"
 
     def make(self, plain: Any) -> Any:
         if not isinstance(plain, str | tuple):
