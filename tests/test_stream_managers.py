@@ -338,19 +338,24 @@ async def test_what_opened_cannot_use_is_refused(h: Harness) -> None:
 
 
 def test_a_stream_that_a_thread_opens_too_late_is_closed() -> None:
-    """Its manager is left, by the thread that came too late."""
+    """Its manager is left, by the thread that came too late, as blocking code leaves one."""
     go_on, left = threading.Event(), threading.Event()
 
-    @contextlib.contextmanager
-    def manager() -> Iterator[list[int]]:
-        go_on.wait(10)
-        try:
-            yield [1]
-        finally:
+    class Late:  # which no collection leaves
+        def __enter__(self) -> list[int]:
+            go_on.wait(10)
+            return [1]
+
+        def __exit__(self, *_: object) -> None:
             left.set()
 
+        async def __aenter__(self) -> list[int]:
+            raise NotImplementedError
+
+        async def __aexit__(self, *_: object) -> None: ...
+
     with pytest.raises(PolicyTimeoutError):
-        list(Policy(Timeout(0.01, thread=True)).stream(manager))
+        list(Policy(Timeout(0.01, thread=True)).stream(Late))
     assert not left.is_set()
     go_on.set()
     assert left.wait(10)

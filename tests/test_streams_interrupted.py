@@ -143,3 +143,33 @@ def test_an_interrupted_call_through_a_limiter_of_anyio_gives_its_slot_back() ->
     import resilient_agents.adapters.native.bulkhead as native
 
     assert interrupt_everywhere(lambda: Policy(anyio.CapacityLimiter(1)), run, run, inside=native.__file__) > 3
+
+
+class Entered:
+    """A manager that says whether it has been left, which no collection does for it."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+        self.entered = False
+
+    def __enter__(self) -> list[int]:
+        self.entered = True
+        return [1, 2]
+
+    def __exit__(self, *_: object) -> None:
+        self.left.set()
+
+
+def test_what_a_thread_has_opened_is_left() -> None:
+    """Whether its caller was interrupted before or after that."""
+    policy, made = Policy(Timeout(LONG, thread=True)), list[Entered]()
+
+    def opens(_: Policy) -> None:
+        made.append(Entered())
+        with policy.stream(lambda: made[-1]) as stream:
+            next(stream)
+
+    def is_left(_: Policy) -> None:
+        assert not made[-1].entered or made[-1].left.wait(LONG)
+
+    assert interrupt_everywhere(lambda: policy, opens, is_left, inside=f"{CORE}/threads.py")
