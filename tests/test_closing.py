@@ -22,7 +22,7 @@ from resilient_agents import (
     deadline,
     fixed,
 )
-from tests.conftest import Harness
+from tests.conftest import Harness, run_on
 
 
 class Response:
@@ -66,6 +66,20 @@ def making(results: list[Any], make: Any) -> Any:
         return results[-1]
 
     return function
+
+
+def test_a_call_that_is_collected_awaits_nothing() -> None:
+    """What it was about to throw away cannot be closed any more, and it ends all the same."""
+    made: list[Response] = []
+
+    async def main() -> None:
+        retry = Retry(2, when=bad, wait=fixed(60))
+        calling = Policy(retry).acall(making(made, lambda: Response(asynchronous=True)))
+        calling.send(None)
+        calling.close()
+
+    run_on("asyncio", main)
+    assert [response.closed for response in made] == [0]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -57,5 +57,5 @@ async def _close(result: Any) -> None:
 async def close_lost(call: Call, result: Any) -> None:
     """The same while an error goes out in place of the result, such as that of a predicate which was asked about it.
     (When the call is collected, nothing can be awaited.)"""
-    if result is not None and not isinstance(sys.exc_info()[1], GeneratorExit):
+    if not isinstance(sys.exc_info()[1], GeneratorExit):
         await close_unwanted(call, result)
