@@ -144,6 +144,24 @@ async def test_an_attempt_says_how_long_it_took(h: Harness) -> None:
     assert [event.duration for event in seen.of(AttemptEnded, CallEnded)] == pytest.approx([3, 3, 11])
 
 
+async def test_a_predicate_that_raises_is_no_attempt_that_fails(h: Harness) -> None:
+    """The function has answered: what the predicate raises comes out, as where nobody watches, and is not retried."""
+    seen, calls = Events(), list[int]()
+
+    def when(result: object) -> bool:
+        raise ConnectionError("of the predicate")
+
+    async def work() -> None:
+        calls.append(1)
+
+    policy = Policy(Retry(3, when=when, wait=fixed(0)))
+    policy.observe(seen)
+    with pytest.raises(ConnectionError, match="of the predicate"):
+        await h.call(policy, work)
+    assert len(calls) == 1
+    assert [event.outcome for event in seen.of(AttemptEnded)] == ["success"]
+
+
 async def test_a_rejected_pass_is_a_rejected_attempt(h: Harness) -> None:
     """And the caller's outcome is a rejection."""
     breaker, seen = CircuitBreaker(failures=1), Events()
