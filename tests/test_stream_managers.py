@@ -287,6 +287,7 @@ class Answer:
 
     def __init__(self, status: int) -> None:
         self.status = status
+        self.left = 0
 
     def __enter__(self) -> Self:
         return self
@@ -294,8 +295,11 @@ class Answer:
     async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.left += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self.left += 1
 
     def __iter__(self) -> Iterator[int]:
         yield from (1, 2)
@@ -317,6 +321,13 @@ async def test_what_the_manager_gives_is_iterated_unless_items_says_otherwise(h:
             1,
             2,
         ]
+
+
+async def test_a_manager_of_either_kind_is_left_as_it_was_entered(h: Harness) -> None:
+    """Once, at the end of its stream."""
+    answer = Answer(200)
+    assert await h.items(Policy().stream(opened(lambda: answer))) == [1, 2]
+    assert answer.left == 1
 
 
 async def test_an_answer_of_400_or_more_is_no_stream(h: Harness) -> None:

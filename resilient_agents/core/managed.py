@@ -79,15 +79,15 @@ class _Either(Fields):
         self._entered = _blocking(self._manager, self._items)
         return self._entered.__enter__()
 
-    def __exit__(self, *raised: object) -> Any:
-        return self._entered.__exit__(*raised)
+    def __exit__(self, *raised: object) -> None:
+        self._entered.__exit__(*raised)
 
     async def __aenter__(self) -> Any:
         self._entered = _async(self._manager, self._items)
         return await self._entered.__aenter__()
 
-    async def __aexit__(self, *raised: object) -> Any:
-        return await self._entered.__aexit__(*raised)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._entered.__aexit__(*raised)
 
 
 def _named(entered: Any, items: Items | None) -> Any:
