@@ -24,7 +24,7 @@ from resilient_agents import (
     remaining,
 )
 from resilient_agents.registry import Keyed
-from resilient_agents.testing import CapturedEvents, capture_events
+from resilient_agents.testing import CapturedEvents, capture_events, force_open
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -171,3 +171,17 @@ def test_nobody_captures_events_when_the_block_is_over() -> None:
         assert [len(captured) for captured in heard] == before
 
     assert interrupt_everywhere(lambda: Policy(CircuitBreaker()), run, check) > 20
+
+
+def test_a_circuit_is_forced_open_for_its_block_only() -> None:
+    """However that is interrupted."""
+    breaker = CircuitBreaker()
+
+    def run(policy: Policy) -> None:
+        with force_open(breaker):
+            assert breaker.state == "open"
+
+    def check(policy: Policy) -> None:
+        assert policy.call(int) == 0
+
+    assert interrupt_everywhere(lambda: Policy(breaker), run, check) > 10

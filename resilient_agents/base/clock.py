@@ -114,11 +114,15 @@ class Clock:
         """
         before = self.monotonic, self.wall, self.sleep, self.acquire, self.lock, self.get
         given = monotonic, wall, sleep, acquire, lock, get
-        self.go_by(tuple(new or old for new, old in zip(given, before, strict=True)))
         try:
+            self.go_by(tuple(new or old for new, old in zip(given, before, strict=True)))
             yield
         finally:
-            self.go_by(before)
+            try:
+                self.go_by(before)
+            except BaseException:  # from outside, in the midst of it
+                self.go_by(before)
+                raise
 
     def go_by(self, functions: tuple[Any, ...]) -> None:
         then = self.monotonic()

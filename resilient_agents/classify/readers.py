@@ -116,14 +116,27 @@ def _read_grpc(error: BaseException) -> Reading:
         return Reading(wait=wait, retry=retry)
     if name == "CANCELLED":
         return Reading(CANCELLED, name)
-    kind = WEAK_CODES.get(name.lower())
-    rule = Rule(kind, answered=True) if kind else None
+    rule = _of_grpc(name)
     phase: Phase | None = None
     if name == "UNAVAILABLE" and isinstance(details := _called(error, "details"), str):
         says = of_phrase("grpc", details[:1024].lower())
         if says is not None:
             rule, phase = says.rule or rule, says.phase
     return Reading(rule, name, wait, retry, phase)
+
+
+def _of_grpc(name: str) -> Rule | None:
+    """The rule of a gRPC status."""
+    kind = WEAK_CODES.get(name.lower())
+    return Rule(kind, answered=True) if kind else None
+
+
+def _read_temporal(error: BaseException) -> Reading:
+    """Temporal's client speaks gRPC in Rust, and keeps the status as a number with a name."""
+    name = get(get(error, "status"), "name")
+    if not isinstance(name, str):
+        return Reading()
+    return Reading(CANCELLED if name == "CANCELLED" else _of_grpc(name), name)
 
 
 def _read_aiohttp(error: BaseException) -> Reading:
@@ -253,6 +266,7 @@ SQLAlchemy's `code` does, which names a page of its documentation."""
 
 READERS: Final[dict[tuple[str, str], Reader]] = {
     ("grpc", "RpcError"): _read_grpc,
+    ("temporalio", "RPCError"): _read_temporal,
     ("mcp", "MCPError"): _read_mcp,
     ("mcp", "McpError"): _read_mcp,
     ("aiohttp", "ClientResponseError"): _read_aiohttp,

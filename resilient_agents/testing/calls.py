@@ -101,9 +101,13 @@ def force_open(breaker: CircuitBreaker | str) -> Generator[CircuitBreaker, None,
     if not isinstance(found, CircuitBreaker):
         raise TypeError(f"force_open takes a CircuitBreaker or the name of one, got {type(breaker).__name__}")
     was_open = found.state == "open"
-    found.open()
     try:
+        found.open()
         yield found
     finally:
-        if not was_open:
+        try:
+            if not was_open:
+                found.close()
+        except BaseException:  # from outside, in the midst of it
             found.close()
+            raise
