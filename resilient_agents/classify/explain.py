@@ -219,16 +219,17 @@ def _explain_further(
         return replace(inner, type=failure.type, code=inner.code or failure.code, retry_after=wait)
     if failure.status is not None and inner.status is not None:
         return _same_answer(failure, inner, traits)
-    if _only_wraps(failure, traits):
-        wrapped = "litellm" in its.packages  # which wraps what it wraps once more
-        local = inner.kind == "validation" and (its.source == "library" or wrapped)
-        nearer = local or inner.kind in ("timeout", "connection")
-        if carried and inner.status is not None:  # no failure of the connection: it was answered
-            return replace(inner, type=failure.type)
-        if nearer and inner.status is None:
-            return replace(
-                inner, type=failure.type, code=inner.code or failure.code, phase=failure.phase or inner.phase
-            )
+    return _unwrapped(failure, inner, its, carried=carried) if _only_wraps(failure, traits) else failure
+
+
+def _unwrapped(failure: Failure, inner: Failure, its: Traits, *, carried: bool) -> Failure:
+    """What an error that only wraps another one says, with what is known of that (`inner`, of which `its` class)."""
+    if inner.status is not None:  # no failure of the connection, where it is carried along: it was answered
+        return replace(inner, type=failure.type) if carried else failure
+    wrapped = "litellm" in its.packages  # which wraps what it wraps once more
+    local = inner.kind == "validation" and (its.source == "library" or wrapped)
+    if local or inner.kind in ("timeout", "connection"):
+        return replace(inner, type=failure.type, code=inner.code or failure.code, phase=failure.phase or inner.phase)
     return failure
 
 

@@ -85,37 +85,7 @@ class Tally:
 
     def happened(self, kind: Kind, event: events.Event, at: float) -> None:
         """Count an event of a policy, `at` seconds into the run."""
-        did: list[Did] = []
-        said = None
-        match event:
-            case events.AttemptStarted():
-                did.append("attempts")
-            case events.RetryScheduled(attempt=attempt, delay=delay, reason=reason, failure=failure):
-                did.append("retries")
-                what = failure.kind if failure else "result"
-                why = "Retry-After" if reason == "retry_after" else "backoff"
-                said = f"{kind}: attempt {attempt} failed ({what}), next in {delay:.2f} s ({why})"
-            case events.TimeoutExpired(limit=limit):
-                did.append("timeouts")
-                said = f"{kind}: no answer in {limit:g} s, cut off"
-            case events.CallRejected(strategy=strategy):
-                did.append("rejected")
-                said = f"{kind}: refused by the {strategy.replace('_', ' ')}, the server is spared"
-            case events.FallbackUsed():
-                said = f"{kind}: the fallback is asked"
-            case events.CallEnded(outcome="fallback"):
-                did.append("fallbacks")
-            case events.CallEnded(parts=parts) if parts is not None and parts > 1:
-                did.append("resumed")
-                said = f"{kind}: broke off, and went on {'once' if parts == 2 else f'{parts - 1} times'}"
-            case events.Waited(reason=None):
-                did.append("waited")
-            case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):
-                if after == "open":
-                    did.append("opened")
-                said = f"circuit {circuit}: {before} -> {after}"
-            case _:
-                pass
+        did, said = _told(kind, event)
         with self._lock:
             self.numbers[kind].did.update(did)
             if said is not None:
@@ -135,3 +105,39 @@ def percentile(values: list[float], share: float) -> float:
     if not values:
         return math.nan
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
+
+
+def _told(kind: Kind, event: events.Event) -> tuple[list[Did], str | None]:
+    """What an event counts as, and what is said of it."""
+    did: list[Did] = []
+    said = None
+    match event:
+        case events.AttemptStarted():
+            did.append("attempts")
+        case events.RetryScheduled(attempt=attempt, delay=delay, reason=reason, failure=failure):
+            did.append("retries")
+            what = failure.kind if failure else "result"
+            why = "Retry-After" if reason == "retry_after" else "backoff"
+            said = f"{kind}: attempt {attempt} failed ({what}), next in {delay:.2f} s ({why})"
+        case events.TimeoutExpired(limit=limit):
+            did.append("timeouts")
+            said = f"{kind}: no answer in {limit:g} s, cut off"
+        case events.CallRejected(strategy=strategy):
+            did.append("rejected")
+            said = f"{kind}: refused by the {strategy.replace('_', ' ')}, the server is spared"
+        case events.FallbackUsed():
+            said = f"{kind}: the fallback is asked"
+        case events.CallEnded(outcome="fallback"):
+            did.append("fallbacks")
+        case events.CallEnded(parts=parts) if parts is not None and parts > 1:
+            did.append("resumed")
+            said = f"{kind}: broke off, and went on {'once' if parts == 2 else f'{parts - 1} times'}"
+        case events.Waited(reason=None):
+            did.append("waited")
+        case events.CircuitChanged(circuit_breaker=circuit, from_state=before, to_state=after):
+            if after == "open":
+                did.append("opened")
+            said = f"circuit {circuit}: {before} -> {after}"
+        case _:
+            pass
+    return did, said
