@@ -114,6 +114,9 @@ POLICIES: dict[str, Callable[[], Policy | Keyed]] = {
         Retry(3, on=Mine, wait=fixed(0)), CircuitBreaker(failures=2, on=Mine), Bulkhead(1)
     ),
     "a handler that stops": lambda: Policy(Fallback(Script(StopIteration("handler")))),
+    "a retry that leaves a handler alone that stops": lambda: Policy(
+        Retry(2, on=Mine, wait=fixed(0)), Fallback(Script(StopIteration("handler")))
+    ),
     "a retry of a handler that stops": lambda: Policy(
         Retry(2, on=StopIteration, wait=fixed(0)), Fallback(Script(StopIteration("handler")))
     ),

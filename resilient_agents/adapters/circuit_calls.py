@@ -60,7 +60,7 @@ class Breaker(ABC):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         circuit = self._circuit
         era = circuit.era
-        if not era.closed and type(era) is Open and not circuit.shadow:
+        if era.timed and type(era) is Open and not circuit.shadow:
             # Refused before there is a coroutine, and without a lock.
             left = era.until - clock.monotonic()
             if left > 0:

@@ -16,14 +16,14 @@ __all__ = ["Learning"]
 
 
 class Learning(Paced):
-    """Base of such limits. `_follows`: of what they learn from whatever passes through, None for nothing; `_asks`: has
-    a call to be asked for anything, or its outcome?"""
+    """Base of such limits. `_follows`: of what they learn from whatever passes through, None for nothing; `_flat`: what
+    every call costs; None where a call, or its outcome, has to be asked for anything."""
 
     rate: float
     per: float
     burst: float
     _follows: str | None = None
-    _asks: bool
+    _flat: float | None
 
     def learn(self, headers: object, of: str = "requests") -> None:
         """Do as a server says: the headers of an answer (any mapping), or what has them, such as an error, a raw
@@ -68,7 +68,7 @@ class Learning(Paced):
         """`learn` from now on from whatever passes through: errors, raw responses and streams. Parsed results mostly
         have no headers: `integrations.limits` has a hook for clients of httpx, which sees all answers."""
         self._follows = _checked_of(of)
-        self._asks = True
+        self._flat = None
 
     async def _following(self, proceed: Proceed, call: Call) -> Any:
         of = self._follows or ""

@@ -104,7 +104,7 @@ class RateLimit(Learning):
             self.burst = max(1.0, self.rate)
         if not callable(self.cost):
             self._affordable(self.cost)
-        self._asks = self._asking()
+        self._flat = self._flat_cost()
         self._raised = 1.0
         self._counts = LimitCounts(Ticks())
         self._lock = Lock()
@@ -129,7 +129,7 @@ class RateLimit(Learning):
         with self._lock:
             forgiven = self.shadow and not new.shadow
             self.adopt(new)
-            self._asks = self._asking()
+            self._flat = self._flat_cost()
             now = clock.monotonic()
             self._gcra.change(now, self.rate / self.per, self.burst)
             if forgiven:
@@ -139,9 +139,9 @@ class RateLimit(Learning):
             turn.waiter.wake()
         self._tell_next(self._gcra)
 
-    def _asking(self) -> bool:
-        """Has a call to be asked for anything, or its outcome?"""
-        return callable(self.cost) or self.settle is not None or self._follows is not None
+    def _flat_cost(self) -> float | None:
+        cost = self.cost
+        return None if callable(cost) or self.settle is not None or self._follows is not None else cost
 
     @property
     def available(self) -> float:
@@ -151,10 +151,10 @@ class RateLimit(Learning):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
-        if self._asks:
+        cost = self._flat
+        if cost is None:
             return self._priced(proceed, call)
         # `Gcra.take` where nobody waits, spelled out and without the lock, in one step: it is the path of every call.
-        cost: Any = self.cost
         now = clock.monotonic()
         gcra = self._gcra
         level = gcra.level - (now - gcra.at) * gcra.rate

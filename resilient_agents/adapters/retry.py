@@ -144,7 +144,7 @@ class Retry(Configured, RetryLoop):
     after: Hook | None
     before_sleep: Hook | None
 
-    _types: tuple[Any, ...] = ()
+    _types: tuple[Any, ...]
     _broad = False
     _predicates: tuple[Any, ...] = ()
     _natives: tuple[Any, ...] = ()
@@ -219,8 +219,8 @@ class Retry(Configured, RetryLoop):
         types, predicates, natives = sorted_choices(on)
         of_results = tuple(native for native in natives if not ignores_results(native))
         plain = not isinstance(when, retry_base)
+        self._types = types
         self._keep(
-            _types=types,
             _broad=any(kind in _BROAD for kind in types),
             _predicates=tuple(predicate for predicate in predicates if predicate is not is_transient),
             _natives=natives,
@@ -231,10 +231,8 @@ class Retry(Configured, RetryLoop):
         self.judges_results = self._when is not None or bool(self._result_natives)
         self.asks = self.on is not is_transient
         foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
-        if not foreign and isinstance(self.wait, Backoff):
-            self.plain = True
-            if not self._transient:
-                self.timed = False
+        self.plain = not foreign and isinstance(self.wait, Backoff)
+        self.timed = self._transient or not self.plain
 
     @property
     def alone(self) -> bool:

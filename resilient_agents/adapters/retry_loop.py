@@ -105,7 +105,7 @@ class RetryLoop(RetryParts, ABC):
                 next(self.counts.ticks)
             else:
                 self.counts.record(ending, 1 if state is None else state.attempt_number)
-                if state is not None and state.counted is not None:
+                if self._prepares and state is not None and state.counted is not None:
                     state.counted_until(call.closers if ending == "success" else None)
                 if ending == "neutral":  # left in the midst of a wait, or by an error of a part of the retry
                     await close_lost(call, result if state is None or not state.over else state.result)
@@ -131,7 +131,10 @@ class RetryLoop(RetryParts, ABC):
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
         state = State()
-        state.retry_object = self._shown or self
+        if not self.plain:  # else nobody looks at it
+            state.retry_object = self._shown or self
+        state.attempt_number, state.upcoming_sleep, state.over = 1, 0.0, False
+        state.error = state.failure = state.asked = None
         state.call = call
         state.since = since
         state.start_time = clock.monotonic() if since is UNTIMED else since[0]
@@ -191,7 +194,7 @@ class RetryLoop(RetryParts, ABC):
     def _pause(self, call: Call, state: State) -> Awaitable[Any] | None:
         """The wait for the next attempt; None for none. In async code even no delay is a checkpoint: a cancellation
         gets through between attempts."""
-        delay, own = state.upcoming_sleep, self._sleep
+        delay, own = state.upcoming_sleep, None if self.plain else self._sleep
         if not trial.waits:
             delay, own = 0.0, None
         blocking = call.runtime.blocking
@@ -235,7 +238,7 @@ class RetryLoop(RetryParts, ABC):
             state.real = error
         if in_force() is not None and current() is not None:
             call.error = state.real
-        if self.minds_retry_after:  # of an ordinary call no layer inside has asked yet
+        if self.plain or self.minds_retry_after:  # of an ordinary call no layer inside has asked yet
             state.failure = classify(error) if call.rare is ORDINARY else call.failure(error)
         else:
             state.failure = None
@@ -302,7 +305,7 @@ class RetryLoop(RetryParts, ABC):
             and clock.monotonic() + state.upcoming_sleep >= limit.at
         ):
             reason = "deadline"
-        elif self.budget is not None and not state.withdraw(self.budget):
+        elif self._prepares and self.budget is not None and not state.withdraw(self.budget):
             reason = "budget"
         else:
             return True

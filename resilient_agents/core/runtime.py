@@ -69,7 +69,8 @@ class Runtime(Protocol):
 
 
 class Blocking:
-    blocking = True
+    def __init__(self) -> None:
+        self.blocking = True
 
     def __reduce__(self) -> str:
         return "BLOCKING"
@@ -105,7 +106,8 @@ class Blocking:
 
 
 class Async:
-    blocking = False
+    def __init__(self) -> None:
+        self.blocking = False  # on the object, where it is read fastest
 
     def __reduce__(self) -> str:
         return "ASYNC"

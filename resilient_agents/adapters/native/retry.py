@@ -112,6 +112,8 @@ class _NativeLoop(RetryLoop):
         self.enabled: bool = getattr(native, "enabled", True)  # since tenacity 9
         self.blocks = isinstance(native.sleep, tenacity.sleep_using_event)
         self.judges_results = not ignores_results(native.retry)
+        self.plain = self.asks = False
+        self.timed = True
         parts = {name: getattr(native, name) for name in ("retry", "wait", "stop", "before", "after", "before_sleep")}
         if native.sleep not in _ORDINARY_SLEEPS:
             parts["sleep"] = native.sleep
