@@ -22,6 +22,7 @@ from resilient_agents import (
     Hedge,
     Policy,
     PolicyTimeoutError,
+    Registry,
     Retry,
     StreamTimeout,
     Timeout,
@@ -277,6 +278,11 @@ async def test_when_chooses_results_of_all(h: Harness) -> None:
     assert (only.name, closed) == ("first", [])
     with pytest.raises(BulkheadFullError):
         await h.call(chain(asked.fn("second", BulkheadFullError())), first)
+    closed.clear()
+    unknown = Registry({"policies": {"known": {"retry": 1}}}).late("unknown")
+    with pytest.raises(LookupError):
+        await h.call(chain((second, unknown)), first)
+    assert closed == ["first"]
 
 
 def test_a_replaced_failure_is_freed_at_once() -> None:

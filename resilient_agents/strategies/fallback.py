@@ -174,6 +174,10 @@ class Fallback(Configured):
                 instead = await self._first_of(call, chain[number:], None, [answer])
                 return answer if instead is _NOBODY else instead
             return _NOBODY
+        except BaseException:  # its policy cannot be found, perhaps
+            if unwanted:
+                await close_lost(call, unwanted.pop())
+            raise
         finally:
             del failed  # no cycle through the traceback
 
