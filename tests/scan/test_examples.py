@@ -46,7 +46,7 @@ def advice(folder: Path) -> Advice:
 
 @pytest.fixture(scope="module")
 def made(advice: Advice) -> Examples:
-    return examples(advice, PRESETS, top=200)
+    return examples(advice, PRESETS, top=400)
 
 
 @pytest.fixture(scope="module")
