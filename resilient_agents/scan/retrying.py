@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from resilient_agents.scan.callers import reaches
@@ -9,7 +10,7 @@ from resilient_agents.scan.effects import repeatable
 from resilient_agents.scan.form import Site
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import FunctionValue, Opaque, Spot, Symbol
+from resilient_agents.scan.values import ClassValue, FunctionValue, Opaque, Spot, Symbol, Value
 
 __all__ = ["endless_retry", "nested_retry", "repeated_write"]
 
@@ -32,6 +33,14 @@ UNSENT = {
     "ClientConnectorError",
 }
 """Errors after which nothing was sent."""
+BENEATH = {
+    "requests": ("urllib3",),
+    "httpx": ("httpcore",),
+    "boto3": ("botocore",),
+    "openai": ("httpx",),
+    "anthropic": ("httpx",),
+}
+"""Libraries whose errors come through another one."""
 CALLERS = 3
 """How many functions may lie between a call and the retry around it, counted from the one that makes it."""
 EVERYTHING = {"builtins.BaseException"}
@@ -99,14 +108,15 @@ def nested_retry(found: Found, resolver: Resolver) -> str | None:
 def repeated_write(found: Found, resolver: Resolver) -> str | None:
     if repeatable(found.seen, resolver) is not False:
         return None
+    library = found.call.callee.partition(".")[0]
     for path, site, spot in _retries_behind(found, resolver):
-        if site is None or not _before_sending(site, resolver, spot):
+        if site is None or not _about_others(site, resolver, spot, library):
             return f"{path} repeats {found.call.callee}, which may do its work twice"
     return None
 
 
-def _before_sending(site: Site, resolver: Resolver, spot: Spot) -> bool:
-    """Whether a retry is only for errors after which nothing was sent."""
+def _about_others(site: Site, resolver: Resolver, spot: Spot, library: str) -> bool:
+    """Whether a retry is only for errors after which nothing was sent, or that are none of this library's."""
     given = [*site.arguments, *site.keywords.values()]
     errors: list[str] = []
     for each in given:
@@ -115,6 +125,21 @@ def _before_sending(site: Site, resolver: Resolver, spot: Spot) -> bool:
             inner = list(spot.within.calls[each[1]].arguments)
         for one in inner:
             several = one[1] if one is not None and one[0] == "seq" else (one,)
-            paths = [v.path for part in several for v in resolver.evaluate(part, spot) if isinstance(v, Symbol)]
-            errors += [path.rpartition(".")[2] for path in paths if path.rpartition(".")[2][:1].isupper()]
-    return bool(errors) and all(error in UNSENT for error in errors)
+            errors += [name for part in several for v in resolver.evaluate(part, spot) if (name := _error(v))]
+    return bool(errors) and not any(_may_be_of(error, library, resolver) for error in errors)
+
+
+def _error(value: Value) -> str:
+    """The path of a class; "" for what is none."""
+    path = value.path if isinstance(value, Symbol) else f".{value.within.name}" if isinstance(value, ClassValue) else ""
+    return path if path.rpartition(".")[2][:1].isupper() else ""
+
+
+def _may_be_of(error: str, library: str, resolver: Resolver) -> bool:
+    """Whether a call of a library that was sent may end in it: the errors of other libraries in the table, and those
+    of the tree, come from what is done beside it."""
+    root = error.partition(".")[0]
+    if not root or error.rpartition(".")[2] in UNSENT:
+        return False
+    others = resolver.known.modules - {library, *BENEATH.get(library, ())} - sys.stdlib_module_names
+    return root not in others

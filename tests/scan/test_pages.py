@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from resilient_agents import cli
 from resilient_agents.scan import Options, scan
 from resilient_agents.scan.rules import DEFAULT, RULES
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "pages"
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = PROJECT / "docs" / "pages"
 SECTIONS = re.split(r"^## ", (PAGES / "scan-rules.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 
 
@@ -45,3 +48,21 @@ def test_every_option_is_on_the_page(capsys: pytest.CaptureFixture[str]) -> None
     known = set(re.findall(r"(?<!\w)(--[a-z][a-z-]*)", capsys.readouterr().out)) - {"--help"}
     table = (PAGES / "scan.md").read_text(encoding="utf-8").split("## Options")[1].split("\n## ")[0]
     assert set(re.findall(r"(?<!\w)(--[a-z][a-z-]*)", table)) <= known
+
+
+def test_the_hook_of_the_repository_is_the_one_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has the same keys and values but where it is installed from, and finds what a commit adds."""
+    hook, page = ((PROJECT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"), (PAGES / "scan.md").read_text())
+    said = dict(re.findall(r"^[ -] (\w+): (.+)$", hook, flags=re.MULTILINE))
+    own = dict(re.findall(r"^ {6}[ -] (\w+): (.+)$", page.split("repo: local")[1].split("```")[0], flags=re.MULTILINE))
+    assert own.keys() | {"description"} == said.keys()
+    assert {key for key, value in own.items() if said[key] != value} == {"additional_dependencies"}
+    assert f"      - id: {said['id']}\n```" in page
+    monkeypatch.chdir(tmp_path)
+    for command in ("init -q", "-c user.name=a -c user.email=a@example.org commit -q --allow-empty -m first"):
+        subprocess.run(["git", *command.split()], check=True)
+    Path("added.py").write_text("import requests\n\nrequests.get('https://example.org')\n")
+    assert cli.main([*shlex.split(said["entry"])[1:], "--no-cache"]) == 1
+    assert "added.py:3:1 RA101" in capsys.readouterr().out
