@@ -143,7 +143,8 @@ class Clients:
         bound = self.sources(self.file).bindings.get(name, [])
         defined = any(isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for each in bound)
         # What is not made has its class as its type, so that the module of that class is there under its name.
-        module = name == owner.client.name.partition(".")[0] and self.construct(owner) is None
+        module = name == owner.client.name.partition(".")[0]
+        module = module and (self.construct(owner) is None or not isinstance(node, ast.Name))
         if defined or module or (bound and not isinstance(node, ast.Name)):
             name = f"{name}_client"
         before = self.top.get(name)
