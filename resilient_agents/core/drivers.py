@@ -106,8 +106,9 @@ class Reading:
         handed out; there is no step after it."""
         call, limit = self.call, current()
         try:
-            others = limit is None or (not call.runtime.blocking and limit.owner == call.runtime.owner())
-            if limit is None or others or not isinstance(thrown, Exception | None):
+            if limit is None or not isinstance(thrown, Exception | None):
+                return await self._step(sent, thrown)
+            if not call.runtime.blocking and limit.owner == call.runtime.owner():  # whoever set it cuts this off
                 return await self._step(sent, thrown)
             if not call.runtime.blocking:
                 call.error = thrown
