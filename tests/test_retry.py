@@ -428,10 +428,41 @@ async def test_a_longer_retry_after_replaces_the_wait(h: Harness, monkeypatch: p
 
 
 async def test_a_retry_after_counts_whatever_the_parts_are(h: Harness) -> None:
-    """Beside a wait and hooks of the user's own, too."""
-    script = Script(h, Busy(10), "ok")
-    assert await script.run(Retry(2, wait=lambda state: 1, before_sleep=lambda state: None)) == "ok"
+    """Beside a wait and hooks of the user's own, too; observers hear of it."""
+    script, events = Script(h, Busy(10), "ok"), Events()
+    policy = Policy(Retry(2, wait=lambda state: 1, before_sleep=lambda state: None))
+    policy.observe(events)
+
+    async def work() -> Any:
+        return await script()
+
+    assert await h.call(policy, work) == "ok"
     assert 10 <= script.waits[0] <= 11
+    (scheduled,) = events.of(RetryScheduled)
+    assert (scheduled.delay, scheduled.reason) == (pytest.approx(script.waits[0]), "retry_after")
+
+
+@pytest.mark.parametrize("retry", [Retry(3), Retry(3, when=http_failure)])
+async def test_a_call_that_is_interrupted_in_its_first_attempt_took_one(h: Harness, retry: Retry) -> None:
+    """It is neither a success nor a failure."""
+
+    class Interruption(BaseException):
+        pass
+
+    with pytest.raises(Interruption):
+        await Script(h, Interruption()).run(retry)
+    metrics = retry.metrics()
+    retry.reset_metrics()
+    assert (metrics["calls"], metrics["neutral"], metrics["attempts"], metrics["retries"]) == (1, 1, 1, 0)
+
+
+async def test_a_native_object_without_a_wait_does_not_wait(h: Harness) -> None:
+    """tenacity takes None for that."""
+    script = Script(h, MyError(), "ok")
+    retrying = tenacity.Retrying()
+    retrying.wait = None  # type: ignore[assignment]  # the point
+    assert await script.run(retrying) == "ok"
+    assert script.waits == [0]
 
 
 async def test_a_shorter_retry_after_changes_nothing(h: Harness) -> None:
@@ -482,6 +513,7 @@ async def test_beyond_max_retry_after_the_call_ends_at_once(h: Harness) -> None:
     error = await script.fails(Retry(3))
     assert script.calls == 1
     assert notes(error) == ["gave up after 1 attempt in 0 s: the server asks to wait longer than max_retry_after"]
+    assert await Script(h, Busy(60), "ok").run(Retry(3)) == "ok"
     assert await Script(h, Busy(61), "ok").run(Retry(3, max_retry_after=None)) == "ok"
     assert await Script(h, Busy(61), "ok").run(Retry(3, max_retry_after=timedelta(minutes=2))) == "ok"
 
