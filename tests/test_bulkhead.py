@@ -281,6 +281,24 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
     assert bulkhead.in_use == 0
 
 
+async def test_a_wait_may_be_longer_than_from_one_look_to_the_next(h: Harness) -> None:
+    """Those that wait look now and then whether a loop was closed, and wait no longer and no shorter for that."""
+    bulkhead = Bulkhead(1, max_wait=2.5 * LOOK)
+    give_back, began = hold_slot(bulkhead), h.now()
+    with pytest.raises(BulkheadFullError, match="none of its 1 slots came free within 25 s"):
+        await h.call(Policy(bulkhead), value)
+    assert h.now() - began == pytest.approx(2.5 * LOOK)
+    give_back()
+
+
+async def test_a_bulkhead_that_stands_twice_in_a_policy_waits_for_itself(h: Harness) -> None:
+    """It says so, also where it is outermost."""
+    bulkhead = Bulkhead(1, max_wait=1)
+    with pytest.raises(BulkheadFullError, match="itself"):
+        await h.call(Policy(bulkhead, bulkhead), value)
+    assert bulkhead.in_use == 0
+
+
 def test_a_wait_ends_behind_its_limit_although_it_began_after_it() -> None:
     """From a look at the clock to a timer that is set it takes a while, by which the wait would end too early."""
     bulkhead, looks = Bulkhead(1), itertools.count()
