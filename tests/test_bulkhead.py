@@ -1118,6 +1118,16 @@ def test_a_native_slot_waits_for_the_thread_that_was_left_behind(make: Callable[
     assert taken(limiter) == 0
 
 
+@NATIVE
+def test_a_native_limiter_keeps_its_limit_from_loop_to_loop(make: Callable[[int], Any]) -> None:
+    """What a call has given back is not given back again when its loop has ended."""
+    limiter = native_of(make, 1)
+    policy = Policy(limiter)
+    for _ in range(3):
+        assert asyncio.run(policy.acall(value)) == "value"
+        assert taken(limiter) == 0
+
+
 @LOOPS
 def test_a_loop_that_has_ended_is_told_nothing(runtime: str) -> None:
     """What was to be given back on it, the next loop gives back."""

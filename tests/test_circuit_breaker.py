@@ -307,6 +307,38 @@ async def test_when_chooses_failed_results(h: Harness) -> None:
     assert breaker.state == "open"
 
 
+async def test_an_answer_that_on_does_not_choose_is_a_sign_of_life(h: Harness) -> None:
+    """What says nothing of the dependency stays neutral."""
+    breaker = CircuitBreaker(on=KeyError)
+
+    async def fails_with(error: Exception) -> None:
+        raise error
+
+    for error in (NotFound(), TypeError(), KeyError()):
+        with pytest.raises(type(error)):
+            await h.call(Policy(breaker), fails_with, error)
+    metrics = breaker.metrics()
+    assert (metrics["successes"], metrics["neutral"], metrics["failures"]) == (1, 1, 1)
+
+
+def test_what_an_open_circuit_says_ages_by_itself(manual_clock: ManualClock) -> None:
+    """How long until the next probe, and that its time is up."""
+    breaker = CircuitBreaker(reset_timeout=5, max_reset_timeout=5)
+    assert (breaker.state, breaker.retry_after) == ("closed", None)
+    breaker.open()
+    manual_clock.now += 4.5
+    assert (breaker.state, breaker.retry_after) == ("open", 0.5)
+    manual_clock.now += 0.5
+    assert (breaker.state, breaker.retry_after) == ("half-open", None)
+
+
+def test_a_breaker_says_whether_it_only_watches() -> None:
+    """As an attribute, and in `describe()`."""
+    for shadow in (True, False):
+        breaker = CircuitBreaker(shadow=shadow)
+        assert (breaker.shadow, breaker.describe()["shadow"]) == (shadow, shadow)
+
+
 async def test_the_failure_rate_of_the_last_seconds_opens_it(h: Harness) -> None:
     """At least minimum_calls in the window, at least the given share of them failed."""
     breaker = CircuitBreaker(failures=None, failure_rate=0.5, window=10, minimum_calls=4)
@@ -1052,8 +1084,9 @@ def test_a_second_live_breaker_of_the_same_name_warns() -> None:
     """Two objects of one name are two circuits, which is rarely meant; once the first is gone there is nothing to
     say."""
     first = CircuitBreaker("twin")
-    with pytest.warns(RuntimeWarning, match="second live CircuitBreaker named 'twin'"):
+    with pytest.warns(RuntimeWarning, match="second live CircuitBreaker named 'twin'") as warned:
         second = CircuitBreaker("twin")
+    assert warned[0].filename == __file__
     del first, second
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -338,6 +338,14 @@ async def test_a_limit_that_follows_learns_from_streams(h: Harness) -> None:
     assert limit.rate == 60
 
 
+def test_a_limit_says_what_it_follows() -> None:
+    """None where it learns only what it is told."""
+    limit = RateLimit(10)
+    assert limit.follows is None
+    limit.follow("tokens")
+    assert limit.follows == "tokens"
+
+
 @pytest.mark.parametrize("of", ["", None, 5])
 def test_of_must_be_a_name(of: Any) -> None:
     """Anything else would never be found."""

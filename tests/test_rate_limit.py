@@ -518,6 +518,50 @@ def test_who_waited_on_a_closed_loop_is_not_counted_in_line() -> None:
     assert limit.queued == 0
 
 
+def test_who_waits_starts_earlier_under_a_faster_rate() -> None:
+    """A reload wakes it."""
+    limit = RateLimit(1, per=10)
+    policy = Policy(limit)
+
+    async def scenario() -> None:
+        began = clock.monotonic()
+        await policy.acall(value)
+        waits = asyncio.create_task(policy.acall(value))
+        await asyncio.sleep(1)
+        limit.reconfigure(RateLimit(1, per=2))
+        await waits
+        assert clock.monotonic() - began < 5
+
+    run_on("asyncio", scenario)
+
+
+async def test_a_rate_of_less_than_one_a_second_is_kept_between_two_calls(h: Harness) -> None:
+    """Half of the time gives half of what the next one costs."""
+    policy, began = Policy(RateLimit(1, per=4)), h.now()
+    await h.call(policy, value)
+    await h.sleep(2)
+    await h.call(policy, value)
+    assert h.now() - began == pytest.approx(4)
+
+
+def test_who_comes_when_the_turn_of_another_has_just_come_stands_behind_it() -> None:
+    """There is room again, but not for whoever looks first."""
+    policy, order = Policy(RateLimit(1)), list[str]()
+
+    async def late() -> None:
+        await asyncio.sleep(1)
+        await policy.acall(order.append, "late")
+
+    async def scenario() -> None:
+        await policy.acall(order.append, "first")
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+        await asyncio.gather(policy.acall(order.append, "waits"), task)
+
+    run_on("asyncio", scenario)
+    assert order == ["first", "waits", "late"]
+
+
 @LOOPS
 def test_who_leaves_the_line_lets_the_next_one_go_earlier(runtime: str) -> None:
     """It need not sleep until the time that it was told."""
@@ -613,6 +657,7 @@ async def async_cost() -> float:
         (("1/s", 5), {}, "per must be left out when rate is a string, got 5"),
         (("60/min", 30), {}, "per must be left out when rate is a string, got 30"),
         ((1,), {"burst": 0}, "burst must be more than 0, got 0"),
+        ((1e-300,), {"per": 1e300}, "rate / per must be a number that a float can hold"),
         ((10,), {"burst": 2, "cost": 3}, r"cost must be at most burst \(2\), or the call could never start, got 3"),
         ((1,), {"cost": 0}, "cost must be more than 0, got 0"),
         ((1,), {"cost": async_cost}, "cost must be a number or a plain function"),

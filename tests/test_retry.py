@@ -309,7 +309,8 @@ async def test_an_unknown_error_says_why_it_was_not_retried(h: Harness) -> None:
     script = Script(h, MyError())
     assert notes(await script.fails(Retry(3))) == ["not retried: MyError is 'unknown'; pass on="]
     assert script.calls == 1
-    assert notes(await Script(h, MyError()).fails(Retry(2))) != []
+    for default in (Retry(2), Retry(2, after=lambda state: None)):
+        assert notes(await Script(h, MyError()).fails(default)) != []
     for chosen in (Retry(3, on=KeyError), Retry(3, on=(is_transient, KeyError)), Retry(1)):
         assert notes(await Script(h, MyError()).fails(chosen)) == []
 

@@ -295,11 +295,24 @@ async def test_estimates_that_are_too_low_are_raised(h: Harness) -> None:
         seen.append(limit.available)
         return used
 
-    for used, times in ((50, 60), (1, 60)):
+    for used, times in ((15, 60), (50, 60), (1, 60)):
         for _ in range(times):
             limit.clock_changed(0.0)  # full again
             await h.call(Policy(limit), work, used)
         assert seen[-1] == pytest.approx(1_000 - max(used, 10), abs=1)
+
+
+async def test_estimates_of_streams_that_are_too_low_are_raised(h: Harness) -> None:
+    """By what their items say at their end."""
+    limit = RateLimit(1_000, per=1e9, cost=10, settle=lambda used: used)
+    for _ in range(60):
+        limit.clock_changed(0.0)  # full again
+        await h.items(Policy(limit).stream(lambda: iter([50])))
+    limit.clock_changed(0.0)
+    stream = Policy(limit).stream(lambda: iter([50]))
+    assert await h.items(stream) == [50]
+    limit.clock_changed(0.0)
+    assert await h.call(Policy(limit), lambda: limit.available) == pytest.approx(950, abs=1)
 
 
 @pytest.mark.parametrize("settle", [5, "tokens", value])

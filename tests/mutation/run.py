@@ -75,6 +75,7 @@ class Runner:
         hypothesis.settings.load_profile("quick")
         self._work = work
         self._coverage = coverage.Coverage(data_file=None, include=[str(self.path)], config_file=False)
+        self._coverage.set_option("run:disable_warnings", ["no-data-collected"])  # of what is imported late
         self._coverage.start()
         code = pytest.main([*_OPTIONS, *self.tests], plugins=[self])
         if code:

@@ -199,6 +199,13 @@ async def test_an_operation_says_in_which_state_it_found_the_policy(h: Harness, 
     assert found == [(None, 1), ("open", None), ("half-open", None), (None, None)]
 
 
+async def test_what_the_default_decided_shows_in_what_follows(h: Harness, sdk: Sdk) -> None:
+    """No function of the user's was asked."""
+    with pytest.raises(HTTPError):
+        await h.call(Policy(Retry(2, wait=fixed(0)), name="p"), flaky(9))
+    assert not any("resilient_agents.decided" in said(span) for span in (sdk.operation, *sdk.attempts))
+
+
 async def test_what_a_native_retry_decided_shows_in_what_follows(
     h: Harness, sdk: Sdk, caplog: pytest.LogCaptureFixture
 ) -> None:
