@@ -24,7 +24,8 @@ _GRACE = 0.01
 """Real seconds in which others may act before time jumps. They are waited for only where there are any."""
 
 _PATIENCE = 0.25
-"""The same for worker threads of the package that are at work: they may be about to wait, or to end."""
+"""The same for worker threads of the package that are at work, as they may be about to wait, or to end; and for whoever
+handed work to one that waits."""
 
 _OVERDUE = 100
 """Turns of a loop at one moment that nothing but a timer for it, or an earlier one, has made. From then on time passes:
@@ -59,7 +60,7 @@ class FakeClock:
         self._elapsed = 0.0
         self._trio_clock: Any = None
         self._dues: list[float] = []
-        self._waiting_workers = 0
+        self._resting = {True: 0, False: 0}  # worker threads of the package, and all others
         self._changed = threading.Condition()
         self._stack = contextlib.ExitStack()
 
@@ -196,7 +197,8 @@ class FakeClock:
 
     def _acquire(self, lock: Lock, seconds: float | None) -> bool:
         if seconds is None:
-            return lock.acquire()
+            with self.resting(_is_worker()):
+                return lock.acquire()
         return bool(
             lock.acquire(blocking=False)
             or self.wait_until(self._elapsed + max(0.0, seconds), lambda patience: lock.acquire(timeout=patience))
@@ -205,12 +207,9 @@ class FakeClock:
     def wait_until(self, due: float, look: Callable[[float], Any], *, busy: bool = False) -> Any:
         """Wait in this thread until `look(patience)` answers with something, or until time is `due`. Of all who wait,
         the one that is due first moves the clock, after a moment for others that are at work."""
-        worker = threading.current_thread().name == THREAD_NAME
+        worker = _is_worker()
         give_up = time.monotonic() + _PATIENCE
-        with self._changed:
-            self._dues.append(due)
-            self._waiting_workers += worker
-        try:
+        with self.resting(worker, due):
             while True:
                 came = look(_GRACE if busy or threading.active_count() > 1 else 0.0)
                 if came:
@@ -218,21 +217,38 @@ class FakeClock:
                 with self._changed:
                     if self._elapsed >= due:
                         return came
-                    if due <= min(self._dues) and (time.monotonic() >= give_up or not self._works()):
+                    if due <= min(self._dues) and (time.monotonic() >= give_up or not self._works(worker)):
                         self._move_to(due)
+
+    @contextlib.contextmanager
+    def resting(self, worker: bool, *due: float) -> Generator[None, None, None]:
+        """This thread waits until the block ends, or until time is `due`."""
+        with self._changed:
+            self._dues += due
+            self._resting[worker] += 1
+        try:
+            yield
         finally:
             with self._changed:
-                self._dues.remove(due)
-                self._waiting_workers -= worker
+                for moment in due:
+                    self._dues.remove(moment)
+                self._resting[worker] -= 1
 
-    def _works(self) -> bool:
-        """Is a worker thread of the package at work, rather than waiting by this clock?"""
+    def _works(self, worker: bool) -> bool:
+        """Is a worker thread of the package at work, rather than waiting by this clock? Or, where a worker asks, the
+        thread that handed it its work: it is about to wait for that."""
+        if worker and not self._resting[False] and self._trio_clock is None:
+            return True
         busy: int = sum(workers.busy for workers in instances.each("workers"))
-        return busy > self._waiting_workers
+        return busy > self._resting[True]
 
     def in_seconds(self, seconds: float) -> float:
         """The moment for `wait_until`."""
         return self._elapsed + seconds
+
+
+def _is_worker() -> bool:
+    return threading.current_thread().name == THREAD_NAME
 
 
 def _mock_clock(trio: Any) -> Any:
@@ -265,8 +281,11 @@ class _Jumping:
         return getattr(self._real, name)
 
     def select(self, timeout: float | None = None) -> Any:
-        if timeout is None or timeout <= 0:
-            if timeout is not None and not self._loop._ready and self._loop._scheduled:
+        if timeout is None:
+            with self._clock.resting(worker=_is_worker()):
+                return self._real.select(None)
+        if timeout <= 0:
+            if not self._loop._ready and self._loop._scheduled:
                 self._overdue += 1
                 if self._overdue > _OVERDUE:
                     self._clock.advance(1e-9)

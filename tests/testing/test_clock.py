@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import unittest
@@ -135,6 +136,24 @@ def test_a_thread_that_is_woken_does_not_wait_for_its_time() -> None:
         assert Policy(slots).call(int) == 0
         worker.join()
         assert clock.now < 3600
+
+
+def test_a_worker_that_waits_does_not_overtake_whoever_called_it() -> None:
+    """However long the caller takes to begin waiting: the limit is its own, and comes first."""
+
+    def slow(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "wait":
+            time.sleep(0.05)
+
+    with FakeClock() as clock:
+        policy = Policy(Timeout(2, thread=True))
+        sys.setprofile(slow)
+        try:
+            with pytest.raises(PolicyTimeoutError):
+                policy.call(the_clock.sleep, 60)
+        finally:
+            sys.setprofile(None)
+        assert clock.now == 2
 
 
 def test_limits_with_threads_go_by_it() -> None:
