@@ -11,7 +11,6 @@ question, unless its answer has needed no more than these.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar
 
@@ -86,11 +85,10 @@ class Answers:
         self._by_hops: list[dict[Hashable, tuple[Any, int]]] = [{} for _ in range(HOPS + 1)]
         """Of the rest, by how many are left; and how many are needed."""
 
-    def keep(self, most: int) -> None:
-        """Half of the answers, those that were found last, if there are more than that; in between questions."""
-        if len(self._final) + sum(map(len, self._by_hops)) > most:
-            self._final = _younger(self._final)
-            self._by_hops = [_younger(each) for each in self._by_hops]
+    @property
+    def kept(self) -> int:
+        """How many answers are."""
+        return len(self._final) + sum(map(len, self._by_hops))
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """What `make` gives; it asks here for whatever else it needs to know."""
@@ -260,10 +258,6 @@ class Answers:
         question.asked, question.led_to, question.needs = now, self._led_to, self._needs
         before, question.answer = question.answer, found
         return found != before
-
-
-def _younger(answers: dict[Hashable, Made]) -> dict[Hashable, Made]:
-    return dict(itertools.islice(answers.items(), len(answers) // 2, None))
 
 
 def _name(question: _Question) -> str:

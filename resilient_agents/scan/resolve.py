@@ -34,12 +34,13 @@ class Resolver(Answers):
     """Values by expression and spot. What does not resolve has no values."""
 
     def __init__(self, tree: Tree, known: Known) -> None:
-        super().__init__()
         self.tree = tree
         self.known = known
+        super().__init__()
 
     def forget(self) -> None:
         super().forget()
+        self.tree.forget()
         self._symbols: dict[str, Values] = {}
         self.callers: dict[tuple[SourceFile, int, str], list[tuple[Spot, int]]] = {}
         """By function and name: the calls of that name but for those that reach another one for sure."""

@@ -35,8 +35,8 @@ __all__ = ["Options", "Scan", "scan"]
 
 PART = 240
 """Files that one process looks at in one go."""
-MOST_ANSWERS = 300_000
-"""What is known about names and calls stays known, some 0.3 kB for each; of more the older half is dropped."""
+MOST_ANSWERS = 500_000
+"""What is known about names and calls stays known, some 0.3 kB for each, up to so many at the end of a part."""
 DEEPEST = 10_000
 """Python frames: an expression is read by a function that calls itself."""
 DEEP = 500
@@ -146,13 +146,13 @@ class Scan:
     def look(self, file: SourceFile) -> Looked:
         """Everything about one file."""
         status = self.reading.statuses[file.path]
-        self.reading.forms.use(file, whole=True)
         try:
             found = self.found(file)
         except RecursionError:
             if nesting(file.form) < DEEP:
                 raise  # it is not the file's fault
             return Looked([], [], [], FileStatus(file.path, "unreadable", "nested too deeply"))
+        self.reading.forms.use(file, whole=True)
         settings = self.projects.settings(self._folder(file.path))
         on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
         findings = fingerprinted(
@@ -178,7 +178,8 @@ class Scan:
         statuses = dict(self.reading.statuses)
 
         def work(some: Sequence[SourceFile]) -> tuple[list[Looked], list[str]]:
-            self.resolver.keep(MOST_ANSWERS)
+            if self.resolver.kept > MOST_ANSWERS:
+                self.resolver.forget()  # all: of a circle, answers that were left would decide about the others
             self.reading.forms.forget()
             return [self.look(file) for file in some], self.projects.problems
 

@@ -173,10 +173,14 @@ class Tree:
             if file.parts:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
         self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
+        self._index: dict[str, dict[str, list[SourceFile]]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """What was found for the files that asked for it; not what their imports mean, nor the index."""
         self._sites: dict[tuple[str, str], list[tuple[Spot, int]]] = {}
         self._heirs: dict[tuple[str, str], list[tuple[SourceFile, int]]] = {}
         self._in_common: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
-        self._index: dict[str, dict[str, list[SourceFile]]] = {}
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
