@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from resilient_agents import (
     idempotency_key,
     remaining,
 )
+from resilient_agents.base.clock import Clock, clock
 from resilient_agents.registry import Keyed
-from resilient_agents.testing import CapturedEvents, capture_events, force_open
+from resilient_agents.testing import CapturedEvents, FakeClock, capture_events, force_open
 from tests.conftest import run_on
 from tests.interruptions import ends_elsewhere, interrupt_everywhere
 
@@ -185,3 +187,21 @@ def test_a_circuit_is_forced_open_for_its_block_only() -> None:
         assert policy.call(int) == 0
 
     assert interrupt_everywhere(lambda: Policy(breaker), run, check) > 10
+
+
+def test_a_fake_clock_goes_with_its_block() -> None:
+    """However that is interrupted: what comes after goes by real time, in event loops, too."""
+    before = [getattr(clock, name) for name in Clock.__slots__]
+    run_forever = asyncio.BaseEventLoop.run_forever
+
+    def run(_: None) -> None:
+        with FakeClock():
+            clock.sleep(3600)
+
+    def check(_: None) -> None:
+        assert [getattr(clock, name) for name in Clock.__slots__] == before
+        assert asyncio.BaseEventLoop.run_forever is run_forever
+        with FakeClock() as again:
+            assert again.now == 0
+
+    assert interrupt_everywhere(lambda: None, run, check) > 20

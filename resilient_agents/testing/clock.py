@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Literal, Self, TypeVar
-from unittest import mock
 
 from resilient_agents.base import instances
 from resilient_agents.base.clock import Lock, clock
@@ -52,31 +51,22 @@ class FakeClock:
     or where the event loop cannot be driven.
     """
 
-    _active: FakeClock | None = None
-
     def __init__(self) -> None:
-        self.waits: list[float] = []
+        self._time = _Time()
+        self.waits = self._time.waits
         """How long each wait of blocking code was by sleeping, in seconds."""
-        self._elapsed = 0.0
-        self._trio_clock: Any = None
-        self._dues: list[float] = []
-        self._resting = {True: 0, False: 0}  # worker threads of the package, and all others
-        self._changed = threading.Condition()
-        self._stack = contextlib.ExitStack()
+        self._block: contextlib.AbstractContextManager[None] | None = None
 
     @property
     def now(self) -> float:
         """Seconds since the clock began."""
-        return self._monotonic() - _ORIGIN
+        return self._time.monotonic() - _ORIGIN
 
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass at once. Raises ValueError if they are negative."""
         if not seconds >= 0:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
-        if self._trio_clock is not None:
-            self._trio_clock.jump(seconds)
-        else:
-            self._move_to(self._elapsed + seconds)
+        self._time.advance(seconds)
 
     def run(self, fn: Callable[..., Awaitable[T]], *args: Any, backend: Literal["asyncio", "trio"] = "asyncio") -> T:
         """Run an async function to its end, in an event loop of its own that goes by this clock, and return its result.
@@ -89,9 +79,9 @@ class FakeClock:
                 "run() makes an event loop of its own, and one runs here: await the function inside of "
                 "`with FakeClock():`"
             )
-        with contextlib.nullcontext() if FakeClock._active is self else self:
+        with contextlib.nullcontext() if _Time.active is self._time else self:
             if backend == "trio":
-                return self._run_trio(fn, *args)
+                return self._time.run_trio(fn, *args)
 
             async def main() -> T:
                 return await fn(*args)
@@ -99,7 +89,71 @@ class FakeClock:
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 return runner.run(main())
 
-    def _run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    def __enter__(self) -> Self:
+        if _Time.active is not None:
+            raise RuntimeError("a FakeClock is in place already, and there is one time for the whole process")
+        self._block = block = self._time.in_force()
+        block.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        block = self._block
+        assert block is not None
+        self._block = None
+        block.__exit__(None, None, None)
+
+
+class _Time:
+    """The time of a `FakeClock`. Nothing in it knows the clock itself, which only its block holds: where
+    an exception from outside keeps `__exit__` from beginning, the block ends when the clock is collected."""
+
+    active: _Time | None = None
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self._elapsed = 0.0
+        self._trio_clock: Any = None
+        self._dues: list[float] = []
+        self._resting = {True: 0, False: 0}  # worker threads of the package, and all others
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def in_force(self) -> Generator[None, None, None]:
+        """Until the block ends, everything goes by it."""
+        wall = clock.wall() - _ORIGIN
+        loop, trio = running_loop(), running_trio()
+        if trio is not None:
+            self._trio_clock = _mock_clock(trio)
+        with (
+            self._driving_all() if loop is None else self._driving(loop),
+            clock.replaced(
+                monotonic=self.monotonic,
+                wall=lambda: wall + self.monotonic(),
+                sleep=self._sleep,
+                acquire=self._acquire,
+            ),
+        ):
+            try:
+                _Time.active = self
+                yield
+            finally:
+                _Time.active = None
+
+    def monotonic(self) -> float:
+        if self._trio_clock is None:
+            trio = running_trio()
+            if trio is None:
+                return _ORIGIN + self._elapsed
+            self._trio_clock = _mock_clock(trio)
+        return _ORIGIN + float(self._trio_clock.current_time())
+
+    def advance(self, seconds: float) -> None:
+        if self._trio_clock is not None:
+            self._trio_clock.jump(seconds)
+        else:
+            self._move_to(self._elapsed + seconds)
+
+    def run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         import trio.testing
 
         mocked = trio.testing.MockClock(autojump_threshold=0)
@@ -111,55 +165,23 @@ class FakeClock:
             self._elapsed = mocked.current_time()
             self._trio_clock = None
 
-    def __enter__(self) -> Self:
-        if FakeClock._active is not None:
-            raise RuntimeError("a FakeClock is in place already, and there is one time for the whole process")
-        wall = clock.wall() - _ORIGIN
-        loop, trio = running_loop(), running_trio()
-        if trio is not None:
-            self._trio_clock = _mock_clock(trio)
-        with contextlib.ExitStack() as stack:
-            if loop is not None:
-                stack.enter_context(self._driving(loop))
-            else:
-                stack.enter_context(self._driving_all())
-            stack.enter_context(
-                clock.replaced(
-                    monotonic=self._monotonic,
-                    wall=lambda: wall + self._monotonic(),
-                    sleep=self._sleep,
-                    acquire=self._acquire,
-                )
-            )
-            self._stack = stack.pop_all()
-        FakeClock._active = self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        FakeClock._active = None
-        self._stack.close()
-
-    def _monotonic(self) -> float:
-        if self._trio_clock is None:
-            trio = running_trio()
-            if trio is None:
-                return _ORIGIN + self._elapsed
-            self._trio_clock = _mock_clock(trio)
-        return _ORIGIN + float(self._trio_clock.current_time())
-
     # -------------------------------------------------------------------------------------------------- event loops
 
     @contextlib.contextmanager
     def _driving_all(self) -> Generator[None, None, None]:
         """Drive each loop of asyncio as long as it runs."""
-        run_forever = asyncio.BaseEventLoop.run_forever
+        loops: Any = asyncio.BaseEventLoop
+        run_forever = loops.run_forever
 
-        def run(loop: asyncio.BaseEventLoop) -> None:
+        def run(loop: Any) -> None:
             with self._driving(loop):
                 run_forever(loop)
 
-        with mock.patch.object(asyncio.BaseEventLoop, "run_forever", run):
+        try:
+            loops.run_forever = run
             yield
+        finally:
+            loops.run_forever = run_forever
 
     @contextlib.contextmanager
     def _driving(self, loop: Any) -> Generator[None, None, None]:
@@ -271,9 +293,9 @@ def _shift(loop: Any, seconds: float) -> None:
 class _Jumping:
     """The selector of an event loop that, rather than wait for a timer, moves the clock to it."""
 
-    def __init__(self, real: Any, clock: FakeClock, loop: Any) -> None:
+    def __init__(self, real: Any, time: _Time, loop: Any) -> None:
         self._real = real
-        self._clock = clock
+        self._time = time
         self._loop = loop
         self._overdue = 0
 
@@ -282,14 +304,14 @@ class _Jumping:
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            with self._clock.resting(worker=_is_worker()):
+            with self._time.resting(worker=_is_worker()):
                 return self._real.select(None)
         if timeout <= 0:
             if not self._loop._ready and self._loop._scheduled:
                 self._overdue += 1
                 if self._overdue > _OVERDUE:
-                    self._clock.advance(1e-9)
+                    self._time.advance(1e-9)
             return self._real.select(timeout)
         self._overdue = 0
         connected = len(self._real.get_map() or ()) > 1  # more than the loop's own
-        return self._clock.wait_until(self._clock.in_seconds(timeout), self._real.select, busy=connected)
+        return self._time.wait_until(self._time.in_seconds(timeout), self._real.select, busy=connected)
