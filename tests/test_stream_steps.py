@@ -423,6 +423,71 @@ def test_a_step_cannot_close_the_stream_that_it_is_of(runtime: str) -> None:
     run_on(runtime, main)
 
 
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_step_that_is_told_to_end_cannot_close_its_stream_either(runtime: str) -> None:
+    """The wish of whoever else closes it is heard all the same, and the reading task goes on."""
+    streams: list[Any] = []
+    refused: list[RuntimeError] = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 0
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await streams[0].aclose()
+                except RuntimeError as error:
+                    refused.append(error)
+
+    async def main() -> None:
+        streams.append(Policy().stream(items))
+        read: list[int] = []
+
+        async def reads() -> None:
+            await collect(Harness(runtime), streams[0], read)
+            read.append(1)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(reads)
+            await anyio.sleep(1)
+            await streams[0].aclose()
+        assert (read, len(refused)) == ([0, 1], 1)
+        streams.clear()
+
+    run_on(runtime, main)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_who_closes_a_stream_that_is_being_closed_waits_for_that(runtime: str) -> None:
+    """The source's own end is not cut short, and the task that closes first is not cancelled."""
+    seen: list[str] = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 0
+        finally:
+            await anyio.sleep(3)
+            seen.append("left")
+
+    async def main() -> None:
+        stream = Policy().stream(items)
+
+        async def reads() -> None:
+            await anext(stream)
+            await stream.aclose()
+            seen.append("closed")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(reads)
+            await anyio.sleep(1)
+            await stream.aclose()
+            assert seen[:1] == ["left"]
+        assert sorted(seen) == ["closed", "left"]
+
+    run_on(runtime, main)
+
+
 async def test_watchers_hear_how_a_stream_went(h: Harness) -> None:
     """At its end: the consumer's own time is in no gap."""
     events, policy = Events(), Policy(name="watched")

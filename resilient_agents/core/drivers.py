@@ -259,7 +259,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                 raise
         finally:
             if interrupt is not None:
-                interrupt.taken()
+                interrupt.ends()
             try:
                 await reading.end(outcome)
             except BaseException:  # from outside, perhaps

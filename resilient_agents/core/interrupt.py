@@ -23,6 +23,8 @@ __all__ = ["Interrupt"]
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether a read that was told to end has ended."""
 
+_INSIDE: Final = "a stream cannot be closed from inside the step that reads it"
+
 _SHOWN: Final = ("cr_await", "ag_await", "gi_yieldfrom")
 """Where coroutines and generators show what they wait for."""
 
@@ -33,7 +35,7 @@ _SILENT: Final = frozenset(("anext_awaitable", "async_generator_asend", "async_g
 class Interrupt:
     """The wish that the reading of one stream ends. `wished`: from now on."""
 
-    __slots__ = ("_asked", "_reader", "_requests", "_scope", "_scoped", "wished")
+    __slots__ = ("_asked", "_over", "_reader", "_requests", "_scope", "wished")
 
     def __init__(self) -> None:
         self.wished = False
@@ -41,17 +43,25 @@ class Interrupt:
         self._reader: asyncio.Task[Any] | None = None
         self._asked: Any = None  # of the reader: what it waited for
         self._scope: Any = None
-        self._scoped = 0
+        self._over = False
 
     async def end_reading(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         """Return when nobody reads this generator any more. Called by the one who reads it, it raises RuntimeError."""
         while generator.ag_running:
-            if not self.wished or (self._reader is not None and generator.ag_await is not self._asked):
-                self.taken()
+            if generator.ag_await is None:  # it runs, and this within it
+                raise RuntimeError(_INSIDE)
+            asked = self.wished and (self._reader is None or generator.ag_await is self._asked)
+            if not asked and not self._over:
+                self._taken()
                 self._ask(generator)
             await timers.sleep(_LOOK_AGAIN)
 
-    def taken(self) -> None:
+    def ends(self) -> None:
+        """The reading is over, and the stream being closed: from now on that is only waited for."""
+        self._over = True
+        self._taken()
+
+    def _taken(self) -> None:
         """A step that was to end took the cancellation for itself, and gave an item or ended in its own way."""
         reader, self._reader = self._reader, None
         if reader is not None:
@@ -59,18 +69,16 @@ class Interrupt:
 
     def _ask(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         if running_loop() is None:
-            if self._scoped != anyio.get_current_task().id:
-                self.wished = True
-                self._scope.cancel()
-                return
+            self.wished = True
+            self._scope.cancel()
         elif reader := next((task for task in asyncio.all_tasks() if _waits_for(task.get_coro(), generator)), None):
             self.wished = True
             self._reader = reader
             self._asked = generator.ag_await
             self._requests = reader.cancelling()
             reader.cancel()
-            return
-        raise RuntimeError("a stream cannot be closed from inside the step that reads it")
+        else:
+            raise RuntimeError(_INSIDE)
 
     def heard(self) -> bool:
         """Is the cancellation that passes through here this wish, and nobody else's?"""
@@ -83,7 +91,6 @@ class Interrupt:
         async def in_scope(sent: Any, thrown: BaseException | None) -> Any:
             if self.wished:  # the step before took the cancellation for itself
                 return Over(None)
-            self._scoped = anyio.get_current_task().id
             with anyio.CancelScope() as self._scope:
                 return await step(sent, thrown)
             return Over(None)
