@@ -28,6 +28,7 @@ from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.base.clock import Lock, clock
 from resilient_agents.events import CallRejected, Waited
 from tests.conftest import Events, Harness, ManualClock, run_on
+from tests.strategies import hold_slot
 
 LOOPS = pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 
@@ -455,3 +456,13 @@ async def test_a_timeout_around_a_shadow_limit_sees_no_wait(h: Harness) -> None:
     policy = Policy(Timeout(1, thread=False), RateLimit(1, per=100, shadow=True), Bulkhead(1, shadow=True))
     for _ in range(3):
         assert await h.call(policy, fine) == "fine"
+
+
+def test_in_shadow_as_many_would_wait_as_the_queue_holds() -> None:
+    """Whoever comes after them would be rejected."""
+    bulkhead = Bulkhead(1, queue=1, shadow=True)
+    give_back = [hold_slot(bulkhead) for _ in range(3)]
+    metrics = bulkhead.metrics()
+    assert (metrics["in_use"], metrics["waits"], metrics["rejections"]) == (3, 1, 1)
+    for one in give_back:
+        one()
