@@ -144,6 +144,11 @@ class Scope:
             block = self.blocks[block].parent
         return found
 
+    def repeats(self, block: int) -> bool:
+        """Whether a loop runs what stands there more than once; each head belongs to one loop around it."""
+        around = [each.kind for each in self.inside(block)]
+        return around.count("loop") > around.count("head")
+
     def encloses(self, outer: int, block: int) -> bool:
         """Whether what stands in `outer` has run whenever something later in `block` runs."""
         while block > outer:  # a block is made after its parent

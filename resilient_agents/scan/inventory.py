@@ -22,6 +22,11 @@ class Found:
     call: Call
     seen: Sighting
 
+    @property
+    def repeated(self) -> bool:
+        """Whether a loop makes it again and again, which it does not with what its head asks for once."""
+        return self.call.in_loop and self.seen.spot.within.repeats(self.seen.site.block)
+
 
 def inventory(resolver: Resolver, limits: Limits, file: SourceFile) -> Iterator[Found]:
     """The external calls of a file in the order of their lines."""

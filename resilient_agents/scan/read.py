@@ -80,11 +80,12 @@ class _Statements(Expressions):
         self.expression(node.value)
 
     def on_for(self, node: ast.For | ast.AsyncFor) -> None:
-        before = self.block
-        value = self.expression(node.iter)  # made once, but the call that gives what is iterated may wait for each
-        self.enter("loop")
-        if value is not None and value[0] == "call":
-            self.scope.calls[value[1]].block = self.block
+        before = self.enter("loop")
+        loop = self.enter("head")
+        value = self.expression(node.iter)
+        self.block = loop
+        if value is not None and value[0] == "call":  # what gives what is gone over itself may ask for each item
+            self.scope.calls[value[1]].block = loop
         if type(node) is ast.AsyncFor:
             self.await_call(value)
         self.target(node.target, value and ("each", value))

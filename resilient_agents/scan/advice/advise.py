@@ -37,7 +37,7 @@ class Advised:
         return {
             "calls": len(it.found),
             "can_wait_for_ever": sum(each.call.limit == "none" for each in it.talking),
-            "in_loops": sum(each.call.in_loop for each in it.talking),
+            "in_loops": sum(each.repeated for each in it.talking),
             "in_async": sum(each.call.is_async for each in it.talking),
             "wait_for_what_comes": len(it.serving),
             "protected": sum(each.call.protected_by is not None for each in it.talking),

@@ -70,7 +70,7 @@ class Dependency:
 
     @property
     def in_loops(self) -> list[Found]:
-        return [each for each in self.waiting if each.call.in_loop]
+        return [each for each in self.waiting if each.repeated]
 
     @property
     def in_async(self) -> list[Found]:

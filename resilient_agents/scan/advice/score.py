@@ -56,11 +56,12 @@ NOTHING = Score(dict.fromkeys(TERMS, 0))
 def score(waiting: Iterable[Found], files: int) -> Score:
     """Of the calls that wait for an answer of one dependency, of which so many files talk to it."""
     endless = is_async = in_loops = limited = 0
-    for call in (each.call for each in waiting):
+    for each in waiting:
+        call = each.call
         if call.limit == "none":
             endless += 1
             is_async += call.is_async
-            in_loops += call.in_loop
+            in_loops += each.repeated
         elif call.protected_by is None:
             limited += 1
     return Score(

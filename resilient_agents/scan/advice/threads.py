@@ -37,7 +37,7 @@ class Threads:
         runner, callee = found.seen.runner, found.seen.site.callee
         if not runner:
             return not found.call.is_async and self._handed(found.seen.spot, DEPTH)
-        if runner in ONE and not (found.call.in_loop or found.call.is_async):
+        if runner in ONE and not (found.repeated or found.call.is_async):
             return False
         return runner not in POLICY and (runner != "map" or (callee is not None and callee[0] != "name"))
 

@@ -261,7 +261,7 @@ class Example:
         return defined("__init__", arguments, [*lines, *after], ast.Constant(None))
 
     def _function(self, each: Function) -> Iterator[str]:
-        loops = sorted({one.found.call.line for one in each.calls if one.found.call.in_loop})
+        loops = sorted({one.found.call.line for one in each.calls if one.found.repeated})
         tries = sorted({one.found.call.line for one in each.calls if one.found.call.in_try})
         threads = sorted({one.found.call.line for one in each.calls if one.in_thread})
         if threads:
