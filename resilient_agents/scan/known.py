@@ -134,6 +134,8 @@ class Client:
     """How often it tries again by itself."""
     retry_limit: tuple[str, ...] = ()
     """Arguments that say how often."""
+    retries_by_class: bool = False
+    """Whether only what its class was called for does, not what `from_url` and the like made."""
     retries_off: str = ""
     """What its constructor is given so that it does not, where that is more than one of these as 0."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.guards import around, around_callers, polled
 from resilient_agents.scan.known import Default
@@ -15,23 +13,19 @@ from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.stated import found, given_limit
 from resilient_agents.scan.values import Made, Spot, Symbol
-from resilient_agents.scan.versions import choose, normal
+from resilient_agents.scan.versions import choose
 
 __all__ = ["Limits", "by_symbol", "types_of"]
-
-Pin = Callable[[str, str], str]
-"""The versions of a distribution that the project of a file admits."""
 
 NEVER = (("const", None), ("const", 0))
 UNKNOWN = Limit("unknown", "", "unknown")
 
 
 class Limits:
-    """Limits of sightings; `pin` says which version of a library counts for a file."""
+    """Limits of sightings."""
 
-    def __init__(self, resolver: Resolver, pin: Pin) -> None:
+    def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
-        self.pin = pin
 
     def of(self, seen: Sighting) -> Limit:
         """The first that says something: a socket that never waits, an argument, a block around, a poll, the client."""
@@ -106,7 +100,7 @@ class Limits:
 
     def by_version(self, seen: Sighting, default: Default) -> Limit:
         package = seen.client.library.package
-        pin = self.pin(seen.spot.file.path, normal(package)) if package else ""
+        pin = self.resolver.versions(seen.client, seen.spot)
         what, agreed = choose(default, pin)
         if what == "none" and not package and (said := self.of_process(seen)) is not None:
             return said

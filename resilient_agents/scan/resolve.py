@@ -11,7 +11,7 @@ from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
 from resilient_agents.scan.given import in_life, in_path, in_state
-from resilient_agents.scan.known import Known
+from resilient_agents.scan.known import Client, Known
 from resilient_agents.scan.members import attribute
 from resilient_agents.scan.results import result
 from resilient_agents.scan.tree import SourceFile, Tree
@@ -26,6 +26,7 @@ from resilient_agents.scan.values import (
     best,
     union,
 )
+from resilient_agents.scan.versions import normal
 
 __all__ = ["Resolver"]
 
@@ -33,10 +34,16 @@ __all__ = ["Resolver"]
 class Resolver(Answers):
     """Values by expression and spot. What does not resolve has no values."""
 
-    def __init__(self, tree: Tree, known: Known) -> None:
+    def __init__(self, tree: Tree, known: Known, pin: Callable[[str, str], str]) -> None:
         self.tree = tree
         self.known = known
+        self._pin = pin
         super().__init__()
+
+    def versions(self, client: Client, spot: Spot) -> str:
+        """Those of its library that count where this is."""
+        package = client.library.package
+        return self._pin(spot.file.path, normal(package)) if package else ""
 
     def forget(self) -> None:
         super().forget()

@@ -9,6 +9,7 @@ from resilient_agents.scan.callers import reaches
 from resilient_agents.scan.effects import repeatable
 from resilient_agents.scan.form import Site
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.repeating import tried_again
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.values import ClassValue, FunctionValue, Opaque, Spot, Symbol, Value
 
@@ -94,14 +95,12 @@ def endless_retry(found: Found, resolver: Resolver) -> str | None:
 
 
 def nested_retry(found: Found, resolver: Resolver) -> str | None:
-    client, owner = found.seen.client, found.seen.owner
-    if client.retries is None or owner is None or owner.made is None:
+    again = tried_again(resolver, found.seen)
+    if again is None:
         return None
-    site = owner.made.site
-    if site.spread or any(site.keywords.get(name) == ("const", 0) for name in client.retry_limit):
-        return None
+    times = f" up to {again.times} times" if again.times else ""
     for path, _, _ in _retries_behind(found, resolver):
-        return f"{path} repeats {found.call.callee}, which repeats itself up to {client.retries} times"
+        return f"{path} repeats {found.call.callee}, which repeats itself{times}"
     return None
 
 

@@ -114,8 +114,9 @@ class Scan:
         self.known, self.problems = self._known(paths)
         self.cache = Cache(options.cache, paths) if options.cache is not None else None
         self.reading: Reading = read_files(self.paths, self.cache, options.jobs)
-        self.resolver = Resolver(Tree(self.reading.files, self.known.modules), self.known)
-        self.limits = Limits(self.resolver, lambda path, package: self.projects.pin(self._folder(path), package))
+        tree = Tree(self.reading.files, self.known.modules)
+        self.resolver = Resolver(tree, self.known, self._pin)
+        self.limits = Limits(self.resolver)
 
     def close(self) -> None:
         """Everything that was read is dropped here: a collector of circles that is on again would look at all of it."""
@@ -206,6 +207,10 @@ class Scan:
         for file in self.projects.sources(map(Path, folders)):
             digest.update(str(file).encode("utf-8", "replace") + file.read_bytes())
         return digest.hexdigest()
+
+    def _pin(self, path: str, package: str) -> str:
+        """The versions of a distribution that the project of a file admits."""
+        return self.projects.pin(self._folder(path), package)
 
     def _folder(self, path: str) -> Path:
         """Of a file; each is made absolute once."""

@@ -22,7 +22,7 @@ __all__ = ["TableError", "load", "shipped"]
 LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {
     *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
-    *("by_url", "inherits", "callbacks", "serving", "alike", "titled", "retries_off", "current"),
+    *("by_url", "inherits", "callbacks", "serving", "alike", "titled", "retries_by_class", "retries_off", "current"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
 SETS = {"not_calls", "options", "hooks"}

@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from resilient_agents.scan.known import Default
 
-__all__ = ["choose", "normal", "pins", "version_files"]
+__all__ = ["admitted", "choose", "normal", "pins", "version_files"]
 
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 
@@ -130,21 +130,26 @@ def _require(found: dict[str, str], line: str) -> None:
 @functools.cache
 def choose(default: Default, pin: str) -> tuple[str, bool]:
     """(what ends the call, whether the versions that the pin admits agree); the newest version, if they do not."""
+    possible = admitted(default, pin)
+    return possible[-1], len(possible) == 1
+
+
+@functools.cache
+def admitted(default: Default, pin: str) -> tuple[str, ...]:
+    """What may hold for the versions that the pin admits, the newest last; all there is if it makes no sense."""
     rules = default.by_version
-    if len(rules) == 1:
-        return rules[0][1], True
     try:
-        admitted = SpecifierSet(pin)
         ranges = [(SpecifierSet(versions), what) for versions, what in rules]
+        pinned = SpecifierSet(pin)
     except InvalidSpecifier:
-        return rules[-1][1], False
-    possible: list[str] = []
+        return tuple(what for _, what in rules)
+    possible: dict[str, None] = {}
     for version in _samples([pin, *(versions for versions, _ in rules)]):
-        if admitted.contains(version, prereleases=True):
-            possible += [what for versions, what in ranges if versions.contains(version, prereleases=True)][:1]
-    if not possible:
-        return rules[-1][1], False
-    return possible[-1], len(set(possible)) == 1
+        if pinned.contains(version, prereleases=True):
+            for what in [what for versions, what in ranges if versions.contains(version, prereleases=True)][:1]:
+                possible.pop(what, None)
+                possible[what] = None
+    return tuple(possible) or tuple(what for _, what in rules)
 
 
 def _samples(specifiers: Iterable[str]) -> list[Version]:

@@ -118,3 +118,54 @@ def test_a_function_that_goes_on_for_ever_gets_no_policy(tmp_path: Path) -> None
     fixed = fix([tmp_path], Options(), lambda call: "requests")
     assert [finding.call.function for finding in fixed.left] == ["work"]
     assert fixed.patch().count('+@resilient("requests")') == 1
+
+
+@pytest.mark.parametrize(
+    ("pin", "made", "times"),
+    [
+        ("redis==5.2", "redis.Redis()", None),
+        ("redis>=6,<7", "redis.Redis()", " up to 3 times"),
+        ("redis>=6", "redis.Redis()", ""),
+        ("redis==8.1", "redis.Redis()", " up to 10 times"),
+        ("", "redis.Redis()", None),
+        ("redis==7.1", "redis.Redis(retry=None)", None),
+        ("redis==7.1", "redis.Redis(retry=made())", None),
+        ("redis==7.1", "redis.Redis(connection_pool=pool)", None),
+        ("redis==7.1", "redis.from_url('redis://x')", None),
+        ("redis==5.2", "redis.RedisCluster('x')", " up to 3 times"),
+    ],
+)
+def test_a_client_repeats_its_calls_as_its_version_does(tmp_path: Path, pin: str, made: str, times: str | None) -> None:
+    """Unless the code may say otherwise, or a version that counts does not."""
+    code = """
+        import redis
+        from tenacity import retry, stop_after_attempt
+
+        client = {0}
+
+        @retry(stop=stop_after_attempt(3))
+        def f():
+            return client.get("x")
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code).format(made))
+    (tmp_path / "requirements.txt").write_text(pin)
+    said = [each.message for each in scan([tmp_path], Options(select=("RA202",))).findings if each.rule == "RA202"]
+    assert [each.partition("which repeats itself")[2] for each in said] == ([] if times is None else [times])
+
+
+@pytest.mark.parametrize(("given", "times"), [("", [" up to 2 times"]), ("max_retries=5", [" up to 5 times"])])
+def test_a_client_repeats_its_calls_as_often_as_it_is_told(tmp_path: Path, given: str, times: list[str]) -> None:
+    """What the code gives counts, not what the library would do."""
+    code = """
+        import openai
+        from tenacity import retry, stop_after_attempt
+
+        client = openai.OpenAI({0})
+
+        @retry(stop=stop_after_attempt(3))
+        def f():
+            return client.embeddings.create(model="m", input="x")
+    """
+    (tmp_path / "code.py").write_text(textwrap.dedent(code).format(given))
+    said = [each.message for each in scan([tmp_path], Options(select=("RA202",))).findings if each.rule == "RA202"]
+    assert [each.partition("which repeats itself")[2] for each in said] == times

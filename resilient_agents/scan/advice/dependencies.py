@@ -131,8 +131,8 @@ class Dependency:
     @property
     def tried_once(self) -> list[str]:
         """What these clients are given so that they try once."""
-        clients = (self.facts[id(each)].retrying for each in self.waiting)
-        return list(dict.fromkeys(each.once for each in clients if each is not None and each.once))
+        again = (self.facts[id(each)].retrying for each in self.waiting)
+        return list(dict.fromkeys(each.client.once for each in again if each is not None and each.client.once))
 
     @property
     def public(self) -> bool:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resilient_agents.scan.advice.threads import Threads
 from resilient_agents.scan.effects import repeatable, serves
-from resilient_agents.scan.form import Expression
 from resilient_agents.scan.habits import asks, renewed
 from resilient_agents.scan.inventory import Found
-from resilient_agents.scan.known import Client
 from resilient_agents.scan.protection import patterns_around
+from resilient_agents.scan.repeating import Again, tried_again
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import blocks_the_loop
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.values import ClientValue, Data, Made, Opaque, Spot
+from resilient_agents.scan.values import Opaque
 
 __all__ = ["Facts", "facts"]
 
 BOUNDS = frozenset(["Semaphore", "BoundedSemaphore", "CapacityLimiter", "Lock", "Bulkhead"])
 """Classes of what lets only so many in."""
-CONFIGURED = frozenset(["config", "http_client"])
-"""Arguments of a client that may say how often it tries again."""
 
 
 @dataclass(slots=True)
@@ -41,7 +38,7 @@ class Facts:
     """Whether threads may make several of it at once."""
     replaced: bool
     """Whether the code has something to go on with when it fails."""
-    retrying: Client | None
+    retrying: Again | None
     """The client that makes it again by itself."""
     through_request: bool | None
     """Whether the REQ socket that it goes through is there before; None for other calls.
@@ -72,7 +69,7 @@ def _facts(resolver: Resolver, threads: Threads, found: Found) -> Facts:
         holds=blocks_the_loop(found, resolver) is not None,
         threaded=threads.make(found),
         replaced=found.call.in_try and _replaced(seen),
-        retrying=_retrying(resolver, seen),
+        retrying=tried_again(resolver, seen),
         through_request=request,
         patterns=patterns_around(resolver, seen) if found.call.protected_by is not None else frozenset(),
     )
@@ -99,53 +96,3 @@ def _through_request(seen: Sighting, resolver: Resolver) -> bool | None:
 def _replaced(seen: Sighting) -> bool:
     around = seen.spot.within.inside(seen.site.block)
     return any(block.kind == "try" and block.about == ("const", True) for block in around)
-
-
-def _retrying(resolver: Resolver, seen: Sighting) -> Client | None:
-    """The client that makes it again, or the one that made that client, where nothing in the code says otherwise."""
-    client = seen.client
-    for owner in _owners(seen):
-        client = owner.client if client.retries is None and client.inherits else client
-    if client.retries is None:
-        return None
-    made: list[tuple[Mapping[str, Expression], Spot]] = [(seen.given.keywords, seen.spot)]
-    for owner in _owners(seen):
-        options = _unpacked(resolver, owner.made) if owner.made is not None else None
-        if owner.made is None or options is None:
-            return None
-        made += [(owner.made.site.keywords, owner.made.spot), *options]
-    if len(made) == 1:
-        return None
-    said = next((each[name] for each, _ in made for name in client.retry_limit if name in each), None)
-    configured = any(
-        _configured(resolver, each[name], spot) for each, spot in made for name in CONFIGURED & each.keys()
-    )
-    return client if said != ("const", 0) and not configured else None
-
-
-def _owners(seen: Sighting) -> Iterator[ClientValue]:
-    """What it is made on, and what made that."""
-    owner = seen.owner
-    while owner is not None:
-        yield owner
-        owner = owner.of
-
-
-def _unpacked(resolver: Resolver, made: Made) -> list[tuple[Mapping[str, Expression], Spot]] | None:
-    """What `**options` hold; None where that is not all written down."""
-    found: list[tuple[Mapping[str, Expression], Spot]] = []
-    for each in made.site.spread:
-        for value in resolver.evaluate(each, made.spot) or (None,):
-            if not isinstance(value, Data) or value.expression is None or value.expression[0] != "dict":
-                return None
-            _, entries, whole, others = value.expression
-            if not whole or others:
-                return None
-            found.append((entries, value.spot))
-    return found
-
-
-def _configured(resolver: Resolver, expression: Expression, spot: Spot) -> bool:
-    """Whether it may say how often: a `Config` that is made here without `retries` does not."""
-    made = [value.made.site for value in resolver.evaluate(expression, spot) if isinstance(value, Opaque)]
-    return not made or any("retries" in site.keywords or site.spread or site.starred for site in made)
