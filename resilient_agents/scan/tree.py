@@ -172,7 +172,7 @@ class Tree:
         for file in self.files:
             if file.parts:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
-        self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], SourceFile | None] = {}
+        self._found: dict[tuple[tuple[str, ...], SourceFile | tuple[str, ...]], SourceFile | None] = {}
         self._index: dict[str, dict[str, list[SourceFile]]] = {}
         self.forget()
 
@@ -185,7 +185,8 @@ class Tree:
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
         parts = tuple(name.split("."))
-        key = (parts, importer.package)
+        alone = importer.parts[-1:] == parts[-1:] or parts[0] in importer.package  # no file means itself
+        key = (parts, importer if alone else importer.package)
         if key not in self._found:
             outside = parts[0] in self.external and not self._is_inside(parts[0], importer)
             self._found[key] = None if outside else self._search(parts, importer)
