@@ -207,8 +207,7 @@ class Tree:
         return package is not None and not inner and bool(package.form.scopes[0].bindings)
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
-        best, best_rank = None, (-1, 0)
-        installed: list[SourceFile] = []
+        best, best_rank, installed = None, (-1, 0), list[SourceFile]()
         for file in self._by_name.get(parts[-1], ()):
             if file.parts[-len(parts) :] != parts or file is importer:
                 continue

@@ -149,7 +149,7 @@ def test_a_policy_by_name_may_have_what_a_call_would_gain_by(tmp_path: Path, mon
 
 
 def test_what_a_loop_goes_over_is_asked_for_once(tmp_path: Path) -> None:
-    """Unless what the call gives is gone over itself, which may ask for each item. It stands in the loop all the same."""
+    """Unless what the call gives is gone over itself, which may ask for each item; in the record both are in it."""
     code = """
         import redis
         import requests
