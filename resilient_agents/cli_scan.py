@@ -145,7 +145,12 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
             file=sys.stderr,
         )
     if fixed.left:
-        print(f"resilient-agents: not for a program to fix: {counted(len(fixed.left), 'finding')}", file=sys.stderr)
+        places = ", ".join(f"{each.call.path}:{each.call.line}" for each in fixed.left[:3])
+        more = f" and {len(fixed.left) - 3} more" if len(fixed.left) > 3 else ""
+        print(
+            f"resilient-agents: {counted(len(fixed.left), 'finding')} left for you to mend: {places}{more}",
+            file=sys.stderr,
+        )
 
 
 def _formatted(report: Report, name: str) -> str:

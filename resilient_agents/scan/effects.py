@@ -31,6 +31,12 @@ TEXTS = frozenset(["text", "SQL"])
 NOTHING = ("const", None)
 KEYS = frozenset(["idempotency-key", "x-idempotency-key"])
 
+ASKS_MODELS = (
+    "/chat/completions", "/v1/completions", "/v1/embeddings", "openai.com/v1/responses", "anthropic.com/v1/messages",
+    ":generateContent", ":streamGenerateContent", ":embedContent",
+)  # fmt: skip
+"""What URLs end with whose POST asks a model: an answer, not a change."""
+
 
 def repeatable(seen: Sighting, resolver: Resolver) -> bool | None:
     """Whether making it twice is the same as once; None where the code does not say."""
@@ -40,7 +46,7 @@ def repeatable(seen: Sighting, resolver: Resolver) -> bool | None:
         answer = _said(resolver, seen, operation.says)
     elif answer is None and operation.sends is not None:
         answer = _sent(resolver, seen, *operation.sends)
-    return True if answer is False and _keyed(resolver, seen) else answer
+    return True if answer is False and (_keyed(resolver, seen) or _asks_a_model(resolver, seen)) else answer
 
 
 def serves(seen: Sighting, resolver: Resolver) -> bool:
@@ -135,3 +141,12 @@ def _keyed(resolver: Resolver, seen: Sighting) -> bool:
 def _names_a_key(headers: Values) -> bool:
     dicts = [each.expression for each in headers if isinstance(each, Data)]
     return any(each is not None and each[0] == "dict" and KEYS & {key.lower() for key in each[1]} for each in dicts)
+
+
+def _asks_a_model(resolver: Resolver, seen: Sighting) -> bool:
+    """Whether it is a request of HTTP for what a model says, whichever of its first arguments is the URL."""
+    if seen.client.kind != "http":
+        return False
+    named = seen.given.keywords.get("url")
+    urls = [*seen.given.arguments[:2], *(() if named is None else (named,))]
+    return any(all(text.endswith(ASKS_MODELS) for text in _texts(resolver, url, seen.spot)) for url in urls)

@@ -126,6 +126,25 @@ def test_a_handler_is_a_fallback_if_it_gives_something_instead(tmp_path: Path, h
     assert ("fallback" in it.candidates) is candidate
 
 
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        ("https://api.openai.com/v1", "model"),
+        ("https://mine.openai.azure.com", "model"),
+        ("https://api.shop.example", "http"),
+        ("https://notopenai.azure.com", "http"),
+    ],
+)
+def test_the_host_of_a_model_api_is_one_by_whichever_library(tmp_path: Path, base: str, kind: str) -> None:
+    """It has a quota, and the preset of models."""
+    code = f"import httpx\n\nclient = httpx.Client(base_url='{base}')\nclient.post('/v1/chat/completions', json={{}})\n"
+    (tmp_path / "code.py").write_text(code)
+    [it] = advise([tmp_path]).dependencies
+    assert it.dependency.target.kind == kind
+    assert ("rate limit" in it.candidates) is (kind == "model")
+    assert "retry" in it.candidates
+
+
 def test_a_policy_by_name_may_have_what_a_call_would_gain_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has stands in a configuration: the advice says which calls have one, and is advice all the same."""
     code = """

@@ -439,6 +439,7 @@ def test_a_fix_names_the_policies_that_are_written(capsys: pytest.CaptureFixture
     )
     assert cli.main(["scan", "--write-policies", "resilience.toml", "."]) == 0
     assert cli.main(["scan", "--fix=policy", "."]) == 1  # one is left to a person: no policy of stocks spares the order
+    assert "1 finding left for you to mend: a.py:16\n" in capsys.readouterr().err
     named = re.findall(r'@resilient\("(.*)"\)', Path("a.py").read_text())
     assert named == ["prices-example-com", "prices-example-com-once", "prices-example-com-once"]
     assert set(named) <= set(load("resilience.toml", env={}).policies)

@@ -12,7 +12,7 @@ import pytest
 from resilient_agents import Registry
 from resilient_agents.cli import main
 from resilient_agents.config import load
-from resilient_agents.scan.advice import Advice
+from resilient_agents.scan.advice import Advice, advise
 from resilient_agents.scan.advice.plan import as_plan
 from resilient_agents.telemetry.metric_table import METRICS
 from resilient_agents.testing import FakeClock
@@ -86,6 +86,15 @@ def test_the_plan_goes_from_watching_to_enforcing(advice: Advice) -> None:
     labels = re.findall(r"by \((.*?)\)", plan)
     assert labels
     assert {label for found in labels for label in found.split(", ")} <= known
+
+
+def test_the_plan_names_what_no_fix_guards(tmp_path: Path) -> None:
+    """A fix decorates what can wait for ever; calls that have a limit are for the reader."""
+    calls = "requests.get('https://a.example')\n    requests.get('https://b.example', timeout=3)"
+    code = f"import requests\n\n\ndef f():\n    {calls}\n"
+    (tmp_path / "code.py").write_text(code)
+    plan = as_plan(advise([tmp_path]), "code")
+    assert 'Calls that have a limit it leaves to you, by @resilient("NAME"): b-example.\n' in plan
 
 
 @pytest.mark.skipif(shutil.which("sed") is None, reason="there is no sed")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from resilient_agents.scan.advice.facts import Facts, facts
+from resilient_agents.scan.advice.places import serves_models
 from resilient_agents.scan.advice.targets import Target, Targets
 from resilient_agents.scan.advice.threads import Threads
 from resilient_agents.scan.inventory import Found
@@ -154,6 +155,8 @@ def dependencies(resolver: Resolver, found: Iterable[Found]) -> list[Dependency]
         other, what = better.get(first.name), first
         if other is not None:
             what = first._replace(name=other.name, place=other.place, port=other.port)
+        if what.kind == "http" and serves_models(what.name):
+            what = what._replace(kind="model")
         groups.setdefault(what.key, []).append((what, variable, each))
     made = [_dependency(resolver, threads, group) for group in groups.values()]
     return sorted(made, key=lambda each: each.target)

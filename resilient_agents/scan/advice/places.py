@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Place", "file_name", "place"]
+__all__ = ["Place", "file_name", "place", "serves_models"]
 
 _FILES = frozenset(["sqlite", "duckdb"])
 """Schemes of URLs that name a file."""
@@ -18,6 +18,14 @@ _PORTS = {
     "mysql": 3306, "mariadb": 3306, "mongodb": 27017, "amqp": 5672, "amqps": 5671, "nats": 4222, "mqtt": 1883,
 }  # fmt: skip
 """Ports that need no saying, by scheme."""
+_MODELS = frozenset([
+    "api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "api.mistral.ai", "api.groq.com",
+    "api.cohere.com", "api.cohere.ai", "api.deepseek.com", "api.together.xyz", "api.fireworks.ai", "api.perplexity.ai",
+    "api.x.ai", "openrouter.ai", "router.huggingface.co", "api-inference.huggingface.co", "api.replicate.com",
+])  # fmt: skip
+"""Hosts of model APIs, by whichever library they are asked."""
+_MODELS_BELOW = (".openai.azure.com", "-aiplatform.googleapis.com")
+"""What the names of other such hosts end with."""
 _WORDS = re.compile(r"\b(host|port|dbname)=([\w.-]+)")
 
 
@@ -79,3 +87,8 @@ def _of_the_web(port: int) -> tuple[int, ...]:
 
 def file_name(text: str) -> str:
     return PurePath(text).name
+
+
+def serves_models(name: str) -> bool:
+    """Whether the host of this name is known for a model API."""
+    return name in _MODELS or name.endswith(_MODELS_BELOW)

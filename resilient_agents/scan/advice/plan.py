@@ -31,6 +31,9 @@ def _lines(advice: Advice, paths: str) -> Iterator[str]:
     yield ""
     yield "2. Shadow: guard the calls, and let circuit breakers and bulkheads only watch; retries and time limits act."
     yield f"   resilient-agents scan --fix=policy --dry-run {paths}"
+    yield "   Without --dry-run it decorates the functions of calls that can wait for ever."
+    if by_hand := [name for name, each in policies.items() if each.score.terms["unguarded"]]:
+        yield f'   Calls that have a limit it leaves to you, by @resilient("NAME"): {", ".join(by_hand)}.'
     yield f"   sed -i.bak 's/shadow = false/shadow = true/' {FILE}"
     yield "   Look for a week at what would have been refused:"
     yield "   sum by (resilient_agents_policy, resilient_agents_strategy) ("
