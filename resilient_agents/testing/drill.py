@@ -289,7 +289,8 @@ def _ended(one: _One, outage: Outage) -> str:
 
 async def _crowd(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | None:
     tasks = [asyncio.ensure_future(one.call()) for _ in range(bulkhead.limit)]
-    for _ in range(MOST):
+    until = time.monotonic() + PATIENCE  # some come from threads
+    while bulkhead.in_use < bulkhead.limit and time.monotonic() < until and not all(task.done() for task in tasks):  # noqa: ASYNC110
         await asyncio.sleep(0)
     one.blocks_loop = bulkhead.in_use < bulkhead.limit
     try:

@@ -50,6 +50,18 @@ def test_an_answer_that_is_entered_is_waited_for() -> None:
     assert seen[0] is outage.answer.__aenter__.return_value
 
 
+def test_calls_that_come_to_the_policy_late_are_waited_for() -> None:
+    """They are no calls that hold up the event loop: another one goes through a thread first, however long it takes."""
+    policy, outage = Policy(Bulkhead(2, max_wait=1)), Outage()
+
+    async def ask() -> object:
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        return await policy.acall(outage.coroutine)
+
+    assert list(drill(ask, outage, policy)) == ["bulkhead: beyond 2 calls at once the next one was not let in"]
+
+
 def test_a_policy_that_a_fake_cannot_show_says_so() -> None:
     """A time limit of what cannot be interrupted."""
     policy, outage = Policy(Timeout(5, thread=False)), Outage()
