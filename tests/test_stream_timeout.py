@@ -109,9 +109,10 @@ async def test_a_stall_ends_the_stream(h: Harness) -> None:
     assert (source.closed, holding.held, holding.outcomes) == (1, 0, [error])
 
 
-async def test_the_consumers_own_time_counts_for_none_of_the_limits(h: Harness) -> None:
+@pytest.mark.parametrize("limits", [{"first_item": 2, "idle": 2, "total": 4}, {"idle": 2}], ids=["all", "idle"])
+async def test_the_consumers_own_time_counts_for_none_of_the_limits(h: Harness, limits: dict[str, float]) -> None:
     """However slowly it takes the items."""
-    policy = limited(first_item=2, idle=2, total=4)
+    policy = limited(**limits)
     assert await collect(h, policy.stream(Paced(h, 1, 1, 1).function), [], pause=100) == [0, 1, 2]
 
 

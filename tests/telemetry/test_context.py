@@ -8,7 +8,7 @@ import contextvars
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import pytest
@@ -18,6 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_cont
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.backoff import fixed
+from resilient_agents.core.call import Call, Proceed
 from resilient_agents.policy import Policy
 from tests.conftest import run_on
 from tests.interruptions import interrupt_everywhere
@@ -458,3 +459,36 @@ def test_no_span_stays_current_when_a_call_is_interrupted(sdk: Sdk, way: Callabl
         assert get_current_span() is INVALID_SPAN
 
     assert interrupt_everywhere(make, run, check) > 50
+
+
+class GivesUp(BaseException):
+    """What no layer takes for an error of its own."""
+
+
+def give_up(_: object) -> NoReturn:
+    raise GivesUp
+
+
+class Breaks:
+    """A strategy whose end is interrupted."""
+
+    async def execute(self, proceed: Proceed, call: Call) -> Any:
+        result = await proceed(call)
+        assert call.closers is not None
+        call.closers.append(give_up)
+        return result
+
+
+def test_no_span_stays_current_when_the_end_of_an_async_stream_is_interrupted(sdk: Sdk, loop: Any) -> None:
+    """Whatever kept the operation from its own end."""
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def scenario() -> None:
+        with pytest.raises(GivesUp):
+            async for _ in Policy(Breaks()).stream(numbers):
+                pass
+        assert get_current_span() is INVALID_SPAN
+
+    loop(scenario)
