@@ -68,7 +68,11 @@ MERELY_MADE: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "remedy"), MERELY_MADE)
-@pytest.mark.parametrize("under", [None, policy, Policy(CircuitBreaker())], ids=["not decorated", "retry", "others"])
+@pytest.mark.parametrize(
+    "under",
+    [None, policy, Policy(CircuitBreaker()), Policy(Retry(3), CircuitBreaker())],
+    ids=["not decorated", "retry", "others", "both"],
+)
 async def test_it_is_refused_in_every_colour(h: Harness, make: Any, remedy: str, under: Policy | None) -> None:
     """Out of a plain function, a coroutine function, and one that is decorated; by the first call and by later ones,
     which go a shorter way."""

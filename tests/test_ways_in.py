@@ -366,6 +366,36 @@ async def test_what_a_run_may_use_is_counted_on_the_shorter_way(h: Harness, poli
     await call(0)
 
 
+async def test_what_a_run_may_use_pays_for_further_attempts_too(h: Harness) -> None:
+    """Those that a retry makes after a first one that went the shorter way."""
+    script = Script(0, *[Mine("down"), "value"] * 3)
+
+    async def work() -> Any:
+        return script()
+
+    guarded: Any = Policy(Retry(2, on=Mine, wait=fixed(0)))(h.fn(work))
+    assert (guarded() if h.blocking else await guarded()) == 0
+    with run_budget(attempts=9) as budget:
+        for _ in range(3):
+            assert (guarded() if h.blocking else await guarded()) == "value"
+    assert budget.spent.attempts == 6
+
+
+@pytest.mark.parametrize("inside", [[], [CircuitBreaker(failures=99)]], ids=["one retry", "a retry around others"])
+async def test_the_time_that_a_note_gives_is_that_of_the_first_attempt_too(h: Harness, inside: list[Any]) -> None:
+    """Whoever has made it."""
+
+    async def work() -> None:
+        await h.sleep(2)
+        raise Mine("down")
+
+    guarded: Any = Policy(Retry(2, wait=fixed(1)), *inside)(h.fn(work))
+    for _ in range(2):
+        with pytest.raises(Mine) as raised:
+            _ = guarded() if h.blocking else await guarded()
+        assert raised.value.__notes__ == ["gave up after 2 attempts in 5.0 s"]
+
+
 async def test_a_shorter_way_is_each_functions_own(h: Harness) -> None:
     """Those of one policy differ by name, also where a run has a budget."""
     breaker = CircuitBreaker()
