@@ -583,6 +583,19 @@ def test_an_attempt_cut_short_by_an_outer_limit_is_neutral(runtime: str) -> None
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_limit_around_another_call_counts_where_the_attempt_has_none(runtime: str) -> None:
+    """It had all the time that anybody gave it."""
+    breaker = CircuitBreaker(failures=1)
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await Policy(Timeout(1.0)).acall(Policy(breaker).acall, anyio.sleep, 60)
+        assert breaker.state == "open"
+
+    run_on(runtime, scenario)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_random_cancellation_never_changes_the_state_and_never_leaks(runtime: str) -> None:
     """100 calls cancelled at random times, in closed and in half-open: neither opened nor closed, and every permit came
     back."""
