@@ -180,8 +180,8 @@ async def test_the_generator_sees_the_deadline(h: Harness) -> None:
 
 
 async def test_a_timeout_around_the_consumer_keeps_its_own_error(h: Harness) -> None:
-    """In async code it is the one who cuts off, and the stream inside is closed and neutral; in blocking code the stream
-    takes no step after its time."""
+    """In async code it is the one who cuts off, and the stream inside is closed and neutral; in blocking code there is
+    no step after its time."""
     source, holding = Paced(h, 1, 60, 1), Holding()
     errors: list[type] = []
     seen: list[int] = []
@@ -355,6 +355,42 @@ def test_who_reads_it_is_found(reads: Callable[[Any], Any]) -> None:
         await asyncio.sleep(1)
         await stream.aclose()
         await task
+
+    run_on("asyncio", main)
+
+
+class Unseen:
+    """Waits for an item, and shows nothing of that."""
+
+    def __init__(self, items: AsyncIterator[int]) -> None:
+        self._step = anext(items).__await__()
+
+    def __await__(self) -> Unseen:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._step)
+
+    def throw(self, error: BaseException) -> Any:
+        return self._step.throw(error)
+
+
+def test_who_reads_it_unseen_keeps_it_open() -> None:
+    """Whoever would close it is told so at once."""
+
+    async def reader(items: Any) -> None:
+        await anext(items)
+        await Unseen(items)  # type: ignore[misc]
+
+    async def main() -> None:
+        stream = Policy().stream(Stuck(0).items)
+        task = asyncio.create_task(reader(aiter(stream)))
+        await asyncio.sleep(1)
+        with pytest.raises(RuntimeError, match="cannot be closed from inside"):
+            await stream.aclose()
+        task.cancel()
+        await asyncio.wait([task])
+        await stream.aclose()
 
     run_on("asyncio", main)
 

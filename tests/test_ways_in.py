@@ -33,8 +33,9 @@ from resilient_agents import (
 )
 from resilient_agents.base.now import now
 from resilient_agents.core.call import name_of
+from resilient_agents.events import CallEnded
 from resilient_agents.registry import Keyed
-from tests.conftest import Harness, ManualClock, run_on
+from tests.conftest import Events, Harness, ManualClock, run_on
 
 
 class Mine(ConnectionError):
@@ -394,6 +395,19 @@ async def test_the_time_that_a_note_gives_is_that_of_the_first_attempt_too(h: Ha
         with pytest.raises(Mine) as raised:
             _ = guarded() if h.blocking else await guarded()
         assert raised.value.__notes__ == ["gave up after 2 attempts in 5.0 s"]
+
+
+async def test_an_observed_call_never_goes_the_shorter_way(h: Harness) -> None:
+    """Also the later ones of a function."""
+    events, policy = Events(), Policy(CircuitBreaker())
+
+    async def work() -> None: ...
+
+    policy.observe(events)
+    guarded: Any = policy(h.fn(work))
+    for _ in range(3):
+        _ = guarded() if h.blocking else await guarded()
+    assert len(events.of(CallEnded)) == 3
 
 
 async def test_a_shorter_way_is_each_functions_own(h: Harness) -> None:
