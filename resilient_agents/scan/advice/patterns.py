@@ -56,7 +56,9 @@ def _time_limit(it: Dependency) -> Judged:
     if unknown:
         return unknown, f"nothing in the code says what ends {_calls(unknown)}"
     but = " that asks for an answer" if it.serving else ""
-    return (), f"every call{but} has a limit, its own or its library's"
+    by_version = dict.fromkeys(each.call.limit_source for each in it.waiting if each.call.confidence == "likely")
+    which = f", if the version that runs has one: {'; '.join(by_version)}" if by_version else ""
+    return (), f"every call{but} has a limit, its own or its library's{which}"
 
 
 def _retry(it: Dependency) -> Judged:
