@@ -1072,15 +1072,23 @@ def test_a_native_limiter_of_another_backend_says_what_to_use(make: Callable[[in
 
 @NATIVE
 def test_a_native_limiter_in_use_on_another_loop_says_what_to_use(make: Callable[[int], Any]) -> None:
-    """Two live loops would lose wake-ups; one after another is fine."""
+    """Two live loops would lose wake-ups; one after another is fine, and so is one that nobody is inside on."""
     policy = Policy(native_of(make, 5))
 
     async def main() -> None:
         with pytest.raises(TypeError, match="in use on another event loop.*use Bulkhead"):
             await asyncio.to_thread(lambda: asyncio.run(policy.acall(value)))
 
+    async def elsewhere() -> None:
+        assert await asyncio.to_thread(lambda: asyncio.run(policy.acall(value))) == "value"
+
+    async def mine() -> None:
+        await policy.acall(value)
+        await elsewhere()
+
     for _ in range(2):
         asyncio.run(policy.acall(main))
+    asyncio.run(mine())
 
 
 @NATIVE

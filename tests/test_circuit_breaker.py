@@ -9,6 +9,7 @@ import pickle
 import random
 import sys
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from resilient_agents import (
     fixed,
     http_failure,
 )
+from resilient_agents.base.clock import clock
 from resilient_agents.errors import CircuitOpenError, Rejected
 from resilient_agents.events import CallRejected, CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from tests.conftest import Events, Harness, ManualClock, run_on
@@ -99,6 +101,20 @@ async def test_a_failing_coroutine_function_opens_it(h: Harness) -> None:
     for _ in range(5):
         with pytest.raises(ConnectionError):
             await guarded() if not h.blocking else guarded()
+    assert breaker.state == "open"
+
+
+async def test_a_failure_may_be_slow_too(h: Harness) -> None:
+    """It counts as both."""
+    breaker = CircuitBreaker(failures=None, slow_call=1, slow_rate=0.9, window=60, minimum_calls=2)
+
+    async def failing() -> None:
+        await h.sleep(2)
+        raise ConnectionError
+
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await h.call(Policy(breaker), failing)
     assert breaker.state == "open"
 
 
@@ -889,6 +905,8 @@ class TestNative:
         assert heard == ["success", "ConnectionError", "ConnectionError", "open", "half-open", "closed", "success"]
         assert native.current_state == "closed"
         assert len(caplog.records) == 1
+        shield, again = (one for _ in range(2) for one in native.listeners if one == listener)
+        assert shield == again
         native.remove_listener(listener)
 
     async def test_its_listeners_hear_of_an_error_that_counts_as_false(self, h: Harness) -> None:
@@ -936,6 +954,46 @@ class TestNative:
             Policy(here).call(lambda: 1)
         elsewhere.close()
         assert Policy(here).call(lambda: 1) == 1
+
+    def test_an_opening_that_is_noticed_late_counts_from_its_own_moment(self, manual_clock: ManualClock) -> None:
+        """Where the circuit was closed here until then."""
+        storage = pybreaker.CircuitMemoryStorage("closed")
+        policy = Policy(self.native(state_storage=storage))
+        assert policy.call(lambda: 1) == 1
+        storage.opened_at = datetime.now(UTC) - timedelta(seconds=7)
+        storage.state = "open"
+        with pytest.raises(CircuitOpenError) as caught:
+            policy.call(lambda: 1)
+        assert caught.value.retry_after == pytest.approx(3, abs=0.5)
+
+    def test_an_opening_here_counts_from_now(self, manual_clock: ManualClock) -> None:
+        """Whatever the wall clock in force says, and what was noticed of others before."""
+        storage = pybreaker.CircuitMemoryStorage("closed")
+        policy = Policy(self.native(fail_max=1, state_storage=storage))
+
+        def fails() -> None:
+            raise ConnectionError
+
+        with clock.replaced(wall=lambda: time.time() + 3600):
+            for _ in range(2):
+                with pytest.raises(ConnectionError):
+                    policy.call(fails)
+                with pytest.raises(CircuitOpenError) as caught:
+                    policy.call(lambda: 1)
+                assert caught.value.retry_after == pytest.approx(10)
+                storage.state = "closed"
+                assert policy.call(lambda: 1) == 1
+
+    async def test_an_error_keeps_its_cause(self, h: Harness) -> None:
+        """What pybreaker is told of is not raised anew."""
+        cause = KeyError()
+
+        async def function() -> None:
+            raise ConnectionError from cause
+
+        with pytest.raises(ConnectionError) as caught:
+            await h.call(Policy(self.native()), function)
+        assert caught.value.__cause__ is cause
 
     def storage(self, age: timedelta | None, *, naive: bool = False) -> pybreaker.CircuitMemoryStorage:
         """One that says that the circuit opened so long ago."""

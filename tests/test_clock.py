@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,6 +139,34 @@ def test_an_opening_of_pybreakers_is_a_moment_of_the_clock_in_force(start: float
         assert refused.value.retry_after == pytest.approx(1)
         now += 1
         assert policy.call(int) == 0
+
+
+def test_successes_under_another_clock_are_forgotten() -> None:
+    """They do not outweigh the failures of a window that begins with a clock."""
+    policy = Policy(breaker := CircuitBreaker(failures=None, failure_rate=0.5, window_calls=60, minimum_calls=3))
+    for _ in range(20):
+        policy.call(int)
+    with clock.replaced(monotonic=lambda: FAR):
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                policy.call(down)
+        assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("make", [CircuitBreaker, pybreaker.CircuitBreaker])
+def test_a_probe_that_is_under_way_keeps_its_permit(make: Callable[[], Any], start: float) -> None:
+    """For as long as it had under the clock of before."""
+    breaker = make()
+    policy = Policy(breaker)
+    breaker.open()
+    breaker.half_open()
+
+    def probe() -> None:
+        with clock.replaced(monotonic=lambda: start), pytest.raises(CircuitOpenError, match="probes are taken"):
+            contextvars.Context().run(policy.call, int)
+
+    policy.call(probe)
 
 
 def test_aiolimiter_is_not_stuck_for_the_difference_of_two_clocks() -> None:

@@ -53,6 +53,15 @@ def worst_excess(starts: list[tuple[float, float]], rate: float, burst: float) -
     return worst
 
 
+def test_what_is_left_elsewhere_is_left_beside_those_in_line() -> None:
+    """They take theirs of it first; what nobody accounts for has started elsewhere."""
+    schedule = Gcra(rate=1.0, burst=10.0)
+    assert schedule.take(100.0, 8.0)
+    reserve(schedule, 100.0, 4.0)
+    schedule.leave(104.0, 1.0)
+    assert schedule.level == pytest.approx(5.0)
+
+
 def test_a_burst_starts_at_once_and_no_more() -> None:
     """After idling exactly `burst` calls start at once."""
     schedule = Gcra(rate=1.0, burst=3.0)

@@ -91,6 +91,35 @@ def test_an_interrupted_async_call_gives_its_slot_back(runtime: str) -> None:
     )
 
 
+class Struck:
+    """An exception from outside that is to come out."""
+
+    def __init__(self) -> None:
+        self.struck = False
+
+    def strike(self) -> None:
+        self.struck = True
+        raise Interrupt
+
+
+@pytest.mark.parametrize("make", [Bulkhead, anyio.CapacityLimiter, anyio.Semaphore])
+def test_an_interruption_goes_on_and_the_slot_is_back(make: Callable[[int], Any]) -> None:
+    """Also in the midst of leaving, and also of anyio's own limiters: it comes out, and the next call gets in."""
+
+    async def scenario(struck: Struck) -> None:
+        policy = Policy(make(1))
+        with contextlib.suppress(Interrupt):
+            await policy.acall(value)
+            assert not struck.struck
+        with anyio.fail_after(1):
+            await policy.acall(value)
+
+    def run(struck: Struck) -> None:
+        run_on("asyncio", lambda: scenario(struck))
+
+    assert interrupt_everywhere(Struck, run, lambda _: None, act=Struck.strike) > 20
+
+
 class Rivals(Guarded):
     """One call is inside, in a thread of its own, and another one waits behind the call that is interrupted."""
 

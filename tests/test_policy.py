@@ -218,11 +218,22 @@ def test_it_describes_itself_as_plain_data() -> None:
     assert "inner" in repr(policy)
 
 
-@pytest.mark.parametrize("thing", [3, None, CircuitBreaker, Policy, "retry", print, [CircuitBreaker()]])
-def test_what_is_no_strategy_is_refused(thing: Any) -> None:
-    """The error lists what can be one."""
+@pytest.mark.parametrize(
+    ("thing", "got"),
+    [
+        (3, "int"),
+        (None, "NoneType"),
+        (CircuitBreaker, "the class CircuitBreaker, not an instance"),
+        (Policy, "the class Policy, not an instance"),
+        ("retry", "the name 'retry'"),
+        (print, "builtin_function_or_method"),
+        ([CircuitBreaker()], "list"),
+    ],
+)
+def test_what_is_no_strategy_is_refused(thing: Any, got: str) -> None:
+    """The error lists what can be one, and says what came."""
     with pytest.raises(
-        TypeError, match=r"a strategy must be .*tenacity.*pybreaker.*CapacityLimiter.*AsyncLimiter.* got "
+        TypeError, match=rf"a strategy must be .*tenacity.*pybreaker.*CapacityLimiter.*AsyncLimiter.* got {got}"
     ):
         Policy(thing)
 

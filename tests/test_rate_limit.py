@@ -139,6 +139,7 @@ async def test_a_cost_of_nothing_never_waits(h: Harness) -> None:
     before = h.now()
     await h.call(policy, value, 0)
     assert h.now() == before
+    assert limit.metrics()["calls"] == 2
 
 
 @LOOPS

@@ -1111,6 +1111,36 @@ async def test_a_native_object_reads_no_retry_after(h: Harness) -> None:
     assert script.waits == [pytest.approx(2)]
 
 
+async def test_an_async_callback_of_its_own_is_awaited(h: Harness) -> None:
+    """What it answers in the end is what the call does."""
+
+    async def callback(state: tenacity.RetryCallState) -> str:
+        await anyio.lowlevel.checkpoint()
+        return "instead"
+
+    native = tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(2), retry_error_callback=callback)
+    if not h.blocking:
+        assert await Script(h, ConnectionError()).run(adapt_native(native)) == "instead"
+
+
+@pytest.mark.parametrize("copied", [lambda retry: pickle.loads(pickle.dumps(retry)), copy.copy, copy.deepcopy])
+def test_a_native_object_goes_on_in_copies(copied: Callable[[Any], Any], manual_clock: ManualClock) -> None:
+    """With what it was told, which its text says."""
+    native = adapt_native(tenacity.Retrying(stop=tenacity.stop_after_attempt(2), reraise=True))
+    again = copied(native)
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        Policy(again).call(work)
+    assert len(calls) == 2
+    assert repr(again) == repr(native)
+    assert repr(again).startswith("Retrying(retry=retry_if_exception_type")
+
+
 async def test_a_sleep_of_its_own_is_used(h: Harness) -> None:
     """A custom `sleep`, sync or async, takes the place of ours; the ordinary ones become the call's own."""
     slept: list[float] = []

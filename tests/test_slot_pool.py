@@ -668,3 +668,13 @@ class LikeANaivePool(RuleBasedStateMachine):
 
 LikeANaivePool.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 test_like_a_naive_pool = LikeANaivePool.TestCase
+
+
+def test_who_is_granted_a_slot_keeps_it_through_a_shrink() -> None:
+    """Also while being woken, when somebody else looks at the line."""
+    pool = SlotPool(2)
+    first, _ = take(pool), take(pool)
+    slot = next(pool.numbers)
+    assert pool.enqueue(slot, Someone(lambda: pool.resize(1)), None)
+    pool.give_back(first)
+    assert pool.granted(slot)

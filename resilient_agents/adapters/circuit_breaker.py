@@ -139,7 +139,7 @@ class CircuitBreaker(Configured, Breaker):
         instances.add("circuit_breaker", self)
 
     @property
-    def asks(self) -> bool:  # type: ignore[override]  # it changes with `on`
+    def asks(self) -> bool:
         return self._matches is not None
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:

@@ -52,8 +52,6 @@ class Breaker(ABC):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
 
     slow_call: float | None = None
-    asks: bool = False
-    """Does a function of the user's say which errors are failures?"""
     when: When | None = None
     _circuit: Circuit
 
@@ -228,6 +226,11 @@ class Breaker(ABC):
             slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
         circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=slow)
         circuit.deliver(call.audience)
+
+    @property
+    @abstractmethod
+    def asks(self) -> bool:
+        """Does a function of the user's say which errors are failures?"""
 
     @abstractmethod
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import pybreaker
 import pytest
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
@@ -146,6 +147,21 @@ async def test_the_state_of_a_circuit_is_a_gauge(h: Harness, sdk: Sdk) -> None:
     assert states(sdk, "gauged") == {"closed": 0, "open": 1, "half-open": 0}
     await h.sleep(31)
     assert states(sdk, "gauged") == {"closed": 0, "open": 0, "half-open": 1}
+
+
+def test_the_state_of_a_native_circuit_is_a_gauge(sdk: Sdk) -> None:
+    """By the name of the object, which acts, as far as a policy uses it."""
+    native = pybreaker.CircuitBreaker(name="native gauged")
+    policy = Policy(native)
+    policy.call(int)
+    native.open()
+    assert states(sdk, "native gauged") == {"closed": 0, "open": 1, "half-open": 0}
+    assert not [
+        attributes
+        for attributes, _ in sdk.points("resilient_agents.circuit_breaker.state")
+        if "resilient_agents.shadow" in attributes
+    ]
+    assert repr(policy.strategies[0]) == "pybreaker.CircuitBreaker(name='native gauged') <open>"
 
 
 class Pool:

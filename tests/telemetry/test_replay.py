@@ -159,6 +159,15 @@ async def test_an_attempt_says_what_it_passed(h: Harness, sdk: Sdk) -> None:
     assert not set(PASSED) & said(sdk.spans[0]).keys()
 
 
+@pytest.mark.parametrize(("estimate", "real"), [(10, 7), (10, 12), (0, 3)])
+async def test_an_attempt_says_what_it_took_of_a_rate_limit(h: Harness, sdk: Sdk, estimate: float, real: float) -> None:
+    """What it was to cost before it began, and what it did."""
+    limit = RateLimit(100, cost=lambda: estimate, settle=lambda _: real)
+    await h.call(Policy(Retry(2), limit, name="p"), ok)
+    told = said(*sdk.attempts)
+    assert (told["resilient_agents.cost"], told["resilient_agents.settled"]) == (estimate, real)
+
+
 async def test_an_attempt_that_is_cut_off_in_line_has_not_passed_it(h: Harness, sdk: Sdk) -> None:
     """It passed what it did not wait for."""
     policy = Policy(Retry(1), Timeout(2, thread=False), CircuitBreaker(), RateLimit(1, per=60), name="p")
@@ -202,7 +211,7 @@ async def test_an_operation_says_in_which_state_it_found_the_policy(h: Harness, 
 async def test_what_the_default_decided_shows_in_what_follows(h: Harness, sdk: Sdk) -> None:
     """No function of the user's was asked."""
     with pytest.raises(HTTPError):
-        await h.call(Policy(Retry(2, wait=fixed(0)), name="p"), flaky(9))
+        await h.call(Policy(Retry(2, wait=fixed(0)), CircuitBreaker(), name="p"), flaky(9))
     assert not any("resilient_agents.decided" in said(span) for span in (sdk.operation, *sdk.attempts))
 
 
@@ -216,6 +225,13 @@ async def test_what_a_native_retry_decided_shows_in_what_follows(
     assert len(sdk.attempts) == 1
     assert not any("resilient_agents.decided" in said(span) for span in (sdk.operation, *sdk.attempts))
     assert not caplog.records
+
+
+async def test_each_attempt_of_a_native_retry_is_one(h: Harness, sdk: Sdk) -> None:
+    """As those of ours are, however deep inside of other strategies."""
+    native = tenacity.Retrying if h.blocking else tenacity.AsyncRetrying
+    assert await h.call(Policy(Timeout(9, thread=False), native(), name="p"), flaky(2)) == "ok"
+    assert len(sdk.attempts) == 3
 
 
 async def test_what_functions_decided_is_said_where_each_attempt_passes_them(h: Harness, sdk: Sdk) -> None:

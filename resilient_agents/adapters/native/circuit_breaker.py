@@ -157,7 +157,7 @@ class _Native(Breaker):
         return super().metrics()
 
     @property
-    def asks(self) -> bool:  # type: ignore[override]  # exclusions may be added
+    def asks(self) -> bool:
         return bool(self.native.excluded_exceptions)
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:

@@ -16,7 +16,6 @@ from resilient_agents.adapters.retry_state import State, hooks, ignores_results,
 from resilient_agents.classify import is_control
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.closing import close_lost, is_closable
-from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.runtime import settle
 
 __all__ = ["NativeRetry", "adapt_native"]
@@ -151,9 +150,7 @@ class _NativeLoop(RetryLoop):
         cannot hold it."""
         lost = True
         try:
-            answer = self._native.retry_error_callback(state)
-            if is_awaitable(answer):
-                answer = await settle(call, answer)
+            answer = await settle(call, self._native.retry_error_callback(state))
             lost = answer is not state.result and (type(answer) in _SCALARS or is_closable(answer))
             return answer
         finally:
