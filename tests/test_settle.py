@@ -28,11 +28,14 @@ def tokens(**options: Any) -> RateLimit:
 @pytest.mark.parametrize(
     ("used", "left"), [(10, 90), (25, 75), (3, 97), (0, 100), (0.0, 100), (0.5, 99.5), (150, 0), (None, 90)]
 )
-async def test_the_difference_is_charged_or_handed_back(h: Harness, used: float | None, left: float) -> None:
-    """After the call: what is left is the rate less what it really cost."""
+async def test_the_difference_is_charged_or_handed_back(
+    h: Harness, used: float | None, left: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the call: what is left is the rate less what it really cost. Nothing of it is worth a line in the log."""
     limit = tokens()
     await h.call(Policy(limit), value, used)
     assert limit.available == pytest.approx(left)
+    assert not caplog.records
 
 
 async def test_what_cost_more_than_there_was_is_paid_by_those_after_it(h: Harness) -> None:
