@@ -232,7 +232,7 @@ class Retry(Configured, RetryLoop):
         self.asks = self.on is not is_transient
         foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
         self.plain = not foreign and isinstance(self.wait, Backoff)
-        self.timed = self._transient or not self.plain
+        self.timed = self._transient
 
     @property
     def alone(self) -> bool:
