@@ -146,7 +146,8 @@ def admitted(default: Default, pin: str) -> tuple[str, ...]:
     possible: dict[str, None] = {}
     for version in _samples([pin, *(versions for versions, _ in rules)]):
         if pinned.contains(version, prereleases=True):
-            for what in [what for versions, what in ranges if versions.contains(version, prereleases=True)][:1]:
+            what = next((what for versions, what in ranges if versions.contains(version, prereleases=True)), None)
+            if what is not None:
                 possible.pop(what, None)
                 possible[what] = None
     return tuple(possible) or tuple(what for _, what in rules)
