@@ -460,6 +460,12 @@ async def test_a_stream_of_nothing_but_openers_comes_out(h: Harness) -> None:
     assert await h.items(Policy(Fallback(to=[source(h, "b")])).stream(source(h))) == []
 
 
+async def test_no_opener_gets_lost_in_a_limited_stream(h: Harness) -> None:
+    """What was read while a fallback could still stand in comes first, though the limit could read the source alone."""
+    stream = Policy(Fallback(to=[source(h, "b")]), StreamTimeout(idle=5, complete=None, preamble=None))
+    assert await h.items(stream.stream(source(h, OPENER, "a", "b"))) == [OPENER, "a", "b"]
+
+
 async def test_what_layers_hold_for_a_failed_stream_comes_back(h: Harness) -> None:
     """A slot taken for the one that broke off after its openers is free for the next."""
     slots = Bulkhead(1, queue=0)

@@ -26,6 +26,7 @@ from resilient_agents import (
     Registry,
     Resume,
     Retry,
+    StreamTimeout,
     Timeout,
     deadline,
     fixed,
@@ -35,7 +36,7 @@ from resilient_agents import (
 )
 from resilient_agents.config import ConfigError, define, loads, show
 from resilient_agents.config.schema import schema
-from resilient_agents.core.call import Call, Proceed
+from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.events import CallEnded, GaveUp
 from resilient_agents.idempotency import Write
 from resilient_agents.testing import failing
@@ -636,8 +637,9 @@ def test_a_call_that_goes_on_as_an_awaitable_keeps_its_key() -> None:
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
-async def test_a_generator_has_its_key_until_its_end(h: Harness) -> None:
-    """Also after its first item, and its consumer has none."""
+@pytest.mark.parametrize("inside", [(), (StreamTimeout(idle=5, complete=None),)], ids=["alone", "limited"])
+async def test_a_generator_has_its_key_until_its_end(h: Harness, inside: tuple[Strategy, ...]) -> None:
+    """Also after its first item, with a limit for each, and its consumer has none."""
     keys: list[str] = []
 
     async def agenerate() -> AsyncGenerator[int, None]:
@@ -654,7 +656,7 @@ async def test_a_generator_has_its_key_until_its_end(h: Harness) -> None:
                 raise LOST("before the first item")
             yield number
 
-    stream: Any = Policy(again(), idempotent=False)(generate if h.blocking else agenerate)()
+    stream: Any = Policy(again(), *inside, idempotent=False)(generate if h.blocking else agenerate)()
     if h.blocking:
         for _ in stream:
             with pytest.raises(RuntimeError):

@@ -81,8 +81,8 @@ class Reading:
             self._step = Pace(opened, call.audience).step
         elif opened.step is None:
             self.quick = _quick(opened.iterator, blocking=call.runtime.blocking)
-        elif running_loop() is not None:  # on trio a step has a scope, beside which a coroutine is nothing
-            self.limited = opened.limited
+        elif opened.limited is not None and opened.step == opened.limited.step and running_loop() is not None:
+            self.limited = opened.limited  # on trio a step has a scope, beside which a coroutine is nothing
         return opened
 
     def was_thrown(self, error: BaseException) -> bool:

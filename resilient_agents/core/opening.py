@@ -29,8 +29,8 @@ class Opened(Fields):
 
     `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
     plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
-    items after the first are come by, where a layer wants to see them; None for `read` alone. `limited`: what that
-    layer is, where all it wants of most steps is to limit them. `left_to`: the thread that still reads it, although
+    items after the first are come by, where a layer wants to see them; None for `read` alone. `limited`: a layer that
+    wants nothing but to limit most steps, if its own is the step. `left_to`: the thread that still reads it, although
     nobody waits any more. `parts`: how many streams it is made of. `raised`: while it closes, what ended it: its own
     error, or that of the block around it.
     """

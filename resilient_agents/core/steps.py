@@ -26,10 +26,11 @@ Step = Callable[[Any, BaseException | None], Awaitable[Any]]
 
 class Limited(Protocol):
     """A layer that limits the steps of an async stream, as the driver sees it, which spares it a coroutine for each of
-    them: between `limit.begin(idle)` and `limit.finish()` it reads the source itself. On asyncio only.
+    them: between `limit.begin(idle)` and `limit.finish()` it reads the source itself. On asyncio only, and only
+    as long as nobody has put a step around the layer's own.
 
-    `due`: the next step is to be asked for by the layer's own `step`. `items`: how many there were. `blank`: items of
-    this class say nothing; `see` looks at the others, and `raised` of what came in place of an item.
+    `due`: the next step is to be asked for by the layer's own all the same. `items`: how many there were. `blank`:
+    items of this class say nothing; `see` looks at the others, and `raised` of what came in place of an item.
     """
 
     limit: Any
@@ -38,5 +39,6 @@ class Limited(Protocol):
     items: int
     blank: type | None
 
+    async def step(self, sent: Any, thrown: BaseException | None, /) -> Any: ...
     def see(self, item: Any) -> object: ...
     def raised(self, error: BaseException) -> Over: ...

@@ -34,5 +34,4 @@ def tap(opened: Opened, mark: Mark, see: Callable[[Any], object] | None = None) 
             see(item)
         return item
 
-    opened.limited = None
     opened.step = tapped
