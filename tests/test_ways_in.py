@@ -141,17 +141,6 @@ FUNCTIONS: dict[str, Callable[[], Script]] = {
 }
 
 
-class _Unquiet:
-    """A bridge of which no call ever knows beforehand that nobody records."""
-
-    def __init__(self, bridge: Any) -> None:
-        self._bridge = bridge
-        self.quiet_tracer, self.quiet_meter = object(), object()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bridge, name)
-
-
 def told(error: BaseException) -> Any:
     """An error with its notes and its causes, but for how long it took."""
     notes = [re.sub(r"( in|,) -?[\d.]+ s( after the first failure)?", "", n) for n in getattr(error, "__notes__", [])]
@@ -176,9 +165,9 @@ def counted(policy: Policy | Keyed) -> list[Any]:
     return [layer.metrics() for layer in policy.layers if isinstance(layer, Retry)]
 
 
-def happened(bridge: Any, policy: Policy | Keyed, script: Script, fn: Any) -> Any:
-    """What two calls of the same function come to."""
-    now.bridge = bridge
+def happened(quiet: object, policy: Policy | Keyed, script: Script, fn: Any) -> Any:
+    """What two calls of the same function come to, where nobody records with this provider."""
+    now.quiet_tracer = quiet
     guarded = policy(fn)
     came = [outcome(guarded) for _ in range(3)]
     return came, script.seen, counted(policy)
@@ -187,11 +176,8 @@ def happened(bridge: Any, policy: Policy | Keyed, script: Script, fn: Any) -> An
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("made", POLICIES)
-def test_the_same_happens_on_both(
-    made: str, function: str, asynchronous: bool, monkeypatch: pytest.MonkeyPatch, manual_clock: ManualClock
-) -> None:
+def test_the_same_happens_on_both(made: str, function: str, asynchronous: bool, manual_clock: ManualClock) -> None:
     """Results, errors with their notes and causes, arguments, attempts and counts."""
-    monkeypatch.setattr(now, "bridge", now.bridge)  # put back at the end
     quick, slow = on_both(POLICIES[made], FUNCTIONS[function], asynchronous=asynchronous)
     assert quick == slow
 
@@ -199,10 +185,10 @@ def test_the_same_happens_on_both(
 def on_both(make: Callable[[], Policy | Keyed], act: Callable[[], Script], *, asynchronous: bool) -> list[Any]:
     """What happens on the shorter way, and on the other."""
     Policy().call(int)  # so that the bridge is connected
-    quick = now.bridge
+    quick = now.quiet_tracer
     came: list[Any] = []
     try:
-        for bridge in (quick, _Unquiet(quick)):
+        for quiet in (quick, object()):  # with the other one no call knows beforehand that nobody records
             policy, script = make(), act()
 
             async def work(*args: Any, script: Script = script, **kwargs: Any) -> Any:
@@ -211,9 +197,9 @@ def on_both(make: Callable[[], Policy | Keyed], act: Callable[[], Script], *, as
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                came.append(happened(bridge, policy, script, work if asynchronous else script.__call__))
+                came.append(happened(quiet, policy, script, work if asynchronous else script.__call__))
     finally:
-        now.bridge = quick
+        now.quiet_tracer = quick
     return came
 
 

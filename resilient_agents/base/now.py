@@ -13,14 +13,6 @@ from typing import Any, Final
 __all__ = ["Now", "changed", "now"]
 
 
-class _Unknown:
-    """Stands for OpenTelemetry and the bridge to it until these are known: whatever it is asked for is like nothing
-    else, so that no comparison succeeds."""
-
-    def __getattr__(self, name: str) -> object:
-        return object()
-
-
 def _nothing() -> Any:
     return None
 
@@ -33,22 +25,19 @@ class Now:
     """What is so at the moment. It pickles by name.
 
     `edition`: another object after each change of any policy. A chain belongs to the edition that it was composed in.
-    `tracing`, `metering`: the modules of OpenTelemetry whose `_TRACER_PROVIDER` and `_METER_PROVIDER` are the global
-    providers. `bridge`: the bridge to them; its `quiet_tracer` and `quiet_meter` are the providers with which nobody
-    records.
+    `quiet_tracer`, `quiet_meter`: the global providers of OpenTelemetry with which nobody records.
     `deadline()`: what the context carries of deadlines and budgets, perhaps outlived; None when there is nothing to
     look at. `budget()`: the budget of a run that the context carries, perhaps outlived; `charged`: what is put around
     each attempt where there is one; `charge(call)`: what marks the context for calls inside that attempt; `paid()`:
     pays for an attempt, where that is all that there is to know, else False.
     """
 
-    __slots__ = ("bridge", "budget", "charge", "charged", "deadline", "edition", "metering", "paid", "tracing")
+    __slots__ = ("budget", "charge", "charged", "deadline", "edition", "paid", "quiet_meter", "quiet_tracer")
 
     def __init__(self) -> None:
         self.edition = object()
-        self.bridge: Any = _Unknown()
-        self.tracing: Any = self.bridge
-        self.metering: Any = self.bridge
+        self.quiet_tracer: Any = object()  # there is none yet
+        self.quiet_meter: Any = self.quiet_tracer
         self.deadline = self.budget = _nothing
         self.charged: Any = None
         self.charge: Callable[[Any], tuple[Any, ...]] = _no_charge

@@ -1,9 +1,10 @@
 """The wrappers of functions, which are the path of every call.
 
 The first look decides whether a call is an ordinary one, of which nobody wants to know anything; what follows is then
-`WayIn.run` and `WayIn.arun`, spelled out. Where a retry is the whole policy, a chain would cost several times as much
-as the retry: the wrapper makes the first attempt itself, and what comes after a failure is the retry's own loop. Tests
-hold the ways equal.
+`WayIn.run` and `WayIn.arun`, spelled out. (What a slot holds is given a name before it is called: the interpreter would
+look for a method at first.) Where a retry is the whole policy, a chain would cost several times as much as the retry:
+the wrapper makes the first attempt itself, and what comes after a failure is the retry's own loop. Tests hold the ways
+equal.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from resilient_agents.core.driver import Begun, drive, idle, is_awaitable, new_d
 from resilient_agents.core.invoke import PLAIN, checked, invoke_any, invoke_coroutine, refuse_unrun, runs_later
 from resilient_agents.core.runtime import ASYNC, BLOCKING, settle
 from resilient_agents.core.way_in import Guarding, WayIn
+from resilient_agents.telemetry.bridge import metering, tracing
 
 __all__ = ["FirstAttempt", "coroutine", "plain"]
 
@@ -45,11 +47,12 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         found = plan = way.plan
+        deadline = now.deadline
         while (
             plan.quiet is not now.edition
-            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
-            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
+            or tracing._TRACER_PROVIDER is not now.quiet_tracer
+            or metering._METER_PROVIDER is not now.quiet_meter
+            or (deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
             further = None if plan is NO_PLAN else plan.find(args, kwargs)
             if further is None:
@@ -64,13 +67,15 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.kwargs = kwargs
             call.rare = ORDINARY
             if plan.retry is None:
-                rest = plan.chain(call)
+                chain = plan.chain
+                rest = chain(call)
             else:  # `RetryLoop.first_attempt`, without its frame
                 since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+                inside = plan.inside
                 try:
-                    result = await plan.inside(call)
+                    result = await inside(call)
                 except Exception as error:
-                    rest = plan.retry.first_failed(plan.inside, call, unboxed(error), since)
+                    rest = plan.retry.first_failed(inside, call, unboxed(error), since)
                     if rest is None:
                         if type(error) is Boxed:
                             raise RuntimeError(STOPPED) from error.error
@@ -117,11 +122,12 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         found = plan = way.plan
+        deadline = now.deadline
         while (
             plan.quiet is not now.edition
-            or now.tracing._TRACER_PROVIDER is not now.bridge.quiet_tracer
-            or now.metering._METER_PROVIDER is not now.bridge.quiet_meter
-            or (now.deadline() is not None and (plan := plan.paid()) is NO_PLAN)
+            or tracing._TRACER_PROVIDER is not now.quiet_tracer
+            or metering._METER_PROVIDER is not now.quiet_meter
+            or (deadline() is not None and (plan := plan.paid()) is NO_PLAN)
         ):
             further = None if plan is NO_PLAN or way.looks_async else plan.find(args, kwargs)
             if further is None:
@@ -135,7 +141,8 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             call.args = args
             call.kwargs = kwargs
             call.rare = ORDINARY
-            begun = plan.chain(call)  # before a driver is taken: some calls are refused here
+            chain = plan.chain
+            begun = chain(call)  # before a driver is taken: some calls are refused here
         else:
             since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
             try:

@@ -29,24 +29,21 @@ from resilient_agents.telemetry.settings import AttributesHook, Settings
 if TYPE_CHECKING:
     from resilient_agents.telemetry.connected import Connected
 
-__all__ = ["active", "configure", "in_force", "recorder"]
+__all__ = ["active", "configure", "in_force", "metering", "recorder", "tracing"]
 
 PATIENCE: Final = 5.0  # seconds that calls wait for another thread to connect
 
 
 class _Bridge:
-    """What was found for one pair of global providers. `connected`: None where nobody records; then these providers
-    are the `quiet_tracer` and the `quiet_meter`, with which calls compare before they ask here."""
+    """What was found for one pair of global providers. `connected`: None where nobody records."""
 
-    __slots__ = ("connected", "meter_source", "quiet_meter", "quiet_tracer", "settings", "tracer_source")
+    __slots__ = ("connected", "meter_source", "settings", "tracer_source")
 
     def __init__(self, settings: Settings, tracer_source: object, meter_source: object) -> None:
         self.settings = settings
         self.tracer_source = tracer_source
         self.meter_source = meter_source
         self.connected: Connected | None = None
-        self.quiet_tracer: object = _UNSEEN
-        self.quiet_meter: object = _UNSEEN
 
 
 class _Connecting:
@@ -66,9 +63,22 @@ class _Connecting:
 
 _UNSEEN: Final = object()
 
+
+class _Unknown:
+    """Has whatever it is asked for, and that is no provider, so that no comparison succeeds."""
+
+    def __getattr__(self, name: str) -> object:
+        return _UNSEEN
+
+
+_is_known = hasattr(trace, "_TRACER_PROVIDER") and hasattr(_metrics, "_METER_PROVIDER")
+tracing: Any = trace if _is_known else _Unknown()
+metering: Any = _metrics if _is_known else _Unknown()
+"""The modules whose `_TRACER_PROVIDER` and `_METER_PROVIDER` are the global providers, for whom calls look at first."""
+
 _lock = Lock()  # held for single steps, never while anybody's code runs
 _settings: tuple[Settings, ...] = (Settings(),)  # the last one is in force
-now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)  # the one in force
+_bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)  # the one in force
 _connecting: _Connecting | None = None
 
 
@@ -84,7 +94,7 @@ def in_force() -> Connected | None:
         meter_source: Any = _metrics._METER_PROVIDER  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     except AttributeError:
         tracer_source, meter_source = trace.get_tracer_provider(), metrics.get_meter_provider()
-    bridge: _Bridge = now.bridge
+    bridge = _bridge
     if tracer_source is bridge.tracer_source and meter_source is bridge.meter_source:
         return bridge.connected
     return _connect(tracer_source, meter_source)
@@ -139,7 +149,17 @@ def _change(change: Callable[[tuple[Settings, ...]], tuple[Settings, ...]]) -> N
     global _settings
     with _lock:
         _settings = change(_settings)
-        now.bridge = _Bridge(_settings[-1], _UNSEEN, _UNSEEN)
+        _use(_Bridge(_settings[-1], _UNSEEN, _UNSEEN), _UNSEEN, _UNSEEN)
+
+
+def _use(bridge: _Bridge, quiet_tracer: Any, quiet_meter: Any) -> None:
+    """Put it in force. With these providers nobody records; calls compare with the tracer first, so that is known
+    last. Under the lock."""
+    global _bridge
+    now.quiet_tracer = _UNSEEN
+    now.quiet_meter = quiet_meter
+    now.quiet_tracer = quiet_tracer
+    _bridge = bridge
 
 
 def _connect(tracer_source: Any, meter_source: Any) -> Connected | None:
@@ -155,9 +175,10 @@ def _connect(tracer_source: Any, meter_source: Any) -> Connected | None:
             return in_force() if under_way.wait() else None
         while True:
             made = _made(_settings[-1], tracer_source, meter_source)
+            quiet = (made.tracer_source, made.meter_source) if made.connected is None else (_UNSEEN, _UNSEEN)
             with _lock:
                 if made.settings is _settings[-1]:  # else configured meanwhile
-                    now.bridge = made
+                    _use(made, *quiet)
                     return made.connected
     finally:
         if _connecting is mine:
@@ -166,13 +187,6 @@ def _connect(tracer_source: Any, meter_source: Any) -> Connected | None:
 
 
 def _made(settings: Settings, tracer_source: Any, meter_source: Any) -> _Bridge:
-    bridge = _found(settings, tracer_source, meter_source)
-    if bridge.connected is None:
-        bridge.quiet_tracer, bridge.quiet_meter = bridge.tracer_source, bridge.meter_source
-    return bridge
-
-
-def _found(settings: Settings, tracer_source: Any, meter_source: Any) -> _Bridge:
     bridge = _Bridge(settings, tracer_source, meter_source)
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return bridge
@@ -218,7 +232,5 @@ def _after_fork() -> None:
 
 
 events.subscribe(_outside_a_call)
-if hasattr(trace, "_TRACER_PROVIDER") and hasattr(_metrics, "_METER_PROVIDER"):
-    now.tracing, now.metering = trace, _metrics
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
