@@ -323,6 +323,31 @@ async def test_what_the_manager_gives_is_iterated_unless_items_says_otherwise(h:
         ]
 
 
+async def test_a_stream_of_either_kind_is_read_as_it_was_begun(h: Harness) -> None:
+    """One object that is its own iterator in both, as LiteLLM's is."""
+
+    class Either:
+        def __init__(self) -> None:
+            self.left = [("blocking", "async")] * 2
+
+        def __iter__(self) -> Self:
+            return self
+
+        __aiter__ = __iter__
+
+        def __next__(self) -> str:
+            if not self.left:
+                raise StopIteration
+            return self.left.pop()[0]
+
+        async def __anext__(self) -> str:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()[1]
+
+    assert await h.items(Policy().stream(Either)) == ["blocking" if h.blocking else "async"] * 2
+
+
 async def test_a_manager_of_either_kind_is_left_as_it_was_entered(h: Harness) -> None:
     """Once, at the end of its stream, and not by a collection that would tell it of another end."""
     answer = Answer(200)

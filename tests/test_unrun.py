@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, fixed
+from resilient_agents import CircuitBreaker, Fallback, Policy, Retry, fixed, opened
 from tests.conftest import Harness
 
 policy = Policy(Retry(3, wait=fixed(0)))
@@ -64,6 +64,7 @@ MERELY_MADE: list[tuple[Callable[[], Any], str]] = [
     (Manager, "returned a context manager, .* policy.stream"),
     (connection, "below @contextmanager"),
     (async_connection, "below @contextmanager"),
+    (opened(connection), "use policy.stream"),
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from resilient_agents.core.call import ORDINARY, Boxed, Call, name_of
 from resilient_agents.core.driver import discard
+from resilient_agents.core.managed import Managed
 from resilient_agents.core.responses import close_response
 from resilient_agents.core.runtime import settle
 from resilient_agents.core.threads import run_in_worker
@@ -66,7 +67,7 @@ def _remembered(fn: F) -> F:
 def runs_later(kind: type) -> bool:
     """Does a result of this type only stand for work that is still to be done? A context manager does if it can do
     nothing but be entered."""
-    if kind is GeneratorType or kind is AsyncGeneratorType or kind is CoroutineType:
+    if kind is GeneratorType or kind is AsyncGeneratorType or kind is CoroutineType or kind is Managed:
         return True
     manages = hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
     return manages and all(name.startswith("_") for name in dir(kind))

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from resilient_agents.base.told import Fields
 from resilient_agents.classify.facts import get
 from resilient_agents.core.call import name_of
-from resilient_agents.core.driver import is_awaitable
 from resilient_agents.errors import StreamFailedError
 
-__all__ = ["opened"]
+__all__ = ["Managed", "is_manager", "opened"]
 
 P = ParamSpec("P")
 Items = Callable[[Any], Any]
+
+
+class Managed(Fields):
+    """What a function that is `opened` has given: `manager`, a context manager or an awaitable of one. That is entered
+    by the policy that streams it, and not as it is."""
+
+    _fn: Callable[..., Any]
+    manager: Any
+    _items: Items | None
+
+    def checked(self, manager: Any) -> Any:
+        """The manager. Raises TypeError if it is none."""
+        if is_manager(manager):
+            return manager
+        raise TypeError(
+            f"opened() is for functions that return a context manager, {name_of(self._fn)} returned "
+            f"{type(manager).__name__}"
+        )
+
+    def stream_of(self, entered: Any) -> Any:
+        """What is to be iterated. Raises an error for a response that is one."""
+        status = get(entered, "status_code") or get(entered, "status")
+        if isinstance(status, int) and status >= 400:
+            judge = get(entered, "raise_for_status")
+            if judge is not None:
+                judge()
+            raise StreamFailedError(f"the stream was refused with status {status}", status_code=status)
+        return entered if self._items is None else self._items(entered)
+
+
+def is_manager(given: Any) -> bool:
+    """Is it a context manager, of either kind?"""
+    kind = type(given)
+    return hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
 
 
 def opened(fn: Callable[P, Any], *, items: Items | None = None) -> Callable[P, Any]:
@@ -36,93 +68,6 @@ def opened(fn: Callable[P, Any], *, items: Items | None = None) -> Callable[P, A
 
     @functools.wraps(fn, updated=())
     def managed(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return _managed(fn, fn(*args, **kwargs), items)
+        return Managed(fn, fn(*args, **kwargs), items)
 
     return managed
-
-
-def _managed(fn: Callable[..., Any], manager: Any, items: Items | None) -> Any:
-    kind = type(manager)
-    if hasattr(kind, "__aenter__"):
-        return _Either(manager, items) if hasattr(kind, "__enter__") else _async(manager, items)
-    if hasattr(kind, "__enter__"):
-        return _blocking(manager, items)
-    if is_awaitable(manager):
-        return _awaited(fn, manager, items)
-    raise TypeError(f"opened() is for functions that return a context manager, {name_of(fn)} returned {kind.__name__}")
-
-
-async def _awaited(fn: Callable[..., Any], manager: Any, items: Items | None) -> Any:
-    return _managed(fn, await manager, items)
-
-
-@contextlib.contextmanager
-def _blocking(manager: Any, items: Items | None) -> Generator[Any, None, None]:
-    with manager as entered:
-        yield _named(entered, items)
-
-
-@contextlib.asynccontextmanager
-async def _async(manager: Any, items: Items | None) -> AsyncGenerator[Any, None]:
-    async with manager as entered:
-        yield _named(entered, items)
-
-
-class _Either(Fields):
-    """Of a manager that can be entered both ways: entered as whoever reads enters it."""
-
-    _manager: Any
-    _items: Items | None
-    _entered: Any = None
-
-    def __enter__(self) -> Any:
-        self._entered = _blocking(self._manager, self._items)
-        return self._entered.__enter__()
-
-    def __exit__(self, *raised: object) -> None:
-        self._entered.__exit__(*raised)
-
-    async def __aenter__(self) -> Any:
-        self._entered = _async(self._manager, self._items)
-        return await self._entered.__aenter__()
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._entered.__aexit__(*raised)
-
-
-def _named(entered: Any, items: Items | None) -> Any:
-    status = get(entered, "status_code") or get(entered, "status")
-    if isinstance(status, int) and status >= 400:
-        judge = get(entered, "raise_for_status")
-        if judge is not None:
-            judge()
-        raise StreamFailedError(f"the stream was refused with status {status}", status_code=status)
-    if items is None:
-        return entered
-    named = items(entered)
-    if not hasattr(named, "__aiter__"):
-        return _Named(entered, named)
-    return _BothNamed(entered, named) if hasattr(named, "__iter__") else _AsyncNamed(entered, named)
-
-
-class _Of(Fields):
-    """All else is an attribute of what was entered."""
-
-    _entered: Any
-    _named: Any
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._entered, name)
-
-
-class _Named(_Of):
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._named)
-
-
-class _AsyncNamed(_Of):
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return aiter(self._named)
-
-
-class _BothNamed(_Named, _AsyncNamed): ...

@@ -14,31 +14,35 @@ from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call, Neutral
 from resilient_agents.core.driver import SWITCH, discard, drive, is_awaitable
 from resilient_agents.core.invoke import plainly
+from resilient_agents.core.managed import Managed, is_manager
 from resilient_agents.core.responses import close_one
+from resilient_agents.core.runtime import settle
 from resilient_agents.core.steps import Limited, Over, Step
 from resilient_agents.core.threads import Worker, Workers, run_in_worker
 
-__all__ = ["Opened", "aclose", "close", "give_up", "invoke_stream", "not_blocking", "open_source"]
+__all__ = ["Opened", "aclose_one", "give_up", "invoke_stream", "not_blocking", "open_source"]
 
 Outcome = BaseException | Neutral | None
+_WHOLE = (str, bytes, dict)  # answers that could be iterated, and are not meant to be
 
 
 class Opened(Fields):
     """A source with its first item. `over`: it has been read to its end; when it ended before a first item, `first` is
     what it returned.
 
-    `source`: what is iterated, which often has a connection to close that its iterator knows nothing of; None for a
-    plain answer, which belongs to whoever gets it. `manager`: what was entered to come by the source. `step`: how the
-    items after the first are come by, where a layer wants to see them; None for `read` alone. `limited`: a layer that
-    wants nothing but to limit most steps, if its own is the step. `left_to`: the thread that still reads it, although
-    nobody waits any more. `parts`: how many streams it is made of. `raised`: while it closes, what ended it: its own
-    error, or that of the block around it.
+    `source`: what is iterated, or has what is, and often a connection to close that its iterator knows nothing of; None
+    for a plain answer, which belongs to whoever gets it. `asynchronous`: so is the iterator. `manager`: what was
+    entered to come by the source. `step`: how the items after the first are come by, where a layer wants to see them;
+    None for `read` alone. `limited`: a layer that wants nothing but to limit most steps, if its own is the step.
+    `left_to`: the thread that still reads it, although nobody waits any more. `parts`: how many streams it is made of.
+    `raised`: while it closes, what ended it: its own error, or that of the block around it.
     """
 
-    source: Any
-    iterator: Any
-    first: Any
-    manager: Any
+    source: Any = None
+    iterator: Any = None
+    first: Any = None
+    asynchronous: bool = False
+    manager: Any = None
     over: bool = False
     parts: int = 1
     raised: BaseException | None = None
@@ -51,7 +55,7 @@ class Opened(Fields):
         iterator = self.iterator
         try:
             if sent is None and thrown is None:
-                return await anext(iterator) if hasattr(iterator, "__anext__") else next(iterator)
+                return await anext(iterator) if self.asynchronous else next(iterator)
             throw = getattr(iterator, "athrow", None) or getattr(iterator, "throw", None)
             if thrown is None:
                 answer = (getattr(iterator, "asend", None) or iterator.send)(sent)
@@ -59,7 +63,7 @@ class Opened(Fields):
                 raise thrown
             else:
                 answer = throw(thrown)
-            return await answer if hasattr(iterator, "__anext__") else answer
+            return await answer if self.asynchronous else answer
         except StopIteration as stop:
             return Over(stop.value)
         except StopAsyncIteration:
@@ -75,7 +79,11 @@ class Opened(Fields):
             return
         raised = self.raised = outcome if isinstance(outcome, BaseException) else self.raised
         try:
-            await aclose(self.iterator, self.source) if not blocking else close(self.iterator, self.source)
+            try:
+                await aclose_one(self.iterator, blocking=blocking)
+            finally:
+                if self.source is not self.iterator:
+                    await aclose_one(self.source, blocking=blocking)
         finally:
             self.raised = None
             if self.manager is not None:
@@ -104,47 +112,67 @@ async def invoke_stream(call: Call) -> Opened:
     return await open_source(call, plainly(call))
 
 
-async def open_source(call: Call, source: Any, manager: Any = None) -> Opened:
-    """Open what the user's function, or the handler of a fallback, gave. `manager`: what was entered to get it."""
+async def open_source(call: Call, source: Any) -> Opened:
+    """Open what the user's function, or the handler of a fallback, gave."""
     if isinstance(source, Opened):
         return source
-    opening = _open(call, source, manager)
+    opening = _open(call, source)
     return await (opening if call.look_at_opening is None else call.look_at_opening(call, opening))
 
 
-async def _open(call: Call, source: Any, manager: Any) -> Opened:
-    if is_awaitable(source) and not hasattr(source, "__aiter__"):
-        await _leave_blocking(call, source)
-        source = await source
-    if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
-        await _leave_blocking(call, source)
-        return await _first_async(source, manager)
-    if hasattr(source, "__iter__") and not isinstance(source, str | bytes | dict):
-        if (reads := call.rare.reads) is not None:
-            reads(source)
-        return _first(source, manager)
-    if manager is None and _is_manager(source):
-        return await _enter(call, source)
-    return Opened(None if manager is None else source, iter(()), source, manager)
+async def _open(call: Call, given: Any) -> Opened:
+    opened = Opened()
+    try:
+        source = given
+        if not _is_iterable(given):
+            source = await _entered(call, opened, given)
+            if not _is_iterable(source):
+                opened.first, opened.iterator = source, iter(())
+                return opened
+        if hasattr(source, "__aiter__") and not (call.runtime.blocking and hasattr(source, "__iter__")):
+            await _leave_blocking(call, source)
+            opened.asynchronous = True
+        elif (reads := call.rare.reads) is not None:
+            reads(source if opened.manager is None else opened.source)
+        if opened.manager is None:
+            opened.source = source
+        opened.iterator = aiter(source) if opened.asynchronous else iter(source)
+        opened.first = await opened.read()
+        if type(opened.first) is Over:
+            opened.first, opened.over = opened.first.value, True
+        return opened
+    except BaseException as error:
+        await opened.end(error, blocking=call.runtime.blocking)
+        raise
 
 
-def _is_manager(source: Any) -> bool:
-    kind = type(source)
-    return hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+def _is_iterable(source: Any) -> bool:
+    if hasattr(source, "__aiter__"):
+        return True
+    return hasattr(source, "__iter__") and not isinstance(source, _WHOLE) and not is_awaitable(source)
 
 
-async def _enter(call: Call, manager: Any) -> Opened:
+async def _entered(call: Call, opened: Opened, given: Any) -> Any:
+    """What comes of what a function gave, where that cannot be iterated itself: awaited, or entered."""
+    if isinstance(given, Managed):
+        manager = given.manager if is_manager(given.manager) else await settle(call, given.manager)
+        await _enter(call, opened, given.checked(manager))
+        return given.stream_of(opened.source)
+    source = await settle(call, given)
+    if is_manager(source) and not _is_iterable(source):
+        await _enter(call, opened, source)
+        return opened.source
+    return source
+
+
+async def _enter(call: Call, opened: Opened, manager: Any) -> None:
     kind = type(manager)
     if hasattr(kind, "__aenter__") and not (call.runtime.blocking and hasattr(kind, "__enter__")):
         await _leave_blocking(call, manager)
-        entered = await manager.__aenter__()
+        opened.source = await manager.__aenter__()
     else:
-        entered = manager.__enter__()
-    try:
-        return await _open(call, entered, manager)
-    except BaseException as error:
-        await _leave(manager, error, blocking=call.runtime.blocking)
-        raise
+        opened.source = manager.__enter__()
+    opened.manager = manager
 
 
 async def _leave(manager: Any, error: BaseException | None, *, blocking: bool) -> None:
@@ -189,51 +217,12 @@ def not_blocking(chain: Any) -> Any:
     raise TypeError("this stream is asynchronous: iterate it with `async for`")
 
 
-def _first(source: Any, manager: Any) -> Opened:
-    iterator: Any = None
-    try:
-        iterator = iter(source)
-        return Opened(source, iterator, next(iterator), manager)
-    except StopIteration as stop:
-        return Opened(source, iterator, stop.value, manager, over=True)
-    except BaseException:
-        close(iterator, source)
-        raise
-
-
-async def _first_async(source: Any, manager: Any) -> Opened:
-    iterator: Any = None
-    try:
-        iterator = aiter(source)
-        return Opened(source, iterator, await anext(iterator), manager)
-    except StopAsyncIteration:
-        return Opened(source, iterator, None, manager, over=True)
-    except BaseException:
-        await aclose(iterator, source)
-        raise
-
-
-def close(iterator: Any, source: Any = None) -> None:
-    """Close both, if they are two."""
-    try:
-        close_one(iterator)
-    finally:
-        if source is not iterator and not isinstance(source, list | tuple):
-            close_one(source)
-
-
-async def aclose(iterator: Any, source: Any = None) -> None:
-    """The same for either kind of source, from async code."""
-    try:
-        await _aclose_one(iterator)
-    finally:
-        if source is not iterator:
-            await _aclose_one(source)
-
-
-async def _aclose_one(thing: Any) -> None:
+async def aclose_one(thing: Any, *, blocking: bool = False) -> None:
+    """Close it, if it can be closed, in this colour."""
     closes = getattr(thing, "aclose", None) or getattr(thing, "close", None)
-    if closes is not None:
+    if blocking:
+        close_one(thing)
+    elif closes is not None:
         closing = closes()
         if is_awaitable(closing):
             await closing

@@ -12,7 +12,8 @@ from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.drivers import Begin, async_driver, blocking_driver
 from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.core.opening import aclose, close
+from resilient_agents.core.opening import aclose_one
+from resilient_agents.core.responses import close_one
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 
 __all__ = ["Stream", "Texts"]
@@ -144,14 +145,14 @@ class Stream(Generic[T]):
         self._closed = True
         if isinstance(self._generator, AsyncGenerator):
             raise TypeError(f"the stream of {self._name!r} is asynchronous: close it with `async with` or `aclose()`")
-        close(self._generator)
+        close_one(self._generator)
 
     async def aclose(self) -> None:
         """Close a stream of either kind. Raises RuntimeError from inside the step that reads it."""
         self._closed = True
         if self._interrupt is not None:
             await self._interrupt.end_reading(self._generator)
-        await aclose(self._generator)
+        await aclose_one(self._generator)
 
     def __enter__(self) -> Self:
         return self

@@ -225,7 +225,7 @@ class Chaos(Configured):
     def _disturb(self, call: Call, opened: Any, *, ends: bool) -> Any:
         """What was opened, with what is to happen in the midst of it."""
         if isinstance(opened, Opened) and not opened.over:
-            kind = _AsyncItems if hasattr(opened.iterator, "__anext__") else _Items
+            kind = _AsyncItems if opened.asynchronous else _Items
             opened.iterator = kind(opened.iterator, self, functools.partial(self._tell, call), ends=ends)
         return opened
 

@@ -101,7 +101,7 @@ class _Whole:
 
     async def open(self) -> Opened:
         part = await self._next_part()
-        self._opened = opened = Opened(self, self, part.first, None, over=part.over)
+        self._opened = opened = Opened(self, self, part.first, over=part.over)
         if not part.over:
             self._items.append(part.first)
         opened.step = self.step
