@@ -76,16 +76,27 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
             callers = resolver.tree.calls_of(called, function.file)[:MOST]
         possible = []
         for spot, index in callers:
-            given, known = argument(spot.within.calls[index], name, position - shift)
-            reached, sure = _reached(resolver, function, spot, index) if known and given is not None else (False, False)
-            if reached:
+            site = spot.within.calls[index]
+            given, known = argument(site, name, position - shift)
+            there = (known and given is not None) or bool(site.spread)
+            reached, sure = _reached(resolver, function, spot, index) if there else (False, False)
+            if reached and given is not None:
                 found.append((given, spot))
+            elif reached:
+                found += _behind(resolver, site, spot, name)
             if reached or not sure:
                 possible.append((spot, index))
         resolver.callers[key] = possible
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
     return found
+
+
+def _behind(resolver: Resolver, site: Site, spot: Spot, name: str) -> list[tuple[Expression, Spot]]:
+    """What stands under the name in a dict that is handed in as `**options`."""
+    written = [value for each in site.spread for value in resolver.evaluate(each, spot) if isinstance(value, Data)]
+    dicts = [(data.expression, data.spot) for data in written if data.expression and data.expression[0] == "dict"]
+    return [(entries[1][name], where) for entries, where in dicts if name in entries[1]]
 
 
 def _names(resolver: Resolver, function: FunctionValue, owner: Scope) -> list[str]:

@@ -130,17 +130,43 @@ def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
 
 def _polled_above(resolver: Resolver, guards: tuple[str, ...], mine: str, spot: Spot, here: Site) -> Limit | None:
     scope = spot.within
+    polls: dict[int, Site] = {}
     for site in scope.calls:
         if site.order >= here.order or last_name(site.callee) not in guards:
             continue
-        if not scope.encloses(_reached(scope, site.block), here.block):
-            continue
         above = Spot(spot.file, spot.scope, site.order, site.block)
         same = bool(mine) and receiver(site.callee) == mine
-        polls = any(_polls(value) for value in resolver.evaluate(site.callee, above))
-        if same or (polls and _registered(spot, receiver(site.callee), mine)):
+        watches = any(_polls(value) for value in resolver.evaluate(site.callee, above))
+        if same or (watches and _registered(spot, receiver(site.callee), mine)):
+            polls.setdefault(site.block, site)
+    for block, site in _run(scope, polls).items():
+        if scope.encloses(block, here.block):
             return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
     return None
+
+
+def _run(scope: Scope, polls: dict[int, Site]) -> dict[int, Site]:
+    """The blocks in which one of them has run: a `try` counts as run with its body, an `if` with both its branches."""
+    ran: dict[int, Site] = {}
+    left = list(polls.items())
+    while left:
+        block, site = left.pop(0)
+        if block in ran:
+            continue
+        ran[block] = site
+        parent, kind, _ = scope.blocks[block]
+        if kind in ("try", "head") or (kind in ("if", "other") and _branch_beside(scope, block) in ran):
+            left.append((parent, site))
+    return ran
+
+
+def _branch_beside(scope: Scope, block: int) -> int:
+    """Of an `if` and its `else` the other one; -1 for none."""
+    parent, kind, _ = scope.blocks[block]
+    beside = [number for number, each in enumerate(scope.blocks) if each.parent == parent]
+    at = beside.index(block) + (1 if kind == "if" else -1)
+    wanted = "other" if kind == "if" else "if"
+    return beside[at] if 0 <= at < len(beside) and scope.blocks[beside[at]].kind == wanted else -1
 
 
 def _callers_poll(resolver: Resolver, guards: tuple[str, ...], mine: str, seen: Sighting) -> Limit | None:
@@ -161,13 +187,6 @@ def _callers_poll(resolver: Resolver, guards: tuple[str, ...], mine: str, seen: 
     return found
 
 
-def _reached(scope: Scope, block: int) -> int:
-    """The block that a statement counts for: what comes after a `try` comes after its body."""
-    while scope.blocks[block].kind == "try":
-        block = scope.blocks[block].parent
-    return block
-
-
 def _registered(spot: Spot, poller: str, mine: str) -> bool:
     """Whether a poller watches this socket; it counts as watched where that cannot be told."""
     if not poller or not mine.startswith("self."):
@@ -179,7 +198,8 @@ def _registered(spot: Spot, poller: str, mine: str) -> bool:
         name = f"{poller.partition('.')[2]}[]"
         found += spot.file.attributes_of(index).get(name, ())
     watched = {name for scope, binding in found for name in _listed(form.scopes[scope], binding.value)}
-    return not watched or mine in watched
+    # `self.recv = self.inbox.recv` is called as a method of what has the socket
+    return not watched or any(name == mine or name.startswith(f"{mine}.") for name in watched)
 
 
 def _listed(scope: Scope, expression: Expression) -> list[str]:

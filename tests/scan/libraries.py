@@ -78,6 +78,7 @@ OLDEST = {
     "pika": "1.3.0",
     "playwright": "1.40.0",
     "praw": "7.7.0",
+    "psutil": "5.9.0",
     "psycopg": "3.1.0",
     "psycopg-pool": "3.1.0",
     "psycopg2-binary": "2.9.9",
