@@ -72,7 +72,6 @@ def test_a_burst_starts_at_once_and_no_more() -> None:
     ("change", "left"),
     [
         (lambda schedule: schedule.take(100.0, 1.0), 5.0),
-        (lambda schedule: schedule.charge(100.0, 1.0), 5.0),
         (lambda schedule: schedule.correct(100.0, 1.0), 5.0),
         (lambda schedule: schedule.change(100.0, 2.0, 9.0), 6.0),
         (lambda schedule: schedule.forgive(100.0), 6.0),
@@ -95,7 +94,7 @@ def test_what_starts_in_the_midst_of_a_change_is_charged(change: Callable[[Any],
     def check(schedule: Noting) -> None:
         assert schedule.available(100.0) == left
 
-    interrupt_everywhere(make, change, check, act=lambda schedule: schedule.charge(100.0, 3.0))
+    interrupt_everywhere(make, change, check, act=lambda schedule: schedule.correct(100.0, 3.0))
 
 
 def test_one_call_per_interval_after_the_burst() -> None:
@@ -455,9 +454,9 @@ def test_a_charge_after_idling_is_of_now() -> None:
     """What was not used before does not pay for it beyond the burst."""
     schedule = Gcra(rate=1.0, burst=1.0)
     schedule.take(0.0, 1.0)
-    schedule.charge(100.0, 1.0)
+    schedule.correct(100.0, 1.0)
     assert schedule.delay(100.0, 1.0) == pytest.approx(1.0)
-    schedule.charge(100.0, 1.0)
+    schedule.correct(100.0, 1.0)
     schedule.forgive(100.0)
     assert schedule.delay(100.0, 1.0) == pytest.approx(1.0)
 
@@ -648,7 +647,7 @@ def test_who_is_back_early_asks_first() -> None:
     schedule.correct(0.5, -1.0)
     schedule.come_back(turn, 0.5)
     assert schedule.moved_up(0.5) is None
-    schedule.charge(0.5, 1.0)
+    schedule.correct(0.5, 1.0)
     assert not schedule.start(turn, 0.5)
     schedule.correct(0.5, -1.0)
     assert schedule.moved_up(0.5) is turn

@@ -18,13 +18,6 @@ def adapted(things: Iterable[Any]) -> tuple[Strategy, ...]:
     Raises TypeError for anything else, and ValueError where something stands inside of what must be innermost.
     """
     strategies = tuple(map(_adapted, things))
-    for outer in strategies[:-1]:
-        if getattr(outer, "innermost", None) is not False:  # it is, or a policy may hold one that is
-            _refuse_inside(strategies)
-    return strategies
-
-
-def _refuse_inside(strategies: tuple[Strategy, ...]) -> None:
     for outer, inner in pairwise(strategies):
         last = _innermost(outer)
         if last is not None and _innermost(inner) is None:
@@ -32,6 +25,7 @@ def _refuse_inside(strategies: tuple[Strategy, ...]) -> None:
                 f"{type(last).__name__} must be the innermost strategy, as it stands in the place of the dependency: "
                 f"put it last, got {type(inner).__name__} after it"
             )
+    return strategies
 
 
 def _innermost(strategy: Any) -> Any:

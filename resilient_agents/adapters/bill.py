@@ -35,10 +35,9 @@ _complained: set[str] = set()
 
 
 class Bill(Fields):
-    """What a stream cost: `real`, of what its items say, the largest. `reserved`: what was charged at the start."""
+    """What a stream cost: `real`, of what its items say, the largest."""
 
     settle: Callable[[Any], float | None]
-    reserved: float
     real: float | None = None
 
     def gather(self, item: Any) -> None:
@@ -46,11 +45,6 @@ class Bill(Fields):
         real = real_cost(self.settle, item)
         if real is not None:
             self.real = real if self.real is None else max(self.real, real)
-
-    @property
-    def difference(self) -> float:
-        """What is to be charged on top, or handed back where it is negative."""
-        return 0.0 if self.real is None else self.real - self.reserved
 
     def watch(self, opened: Opened) -> None:
         """Ask each item of a stream."""

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from types import FrameType, MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from weakref import ref
 
-from resilient_agents.adapters.bulkhead_threads import Inside, Threads
+from resilient_agents.adapters.bulkhead_threads import Threads
 from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.limit import ON_LOOP, Limit, blocks_a_loop, end_wait
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
@@ -25,14 +25,11 @@ from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import running_loop, this_task_or_thread
 from resilient_agents.core.options import Count, Flag, Seconds, Word
 from resilient_agents.core.runtime import Expired
-from resilient_agents.core.threads import Worker, Workers
+from resilient_agents.core.threads import Worker
+from resilient_agents.deadline import current
 from resilient_agents.errors import BulkheadFullError
 
 __all__ = ["Bulkhead"]
-
-_BEHIND = 0.001
-"""Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
-it."""
 
 _NOBODY: Final = ORDINARY.abandoned
 
@@ -169,14 +166,13 @@ class Bulkhead(Limit):
         threads_before, left_before = call.workers, call.abandoned
         try:
             if self._threads is not None and not declares(inspect.iscoroutinefunction, call.fn):
-                kept = Kept(running_loop())
-                self._pool.keep(slot, kept)
-                call.workers = cast(Workers, Inside(self._threads, self._pool, kept))
+                self._pool.keep(slot, Kept(running_loop(), rare=call.own_rare()))
+                call.workers = self._threads
             result = await proceed(call)
             if call.closers is not None:
                 closer = _Closer(partial(self._leave, call, slot, left_before, closed=True))
                 call.closers.append(closer)
-                self._pool.keep(slot, Kept(running_loop(), this_task_or_thread(), ref(closer)))
+                self._pool.keep(slot, Kept(running_loop(), owner=this_task_or_thread(), stream=ref(closer)))
             return result
         finally:
             call.workers = threads_before
@@ -235,7 +231,8 @@ class Bulkhead(Limit):
         """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`. Each name here is eight bytes
         of every call that waits, and a `with` 140."""
         began = clock.monotonic()
-        until, deadline = self._patience(began)
+        # In async code whoever enforces the deadline ends the wait.
+        until, deadline = self._patience(began, current() if call.runtime.blocking else None)
         queue = self.queue  # as it is now: it may change meanwhile
         waiter = call.runtime.waiter()
         if not self._pool.enqueue(slot, waiter, queue):
@@ -250,7 +247,7 @@ class Bulkhead(Limit):
                 self._pool.look_at_times(waiter.loop)
                 await waiter.wait(None)
             else:
-                left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
+                left = max(0.0, until - began)
                 while not await waiter.wait(min(left, LOOK)) and left > LOOK:
                     left -= LOOK
                     self._pool.look()
@@ -263,10 +260,8 @@ class Bulkhead(Limit):
         if granted:
             call.recheck(self, waited)
             self._counts.made_wait(waited)
-        elif deadline is not None and call.runtime.blocking:
-            raise Expired(deadline)  # what a cancellation is in async code: whoever set the limit says what happened
         elif deadline is not None:
-            raise self._rejection(call, f"is full: none of its {self.limit} slots came free before the deadline")
+            raise Expired(deadline)  # what a cancellation is in async code: whoever set the limit says what happened
         else:  # so long, whatever the option is by now
             raise self._rejection(call, f"is full: none of its {self.limit} slots came free within {until - began:g} s")
 
@@ -297,7 +292,7 @@ class _Closer(Fields):
         self.leave()
 
 
-_INSIDE = (Bulkhead.execute.__code__, Inside.run.__code__)
+_INSIDE = (Bulkhead.execute.__code__, Threads.run.__code__)
 
 
 def _called_from_inside(pool: SlotPool, unseen: int) -> bool:

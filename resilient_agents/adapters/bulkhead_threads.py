@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from resilient_agents.adapters.slot_pool import Kept, SlotPool
+from resilient_agents.adapters.slot_pool import SlotPool
 from resilient_agents.core.threads import Worker, Workers
 
-__all__ = ["Inside", "Threads"]
+__all__ = ["Threads"]
 
 
 class Threads(Workers):
@@ -23,25 +23,9 @@ class Threads(Workers):
         most = max(self._pool.limit, self._pool.in_use)
         return most, most
 
-
-class Inside:
-    """The bulkhead's threads for one call: whoever of them runs it is inside, and keeps the slot until it ends."""
-
-    __slots__ = ("_kept", "_pool", "begin", "leave", "strategy", "threads")
-
-    def __init__(self, threads: Threads, pool: SlotPool, kept: Kept) -> None:
-        self.threads = threads
-        self.begin = threads.begin
-        self.leave = threads.leave
-        self.strategy = threads.strategy
-        self._pool = pool
-        self._kept = kept
-
     def prepare(self, work: Callable[[], Any]) -> Worker:
-        worker = self.threads.prepare(partial(self.run, work))
-        self._kept.workers.append(worker)
-        return worker
+        return super().prepare(partial(self.run, work))
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """On the worker's thread."""
+        """On the worker's thread: whoever finds this frame beneath its own is inside."""
         return work()

@@ -1,8 +1,8 @@
 """What components count, for whoever wants to look at it. Nothing is decided by it.
 
-Every number is exact under threads. A call on the happy path counts itself by taking a tick, which the interpreter does
-in one step and without a lock; what is rarer is counted under one. Sums are made when somebody looks, so that in each
-snapshot they are sums of what stands beside them.
+Every number is exact under threads, without a lock: a call on the happy path counts itself by taking a tick, what is
+rarer adds to a number. Each is one step, as the interpreter changes threads, and runs signal handlers, at calls only.
+Sums are made when somebody looks, so that in each snapshot they are sums of what stands beside them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from resilient_agents.base.fork import Lock, reset_after_fork
 
@@ -54,13 +54,13 @@ class Ticks(_Count):
 
 
 counting = Lock()
-"""Held while anything but a tick is counted or looked at: a moment, and one for all costs each of them nothing."""
+"""Held while somebody looks, or begins anew: a moment, and one for all costs each of them nothing."""
 
 
 class _Counts:
     """Numbers to look at. `ticks`: what is counted on the happy path.
 
-    Locking: a tick needs none; the rest is done under `counting`.
+    Locking: to count needs none; to look, and to begin anew, is done under `counting`.
     """
 
     __slots__ = ("__weakref__", "ticks")
@@ -84,45 +84,31 @@ class _Counts:
         """Begin anew with what is counted under the lock."""
 
 
-_MANY: Final = 100
-
-
 class RetryCounts(_Counts):
-    """How the operations of one retry ended: each is some attempts and one ending. `ticks`: those whose first attempt
-    was good; `_ended`: ticks of the others, by ending and attempts, so that one tick counts both.
+    """How the operations of one retry ended. `ticks`: those whose first attempt was good; `_retries`: the attempts of
+    the others that were not the first."""
 
-    What took more than `_MANY` attempts is counted as if it had taken one, and its `_further` attempts apart.
-    """
-
-    __slots__ = ("_ended", "_further")
+    __slots__ = ("_failures", "_neutral", "_retries", "_saved")
 
     def _forget(self) -> None:
-        self._ended: dict[tuple[Verdict, int], Ticks] = {}
-        self._further = 0
+        self._failures = self._neutral = self._retries = self._saved = 0
 
     def record(self, ending: Verdict, attempts: int) -> None:
-        ticks = self._ended.get((ending, attempts))
-        if ticks is not None:
-            next(ticks)
-        elif ending == "success" and attempts == 1:
-            next(self.ticks)
+        """A call ended so, after so many attempts. In one step, but for the tick at its end."""
+        self._retries += attempts - 1
+        if ending == "failure":
+            self._failures += 1
+        elif ending == "neutral":
+            self._neutral += 1
+        elif attempts > 1:
+            self._saved += 1
         else:
-            with counting:
-                if attempts > _MANY:
-                    self._further += attempts - 1
-                    attempts = 1
-                next(self._ended.setdefault((ending, attempts), Ticks()))
+            next(self.ticks)
 
     def metrics(self) -> dict[str, Any]:
         with counting:
-            kinds = list(self._ended.items())  # a handler may come here and count another one
-            ended = {key: ticks.taken() for key, ticks in kinds}
-            at_once, retries = self.ticks.taken(), self._further
-        saved, failures, neutral = (
-            sum(number for (how, _), number in ended.items() if how == ending)
-            for ending in ("success", "failure", "neutral")
-        )
-        retries += sum(number * (attempts - 1) for (_, attempts), number in ended.items())
+            at_once = self.ticks.taken()
+            saved, failures, neutral, retries = self._saved, self._failures, self._neutral, self._retries  # in one step
         successes = at_once + saved
         calls = successes + failures + neutral
         return {
@@ -153,17 +139,14 @@ class LimitCounts(_Counts):
 
     def let_in(self) -> None:
         """A call was let through, and takes no tick."""
-        with counting:
-            self._others += 1
+        self._others += 1
 
     def not_at_once(self) -> None:
         """A call that took a tick was not let through at once after all."""
-        with counting:
-            self._others -= 1
+        self._others -= 1
 
     def made_wait(self, seconds: float | None) -> None:
-        """A call was let through after waiting, or would have waited; None if nobody knows how long. In one step, which
-        needs no lock: the interpreter changes threads at calls."""
+        """A call was let through after waiting, or would have waited; None if nobody knows how long."""
         self._waits += 1
         if seconds is None:
             self._untimed += 1
@@ -171,8 +154,7 @@ class LimitCounts(_Counts):
             self._seconds += seconds
 
     def reject(self) -> None:
-        with counting:
-            self._rejections += 1
+        self._rejections += 1
 
     def metrics(self) -> dict[str, Any]:
         with counting:

@@ -45,14 +45,14 @@ class Reservation:
 
     __slots__ = ("cost", "due", "here", "number", "standing", "waiter", "waits")
 
+    # What `reserve` sets:
+    number: int
+    due: float
+
     def __init__(self, cost: float, waiter: Waiter) -> None:
         self.cost = cost
         self.waiter = waiter
-        self.number = 0
-        self.due = 0.0
-        self.waits: bool = False
-        self.standing: bool = False
-        self.here: bool = False
+        self.waits = self.standing = self.here = False
 
 
 class Gcra:
@@ -111,21 +111,15 @@ class Gcra:
     def take(self, now: float, cost: float) -> bool:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
         ahead = self._ahead(now)
-        level = self.level - (now - self.at) * self.rate  # one step from here on
-        if level < 0.0:
-            level = 0.0
+        level = self._level(now)  # one step from here on
         if level + ahead + cost > self.burst + self.slack:
             return False
         self.level = level + cost
         self.at = now
         return True
 
-    def charge(self, now: float, cost: float) -> None:
-        """Somebody starts at whatever time: what it takes is missing for the others."""
-        self.level, self.at = self._level(now) + cost, now
-
     def correct(self, now: float, cost: float) -> None:
-        """What has started cost so much more than was charged, or less where it is negative."""
+        """What has started, whenever it did, cost so much more than was charged, or less where it is negative."""
         level = self._level(now) + cost  # one step from here on
         if level < 0.0:
             level = 0.0
@@ -208,9 +202,7 @@ class Gcra:
             # One that let its time pass does not count: its loop may be blocked for long.
             if other.standing and (other.due >= now or (other.here and not self._passed(other, now))):
                 ahead += other.cost
-        level = self.level - (now - self.at) * self.rate  # one step from here on
-        if level < 0.0:
-            level = 0.0
+        level = self._level(now)  # one step from here on
         over = level + ahead + reservation.cost - self.burst
         if over <= self.slack:
             self.level = level + reservation.cost
@@ -268,10 +260,8 @@ class Gcra:
 
     def _sweep(self) -> None:
         """Whenever the line is looked at: has somebody been stranded in it?"""
-        for loop in list(self._loops):
-            if loop.is_closed():
-                self.forget_stranded()
-                return
+        if any(loop.is_closed() for loop in list(self._loops)):
+            self.forget_stranded()
 
     def _level(self, now: float) -> float:
         level = self.level - (now - self.at) * self.rate  # one step, with what the caller makes of it

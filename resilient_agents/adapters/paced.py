@@ -6,11 +6,14 @@ from abc import abstractmethod
 from collections.abc import Awaitable
 from typing import Any
 
+from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.gcra import ROUNDING, Gcra, Reservation
-from resilient_agents.adapters.limit import Limit, Queueing
-from resilient_agents.base.clock import clock
+from resilient_agents.adapters.limit import ON_LOOP, Limit, Queueing, blocks_a_loop
+from resilient_agents.base import instances
+from resilient_agents.base.clock import clock, follow_clock
+from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.deadline import Deadline
+from resilient_agents.deadline import Deadline, current
 from resilient_agents.errors import Rejected
 
 __all__ = ["Paced"]
@@ -24,8 +27,24 @@ class Paced(Limit):
     starts at once, while nobody waits, needs none: see `Gcra`.
     """
 
-    _lock: Any
     _gcra: Gcra
+
+    def _begin(self, counts: LimitCounts) -> None:
+        """What follows when the options are known."""
+        self._counts = counts
+        self._lock = Lock()
+        self.after_fork()
+        reset_after_fork(self)
+        follow_clock(self)
+        instances.add(self.strategy, self)
+
+    @abstractmethod
+    def after_fork(self) -> None:
+        """Start anew, with nobody waiting."""
+
+    def clock_changed(self, shift: float) -> None:
+        """Start anew."""
+        self.after_fork()
 
     @abstractmethod
     def execute(self, proceed: Proceed, call: Call, /) -> Awaitable[Any]:
@@ -50,10 +69,10 @@ class Paced(Limit):
             with self._lock:
                 turn.cost = min(cost, gcra.burst)  # which may have changed since it was priced
                 began = clock.monotonic()
-                until, deadline = self._patience(began)
-                reason = self._no_longer(began, deadline)
+                until, deadline = self._patience(began, current())
+                reason = ON_LOOP if blocks_a_loop(call) else self._no_longer(began, deadline)
                 delay = gcra.delay(began, turn.cost)
-                in_time = began + delay <= until + ROUNDING
+                in_time = began + delay <= until + ROUNDING and reason is not ON_LOOP
                 if in_time:
                     gcra.reserve(turn, began)
             if not in_time:
@@ -88,7 +107,7 @@ class Paced(Limit):
         with self._lock:
             now = clock.monotonic()
             if self.shadow:  # by now
-                gcra.charge(now, turn.cost)
+                gcra.correct(now, turn.cost)
                 gcra.cancel(turn)
             elif gcra.start(turn, now):
                 self._started(turn, now)

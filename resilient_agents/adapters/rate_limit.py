@@ -13,14 +13,13 @@ from resilient_agents.adapters.bill import Bill, real_cost
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import ROUNDING, Gcra
 from resilient_agents.adapters.learning import Learning
-from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
+from resilient_agents.adapters.limit import blocks_a_loop
 from resilient_agents.adapters.rate_options import Cost, Settle, spelled_rate
-from resilient_agents.base import instances
-from resilient_agents.base.clock import clock, follow_clock
+from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import number
-from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.options import Flag, Number, Seconds
+from resilient_agents.deadline import current
 from resilient_agents.errors import RateLimitedError, Rejected
 
 __all__ = ["RateLimit"]
@@ -106,20 +105,11 @@ class RateLimit(Learning):
             self._affordable(self.cost)
         self._flat = self._flat_cost()
         self._raised = 1.0
-        self._counts = LimitCounts(Ticks())
-        self._lock = Lock()
-        self.after_fork()
-        reset_after_fork(self)
-        follow_clock(self)
-        instances.add("rate_limit", self)
+        self._begin(LimitCounts(Ticks()))
 
     def after_fork(self) -> None:
         """Start with the whole burst, and nobody waiting."""
         self._gcra = Gcra(self.rate / self.per, self.burst)
-
-    def clock_changed(self, shift: float) -> None:
-        """Start anew with the whole burst."""
-        self.after_fork()
 
     def reconfigure(self, new: RateLimit) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise. What has started stays
@@ -152,115 +142,97 @@ class RateLimit(Learning):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """Run the rest of the call once the rate allows it."""
         cost = self._flat
-        if cost is None:
-            return self._priced(proceed, call)
-        # `Gcra.take` where nobody waits, spelled out and without the lock, in one step: it is the path of every call.
-        now = clock.monotonic()
-        gcra = self._gcra
-        level = gcra.level - (now - gcra.at) * gcra.rate
-        level = cost if level < 0.0 else level + cost
-        if level <= gcra.burst + gcra.slack and not gcra.waiting:
-            gcra.level = level
-            gcra.at = now
-            next(self._counts.ticks)
-            return proceed(call)
-        with self._lock:
-            starts = self._gcra.take(clock.monotonic(), cost)
-        if starts:
-            next(self._counts.ticks)
-            return proceed(call)
-        return self._later(proceed, call, cost)
+        if cost is not None:
+            # `Gcra.take` where nobody waits, spelled out and without the lock, in one step: it is the path of every
+            # call.
+            now = clock.monotonic()
+            gcra = self._gcra
+            level = gcra.level - (now - gcra.at) * gcra.rate
+            level = cost if level < 0.0 else level + cost
+            if level <= gcra.burst + gcra.slack and not gcra.waiting:
+                gcra.level = level
+                gcra.at = now
+                next(self._counts.ticks)
+                return proceed(call)
+        return self._priced(proceed, call)
 
     async def _priced(self, proceed: Proceed, call: Call) -> Any:
+        """The same for calls that may have to wait, or have something to say of what they cost, or of the rate."""
         price, settle = self.cost, self.settle
         estimate = self._cost_of(call, price) if callable(price) else price
         cost = min(estimate * self._raised, self.burst) if self._raised > 1.0 else estimate
-        if call.audience is not None:
+        if call.audience is not None and self._flat is None:
             call.audience.costs(estimate)
-        if cost:
-            with self._lock:
-                starts = self._gcra.take(clock.monotonic(), cost)
-            if not starts:
-                await self._wait(call, cost)
-            else:
-                next(self._counts.ticks)
-        else:
-            next(self._counts.ticks)
+        wait = self._admit(call, cost)
+        if wait is not None:
+            await wait
         if self._follows is not None:
             proceed = partial(self._following, proceed)
         if settle is None:
             return await proceed(call)
-        difference, lasts = -cost, False  # a call that fails hands all back
+        real, lasts = None, False
         try:
             result = await proceed(call)
             if call.rare.closers is None:
                 real = real_cost(settle, result)
-                if real is None:
-                    difference = 0.0
-                else:
-                    difference = real - cost
-                    if call.audience is not None:
-                        call.audience.costs(real, settled=True)
-                    if real > estimate or self._raised > 1.0:
-                        self._compare(estimate, real)
             else:
-                bill = Bill(settle, cost)
-                call.closers.append(partial(self._end, call, bill, estimate))  # type: ignore[union-attr]  # as was just seen
+                bill = Bill(settle)
+                call.closers.append(partial(self._end, call, bill, estimate, cost))  # type: ignore[union-attr]  # as was just seen
                 bill.watch(result)
-                lasts = True
-            return result
+            lasts = True
         finally:
-            if difference and not lasts:
-                self._correct(difference)
+            if not lasts:  # a call that fails hands all back
+                self._correct(-cost)
+        if real is not None:
+            self._settle(call, estimate, cost, real)
+        return result
 
-    def _compare(self, estimate: float, real: float) -> None:
-        """Follow the average of how much too low estimates are, if they are: reserving too little would let more start
-        than the server has."""
-        if estimate:
+    def _end(self, call: Call, bill: Bill, estimate: float, cost: float, outcome: object) -> None:
+        if isinstance(outcome, Exception):  # whatever its items said
+            self._correct(-cost)
+        elif bill.real is not None:
+            self._settle(call, estimate, cost, bill.real)
+
+    def _settle(self, call: Call, estimate: float, cost: float, real: float) -> None:
+        """A call for which `cost` was charged has come to `real`."""
+        if call.audience is not None:
+            call.audience.costs(real, settled=True)
+        if estimate and (real > estimate or self._raised > 1.0):
+            # Follow the average of how much too low estimates are: reserving too little would let more start than the
+            # server has.
             self._raised = max(1.0, self._raised + _WEIGHT * (real / estimate - self._raised))
-
-    def _end(self, call: Call, bill: Bill, estimate: float, outcome: object) -> None:
-        if isinstance(outcome, Exception):  # whatever its items said: a call that fails hands all back
-            self._correct(-bill.reserved)
-            return
-        if bill.real is not None:
-            if call.audience is not None:
-                call.audience.costs(bill.real, settled=True)
-            self._compare(estimate, bill.real)
-        self._correct(bill.difference)
+        self._correct(real - cost)
 
     def _correct(self, difference: float) -> None:
         """Charge so much more for what has started, or less."""
-        with self._lock:
-            gcra = self._gcra
-            gcra.correct(clock.monotonic(), difference)
-        if gcra.waiting:
+        if difference:
+            with self._lock:
+                gcra = self._gcra
+                gcra.correct(clock.monotonic(), difference)
             self._tell_next(gcra)
 
-    async def _later(self, proceed: Proceed, call: Call, cost: float) -> Any:
-        await self._wait(call, cost)
-        return await proceed(call)
-
-    async def _wait(self, call: Call, cost: float) -> None:
-        if self.shadow:
+    def _admit(self, call: Call, cost: float) -> Awaitable[object] | None:
+        """Let the call start, after the wait that is returned."""
+        with self._lock:
+            starts = not cost or self._gcra.take(clock.monotonic(), cost)
+        if starts:
+            next(self._counts.ticks)
+        elif self.shadow:
             self._pretend(call, cost)
-        elif blocks_a_loop(call):
-            with self._lock:
-                delay = self._gcra.delay(clock.monotonic(), cost)
-            raise self._limited(call, delay, ON_LOOP)
         else:
-            await self._turn(call, cost)
+            return self._turn(call, cost)
+        return None
 
     def _pretend(self, call: Call, cost: float) -> None:
         """Count, and tell, what the limit would do if it acted."""
         with self._lock:
             cost = min(cost, self.burst)
             now = clock.monotonic()
-            until, _ = self._patience(now)
+            until, _ = self._patience(now, current())
             delay = self._gcra.delay(now, cost)
             rejects = now + delay > until + ROUNDING or blocks_a_loop(call)
             if not rejects:
-                self._gcra.charge(now, cost)
+                self._gcra.correct(now, cost)
         if rejects:
             self._reject(call, delay)
             self._counts.let_in()

@@ -21,7 +21,7 @@ from resilient_agents.adapters.retry_state import (
     named,
     retry_base,
 )
-from resilient_agents.backoff import Backoff, exponential, fibonacci, fixed, linear
+from resilient_agents.backoff import exponential, fibonacci, fixed, linear
 from resilient_agents.budget import RetryBudget, followed
 from resilient_agents.classify import is_transient
 from resilient_agents.core import given_up
@@ -175,10 +175,13 @@ class Retry(Configured, RetryLoop):
         self.take(given)
         if attempts is None and stop is None:
             raise ValueError("attempts must be an int unless stop= is given: without either a failing call never ends")
-        hooks = {"stop": stop, "before": before, "after": after, "before_sleep": before_sleep}
         self._sort_choices(on, when)
-        natives = {f"on[{number}]": native for number, native in enumerate(self._natives)}
-        super().__init__({"wait": wait, **hooks, **natives, "when": when})
+        judges = {f"on[{number}]": native for number, native in enumerate(self._natives)}
+        if isinstance(when, retry_base):
+            judges["when"] = when
+        super().__init__(
+            {"wait": wait, "stop": stop, "before": before, "after": after, "before_sleep": before_sleep}, judges
+        )
         if type(self) is Retry:  # what a subclass keeps is its own affair
             self._become_latest()
 
@@ -230,8 +233,6 @@ class Retry(Configured, RetryLoop):
         )
         self.judges_results = self._when is not None or bool(self._result_natives)
         self.asks = self.on is not is_transient
-        foreign = self.stop or self.before or self.after or self.before_sleep or natives or not plain
-        self.plain = not foreign and isinstance(self.wait, Backoff)
         self.timed = self._transient
 
     @property

@@ -264,8 +264,6 @@ class RetryLoop(RetryParts, ABC):
             if self._before_sleep is not None:
                 state.next_action = action(state.upcoming_sleep)
                 await tell("before_sleep", self._before_sleep, call, state)
-            if call.rare.audience is not None:
-                tell_of_next(call.rare.audience, state)
             return True
         finally:
             del state
@@ -279,11 +277,7 @@ class RetryLoop(RetryParts, ABC):
             wait = self._wait.__call__(state)  # a method costs half of what an object does
             asked = state.asked = (state.failure or known(state)).retry_after
             state.upcoming_sleep = wait if asked is None else state.longer(wait, asked)
-            if not self._goes_on(call, state, stop=state.attempt_number >= state.most):
-                return False
-            if call.rare.audience is not None:
-                tell_of_next(call.rare.audience, state)
-            return True
+            return self._goes_on(call, state, stop=state.attempt_number >= state.most)
         finally:
             del state
 
@@ -308,6 +302,8 @@ class RetryLoop(RetryParts, ABC):
         elif self._prepares and self.budget is not None and not state.withdraw(self.budget):
             reason = "budget"
         else:
+            if call.rare.audience is not None:
+                tell_of_next(call.rare.audience, state)
             return True
         give_up(reason, call, state)
         return False

@@ -47,19 +47,21 @@ class RetryParts:
     _asynchronous: str | None = None
     _shown: Any = None
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
-        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep."""
+    def __init__(self, parts: Mapping[str, Any], judges: Mapping[str, Any]) -> None:
+        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep; `judges`: its objects
+        that say what is retried, and what comes in place of an ending."""
         self._wait = None
-        for name in ("wait", "stop", "before", "after", "before_sleep", "sleep"):
-            part = parts.get(name)
+        for name, part in parts.items():
             if callable(part) and part not in IDLE:
                 setattr(self, f"_{name}", part)
-        # Waits of ours, which are not, are most of what there is.
-        foreign = [name for name, part in parts.items() if callable(part) and not isinstance(part, Backoff)]
-        asynchronous = [name for name in foreign if declares(inspect.iscoroutinefunction, parts[name])]
-        if asynchronous:
-            self._asynchronous = asynchronous[0]
-        self._prepares = bool(asynchronous or self.budget is not None or self._before is not None)
+        found = {**parts, **judges} if judges else parts
+        # Waits of ours are most of what there is.
+        foreign = [name for name, part in found.items() if callable(part) and not isinstance(part, Backoff)]
+        for name in foreign:
+            if declares(inspect.iscoroutinefunction, found[name]):
+                self._asynchronous = self._asynchronous or name
+        self.plain = not foreign
+        self._prepares = bool(self._asynchronous or self.budget is not None or self._before is not None)
         self.counts = RetryCounts()
 
     def left_alone(self, call: Call, state: State) -> None:

@@ -25,7 +25,6 @@ __all__ = [
     "State",
     "TryAgain",
     "action",
-    "hooks",
     "ignores_results",
     "intends",
     "named",
@@ -58,21 +57,6 @@ class Outcome(tenacity.Future):
 
     def __getstate__(self) -> dict[str, Any]:
         return {"attempt_number": self.attempt_number, "_result": self._result, "_exception": self._exception}
-
-    @property
-    def failed(self) -> bool:
-        return self._exception is not None
-
-    def exception(self, timeout: float | None = None) -> Any:
-        return self._exception
-
-    def result(self, timeout: float | None = None) -> Any:
-        if self._exception is None:
-            return self._result
-        try:
-            raise self._exception
-        finally:
-            del self
 
 
 class State(RetryCallState):
@@ -210,10 +194,6 @@ action = tenacity.RetryAction
 
 IDLE: Final = (tenacity.before_nothing, tenacity.after_nothing, tenacity.before_sleep_nothing)
 """Hooks that do nothing."""
-
-
-def hooks(options: Any) -> dict[str, str | None]:
-    return {name: named(getattr(options, name)) for name in ("before", "after", "before_sleep")}
 
 
 def named(part: Any) -> str | None:

@@ -16,6 +16,7 @@ from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base import timers
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.base.told import Fields
+from resilient_agents.core.call import ORDINARY, Rare
 from resilient_agents.core.loops import Loop, Owner
 from resilient_agents.core.threads import Worker
 from resilient_agents.core.waiters import Waiter
@@ -27,21 +28,18 @@ LOOK = 10.0
 """Seconds after which a call that waits looks whether an event loop was closed under those inside."""
 
 
-class Kept:
+class Kept(Fields):
     """What is known of a slot that is not held by a call that runs where it was called.
 
-    `loop`: the asyncio loop whose end would strand it, None where nothing can; as long as one of `workers` runs inside,
-    that does not. `owner`: who would wait for itself if it asked again, None for nobody. `stream`: what lives as long
-    as the stream that holds it, None where there is none.
+    `loop`: the asyncio loop whose end would strand it, None where nothing can; as long as a worker runs for the call,
+    of which `rare` knows, that does not. `owner`: who would wait for itself if it asked again, None for nobody.
+    `stream`: what lives as long as the stream that holds it, None where there is none.
     """
 
-    __slots__ = ("loop", "owner", "stream", "workers")
-
-    def __init__(self, loop: Loop | None, owner: Owner | None = None, stream: weakref.ref[Any] | None = None) -> None:
-        self.loop = loop
-        self.owner = owner
-        self.stream = stream
-        self.workers: list[Worker] = []
+    loop: Loop | None
+    owner: Owner | None = None
+    stream: weakref.ref[Any] | None = None
+    rare: Rare = ORDINARY
 
 
 _ASKED: Final = Kept(None)
@@ -111,9 +109,8 @@ class SlotPool:
 
     def reset_peak(self) -> None:
         """Take the slots in use now for the most that ever were."""
-        with self._lock:
-            self.peak = self.in_use
-            self.usual = min(self.peak, self.limit)
+        in_use, self.peak = self.in_use, 0
+        self.rose(in_use)
 
     def take(self, slot: int, loop: Loop | None) -> bool:
         """Hold `slot`, unless all are held on living loops or somebody waits."""
@@ -300,7 +297,7 @@ class _Look(Fields):
 
 def _loop_of(holder: Loop | Kept | None) -> Loop | None:
     if isinstance(holder, Kept):
-        return holder.loop if all(worker.done for worker in holder.workers) else None
+        return holder.loop if all(worker.done for worker in holder.rare.abandoned) else None
     return holder
 
 

@@ -9,11 +9,9 @@ from typing import Any
 
 from resilient_agents.adapters.counts import LimitCounts, Ticks
 from resilient_agents.adapters.gcra import Gcra, Reservation
-from resilient_agents.adapters.limit import ON_LOOP, blocks_a_loop
 from resilient_agents.adapters.paced import Paced
 from resilient_agents.base import instances
-from resilient_agents.base.clock import clock, follow_clock
-from resilient_agents.base.fork import Lock, reset_after_fork
+from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify_result, http_failure
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.invoke import PLAIN
@@ -63,20 +61,11 @@ class Gate(Paced):
                 stacklevel=2,
             )
         self.ticks = Ticks()
-        self._counts = LimitCounts(self.ticks)
-        self._lock = Lock()
-        self.after_fork()
-        reset_after_fork(self)
-        follow_clock(self)
-        instances.add("gate", self)
+        self._begin(LimitCounts(self.ticks))
 
     def after_fork(self) -> None:
         """Open, and nobody waiting."""
         self.pace = Pace(self._counts.ticked)
-
-    def clock_changed(self, shift: float) -> None:
-        """Start anew, open."""
-        self.after_fork()
 
     def reconfigure(self, new: Gate) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise; the name stays. Who waits
@@ -142,12 +131,8 @@ class Gate(Paced):
     async def _let_in(self, call: Call) -> Reservation | None:
         """Wait until the gate lets the call in. Its turn, None if the gate has opened."""
         with self._lock:
-            now = clock.monotonic()
-            if self.pace.arrives(now):
+            if self.pace.arrives(clock.monotonic()):
                 return None
-            delay = self._gcra.delay(now, 1.0)
-        if blocks_a_loop(call):
-            raise self._limited(call, delay, ON_LOOP)
         return await self._turn(call)
 
     def _started(self, turn: Reservation, now: float) -> None:

@@ -12,13 +12,15 @@ import tenacity
 from tenacity import RetryError, TryAgain
 
 from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
-from resilient_agents.adapters.retry_state import State, hooks, ignores_results, intends, named
+from resilient_agents.adapters.retry_state import State, ignores_results, intends, named
 from resilient_agents.classify import is_control
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.closing import close_lost, is_closable
 from resilient_agents.core.runtime import settle
 
 __all__ = ["NativeRetry", "adapt_native"]
+
+_HOOKS: Final = ("before", "after", "before_sleep")
 
 NativeRetry: TypeAlias = tenacity.BaseRetrying
 """What may stand where a retry is asked for."""
@@ -84,7 +86,7 @@ class _Native:
             "reraise": native.reraise,
             "retry_error_cls": native.retry_error_cls.__name__,
             "retry_error_callback": named(native.retry_error_callback),
-            **hooks(native),
+            **{name: named(getattr(native, name)) for name in _HOOKS},
         }
 
     def __repr__(self) -> str:
@@ -111,12 +113,12 @@ class _NativeLoop(RetryLoop):
         self.enabled: bool = getattr(native, "enabled", True)  # since tenacity 9
         self.blocks = isinstance(native.sleep, tenacity.sleep_using_event)
         self.judges_results = not ignores_results(native.retry)
-        self.plain = self.asks = False
+        self.asks = False
         self.timed = True
-        parts = {name: getattr(native, name) for name in ("retry", "wait", "stop", "before", "after", "before_sleep")}
+        parts = {name: getattr(native, name) for name in ("wait", "stop", *_HOOKS)}
         if native.sleep not in _ORDINARY_SLEEPS:
             parts["sleep"] = native.sleep
-        super().__init__({**parts, "retry_error_callback": native.retry_error_callback})
+        super().__init__(parts, {"retry": native.retry, "retry_error_callback": native.retry_error_callback})
 
     def judge(self, state: State) -> Any:
         error = state.error
