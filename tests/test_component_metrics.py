@@ -406,7 +406,7 @@ def test_a_reset_in_the_midst_of_a_call_breaks_nothing() -> None:
             return length
 
     outcomes._durations = Interrupted([(0.0, 0.0, False)] * 999, 1_000)
-    outcomes.keep(Closed(Ticks()), 0.0, 0.0, failed=False, turn=True, always=False)
+    outcomes.keep(Closed(Ticks()), 0.0, 0.0, False, True)
     assert outcomes.figures(0.0, 1.0, None, None)["average_duration"] is None
 
 

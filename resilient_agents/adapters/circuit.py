@@ -95,7 +95,7 @@ class Circuit:
         if state == "closed":
             self._openings = 0
             self.outcomes.begin(self.rules.new_window())
-            era = Closed(self.outcomes.ticks)
+            era = Closed(self.outcomes.ticks, always=self.rules.slow_rate is not None)
             self._calm(era)
             return era
         self.outcomes.reconfigure(None)
@@ -154,7 +154,7 @@ class Circuit:
             return refusal
 
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
-        found = era.permit(self._probe_of(call), self.rules.half_open_calls, now)
+        found = era.permit(self.probe_of(call), self.rules.half_open_calls, now)
         if isinstance(found, Probe):
             # First, so that the end of the call takes it back, whatever happens next.
             call.marks = {**(call.marks or {}), self: found}
@@ -164,12 +164,12 @@ class Circuit:
     def refused_late(self, call: Call) -> None:
         """The call had been let in, and was refused when it was looked at again: it counts as a rejection, and not as a
         call, too."""
-        probe = self._probe_of(call)
+        probe = self.probe_of(call)
         if probe is not None:
             probe.over = True
         call.marks = {**(call.marks or {}), self: Probe(None)}
 
-    def _probe_of(self, call: Call) -> Probe | None:
+    def probe_of(self, call: Call) -> Probe | None:
         probe: Probe | None = None if call.marks is None else call.marks.get(self)
         return None if probe is None or probe.over else probe
 
@@ -188,7 +188,7 @@ class Circuit:
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
             now = clock.monotonic()
-            probe = self._probe_of(call)
+            probe = self.probe_of(call)
             if probe is not None:
                 probe.over = True
                 if probe.era is None and verdict == "neutral":
@@ -197,8 +197,7 @@ class Circuit:
             if verdict == "neutral":
                 return
             failed = verdict == "failure"
-            always, turn = self.rules.slow_rate is not None, self.outcomes.is_turn()
-            self.outcomes.keep(era, now, seconds, failed=failed, turn=turn, always=always)
+            self.outcomes.keep(era, now, seconds, failed, self.outcomes.is_turn())
             probed = None if probe is None else probe.era
             if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
                 era = probed
@@ -245,7 +244,8 @@ class Circuit:
             if isinstance(era, Closed):
                 self.outcomes.reconfigure(self.rules.new_window())
                 self._calm(era)
-                era.timed = True  # the rules may look at that now
+                era.always = self.rules.slow_rate is not None
+                era.timed = True  # for they may look at that now
             elif isinstance(era, Open):
                 era.until = min(era.until, self._open_until(era.hint))
 

@@ -101,15 +101,14 @@ class Breaker(ABC):
                 # How long its consumer takes is not the dependency's affair.
                 call.closers.append(partial(self._closed, call, era, _taken(call, since)))
                 lasting = True
-                marks = call.marks
-                if marks is not None and self._circuit in marks and isinstance(result, Opened):
-                    tap(result, marks[self._circuit])
+                if isinstance(result, Opened) and (probe := self._circuit.probe_of(call)) is not None:
+                    tap(result, probe)
             elif since is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
-                if not next(era.ticks) % SPARSE:  # type: ignore[union-attr]  # only a closed era is calm
+                if next(era.ticks) >= era.due:  # type: ignore[union-attr]  # only a closed era is calm
                     era.timed = True  # type: ignore[misc]
             else:
                 try:
-                    self._succeeded(call, era, result, _taken(call, since))
+                    self._succeeded(call, era, result, since)
                 except Exception:
                     await close_lost(call, result)
                     raise
@@ -150,14 +149,15 @@ class Breaker(ABC):
         policy = call.plan.name or call.name
         return circuit_open(circuit.name or policy, reason, policy, wait)
 
-    def _succeeded(self, call: Call, era: Era, result: Any, seconds: float | None) -> None:
+    def _succeeded(self, call: Call, era: Era, result: Any, since: _Since | None) -> None:
+        now = clock.monotonic()
+        seconds = None if since is None else now - since[0] - (call.rare.waited - since[1])
         slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
-        if isinstance(era, Closed) and seconds is not None and not slow:
-            now = clock.monotonic()
-            if now < era.calm_until:
-                turn, always = not next(era.ticks) % SPARSE, self._circuit.rules.slow_rate is not None
-                self._circuit.outcomes.keep(era, now, seconds, failed=False, turn=turn, always=always)
-                return
+        if now < era.calm_until and seconds is not None and not slow and isinstance(era, Closed):
+            number = next(era.ticks)
+            era.due = number + SPARSE - 1
+            self._circuit.outcomes.keep(era, now, seconds, False, not number % SPARSE)
+            return
         when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
         failure: Failure | None = None

@@ -21,14 +21,17 @@ __all__ = ["CLOSE", "Closed", "Era", "HalfOpen", "Open", "Opens", "Outcome", "Pr
 
 class Closed:
     """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so all there is to record
-    is a tick of `ticks`. `timed`: is the next call to be timed?"""
+    is a tick of `ticks`. `timed`: is the next call to be timed? `due`: the number of the tick after which it is,
+    where not all are; `always`: they are, as slow calls matter."""
 
-    __slots__ = ("calm_until", "ticks", "timed")
+    __slots__ = ("always", "calm_until", "due", "ticks", "timed")
     closed: Final = True
     name: Final = "closed"
 
-    def __init__(self, ticks: Ticks) -> None:
+    def __init__(self, ticks: Ticks, *, always: bool = False) -> None:
         self.ticks = ticks
+        self.always = always
+        self.due = 0
         self.calm_until = -1.0
         self.timed = True
 

@@ -219,11 +219,11 @@ class Outcomes:
         """Of those recorded here, is it this one's turn to be noted?"""
         return not (self._counted["success"] + self._counted["failure"]) % SPARSE
 
-    def keep(self, era: Any, ended: float, seconds: float | None, *, failed: bool, turn: bool, always: bool) -> None:
+    def keep(self, era: Any, ended: float, seconds: float | None, failed: bool, turn: bool) -> None:
         """How long a call took that was admitted in `era`: of one in many where it is busy, for which it is its `turn`.
-        `always`: slow calls matter, so all are timed."""
+        Where slow calls matter all are timed."""
         timed = turn or era.timed
-        if seconds is not None and (turn or not self.busy or (era.closed and not always)):
+        if seconds is not None and (turn or not self.busy or (era.closed and not era.always)):
             durations = self._durations  # another one after `begin`, so what is counted on here stays what it is
             if durations is None:
                 durations = self._durations = deque(maxlen=DURATIONS)
@@ -232,7 +232,7 @@ class Outcomes:
             self.busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
             timed = not self.busy
         if era.closed:
-            era.timed = always or timed  # a reload may have brought that rule to a busy circuit
+            era.timed = era.always or timed  # a reload may have brought that rule to a busy circuit
 
     def counts(self) -> dict[str, int]:
         self._settle()
