@@ -15,7 +15,7 @@ from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting, given_of
-from resilient_agents.scan.stated import ending, given_limit, is_none
+from resilient_agents.scan.stated import ending, found, given_limit, is_none
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Method, Partial, Spot, Symbol
 
@@ -36,10 +36,10 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
     here = (seen.spot.file, seen.spot.scope)
     for file, index, path in dict.fromkeys(_places(limits.resolver, owner, seen)):
         scope = file.form.scopes[index]
-        for order, found in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
+        for order, limit in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
             above = (file, index) == here and order < seen.site.order
-            said.append((above, order, found))
-            elsewhere += [found] if (file, index) != here else []
+            said.append((above, order, limit))
+            elsewhere += [limit] if (file, index) != here else []
     if not said:
         return None
     before = [each for each in said if each[0]]
@@ -141,10 +141,11 @@ def _set(
     limits: Limits, owner: ClientValue, seen: Sighting, scope: Scope, spot: Spot, path: str
 ) -> Iterator[tuple[int, Limit]]:
     client, option = owner.client, seen.operation.option
+    setters = {**client.setters, **client.keeps} if client.keeps else client.setters
     for site in scope.calls:
         name = last_name(site.callee)
-        if name in client.setters and option in ("", name) and receiver(site.callee) == path:
-            if (said := _setter(limits, site, name, client, spot)) is not None:
+        if name in setters and option in ("", name) and receiver(site.callee) == path:
+            if (said := _setter(limits, site, name, client, setters[name], spot)) is not None:
                 yield site.order, said
         elif name in client.options and receiver(site.callee) == path and option and len(site.arguments) > 1:
             if _given_none(owner, site.arguments[1], spot):
@@ -204,11 +205,10 @@ def _option(limits: Limits, site: Site, source: str, option: str, spot: Spot) ->
     return ending(limits.resolver, value, here, source) if chooses else None
 
 
-def _setter(limits: Limits, site: Site, name: str, client: Client, spot: Spot) -> Limit | None:
-    at = client.setters[name]
-    if at >= len(site.arguments):
+def _setter(limits: Limits, site: Site, name: str, client: Client, at: int, spot: Spot) -> Limit | None:
+    value, said = found(given_of(site), client.limit, at)
+    if not said:
         return None
-    value = site.arguments[at]
     if name == "setblocking":
         blocks = value in (("const", True), ("const", 1))
         return Limit("none", "setblocking(True)") if blocks else Limit("explicit", "setblocking(False)")

@@ -116,6 +116,8 @@ class Client:
     """Whether any other attribute is such an item."""
     setters: Mapping[str, int] = field(default_factory=dict)
     """Methods that set the limit afterwards, and the position of it."""
+    keeps: Mapping[str, int] = field(default_factory=dict)
+    """Calls whose limit holds for those that come after, and the position of it: `FTP.connect`."""
     options: frozenset[str] = frozenset()
     """Methods and attributes that set an option of a socket."""
     chosen_in: tuple[str, ...] = ()
@@ -147,7 +149,7 @@ class Client:
     @property
     def settable(self) -> bool:
         """Whether a limit may be set after it was made."""
-        return bool(self.setters or self.options or self.hooks)
+        return bool(self.setters or self.keeps or self.options or self.hooks)
 
     def starts(self, word: str) -> bool:
         """Whether a call of it begins with this word."""
@@ -240,4 +242,24 @@ class Known:
     """Top-level modules with clients whose calls may have any name."""
     modules: frozenset[str]
     """Names of the top-level modules."""
+    packages: frozenset[str]
+    """Paths of what holds a class or function of the table."""
     digest: str
+
+    def names_something(self, path: str) -> bool:
+        return any(path in each for each in (self.clients, self.canonical, self.functions, self.makers, self.ends))
+
+    def public(self, path: str) -> str:
+        """The path by which the table knows a class that is imported from where it is defined.
+
+        `nio.AsyncClient` for `nio.client.AsyncClient`; a module that has names of its own in the table is another
+        place: `redis.asyncio.Redis` is not `redis.Redis`.
+        """
+        module, _, name = path.rpartition(".")
+        if not name[:1].isupper() or path.partition(".")[0] not in self.modules or self.names_something(path):
+            return path
+        while "." in module and module not in self.packages:
+            module = module.rpartition(".")[0]
+            if self.names_something(f"{module}.{name}"):
+                return f"{module}.{name}"
+        return path

@@ -197,6 +197,7 @@ def _external(resolver: Resolver, cls: ClassValue, seen: frozenset[ClassValue]) 
         return []
     canonical, values = resolver.known.canonical, _bases(resolver, cls)
     found = [canonical.get(value.path, value.path) for value in values if isinstance(value, Symbol)]
+    found += [f"{value.owner.client.name}.{value.name}" for value in values if isinstance(value, Method)]  # `db.Model`
     for base in bases(resolver, cls):
         found += _external(resolver, base, seen | {cls})
     return found

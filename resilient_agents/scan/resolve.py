@@ -56,7 +56,7 @@ class Resolver(Answers):
         """Something outside of the tree; made once."""
         known = self._symbols.get(path)
         if known is None:
-            known = self._symbols[path] = (Symbol(path),)
+            known = self._symbols[path] = (Symbol(self.known.public(path)),)
         return known
 
     def evaluate(self, expression: Expression, spot: Spot) -> Values:
@@ -112,13 +112,9 @@ class Resolver(Answers):
             if other is not None:
                 if found := self.global_of(other, name):
                     return found
-            elif self.knows(f"{module}.{name}"):
+            elif self.known.names_something(f"{module}.{name}"):
                 return self.symbol(f"{module}.{name}")
         return self.symbol(f"builtins.{name}")
-
-    def knows(self, path: str) -> bool:
-        known = self.known
-        return path in known.clients or path in known.canonical or path in known.functions or path in known.makers
 
     def global_of(self, file: SourceFile, name: str) -> Values:
         """A name of a module: its own, one that it imports, a submodule."""
@@ -135,7 +131,7 @@ class Resolver(Answers):
 
     def imported(self, expression: Any, spot: Spot) -> Values:
         found = self.tree.module(expression[1], spot.file)
-        return (ModuleValue(found) if found is not None else Symbol(expression[1]),)
+        return (ModuleValue(found),) if found is not None else self.symbol(expression[1])
 
     def imported_from(self, expression: Any, spot: Spot) -> Values:
         _, dots, module, name = expression
@@ -148,7 +144,7 @@ class Resolver(Answers):
             file = self.tree.module(module, spot.file)
             if file is None:
                 inside = self.tree.module(f"{module}.{name}", spot.file)
-                return (ModuleValue(inside),) if inside is not None else (Symbol(f"{module}.{name}"),)
+                return (ModuleValue(inside),) if inside is not None else self.symbol(f"{module}.{name}")
         return self.global_of(file, name) if file is not None else ()
 
     # -- what is made of other expressions

@@ -186,10 +186,20 @@ def _getattr(resolver: Resolver, made: Made) -> Values:
     site: Site = made.site
     name = site.arguments[1] if len(site.arguments) > 1 else None
     if name is None or name[0] != "const":
-        modules = [value.path for value in _argument(resolver, made, 0) if isinstance(value, Symbol)]
-        return tuple([Symbol(resolver.known.chosen[path]) for path in modules if path in resolver.known.chosen])
+        return tuple([each for value in _argument(resolver, made, 0) if (each := _chosen(resolver.known, value))])
     found = [attribute(resolver, value, str(name[1])) for value in _argument(resolver, made, 0)]
     return union(found) if found else ()
+
+
+def _chosen(known: Known, value: Value) -> Value | None:
+    """What a name in a variable chooses: `getattr(ccxt, exchange)`, and `getattr(session, method)` of a request."""
+    if isinstance(value, ClientValue):
+        return Method(value, "request") if "request" in value.client.operations else None
+    if not isinstance(value, Symbol):
+        return None
+    function = f"{value.path}.request"
+    path = known.chosen.get(value.path) or (function if function in known.functions else None)
+    return Symbol(path) if path else None
 
 
 def _cast(resolver: Resolver, made: Made) -> Values:

@@ -21,7 +21,19 @@ __all__ = ["TableError", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {
-    *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "carrier_at"),
+    *(
+        "at",
+        "unit",
+        "attributes",
+        "enters",
+        "items",
+        "chains",
+        "variants",
+        "open_attributes",
+        "setters",
+        "keeps",
+        "carrier_at",
+    ),
     *("by_url", "inherits", "callbacks", "serving", "alike", "titled", "retries_by_class", "retries_off", "current"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
@@ -104,6 +116,9 @@ def load(tables: Iterable[Table]) -> Known:
         open=builder.open_modules(),
         patterns=tuple((pattern, name) for name, e in builder.entries.items() if (pattern := e.get("pattern"))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
+        packages=frozenset(
+            path.rpartition(".")[0] for path in (*builder.clients, *builder.canonical, *builder.functions)
+        ),
         handlers=handlers,
         handing=frozenset(name.rpartition(".")[2] for name in handlers),
         digest=digest,

@@ -207,6 +207,10 @@ class Tree:
         return package is not None and not inner and bool(package.form.scopes[0].bindings)
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
+        for at, each in enumerate(importer.package):  # its own package, whatever module of that name is beside it
+            own = self.exact((*importer.package[:at], *parts)) if each == parts[0] else None
+            if own not in (None, importer) and self.exact(importer.package[: at + 1]) is not None:
+                return own
         best, best_rank, installed = None, (-1, 0), list[SourceFile]()
         for file in self._by_name.get(parts[-1], ()):
             if file.parts[-len(parts) :] != parts or file is importer:
@@ -306,12 +310,8 @@ class Tree:
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     """How many parts two names have in common."""
-    count = 0
-    for ours, theirs in zip(one, other, strict=False):
-        if ours != theirs:
-            break
-        count += 1
-    return count
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(one), len(other)))
 
 
 def every_site(file: SourceFile) -> Iterator[tuple[Spot, int, Site]]:
