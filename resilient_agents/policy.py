@@ -222,7 +222,8 @@ class Policy(Spelled):
                 self._stand_ins = tuple(each for each in self._stand_ins if not each.over)
 
     def _standing_in(self) -> tuple[Policy, ...]:
-        return tuple(each.policy for each in self._stand_ins if not each.over)[-1:]
+        stand_ins = self._stand_ins
+        return tuple([each.policy for each in stand_ins if not each.over])[-1:] if stand_ins else ()
 
     def describe(self) -> dict[str, Any]:
         """The policy as plain data that `json.dumps` takes: name, strategies in order, their options and live state."""

@@ -101,10 +101,12 @@ class Plan:
     """
 
     __slots__ = (
-        *("alone", "chain", "edition", "inside", "layers", "name", "quiet", "rechecks", "retry", "ticks", "timed"),
+        *("alone", "chain", "edition", "innermost", "inside", "layers", "name", "quiet", "rechecks", "retry"),
+        *("ticks", "timed"),
     )
 
     chain: Proceed
+    innermost: Proceed
     of_key: ClassVar[bool] = False  # was it found by a call's arguments?
 
     def __init__(self, name: str | None, rechecks: Rechecks = NO_RECHECKS, edition: object = None) -> None:

@@ -55,7 +55,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes", "innermost")
+    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date

@@ -126,7 +126,6 @@ class Keyed(Spelled):
         lock."""
         key = self.key(*args, **kwargs) if kwargs else self.key(*args)
         recent = self.recent
-        entry = None
         try:
             entry = recent.by_key.get(key)
             if entry is not None:
@@ -206,16 +205,16 @@ class Keyed(Spelled):
 class _ByKey(Plan):
     """Sends each call on by the plan of its key's policy."""
 
-    __slots__ = ("_innermost", "_keyed")
+    __slots__ = ("_keyed",)
 
     def __init__(self, keyed: Keyed, innermost: Proceed) -> None:
         super().__init__(keyed.name, edition=now.edition)
         self._keyed = keyed
-        self._innermost = innermost
+        self.innermost = innermost
         self.quiet = None
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        return self._keyed.find(self._innermost, args, kwargs)
+        return self._keyed.find(self.innermost, args, kwargs)
 
     def enter(self, call: Call) -> Proceed:
         call.plan = plan = self.find(call.args, call.kwargs)
