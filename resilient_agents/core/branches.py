@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from resilient_agents.base.told import Fields
-from resilient_agents.core.call import ORDINARY, Call, Proceed, Strategy, name_of
-from resilient_agents.core.driver import discard, unfinished
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed, Strategy, name_of
+from resilient_agents.core.driver import discard, drive
 from resilient_agents.core.opening import not_blocking
 from resilient_agents.core.responses import close_now
 from resilient_agents.core.threads import Ended, Worker, Workers
@@ -127,13 +126,9 @@ class InThreads:
 
     def _run(self, branch: Branch, proceed: Proceed) -> None:
         try:
-            chain: Coroutine[Any, Any, Any] = proceed(branch)  # type: ignore[assignment]  # chains are coroutines
-            try:
-                signal = chain.send(None)
-            except StopIteration as done:
-                branch.result = done.value
-            else:
-                unfinished(chain, signal, partial(_refuse_awaitable, branch))
+            branch.result = drive(proceed(branch), partial(_refuse_awaitable, branch))
+        except StopIteration as stop:
+            branch.outcome = Boxed(stop)
         except BaseException as error:  # carried to the thread that waits
             branch.outcome = error
         if branch.lost:  # here rather than when done: by then the thread counts as free

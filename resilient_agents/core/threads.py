@@ -85,11 +85,7 @@ class Worker(Ended):
         """Run `callback` on the worker's thread when it ends, or now if it has."""
         self._callbacks.append(callback)
         if self.done:
-            try:
-                self._callbacks.remove(callback)
-            except ValueError:  # it was told meanwhile
-                return
-            callback()
+            self.tell()
 
     def cancel(self) -> bool:
         """From now on it is certain that the work does not begin. False if it has begun."""
@@ -185,8 +181,14 @@ class Workers:
         try:
             self._busy[worker] = None
             limit, max_abandoned = self.caps()
-            if len(self._left) >= max_abandoned or (len(self._busy) > limit and self._place(worker) >= limit):
-                raise self._full(policy, limit, max_abandoned)
+            busy = list(self._busy)  # in which they came: of those that come at the same time, the first get threads
+            if len(self._left) >= max_abandoned or (len(busy) > limit and busy.index(worker) >= limit):
+                raise Rejected(
+                    f"{policy!r} has {len(busy) - 1} worker threads busy, {len(self._left)} of them with calls that "
+                    f"outran their time limit (at most {limit} and {max_abandoned}); wait for them to end",
+                    policy=policy,
+                    strategy=self.strategy,
+                )
             self._queue.put(worker)
             if len(self._busy) > len(self.serving):
                 self._add_thread(worker, policy)
@@ -207,10 +209,6 @@ class Workers:
             if worker.done:
                 self._left.pop(worker, None)
 
-    def _place(self, worker: Worker) -> int:
-        """How many came before it: of those that come at the same time, the first get the last threads."""
-        return list(self._busy).index(worker)
-
     def _add_thread(self, worker: Worker, policy: str) -> None:
         try:
             threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True).start()
@@ -221,14 +219,6 @@ class Workers:
                     policy=policy,
                     strategy=self.strategy,
                 ) from error
-
-    def _full(self, policy: str, limit: int, max_abandoned: int) -> Rejected:
-        return Rejected(
-            f"{policy!r} has {len(self._busy) - 1} worker threads busy, {len(self._left)} of them with calls that "
-            f"outran their time limit (at most {limit} and {max_abandoned}); wait for them to end",
-            policy=policy,
-            strategy=self.strategy,
-        )
 
     def _serve(self) -> None:
         """What a thread of the pool does. All is looked up late: the work may fork, and go on in the child."""
