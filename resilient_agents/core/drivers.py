@@ -28,7 +28,7 @@ from resilient_agents.core.loops import running_loop
 from resilient_agents.core.opening import Opened, not_blocking, open_source
 from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Expired, Runtime
-from resilient_agents.core.steps import Limited, Over, Step
+from resilient_agents.core.steps import Over, Step
 from resilient_agents.deadline import current, in_force
 from resilient_agents.events import Recorder
 
@@ -55,7 +55,6 @@ class Reading:
         self.call = call
         call.closers = []
         self.quick: Any = None
-        self.limited: Limited | None = None
         self._interrupt = interrupt
         self._recorder: Recorder | None = None
         self._step: Step
@@ -81,8 +80,8 @@ class Reading:
             self._step = Pace(opened, call.audience).step
         elif opened.step is None:
             self.quick = _quick(opened.iterator, blocking=call.runtime.blocking)
-        elif opened.limited is not None and opened.step == opened.limited.step and running_loop() is not None:
-            self.limited = opened.limited  # on trio a step has a scope, beside which a coroutine is nothing
+        elif opened.limited is not None and opened.step == opened.limited.step:
+            self.quick = opened.limited.flow()
         return opened
 
     def was_thrown(self, error: BaseException) -> bool:
@@ -129,6 +128,8 @@ class Reading:
             if self._recorder is not None:
                 self._recorder.resume()
             if call.opened is not None:
+                if call.opened.limited is not None and self.quick is not None:
+                    await self.quick.aclose()
                 await call.opened.end(outcome, blocking=call.runtime.blocking)
         except Exception as error:
             outcome = outcome if isinstance(outcome, Exception) else error
@@ -210,7 +211,7 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
             opened = await reading.open()
             if isinstance(opened, Over):
                 return
-            item, quick, limited = opened.first, reading.quick, reading.limited
+            item, quick = opened.first, reading.quick
             while not opened.over:
                 sent = thrown = None
                 try:
@@ -226,22 +227,6 @@ def async_driver(begin: Begin, interrupt: Interrupt | None = None) -> Callable[.
                     if not reading.was_thrown(error):
                         raise
                     thrown = error
-                if limited is not None and not limited.due and sent is None and thrown is None and in_force() is None:
-                    limit = limited.limit
-                    try:
-                        limit.begin(limited.idle)
-                        item = await anext(opened.iterator)
-                    except BaseException as error:
-                        item = limited.raised(error)
-                    finally:
-                        limit.active = False
-                        limit.finish()
-                    limited.items += 1
-                    if type(item) is not limited.blank:
-                        if type(item) is Over:
-                            break
-                        limited.see(item)
-                    continue
                 try:
                     item = await reading.step(sent, thrown)
                 finally:

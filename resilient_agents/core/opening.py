@@ -56,13 +56,13 @@ class Opened(Fields):
         try:
             if sent is None and thrown is None:
                 return await anext(iterator) if self.asynchronous else next(iterator)
-            throw = getattr(iterator, "athrow", None) or getattr(iterator, "throw", None)
+            send, throw = ("asend", "athrow") if self.asynchronous else ("send", "throw")
             if thrown is None:
-                answer = (getattr(iterator, "asend", None) or iterator.send)(sent)
-            elif throw is None:
-                raise thrown
+                answer = getattr(iterator, send)(sent)
+            elif hasattr(iterator, throw):
+                answer = getattr(iterator, throw)(thrown)
             else:
-                answer = throw(thrown)
+                raise thrown
             return await answer if self.asynchronous else answer
         except StopIteration as stop:
             return Over(stop.value)

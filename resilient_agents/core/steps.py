@@ -6,7 +6,7 @@ consumer has the item.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
 from resilient_agents.base.told import Fields
@@ -25,20 +25,8 @@ Step = Callable[[Any, BaseException | None], Awaitable[Any]]
 
 
 class Limited(Protocol):
-    """A layer that limits the steps of an async stream, as the driver sees it, which spares it a coroutine for each of
-    them: between `limit.begin(idle)` and `limit.finish()` it reads the source itself. On asyncio only, and only
-    as long as nobody has put a step around the layer's own.
-
-    `due`: the next step is to be asked for by the layer's own all the same. `items`: how many there were. `blank`:
-    items of this class say nothing; `see` looks at the others, and `raised` of what came in place of an item.
-    """
-
-    limit: Any
-    idle: Any
-    due: bool
-    items: int
-    blank: type | None
+    """A layer that limits the steps of an async stream and wants nothing else of most: as long as its own `step` is the
+    stream's, a driver may take the items out of `flow()`, which is to be closed. That spares a coroutine for each."""
 
     async def step(self, sent: Any, thrown: BaseException | None, /) -> Any: ...
-    def see(self, item: Any) -> object: ...
-    def raised(self, error: BaseException) -> Over: ...
+    def flow(self) -> AsyncGenerator[Any, None]: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
@@ -13,6 +13,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.core.bounds import deadline_exceeded
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.given_up import note_also
+from resilient_agents.core.loops import running_loop
 from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened, give_up
 from resilient_agents.core.steps import Over, Step
@@ -44,28 +45,26 @@ class Limits(Protocol):
 class GuardedStream:
     """Opens one stream and sees each of its items."""
 
-    __slots__ = ("_call", "_cut", "_ended", "_held", "_inner", "_late", "_limits", "_next_error", "_opened",
-                 "_progress", "_seconds", "_timed", "_used", "_which", "blank", "due", "idle", "items", "limit",
-                 "raw")  # fmt: skip
+    __slots__ = ("_blank", "_call", "_cut", "_due", "_ended", "_held", "_inner", "_items", "_late", "_limit", "_limits",
+                 "_next_error", "_opened", "_progress", "_raw", "_seconds", "_timed", "_used", "_which")  # fmt: skip
 
     def __init__(self, limits: Limits, call: Call) -> None:
         self._limits, self._call = limits, call
-        self.limit = StepLimit(call)
-        self.idle = limits.idle
+        self._limit = StepLimit(call)
         self._progress = Progress()
-        self.blank: type | None = None  # items of this class say nothing
+        self._blank: type | None = None  # items of this class say nothing
         self._held: deque[Any] = deque()
-        self.items = 0
+        self._items = 0
         self._used = 0.0
         self._timed = call.runtime.blocking or limits.total is not None
         self._late: str | None = None
         self._next_error: Exception | None = None
         self._ended: Over | None = None
-        self.due = False
+        self._due = False
         self._opened: Opened | None = None
         self._inner: Step
         self._which, self._seconds = "first_item", limits.first_item
-        self.raw: Callable[[], Awaitable[Any]] | None = None
+        self._raw: Callable[[], Awaitable[Any]] | None = None
         self._cut: Cut | None = None
 
     async def open(self, proceed: Proceed) -> Opened:
@@ -77,9 +76,11 @@ class GuardedStream:
         try:
             self._inner = partial(self._begin, proceed)
             opened: Opened = self._hold_back(await self.step(None, None))
-            self._which, self._seconds = "idle", self.idle
+            self._which, self._seconds = "idle", self._limits.idle
             opened.step = self.step
-            opened.limited = self if self.raw is not None and self.idle is not None and not self._timed else None
+            alike = self._raw is not None and self._limits.idle is not None and not self._timed
+            # On trio a step has a scope, beside which a coroutine is nothing.
+            opened.limited = self if alike and running_loop() is not None else None
             call.closers.append(self._end)
             ready = True
             return opened
@@ -105,7 +106,7 @@ class GuardedStream:
             call.workers, rare.reads = before, reads
         self._inner = inner = opened.step or opened.read
         if not call.runtime.blocking:
-            self.raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
+            self._raw = getattr(opened.iterator, "__anext__", None) if opened.step is None else None
         elif limits.workers is not None:
             self._inner = inner = partial(in_worker, call, limits.workers, opened, inner)
         elif limits.thread is None and self._cut is None:
@@ -113,7 +114,7 @@ class GuardedStream:
         item: Any = Over(None) if opened.over else opened.first
         while type(item) is not Over:
             self._held.append(item)
-            self.items += 1
+            self._items += 1
             if not self._says_nothing(item):
                 return opened
             item = await inner(None, None)
@@ -127,7 +128,7 @@ class GuardedStream:
         """The step that is under way reads this."""
         self._cut = cut = Cut.of(source)
         if cut is not None:
-            cut.begin(self.limit.at)
+            cut.begin(self._limit.at)
 
     def _hold_back(self, begun: Any) -> Any:
         """The stream with its first item; what came with it is due. `begun`: `Over` where an opener completed it, and
@@ -136,7 +137,7 @@ class GuardedStream:
             begun, self._ended = self._opened, begun
         if self._held:
             begun.first = self._held.popleft()
-            self.due = bool(self._held or self._ended or self._late) or self._next_error is not None
+            self._due = bool(self._held or self._ended or self._late) or self._next_error is not None
         return begun
 
     async def _give_due(self) -> Any:
@@ -145,7 +146,7 @@ class GuardedStream:
             return self._held.popleft()
         if self._ended is not None:
             return self._ended
-        self.due = False
+        self._due = False
         error, self._next_error = self._next_error, None
         try:
             if error is not None or self._late is not None:
@@ -164,9 +165,9 @@ class GuardedStream:
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
         """The next item, `Over` at the end, within its limit. The opening is one, too."""
-        if self.due and thrown is None:
+        if self._due and thrown is None:
             return await self._give_due()
-        limit = self.limit
+        limit = self._limit
         which, seconds, now = self._which, self._seconds, math.inf
         if self._timed:
             which, seconds = self._nearest()
@@ -176,8 +177,8 @@ class GuardedStream:
                 now = limit.begin(seconds)
             if self._cut is not None:
                 self._cut.begin(limit.at)
-            if self.raw is not None and sent is None and thrown is None:
-                item = await self.raw()
+            if self._raw is not None and sent is None and thrown is None:
+                item = await self._raw()
             else:
                 item = await self._inner(sent, thrown)
         except StopAsyncIteration:
@@ -198,24 +199,44 @@ class GuardedStream:
             if item is not COMPLETE_ALL:
                 self._check_complete()
         elif item is not self._opened:
-            self.items += 1
-            if type(item) is not self.blank:
-                self.see(item)
+            self._items += 1
+            if type(item) is not self._blank:
+                self._see(item)
         return item
 
-    def raised(self, error: BaseException) -> Over:
-        """A step that the driver took gave no item."""
-        if not isinstance(error, StopAsyncIteration):
-            return self._raised(error, "idle", self.idle, math.inf, None)
-        self._check_complete()
-        return Over(None)
+    async def flow(self) -> AsyncGenerator[Any, None]:
+        """The items of an async stream on asyncio, whose steps have one limit: what `step` does, spelled out."""
+        limit, raw, idle = self._limit, self._raw, self._limits.idle
+        assert raw is not None
+        assert idle is not None
+        while True:
+            if self._due:
+                item = await self.step(None, None)
+            else:
+                try:
+                    limit.begin(idle)
+                    item = await raw()
+                except StopAsyncIteration:
+                    self._check_complete()
+                    return
+                except BaseException as error:
+                    item = self._raised(error, "idle", idle, math.inf, None)
+                finally:
+                    limit.active = False
+                    limit.finish()
+                self._items += 1
+                if type(item) is not self._blank and type(item) is not Over:
+                    self._see(item)
+            if type(item) is Over:
+                return
+            yield item
 
     def _raised(
         self, error: BaseException, which: str, seconds: float | None, now: float, thrown: BaseException | None
     ) -> Over:
         """A step raised: its time was up, it failed, or all that counts had come before."""
         try:
-            if self.limit.cut_off(error):
+            if self._limit.cut_off(error):
                 return self._failed(self._expired(which))
             if thrown is not None or not isinstance(error, Exception):
                 raise error
@@ -233,7 +254,7 @@ class GuardedStream:
             self._used += (took := clock.monotonic() - began)
             if took > seconds and self._call.runtime.blocking:
                 self._late = which
-                self.due = True
+                self._due = True
         return item
 
     def _cut_at_the_deadline(self) -> DeadlineExceeded | None:
@@ -247,16 +268,16 @@ class GuardedStream:
         says = ITEM
         if complete != "auto" and preamble == "auto":
             says = Progress().see(item)
-        says = max(says, self.see(item))
+        says = max(says, self._see(item))
         if preamble == "auto":
             return says == OPENER
         return preamble is not None and self._next_error is None and self._asks("preamble", preamble, item)
 
-    def see(self, item: Any) -> int:
+    def _see(self, item: Any) -> int:
         """Take in what an item says of the whole."""
         complete, progress = self._limits.complete, self._progress
         if complete is None or (complete == "auto" and reader_of(type(item)) is None):
-            self.blank = type(item)
+            self._blank = type(item)
             return ITEM
         if complete != "auto":
             progress.complete = self._asks("complete", complete, item) or progress.complete
@@ -274,7 +295,7 @@ class GuardedStream:
             self._next_error = raised = unboxed(error)
             note_also(raised, f"raised by {name}= of the StreamTimeout, about an item of {type(item).__name__}")
             del raised
-            self.due = True
+            self._due = True
             return False
 
     def _check_complete(self) -> None:
@@ -283,9 +304,9 @@ class GuardedStream:
         if complete is None or progress.complete:
             return
         unknown = complete == "auto" and not progress.known
-        if unknown and (self.items or self._opened is None or not has_known_items(self._opened.source)):
+        if unknown and (self._items or self._opened is None or not has_known_items(self._opened.source)):
             return
-        raise truncated(self._call, self.items)
+        raise truncated(self._call, self._items)
 
     def _failed(self, error: Exception, late: PolicyTimeoutError | None = None) -> Over:
         """An error in the midst, or after all that counts has come. `late`: the limit that it came too late for."""
@@ -303,10 +324,10 @@ class GuardedStream:
             del error, late  # no cycle through the traceback
 
     def _expired(self, which: str) -> StreamTimeoutError:
-        return timed_out(self._call, which, getattr(self._limits, which), self.items)
+        return timed_out(self._call, which, getattr(self._limits, which), self._items)
 
     def _end(self, outcome: Exception | Neutral | None) -> None:
-        self.limit.end()
+        self._limit.end()
         self._opened = None  # the two refer to each other
         finish, audience = self._progress.finish, self._call.audience
         if audience is not None and finish is not None and finish.isidentifier():
