@@ -6,17 +6,16 @@
 Only the standard library: tomllib reads, and the strategies' own constructors say what is allowed, so that an option
 has one definition and a file obeys exactly the rules of the code. A schema library would define it a second time.
 
-The modules, from the ground up: tree (values that know their place, and problems), lines and source (how TOML and dicts
-become such trees); values and factory (options by their annotations); kinds and model (what strategies there are, and a
-configuration as data); layers (profile, environment, extends) and check (what does not fit together); load, show and
-schema.
+The modules, from the ground up: lines and source (TOML and dicts as trees of values that know their place); values,
+names and factory (how options are read and made); kinds and model (what strategies there are, and a configuration as
+data); layers (profile, environment, extends) and check (what does not fit together); load, show and schema.
 """
 
 from resilient_agents.config.load import load, loads
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.names import define
 from resilient_agents.config.show import show
-from resilient_agents.config.tree import ConfigError, Problem
+from resilient_agents.config.source import ConfigError, Problem
 
 __all__ = [
     "Config",

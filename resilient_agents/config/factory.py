@@ -23,34 +23,36 @@ from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
 from resilient_agents.config import names
 from resilient_agents.config.redact import without_values
-from resilient_agents.config.tree import MISSING, Node
-from resilient_agents.config.values import Named, Reader, Scalar, Schema
+from resilient_agents.config.source import MISSING, Node
+from resilient_agents.config.values import Reader, Scalar, Schema
 from resilient_agents.core.match import When
 from resilient_agents.core.options import Check
 
-__all__ = ["WAITS", "Factory", "told_kind"]
+__all__ = ["REFERENCE", "WAITS", "Factory", "told_kind"]
 
 WAITS: dict[str, Callable[..., Any]] = {
     wait.__name__: wait for wait in (backoff.exponential, backoff.linear, backoff.fibonacci, backoff.fixed)
 }
 
+REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
+"""An environment variable may stand for any value."""
 
-class Factory:
-    """A constructor as its signature describes it."""
 
-    def __init__(self, make: Callable[..., Any]) -> None:
+class Factory(Reader):
+    """A constructor as its signature describes it, which reads a table of its options."""
+
+    def __init__(self, make: Callable[..., Any], nullable: bool = False) -> None:
+        super().__init__(nullable)
         hints = typing.get_type_hints(getattr(make, "__init__") if isinstance(make, type) else make)  # noqa: B009
-        self._build = make
-        self.parameters = {name: part for name, part in inspect.signature(make).parameters.items() if name != "self"}
+        self._make = make
+        self.parameters = dict(inspect.signature(make).parameters)
         checks: Mapping[str, Check] = getattr(make, "OPTIONS", {})
         found = {name: _reader(name, hints[name], checks.get(name)) for name in self.parameters}
         self.readers: dict[str, Reader] = {name: reader for name, reader in found.items() if reader is not None}
         self.code = found.keys() - self.readers.keys()
         """Options that only Python can give."""
         self.first = next(iter(self.parameters))
-        self.defaults = {
-            name: part.default for name, part in self.parameters.items() if part.default is not inspect.Parameter.empty
-        }
+        self.defaults = {name: part.default for name, part in self.parameters.items() if part.default is not part.empty}
         self.required = [name for name in self.parameters if name not in self.defaults]
 
     @staticmethod
@@ -58,8 +60,10 @@ class Factory:
     def of(make: Callable[..., Any]) -> Factory:
         return Factory(make)
 
-    def make(self, plain: Mapping[str, Any]) -> Any:
-        return self._build(**{name: self.readers[name].make(value) for name, value in plain.items()})
+    def make(self, plain: Any) -> Any:
+        return self._make(
+            **{name: None if value is None else self.readers[name].make(value) for name, value in plain.items()}
+        )
 
     def default(self, option: str) -> Any:
         """As a file would say it, None for "none"."""
@@ -68,24 +72,29 @@ class Factory:
             return self.readers[option].complete({"kind": "exponential"})  # which is what Retry's default is
         return names.spelled(option, value) if callable(value) else value
 
-    def long(self, options: Mapping[str, Node]) -> dict[str, Node]:
-        """Options with their short forms written out."""
-        return {name: self.readers[name].long(node) if name in self.readers else node for name, node in options.items()}
+    def complete(self, plain: Any) -> Any:
+        return {**self.defaults, **plain}
 
-    def read(self, table: Node, *, partial: bool = False) -> Any:
-        """The options in `table` as plain data that the constructor accepts, or MISSING.
+    def long(self, node: Node) -> Node:
+        known = self.readers
+        return replace(
+            node,
+            value={name: known[name].long(option) if name in known else option for name, option in node.value.items()},
+        )
+
+    def read(self, node: Node, *, partial: bool = False) -> Any:
+        """The options in a table as plain data that the constructor accepts, or MISSING.
 
         A name is not given to the constructor: there may be a breaker of that name alive. `partial`: what the options
         lie on could not be found, so that none of them is missing.
         """
-        options: dict[str, Node] = table.value
-        found = {name: self._option(name, node) for name, node in options.items()}
-        read = {name: value for name, value in found.items() if value is not MISSING}
+        options: dict[str, Node] = node.value
+        read = {name: value for name, option in options.items() if (value := self._option(name, option)) is not MISSING}
         lacking = [name for name in self.required if name not in options]
         if lacking and not partial:
-            table.refuse(f"{' and '.join(lacking)} must be given", shown=bool(options))
+            node.refuse(f"{' and '.join(lacking)} must be given", shown=bool(options))
         tried = {name: value for name, value in read.items() if name != "name"}
-        fits = self._fits(tried, table, wrong=options.keys() - read.keys())
+        fits = self._fits(tried, node, wrong=options.keys() - read.keys())
         return read if fits and len(read) == len(options) and not lacking else MISSING
 
     def _option(self, name: str, node: Node) -> Any:
@@ -134,10 +143,6 @@ class Factory:
         return {"type": "object", "properties": {**properties, **more}, "additionalProperties": False}
 
 
-REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
-"""An environment variable may stand for any value."""
-
-
 def told_kind(table: Node, makes: Mapping[str, Any], what: str, default: str = "") -> tuple[str, Node] | None:
     """Which of several a table says that it is, and the rest of it; None after having said what is wrong."""
     options: dict[str, Node] = dict(table.value)
@@ -165,11 +170,11 @@ class _Wait(Reader):
         if node.broken is not None or isinstance(value, bool) or not isinstance(value, str | int | float):
             return node
         if not isinstance(value, str) or parse_duration(value) is not None:
-            return Node({"kind": Node("fixed", node.place), "delay": node}, node.place)
-        return Node({"kind": node}, node.place) if value in WAITS else node
+            return node.here({"kind": node.here("fixed"), "delay": node})
+        return node.here({"kind": node}) if value in WAITS else node
 
     def complete(self, plain: Any) -> Any:
-        return {"kind": plain["kind"], **Factory.of(WAITS[plain["kind"]]).defaults, **plain}
+        return {"kind": plain["kind"], **Factory.of(WAITS[plain["kind"]]).complete(plain)}
 
     def make(self, plain: Any) -> Any:
         return Factory.of(WAITS[plain["kind"]]).make({key: value for key, value in plain.items() if key != "kind"})
@@ -180,46 +185,33 @@ class _Wait(Reader):
         return [{"type": "number", "minimum": 0}, {"type": "string"}, kinds[0], *others]
 
 
-class _Budget(Reader):
+class _Budget(Factory):
     """A `RetryBudget` of its own: a table of its options, or `true` for its defaults."""
 
-    def read(self, node: Node) -> Any:
-        factory = Factory.of(RetryBudget)
+    def read(self, node: Node, *, partial: bool = False) -> Any:
         if isinstance(node.value, dict):
-            return factory.read(node)
-        return node.refuse(f"must be a table, true or false. {nearest('', factory.readers)}")
+            return super().read(node)
+        return node.refuse(f"must be a table, true or false. {nearest('', self.readers)}")
 
     def long(self, node: Node) -> Node:
         return replace(node, value={} if node.value else None) if isinstance(node.value, bool) else node
 
-    def complete(self, plain: Any) -> Any:
-        return None if plain is None else {**Factory.of(RetryBudget).defaults, **plain}
-
-    def make(self, plain: Any) -> Any:
-        return None if plain is None else Factory.of(RetryBudget).make(plain)
-
     def forms(self) -> list[Schema]:
-        return [{"type": "boolean"}, Factory.of(RetryBudget).schema()]
+        return [{"type": "boolean"}, self.schema()]
 
 
 def _reader(name: str, hint: Any, check: Check | None) -> Reader | None:
     """What reads an option with this annotation, None if only code can give it."""
-    members = _members(hint)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     nullable = type(None) in members
     if name in names.NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
-        return Named(nullable, option=name)
+        return names.Named(nullable, name)
     if name == "wait":
         return _Wait()
     if hint is Any:
         return Reader(nullable=True)
     if RetryBudget in members:
-        return _Budget(nullable)
+        return _Budget(RetryBudget, nullable)
     words = tuple(word for part in members if typing.get_origin(part) is Literal for word in typing.get_args(part))
     plain = tuple(member for member in members if member in (bool, int, float, str, timedelta))
-    return Scalar(nullable, check, plain, words) if words or plain else None
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return tuple(member for part in typing.get_args(hint) for member in _members(part))
-    return (hint,)
+    return Scalar(nullable, plain, words, check) if words or plain else None

@@ -13,31 +13,32 @@ from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.durations import parse_duration
 from resilient_agents.config.factory import Factory
-from resilient_agents.config.tree import Node
+from resilient_agents.config.source import Node
 from resilient_agents.idempotency import Writes
 from resilient_agents.strategies.chaos import Chaos
 from resilient_agents.strategies.gate import Gate
 from resilient_agents.strategies.hedge import Hedge
 from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["CODE", "KINDS", "SECTIONS", "SHARED", "SLOTS", "factory_of", "long_form", "merged", "short_form"]
+__all__ = ["CODE", "KINDS", "SECTIONS", "SLOTS", "factory_of", "long_form", "merged", "short_form"]
 
 _STRATEGIES = (Timeout, Retry, Hedge, CircuitBreaker, Gate, RateLimit, Bulkhead, StreamTimeout, Chaos)
 KINDS: dict[str, type] = {strategy.strategy: strategy for strategy in _STRATEGIES}
 
-CODE: dict[str, str] = {"fallback": "Fallback(handler)", "resume": "Resume(continue_with)"}
-"""Strategies that are made of a function of the program's, and how."""
+_HOW = (
+    'is a function of the program\'s, which a configuration cannot name: put Policy({}, get_policy("...")) around the '
+    "policy in Python"
+)
+CODE: dict[str, str] = {"fallback": _HOW.format("Fallback(handler)"), "resume": _HOW.format("Resume(continue_with)")}
+"""What is said of strategies that are made of code."""
 
 _KEYS = ("timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead", "attempt_timeout",
          "stream_timeout")  # fmt: skip
 SLOTS: dict[str, str] = {key: key.removeprefix("attempt_") for key in _KEYS}
 """The keys of a policy in canonical order, outermost first, and the kind of each."""
 
-SHARED = ("circuit_breaker", "bulkhead", "rate_limit", "gate")
-"""The kinds of strategies that may be shared by name."""
-
-SECTIONS: dict[str, str] = {f"{kind}s": kind for kind in SHARED}
-"""Where shared components stand, and their kind."""
+SECTIONS: dict[str, str] = {f"{kind}s": kind for kind in ("circuit_breaker", "bulkhead", "rate_limit", "gate")}
+"""Where strategies that may be shared by name stand, and their kind."""
 
 _SHORT = {"circuit_breaker": None, "gate": "max_wait", "stream_timeout": "idle"}
 _BY_NAME = frozenset(["bulkhead", "gate"])
@@ -62,25 +63,27 @@ def long_form(kind: str, node: Node, *, shared: bool = False) -> Node:
     What comes out holds False (switched off) or a table; what cannot be read is left for its reader to refuse.
     """
     value: Any = node.value
-    if isinstance(value, dict):
-        return replace(node, value=_long_options(kind, value))
     if isinstance(value, bool) or (value is None and node.broken is None):
         return replace(node, value={} if value else False)
-    option = short_form(kind)
-    if not shared and (option is None or (kind in _BY_NAME and isinstance(value, str) and not parse_duration(value))):
-        return Node({"use": node}, node.place)
-    return Node(_long_options(kind, {option or factory_of(kind).first: node}), node.place)
+    factory = factory_of(kind)
+    if not isinstance(value, dict):
+        option = short_form(kind)
+        named = kind in _BY_NAME and isinstance(value, str) and not parse_duration(value)
+        if not shared and (option is None or named):
+            return node.here({"use": node})
+        node = node.here({option or factory.first: node})
+    return _apart(factory.long(node)) if kind == "rate_limit" else factory.long(node)
 
 
-def _long_options(kind: str, options: dict[str, Node]) -> dict[str, Node]:
-    long = factory_of(kind).long(options)
-    rate = long.get("rate")
-    if kind == "rate_limit" and rate is not None and isinstance(rate.value, str) and "per" not in long:
-        # Taken apart, so that a layer above may change one of the two; what is wrong the constructor will say again.
-        with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+def _apart(node: Node) -> Node:
+    """A rate such as "60/min" taken apart, so that a layer above may change one of the two."""
+    rate = node.value.get("rate")
+    if rate is not None and isinstance(rate.value, str) and "per" not in node.value:
+        with contextlib.suppress(TypeError, ValueError, ArithmeticError):  # which the reader will come upon
             limit = RateLimit(rate.value)
-            long["rate"], long["per"] = replace(rate, value=limit.rate), replace(rate, value=limit.per)
-    return long
+            both = {"rate": replace(rate, value=limit.rate), "per": replace(rate, value=limit.per)}
+            return replace(node, value={**node.value, **both})
+    return node
 
 
 def merged(base: Node | None, over: Node) -> Node:
@@ -94,8 +97,7 @@ def merged(base: Node | None, over: Node) -> Node:
     below: dict[str, Node] = base.value
     if not over.value:
         return base
-    other = "kind" in over.value or any((key in over.value) is not (key in below) for key in ("use", "in_flight"))
-    if other:
+    if "kind" in over.value or any((key in over.value) is not (key in below) for key in ("use", "in_flight")):
         return over
     if "strategies" in over.value:
         below = {key: node for key, node in below.items() if key not in SLOTS}

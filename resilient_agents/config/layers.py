@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import told_kind
 from resilient_agents.config.kinds import CODE, KINDS, SECTIONS, SLOTS, factory_of, long_form, merged
-from resilient_agents.config.source import Source, typed
-from resilient_agents.config.tree import Node, Place, Problems
+from resilient_agents.config.source import Node, Problems, Source, typed
 from resilient_agents.presets.tables import PRESETS
 
 __all__ = ["PREFIX", "Tables", "inherited", "layered"]
@@ -35,7 +34,7 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
     for layer, allowed, where in ((base, (*_TABLES, "profiles"), ""), (over, _TABLES, " in a profile")):
         for key in (key for key in layer if key not in allowed):
             layer[key].refuse(f"is not known{where}; {nearest(key, allowed)}", shown=False)
-    for layer in itertools.chain((base, over), _variables(env, found, root.place.problems)):
+    for layer in itertools.chain((base, over), _variables(env, found, root.problems)):
         for section in (key for key in _TABLES if key in layer):
             for name, node in layer[section].table().items():
                 if not name:
@@ -76,7 +75,7 @@ def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node]) -
     elif not isinstance(below, str):
         problem = "must be the name of a policy or of a preset"
     elif below in PRESETS and (below == name or below not in policies):
-        preset = Source(f"preset {below!r}", problems=extends.place.problems)
+        preset = Source(f"preset {below!r}", problems=extends.problems)
         return _long_policy(preset.tree(PRESETS[below], ("policies", below)))
     elif below in chain:
         way = list(chain)
@@ -97,8 +96,7 @@ def _chosen(table: dict[str, Node], profile: str | None) -> dict[str, Node]:
         return profiles[profile].table()
     if profile is not None and "profiles" in table:
         known = nearest(profile, profiles)
-        hint = f"the profile {profile!r} is not here; {known}. An empty [profiles.{profile}] will do"
-        table["profiles"].place.say(hint)
+        table["profiles"].say(f"the profile {profile!r} is not here; {known}. An empty [profiles.{profile}] will do")
     return {}
 
 
@@ -116,19 +114,18 @@ def _long(section: str, node: Node) -> Node | None:
 
 def _long_policy(node: Node) -> Node:
     """A policy with its strategies in long form, without what is not known in one, after having said so."""
-    plain = ("extends", *factory_of("policy").readers)
+    told = factory_of("policy").readers
     long: dict[str, Node] = {}
     for key, item in node.value.items():
         if key in SLOTS:
             long[key] = long_form(SLOTS[key], item)
         elif key == "strategies":
             long[key] = _long_list(item)
-        elif key in plain:
+        elif key == "extends" or key in told:
             long[key] = item
         else:
-            allowed = (*SLOTS, *plain[1:], "strategies", "extends")
-            problem = _is_code(key) if key in CODE else f"is not known in a policy; {nearest(key, allowed)}"
-            item.refuse(problem, shown=False)
+            allowed = (*SLOTS, *told, "strategies", "extends")
+            item.refuse(CODE.get(key) or f"is not known in a policy; {nearest(key, allowed)}", shown=False)
     return replace(node, value=long)
 
 
@@ -144,37 +141,29 @@ def _long_list(node: Node) -> Node:
         if kind is None:
             item.refuse(f"must be a table with a kind; {nearest('', KINDS)}")
         elif isinstance(kind.value, str) and kind.value in CODE:
-            kind.refuse(_is_code(kind.value))
+            kind.refuse(CODE[kind.value])
         elif (told := told_kind(item, KINDS, "strategy")) is not None:
             items.append(replace(item, value={told[0]: long_form(*told)}))
     return replace(node, value=items)
 
 
-def _is_code(kind: str) -> str:
-    return (
-        f"is a function of the program's, which a configuration cannot name: put Policy({CODE[kind]}, "
-        f'get_policy("...")) around the policy in Python'
-    )
-
-
 def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Iterator[dict[str, Node]]:
     """Each variable as a layer of its own, the shorter names first: `..__RETRY=5` comes before `..__RETRY__WAIT=1`."""
     spelled: dict[tuple[str, str], list[str]] = {}
-    for section, names in found.items():
-        for name in names:
-            spelled.setdefault((section, re.sub(r"\W", "_", name.lower())), []).append(name)
+    for section, name in ((section, name) for section, names in found.items() for name in names):
+        spelled.setdefault((section, re.sub(r"\W", "_", name.lower())), []).append(name)
     variables = [name for name in env if name.startswith(PREFIX)]
     for variable in sorted(variables, key=lambda name: (name.count("__"), name)):
         section, *path = variable.removeprefix(PREFIX).lower().split("__")
         source = Source(f"environment variable {variable}", env, problems)
-        place = Place(source.name, None, (), problems)
+        whole = source.tree(None)
         if section not in _TABLES or not path or not all(path):
             like = f"{PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {', '.join(map(str.upper, _TABLES))}"
-            place.say(f"is not known; it must be like {like}")
+            whole.say(f"is not known; it must be like {like}")
             continue
         alike = spelled.setdefault((section, path[0]), path[:1])
         if len(alike) > 1:
-            place.say(f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
+            whole.say(f"may mean any of {', '.join(map(repr, alike))}: rename one of them")
             continue
         data: Any = typed(env[variable])
         for key in reversed((section, *alike, *path[1:])):

@@ -47,12 +47,11 @@ class _Document:
         self.lines: dict[KeyPath, int] = {}
         self._numbers: dict[KeyPath, int] = {}  # of an array of tables: the number of the last one
         self._tokens: deque[tuple[str, int]] = deque()
-        line, counted = 1, 0
-        for found in _TOKEN.finditer(text):
-            line += text.count("\n", counted, found.start())
-            counted = found.start()
-            if not found[0].startswith("#"):
-                self._tokens.append((found[0], line))
+        line = 1
+        for token in _TOKEN.findall(text):
+            if not token.startswith("#"):
+                self._tokens.append((token, line))
+            line += token.count("\n")
         self._tokens.append(("", line))
 
     def take(self) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from resilient_agents.base.spelling import nearest
@@ -13,12 +12,11 @@ from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
 from resilient_agents.config.layers import Tables, inherited, layered
 from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.source import Source, read_file
-from resilient_agents.config.tree import MISSING, Node
+from resilient_agents.config.source import MISSING, Node, Source, read_file
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
-__all__ = ["PROFILE", "load", "loads"]
+__all__ = ["PROFILE", "configured", "load", "loads"]
 
 PROFILE = "RESILIENT_AGENTS_PROFILE"
 
@@ -64,8 +62,7 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
         for table in tables["chaos"].values():
             table.refuse(TOLD_ONCE, shown=False)
         tables["chaos"] = {}
-    shared = {section: _components(kind, tables[section]) for section, kind in SECTIONS.items()}
-    chaos = _components("chaos", tables["chaos"])
+    shared = {section: _components(kind, tables[section]) for section, kind in {**SECTIONS, "chaos": "chaos"}.items()}
     policies: dict[str, PolicySpec] = {}
     warnings: list[ConfigWarning] = []
     for name, node in inherited(tables["policies"]).items():
@@ -75,23 +72,23 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
             warnings += _warnings(spec, shared, node)
     warnings += _undisturbed(tables)
     source.problems.raise_if_any()
-    return Config(policies, **shared, source=source.name, profile=profile, warnings=tuple(warnings), chaos=chaos)
+    return Config(policies, source=source.name, profile=profile, warnings=tuple(warnings), **shared)
 
 
 def _components(kind: str, tables: Mapping[str, Node]) -> dict[str, StrategySpec]:
     """What is shared by name."""
-    read = {name: _strategy(kind, table) for name, table in tables.items()}
-    found = {name: spec for name, spec in read.items() if spec is not None}
+    found = {name: spec for name, table in tables.items() if (spec := _strategy(kind, table)) is not MISSING}
     if "name" not in factory_of(kind).readers:
         return found
     return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
 
 def _policy(name: str, node: Node, tables: Tables) -> PolicySpec | None:
+    """The spec of a policy, None after having said what is wrong."""
     table: dict[str, Node] = node.value
     partial = node.broken is not None
     words = {key: table[key] for key in factory_of("policy").readers if key in table}
-    told = _strategy("policy", replace(node, value=words)) if words else None
+    told = [_strategy("policy", node.here(words))] if words else []
     placed = [(kind, table[slot]) for slot, kind in SLOTS.items() if slot in table]
     listed = table.get("strategies")
     if listed is not None:
@@ -101,19 +98,17 @@ def _policy(name: str, node: Node, tables: Tables) -> PolicySpec | None:
         )
         for _, item in placed:
             item.refuse(beside, shown=False)
-        items: list[Node] = listed.value
-        placed = [each for item in items for each in item.value.items()]
-    given = [(kind, item) for kind, item in placed if item.value is not False]
-    read = [_strategy(kind, item, tables.get(f"{kind}s"), partial=partial) for kind, item in given]
-    if partial or None in read or (words and told is None):
-        return None
-    return PolicySpec(name, tuple(spec for spec in read if spec is not None), told)
+        placed = [each for item in listed.value for each in item.value.items()]
+    read = [
+        _strategy(kind, item, tables.get(f"{kind}s"), partial=partial)
+        for kind, item in placed
+        if item.value is not False
+    ]
+    return None if partial or MISSING in (*told, *read) else PolicySpec(name, tuple(read), *told)
 
 
-def _strategy(
-    kind: str, table: Node, shared: Collection[str] | None = None, *, partial: bool = False
-) -> StrategySpec | None:
-    """The spec that a table in long form describes, None after having said what is wrong.
+def _strategy(kind: str, table: Node, shared: Collection[str] | None = None, *, partial: bool = False) -> Any:
+    """The spec that a table in long form describes, MISSING after having said what is wrong.
 
     `shared`: the names that `use` may have; None where `use` is not allowed. `partial`: see `Factory.read`.
     """
@@ -122,51 +117,44 @@ def _strategy(
         return _used(kind, options, shared)
     read = factory_of(kind).read(table, partial=partial)
     if read is MISSING:
-        return None
+        return MISSING
     if read.get("name") == "":
-        options["name"].refuse('must be a non-empty string or "none"')
-        return None
-    places = {key: _origin(node) for key, node in options.items()}
+        return options["name"].refuse('must be a non-empty string or "none"')
     secrets = frozenset(key for key, node in options.items() if any(leaf.secret for leaf in node.leaves()))
-    return StrategySpec(kind, read, places=places, secrets=secrets)
+    return StrategySpec(kind, read, places={key: _origin(node) for key, node in options.items()}, secrets=secrets)
 
 
-def _used(kind: str, options: dict[str, Node], shared: Collection[str]) -> StrategySpec | None:
+def _used(kind: str, options: dict[str, Node], shared: Collection[str]) -> Any:
     use, section = options["use"], f"{kind}s"
     for key in (key for key in options if key != "use"):
         options[key].refuse(f"stands beside use; a shared component has its options in [{section}]")
-    wrong = use.broken
-    if wrong is None and not isinstance(use.value, str):
-        wrong = f"must be a table, true, false, or the name of one in [{section}]"
-    elif wrong is None and use.value not in shared:
+    if use.broken is not None:
+        return use.refuse(use.broken)
+    if not isinstance(use.value, str):
+        return use.refuse(f"must be a table, true, false, or the name of one in [{section}]")
+    if use.value not in shared:
         known = nearest(use.value, shared) if shared else "there is none in this configuration"
-        wrong = f"is not in [{section}]; {known}"
-    if wrong is not None:
-        use.refuse(wrong)
-    return StrategySpec(kind, use=use.value, places={"use": _origin(use)}) if wrong is None else None
+        return use.refuse(f"is not in [{section}]; {known}")
+    return StrategySpec(kind, use=use.value, places={"use": _origin(use)})
 
 
 def _origin(node: Node) -> str:
     """Where a value was written; the parts of a wait may come from several layers."""
-    return ", ".join(dict.fromkeys(str(leaf.place) for leaf in node.leaves())) or str(node.place)
+    return ", ".join(dict.fromkeys(leaf.place for leaf in node.leaves())) or node.place
 
 
-def _undisturbed(tables: Tables) -> list[ConfigWarning]:
+def _undisturbed(tables: Tables) -> Iterator[ConfigWarning]:
     """Of chaos by the name of a policy that is not here: it may be one that code makes, or a slip."""
     policies = tables["policies"]
-    return [
-        ConfigWarning(
-            name,
-            f"chaos.{name}: disturbs no policy of this configuration; "
-            + (nearest(name, policies) if policies else "it has none"),
-            str(node.place),
-        )
-        for name, node in tables["chaos"].items()
-        if name not in policies
-    ]
+    for name, node in tables["chaos"].items():
+        if name not in policies:
+            known = nearest(name, policies) if policies else "it has none"
+            yield ConfigWarning(name, f"chaos.{name}: disturbs no policy of this configuration; {known}", node.place)
 
 
-def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node) -> list[ConfigWarning]:
+def _warnings(
+    policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec]], node: Node
+) -> Iterator[ConfigWarning]:
     specs = [spec if spec.use is None else shared[f"{spec.kind}s"].get(spec.use) for spec in policy.strategies]
     layers = [(spec, build(spec.nameless)) for spec in specs if spec is not None]
     try:
@@ -174,11 +162,6 @@ def _warnings(policy: PolicySpec, shared: Mapping[str, Mapping[str, StrategySpec
     except ValueError as error:  # of their order
         node.refuse(str(error), shown=False)
     secret = any(not isinstance(spec.options[option], str) for spec, _ in layers for option in spec.secrets)
-    return [
-        ConfigWarning(
-            policy.name,
-            f"policies.{policy.name}: {without_numbers(message) if secret else message}",
-            spec.places.get(option, node.place.source),
-        )
-        for spec, option, message in misfits(layers)
-    ]
+    for spec, option, message in misfits(layers):
+        said = without_numbers(message) if secret else message
+        yield ConfigWarning(policy.name, f"policies.{policy.name}: {said}", spec.places.get(option, node.source))

@@ -105,7 +105,7 @@ class PolicySpec:
     def around(self, strategies: Iterable[Strategy], name: str, code: Policy | None = None) -> Policy:
         """A policy of these strategies that is told the same; where this says nothing of writes, what `code` was told
         stays."""
-        told: Any = code if self.told is None else factory_of("policy").make(self.told.options)
+        told: Any = code if self.told is None else build(self.told)
         if told is None:
             return Policy(*strategies, name=name)
         return Policy(*strategies, name=name, idempotent=told.idempotent, reconcile=told.reconcile)

@@ -1,4 +1,4 @@
-"""Names for code in a configuration: `on = ["transient", "stale"]`.
+"""Code by its name in a configuration: `on = ["transient", "stale"]`.
 
 A file chooses among what the program offers; it never imports anything. Whoever may write a configuration file or set
 an environment variable could otherwise run any code on the process's path.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import builtins
 import functools
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from resilient_agents.base.spelling import nearest
 from resilient_agents.classify import KINDS, classify, counts_against_dependency, http_failure, is_transient
+from resilient_agents.config.redact import HIDDEN, redacted
+from resilient_agents.config.source import MISSING, Node
+from resilient_agents.config.values import Reader, Schema
 from resilient_agents.core.match import Match, matcher
 from resilient_agents.strategies.stream_text import json_lines, sse_done
 
-__all__ = ["NAMED", "define", "known", "look_up", "spelled"]
+__all__ = ["NAMED", "Named", "define", "spelled"]
 
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "on": {"transient": is_transient, "counts_against_dependency": counts_against_dependency},
@@ -75,21 +81,71 @@ def define(
     _defined.update({(option, name): thing for option, thing in given.items()})
 
 
-def look_up(option: str, name: str) -> Any:
-    """The code behind a name, None if there is none."""
-    found = _built_in(option, name)
-    return _defined.get((option, name)) if found is None else found
-
-
 def spelled(option: str, thing: Any) -> str:
     """The built-in name of a constructor's default."""
     return next(name for name, code in _BUILT_IN[option].items() if code is thing)
 
 
-def known(option: str) -> list[str]:
-    """The names that `option` may have, apart from Python's own exceptions."""
-    own = [name for of, name in _defined if of == option]
-    return [*_BUILT_IN[option], *own, *(KINDS if option == "on" else ())]
+@dataclass
+class Named(Reader):
+    """Reads what `option` says. `on` takes several names, and `cost` a number, too."""
+
+    option: str = ""
+
+    def read(self, node: Node) -> Any:
+        value: Any = node.value
+        if self.option == "cost" and isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        if self.option != "on":
+            return self._one(node)
+        items: list[Node] = value if isinstance(value, list) else [node]
+        if not items:
+            return node.refuse(f"must name at least one. {nearest('', self._known())}")
+        read = tuple(self._one(item) for item in items)
+        return MISSING if MISSING in read else read
+
+    def _one(self, node: Node) -> Any:
+        name = node.value
+        if node.broken is None and isinstance(name, str) and self._code(name) is not None:
+            return name
+        return node.refuse(node.broken or self._unknown(HIDDEN if node.secret else name))
+
+    def _unknown(self, name: object) -> str:
+        known = self._known()
+        if not isinstance(name, str):
+            return f"must be a name. {nearest('', known)}"
+        shown: str = redacted(name)
+        if re.fullmatch(r"[^\W\d]\w*([.:][^\W\d]\w*)+", name):
+            short = re.split(r"[.:]", shown)[-1]
+            how = f"call define({short!r}, {self.option}={short}) in the program and write {short!r} here"
+            return f"a configuration imports no code: {how}"
+        if not known:
+            return f"is not known; the program must call define({shown!r}, {self.option}=...) before it reads this"
+        python = ", a built-in exception of Python's, or what define() named" if self.option == "on" else ""
+        return f"is not known; {nearest(shown, known)}{python}"
+
+    def _known(self) -> list[str]:
+        """The names that it may have, apart from Python's own exceptions."""
+        own = [name for option, name in _defined if option == self.option]
+        return [*_BUILT_IN[self.option], *own, *(KINDS if self.option == "on" else ())]
+
+    def _code(self, name: str) -> Any:
+        """What a name stands for, None if for nothing."""
+        found = _built_in(self.option, name)
+        return _defined.get((self.option, name)) if found is None else found
+
+    def make(self, plain: Any) -> Any:
+        if not isinstance(plain, str | tuple):
+            return plain
+        things = [self._code(name) for name in ((plain,) if isinstance(plain, str) else plain)]
+        if None in things:
+            raise ValueError(f"{self.option} names {plain!r}, which is not defined any more")
+        return things[0] if len(things) == 1 else tuple(things)
+
+    def forms(self) -> list[Schema]:
+        name: Schema = {"type": "string", "examples": self._known()}
+        several: list[Schema] = [{"type": "array", "items": name, "minItems": 1}] if self.option == "on" else []
+        return [name, *several, *([{"type": "number"}] if self.option == "cost" else [])]
 
 
 def _built_in(option: str, name: str) -> Any:

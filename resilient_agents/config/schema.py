@@ -6,7 +6,7 @@ It says what one value may be. What only fits together or not, and names of the 
 from __future__ import annotations
 
 from resilient_agents.config.factory import REFERENCE
-from resilient_agents.config.kinds import KINDS, SECTIONS, SHARED, SLOTS, factory_of, short_form
+from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS, factory_of, short_form
 from resilient_agents.config.values import Schema
 from resilient_agents.presets.tables import PRESETS
 
@@ -43,7 +43,7 @@ def _slot(kind: str, *, use: bool = True) -> Schema:
     option = short_form(kind)
     short = [] if option is None else factory_of(kind).schema()["properties"][option]["anyOf"][:-1]
     forms: list[Schema] = [{"type": "boolean"}, {"$ref": f"#/$defs/{kind}"}, *short, REFERENCE]
-    if kind in SHARED and use:
+    if use and kind in SECTIONS.values():
         name = {"type": "string", "description": f"The name of one in [{kind}s]."}
         forms += [name, {**_table({"use": name}), "required": ["use"]}]
     return {"anyOf": forms}

@@ -50,7 +50,8 @@ def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
     factory = factory_of(spec.kind)
     if option not in spec.options:
         return _toml(factory.default(option)), "default"
-    value = factory.readers[option].complete(thawed(spec.options[option]))
+    plain = thawed(spec.options[option])
+    value = None if plain is None else factory.readers[option].complete(plain)
     return _toml(HIDDEN if option in spec.secrets else redacted(value)), spec.places.get(option, "")
 
 

@@ -1,25 +1,147 @@
-"""Files, texts, dicts and variables as trees of values that know their place, with `${NAME}` in them replaced."""
+"""Files, texts, dicts and variables as trees of values that know their place, and what is wrong with them."""
 
 from __future__ import annotations
 
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
-from typing import Any
+from typing import Any, ClassVar
 
 from resilient_agents.config.lines import KeyPath, key_lines
-from resilient_agents.config.redact import looks_secret
-from resilient_agents.config.tree import ConfigError, Node, Place, Problem, Problems
+from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
-__all__ = ["Source", "read_file", "typed"]
+__all__ = ["MISSING", "ConfigError", "Node", "Problem", "Problems", "Source", "read_file", "typed"]
+
+MISSING: Any = object()
+"""What stands for a value after a problem with it has been said."""
 
 DEEPEST = 12
 """Levels of nesting; no valid configuration has as many, and a dict may contain itself."""
 
 _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        source: The file, "<string>", "<dict>", "preset 'http'", "environment variable X" or "change of X".
+        line: Its line in the file, or None where there are no lines.
+        key: The dotted key, such as "policies.openai.retry.attempts"; "" for the source as a whole.
+        value: What stands there, as text; None where the problem is not about one value. Secrets are hidden.
+        allowed: What is wrong, and what is allowed instead.
+    """
+
+    source: str
+    line: int | None
+    key: str
+    value: str | None
+    allowed: str
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        what = self.key if self.value is None else f"{self.key} = {self.value}"
+        return ": ".join(part for part in (place, what, self.allowed) if part)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. `.problems` holds all that is wrong with it, in the order of the source."""
+
+    what: ClassVar[str] = "the configuration"
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        heading = f"{self.what} has {'a problem' if count == 1 else f'{count} problems'}"
+        return "\n  ".join([f"{heading}:", *map(str, self.problems)])
+
+
+class Problems(dict[Problem, None]):
+    """All that is wrong so far."""
+
+    def raise_if_any(self) -> None:
+        if self:
+            raise ConfigError(sorted(self, key=lambda problem: (problem.source, problem.line or 0)))
+
+
+@dataclass(slots=True)
+class Node:
+    """A value of a source: a scalar, a `dict[str, Node]` or a `list[Node]`; where it stands, what keeps the problems
+    with it, and what is special."""
+
+    value: Any
+    source: str
+    line: int | None
+    key: KeyPath
+    problems: Problems
+    secret: bool = False
+    broken: str | None = None
+    """Why there is no value, such as an environment variable that is not set. It is a problem only if it is needed."""
+
+    @property
+    def place(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+    def here(self, value: Any, secret: bool = False, broken: str | None = None) -> Node:
+        """Another value in the same place."""
+        return Node(value, self.source, self.line, self.key, self.problems, secret, broken)
+
+    def plain(self, *, hide: bool = False) -> Any:
+        """The value without places; `hide` secrets, to show it."""
+        if isinstance(self.value, dict):
+            return {key: node.plain(hide=hide) for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain(hide=hide) for node in self.value]
+        return HIDDEN if hide and self.secret else self.value
+
+    def table(self) -> dict[str, Node]:
+        """What a table holds; nothing after having said that it must be one."""
+        if isinstance(self.value, dict):
+            return self.value
+        self.refuse(self.broken or "must be a table")
+        return {}
+
+    def leaves(self) -> Iterator[Node]:
+        """Every scalar below, or this one."""
+        below: Iterable[Any] = self.value.values() if isinstance(self.value, dict) else self.value
+        if isinstance(self.value, dict | list):
+            for node in below:
+                yield from node.leaves()
+        else:
+            yield self
+
+    def refuse(self, allowed: str, *, shown: bool = True) -> Any:
+        """Say what is wrong with it, its value `shown`, and return MISSING. Where `allowed` quotes a secret that is
+        hidden, too."""
+        for leaf in self.leaves():
+            if leaf.secret and leaf.value not in (None, ""):
+                allowed = allowed.replace(repr(leaf.value), HIDDEN).replace(str(leaf.value), HIDDEN)
+        self.say(allowed, self._shown() if shown else None)
+        return MISSING
+
+    def say(self, allowed: str, value: str | None = None) -> None:
+        """What is wrong here, without what looks like a secret in it."""
+        key = ""
+        for part in self.key:
+            spelled = part if isinstance(part, int) or re.fullmatch(r"[\w-]+", part) else repr(part)
+            key += f"[{part}]" if isinstance(part, int) else f".{spelled}"
+        key = without_userinfo(key.removeprefix("."))
+        self.problems.setdefault(Problem(self.source, self.line, key, value, redacted(allowed)))
+
+    def _shown(self) -> str:
+        try:
+            text = repr(redacted(self.plain(hide=True)))
+        except Exception:  # a value of a plain dict may be anything
+            text = f"<{type(self.value).__name__}>"
+        text = {"True": "true", "False": "false"}.get(text, text)
+        return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
@@ -64,27 +186,27 @@ class Source:
     def tree(self, value: Any, path: KeyPath = (), line: int | None = None, secret: bool = False) -> Node:
         """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
         `secret`, or what the names of the keys above it say."""
-        place = Place(self.name, self.lines.get(path, line), path, self.problems)
-        if isinstance(value, Mapping | list | tuple) and len(path) > DEEPEST:
-            place.say(f"is nested more than {DEEPEST} levels deep")
-            return Node(None, place, broken="is nested too deeply")
+        node = Node(None, self.name, self.lines.get(path, line), path, self.problems)
+        if not isinstance(value, Mapping | list | tuple):
+            return self._scalar(value, node, secret or _is_secret(path, value))
+        if len(path) > DEEPEST:
+            node.say(f"is nested more than {DEEPEST} levels deep")
+            return node.here(None, broken="is nested too deeply")
         if isinstance(value, list | tuple):
-            return Node([self.tree(item, (*path, at), place.line, secret) for at, item in enumerate(value)], place)
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    place.say(f"keys must be strings, got {type(key).__name__}")
-            items = {key: item for key, item in value.items() if isinstance(key, str)}
-            return Node({key: self.tree(item, (*path, key), place.line, secret) for key, item in items.items()}, place)
-        return self._scalar(value, place, secret or _is_secret(path, value))
+            return node.here([self.tree(item, (*path, at), node.line, secret) for at, item in enumerate(value)])
+        for key in value:
+            if not isinstance(key, str):
+                node.say(f"keys must be strings, got {type(key).__name__}")
+        items = {key: item for key, item in value.items() if isinstance(key, str)}
+        return node.here({key: self.tree(item, (*path, key), node.line, secret) for key, item in items.items()})
 
-    def _scalar(self, value: Any, place: Place, secret: bool) -> Node:
+    def _scalar(self, value: Any, place: Node, secret: bool) -> Node:
         if self.env is not None and isinstance(value, str) and "${" in value:
             return self._replaced(value, self.env, place, secret)
         too_large = isinstance(value, int) and abs(value) >= 2**63  # TOML promises 64 bits, and a dict may hold more
-        return Node(value, place, secret, "is too large: a number has at most 64 bits" if too_large else None)
+        return place.here(value, secret, "is too large: a number has at most 64 bits" if too_large else None)
 
-    def _replaced(self, value: str, env: Mapping[str, str], place: Place, secret: bool) -> Node:
+    def _replaced(self, value: str, env: Mapping[str, str], place: Node, secret: bool) -> Node:
         """What a text with references means: one that is nothing but one reference becomes a number, a boolean, an
         array or a table if the variable spells one. It is not looked at for references again."""
         broken: str | None = None
@@ -105,7 +227,7 @@ class Source:
 
         text = _REFERENCE.sub(replaced, value)
         if broken is not None:
-            return Node(value, place, secret, broken)
+            return place.here(value, secret, broken)
         meant = typed(text) if _REFERENCE.fullmatch(value) else text
         return Source(self.name, problems=self.problems).tree(meant, place.key, place.line, secret)
 

@@ -1,8 +1,7 @@
-"""Readers of single values: a number, a duration, one word of several, code by its name. Each also gives its schema."""
+"""Readers of single values: a number, a duration, one word of several. Each also gives its schema."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -10,13 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from resilient_agents.base.durations import DURATION, DURATION_FORMS, parse_duration
-from resilient_agents.base.spelling import nearest
-from resilient_agents.config import names
-from resilient_agents.config.redact import HIDDEN, redacted
-from resilient_agents.config.tree import MISSING, Node
+from resilient_agents.config.source import Node
 from resilient_agents.core.options import Check, Count, Number, Seconds, Share
 
-__all__ = ["Named", "Reader", "Scalar", "Schema", "frozen", "thawed"]
+__all__ = ["Reader", "Scalar", "Schema", "frozen", "thawed"]
 
 Schema = dict[str, Any]
 
@@ -25,18 +21,17 @@ _TYPES = {bool: ("true or false", "boolean"), float: ("a number", "number"), int
 """What a scalar is called in errors, and in a schema."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reader:
     """How one option is read and made; this one takes anything that TOML has.
 
-    `nullable`: it may be "none", too. `check`: the constructor's, whose range the schema repeats.
+    `nullable`: it may be "none", too, which is None and nobody's to read, make or complete.
     """
 
     nullable: bool = False
-    check: Check | None = None
 
     def read(self, node: Node) -> Any:
-        """Plain data of what is not "none", or MISSING after having said what is wrong."""
+        """Plain data, or MISSING after having said what is wrong."""
         for leaf in node.leaves():
             fits = isinstance(leaf.value, str | int | float | date | time)
             if leaf.broken is not None or not fits:
@@ -57,17 +52,18 @@ class Reader:
         return thawed(plain)
 
     def forms(self) -> list[Schema]:
-        """Schemas of what it may be, "none" aside."""
+        """Schemas of what it may be."""
         return [{}]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scalar(Reader):
     """A number, a boolean, a string, a duration where `timedelta` is one of the types, in seconds; or one of some
-    `words`. Its range is the constructor's to check."""
+    `words`. Its range is the constructor's to `check`, and the schema repeats it."""
 
     types: tuple[type, ...] = ()
     words: tuple[str, ...] = ()
+    check: Check | None = None
 
     def read(self, node: Node) -> Any:
         value: Any = node.value
@@ -94,75 +90,21 @@ class Scalar(Reader):
         if self.words:
             return [{"enum": list(self.words)}]
         if timedelta in self.types:
-            return [{"type": "number", **_range(self.check)}, {"type": "string", "pattern": f"^(?:{DURATION})$"}]
-        ranges = {int: _range(self.check), float: _range(self.check)}
-        return [{"type": _TYPES[kind][1], **ranges.get(kind, {})} for kind in self.types]
+            return [{"type": "number", **self._range()}, {"type": "string", "pattern": f"^(?:{DURATION})$"}]
+        return [{"type": _TYPES[kind][1], **(self._range() if kind in (int, float) else {})} for kind in self.types]
 
-
-def _range(check: Check | None) -> Schema:
-    match check:
-        case Seconds(zero=zero):
-            return {"minimum": 0} if zero else {"exclusiveMinimum": 0}
-        case Count(minimum=minimum):
-            return {"minimum": minimum}
-        case Number():
-            return {"exclusiveMinimum": 0}
-        case Share():
-            return {"exclusiveMinimum": 0, "maximum": 1}
-        case _:
-            return {}
-
-
-@dataclass(frozen=True)
-class Named(Reader):
-    """Code by name (see names.py). `on` takes several names, and `cost` a number, too."""
-
-    option: str = ""
-
-    def read(self, node: Node) -> Any:
-        value: Any = node.value
-        if self.option == "cost" and isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-        if self.option != "on":
-            return self._one(node)
-        items: list[Node] = value if isinstance(value, list) else [node]
-        if not items:
-            return node.refuse(f"must name at least one. {nearest('', names.known(self.option))}")
-        read = tuple(self._one(item) for item in items)
-        return MISSING if MISSING in read else read
-
-    def _one(self, node: Node) -> Any:
-        name = node.value
-        if node.broken is None and isinstance(name, str) and names.look_up(self.option, name) is not None:
-            return name
-        return node.refuse(node.broken or self._unknown(HIDDEN if node.secret else name))
-
-    def _unknown(self, name: object) -> str:
-        if not isinstance(name, str):
-            return f"must be a name. {nearest('', names.known(self.option))}"
-        shown: str = redacted(name)
-        if re.fullmatch(r"[^\W\d]\w*([.:][^\W\d]\w*)+", name):
-            short = re.split(r"[.:]", shown)[-1]
-            how = f"call define({short!r}, {self.option}={short}) in the program and write {short!r} here"
-            return f"a configuration imports no code: {how}"
-        known = names.known(self.option)
-        if not known:
-            return f"is not known; the program must call define({shown!r}, {self.option}=...) before it reads this"
-        python = ", a built-in exception of Python's, or what define() named" if self.option == "on" else ""
-        return f"is not known; {nearest(shown, known)}{python}"
-
-    def make(self, plain: Any) -> Any:
-        if not isinstance(plain, str | tuple):
-            return plain
-        things = [names.look_up(self.option, name) for name in ((plain,) if isinstance(plain, str) else plain)]
-        if None in things:
-            raise ValueError(f"{self.option} names {plain!r}, which is not defined any more")
-        return things[0] if len(things) == 1 else tuple(things)
-
-    def forms(self) -> list[Schema]:
-        name: Schema = {"type": "string", "examples": list(names.known(self.option))}
-        several: list[Schema] = [{"type": "array", "items": name, "minItems": 1}] if self.option == "on" else []
-        return [name, *several, *([{"type": "number"}] if self.option == "cost" else [])]
+    def _range(self) -> Schema:
+        match self.check:
+            case Count(minimum=minimum):
+                return {"minimum": minimum}
+            case Seconds(zero=True):
+                return {"minimum": 0}
+            case Share():
+                return {"exclusiveMinimum": 0, "maximum": 1}
+            case Seconds() | Number():
+                return {"exclusiveMinimum": 0}
+            case _:
+                return {}
 
 
 def thawed(value: Any) -> Any:

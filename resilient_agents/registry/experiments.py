@@ -47,11 +47,10 @@ def start_what_the_environment_says(env: Mapping[str, str] = os.environ) -> Expe
         return None
     from resilient_agents.config.load import configured
     from resilient_agents.config.source import Source
-    from resilient_agents.config.tree import Node
 
     plain = {key: value for key, value in env.items() if not key.startswith("RESILIENT_AGENTS__")}
     source = Source(f"environment variable {VARIABLE}", plain)
     tables = source.toml(text, "chaos")
     experiments = Experiments()
-    experiments.become(configured(source, Node({"chaos": tables}, tables.place), None).chaos)
+    experiments.become(configured(source, tables.here({"chaos": tables}), None).chaos)
     return experiments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from resilient_agents.config.tree import Node
+from resilient_agents.config.source import Node
 from resilient_agents.simulate.scenario import Load, Scenario
 
 __all__ = ["bounded"]
@@ -35,14 +35,14 @@ def _bounded_load(scenario: Scenario, node: Node) -> None:
     for load in loads:
         if load.arrivals != base.arrivals or load.processes != base.processes:
             got = f'got arrivals = "{load.arrivals}" and processes = {load.processes} in one'
-            node.place.say(f"arrivals and processes are the same in all phases, {got}")
+            node.say(f"arrivals and processes are the same in all phases, {got}")
         if load.arrivals == "closed" and load.think.mean == 0 and "think" not in wrong:
-            node.place.say('needs think with arrivals = "closed": clients that never think call without end')
+            node.say('needs think with arrivals = "closed": clients that never think call without end')
     if all(load.rate == 0 and load.clients == 0 for load in loads) and not wrong & {"rate", "clients"}:
-        node.place.say('needs a rate, or clients with arrivals = "closed"')
+        node.say('needs a rate, or clients with arrivals = "closed"')
     most = max(map(_calls_a_second, loads)) * scenario.duration
     if most > MOST_CALLS:
-        node.place.say(f"makes {most:.3g} calls; a scenario has at most {MOST_CALLS:.0e}")
+        node.say(f"makes {most:.3g} calls; a scenario has at most {MOST_CALLS:.0e}")
 
 
 def _calls_a_second(load: Load) -> float:
@@ -56,15 +56,15 @@ def _bounded_dependency(scenario: Scenario, node: Node) -> None:
     phases = scenario.dependency_phases
     spans = [(scenario.dependency, math.inf), *((phase.settings, phase.end) for phase in phases)]
     if any(end == math.inf and each.error and each.error.retry_after == "end" for each, end in spans):
-        node.place.say('retry_after = "end" is for a phase that has an until')
+        node.say('retry_after = "end" is for a phase that has an until')
     if scenario.dependency.stream is None and any(phase.settings.stream is not None for phase in phases):
-        node.place.say("needs stream, where a phase has one: answers are streams all the time or never")
+        node.say("needs stream, where a phase has one: answers are streams all the time or never")
 
 
 def _wrong_below(node: Node) -> set[object]:
     """The names of the keys below `node` of which something was said."""
-    depth = len(node.place.key)
-    before = ".".join(map(str, node.place.key))
-    keys = [problem.key for problem in node.place.problems.found if problem.key.startswith(before)]
+    depth = len(node.key)
+    before = ".".join(map(str, node.key))
+    keys = [problem.key for problem in node.problems if problem.key.startswith(before)]
     said = [key.removeprefix(f"{before}.") for key in keys]
     return {part for key in said for part in re.split(r"[.\[\]]+", key)} if depth else set()

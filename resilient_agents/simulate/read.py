@@ -12,8 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from resilient_agents.base.durations import DURATION_FORMS, parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config import ConfigError
-from resilient_agents.config.source import Source, read_file
-from resilient_agents.config.tree import Node
+from resilient_agents.config.source import Node, Source, read_file
 from resilient_agents.config.values import Scalar
 from resilient_agents.simulate.bounds import bounded
 from resilient_agents.simulate.scenario import KINDS, Dependency, Error, Load, Phase, Quota, Scenario, Stream, Times
@@ -42,7 +41,7 @@ def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
         else:
             root = Source(str(source)).toml(read_file(source))
         scenario = _scenario(root)
-        root.place.problems.raise_if_any()
+        root.problems.raise_if_any()
     except ConfigError as error:
         raise ScenarioError(error.problems) from error.__cause__
     return scenario
@@ -52,7 +51,7 @@ def _scenario(root: Node) -> Scenario:
     found = _table(root, {"seed": _text_of, "duration": _seconds(zero=False), "load": _keep, "dependency": _keep})
     for key in ("duration", "load"):
         if isinstance(root.value, dict) and key not in root.value:
-            root.place.say(f"needs {key}")
+            root.say(f"needs {key}")
     load, load_phases = _phased(found.pop("load", None), Load(), _LOAD)
     dependency, dependency_phases = _phased(found.pop("dependency", None), Dependency(), _DEPENDENCY)
     scenario = Scenario(
@@ -78,7 +77,7 @@ def _phased(node: Node | None, base: T, keys: Mapping[str, Reader]) -> tuple[T, 
     if listed is None:
         return settings, ()
     if not isinstance(listed.value, list):
-        listed.refuse(f"must be an array of tables: [[{node.place.key[0]}.phase]]")
+        listed.refuse(f"must be an array of tables: [[{node.key[0]}.phase]]")
         return settings, ()
     phases: list[Phase[T]] = []
     for item in listed.value:
@@ -104,10 +103,10 @@ def _table(node: Node, keys: Mapping[str, Reader]) -> dict[str, Any]:
     """The values that are right, by key. What is wrong with the others has been said."""
     found: dict[str, Any] = {}
     for key, item in node.table().items():
-        known = len(node.place.problems.found)
+        known = len(node.problems)
         if key in keys:
             value = keys[key](item)
-            if len(node.place.problems.found) == known:
+            if len(node.problems) == known:
                 found[key] = value
         else:
             item.refuse(f"is not known; {nearest(key, keys)}")
@@ -183,7 +182,7 @@ def _times(node: Node) -> Times:
     kinds = _one_of("fixed", "exponential", "lognormal")
     found = _table(node, {"kind": kinds, "mean": _seconds(), "sigma": _number(most=10.0)})
     if "mean" not in node.value:
-        node.place.say("needs mean")
+        node.say("needs mean")
     if "sigma" in node.value and found.get("kind", "lognormal" if "kind" in node.value else "") != "lognormal":
         node.value["sigma"].refuse('goes with kind = "lognormal"')
     return Times(**found)
@@ -213,7 +212,7 @@ def _stream(node: Node) -> Stream | None:
     }
     found = _table(node, keys)
     if isinstance(node.value, dict) and "items" not in node.value:
-        node.place.say("needs items")
+        node.say("needs items")
     if found.get("rate", 0.0) and found.get("at", 0) >= found.get("items", math.inf):
         node.value["at"].refuse("must be less than items: an answer that is whole is over")
     return Stream(**found)
@@ -225,7 +224,7 @@ def _quota(node: Node) -> Quota | None:
     found = _table(node, {"rate": _keep, "retry_after": _flag})
     rate = found.pop("rate", None)
     if rate is None and isinstance(node.value, dict):
-        node.place.say('needs rate, such as "600/min"')
+        node.say('needs rate, such as "600/min"')
     if rate is None:
         return None
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d*\s*[a-z]+)\s*", str(rate.value))
