@@ -112,7 +112,6 @@ class Factory(Reader):
     def _fits(self, values: dict[str, Any], table: Node, wrong: set[str]) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
         compared with one that is `wrong` already may only seem so."""
-        secret = any(leaf.secret for leaf in table.leaves())
         filled = dict.fromkeys(self.required, 1)  # all of them are numbers, and 1 is in range
         left = dict(values)
         while True:
@@ -125,6 +124,7 @@ class Factory(Reader):
             culprit = said.split(" ", 1)[0]
             if (culprit in left or len(left) == len(values)) and wrong.isdisjoint(re.findall(r"\w+", said)):
                 node = table.value[culprit] if culprit in left else table
+                secret = any(leaf.secret for leaf in table.leaves())
                 node.refuse(without_values(said) if secret else said, shown=node is not table)
             if culprit not in left:
                 return False

@@ -185,20 +185,26 @@ class Source:
 
     def tree(self, value: Any, path: KeyPath = (), line: int | None = None, secret: bool = False) -> Node:
         """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
-        `secret`, or what the names of the keys above it say."""
+        `secret`, or what stands under a key whose name says so."""
         node = Node(None, self.name, self.lines.get(path, line), path, self.problems)
         if not isinstance(value, Mapping | list | tuple):
-            return self._scalar(value, node, secret or _is_secret(path, value))
+            named = isinstance(value, str) and path != () and looks_secret(str(path[-1]))  # also where a table belongs
+            return self._scalar(value, node, secret or named)
         if len(path) > DEEPEST:
             node.say(f"is nested more than {DEEPEST} levels deep")
             return node.here(None, broken="is nested too deeply")
         if isinstance(value, list | tuple):
             return node.here([self.tree(item, (*path, at), node.line, secret) for at, item in enumerate(value)])
-        for key in value:
-            if not isinstance(key, str):
+        # the names that a user chose for policies, components and profiles say nothing about what is inside of them
+        chosen = len(path) == 1 or (len(path) == 3 and path[0] == "profiles")
+        items: dict[str, Node] = {}
+        for key, item in value.items():
+            if isinstance(key, str):
+                hidden = secret or (not chosen and looks_secret(key))
+                items[key] = self.tree(item, (*path, key), node.line, hidden)
+            else:
                 node.say(f"keys must be strings, got {type(key).__name__}")
-        items = {key: item for key, item in value.items() if isinstance(key, str)}
-        return node.here({key: self.tree(item, (*path, key), node.line, secret) for key, item in items.items()})
+        return node.here(items)
 
     def _scalar(self, value: Any, place: Node, secret: bool) -> Node:
         if self.env is not None and isinstance(value, str) and "${" in value:
@@ -239,14 +245,6 @@ def _parsed(text: str) -> dict[str, Any]:
         raise
     except ValueError:  # an int of more digits than Python converts; one that is merely too large has a place
         return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
-
-
-def _is_secret(path: KeyPath, value: Any) -> bool:
-    """By what the keys above it are called. The names that a user chose for policies, components and profiles say
-    nothing about what is inside of them; a text where a table belongs may be anything."""
-    start = 2 if path[:1] == ("profiles",) else 0
-    keys = [*path[start : start + 1], *path[start + 2 :], *(path[-1:] if isinstance(value, str) else ())]
-    return any(isinstance(key, str) and looks_secret(key) for key in keys)
 
 
 def typed(text: str) -> Any:

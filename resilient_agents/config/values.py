@@ -21,7 +21,7 @@ _TYPES = {bool: ("true or false", "boolean"), float: ("a number", "number"), int
 """What a scalar is called in errors, and in a schema."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Reader:
     """How one option is read and made; this one takes anything that TOML has.
 
