@@ -26,6 +26,7 @@ from resilient_agents.adapters.circuit_states import (
     Rules,
     calm_until,
     decide,
+    shown,
 )
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import Outcomes
@@ -252,14 +253,14 @@ class Circuit:
     def metrics(self, slow_call: float | None) -> dict[str, Any]:
         with self._lock:
             now, era, rules = clock.monotonic(), self.era, self.rules
-            aged = isinstance(era, Open) and now >= era.until
+            state, retry_after = shown(era, now)
             return {
-                "state": "half-open" if aged else era.name,
+                "state": state,
                 **self.outcomes.counts(),
                 "consecutive_failures": self.breaker.fail_counter if era.closed else 0,
                 **self.outcomes.figures(now, rules.window, rules.window_calls, slow_call),
                 "probes": len(era.out(now)) if isinstance(era, HalfOpen) else 0,
-                "retry_after": era.until - now if isinstance(era, Open) and not aged else None,
+                "retry_after": retry_after,
             }
 
     def reset_metrics(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
 from resilient_agents.adapters.circuit_calls import Breaker
-from resilient_agents.adapters.circuit_states import Open, Rules
+from resilient_agents.adapters.circuit_states import Rules, shown
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
@@ -162,15 +162,12 @@ class CircuitBreaker(Configured, Breaker):
     @property
     def state(self) -> events.CircuitState:
         """ "closed", "open" or "half-open". Ages by itself: an open circuit whose time is up reads "half-open"."""
-        era = self._circuit.era
-        return "half-open" if isinstance(era, Open) and clock.monotonic() >= era.until else era.name
+        return shown(self._circuit.era, clock.monotonic())[0]
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until an open circuit lets the next probe through; None when it is not open."""
-        era = self._circuit.era
-        left = era.until - clock.monotonic() if isinstance(era, Open) else 0.0
-        return left if left > 0 else None
+        return shown(self._circuit.era, clock.monotonic())[1]
 
     def open(self) -> None:
         """Open the circuit by hand, for `reset_timeout` seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any, Final, NoReturn, Protocol, TypeAlias
+from typing import Any, Final, NoReturn, Protocol
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
@@ -44,9 +44,6 @@ NEARLY: Final = 0.1
 SLOW: Final = "slow"
 QUICK: Final = "quick"
 
-_Since: TypeAlias = tuple[float, float]
-"""When a call began that is timed, and how long it had waited by then."""
-
 
 class Breaker(ABC):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
@@ -75,13 +72,13 @@ class Breaker(ABC):
         return self._run(proceed, call, era, gate, pace.batch)
 
     async def _run(self, proceed: Proceed, call: Call, era: Era, gate: Heard | None = None, batch: int = 0) -> Any:
-        since: _Since | None = None
+        since: float | None = None
         lasting = False
         try:
             if era.timed:
                 if not era.closed:
                     era = self._admit(call, era)
-                since = clock.monotonic(), call.rare.waited
+                since = clock.monotonic() - call.rare.waited
             try:
                 result = await proceed(call)
                 if gate is not None:
@@ -149,9 +146,9 @@ class Breaker(ABC):
         policy = call.plan.name or call.name
         return circuit_open(circuit.name or policy, reason, policy, wait)
 
-    def _succeeded(self, call: Call, era: Era, result: Any, since: _Since | None) -> None:
+    def _succeeded(self, call: Call, era: Era, result: Any, since: float | None) -> None:
         now = clock.monotonic()
-        seconds = None if since is None else now - since[0] - (call.rare.waited - since[1])
+        seconds = None if since is None else now - call.rare.waited - since
         slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
         if now < era.calm_until and seconds is not None and not slow and isinstance(era, Closed):
             number = next(era.ticks)
@@ -262,6 +259,7 @@ class Breaker(ABC):
         raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")
 
 
-def _taken(call: Call, since: _Since | None) -> float | None:
-    """Seconds that it took so far, without queueing; None for a call that is not timed."""
-    return None if since is None else clock.monotonic() - since[0] - (call.rare.waited - since[1])
+def _taken(call: Call, since: float | None) -> float | None:
+    """Seconds that it took so far, without queueing; None for a call that is not timed. `since`: when it would have
+    begun if it had never waited."""
+    return None if since is None else clock.monotonic() - call.rare.waited - since

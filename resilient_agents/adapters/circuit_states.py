@@ -13,10 +13,24 @@ from typing import Final, NamedTuple
 from resilient_agents.adapters.counts import Ticks
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
 from resilient_agents.base.told import Fields, Told
+from resilient_agents.events import CircuitState
 
 FOREVER: Final = math.inf
 
-__all__ = ["CLOSE", "Closed", "Era", "HalfOpen", "Open", "Opens", "Outcome", "Probe", "Refusal", "Rules", "decide"]
+__all__ = [
+    "CLOSE",
+    "Closed",
+    "Era",
+    "HalfOpen",
+    "Open",
+    "Opens",
+    "Outcome",
+    "Probe",
+    "Refusal",
+    "Rules",
+    "decide",
+    "shown",
+]
 
 
 class Closed:
@@ -136,6 +150,16 @@ class HalfOpen:
 
 
 Era = Closed | Open | HalfOpen
+
+
+def shown(era: Era, now: float) -> tuple[CircuitState, float | None]:
+    """The state as it is to be seen, and the seconds until an open circuit lets the next probe through: one whose time
+    is up is half-open."""
+    if not isinstance(era, Open):
+        return era.name, None
+    left = era.until - now
+    return ("open", left) if left > 0 else ("half-open", None)
+
 
 _probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
 
