@@ -22,10 +22,11 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["annotated"]
+__all__ = ["annotated", "is_data", "provided"]
 
 WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar"}
 CLASSES = {"Type", "type"}
+DATA = {"str", "bytes", "int", "float", "bool", "dict", "list", "tuple", "set", "Dict", "List", "Tuple", "Set"}
 
 
 def annotated(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
@@ -81,6 +82,18 @@ def provided(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
         return ()
     functions = [each for each in resolver.evaluate(site.arguments[0], spot) if isinstance(each, FunctionValue)]
     return union([resolver.returned(each) for each in functions] or [()])
+
+
+def is_data(expression: Expression) -> bool:
+    """Whether an annotation names nothing but data of Python's own: `dict[str, str] | None`."""
+    if expression is None:
+        return False
+    if expression[0] == "either":
+        return all(is_data(each) for each in expression[1])
+    if expression[0] == "item" and last_name(expression[1]) in WRAPPERS - {"Annotated"}:
+        inner = expression[2]
+        return all(is_data(each) for each in (inner[1] if inner is not None and inner[0] == "seq" else (inner,)))
+    return expression == ("const", None) or last_name(expression[1] if expression[0] == "item" else expression) in DATA
 
 
 def _alias(resolver: Resolver, alias: Data) -> Values:

@@ -162,7 +162,7 @@ class Outline(NamedTuple):
     calls: dict[str, list[tuple[int, int]]]
     """(scope, index) of its calls, by the last word of the callee and by `name()` of what they hand on."""
     given: frozenset[str]
-    """Last words of the dotted paths that are given a value in it: `client` of `self.client = …`."""
+    """The dotted paths that are given a value in it but for those of `self`, and the last words of all of them."""
     handed: frozenset[str]
     """Last words of what may be a function that is handed over to be called back."""
 

@@ -42,6 +42,8 @@ def _in_class(resolver: Resolver, name: str, spot: Spot) -> Values:
 def _in_module(resolver: Resolver, root: str, path: str, spot: Spot) -> Values:
     """`local.client`, as any function of the file has set it on what is global there."""
     file, index = spot.file, spot.scope
+    if path not in file.given():
+        return ()
     scopes = file.form.scopes
     while index > 0:
         if root in scopes[index].bindings:

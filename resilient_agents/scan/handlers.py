@@ -40,8 +40,11 @@ def stands_in(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> b
 
     One that raises, ends the program, or only notes or tells of the error gives nothing.
     """
+    chosen = [each for each in handlers if _catches(each.type) and not _ends(each.body)]
+    if not chosen:
+        return False
     wanted = {_last(each) for node in _inside(tried) for each in _targets(node)} - {""}
-    return any(_catches(each.type) and not _ends(each.body) and any(_gives(each, wanted)) for each in handlers)
+    return any(any(_gives(each, wanted)) for each in chosen)
 
 
 def _catches(kind: ast.expr | None) -> bool:

@@ -67,6 +67,8 @@ def _outline(form: Form) -> Outline:
             _, dot, name = path.rpartition(".")
             if dot:
                 given.add(name)
+                if not path.startswith("self."):
+                    given.add(path)
                 if name.startswith("on_"):
                     handed.update([last_name(each.value) for each in bindings])
     return Outline(calls, frozenset(given), frozenset(handed))

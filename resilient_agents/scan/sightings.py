@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from resilient_agents.scan.form import Expression, Site, last_name
+from resilient_agents.scan.annotations import is_data
+from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.known import Client, Operation
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.tree import SourceFile
@@ -74,10 +75,19 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
             callee = site.callee
             if callee is None or (names is not None and callee[0] == "attr" and callee[2] not in names):
                 continue
+            if callee[0] == "attr" and _of_data(callee[1], file.form.scopes, number):
+                continue
             spot = Spot(file, number, site.order, site.block)
             found = _reached(resolver, resolver.evaluate(callee, spot), spot, index)
             if found:
                 yield _fitting(found, site.awaited, scope.is_async)
+
+
+def _of_data(owner: Expression, scopes: list[Scope], index: int) -> bool:
+    """Whether something is a parameter that is declared to be data of Python's own, so that nobody need be asked."""
+    bindings = scopes[index].bindings.get(owner[1]) if owner is not None and owner[0] == "name" else None
+    value = bindings[0].value if bindings is not None and len(bindings) == 1 else None
+    return value is not None and value[0] == "param" and is_data(scopes[index].parameters[value[1]].annotation)
 
 
 def _reached(resolver: Resolver, callees: Values, spot: Spot, index: int) -> list[Sighting]:

@@ -76,7 +76,7 @@ class SourceFile:
         return found
 
     def given(self) -> frozenset[str]:
-        """Last words of the dotted paths that are given a value in it: `client` of `self.client = …`."""
+        """The dotted paths that are given a value in it but for those of `self`, and the last words of all of them."""
         return outline_of(self.form).given
 
     def sources_of(self, scope: int) -> dict[str, list[str]]:
