@@ -87,12 +87,8 @@ class Reading:
     def was_thrown(self, error: BaseException) -> bool:
         """Has the consumer thrown in what was raised while a driver asked the source or handed out, for the source to
         see? Else it came from there, or closes the stream."""
-        quick = self.quick
-        if isinstance(error, GeneratorExit):
-            return False
-        if isinstance(quick, GeneratorType):
-            return quick.gi_frame is not None
-        return quick is None or (isinstance(quick, AsyncGeneratorType) and quick.ag_frame is not None)
+        frame = getattr(self.quick, "gi_frame", None) or getattr(self.quick, "ag_frame", None)
+        return (frame is not None or self.quick is None) and not isinstance(error, GeneratorExit)
 
     def step(self, sent: Any, thrown: BaseException | None) -> Awaitable[Any]:
         """The consumer is back, perhaps with a deadline: what the stream answers."""
@@ -105,11 +101,14 @@ class Reading:
         handed out; there is no step after it."""
         call, limit = self.call, current()
         try:
-            if limit is None or not isinstance(thrown, Exception | None):
+            blocking = call.runtime.blocking
+            if (
+                limit is None
+                or not isinstance(thrown, Exception | None)
+                or (not blocking and limit.owner == call.runtime.owner())  # whoever set it cuts this off
+            ):
                 return await self._step(sent, thrown)
-            if not call.runtime.blocking and limit.owner == call.runtime.owner():  # whoever set it cuts this off
-                return await self._step(sent, thrown)
-            if not call.runtime.blocking:
+            if not blocking:
                 call.error = thrown
                 return await bounded(lambda _: self._step(sent, thrown), limit, call)
             if limit.at > clock.monotonic():
