@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
 from types import FrameType, MappingProxyType
@@ -19,7 +19,6 @@ from resilient_agents.adapters.limit import ON_LOOP, Limit, blocks_a_loop, end_w
 from resilient_agents.adapters.slot_pool import LOOK, Kept, SlotPool, when_all_done
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.base.told import Fields
 from resilient_agents.core.call import ORDINARY, Call, Proceed
 from resilient_agents.core.guard import declares
 from resilient_agents.core.loops import running_loop, this_task_or_thread
@@ -32,6 +31,8 @@ from resilient_agents.errors import BulkheadFullError
 __all__ = ["Bulkhead"]
 
 _NOBODY: Final = ORDINARY.abandoned
+_OPEN: Final = object()
+"""What a stream that is not closed has for an outcome."""
 
 
 class Bulkhead(Limit):
@@ -170,18 +171,18 @@ class Bulkhead(Limit):
                 call.workers = self._threads
             result = await proceed(call)
             if call.closers is not None:
-                closer = _Closer(partial(self._leave, call, slot, left_before, closed=True))
-                call.closers.append(closer)
-                self._pool.keep(slot, Kept(running_loop(), owner=this_task_or_thread(), stream=ref(closer)))
+                leave = partial(self._leave, call, slot, left_before)  # lives as long as the stream may still close
+                call.closers.append(leave)
+                self._pool.keep(slot, Kept(running_loop(), owner=this_task_or_thread(), stream=ref(leave)))
             return result
         finally:
             call.workers = threads_before
 
-    def _leave(self, call: Call, slot: int, left_before: tuple[Worker, ...], *, closed: bool = False) -> None:
-        """Give the slot back: when the stream that holds it is `closed`, and the last of the workers that were left
-        behind inside has ended."""
+    def _leave(self, call: Call, slot: int, left_before: tuple[Worker, ...], outcome: object = _OPEN) -> None:
+        """Give the slot back: when the stream that holds it has its `outcome`, and the last of the workers that were
+        left behind inside has ended."""
         holder = self._pool.held.get(slot)
-        if not closed and isinstance(holder, Kept) and holder.stream is not None:
+        if outcome is _OPEN and isinstance(holder, Kept) and holder.stream is not None:
             return
         left = call.abandoned[len(left_before) :]
         if left:
@@ -195,20 +196,19 @@ class Bulkhead(Limit):
         if in_use <= pool.limit and not pool.queue:
             pool.rose(in_use)
             return None
-        self._counts.not_at_once()
         if pool.take(slot, running_loop()):
-            self._counts.let_in()
             return None
         why = self._must_not_wait(call)
         if self.shadow:
             would_wait = max(0, self.in_use - self.limit)
             pool.lend(slot, running_loop())
             if why is None and (self.queue is None or would_wait < self.queue):
+                self._counts.not_at_once()
                 self._counts.made_wait(None)
             else:
                 self._reject(call)
-                self._counts.let_in()
             return None
+        self._counts.not_at_once()
         if why is not None:
             raise self._rejection(call, why)
         return self._wait(call, slot)
@@ -281,15 +281,6 @@ class Bulkhead(Limit):
 
     def live(self) -> dict[str, Any]:
         return {"in_use": self.in_use, "queued": self.queued}
-
-
-class _Closer(Fields):
-    """What a stream leaves the bulkhead by. It lives as long as the stream may still close."""
-
-    leave: Callable[[], None]
-
-    def __call__(self, _: object) -> None:
-        self.leave()
 
 
 _INSIDE = (Bulkhead.execute.__code__, Threads.run.__code__)

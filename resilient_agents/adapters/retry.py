@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from resilient_agents.adapters.counts import RetryCounts
-from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, check_when, flat, sorted_choices
+from resilient_agents.adapters.retry_choice import already_retried, any_says_yes, flat, sorted_choices
 from resilient_agents.adapters.retry_ending import known
 from resilient_agents.adapters.retry_loop import RetryLoop
 from resilient_agents.adapters.retry_state import (
@@ -73,7 +73,7 @@ class _When(_Part, Results):
     """Which results are retried."""
 
     def checked(self, value: Any, name: str) -> Any:
-        return check_when(value, name)
+        return value if isinstance(value, retry_base) else super().checked(value, name)
 
 
 class _Choices(Errors):

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from resilient_agents.adapters.retry_state import State, retry_base
 from resilient_agents.classify import transient_by_itself
 from resilient_agents.core import given_up
 from resilient_agents.core.driver import is_awaitable
-from resilient_agents.core.guard import declares
 from resilient_agents.core.match import matcher
 
-__all__ = ["already_retried", "any_says_yes", "check_when", "flat", "sorted_choices"]
-
-
-def check_when(when: Any, name: str) -> Any:
-    if not callable(when) or isinstance(when, type):
-        raise TypeError(f"{name} must be a predicate on results, a tenacity retry object or None, got {when!r}")
-    if not isinstance(when, retry_base) and declares(inspect.iscoroutinefunction, when):
-        raise TypeError(f"{name} must be a plain predicate: a coroutine always counts as true, got {when!r}")
-    return when
+__all__ = ["already_retried", "any_says_yes", "flat", "sorted_choices"]
 
 
 def any_says_yes(natives: tuple[retry_base, ...], state: State) -> Any:

@@ -16,6 +16,7 @@ from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
+from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.events import GaveUp, RetryScheduled
 
@@ -47,7 +48,7 @@ def give_up(reason: Reason, call: Call, state: State) -> None:
     if error is None or (attempts == 1 and reason == "stop"):  # nothing was retried, nor would have been
         return
     took = f"{elapsed:.1f}" if elapsed >= 1 else f"{elapsed:.3f}".rstrip("0").rstrip(".")
-    when = f", {took} s after the first failure" if state.late else f" in {took} s"
+    when = f", {took} s after the first failure" if state.since is UNTIMED else f" in {took} s"
     text = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''}{when}{_WHY[reason]}"
     if attempts > 1:
         given_up.exhausted(error, text)

@@ -70,14 +70,9 @@ class RetryLoop(RetryParts, ABC):
                 since = (clock.monotonic(), given_up.left)
                 state = await self._prepare(call, since) if self._prepares else None
             while True:
-                if state is not None and state.over:
-                    if (pause := self._pause(call, state)) is not None:
-                        await pause
-                    if not self._begin(call, state):
-                        ending = "failure"
-                        return await self._out(call, state)
-                    if state.over:
-                        await self._begin_slowly(call, state)
+                if state is not None and state.over and not await self._next(call, state):
+                    ending = "failure"
+                    return await self._out(call, state)
                 try:
                     result = await proceed(call)
                 except Exception as error:
@@ -97,7 +92,7 @@ class RetryLoop(RetryParts, ABC):
                 state = state or self._state(call, since)
                 state.answered(result)
                 if not (self._decide(call, state) if self.plain else await self._step(call, state)):
-                    ending = state.ending
+                    ending = "failure" if state.given_up else "success"
                     return await self._out(call, state)
                 result = None
         finally:
@@ -134,7 +129,7 @@ class RetryLoop(RetryParts, ABC):
         if not self.plain:  # else nobody looks at it
             state.retry_object = self._shown or self
         state.attempt_number, state.upcoming_sleep, state.over = 1, 0.0, False
-        state.error = state.failure = state.asked = None
+        state.error = None
         state.call = call
         state.since = since
         state.start_time = clock.monotonic() if since is UNTIMED else since[0]
@@ -191,42 +186,31 @@ class RetryLoop(RetryParts, ABC):
             state.counted = counted
         return state
 
-    def _pause(self, call: Call, state: State) -> Awaitable[Any] | None:
-        """The wait for the next attempt; None for none. In async code even no delay is a checkpoint: a cancellation
-        gets through between attempts."""
+    async def _next(self, call: Call, state: State) -> bool:
+        """Wait for the next attempt and begin it. False where none follows, as the wait took longer than the caller
+        has."""
         delay, own = state.upcoming_sleep, None if self.plain else self._sleep
         if not trial.waits:
             delay, own = 0.0, None
-        blocking = call.runtime.blocking
-        if own is not None or (delay > 0 and (blocking or call.rare.audience is not None)):
-            return noted_pause(call, state, delay, own)
-        return None if blocking else call.runtime.sleep(delay)
-
-    def _begin(self, call: Call, state: State) -> bool:
-        """Begin the next attempt, or leave that to `_begin_slowly`. False when there is none, as the wait took longer
-        than the caller has."""
+        if own is not None or (delay > 0 and (call.runtime.blocking or call.rare.audience is not None)):
+            await noted_pause(call, state, delay, own)
+        elif not call.runtime.blocking:  # no delay is a checkpoint, too: a cancellation gets through between attempts
+            await call.runtime.sleep(delay)
         if in_force() is not None and (limit := current()) is not None and clock.monotonic() >= limit.at:
             give_up("deadline", call, state)
             return False
-        if state.error is None or not self.plain:
-            return True
-        state.over = False  # nobody looks at the rest
+        if state.error is None:  # until it is closed, which a cancellation may interrupt, the next one has not begun
+            await close_unwanted(call, state.result)
+            state.result = None
+        state.over = False
         state.attempt_number += 1
+        if not self.plain:  # else nobody looks at the rest
+            state.outcome = state.outcome_timestamp = state.next_action = None
+            if self._before is not None:
+                await tell("before", self._before, call, state)
         if self.timed:
             state.since = given_up.moment()
         return True
-
-    async def _begin_slowly(self, call: Call, state: State) -> None:
-        """Begin an attempt that follows a result, or of which parts that are not ours see the state. Until the result
-        is closed, which a cancellation may interrupt, the attempt has not begun."""
-        if state.error is None:
-            await close_unwanted(call, state.result)
-            state.result = None
-        state.prepare_for_next_attempt()
-        if self._before is not None:
-            await tell("before", self._before, call, state)
-        if self.timed:
-            state.since = given_up.moment()
 
     def _failed(self, call: Call, state: State, error: Exception) -> None:
         """An attempt raised this. What kind of error it is, is found out here, for all who ask later."""

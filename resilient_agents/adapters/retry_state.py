@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import tenacity
 from tenacity import RetryCallState, TryAgain, retry_base
 
-from resilient_agents.adapters.counts import Verdict
 from resilient_agents.backoff import Backoff
 from resilient_agents.base.chance import chance
 from resilient_agents.budget import RetryBudget, UnderWay
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call, Closer
-from resilient_agents.core.given_up import UNTIMED, Moment, set_cause
+from resilient_agents.core.given_up import Moment, set_cause
 from resilient_agents.core.match import meant
 from resilient_agents.errors import ResilienceError
 
@@ -68,8 +67,7 @@ class State(RetryCallState):
     `result`: what `outcome` then holds, and until then what came of the one before; `failure`: what kind of outcome
     that is, where somebody had to know; `real`: the last error that is not one of a policy's own; `asked`: the seconds
     that the server asked for; `reason`: where the wait comes from; `given_up`: it was to be retried and is not any
-    more; `late`: nobody knows when the first attempt began, and `start_time` is when it failed; `counted`: what the
-    budget counts of the call, where it counts what is in flight.
+    more; `counted`: what the budget counts of the call, where it counts what is in flight.
     """
 
     outcome_timestamp: float | None = None
@@ -132,10 +130,6 @@ class State(RetryCallState):
     def reason(self) -> Literal["backoff", "retry_after"]:
         return "retry_after" if self.asked is not None and self.asked_for_longer else "backoff"
 
-    @property
-    def late(self) -> bool:
-        return self.since is UNTIMED
-
     def withdraw(self, budget: RetryBudget) -> bool:
         """May another attempt follow? The one that has failed is over."""
         if self._retry is not None:
@@ -148,16 +142,6 @@ class State(RetryCallState):
         for counted in (self.counted, self._retry):
             if counted is not None:
                 counted.end(closers)
-
-    def prepare_for_next_attempt(self) -> None:
-        self.over = False
-        self._outcome = self.outcome_timestamp = self.next_action = None
-        self.attempt_number += 1
-
-    @property
-    def ending(self) -> Verdict:
-        """How a call ends whose last result comes out."""
-        return "failure" if self.given_up else "success"
 
     def blame(self) -> None:
         """An error of a policy's own leaves as if raised `from` the last real error of this call."""

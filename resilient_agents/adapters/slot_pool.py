@@ -70,7 +70,7 @@ class SlotPool:
     """
 
     __slots__ = (
-        *("__weakref__", "_lock", "_looking", "_loops", "_owned", "_skip"),
+        *("__weakref__", "_lock", "_looking", "_loops", "_owners", "_skip"),
         *("held", "limit", "numbers", "peak", "queue", "usual"),
     )
 
@@ -86,7 +86,7 @@ class SlotPool:
         self.held: dict[int, Loop | Kept | None] = {}
         self.queue: OrderedDict[int, Waiter] = OrderedDict()
         self.peak = self.usual = 0
-        self._owned: dict[Owner, dict[int, None]] = {}  # the slots that each owner has kept
+        self._owners: dict[int, Owner] = {}  # of slots that were kept
         self._looking: set[Loop] = set()  # at times, as somebody waits there
         self._loops: set[Loop] = set()  # on which somebody waits, or held a slot at the last look
         self._skip = 0
@@ -138,10 +138,10 @@ class SlotPool:
     def give_back(self, slot: int) -> None:
         """Return a slot, or stop waiting for it, from any thread. Does nothing for one that was taken back or that the
         parent of this process took."""
-        if self._owned or slot in self.queue:
+        if slot in self._owners or slot in self.queue:
             with self._lock:
                 self.queue.pop(slot, None)
-                self._disown(slot)
+                self._owners.pop(slot, None)
                 self.held.pop(slot, None)
         self.held.pop(slot, None)  # what does not wait in line, nobody grants
         self.serve()
@@ -158,14 +158,14 @@ class SlotPool:
         """`slot` outlives its call. Does nothing for one that was taken back."""
         with self._lock:
             if slot in self.held:
-                self._disown(slot)
-                if kept.owner is not None:
-                    self._owned.setdefault(kept.owner, {})[slot] = None
                 self.held[slot] = kept
+                self._owners.pop(slot, None)
+                if kept.owner is not None:
+                    self._owners[slot] = kept.owner
 
     def keeps(self, owner: Owner) -> bool:
         """Has this thread or task kept a slot?"""
-        return bool(self._owned.get(owner))
+        return owner in self._owners.values()
 
     def enqueue(self, slot: int, waiter: Waiter, at_most: int | None) -> bool:
         """Wait in line for `slot`, or be served at once where possible. False if `at_most` others wait already."""
@@ -225,14 +225,6 @@ class SlotPool:
                 held.pop(slot, None)
                 break
             return None
-
-    def _disown(self, slot: int) -> None:
-        holder = self.held.get(slot)
-        if type(holder) is Kept and holder.owner is not None:
-            slots = self._owned.get(holder.owner, {})
-            slots.pop(slot, None)
-            if not slots:
-                self._owned.pop(holder.owner, None)
 
     def look_at_times(self, loop: Loop) -> None:
         """While tasks wait on this loop, for as long as it takes: one alarm for all of them."""
