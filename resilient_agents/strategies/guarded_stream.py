@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from resilient_agents.base.clock import clock
 from resilient_agents.core.bounds import deadline_exceeded
@@ -17,29 +17,16 @@ from resilient_agents.core.loops import running_loop
 from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened, give_up
 from resilient_agents.core.steps import Over, Step
-from resilient_agents.core.threads import Workers
 from resilient_agents.errors import DeadlineExceeded, PolicyTimeoutError, StreamTimeoutError
 from resilient_agents.strategies.cutting import Cut, in_worker
-from resilient_agents.strategies.step_limit import StepLimit
+from resilient_agents.strategies.step_limit import Limits, StepLimit
 from resilient_agents.strategies.stream_faults import said_failed, timed_out, truncated
 from resilient_agents.strategies.stream_kinds import FAILED, ITEM, OPENER, Progress, breaks, has_known_items, reader_of
 
-__all__ = ["GuardedStream", "Limits"]
+__all__ = ["GuardedStream"]
 
 COMPLETE_ALL: Final = Over(None)
 """The end of a stream that went on, in whatever way, after its mark of completion."""
-
-
-class Limits(Protocol):
-    """The options that a stream needs of its `StreamTimeout`."""
-
-    first_item: float | None
-    idle: float | None
-    total: float | None
-    complete: Any
-    preamble: Any
-    thread: bool | None
-    workers: Workers | None
 
 
 class GuardedStream:
@@ -64,7 +51,7 @@ class GuardedStream:
         self._opened: Opened | None = None
         self._inner: Step
         self._which, self._seconds = "first_item", limits.first_item
-        self._raw: Callable[[], Awaitable[Any]] | None = None
+        self._raw: Any = None  # what an async source is asked by, if by nothing else
         self._cut: Cut | None = None
 
     async def open(self, proceed: Proceed) -> Opened:
@@ -207,7 +194,6 @@ class GuardedStream:
     async def flow(self) -> AsyncGenerator[Any, None]:
         """The items of an async stream on asyncio, whose steps have one limit: what `step` does, spelled out."""
         limit, raw, idle = self._limit, self._raw, self._limits.idle
-        assert raw is not None
         assert idle is not None
         while True:
             if self._due:

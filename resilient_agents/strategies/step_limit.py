@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from threading import get_ident
+from typing import Any, Protocol
 
 from resilient_agents.base import timers
 from resilient_agents.base.clock import clock
@@ -17,9 +18,22 @@ from resilient_agents.core.bounds import WHOLE
 from resilient_agents.core.call import Call
 from resilient_agents.core.loops import Loop, running_loop, task_on
 from resilient_agents.core.runtime import BLOCKING, Expired
+from resilient_agents.core.threads import Workers
 from resilient_agents.deadline import Deadline, current, in_force, put_in_force
 
-__all__ = ["StepLimit"]
+__all__ = ["Limits", "StepLimit"]
+
+
+class Limits(Protocol):
+    """The options that a stream needs of its `StreamTimeout`."""
+
+    first_item: float | None
+    idle: float | None
+    total: float | None
+    complete: Any
+    preamble: Any
+    thread: bool | None
+    workers: Workers | None
 
 
 class StepLimit(Deadline):
