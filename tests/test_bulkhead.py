@@ -281,6 +281,37 @@ def test_a_timeout_that_ends_the_wait_raises_its_own_error(runtime: str) -> None
     assert bulkhead.in_use == 0
 
 
+@LOOPS
+def test_a_wait_ends_with_a_limit_that_cannot_end_it(runtime: str) -> None:
+    """One that has cancelled its task does so once, and what cleans up waits no longer; nor does what a shield keeps
+    from being cancelled."""
+    bulkhead, ends = Bulkhead(1), list[float]()
+    policy = Policy(bulkhead)
+
+    async def too_late() -> None:
+        before = anyio.current_time()
+        try:
+            if runtime == "asyncio":
+                await anyio.sleep(9)
+        finally:
+            with anyio.CancelScope(shield=True), pytest.raises(BulkheadFullError, match="before the deadline"):
+                await policy.acall(value)
+            ends.append(anyio.current_time() - before)
+        await anyio.sleep(1)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(policy(anyio.sleep), 100)
+            await anyio.sleep(1)
+            with pytest.raises(PolicyTimeoutError):
+                await Policy(Timeout(2)).acall(too_late)
+            group.cancel_scope.cancel()
+
+    run_on(runtime, scenario)
+    assert ends == [pytest.approx(2, abs=0.01)]
+    assert (bulkhead.in_use, bulkhead.queued) == (0, 0)
+
+
 async def test_a_wait_may_be_longer_than_from_one_look_to_the_next(h: Harness) -> None:
     """Those that wait look now and then whether a loop was closed, and wait no longer and no shorter for that."""
     bulkhead = Bulkhead(1, max_wait=2.5 * LOOK)

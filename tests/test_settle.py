@@ -305,6 +305,20 @@ async def test_estimates_that_are_too_low_are_raised(h: Harness) -> None:
         assert seen[-1] == pytest.approx(1_000 - max(used, 10), abs=1)
 
 
+async def test_what_is_not_settled_any_more_costs_what_it_says(h: Harness) -> None:
+    """After a reload without `settle` nobody pays for estimates of before, those who wait included."""
+    limit = RateLimit(10, burst=10, settle=lambda _: 5)
+    policy = Policy(limit)
+    for _ in range(5):
+        await h.call(policy, value)
+    limit.reconfigure(RateLimit(10, burst=10))
+    await h.sleep(10)
+    began = h.now()
+    for _ in range(20):
+        await h.call(policy, value)
+    assert h.now() - began == pytest.approx(1)
+
+
 async def test_estimates_of_streams_that_are_too_low_are_raised(h: Harness) -> None:
     """By what their items say at their end."""
     limit = RateLimit(1_000, per=1e9, cost=10, settle=lambda used: used)

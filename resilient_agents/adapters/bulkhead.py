@@ -25,10 +25,14 @@ from resilient_agents.core.loops import running_loop, this_task_or_thread
 from resilient_agents.core.options import Count, Flag, Seconds, Word
 from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Worker
-from resilient_agents.deadline import current
 from resilient_agents.errors import BulkheadFullError
 
 __all__ = ["Bulkhead"]
+
+_BEHIND = 0.001
+"""Seconds by which a wait outlasts the deadline in async code, so that whoever enforces the deadline is first to end
+it. Where nobody does (it has cancelled its task already, and what cleans up waits; or a shield stands between), the
+wait ends all the same."""
 
 _NOBODY: Final = ORDINARY.abandoned
 _OPEN: Final = object()
@@ -231,8 +235,7 @@ class Bulkhead(Limit):
         """Wait in line for the slot. Whoever leaves, however, gives it back in `execute`. Each name here is eight bytes
         of every call that waits, and a `with` 140."""
         began = clock.monotonic()
-        # In async code whoever enforces the deadline ends the wait.
-        until, deadline = self._patience(began, current() if call.runtime.blocking else None)
+        until, deadline = self._patience(began)
         queue = self.queue  # as it is now: it may change meanwhile
         waiter = call.runtime.waiter()
         if not self._pool.enqueue(slot, waiter, queue):
@@ -247,7 +250,7 @@ class Bulkhead(Limit):
                 self._pool.look_at_times(waiter.loop)
                 await waiter.wait(None)
             else:
-                left = max(0.0, until - began)
+                left = max(0.0, until - began) + (0.0 if deadline is None or call.runtime.blocking else _BEHIND)
                 while not await waiter.wait(min(left, LOOK)) and left > LOOK:
                     left -= LOOK
                     self._pool.look()
@@ -260,8 +263,10 @@ class Bulkhead(Limit):
         if granted:
             call.recheck(self, waited)
             self._counts.made_wait(waited)
-        elif deadline is not None:
+        elif deadline is not None and call.runtime.blocking:
             raise Expired(deadline)  # what a cancellation is in async code: whoever set the limit says what happened
+        elif deadline is not None:
+            raise self._rejection(call, f"is full: none of its {self.limit} slots came free before the deadline")
         else:  # so long, whatever the option is by now
             raise self._rejection(call, f"is full: none of its {self.limit} slots came free within {until - began:g} s")
 

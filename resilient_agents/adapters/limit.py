@@ -12,7 +12,7 @@ from resilient_agents.base.told import Fields
 from resilient_agents.core.call import Call
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.core.options import Configured
-from resilient_agents.deadline import Deadline
+from resilient_agents.deadline import Deadline, current
 from resilient_agents.errors import Rejected
 
 __all__ = ["ON_LOOP", "Limit", "Queueing", "blocks_a_loop", "end_wait"]
@@ -68,9 +68,10 @@ class Limit(Configured):
     shadow: bool = False
     _counts: LimitCounts
 
-    def _patience(self, now: float, deadline: Deadline | None) -> tuple[float, Deadline | None]:
+    def _patience(self, now: float) -> tuple[float, Deadline | None]:
         """Until when a call that comes now may wait, and the deadline if that says so, None for `max_wait`."""
         until = math.inf if self.max_wait is None else now + self.max_wait
+        deadline = current()
         return (deadline.at, deadline) if deadline is not None and deadline.at < until else (until, None)
 
     def _reject(self, call: Call, retry_after: float | None = None) -> None:

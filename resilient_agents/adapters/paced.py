@@ -13,7 +13,7 @@ from resilient_agents.base import instances
 from resilient_agents.base.clock import clock, follow_clock
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.core.call import Call, Proceed
-from resilient_agents.deadline import Deadline, current
+from resilient_agents.deadline import Deadline
 from resilient_agents.errors import Rejected
 
 __all__ = ["Paced"]
@@ -69,7 +69,7 @@ class Paced(Limit):
             with self._lock:
                 turn.cost = min(cost, gcra.burst)  # which may have changed since it was priced
                 began = clock.monotonic()
-                until, deadline = self._patience(began, current())
+                until, deadline = self._patience(began)
                 reason = ON_LOOP if blocks_a_loop(call) else self._no_longer(began, deadline)
                 delay = gcra.delay(began, turn.cost)
                 in_time = began + delay <= until + ROUNDING and reason is not ON_LOOP

@@ -19,7 +19,6 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.durations import number
 from resilient_agents.core.call import Boxed, Call, Proceed
 from resilient_agents.core.options import Flag, Number, Seconds
-from resilient_agents.deadline import current
 from resilient_agents.errors import RateLimitedError, Rejected
 
 __all__ = ["RateLimit"]
@@ -160,7 +159,7 @@ class RateLimit(Learning):
         """The same for calls that may have to wait, or have something to say of what they cost, or of the rate."""
         price, settle = self.cost, self.settle
         estimate = self._cost_of(call, price) if callable(price) else price
-        cost = min(estimate * self._raised, self.burst) if self._raised > 1.0 else estimate
+        cost = estimate if settle is None else min(estimate * self._raised, self.burst)
         if call.audience is not None and self._flat is None:
             call.audience.costs(estimate)
         wait = self._admit(call, cost)
@@ -228,7 +227,7 @@ class RateLimit(Learning):
         with self._lock:
             cost = min(cost, self.burst)
             now = clock.monotonic()
-            until, _ = self._patience(now, current())
+            until, _ = self._patience(now)
             delay = self._gcra.delay(now, cost)
             rejects = now + delay > until + ROUNDING or blocks_a_loop(call)
             if not rejects:
