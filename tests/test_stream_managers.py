@@ -364,13 +364,20 @@ async def test_an_answer_of_400_or_more_is_no_stream(h: Harness) -> None:
 
 
 async def test_what_opened_cannot_use_is_refused(h: Harness) -> None:
-    """What cannot be called at once, what gives no manager when it is called."""
+    """What cannot be called at once, what gives no manager, or nothing to iterate, when it is called."""
     with pytest.raises(TypeError, match="fn must be callable, got int"):
         opened(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="items must be callable, got str"):
         opened(Answer, items="lines")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="return a context manager, .*list.* returned list"):
         await h.items(Policy().stream(opened(list)))
+
+    async def late(answer: Answer) -> Answer:
+        return answer
+
+    for items, kind in ((lambda answer: answer.__iter__, "method"), (late, "coroutine")):
+        with pytest.raises(TypeError, match=rf"items= of opened\(.*Answer\) must return .* iterated, got {kind}"):
+            await h.items(Policy().stream(opened(Answer, items=items), 200))
 
 
 def test_a_stream_that_a_thread_opens_too_late_is_closed() -> None:

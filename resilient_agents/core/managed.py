@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 from resilient_agents.base.told import Fields
 from resilient_agents.classify.facts import get
 from resilient_agents.core.call import name_of
+from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.errors import StreamFailedError
 
 __all__ = ["Managed", "is_manager", "opened"]
@@ -35,14 +36,24 @@ class Managed(Fields):
         )
 
     def stream_of(self, entered: Any) -> Any:
-        """What is to be iterated. Raises an error for a response that is one."""
+        """What is to be iterated. Raises an error for a response that is one, and TypeError for what `items` gives if
+        it cannot be iterated: a method that was not called would be handed out as the only item."""
         status = get(entered, "status_code") or get(entered, "status")
         if isinstance(status, int) and status >= 400:
             judge = get(entered, "raise_for_status")
             if judge is not None:
                 judge()
             raise StreamFailedError(f"the stream was refused with status {status}", status_code=status)
-        return entered if self._items is None else self._items(entered)
+        if self._items is None:
+            return entered
+        items = self._items(entered)
+        if hasattr(items, "__aiter__") or hasattr(items, "__iter__"):
+            return items
+        if is_awaitable(items):
+            discard(items)
+        raise TypeError(
+            f"items= of opened({name_of(self._fn)}) must return what is to be iterated, got {type(items).__name__}"
+        )
 
 
 def is_manager(given: Any) -> bool:
@@ -60,7 +71,8 @@ def opened(fn: Callable[P, Any], *, items: Items | None = None) -> Callable[P, A
     StreamFailedError raised), so that a refusal is an error and no stream. Other attributes of the response are those
     of the stream, from its first item on.
 
-    Raises TypeError at once if `fn` or `items` cannot be called, and when called if `fn` returns no context manager.
+    Raises TypeError at once if `fn` or `items` cannot be called, and when called if `fn` returns no context manager, or
+    `items` nothing that can be iterated.
     """
     for name, thing in (("fn", fn), ("items", items)):
         if thing is not None and not callable(thing):
