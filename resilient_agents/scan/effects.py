@@ -31,12 +31,6 @@ TEXTS = frozenset(["text", "SQL"])
 NOTHING = ("const", None)
 KEYS = frozenset(["idempotency-key", "x-idempotency-key"])
 
-ASKS_MODELS = (
-    "/chat/completions", "/v1/completions", "/v1/embeddings", "openai.com/v1/responses", "anthropic.com/v1/messages",
-    ":generateContent", ":streamGenerateContent", ":embedContent",
-)  # fmt: skip
-"""What URLs end with whose POST asks a model: an answer, not a change."""
-
 
 def repeatable(seen: Sighting, resolver: Resolver) -> bool | None:
     """Whether making it twice is the same as once; None where the code does not say."""
@@ -147,6 +141,13 @@ def _asks_a_model(resolver: Resolver, seen: Sighting) -> bool:
     """Whether it is a request of HTTP for what a model says, whichever of its first arguments is the URL."""
     if seen.client.kind != "http":
         return False
-    named = seen.given.keywords.get("url")
-    urls = [*seen.given.arguments[:2], *(() if named is None else (named,))]
-    return any(all(text.endswith(ASKS_MODELS) for text in _texts(resolver, url, seen.spot)) for url in urls)
+    urls = [*seen.given.arguments[:2], *(() if (named := seen.given.keywords.get("url")) is None else (named,))]
+    return any(_ends(resolver, url, seen.spot, resolver.known.model_urls) for url in urls)
+
+
+def _ends(resolver: Resolver, expression: Expression, spot: Spot, ends: tuple[str, ...]) -> bool:
+    """Whether what an argument may be ends so, whatever it begins with: `f"{BASE}/chat/completions"`."""
+    values = resolver.evaluate(expression, spot)
+    written = [value.expression for value in values if isinstance(value, Data) and value.expression is not None]
+    texts = [each[2] if each[0] == "starts" else each[1] for each in written if each[0] in ("const", "starts")]
+    return bool(texts) and len(texts) == len(values) and all(str(text).endswith(ends) for text in texts)

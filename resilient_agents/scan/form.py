@@ -11,7 +11,7 @@ An expression is a tuple whose first item says what it is, or None for one that 
     ("seq", (expression, ...))    ("either", (expression, ...))    ("first", (expression, ...)), the first that is known
     ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...)); "=name" for a key that
         is a name
-    ("starts", expression), a string that begins with it
+    ("starts", expression, text), a string that begins with the one and ends with the other, "" where that is not known
     ("param", index)              ("scope", index in Form.scopes)  ("lambda", expression)
     ("import", module)            ("from", dots, module, name)     ("typed", annotation)
     ("in", index in Form.scopes, expression, order, block), one that a nested scope bound
@@ -35,12 +35,15 @@ __all__ = [
     "Site",
     "declares",
     "dotted",
+    "either",
     "item_path",
     "last_name",
     "named",
+    "named_key",
     "nesting",
     "set_path",
     "source_of",
+    "starting",
 ]
 
 Expression = tuple[Any, ...] | None
@@ -266,6 +269,26 @@ def last_name(expression: Expression) -> str:
     if expression[0] == "attr":
         return str(expression[2])
     return str(expression[1]) if expression[0] == "name" else ""
+
+
+def named_key(key: Expression) -> str:
+    """How a dict of a form keeps a key that is a name of something, `=zmq.RCVTIMEO`; "" for what cannot be told."""
+    path = dotted(key)
+    return f"={path}" if path and "[]" not in path else ""
+
+
+def either(values: list[Expression]) -> Expression:
+    """One of several, as far as they are known."""
+    known = tuple([value for value in values if value is not None])
+    if len(known) < len(values) and all(value == ("const", None) for value in known):
+        return None  # it may be what nothing is known of
+    return None if not known else known[0] if len(known) == 1 else ("either", known)
+
+
+def starting(first: Expression, last: Expression) -> Expression:
+    """A string that is put together, by its two ends."""
+    end = last[1] if last is not None and last[0] == "const" and isinstance(last[1], str) else ""
+    return ("starts", first, end) if first is not None else None
 
 
 def nesting(form: Form) -> int:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["in_life", "in_path", "in_state"]
 
-SERVERS = ("FastMCP", "MCPServer", "Server", "FastAPI", "Starlette")
-"""Classes of servers that are given a `lifespan`."""
-
 
 def in_path(resolver: Resolver, path: str, spot: Spot) -> Values:
     """A dotted path that was given a value as such: here, around, or where else the same is meant."""
@@ -83,7 +80,7 @@ def in_life(resolver: Resolver, near: SourceFile) -> Values:
 
     def make() -> Values:
         found = []
-        for name in SERVERS:
+        for name in resolver.known.servers:
             for spot, index in resolver.tree.calls_of(name, near):
                 if (given := spot.within.calls[index].keywords.get("lifespan")) is not None:
                     values = resolver.evaluate(given, spot)

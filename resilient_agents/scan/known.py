@@ -238,6 +238,10 @@ class Known:
     """Last words of these."""
     names: frozenset[str]
     """Last words of everything that may be a call, or that calls what it is given."""
+    model_urls: tuple[str, ...]
+    """What URLs end with whose POST asks a model: an answer, not a change."""
+    servers: tuple[str, ...]
+    """Last words of classes of servers that are given a `lifespan`."""
     open: frozenset[str]
     """Top-level modules with clients whose calls may have any name."""
     modules: frozenset[str]

@@ -7,7 +7,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Block, Expression, Parameter, Scope, Site, dotted, item_path, set_path
+from resilient_agents.scan.form import (
+    Binding,
+    Block,
+    Expression,
+    Parameter,
+    Scope,
+    Site,
+    dotted,
+    either,
+    item_path,
+    named_key,
+    set_path,
+    starting,
+)
 
 __all__ = ["THREADS", "Expressions"]
 
@@ -196,21 +209,21 @@ class Expressions:
             self.scope.calls[value[1]].awaited = True
 
     def on_either(self, node: ast.BoolOp) -> Expression:
-        return _either([self.expression(each) for each in node.values])
+        return either([self.expression(each) for each in node.values])
 
     def on_if_expression(self, node: ast.IfExp) -> Expression:
         self.expression(node.test)
-        return _either([self.expression(node.body), self.expression(node.orelse)])
+        return either([self.expression(node.body), self.expression(node.orelse)])
 
     def on_binary(self, node: ast.BinOp) -> Expression:
         left, right = self.expression(node.left), self.expression(node.right)
         if type(node.op) is ast.Add and left is not None:
-            return ("starts", left)
-        return _either([left, right]) if type(node.op) is ast.BitOr else None
+            return starting(left, right)
+        return either([left, right]) if type(node.op) is ast.BitOr else None
 
     def on_text(self, node: ast.JoinedStr) -> Expression:
         found = [self.expression(each.value if type(each) is ast.FormattedValue else each) for each in node.values]
-        return ("starts", found[0]) if found and found[0] is not None else None
+        return starting(found[0], found[-1]) if found else None
 
     def on_unary(self, node: ast.UnaryOp) -> Expression:
         value = self.expression(node.operand)
@@ -279,19 +292,6 @@ class Expressions:
             return value and ("dict", {"": value}, False, ())
         value = self.expression(node.elt)
         return value and ("seq", (value,))
-
-
-def named_key(key: Expression) -> str:
-    """How a dict of a form keeps a key that is a name of something, `=zmq.RCVTIMEO`; "" for what cannot be told."""
-    path = dotted(key)
-    return f"={path}" if path and "[]" not in path else ""
-
-
-def _either(values: list[Expression]) -> Expression:
-    known = tuple([value for value in values if value is not None])
-    if len(known) < len(values) and all(value == ("const", None) for value in known):
-        return None  # it may be what nothing is known of
-    return None if not known else known[0] if len(known) == 1 else ("either", known)
 
 
 EXPRESSIONS: dict[type, Callable[[Any, Any], Expression]] = {

@@ -62,7 +62,7 @@ CALL = {
     *("by_argument", "idempotent", "entered", "says", "sends", "serves", "serves_after", "serves_with"),
     "returns_after",
 }
-FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler")
+FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler", "server", "model_url")
 Table = Mapping[str, Any]
 
 
@@ -120,6 +120,8 @@ def load(tables: Iterable[Table]) -> Known:
             path.rpartition(".")[0] for path in (*builder.clients, *builder.canonical, *builder.functions)
         ),
         handlers=handlers,
+        model_urls=tuple(end for entry in merged.get("model_url", ()) for end in entry["ends"]),
+        servers=tuple(name for entry in merged.get("server", ()) for name in entry["names"]),
         handing=frozenset(name.rpartition(".")[2] for name in handlers),
         digest=digest,
     )
