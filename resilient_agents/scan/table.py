@@ -114,7 +114,7 @@ def load(tables: Iterable[Table]) -> Known:
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
         names=builder.last_words() | {name.rpartition(".")[2] for name in runners},
         open=builder.open_modules(),
-        patterns=tuple((pattern, name) for name, e in builder.entries.items() if (pattern := e.get("pattern"))),
+        patterns=tuple(sorted(builder.patterns(), key=lambda each: -len(each[0]))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         packages=frozenset(
             path.rpartition(".")[0] for path in (*builder.clients, *builder.canonical, *builder.functions)
@@ -208,6 +208,9 @@ class _Builder:
     def last_words(self) -> frozenset[str]:
         """Of everything that may be a call."""
         return frozenset(name.rpartition(".")[2] for client in self.clients.values() for name in client.operations)
+
+    def patterns(self) -> list[tuple[str, str]]:
+        return [(pattern, name) for name, entry in self.entries.items() if (pattern := entry.get("pattern"))]
 
     def open_modules(self) -> frozenset[str]:
         """Top-level modules with clients whose calls may have any name."""
