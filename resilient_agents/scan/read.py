@@ -77,7 +77,9 @@ class _Statements(Expressions):
         self.target(node.target, ("first", (value, typed)) if value and typed else value or typed)
 
     def on_augmented(self, node: ast.AugAssign) -> None:
-        self.expression(node.value)
+        value = self.expression(node.value)
+        if type(node.op) is ast.BitOr and type(node.target) is ast.Name and value and value[0] in ("dict", "call"):
+            self.target(node.target, ("dict", {}, True, (self.expression(node.target), value)))
 
     def on_for(self, node: ast.For | ast.AsyncFor) -> None:
         before = self.enter("loop")

@@ -21,6 +21,7 @@ from resilient_agents.scan.form import (
     set_path,
     starting,
 )
+from resilient_agents.scan.read_dicts import kept
 
 __all__ = ["THREADS", "Expressions"]
 
@@ -281,15 +282,17 @@ class Expressions:
             for test in generator.ifs:
                 self.expression(test)
         before = self.enter("each", items)
-        value = self.element(node)
+        value = self.element(node, items)
         self.block = before
         return value
 
-    def element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Expression:
+    def element(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, items: Expression
+    ) -> Expression:
         if isinstance(node, ast.DictComp):
             self.expression(node.key)
             value = self.expression(node.value)
-            return value and ("dict", {"": value}, False, ())
+            return kept(node, items, self.scope.calls) or (value and ("dict", {"": value}, False, ()))
         value = self.expression(node.elt)
         return value and ("seq", (value,))
 

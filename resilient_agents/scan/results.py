@@ -169,7 +169,7 @@ def _dict(resolver: Resolver, made: Made) -> Values:
     for value in _argument(resolver, made, 0):
         if isinstance(value, Many) and value.values and all(isinstance(each, Many) for each in value.values):
             return value.values  # pairs: their first parts are what a loop over the dict gives
-    written = ("dict", site.keywords, not site.arguments, site.spread)
+    written = ("dict", site.keywords, True, (*site.arguments, *site.spread))
     return resolver.once((made, "dict"), lambda: (Data(written, made.spot),))
 
 

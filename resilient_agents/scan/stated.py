@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from resilient_agents.scan.form import Expression, last_name
+from resilient_agents.scan.form import Expression
 from resilient_agents.scan.known import Ends
+from resilient_agents.scan.options import entry
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Given, given_of
@@ -39,46 +40,13 @@ def given_limit(
     if there:
         return ending(resolver, value, spot, f"{where} {name}", endless)
     for each in given.spread:
-        if (said := _behind(resolver, each, names, spot, where, endless)) is not None:
-            return said
+        if put := entry(resolver, each, names, spot):
+            if not put.name:
+                return Limit("unknown", f"{where}s behind **", "unknown")
+            return ending(resolver, put.value, put.spot, f"{where} {put.name}", endless)
     if given.starred and at is not None:
         return Limit("unknown", f"{where}s behind *", "unknown")
     return None
-
-
-def _behind(
-    resolver: Resolver, options: Expression, names: tuple[str, ...], spot: Spot, where: str, endless: tuple[object, ...]
-) -> Limit | None:
-    """`**options`: what was put in by name, else what is written where they are made."""
-    for name, value in _put_in(options, spot):
-        if name in names:
-            return ending(resolver, value, spot, f"{where} {name}", endless)
-    written = [value for value in resolver.evaluate(options, spot) if isinstance(value, Data)]
-    for data in written:
-        if data.expression is None or data.expression[0] != "dict":
-            continue
-        _, entries, whole, others = data.expression
-        if inside := next((name for name in names if name in entries), None):
-            return ending(resolver, entries[inside], data.spot, f"{where} {inside}", endless)
-        if others or not whole:
-            return Limit("unknown", f"{where}s behind **", "unknown")
-    return None if written else Limit("unknown", f"{where}s behind **", "unknown")
-
-
-def _put_in(options: Expression, spot: Spot) -> Iterator[tuple[object, Expression]]:
-    """`options["timeout"] = 5` and `options.setdefault("timeout", 5)` above the call."""
-    if options is None or options[0] != "name":
-        return
-    for site in spot.within.calls:
-        callee, arguments = site.callee, site.arguments
-        if site.order < spot.order and last_name(callee) == "setdefault" and len(arguments) == 2:
-            key = arguments[0]
-            if callee is not None and callee[1] == options and key is not None and key[0] == "const":
-                yield key[1], arguments[1]
-    prefix = f"{options[1]}["
-    for path, bindings in spot.within.bindings.items():
-        if path.startswith(prefix) and path != f"{prefix}]":
-            yield from ((path[len(prefix) + 1 : -2], each.value) for each in bindings if each.order < spot.order)
 
 
 def ending(resolver: Resolver, value: Expression, spot: Spot, source: str, endless: tuple[object, ...] = ()) -> Limit:
