@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 KNOWN = load([shipped()])
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
-OLDER = {"elasticsearch"}
-"""Libraries that took the argument in versions before the installed one."""
+OLDER = {"elasticsearch", "opensearchpy"}
+"""Libraries that took the argument in versions before the installed one, or take it by a decorator that hides it."""
 NEWER = {"psycopg.Connection.notifies", "psycopg.AsyncConnection.notifies"}
 """What took no limit yet in the oldest version that the table is about."""
 CLIENTS = {f"{client.library.name}: {client.name}": client for client in KNOWN.clients.values()}
