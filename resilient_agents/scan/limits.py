@@ -33,10 +33,17 @@ class Limits:
         if said is not None and said.value not in ("none", "unknown"):
             return said
         outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen, "explicit")
-        found = outside or said or self.of_client(seen) or self.default(seen)
+        found = outside or self.stated(seen, said) or self.default(seen)
         if found.value != "none":
             return found
         return around_callers(self.resolver, seen) or self.protected(seen, "unknown") or found
+
+    def stated(self, seen: Sighting, said: Limit | None) -> Limit | None:
+        """Options that cannot be told seldom take back what a client was given, and may well give what it was not."""
+        if said is not None and said.value != "unknown":
+            return said
+        of_client = self.of_client(seen)
+        return of_client if said is None or (of_client is not None and of_client.value == "explicit") else said
 
     def protected(self, seen: Sighting, limit: str) -> Limit | None:
         guard = protection(self.resolver, seen)

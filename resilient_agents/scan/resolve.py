@@ -211,7 +211,23 @@ class Resolver(Answers):
         path = dotted(base)
         if path and not any(found):
             found.append(self.collected(path, spot))
+        if not any(found) and base is not None and base[0] == "name":
+            found += [elements(self, value) for value in self.declared(base[1], spot)]
         return union(found) if found else ()
+
+    def declared(self, name: str, spot: Spot) -> Values:
+        """What the annotation of a variable says, whatever it was given: `pages: dict[str, Page] = {}`."""
+        scopes, index = spot.file.form.scopes, spot.scope
+        while index >= 0 and name not in scopes[index].bindings:
+            index = scopes[index].parent
+        bindings = scopes[index].bindings[name] if index >= 0 else []
+        return union(
+            [
+                self.evaluate(each.value[1][-1], Spot(spot.file, index, each.order, each.block))
+                for each in bindings
+                if each.value is not None and each.value[0] == "first"
+            ]
+        )
 
     def data(self, expression: Any, spot: Spot) -> Values:
         return (Data(expression, spot),) if expression != ("const", None) else ()

@@ -192,8 +192,11 @@ def _getattr(resolver: Resolver, made: Made) -> Values:
 
 
 def _chosen(known: Known, value: Value) -> Value | None:
-    """What a name in a variable chooses: `getattr(ccxt, exchange)`, and `getattr(session, method)` of a request."""
+    """What a name in a variable chooses: `getattr(ccxt, exchange)`, `getattr(session, method)` of a request, and of a
+    client whose attributes are all alike one of these: `getattr(salesforce, kind)`."""
     if isinstance(value, ClientValue):
+        if value.client.open_attributes:
+            return value.gives(known.clients[value.client.items], None)
         return Method(value, "request") if "request" in value.client.operations else None
     if not isinstance(value, Symbol):
         return None
