@@ -77,7 +77,8 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
         possible = []
         for spot, index in callers:
             site = spot.within.calls[index]
-            given, known = argument(site, name, position - shift)
+            before = shift and not _names_self(resolver, site, spot)
+            given, known = argument(site, name, position - before)
             there = (known and given is not None) or bool(site.spread)
             reached, sure = _reached(resolver, function, spot, index) if there else (False, False)
             if reached and given is not None:
@@ -90,6 +91,14 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
     return found
+
+
+def _names_self(resolver: Resolver, site: Site, spot: Spot) -> bool:
+    """Whether a method is given its object as an argument: `Base.__init__(self, sock)`."""
+    callee, parameters = site.callee, spot.within.parameters
+    if callee is None or callee[0] != "attr" or not parameters or site.arguments[:1] != (("name", parameters[0].name),):
+        return False
+    return any(isinstance(value, ClassValue) for value in resolver.evaluate(callee[1], spot))
 
 
 def _behind(resolver: Resolver, site: Site, spot: Spot, name: str) -> list[tuple[Expression, Spot]]:

@@ -108,7 +108,7 @@ def _names(expression: Expression) -> list[str]:
 
 def _calls_in(expression: Expression, calls: list[Site]) -> set[int]:
     """The call that an expression is, and the one that it hands to `create_task`; what was awaited is over."""
-    if expression is not None and expression[0] == "seq":
+    if expression is not None and expression[0] in ("seq", "first"):
         return {number for each in expression[1] for number in _calls_in(each, calls)}
     if expression is None or expression[0] != "call":
         return set()

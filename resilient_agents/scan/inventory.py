@@ -37,9 +37,17 @@ def inventory(resolver: Resolver, limits: Limits, file: SourceFile) -> Iterator[
 def _record(resolver: Resolver, limits: Limits, choices: list[Sighting]) -> Found:
     seen = _cautious(choices)
     limit = limits.of(seen)
-    if len(choices) > 1 and any(limits.of(other).value != limit.value for other in choices[1:]):
-        limit = Limit("unknown", "differs by branch", "unknown")
+    if len(choices) > 1:
+        limit = _of_all([limit, *(limits.of(other) for other in choices[1:])])
     return Found(_call(resolver, seen, limit), seen)
+
+
+def _of_all(each: list[Limit]) -> Limit:
+    """What a call in several branches has in all of them; where a limit is set for all, some of them need none."""
+    said = {limit.value: limit for limit in each}
+    if said.keys() == {"explicit", "never_waits"}:
+        return said["explicit"]
+    return each[0] if len(said) == 1 else Limit("unknown", "differs by branch", "unknown")
 
 
 def _cautious(choices: list[Sighting]) -> Sighting:

@@ -127,6 +127,8 @@ def _seen(
     owner = None
     if isinstance(value, Symbol):
         client, name = resolver.known.functions.get(value.path, (None, ""))
+        if client is None and "." in value.path:
+            client, name, owner, given = _unbound(resolver, value.path, given or given_of(spot.within.calls[index]))
     elif isinstance(value, Method):
         client, name, owner = value.owner.client, value.name, value.owner
     elif isinstance(value, ClientValue):
@@ -137,6 +139,16 @@ def _seen(
     if client is None or operation is None:
         return None
     return Sighting(spot, index, client, name, operation, owner, given or given_of(spot.within.calls[index]), runner)
+
+
+def _unbound(resolver: Resolver, path: str, given: Given) -> tuple[Client | None, str, ClientValue | None, Given]:
+    """A method that is called on its class: `socket.socket.connect(self, address)`."""
+    cls, _, name = path.rpartition(".")
+    known = resolver.known
+    client = known.clients.get(known.canonical.get(cls, cls))
+    if client is None or not given.arguments:
+        return None, "", None, given
+    return client, name, ClientValue(client), given._replace(arguments=given.arguments[1:])
 
 
 def _runner(resolver: Resolver, callees: Values, site: Site) -> tuple[str, int] | None:
