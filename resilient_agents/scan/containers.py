@@ -38,6 +38,8 @@ def elements(resolver: Resolver, value: Value) -> Values:
             return union([inside(resolver, each, value.spot) for each in value.expression[1]])
         if value.expression[0] == "dict":
             return union([inside(resolver, each, value.spot) for each in value.expression[1].values()])
+        if value.expression[0] == "joined":
+            return union([resolver.each(("each", each), value.spot) for each in value.expression[1:]])
     return ()
 
 

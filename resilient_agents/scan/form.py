@@ -12,6 +12,7 @@ An expression is a tuple whose first item says what it is, or None for one that 
     ("dict", {key: expression}, whether these are all its keys, (expression behind **, ...)); "=name" for a key that
         is a name
     ("starts", expression, text), a string that begins with the one and ends with the other, "" where that is not known
+    ("joined", expression, expression), a list of the one and the other
     ("param", index)              ("scope", index in Form.scopes)  ("lambda", expression)
     ("import", module)            ("from", dots, module, name)     ("typed", annotation)
     ("in", index in Form.scopes, expression, order, block), one that a nested scope bound

@@ -78,8 +78,9 @@ def _of_constructor(cls: ClassValue) -> list[tuple[Site, Spot]]:
 
 
 def _limitable(owner: ClientValue, seen: Sighting) -> bool:
+    """Whether whoever made it may have limited it; nobody does so with what only makes others, a context of sockets."""
     client = owner.client
-    by_hand = client.limit or client.carriers or client.settable
+    by_hand = client.limit or client.carriers or (client.settable and client.operations)
     return bool(by_hand or (client.library.package and owner is seen.owner and not client.alike))
 
 

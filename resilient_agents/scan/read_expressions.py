@@ -219,7 +219,8 @@ class Expressions:
     def on_binary(self, node: ast.BinOp) -> Expression:
         left, right = self.expression(node.left), self.expression(node.right)
         if type(node.op) is ast.Add and left is not None:
-            return starting(left, right)
+            lists = "seq" in (left[0], right and right[0])
+            return ("joined", left, right) if lists else starting(left, right)
         return either([left, right]) if type(node.op) is ast.BitOr else None
 
     def on_text(self, node: ast.JoinedStr) -> Expression:

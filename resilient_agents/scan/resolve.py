@@ -277,6 +277,7 @@ HANDLERS: dict[str, Callable[[Resolver, Any, Spot], Values]] = {
     "const": Resolver.data,
     "dict": Resolver.data,
     "starts": Resolver.data,
+    "joined": Resolver.data,
     "seq": Resolver.data,
     "lambda": Resolver.data,
     "either": Resolver.either,

@@ -219,7 +219,14 @@ def _field(resolver: Resolver, made: Made) -> Values:
     return union(found)
 
 
+def _select(resolver: Resolver, made: Made) -> Values:
+    """What is ready is some of what it was given to watch."""
+    watched = union([resolver.each(("each", each), made.spot) for each in made.site.arguments[:3]])
+    return (Many((Many(watched),)),) if watched else ()
+
+
 SPECIAL = {
+    "select.select": _select,
     "functools.partial": _partial,
     "builtins.dict": _dict,
     "builtins.super": _super,

@@ -132,7 +132,7 @@ def _several(resolver: Resolver, parts: tuple[Expression, ...], spot: Spot, dept
 def _of(resolver: Resolver, value: Value, depth: int) -> Iterator[Said]:
     if isinstance(value, Data) and value.expression is not None:
         kind, text = value.expression[:2]
-        if kind == "starts":
+        if kind in ("starts", "joined"):
             found = said(resolver, (text,), value.spot, depth)
             const = text is not None and text[0] == "const"
             yield from (each for each in map(_whole, found) if each.text) if const else found
