@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["ADDRESSES", "KINDS", "LIMITS", "Client", "Default", "Handler", "Known", "Library", "Operation"]
@@ -236,14 +236,12 @@ class Known:
     """Decorators, and functions that are given a function to call: what they give it."""
     handing: frozenset[str]
     """Last words of these."""
-    names: frozenset[str]
-    """Last words of everything that may be a call, or that calls what it is given."""
     model_urls: tuple[str, ...]
     """What URLs end with whose POST asks a model: an answer, not a change."""
     servers: tuple[str, ...]
     """Last words of classes of servers that are given a `lifespan`."""
-    open: frozenset[str]
-    """Top-level modules with clients whose calls may have any name."""
+    roots: Mapping[str, frozenset[str]]
+    """Top-level modules by the client that they are imported for."""
     modules: frozenset[str]
     """Names of the top-level modules."""
     packages: frozenset[str]
@@ -267,3 +265,25 @@ class Known:
             if self.names_something(f"{module}.{name}"):
                 return f"{module}.{name}"
         return path
+
+    def reachable(self, imported: Collection[str]) -> list[Client]:
+        """The clients that there may be where these modules are imported."""
+        left = [name for name, roots in self.roots.items() if not roots.isdisjoint(imported)]
+        for path, handlers in self.handlers.items():
+            if path.split(".", 1)[0] in imported:
+                left += [self.canonical.get(n, n) for each in handlers for n in (*each.gives, *each.by_name.values())]
+        found: dict[str, Client] = {}
+        while left:
+            name = left.pop()
+            if name in self.clients and name not in found:
+                client = found[name] = self.clients[name]
+                left += [client.enters, client.items]
+                left += [*client.makes.values(), *client.attributes.values(), *client.variants.values()]
+        return list(found.values())
+
+    def callable_names(self, imported: Collection[str]) -> frozenset[str] | None:
+        """Last words of all that may be a call there, or that calls what it is given; None if any word may be."""
+        operations = [name for client in self.reachable(imported) for name in client.operations]
+        if "*" in operations or "" in operations:
+            return None
+        return frozenset(name.rpartition(".")[2] for name in (*operations, *self.runners))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,11 @@ class Resolver(Answers):
         """Those of its library that count where this is."""
         package = client.library.package
         return self._pin(spot.file.path, normal(package)) if package else ""
+
+    @functools.cached_property
+    def callable_names(self) -> frozenset[str] | None:
+        """Last words of all that may be a call in this tree; None if any word may be."""
+        return self.known.callable_names({"builtins", *self.tree.imported()})
 
     def forget(self) -> None:
         super().forget()

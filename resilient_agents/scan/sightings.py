@@ -69,7 +69,7 @@ class Sighting:
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
-    names = None if resolver.tree.imports(resolver.known.open) else resolver.known.names
+    names = resolver.callable_names
     for number, scope in enumerate(file.form.scopes):
         for index, site in enumerate(scope.calls):
             callee = site.callee

@@ -112,8 +112,7 @@ def load(tables: Iterable[Table]) -> Known:
         runners=runners,
         protections={name: entry["limits"] for entry in merged.get("protection", ()) for name in entry["names"]},
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
-        names=builder.last_words() | {name.rpartition(".")[2] for name in runners},
-        open=builder.open_modules(),
+        roots=builder.roots(),
         patterns=tuple(sorted(builder.patterns(), key=lambda each: -len(each[0]))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         packages=frozenset(
@@ -205,21 +204,18 @@ class _Builder:
             for path in (name, *self.also[name]):
                 self.functions.update({f"{path}.{each}": (client, each) for each in operations})
 
-    def last_words(self) -> frozenset[str]:
-        """Of everything that may be a call."""
-        return frozenset(name.rpartition(".")[2] for client in self.clients.values() for name in client.operations)
-
     def patterns(self) -> list[tuple[str, str]]:
         return [(pattern, name) for name, entry in self.entries.items() if (pattern := entry.get("pattern"))]
 
-    def open_modules(self) -> frozenset[str]:
-        """Top-level modules with clients whose calls may have any name."""
-        return frozenset(
-            path.split(".", 1)[0]
-            for client in self.clients.values()
-            if not client.operations.keys().isdisjoint(("*", ""))
-            for path in (client.name, *self.made_by[client.name], *self.also[client.name])
-        )
+    def roots(self) -> dict[str, frozenset[str]]:
+        """Top-level modules by the client that they are imported for."""
+        return {
+            key: frozenset(
+                path.split(".", 1)[0]
+                for path in (client.name, *self.made_by[client.name], *self.also[client.name], *client.chosen_in)
+            )
+            for key, client in self.clients.items()
+        }
 
     def connect(self) -> None:
         makes: dict[str, dict[str, str]] = {name: {} for name in self.clients}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from resilient_agents.scan.form import Binding, Expression, Form, Site, dotted, last_name, source_of
@@ -269,9 +269,9 @@ class Tree:
         order = sorted(range(len(files)), key=ranks.__getitem__)
         return [files[number] for number in order[:MOST_FILES]]
 
-    def imports(self, modules: frozenset[str]) -> bool:
-        """Whether any file imports one of these."""
-        return not self._by("imported").keys().isdisjoint(modules)
+    def imported(self) -> Collection[str]:
+        """The top-level modules that any file imports."""
+        return self._by("imported").keys()
 
     def heirs_of(self, name: str, near: SourceFile) -> list[tuple[SourceFile, int]]:
         """Classes that have a base of this name, those in the nearest files."""

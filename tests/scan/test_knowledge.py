@@ -121,3 +121,20 @@ def test_every_client_that_is_spoken_of_is_there() -> None:
         spoken_of = [*client.makes.values(), *client.attributes.values(), *client.variants.values()]
         for name in (*spoken_of, client.enters, client.items):
             assert not name or name in KNOWN.clients, f"{client.name}: {name}"
+
+
+def test_names_that_may_be_calls_are_those_of_the_libraries_that_are_imported() -> None:
+    """And of what these give: the websocket that a session of aiohttp opens. Of boto3's clients they may be any."""
+    names = KNOWN.callable_names({"builtins", "aiohttp"})
+    assert names is not None
+    assert {"get", "receive_json", "to_thread"} <= names
+    assert "recv_json" not in names
+    assert KNOWN.callable_names({"aiohttp", "boto3"}) is None
+
+
+def test_what_a_library_hands_to_a_function_counts_with_it() -> None:
+    """The message of a handler, whose class nobody imports."""
+    for path, handlers in KNOWN.handlers.items():
+        given = {KNOWN.canonical.get(name, name) for each in handlers for name in (*each.gives, *each.by_name.values())}
+        reachable = {client.name for client in KNOWN.reachable({path.partition(".")[0]})}
+        assert {name for name in given if name} <= reachable, path
