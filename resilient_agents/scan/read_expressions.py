@@ -283,19 +283,15 @@ class Expressions:
             for test in generator.ifs:
                 self.expression(test)
         before = self.enter("each", items)
-        value = self.element(node, items)
-        self.block = before
-        return value
-
-    def element(
-        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, items: Expression
-    ) -> Expression:
         if isinstance(node, ast.DictComp):
             self.expression(node.key)
-            value = self.expression(node.value)
-            return kept(node, items, self.scope.calls) or (value and ("dict", {"": value}, False, ()))
-        value = self.expression(node.elt)
-        return value and ("seq", (value,))
+            made = self.expression(node.value)
+            value = kept(node, items, self.scope.calls) or (made and ("dict", {"": made}, False, ()))
+        else:
+            made = self.expression(node.elt)
+            value = made and ("seq", (made,))
+        self.block = before
+        return value
 
 
 EXPRESSIONS: dict[type, Callable[[Any, Any], Expression]] = {
