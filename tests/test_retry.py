@@ -443,6 +443,26 @@ async def test_a_retry_after_counts_whatever_the_parts_are(h: Harness) -> None:
     assert (scheduled.delay, scheduled.reason) == (pytest.approx(script.waits[0]), "retry_after")
 
 
+async def test_a_retry_is_told_of_when_its_hook_has_let_it_pass(h: Harness) -> None:
+    """After `before_sleep`; what that raises ends the call, and no retry was scheduled."""
+    told, events = list[int](), Events()
+
+    def hook(state: tenacity.RetryCallState) -> None:
+        told.append(len(events.of(RetryScheduled)))
+        if state.attempt_number == 2:
+            raise LookupError
+
+    async def fails() -> None:
+        raise ConnectionError
+
+    policy = Policy(Retry(5, wait=fixed(0), before_sleep=hook))
+    policy.observe(events)
+    with pytest.raises(LookupError):
+        await h.call(policy, fails)
+    assert told == [0, 1]
+    assert len(events.of(RetryScheduled)) == 1
+
+
 @pytest.mark.parametrize("retry", [Retry(3), Retry(3, when=http_failure)])
 async def test_a_call_that_is_interrupted_in_its_first_attempt_took_one(h: Harness, retry: Retry) -> None:
     """It is neither a success nor a failure."""

@@ -189,6 +189,8 @@ class RetryLoop(RetryParts, ABC):
     async def _next(self, call: Call, state: State) -> bool:
         """Wait for the next attempt and begin it. False where none follows, as the wait took longer than the caller
         has."""
+        if call.rare.audience is not None:  # not before: a hook may have raised
+            tell_of_next(call.rare.audience, state)
         delay, own = state.upcoming_sleep, None if self.plain else self._sleep
         if not trial.waits:
             delay, own = 0.0, None
@@ -286,8 +288,6 @@ class RetryLoop(RetryParts, ABC):
         elif self._prepares and self.budget is not None and not state.withdraw(self.budget):
             reason = "budget"
         else:
-            if call.rare.audience is not None:
-                tell_of_next(call.rare.audience, state)
             return True
         give_up(reason, call, state)
         return False
