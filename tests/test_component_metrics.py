@@ -9,6 +9,7 @@ import os
 import pickle
 import random
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -941,6 +942,25 @@ def test_a_forked_child_counts_for_itself() -> None:
         os._exit(0 if counts == [1] * 4 and bulkhead.metrics()["peak"] == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert [component.metrics()["calls"] for component in (breaker, retry, bulkhead, limit)] == [3] * 4
+
+
+def test_a_look_in_the_midst_of_a_look_counts_right() -> None:
+    """A signal's handler runs when a call of C returns, and may look at the metrics, or begin them anew."""
+    ticks = Ticks()
+    for _ in range(3):
+        next(ticks)
+    seen: list[int] = []
+
+    def handler(_: object, event: str, which: object) -> None:
+        if event == "c_return" and which is next and not seen:
+            seen.append(ticks.total())
+
+    sys.setprofile(handler)
+    try:
+        total = ticks.total()
+    finally:
+        sys.setprofile(None)
+    assert (seen, total, ticks.total()) == ([3], 3, 3)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

@@ -37,10 +37,11 @@ class Ticks(_Count):
         self._looks = self._before = 0
 
     def total(self) -> int:
-        """How many were ever taken. To look takes one, which is not counted."""
-        total = next(self) - self._looks
-        self._looks += 1
-        return total
+        """How many were ever taken. To look takes one, which is not counted: it is noted first, in one step with that,
+        as the handler of a signal may look when it is taken."""
+        looks = self._looks
+        self._looks = looks + 1
+        return next(self) - looks
 
     def taken(self) -> int:
         """How many were taken since the last reset or drain."""
