@@ -14,6 +14,7 @@ from resilient_agents.scan.form import Binding, Scope, Site
 from resilient_agents.scan.guards import awaitable
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
+from resilient_agents.scan.made import making
 from resilient_agents.scan.records import Call, Finding
 from resilient_agents.scan.run import Options, Scan, undisturbed
 from resilient_agents.scan.values import ClientValue, Made, Spot, Symbol
@@ -156,14 +157,14 @@ def _limit(scan: Scan, found: Found, planned: dict[str, Changes]) -> bool:
     seen = found.seen
     operation, client, owner = seen.operation, seen.client, seen.owner
     made = owner.made if owner is not None else None
+    if made is not None and made.before:  # what calls it may take no arguments by name
+        made = None
     of_client = client.limit and made is not None and not found.call.limit_source.startswith("argument")
     if operation.limit and not seen.runner and not of_client:
         return _argument(scan, seen.spot, seen.site, operation.limit, operation.unit, planned)
     if owner is not None and made is not None and operation.client_limit:
-        maker, name = scan.known.functions.get(owner.path, (None, ""))
-        making = maker.operation(name) if maker is not None else None
-        if making is not None and set(making.limit) & set(client.limit):  # `create_connection(…, timeout=10)`
-            return _argument(scan, made.spot, made.site, making.limit, making.unit, planned)
+        if maker := making(scan.known, owner):
+            return _argument(scan, made.spot, made.site, maker.limit, maker.unit, planned)
         if client.setters or (client.options and operation.option):
             return _statement(scan, owner, made, operation.option, planned)
         if client.limit:

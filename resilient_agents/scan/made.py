@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.holders import settings
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.known import Client, Known, Operation
 from resilient_agents.scan.members import bases
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Given, Sighting, given_of
@@ -17,7 +17,7 @@ from resilient_agents.scan.values import ClassValue, ClientValue, Data, Spot
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
 
-__all__ = ["client_limit", "worded"]
+__all__ = ["client_limit", "making", "worded"]
 
 
 def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int = 4) -> Limit | None:
@@ -91,9 +91,17 @@ def _constructed(limits: Limits, owner: ClientValue, seen: Sighting, depth: int)
     given = given_of(owner.made.site)
     said = None
     if client.limit:
-        said = given_limit(resolver, given, client.limit, client.at, spot, "client argument", client.endless)
+        place = making(resolver.known, owner) or client
+        said = given_limit(resolver, given, client.limit, place.at, spot, "client argument", client.endless)
     said = said or inside_limit(resolver, given, client.limit_in, spot) or worded(client, given)
     return said or _carried(limits, owner, given, seen, depth) or _by_url(limits, owner, given)
+
+
+def making(known: Known, owner: ClientValue) -> Operation | None:
+    """The function that made it and takes the same limit, in a place of its own: `create_connection(address, 10)`."""
+    maker, name = known.functions.get(owner.path, (None, ""))
+    operation = maker.operation(name) if maker is not None else None
+    return operation if operation is not None and set(operation.limit) & set(owner.client.limit) else None
 
 
 def worded(client: Client, given: Given) -> Limit | None:

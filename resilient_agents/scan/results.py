@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resilient_agents.scan.containers import enter
 from resilient_agents.scan.form import Site, last_name, named
 from resilient_agents.scan.members import attribute, receiver
+from resilient_agents.scan.read_expressions import THREADS
 from resilient_agents.scan.values import (
     ClassValue,
     ClientValue,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from resilient_agents.scan.known import Client, Known
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["result"]
+__all__ = ["result", "runner_of"]
 
 TAKING = frozenset({"get", "get_nowait", "pop", "popleft", "setdefault", "values", "items", "copy"})
 """Methods of containers and queues that give what they hold."""
@@ -52,7 +53,25 @@ def result(resolver: Resolver, spot: Spot, index: int) -> Values:
         given = resolver.evaluate(site.arguments[at], made.spot)
         entered = last_name(site.callee) in ("enter_context", "enter_async_context")
         return union([enter(resolver, each) for each in given] or [()]) if entered else given
+    if last_name(site.callee) in THREADS and (ran := _ran(resolver, callees, made)):
+        return ran
     return union(found) if found else ()
+
+
+def runner_of(known: Known, callees: Values, site: Site) -> tuple[str, int] | None:
+    """How a callee that runs functions is given one."""
+    for value in callees:
+        if isinstance(value, Symbol) and value.path in known.runners:
+            return known.runners[value.path]
+    runner = known.runners.get(f".{last_name(site.callee)}")
+    return runner if runner is not None and all(isinstance(value, Symbol) for value in callees) else None
+
+
+def _ran(resolver: Resolver, callees: Values, made: Made) -> Values:
+    """What a function gives that is run in a thread: `await asyncio.to_thread(redis.Redis, host="cache")`."""
+    _, at = runner_of(resolver.known, callees, made.site) or ("", len(made.site.arguments))
+    inside = made._replace(before=at + 1)
+    return union([_of(resolver, each, inside) for each in _argument(resolver, made, at)] or [()])
 
 
 def _taken(resolver: Resolver, site: Site, spot: Spot) -> Values:
@@ -104,7 +123,7 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
         case FunctionValue():
             return tuple([_through(value, callee, made) for value in resolver.returned(callee)])
         case Partial():
-            return _of(resolver, callee.target, callee.made)
+            return _of(resolver, callee.target, callee.made._replace(before=1))
         case Instance():
             called = attribute(resolver, callee, "__call__")
             return union([resolver.returned(each) for each in called if isinstance(each, FunctionValue)] or [()])

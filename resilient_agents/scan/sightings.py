@@ -10,6 +10,7 @@ from resilient_agents.scan.annotations import is_data
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.known import Client, Operation
 from resilient_agents.scan.resolve import Resolver
+from resilient_agents.scan.results import runner_of
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import (
     ClientValue,
@@ -95,7 +96,7 @@ def _reached(resolver: Resolver, callees: Values, spot: Spot, index: int) -> lis
     found = [each for value in callees if type(value) in CALLED and (each := _seen(resolver, value, spot, index))]
     if found:
         return [] if found[0].operation.entered and not _entered(spot, index) else found
-    runner = _runner(resolver, callees, spot.within.calls[index])
+    runner = runner_of(resolver.known, callees, spot.within.calls[index])
     return _run(resolver, runner, spot, index) if runner is not None else []
 
 
@@ -149,16 +150,6 @@ def _unbound(resolver: Resolver, path: str, given: Given) -> tuple[Client | None
     if client is None or not given.arguments:
         return None, "", None, given
     return client, name, ClientValue(client), given._replace(arguments=given.arguments[1:])
-
-
-def _runner(resolver: Resolver, callees: Values, site: Site) -> tuple[str, int] | None:
-    """How a callee that runs functions is given one."""
-    runners = resolver.known.runners
-    for value in callees:
-        if isinstance(value, Symbol) and value.path in runners:
-            return runners[value.path]
-    runner = runners.get(f".{last_name(site.callee)}")
-    return runner if runner is not None and all(isinstance(value, Symbol) for value in callees) else None
 
 
 def _run(resolver: Resolver, runner: tuple[str, int], spot: Spot, index: int) -> list[Sighting]:

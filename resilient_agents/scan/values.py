@@ -6,7 +6,7 @@ a scan makes some for each expression.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -70,10 +70,15 @@ class Made(NamedTuple):
     spot: Spot
     number: int
     """Index in the calls of its scope."""
+    before: int = 0
+    """How many of its arguments come before those of what it calls: 1 of `to_thread(redis.Redis, host="cache")`."""
 
     @property
     def site(self) -> Site:
-        return self.spot.within.calls[self.number]
+        site = self.spot.within.calls[self.number]
+        if not self.before:
+            return site
+        return replace(site, callee=site.arguments[self.before - 1], arguments=site.arguments[self.before :])
 
 
 @dataclass(slots=True, unsafe_hash=True)
