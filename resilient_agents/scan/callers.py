@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.annotations import provided
@@ -26,12 +27,13 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["argument", "handed_through", "parameter", "reaches"]
+__all__ = ["ENDLESS", "argument", "handed_on", "handed_through", "parameter", "reaches"]
 
 MOST = 40
 """Callers that are looked at."""
 HEIRS = 20
 ENDLESS = 1 << 30
+"""The order of what stands behind all of a scope."""
 
 
 def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -> Values:
@@ -184,3 +186,16 @@ def _handed_on(
     if name in site.keywords:
         return [(site.keywords[name], spot)]
     return [(site.arguments[first + position], spot)] if 0 <= first + position < len(site.arguments) else []
+
+
+def handed_on(resolver: Resolver, path: str, spot: Spot) -> Iterator[tuple[SourceFile, int, str]]:
+    """What a name holds, as functions call it that were given it above the spot: `configure(sock)`, `fill(options)`."""
+    for number, position in spot.file.given_to(spot.scope).get(path, ()):
+        site = spot.within.calls[number]
+        if site.order >= spot.order:
+            continue
+        for value in resolver.callee(spot._replace(order=site.order, block=site.block), number):
+            if isinstance(value, FunctionValue):
+                shifted = position + value.bound
+                if shifted < len(value.within.parameters):
+                    yield value.file, value.scope, value.within.parameters[shifted].name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from resilient_agents.scan.callers import handed_through
+from resilient_agents.scan.callers import ENDLESS, handed_on, handed_through
 from resilient_agents.scan.form import Binding, Expression, Scope, Site, last_name
 from resilient_agents.scan.known import Client
 from resilient_agents.scan.members import bases, receiver
@@ -17,7 +17,7 @@ from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting, given_of
 from resilient_agents.scan.stated import ending, found, given_limit, is_none
 from resilient_agents.scan.tree import SourceFile
-from resilient_agents.scan.values import ClassValue, ClientValue, FunctionValue, Instance, Method, Partial, Spot, Symbol
+from resilient_agents.scan.values import ClassValue, ClientValue, Instance, Method, Partial, Spot, Symbol
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
@@ -76,7 +76,7 @@ def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterator[
         for file, index in _scopes(resolver, spot, path):
             for name in (path, *file.sources_of(index).get(path, ())):
                 yield file, index, name
-                yield from _configured(resolver, file, index, name)
+                yield from handed_on(resolver, name, Spot(file, index, ENDLESS, 0))
 
 
 def names_of(spot: Spot, index: int) -> list[str]:
@@ -126,17 +126,6 @@ def _scopes(resolver: Resolver, spot: Spot, path: str) -> Iterator[tuple[SourceF
         yield from ((each.file, number) for number in each.file.functions_of(each.scope))
 
 
-def _configured(resolver: Resolver, file: SourceFile, index: int, path: str) -> Iterator[Place]:
-    """`configure(sock)`: the parameter that it is called there."""
-    for number, position in file.given_to(index).get(path, ()):
-        site = file.form.scopes[index].calls[number]
-        for value in resolver.callee(Spot(file, index, site.order, site.block), number):
-            if isinstance(value, FunctionValue):
-                shifted = position + value.bound
-                if shifted < len(value.within.parameters):
-                    yield value.file, value.scope, value.within.parameters[shifted].name
-
-
 def _set(
     limits: Limits, owner: ClientValue, seen: Sighting, scope: Scope, spot: Spot, path: str
 ) -> Iterator[tuple[int, Limit]]:
@@ -156,10 +145,8 @@ def _set(
             yield site.order, Limit("unknown", f"what {name} was given", "unknown")
     for operation in client.operations if client.hooks else ():
         for binding in scope.bindings.get(f"{path}.{operation}", ()):
-            yield (
-                binding.order,
-                _replaced(limits, seen, Spot(spot.file, spot.scope, binding.order, binding.block), binding),
-            )
+            here = spot._replace(order=binding.order, block=binding.block)
+            yield binding.order, _replaced(limits, client.operations[operation].limit, here, binding)
     for attribute in (option, option.lower()) if option else ():
         for binding in scope.bindings.get(f"{path}.{attribute}", ()):
             yield binding.order, ending(limits.resolver, binding.value, spot, f"attribute {attribute}")
@@ -173,12 +160,12 @@ def _given_none(owner: ClientValue, value: Expression, spot: Spot) -> bool:
     return given is not value and is_none(given, where)
 
 
-def _replaced(limits: Limits, seen: Sighting, spot: Spot, binding: Binding) -> Limit:
+def _replaced(limits: Limits, names: tuple[str, ...], spot: Spot, binding: Binding) -> Limit:
     """`session.request = partial(session.request, timeout=5)`, which the other methods go through."""
     for value in limits.resolver.evaluate(binding.value, spot):
-        if isinstance(value, Partial):
+        if isinstance(value, Partial) and names:
             given = given_of(value.made.site)
-            said = given_limit(limits.resolver, given, seen.operation.limit, None, value.made.spot, "argument")
+            said = given_limit(limits.resolver, given, names, None, value.made.spot, "argument")
             if said is not None:
                 return said
     return Limit("unknown", "a method that is replaced", "unknown")

@@ -11,8 +11,8 @@ from resilient_agents.scan.protection import protection
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
-from resilient_agents.scan.stated import found, given_limit
-from resilient_agents.scan.values import Made, Spot, Symbol
+from resilient_agents.scan.stated import ending, found, given_limit
+from resilient_agents.scan.values import Made, Opaque, Spot, Symbol
 from resilient_agents.scan.versions import choose
 
 __all__ = ["Limits", "by_symbol", "types_of"]
@@ -85,10 +85,18 @@ class Limits:
             value, there = found(seen.given, (name,), at)
             return Limit("explicit", f"argument {name}") if there and value not in NEVER else None
         if not operation.limit:
-            return None
+            return self.of_statement(seen)
         client, names = seen.client, operation.limit
         said = given_limit(self.resolver, seen.given, names, operation.at, seen.spot, "argument", client.endless)
         return said or (worded(client, seen.given) if seen.owner is None else None)
+
+    def of_statement(self, seen: Sighting) -> Limit | None:
+        """What is asked may say how long that may take: `session.run(Query("RETURN 1", timeout=5))`."""
+        for first in seen.given.arguments[:1]:
+            values = self.resolver.evaluate(first, seen.spot)
+            if any(isinstance(each, Opaque) and each.path in self.resolver.known.ends for each in values):
+                return ending(self.resolver, first, seen.spot, "argument timeout")
+        return None
 
     # -- the client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from resilient_agents.scan.callers import ENDLESS, handed_on
 from resilient_agents.scan.form import Expression, dotted
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.values import Data, Spot
@@ -13,8 +14,6 @@ __all__ = ["Entry", "entry"]
 
 DEEPEST = 4
 """Dicts that are put into each other."""
-END = 1 << 30
-"""Behind all that stands in a scope."""
 
 
 class Entry(NamedTuple):
@@ -44,7 +43,7 @@ def entry(
             if found := _inside(resolver, data, names, depth):
                 return found
             here = (data.spot.file, data.spot.scope) == (spot.file, spot.scope)
-            until = data.spot._replace(order=spot.order if here else END)
+            until = data.spot._replace(order=spot.order if here else ENDLESS)
             for holder in _holders(data):
                 if (holder != path or not here) and (put := _put_into(resolver, holder, names, until, depth)):
                     return put
@@ -97,7 +96,7 @@ def _holders(data: Data) -> Iterator[str]:
 
 
 def _put_into(resolver: Resolver, path: str, names: tuple[str, ...], spot: Spot, depth: int) -> Entry | None:
-    """`options["timeout"] = 5`, `options.setdefault("timeout", 5)` and `options.update(…)` above the spot."""
+    """`options["timeout"] = 5`, `options.setdefault("timeout", 5)`, `options.update(…)`, `fill(options)` above it."""
     prefix, scope = f"{path}[", spot.within
     for target, bindings in scope.bindings.items():
         if target.startswith(prefix) and target != f"{prefix}]" and target[len(prefix) + 1 : -2] in names:
@@ -119,4 +118,15 @@ def _put_into(resolver: Resolver, path: str, names: tuple[str, ...], spot: Spot,
             for each in (*site.arguments, *site.spread):
                 if found := entry(resolver, each, names, at, depth - 1):
                     return found
-    return None
+    for file, number, name in handed_on(resolver, path, spot) if depth else ():
+        if put := _put_into(resolver, name, names, Spot(file, number, ENDLESS, 0), depth - 1):
+            return put
+    return Entry("", None, spot) if _unnamed(spot, prefix) else None
+
+
+def _unnamed(spot: Spot, prefix: str) -> bool:
+    """Whether something was put into it by a name that cannot be told: `options[name] = 5`."""
+    bindings, any_item = spot.within.bindings, f"{prefix}]"
+    named = [put for target, put in bindings.items() if target.startswith(prefix) and target != any_item]
+    after = {each.order - 1 for put in named for each in put}  # a name that is told is bound next, by itself
+    return any(each.order < spot.order and each.order not in after for each in bindings.get(any_item, ()))
