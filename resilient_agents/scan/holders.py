@@ -47,7 +47,8 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
         return max(before, key=lambda each: each[1])[2]
     made = owner.made is not None and (owner.made.spot.file, owner.made.spot.scope) == here
     later = made and not any(block.kind == "loop" for block in seen.spot.within.inside(seen.site.block))
-    if later and not _calls_ours(limits.resolver, owner.made.spot, seen.spot):  # type: ignore[union-attr]
+    own = owner.subclass is not None  # its constructor may have set something
+    if later and not own and not _calls_ours(limits.resolver, owner.made.spot, seen.spot):  # type: ignore[union-attr]
         return None  # new, and nobody has had it yet
     counts = elsewhere if later else [limit for _, _, limit in said]
     return next((limit for limit in counts if limit.value == "explicit"), counts[0] if counts else None)
@@ -77,6 +78,8 @@ def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterator[
             for name in (path, *file.sources_of(index).get(path, ())):
                 yield file, index, name
                 yield from handed_on(resolver, name, Spot(file, index, ENDLESS, 0))
+    for each in (owner.subclass, *bases(resolver, owner.subclass)) if owner.subclass is not None else ():
+        yield from ((each.file, number, "self") for number in each.file.functions_of(each.scope))
 
 
 def names_of(spot: Spot, index: int) -> list[str]:

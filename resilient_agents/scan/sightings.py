@@ -70,11 +70,13 @@ class Sighting:
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
-    names = resolver.callable_names
+    names, given = resolver.callable_names, file.given()  # `self.fetch = requests.get` is called as `fetch`
     for number, scope in enumerate(file.form.scopes):
         for index, site in enumerate(scope.calls):
             callee = site.callee
-            if callee is None or (names is not None and callee[0] == "attr" and callee[2] not in names):
+            if callee is None:
+                continue
+            if names is not None and callee[0] == "attr" and callee[2] not in names and callee[2] not in given:
                 continue
             if callee[0] == "attr" and _of_data(callee[1], file.form.scopes, number):
                 continue
