@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,28 +59,32 @@ def add_to(commands: Any) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from resilient_agents.config import ConfigError, load
+    from resilient_agents.config import ConfigError, Problem, load
+    from resilient_agents.config.load import PROFILE
 
     if not _imported(arguments.imports):
         return WRONG
-    problems: dict[str, None] = {}
+    problems: dict[Problem, Problem] = {}
     warnings: dict[str, None] = {}
     policies: dict[str, None] = {}
-    profiles: list[str] = arguments.profile or _profiles(arguments.file)
-    for profile in arguments.profile or ["", *profiles]:
+    profiles = _profiles(arguments.file)
+    chosen: list[str] = arguments.profile or ["", *profiles, os.environ.get(PROFILE, "")]  # which may name another one
+    for profile in dict.fromkeys(chosen):
         try:
             config = load(arguments.file, profile=profile, env=_environment(profile))
         except ConfigError as error:
-            problems |= dict.fromkeys(map(str, error.problems))
+            for problem in error.problems:  # what is allowed instead may differ by profile; the problem is one
+                problems.setdefault(replace(problem, allowed=problem.allowed.partition("; ")[0]), problem)
         else:
             warnings |= dict.fromkeys(map(str, config.warnings))
             policies |= dict.fromkeys(config.policies)
-    for problem in problems:
+    for problem in problems.values():
         print(problem, file=sys.stderr)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     found = [_count(len(things), word) for things, word in ((problems, "problem"), (warnings, "warning")) if things]
-    scope = f" ({_count(len(profiles), 'profile')}: {', '.join(profiles)})" if profiles else ""
+    here = [profile for profile in dict.fromkeys(chosen) if profile in profiles]
+    scope = f" ({_count(len(here), 'profile')}: {', '.join(here)})" if here else ""
     verdict = " and ".join(found) or f"good, {_count(len(policies), 'policy')}"
     print(f"{arguments.file}: {verdict}{scope}")
     return FOUND if problems or (warnings and arguments.strict) else OK
@@ -87,6 +92,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from resilient_agents.config import ConfigError, load, show
+    from resilient_agents.config.load import configured
+    from resilient_agents.config.source import Source
     from resilient_agents.presets import PRESETS
 
     if not _imported(arguments.imports):
@@ -96,7 +103,8 @@ def _show(arguments: argparse.Namespace) -> int:
     try:
         config: Config = load({} if file is None else file, profile=arguments.profile)
         if name not in config.policies and name in PRESETS:
-            config = load({"policies": {name: {"extends": name}}}, env={})
+            preset = Source(f"preset {name!r}")
+            config = configured(preset, preset.tree({"policies": {name: {"extends": name}}}), None)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return FOUND

@@ -934,6 +934,33 @@ def test_check_looks_at_every_profile(directory: Path, capsys: pytest.CaptureFix
     assert cli.main(["config", "check", "r.toml", "--profile", "development"]) == 0
 
 
+def test_check_looks_at_the_profile_that_the_environment_names(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program would be refused it, and a profile that is not there is not counted."""
+    (directory / "r.toml").write_text(PROFILES)
+    monkeypatch.setenv("RESILIENT_AGENTS_PROFILE", "nope")
+    assert cli.main(["config", "check", "r.toml"]) == 1
+    output = capsys.readouterr()
+    assert "the profile 'nope' is not here" in output.err
+    assert output.out == "r.toml: 1 problem (2 profiles: production, development)\n"
+    assert cli.main(["config", "check", "r.toml", "--profile", "production"]) == 0
+    capsys.readouterr()
+    assert cli.main(["config", "check", "r.toml", "--profile", "nope"]) == 1
+    assert capsys.readouterr().out == "r.toml: 1 problem\n"
+
+
+def test_check_says_a_mistake_of_the_base_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A profile with more policies allows more names, which makes no second problem of it."""
+    text = "policies.base.retry = 2\npolicies.p.extends = 'bse'\n[profiles.x.policies.more]\nretry = 1"
+    (directory / "r.toml").write_text(text)
+    assert cli.main(["config", "check", "r.toml"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "r.toml: 1 problem (1 profile: x)\n"
+    (line,) = output.err.splitlines()
+    assert line.startswith("r.toml:2: policies.p.extends = 'bse': is not known; did you mean 'base'?")
+
+
 def test_check_is_strict_on_request(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Warnings are printed, and are failures with --strict only."""
     (directory / "r.toml").write_text("policies.p = { timeout = 5, attempt_timeout = 8 }")
@@ -963,7 +990,7 @@ def test_show_takes_policies_and_presets(directory: Path, capsys: pytest.Capture
     assert cli.main(["config", "show", "p", "--profile", "production"]) == 0
     assert "attempts = 5 " in capsys.readouterr().out
     assert cli.main(["config", "show", "llm"]) == 0
-    assert "preset 'llm'" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("# preset 'llm'; outermost first\n")
     assert cli.main(["config", "show", "q", "--file", "resilience.toml"]) == 1
     assert "there is no policy 'q'; there are: p, llm, http" in capsys.readouterr().err
     assert cli.main(["config", "show", "p", "--profile", "x"]) == 1

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 
 from resilient_agents import cli
-from resilient_agents.config import ConfigError, load
+from resilient_agents.config import ConfigError, load, show
 from resilient_agents.config.factory import Factory
-from resilient_agents.config.kinds import KINDS, SLOTS
+from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
 from resilient_agents.config.schema import schema
 from resilient_agents.presets import PRESETS
 from tests.test_docs import PAGES, blocks
@@ -97,9 +97,37 @@ def test_what_load_refuses_is_refused(source: dict[str, Any]) -> None:
         {"circuit_breaker": "${BREAKER}", "retry": {"attempts": "${ATTEMPTS:-3}"}},
         {"extends": "llm", "circuit_breaker": {"use": "shared"}, "bulkhead": "shared"},
         {"strategies": [{"kind": "retry", "attempts": 2}, {"kind": "timeout", "seconds": 3}]},
+        {"strategies": [{"kind": kind, "use": "openai"} for kind in SECTIONS.values()]},
     ],
     ids=str,
 )
 def test_short_forms_and_references_are_valid(policy: dict[str, Any]) -> None:
     """As the page on configuration has them."""
     assert wrong({"policies": {"p": policy}}) == []
+
+
+def test_what_show_prints_is_valid() -> None:
+    """Also of a policy whose strategies are shared by name."""
+    shared = {"circuit_breakers": True, "bulkheads": 3, "rate_limits": "60/min", "gates": True}
+    policy = {"retry": 3, **{kind: {"use": "openai"} for kind in SECTIONS.values()}}
+    components = {section: {"openai": value} for section, value in shared.items()}
+    config = load({"policies": {"p": policy}, **components}, env={})
+    assert wrong(tomllib.loads(show(config, "p"))) == []
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"kind": "retry", "use": "openai"},
+        {"kind": "gate", "use": 3},
+        {"kind": "gate", "use": "openai", "max_wait": 3},
+        {"use": "openai"},
+    ],
+    ids=str,
+)
+def test_only_what_can_be_shared_is_shared_in_a_list(strategy: dict[str, Any]) -> None:
+    """By its name, and without options of its own."""
+    source = {"policies": {"p": {"strategies": [strategy]}}, "gates": {"openai": True}}
+    with pytest.raises(ConfigError):
+        load(source, env={})
+    assert wrong(source)

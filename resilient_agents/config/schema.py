@@ -33,6 +33,10 @@ def _policy() -> Schema:
         {"allOf": [{"$ref": f"#/$defs/{kind}"}], "properties": {"kind": {"const": kind}}, "required": ["kind"]}
         for kind in KINDS
     ]
+    listed += [
+        {**_table({"kind": {"const": kind}, "use": _shared(kind)}), "required": ["kind", "use"]}
+        for kind in SECTIONS.values()
+    ]
     extends = {"type": "string", "description": f"A policy of this file, or one of {', '.join(PRESETS)}."}
     told = factory_of("policy").schema()["properties"]
     return _table({"extends": extends, **told, **slots, "strategies": {"type": "array", "items": {"anyOf": listed}}})
@@ -44,9 +48,12 @@ def _slot(kind: str, *, use: bool = True) -> Schema:
     short = [] if option is None else factory_of(kind).schema()["properties"][option]["anyOf"][:-1]
     forms: list[Schema] = [{"type": "boolean"}, {"$ref": f"#/$defs/{kind}"}, *short, REFERENCE]
     if use and kind in SECTIONS.values():
-        name = {"type": "string", "description": f"The name of one in [{kind}s]."}
-        forms += [name, {**_table({"use": name}), "required": ["use"]}]
+        forms += [_shared(kind), {**_table({"use": _shared(kind)}), "required": ["use"]}]
     return {"anyOf": forms}
+
+
+def _shared(kind: str) -> Schema:
+    return {"type": "string", "description": f"The name of one in [{kind}s]."}
 
 
 def _named(content: Schema) -> Schema:
