@@ -33,6 +33,7 @@ from resilient_agents.deadline import deadline
 from resilient_agents.errors import BulkheadFullError, DeadlineExceeded, PolicyTimeoutError, Rejected
 from resilient_agents.events import CallRejected, Waited
 from resilient_agents.policy import Policy
+from resilient_agents.strategies.hedge import Hedge
 from tests.conftest import Events, Harness, run_on
 from tests.strategies import Again, Refuses, hold_slot, value
 
@@ -887,13 +888,23 @@ def test_a_loop_that_was_closed_under_those_who_wait_is_let_go() -> None:
     give_back()
 
 
-def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs() -> None:
-    """The thread outlives the loop of its caller, and so does its slot."""
+@pytest.mark.parametrize(
+    "inside",
+    [
+        pytest.param([], id="the call itself"),
+        pytest.param([Hedge(60)], id="a branch"),
+        pytest.param([Hedge(60), Hedge(60)], id="a branch of a branch"),
+        pytest.param([Hedge(60), Timeout(60, thread=True)], id="a branch with threads of its own"),
+    ],
+)
+def test_a_closed_loop_does_not_free_the_slot_of_a_thread_that_still_runs(inside: list[Any]) -> None:
+    """The thread outlives the loop of its caller, and so does its slot, whoever started it."""
     bulkhead = Bulkhead(1, queue=0, isolation="thread")
     policy = Policy(bulkhead)
     work = InThread()
     loop = asyncio.new_event_loop()
-    strand(loop, lambda: policy.acall(work), 1)
+    stranded = Policy(bulkhead, *inside)
+    strand(loop, lambda: stranded.acall(work), 1)
     while not work.begun.is_set():
         loop.run_until_complete(asyncio.sleep(0))
     loop.close()

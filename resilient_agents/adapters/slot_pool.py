@@ -31,9 +31,9 @@ LOOK = 10.0
 class Kept(Fields):
     """What is known of a slot that is not held by a call that runs where it was called.
 
-    `loop`: the asyncio loop whose end would strand it, None where nothing can; as long as a worker runs for the call,
-    of which `rare` knows, that does not. `owner`: who would wait for itself if it asked again, None for nobody.
-    `stream`: what lives as long as the stream that holds it, None where there is none.
+    `loop`: the asyncio loop whose end would strand it, None where nothing can; as long as a worker runs for the call
+    or a branch of it, of which `rare` knows, that does not. `owner`: who would wait for itself if it asked again, None
+    for nobody. `stream`: what lives as long as the stream that holds it, None where there is none.
     """
 
     loop: Loop | None
@@ -289,8 +289,15 @@ class _Look(Fields):
 
 def _loop_of(holder: Loop | Kept | None) -> Loop | None:
     if isinstance(holder, Kept):
-        return holder.loop if all(worker.done for worker in holder.rare.abandoned) else None
+        return None if _runs(holder.rare) else holder.loop
     return holder
+
+
+def _runs(rare: Rare) -> bool:
+    """Does a worker run for the call or one of its branches? These are looked at first: they hand it on to the call."""
+    if any(_runs(branch.rare) for branch in tuple(rare.branches)):
+        return True
+    return not all(worker.done for worker in rare.abandoned)
 
 
 def when_all_done(workers: tuple[Worker, ...], then: Callable[[], object]) -> None:

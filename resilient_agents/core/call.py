@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import operator
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
 from resilient_agents.classify import Failure
@@ -153,7 +153,8 @@ class Rare:
     `cut_short`: an outer limit leaves the present attempt less time than its own.
     `error`: the last real error, from which a time limit raises; only set while there is a limit, cleared by it.
     `workers`: where a blocking function runs, None for the calling thread; `abandoned`: the worker that still runs it
-    after an expiry. `reads`: told what a blocking stream reads its first item from, before it does.
+    after an expiry; `branches`: its passes that are on, each of which may have such a worker. `reads`: told what a
+    blocking stream reads its first item from, before it does.
     `marks`: what marks the context for calls inside it, by owner: probes of half-open circuits, charges to budgets.
     `write`: what became of the tries so far, where the policy was told of writes. `known`: what the last error was.
     """
@@ -168,6 +169,7 @@ class Rare:
     error: Exception | None = None
     workers: Workers | None = None
     abandoned: tuple[Worker, ...] = ()
+    branches: Sequence[Call] = ()
     reads: Callable[[Any], None] | None = None
     marks: dict[Any, Any] | None = None
     write: Write | None = None

@@ -40,6 +40,7 @@ class Race:
 
     def __init__(self, call: Call) -> None:
         self.branches: list[Branch] = []
+        call.own_rare().branches = self.branches
         self.over = False
         self.kept: Any = None
         self._call = call
