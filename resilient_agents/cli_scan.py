@@ -137,6 +137,9 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
         print(fixed.patch(), end="")
     else:
         fixed.write()
+        if fixed.after:
+            changed = ", ".join(map(str, fixed.after))
+            print(f"resilient-agents: changed {counted(len(fixed.after), 'file')}: {changed}", file=sys.stderr)
     for policy, calls in fixed.threads.items():
         first, more = calls[0], f" and {len(calls) - 1} more" if len(calls) > 1 else ""
         print(
@@ -148,7 +151,7 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
         places = ", ".join(f"{each.call.path}:{each.call.line}" for each in fixed.left[:3])
         more = f" and {len(fixed.left) - 3} more" if len(fixed.left) > 3 else ""
         print(
-            f"resilient-agents: {counted(len(fixed.left), 'finding')} left for you to mend: {places}{more}",
+            f"resilient-agents: {counted(len(fixed.left), 'finding')} of RA101 left for you to mend: {places}{more}",
             file=sys.stderr,
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from resilient_agents.scan.effects import serves
 from resilient_agents.scan.form import Binding, Scope, Site
 from resilient_agents.scan.guards import awaitable
+from resilient_agents.scan.handlers import DROPPED, REPLACED
 from resilient_agents.scan.holders import names_of
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.made import making
@@ -142,7 +143,8 @@ def _plan(
     threads: dict[str, list[Call]],
 ) -> bool:
     if policy_of is None:
-        return _limit(scan, found, planned)
+        # What waits for what comes by itself would end with an error whenever nothing comes for so long.
+        return not serves(found.seen, scan.resolver) and _limit(scan, found, planned)
     policy = policy_of(found.call)
     if policy is None or not _decorated(scan, found):
         return False
@@ -251,7 +253,15 @@ def _decorated(scan: Scan, found: Found) -> bool:
     function = spot.file.form.function(spot.scope)
     if function is None or function.yields or found.call.protected_by is not None:
         return False
-    return scan.reading.statuses[spot.file.path].status == "read" and not _goes_on(scan, function, found)
+    if _hides_its_error(found) or _goes_on(scan, function, found):
+        return False
+    return scan.reading.statuses[spot.file.path].status == "read"
+
+
+def _hides_its_error(found: Found) -> bool:
+    """Whether a `try` around the call keeps its error inside: a policy around the function would see none."""
+    around = found.seen.spot.within.inside(found.seen.site.block)
+    return any(each.kind == "try" and each.about in (("const", REPLACED), ("const", DROPPED)) for each in around)
 
 
 def _decorate(scan: Scan, found: Found, policy: str, planned: dict[str, Changes]) -> bool:

@@ -6,7 +6,9 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["stands_in"]
+__all__ = ["DROPPED", "REPLACED", "handled"]
+
+REPLACED, DROPPED = "replaced", "dropped"
 
 OTHERS = frozenset(
     [
@@ -34,17 +36,20 @@ ENDS = frozenset(["exit", "_exit", "fail", "abort"])
 INSIDE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-def stands_in(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> bool:
-    """Whether one of them gives something in place of the answer: it returns or yields, or sets what is set by what is
-    tried.
+def handled(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> str:
+    """REPLACED where one of them gives something in place of the answer: it returns or yields, or sets what is set by
+    what is tried. DROPPED where one never raises, so that nobody outside sees the error. "" otherwise.
 
     One that raises, ends the program, or only notes or tells of the error gives nothing.
     """
     chosen = [each for each in handlers if _catches(each.type) and not _ends(each.body)]
     if not chosen:
-        return False
+        return ""
     wanted = {_last(each) for node in _inside(tried) for each in _targets(node)} - {""}
-    return any(any(_gives(each, wanted)) for each in chosen)
+    if any(any(_gives(each, wanted)) for each in chosen):
+        return REPLACED
+    raising = [any(isinstance(node, ast.Raise) for node in _inside(each.body)) for each in chosen]
+    return "" if all(raising) else DROPPED
 
 
 def _catches(kind: ast.expr | None) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from resilient_agents.scan.form import Binding, Expression, Form, Scope
-from resilient_agents.scan.handlers import stands_in
+from resilient_agents.scan.handlers import handled
 from resilient_agents.scan.read_expressions import Expressions
 from resilient_agents.scan.repair import Shifted
 
@@ -122,7 +122,7 @@ class _Statements(Expressions):
 
     def on_try(self, node: ast.Try) -> None:
         if node.handlers:
-            self.within("try", ("const", stands_in(node.body, node.handlers)), node.body)
+            self.within("try", ("const", handled(node.body, node.handlers)), node.body)
         else:
             self.statements(node.body)
         for handler in node.handlers:

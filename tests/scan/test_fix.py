@@ -94,13 +94,13 @@ PIECES = {
         """
         import zmq
         def ask(ctx: zmq.Context):
-            s = ctx.socket(zmq.PULL)
+            s = ctx.socket(zmq.REQ)
             return s.recv()
         """,
         """
         import zmq
         def ask(ctx: zmq.Context):
-            s = ctx.socket(zmq.PULL)
+            s = ctx.socket(zmq.REQ)
             s.setsockopt(zmq.RCVTIMEO, 10_000)
             return s.recv()
         """,
@@ -221,6 +221,51 @@ def test_a_fix_names_the_policies_that_need_a_thread(tmp_path: Path) -> None:
 def test_what_goes_on_until_it_is_stopped_gets_no_policy(body: str, tmp_path: Path) -> None:
     """A time limit of the whole function would end it."""
     (tmp_path / "code.py").write_text(f"import redis\nimport requests\nimport zmq\n\n\ndef work(self):\n    {body}\n")
+    fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
+    assert not fixed.after
+    assert len(fixed.left) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = socket.socket()\n    s.bind(A)\n    s.listen()\n    while True:\n        s.accept()",
+        "s = zmq.Context().socket(zmq.SUB)\n    while True:\n        s.recv()",
+        "s = zmq.Context().socket(zmq.REP)\n    while True:\n        s.recv()",
+    ],
+)
+def test_what_waits_for_what_comes_by_itself_gets_no_limit(body: str, tmp_path: Path) -> None:
+    """A server would end with an error as soon as nobody calls for so long."""
+    (tmp_path / "code.py").write_text(f"import socket\nimport zmq\n\n\ndef work():\n    {body}\n")
+    fixed = fix([tmp_path], Options())
+    assert not fixed.after
+    assert len(fixed.left) == 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "guarded"),
+    [
+        ("except requests.RequestException as error:\n        print(error)", False),
+        ("except Exception:\n        return None", False),
+        ("except Exception as error:\n        return {'items': []}", False),
+        ("except ValueError:\n        return None", True),
+        ("except requests.RequestException as error:\n        print(error)\n        raise", True),
+        ("finally:\n        print()", True),
+    ],
+)
+def test_a_function_that_keeps_the_error_inside_gets_no_policy(handler: str, guarded: bool, tmp_path: Path) -> None:
+    """A policy around it would never see that the call has failed."""
+    code = f"import requests\n\n\ndef work():\n    try:\n        return requests.get(URL)\n    {handler}\n"
+    (tmp_path / "code.py").write_text(code)
+    fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
+    assert bool(fixed.after) is guarded
+    assert len(fixed.left) == (not guarded)
+
+
+def test_a_function_that_calls_several_dependencies_gets_no_policy(tmp_path: Path) -> None:
+    """One policy cannot fit both, also where the other call has a limit."""
+    code = "import requests, subprocess\n\n\ndef work(url):\n    subprocess.run(['git', 'pull'])\n"
+    (tmp_path / "code.py").write_text(f"{code}    return requests.get('https://a.example.com', timeout=5)\n")
     fixed = fix([tmp_path], Options(), policy_of(advise([tmp_path])))
     assert not fixed.after
     assert len(fixed.left) == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from resilient_agents.scan.advice.threads import Threads
 from resilient_agents.scan.effects import repeatable, serves
 from resilient_agents.scan.habits import asks, renewed
+from resilient_agents.scan.handlers import REPLACED
 from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.protection import patterns_around
 from resilient_agents.scan.repeating import Again, tried_again
@@ -95,4 +96,4 @@ def _through_request(seen: Sighting, resolver: Resolver) -> bool | None:
 
 def _replaced(seen: Sighting) -> bool:
     around = seen.spot.within.inside(seen.site.block)
-    return any(block.kind == "try" and block.about == ("const", True) for block in around)
+    return any(block.kind == "try" and block.about == ("const", REPLACED) for block in around)

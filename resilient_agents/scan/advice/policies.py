@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.patterns import lines
 from resilient_agents.scan.counts import counted
+from resilient_agents.scan.inventory import Found
 from resilient_agents.scan.records import Call
 
 __all__ = ["Written", "added_to", "for_writes", "names", "policy_of", "table", "writes_apart"]
@@ -120,9 +121,9 @@ def for_writes(name: str) -> str:
 def policy_of(advice: Advice) -> Callable[[Call], str | None]:
     """What names the policy of a call: the one of its dependency, as `added_to` writes it.
 
-    A function with a call that may not be made twice gets the policy for such calls, whatever else it calls. None where
-    there is none and the policy would repeat that call, where the dependency has no policy, and in a function that
-    waits for what comes by itself.
+    A function with a call that may not be made twice gets the policy for such calls. None where there is none and the
+    policy would repeat that call, where the dependency has no policy, in a function that calls several dependencies,
+    and in one that waits for what comes by itself.
     """
     writing = {
         (one.call.path, one.seen.spot.scope)
@@ -130,16 +131,27 @@ def policy_of(advice: Advice) -> Callable[[Call], str | None]:
         for one in each.dependency.repeatable(False)
     }
     serving = {(one.call.path, one.seen.spot.scope) for each in advice.dependencies for one in each.dependency.serving}
+    called: dict[tuple[str, int], set[int]] = {}
+    for number, each in enumerate(advice.dependencies):
+        for one in each.dependency.found:
+            called.setdefault(_function(one), set()).add(number)
     found: dict[tuple[str, int, int], str | None] = {}
     for name, each in names(advice).items():
         for one in each.dependency.found:
-            if (one.call.path, one.seen.spot.scope) in serving:
+            if (one.call.path, one.seen.spot.scope) in serving or len(called[_function(one)]) > 1:
                 continue
             if (one.call.path, one.seen.spot.scope) not in writing or "retry" not in each.candidates:
                 found[_place(one.call)] = name
             else:
                 found[_place(one.call)] = for_writes(name) if writes_apart(each) else None
     return lambda call: found.get(_place(call))
+
+
+def _function(found: Found) -> tuple[str, int]:
+    """Where its function stands."""
+    spot = found.seen.spot
+    function = spot.file.form.function(spot.scope)
+    return found.call.path, function.line if function is not None else 0
 
 
 def _place(call: Call) -> tuple[str, int, int]:
