@@ -159,7 +159,8 @@ class RateLimit(Learning):
         """The same for calls that may have to wait, or have something to say of what they cost, or of the rate."""
         price, settle = self.cost, self.settle
         estimate = self._cost_of(call, price) if callable(price) else price
-        cost = estimate if settle is None else min(estimate * self._raised, self.burst)
+        raised = 1.0 if settle is None else self._raised
+        cost = estimate if raised == 1.0 else min(estimate * raised, self.burst)
         if call.audience is not None and self._flat is None:
             call.audience.costs(estimate)
         wait = self._admit(call, cost)
@@ -200,15 +201,15 @@ class RateLimit(Learning):
             # Follow the average of how much too low estimates are: reserving too little would let more start than the
             # server has.
             self._raised = max(1.0, self._raised + _WEIGHT * (real / estimate - self._raised))
-        self._correct(real - cost)
+        if real != cost:
+            self._correct(real - cost)
 
     def _correct(self, difference: float) -> None:
         """Charge so much more for what has started, or less."""
-        if difference:
-            with self._lock:
-                gcra = self._gcra
-                gcra.correct(clock.monotonic(), difference)
-            self._tell_next(gcra)
+        with self._lock:
+            gcra = self._gcra
+            gcra.correct(clock.monotonic(), difference)
+        self._tell_next(gcra)
 
     def _admit(self, call: Call, cost: float) -> Awaitable[object] | None:
         """Let the call start, after the wait that is returned."""
