@@ -8,8 +8,8 @@ A driver does the handing out, and what it hands out is a `Reading`. As long as 
 the items and no deadline is in force, a driver asks the source itself: then nothing is to be done between two items but
 to look for a deadline. (`send` is what costs least, a frame less than `next`, and keeps what a generator returns.) What
 is raised there was thrown in, unless it has ended the source. Where all that a layer wants is a limit for each step of
-an async stream, the driver takes the steps itself, too: a coroutine for each would cost half as much again. Tests hold
-the ways equal.
+an async stream, it hands the items out as a generator, which is the source then: a coroutine for each step would cost
+half as much again. Tests hold the ways equal.
 """
 
 from __future__ import annotations
