@@ -184,7 +184,7 @@ class Clients:
 
     def construct(self, owner: ClientValue) -> ast.expr | None:
         """The call that makes it as the file has it; None where there is more to it."""
-        if owner.made is None:
+        if owner.made is None or owner.made.before:  # by a thread
             return None
         file = owner.made.spot.file
         source = self.sources(file)

@@ -160,7 +160,7 @@ class _Writer:
             return ast.Await(ast.Call(self.words.to_thread(), [ast.Lambda(NOTHING, guarded)], []))
         if in_thread:
             made = ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords)
-        if waits and not is_async:
+        if waits:  # an `await` of the file's stands around it, if there is one
             self.unawaited.add(id(made))
         if not self.by_call:
             return ast.Await(made) if in_thread else made
