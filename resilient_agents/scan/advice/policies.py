@@ -125,12 +125,8 @@ def policy_of(advice: Advice) -> Callable[[Call], str | None]:
     policy would repeat that call, where the dependency has no policy, in a function that calls several dependencies,
     and in one that waits for what comes by itself.
     """
-    writing = {
-        (one.call.path, one.seen.spot.scope)
-        for each in advice.dependencies
-        for one in each.dependency.repeatable(False)
-    }
-    serving = {(one.call.path, one.seen.spot.scope) for each in advice.dependencies for one in each.dependency.serving}
+    writing = {_function(one) for each in advice.dependencies for one in each.dependency.repeatable(False)}
+    serving = {_function(one) for each in advice.dependencies for one in each.dependency.serving}
     called: dict[tuple[str, int], set[int]] = {}
     for number, each in enumerate(advice.dependencies):
         for one in each.dependency.found:
@@ -138,9 +134,10 @@ def policy_of(advice: Advice) -> Callable[[Call], str | None]:
     found: dict[tuple[str, int, int], str | None] = {}
     for name, each in names(advice).items():
         for one in each.dependency.found:
-            if (one.call.path, one.seen.spot.scope) in serving or len(called[_function(one)]) > 1:
+            function = _function(one)
+            if function in serving or len(called[function]) > 1:
                 continue
-            if (one.call.path, one.seen.spot.scope) not in writing or "retry" not in each.candidates:
+            if function not in writing or "retry" not in each.candidates:
                 found[_place(one.call)] = name
             else:
                 found[_place(one.call)] = for_writes(name) if writes_apart(each) else None
