@@ -39,7 +39,7 @@ def elements(resolver: Resolver, value: Value) -> Values:
         if value.expression[0] == "dict":
             return union([inside(resolver, each, value.spot) for each in value.expression[1].values()])
         if value.expression[0] == "joined":
-            return union([resolver.each(("each", each), value.spot) for each in value.expression[1:]])
+            return union([_listed(resolver, each, value.spot) for each in value.expression[1:]])
     return ()
 
 
@@ -55,3 +55,8 @@ def element(resolver: Resolver, value: Value, index: int) -> Values:
 def inside(resolver: Resolver, expression: Expression, spot: Spot) -> Values:
     """What a container holds, which may be made of itself: `items = [items[0]]`."""
     return resolver.once((Data(expression, spot), "inside"), lambda: resolver.evaluate(expression, spot))
+
+
+def _listed(resolver: Resolver, part: Expression, spot: Spot) -> Values:
+    """What one part of a list holds, which may be the list itself: `known = known + [client]` of a global name."""
+    return resolver.once((Data(part, spot), "each"), lambda: resolver.each(("each", part), spot))

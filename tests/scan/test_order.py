@@ -150,3 +150,14 @@ def test_a_circle_has_one_answer(first: int) -> None:
 
     with undisturbed():
         assert {link((first + each) % length) for each in range(length)} == {(found,)}
+
+
+def test_a_list_may_be_made_of_itself(tmp_path: Path) -> None:
+    """What a global list was before, and one client more: nobody can say which was first."""
+    (tmp_path / "m.py").write_text(
+        "import requests\n\nKNOWN = []\n\n\n"
+        "def add(client):\n    global KNOWN\n    KNOWN = KNOWN + [client]\n\n\n"
+        "def ask(url):\n    for client in KNOWN:\n        client.get(url)\n\n\n"
+        "add(requests.Session())\n"
+    )
+    assert [(call.line, call.callee) for call in scan([tmp_path]).calls] == [(13, "requests.Session.get")]
