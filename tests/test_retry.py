@@ -911,21 +911,19 @@ async def test_hooks_see_whose_state_it_is(h: Harness) -> None:
     assert tuple(seen) == retries
 
 
-class Says(tenacity.retry_base):
-    """A tenacity object that answers with an awaitable."""
-
-    def __init__(self, *, yes: bool) -> None:
-        self.yes = yes
-
-    async def __call__(self, retry_state: Any) -> bool:  # type: ignore[override]  # as those of tenacity's asyncio do
-        return self.yes
-
-
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_each_of_several_tenacity_objects_is_asked(runtime: str) -> None:
     """Those that answer with an awaitable, and those that follow one."""
+    tenacity_async = pytest.importorskip("tenacity.asyncio")
+
+    async def agrees(error: BaseException) -> bool:
+        return True
+
+    async def disagrees(error: BaseException) -> bool:
+        return False
+
     h = Harness(runtime)
-    no, yes = Says(yes=False), Says(yes=True)
+    no, yes = map(tenacity_async.retry_if_exception, (disagrees, agrees))
     plain = tenacity.retry_if_exception_type(MyError)
 
     async def scenario() -> None:

@@ -12,8 +12,7 @@ freed by the garbage collector.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from resilient_agents.adapters.counts import Verdict
@@ -43,13 +42,12 @@ RERAISE: Final = object()
 """What `RetryLoop.end` answers to let the last error or result out as it came."""
 
 
-class RetryLoop(RetryParts, ABC):
+class RetryLoop(RetryParts):
     """What `Retry` and an adapted native object have in common. What a call needs lives in the call's frames, from the
     first failure on in its `State`."""
 
-    @abstractmethod
-    def judge(self, state: State) -> Any:
-        """Is the outcome in `state` to be retried? May answer with an awaitable."""
+    judge: Callable[[State], Any]
+    """Is the outcome in `state` to be retried? May answer with an awaitable."""
 
     def accepts(self, call: Call, result: Any) -> bool:
         """Is this result good beyond doubt, so that nothing need be built to judge it?"""
@@ -178,9 +176,9 @@ class RetryLoop(RetryParts, ABC):
         if self._asynchronous is not None and call.runtime.blocking:
             raise TypeError(needs_async(self._asynchronous, call))
         state: State | None = None
-        if self._before is not None:
+        if self.before is not None:
             state = self._state(call, began)
-            await tell("before", self._before, call, state)
+            await tell("before", self.before, call, state)
         if self.budget is not None and (counted := self.budget.deposit()).lasts:
             state = state or self._state(call, began)
             state.counted = counted
@@ -208,8 +206,8 @@ class RetryLoop(RetryParts, ABC):
         state.attempt_number += 1
         if not self.plain:  # else nobody looks at the rest
             state.outcome = state.outcome_timestamp = state.next_action = None
-            if self._before is not None:
-                await tell("before", self._before, call, state)
+            if self.before is not None:
+                await tell("before", self.before, call, state)
         if self.timed:
             state.since = given_up.moment()
         return True
@@ -236,20 +234,20 @@ class RetryLoop(RetryParts, ABC):
             if not await answered("retry", call, self.judge(state)):
                 self.left_alone(call, state)
                 return False
-            if self._after is not None:
-                await tell("after", self._after, call, state)
-            wait = 0.0 if self._wait is None else finite_seconds(await answered("wait", call, self._wait(state)))
+            if self.after is not None:
+                await tell("after", self.after, call, state)
+            wait = 0.0 if self.wait is None else finite_seconds(await answered("wait", call, self.wait(state)))
             asked = state.asked = known(state).retry_after if self.minds_retry_after else None
             state.upcoming_sleep = wait if asked is None else state.longer(wait, asked)
             stop = state.attempt_number >= state.most
-            if not stop and self._stop is not None:
-                stop = bool(await answered("stop", call, self._stop(state)))
+            if not stop and self.stop is not None:
+                stop = bool(await answered("stop", call, self.stop(state)))
             if not self._goes_on(call, state, stop=stop):
                 return False
             state.idle_for += state.upcoming_sleep
-            if self._before_sleep is not None:
+            if self.before_sleep is not None:
                 state.next_action = action(state.upcoming_sleep)
-                await tell("before_sleep", self._before_sleep, call, state)
+                await tell("before_sleep", self.before_sleep, call, state)
             return True
         finally:
             del state
@@ -260,7 +258,7 @@ class RetryLoop(RetryParts, ABC):
             if not self.judge(state):
                 self.left_alone(call, state)
                 return False
-            wait = self._wait.__call__(state)  # a method costs half of what an object does
+            wait = self.wait.__call__(state)  # a method costs half of what an object does
             asked = state.asked = (state.failure or known(state)).retry_after
             state.upcoming_sleep = wait if asked is None else state.longer(wait, asked)
             return self._goes_on(call, state, stop=state.attempt_number >= state.most)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 from resilient_agents.adapters.counts import RetryCounts
-from resilient_agents.adapters.retry_state import IDLE, State
-from resilient_agents.backoff import Backoff
+from resilient_agents.adapters.retry_state import State
 from resilient_agents.budget import RetryBudget
 from resilient_agents.core.audience import Helping
 from resilient_agents.core.call import Call
@@ -17,7 +16,10 @@ from resilient_agents.core.driver import discard, is_awaitable
 from resilient_agents.core.guard import declares
 from resilient_agents.core.runtime import settle
 
-__all__ = ["RetryParts", "answered", "finite_seconds", "needs_async", "tell"]
+__all__ = ["PARTS", "RetryParts", "answered", "finite_seconds", "needs_async", "tell"]
+
+
+PARTS: Final = ("wait", "stop", "before", "after", "before_sleep")
 
 
 class RetryParts:
@@ -37,37 +39,26 @@ class RetryParts:
     """Must the first attempt know when it began? For the note, hooks, and whether it was retried inside."""
     plain: bool
     """Are all parts ours? Then none of them sees the state, and none answers with an awaitable."""
-    _wait: Any
-
-    _stop: Callable[[Any], Any] | None = None
-    _before: Callable[[Any], Any] | None = None
-    _after: Callable[[Any], Any] | None = None
-    _before_sleep: Callable[[Any], Any] | None = None
+    wait: Any
+    stop: Callable[[Any], Any] | None = None
+    before: Callable[[Any], Any] | None = None
+    after: Callable[[Any], Any] | None = None
+    before_sleep: Callable[[Any], Any] | None = None
     _sleep: Callable[[float], Any] | None = None
     _asynchronous: str | None = None
     _shown: Any = None
 
-    def __init__(self, parts: Mapping[str, Any], judges: Mapping[str, Any]) -> None:
-        """`parts`: tenacity's wait, stop, hooks and, where it is not the ordinary one, sleep; `judges`: its objects
-        that say what is retried, and what comes in place of an ending."""
-        self._wait = None
-        for name, part in parts.items():
-            if callable(part) and part not in IDLE:
-                setattr(self, f"_{name}", part)
-        found = {**parts, **judges} if judges else parts
-        # Waits of ours are most of what there is.
-        foreign = [name for name, part in found.items() if callable(part) and not isinstance(part, Backoff)]
-        for name in foreign:
-            if declares(inspect.iscoroutinefunction, found[name]):
-                self._asynchronous = self._asynchronous or name
-        self.plain = not foreign
-        self._prepares = bool(self._asynchronous or self.budget is not None or self._before is not None)
+    def __init__(self, **others: Any) -> None:
+        """`others`: tenacity's objects that say what is retried, and what comes in place of an ending."""
+        if not self.plain:
+            parts = {name: getattr(self, name) for name in PARTS} | {"sleep": self._sleep} | others
+            async_ones = (name for name, part in parts.items() if declares(inspect.iscoroutinefunction, part))
+            self._asynchronous = next(async_ones, None)
+        self._prepares = bool(self._asynchronous or self.budget is not None or self.before is not None)
         self.counts = RetryCounts()
 
     def left_alone(self, call: Call, state: State) -> None:
-        """An outcome goes out that `judge` did not want retried."""
-        if self.asks:
-            self.chose(call, state, "no")
+        """An outcome goes out that was not to be retried."""
 
     def chose(self, call: Call, state: State, what: str) -> None:
         """Tell what was said of an error; of results the attempt tells."""

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import tenacity
-from tenacity import RetryCallState, TryAgain, retry_base
+from tenacity import RetryCallState, TryAgain, retry_base, retry_never
 
 from resilient_agents.backoff import Backoff
 from resilient_agents.base.chance import chance
@@ -28,6 +28,7 @@ __all__ = [
     "intends",
     "named",
     "retry_base",
+    "retry_never",
 ]
 
 RETRY_AFTER_JITTER: Final = 0.1
@@ -151,8 +152,7 @@ class State(RetryCallState):
 
 
 _ERRORS_ONLY = frozenset(
-    kind.__call__
-    for kind in (tenacity.retry_if_exception, tenacity.retry_if_exception_cause_type, type(tenacity.retry_never))
+    kind.__call__ for kind in (tenacity.retry_if_exception, tenacity.retry_if_exception_cause_type, type(retry_never))
 )
 
 

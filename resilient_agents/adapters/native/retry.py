@@ -12,7 +12,8 @@ import tenacity
 from tenacity import RetryError, TryAgain
 
 from resilient_agents.adapters.retry_loop import RERAISE, RetryLoop
-from resilient_agents.adapters.retry_state import State, ignores_results, intends, named
+from resilient_agents.adapters.retry_parts import PARTS
+from resilient_agents.adapters.retry_state import IDLE, State, ignores_results, intends, named
 from resilient_agents.classify import is_control
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.core.closing import close_lost, is_closable
@@ -115,10 +116,13 @@ class _NativeLoop(RetryLoop):
         self.judges_results = not ignores_results(native.retry)
         self.asks = False
         self.timed = True
-        parts = {name: getattr(native, name) for name in ("wait", "stop", *_HOOKS)}
+        self.plain = False
+        for name in PARTS:
+            part = getattr(native, name)
+            setattr(self, name, None if part in IDLE else part)
         if native.sleep not in _ORDINARY_SLEEPS:
-            parts["sleep"] = native.sleep
-        super().__init__(parts, {"retry": native.retry, "retry_error_callback": native.retry_error_callback})
+            self._sleep = native.sleep
+        super().__init__(retry=native.retry, retry_error_callback=native.retry_error_callback)
 
     def judge(self, state: State) -> Any:
         error = state.error
