@@ -50,6 +50,25 @@ def test_constructor_and_checks_name_the_same_options(kind: type[Configured]) ->
     assert list(kind.OPTIONS) == list(inspect.signature(kind).parameters)
 
 
+def test_a_retry_that_is_made_like_the_one_before_is_one_of_its_own() -> None:
+    """What was checked and derived is the same, what is counted is not; what differs is checked."""
+    first = Retry(2, on=KeyError, max_retry_after=7.0)
+    second = Retry(2, on=KeyError, max_retry_after=7.0)
+    script = iter([KeyError, None])
+
+    def work() -> None:
+        if kind := next(script):
+            raise kind
+
+    Policy(second).call(work)
+    assert repr(first) == repr(second)
+    assert (first.metrics()["calls"], second.metrics()["retries"]) == (0, 1)
+    with pytest.raises(ValueError, match="attempts must be at least 1"):
+        Retry(0, on=KeyError, max_retry_after=7.0)
+    with pytest.raises(ValueError, match="unless stop= is given"):
+        Retry(None, on=KeyError)
+
+
 def test_the_class_that_a_retry_is_for_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A factory of policies for many keys gives the very same again and again. A predicate is looked at each time, and
     not kept."""

@@ -14,13 +14,12 @@ from resilient_agents.classify import Failure, classify_result
 from resilient_agents.classify.inner_retries import inner_retries
 from resilient_agents.core import given_up
 from resilient_agents.core.attempts import warn_of_inner_retries
-from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.events import GaveUp, RetryScheduled
+from resilient_agents.events import GaveUp
 
-__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "noted_pause", "tell_of_next"]
+__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "noted_pause"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -54,12 +53,6 @@ def give_up(reason: Reason, call: Call, state: State) -> None:
         given_up.exhausted(error, text)
     else:
         given_up.note(error, text)
-
-
-def tell_of_next(audience: Audience, state: State) -> None:
-    """Another attempt follows."""
-    delay, failure = state.upcoming_sleep, known(state)
-    audience.tell(RetryScheduled(audience.policy, audience.attempts, delay, state.reason, failure))
 
 
 def known(state: State) -> Failure:

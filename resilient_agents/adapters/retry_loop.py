@@ -22,7 +22,6 @@ from resilient_agents.adapters.retry_ending import (
     give_up,
     known,
     noted_pause,
-    tell_of_next,
 )
 from resilient_agents.adapters.retry_parts import RetryParts, answered, finite_seconds, needs_async, tell
 from resilient_agents.adapters.retry_state import State, action
@@ -35,6 +34,7 @@ from resilient_agents.core.closing import close_lost, close_unwanted
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.deadline import current, in_force
 from resilient_agents.errors import ResilienceError
+from resilient_agents.events import RetryScheduled
 
 __all__ = ["RERAISE", "RetryLoop"]
 
@@ -188,7 +188,7 @@ class RetryLoop(RetryParts):
         """Wait for the next attempt and begin it. False where none follows, as the wait took longer than the caller
         has."""
         if call.rare.audience is not None:  # not before: a hook may have raised
-            tell_of_next(call.rare.audience, state)
+            call.tell(RetryScheduled, call.rare.audience.attempts, state.upcoming_sleep, state.reason, known(state))
         delay, own = state.upcoming_sleep, None if self.plain else self._sleep
         if not trial.waits:
             delay, own = 0.0, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import tenacity
@@ -37,10 +37,10 @@ back together."""
 
 
 class Outcome(tenacity.Future):
-    """tenacity's Future for an attempt that is over. Its lock, which is most of its cost, is made when somebody asks
-    for it."""
+    """tenacity's Future for an attempt that is over, which needs no lock: that would be most of its cost."""
 
     _state = "FINISHED"
+    _condition: Any = nullcontext()
     _result: Any
     _exception: Any
 
@@ -48,15 +48,6 @@ class Outcome(tenacity.Future):
         self.attempt_number = attempt_number
         self._result = result
         self._exception = error
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "_condition":
-            raise AttributeError(name)
-        self._condition = made = threading.Condition()
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"attempt_number": self.attempt_number, "_result": self._result, "_exception": self._exception}
 
 
 class State(RetryCallState):

@@ -148,8 +148,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
     recorder = audience.recorder
     ended: Exception | Neutral | None = NEUTRAL
     try:
-        if recorder is not None:
-            recorder.resume()
+        recorder.resume()
         if audience.observers:
             audience.call_started()
         result = await proceed(call)
@@ -164,8 +163,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
             else:
                 _end_operation(call, audience, ended)
         except BaseException:  # from outside, in the midst of it
-            if recorder is not None:
-                recorder.end()
+            recorder.end()
             raise
         finally:
             ended = None

@@ -35,7 +35,7 @@ class Audience(Fields):
 
     policy: str
     observers: tuple[events.Observer, ...]
-    recorder: events.Recorder | None
+    recorder: events.Recorder
     started: float
     configuration: str
     deadline: float | None
@@ -64,16 +64,14 @@ class Audience(Fields):
         """An attempt begins. Returns its number, counted from 1."""
         with _counting:
             number = self.attempts = self.attempts + 1
-        if self.recorder is not None:
-            self.recorder.attempt_started(number, hedge, at, course)
+        self.recorder.attempt_started(number, hedge, at, course)
         if self.observers:
             self._show(events.AttemptStarted(self.policy, number, hedge))
         return number
 
     def attempt_flows(self, number: int, started: float) -> None:
         """The attempt that began at `started` has the first item of a stream."""
-        if self.recorder is not None:
-            self.recorder.attempt_flows(number, clock.monotonic() - started)
+        self.recorder.attempt_flows(number, clock.monotonic() - started)
 
     def attempt_ended(
         self,
@@ -89,23 +87,20 @@ class Audience(Fields):
             with _counting:
                 self.failed[failure.kind] = self.failed.get(failure.kind, 0) + 1
         at = clock.monotonic()
-        if self.recorder is not None:
-            lead = None if began is None else began - started
-            self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries, lead)
+        lead = None if began is None else began - started
+        self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries, lead)
         if self.observers:
             self._show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
 
     def costs(self, amount: float, *, settled: bool = False) -> None:
         """The present attempt takes so much of a rate limit that asks what it costs, or has done so."""
-        if self.recorder is not None:
-            self.recorder.costs(amount, settled=settled)
+        self.recorder.costs(amount, settled=settled)
 
     def decided(self, layer: object, what: str, *, of_attempt: bool = False, hint: float | None = None) -> None:
         """A function of the user's that this layer has was asked, or a clock, and this came of it. `of_attempt`: it is
         about the present attempt, though the layer is around all attempts. `hint`: the seconds after which a result
         says that trying again makes sense."""
-        if self.recorder is not None:
-            self.recorder.decided(layer, what, of_attempt=of_attempt, hint=hint)
+        self.recorder.decided(layer, what, of_attempt=of_attempt, hint=hint)
 
     def tell_of_wait(self, strategy: str, seconds: float, reason: events.WaitReason | None = None) -> None:
         """A wait is over, however it ended."""
@@ -114,16 +109,14 @@ class Audience(Fields):
                 self.retry_waited += seconds
             else:
                 self.waited += seconds
-        if self.recorder is not None:
-            self.recorder.waited_for(strategy, seconds, reason)
+        self.recorder.waited_for(strategy, seconds, reason)
         if self.observers:
             self._show(events.Waited(self.policy, strategy, seconds, reason))
 
     def call_ended(self, outcome: events.Outcome, failure: Failure | None) -> None:
         """The operation is over."""
         duration = clock.monotonic() - self.started
-        if self.recorder is not None:
-            self.recorder.call_ended(self, outcome, duration, failure)
+        self.recorder.call_ended(self, outcome, duration, failure)
         if self.observers:
             pace = self.pace
             paced = _NO_STREAM if pace is None else (pace.first_item, pace.items, pace.longest_gap, pace.parts)
@@ -132,8 +125,7 @@ class Audience(Fields):
             self._show(events.CallEnded(self.policy, outcome, *facts))
 
     def tell(self, event: events.Event) -> None:
-        if self.recorder is not None:
-            self.recorder.record(event)
+        self.recorder.record(event)
         if self.observers:
             self._show(event)
 
@@ -154,5 +146,5 @@ class Helping(Fields):
             self._began = clock.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        if self._audience is not None and self._audience.recorder is not None:
+        if self._audience is not None:
             self._audience.recorder.waited_for(self._what, clock.monotonic() - self._began, None)

@@ -21,7 +21,8 @@ from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import NO_PLAN, NO_RECHECKS, Call, Plan, Proceed, Rechecks, Strategy
 from resilient_agents.core.setup import Setup
 from resilient_agents.deadline import Deadline, current, in_force
-from resilient_agents.events import Subscription
+from resilient_agents.events import Recorder, Subscription
+from resilient_agents.events.recorder import SILENT
 from resilient_agents.telemetry.bridge import in_force as recording
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes")
+    __slots__ = ("_paid", "_setup", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -66,7 +67,6 @@ class Composed(Plan):
         self._special: dict[Any, Proceed] = {}
         self._paid: Plan | None = None
         self._setup: Setup | None = None
-        self._operation: Proceed | None = None
         super().__init__(policy.name, _rechecks_of(layers), edition)
         self.layers = layers
         if self._watchers:
@@ -99,8 +99,7 @@ class Composed(Plan):
             charged = None if now.budget() is None else now.charged
         if records is not None or self._watchers:
             return self._watched(call, records, limit, charged)
-        chain = self.chain if charged is None else self._around_attempts(charged, watched=False)
-        return chain if limit is None else _bounded(chain, call, limit)
+        return self._chain_for(call, limit, charged, watched=False)
 
     def _watched(self, call: Call, records: Connected | None, limit: Deadline | None, charged: Any) -> Proceed:
         """The same where somebody may want to know of the call."""
@@ -109,25 +108,19 @@ class Composed(Plan):
         if setup is None:
             setup = self._setup = Setup(self.layers, self._split(), () if self._writes is None else (self._writes,))
         left = None if limit is None else limit.at - began
-        recorder = None if records is None else records.recorder(name)
+        recorder: Recorder = (records and records.recorder(name)) or SILENT
         called = _CALLED[call.runtime.blocking, call.closers is not None]
-        wanted = recorder is not None and recorder.begin(began, setup, left, called)
-        if wanted or watchers or (recorder is not None and call.closers is not None):
+        wanted = recorder.begin(began, setup, left, called)
+        if wanted or watchers or (call.closers is not None and recorder is not SILENT):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
-            if limit is None and charged is None:
-                return self._operation or self._as_operation()
             return functools.partial(attempts.operation, self._chain_for(call, limit, charged, watched=True))
         chain = self._chain_for(call, limit, charged, watched=False)
-        return chain if recorder is None else functools.partial(attempts.unrecorded, chain, recorder)
+        return chain if recorder is SILENT else functools.partial(attempts.unrecorded, chain, recorder)
 
     def _chain_for(self, call: Call, limit: Deadline | None, charged: Any, *, watched: bool) -> Proceed:
         """The chain for a call with this deadline, and what charges attempts to a budget."""
         chain = self._around_attempts(charged, watched=watched) if watched or charged is not None else self.chain
         return chain if limit is None else _bounded(chain, call, limit)
-
-    def _as_operation(self) -> Proceed:
-        self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
-        return operation
 
     def paid(self) -> Plan:
         """That of a call that is ordinary but for the budget of a run; `NO_PLAN` where it has a deadline, too."""

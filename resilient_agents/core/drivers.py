@@ -30,7 +30,7 @@ from resilient_agents.core.pace import Pace
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Expired, Runtime
 from resilient_agents.core.steps import Over, Step
 from resilient_agents.deadline import current, in_force
-from resilient_agents.events import Recorder
+from resilient_agents.events.recorder import SILENT
 
 __all__ = ["Begin", "async_driver", "blocking_driver"]
 
@@ -56,7 +56,7 @@ class Reading:
         call.closers = []
         self.quick: Any = None
         self._interrupt = interrupt
-        self._recorder: Recorder | None = None
+        self._recorder = SILENT
         self._step: Step
 
     async def open(self) -> Opened | Over:
@@ -92,8 +92,7 @@ class Reading:
 
     def step(self, sent: Any, thrown: BaseException | None) -> Awaitable[Any]:
         """The consumer is back, perhaps with a deadline: what the stream answers."""
-        if self._recorder is not None:
-            self._recorder.resume()
+        self._recorder.resume()
         return self._step(sent, thrown) if in_force() is None else self._in_time(sent, thrown)
 
     async def _in_time(self, sent: Any, thrown: BaseException | None) -> Any:
@@ -124,8 +123,7 @@ class Reading:
         """Close what was opened, then give back what is held for it."""
         call = self.call
         try:
-            if self._recorder is not None:
-                self._recorder.resume()
+            self._recorder.resume()
             if call.opened is not None:
                 if call.opened.limited is not None and self.quick is not None:
                     await self.quick.aclose()
@@ -139,8 +137,7 @@ class Reading:
 
     def leave(self) -> None:
         """Nothing of ours stays current, however far the end has come."""
-        if self._recorder is not None:
-            self._recorder.end()
+        self._recorder.end()
 
 
 def _quick(iterator: Any, *, blocking: bool) -> Any:

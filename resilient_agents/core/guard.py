@@ -86,7 +86,7 @@ def check_callable(fn: object, method: str) -> None:
         )
 
 
-def declares(kind: Callable[[object], bool], fn: Callable[..., Any]) -> bool:
+def declares(kind: Callable[[object], bool], fn: object) -> bool:
     """Is `fn`, or the `__call__` of the object that it is, of this kind?"""
     if kind(fn):
         return True

@@ -26,7 +26,7 @@ class Pace:
         self.longest_gap: float | None = None
         audience.pace = self
         self._recorder = audience.recorder
-        if self._recorder is not None and not opened.over:
+        if not opened.over:
             self._recorder.suspend()
 
     async def step(self, sent: Any, thrown: BaseException | None) -> Any:
@@ -40,8 +40,7 @@ class Pace:
             self.longest_gap = gap if self.longest_gap is None else max(gap, self.longest_gap)
         if type(item) is not Over:
             self.items += 1
-            if self._recorder is not None:
-                self._recorder.suspend()
+            self._recorder.suspend()
         return item
 
     @property

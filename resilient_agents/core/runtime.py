@@ -168,8 +168,8 @@ async def settle(call: Call, result: Any) -> Any:
         return result
     awaitable: Awaitable[Any] = result
     if call.runtime.blocking:
-        recorder = None if call.audience is None else call.audience.recorder
-        marks = (*(call.marks or {}).values(), *now.charge(call), *(() if recorder is None else (recorder,)))
+        recorders = () if call.audience is None else (call.audience.recorder,)
+        marks = (*(call.marks or {}).values(), *now.charge(call), *recorders)
         for mark in marks:  # the context of the caller, who goes on too, is none of theirs
             mark.suspend()
         try:

@@ -5,7 +5,7 @@ Of events these are words only: they are imported for their types.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from resilient_agents.classify import Failure
     from resilient_agents.events import CircuitState, Event, Outcome, WaitReason
 
-__all__ = ["Course", "Operation", "Passage", "Recorder", "Setup"]
+__all__ = ["SILENT", "Course", "Operation", "Passage", "Recorder", "Setup"]
 
 
 class Operation(Protocol):
@@ -85,3 +85,19 @@ class Recorder(Protocol):
     def record(self, event: Event) -> None: ...
     def suspend(self) -> None: ...
     def resume(self) -> None: ...
+
+
+class _Silent:
+    """Whatever it is told, it answers with nothing."""
+
+    __slots__ = ()
+
+    def _nothing(self, *_: object, **__: object) -> None:
+        pass
+
+    begin = end = attempt_started = attempt_flows = attempt_ended = costs = decided = _nothing
+    waited_for = call_ended = record = suspend = resume = _nothing
+
+
+SILENT: Final = cast(Recorder, _Silent())
+"""The recorder of a call that only observers watch."""
