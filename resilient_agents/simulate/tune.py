@@ -204,7 +204,6 @@ def tune(
             for job in jobs:
                 yield job.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
                 if child not in others:  # it would go on to the end, where the signal came to this process alone
                     child.terminate()
