@@ -7,6 +7,7 @@ import difflib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ LIBRARIES = {
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in ROOT.rglob("*.py"):
@@ -75,6 +77,7 @@ def level(module: str) -> int:
     raise AssertionError(f"{module} stands in no room: give it a level")
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, str]]:
     """(module, name) of each import at run time."""
     found = []

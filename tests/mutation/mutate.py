@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 __all__ = ["Mutant", "mutants"]
@@ -43,7 +44,13 @@ class Mutant:
     name: str
     line: int
     """Where the statement begins that is changed."""
-    tree: ast.Module
+    make: Callable[[], ast.Module]
+    """Only asked for those that are run: each copies the module's tree."""
+
+    @property
+    def tree(self) -> ast.Module:
+        """The changed module."""
+        return self.make()
 
 
 def mutants(source: str, only: str | None = None) -> Iterator[Mutant]:
@@ -59,7 +66,7 @@ def mutants(source: str, only: str | None = None) -> Iterator[Mutant]:
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
                 name += f" ({seen[name]})"
-            yield Mutant(name, line, _replaced(tree, node, changed))
+            yield Mutant(name, line, partial(_replaced, tree, node, changed))
 
 
 def _short(text: str) -> str:

@@ -43,7 +43,7 @@ def test_waits_are_those_of_an_m_m_c_queue() -> None:
     """Poisson arrivals, exponential services, c servers: the mean number of requests in the queue is Erlang's."""
     rate, mean, servers = 140.0, 0.05, 8
     scenario = Scenario(
-        duration=150.0,
+        duration=75.0,
         load=Load(rate=rate),
         dependency=Dependency(servers=servers, service=Times("exponential", mean)),
     )
@@ -56,7 +56,7 @@ def test_waits_are_those_of_an_m_m_c_queue() -> None:
 def test_refusals_of_a_bulkhead_are_erlangs_whatever_the_service(service: Times) -> None:
     """A bulkhead without a queue is Erlang's loss system, which knows only the mean of the service."""
     slots, rate = 10, 180.0
-    scenario = Scenario(duration=50.0, load=Load(rate=rate), dependency=Dependency(service=service))
+    scenario = Scenario(duration=20.0, load=Load(rate=rate), dependency=Dependency(service=service))
     results = runs(lambda: Policy(Bulkhead(slots, queue=0)), scenario)
     agree([result.refused / result.calls for result in results], erlang_b(rate * service.mean, slots))
 
@@ -64,7 +64,7 @@ def test_refusals_of_a_bulkhead_are_erlangs_whatever_the_service(service: Times)
 def test_a_full_dependency_refuses_as_erlang_says() -> None:
     """Servers without a queue before them refuse the same share."""
     scenario = Scenario(
-        duration=50.0,
+        duration=20.0,
         load=Load(rate=180.0),
         dependency=Dependency(servers=10, queue=0, service=Times("exponential", 0.05)),
     )
@@ -75,7 +75,7 @@ def test_attempts_are_a_geometric_series_and_what_is_left_over_a_power() -> None
     """With a share p of failures and n attempts a call makes 1 + p + p^2 ... of them, and p^n of the calls fail."""
     share, attempts = 0.4, 4
     scenario = Scenario(
-        duration=50.0, load=Load(rate=100.0), dependency=Dependency(error=Error("connection", rate=share))
+        duration=20.0, load=Load(rate=100.0), dependency=Dependency(error=Error("connection", rate=share))
     )
     results = runs(lambda: Policy(Retry(attempts, wait=fixed(0.1))), scenario)
     agree([result.attempts for result in results], sum(share**number for number in range(attempts)))

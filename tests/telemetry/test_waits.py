@@ -149,14 +149,14 @@ async def test_the_twentieth_attempt_has_the_last_name_of_its_own(h: Harness, sd
     assert [attributes(span)["resilient_agents.attempt"] for span in sdk.attempts] == list(range(1, 23))
 
 
-async def test_ten_thousand_attempts_stay_bounded(h: Harness, sdk: Sdk) -> None:
+async def test_thousands_of_attempts_stay_bounded(h: Harness, sdk: Sdk) -> None:
     """Beyond two hundred spans of attempts and waits the rest is counted; metrics know them all."""
-    await h.call(Policy(Retry(10_000, wait=fixed(1, jitter=None)), name="p"), flaky(9_999))
+    await h.call(Policy(Retry(2_000, wait=fixed(1, jitter=None)), name="p"), flaky(1_999))
     assert len(sdk.spans) == 1 + recorders.MOST_SPANS
-    left_out = 10_000 + 9_999 - recorders.MOST_SPANS
+    left_out = 2_000 + 1_999 - recorders.MOST_SPANS
     assert attributes(sdk.operation)["resilient_agents.spans_left_out"] == left_out
-    assert attributes(sdk.operation)["resilient_agents.attempts"] == 10_000
-    assert sum(value for _, value in sdk.points("resilient_agents.attempts")) == 10_000
+    assert attributes(sdk.operation)["resilient_agents.attempts"] == 2_000
+    assert sum(value for _, value in sdk.points("resilient_agents.attempts")) == 2_000
 
 
 async def test_a_refusal_says_what_came_before_it(h: Harness, sdk: Sdk) -> None:
