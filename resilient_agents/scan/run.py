@@ -28,7 +28,7 @@ from resilient_agents.scan.records import Call, FileStatus, Finding, Report
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.rules import DEFAULT, RULES, broken
 from resilient_agents.scan.settings import Projects
-from resilient_agents.scan.table import TableError, load, shipped
+from resilient_agents.scan.table import TableError, known, load, shipped
 from resilient_agents.scan.tree import SourceFile, Tree
 
 __all__ = ["Options", "Scan", "scan"]
@@ -127,7 +127,6 @@ class Scan:
 
     def _known(self, paths: list[Path]) -> tuple[Known, list[str]]:
         """The table, with what the projects add to it; a wrong entry is left out, and said."""
-        base = shipped()
         own: dict[str, object] = {}
         problems: list[str] = []
         for path in paths:
@@ -135,11 +134,11 @@ class Scan:
             own.update(self.projects.settings(folder).libraries)
         for name, entry in list(own.items()):
             try:
-                load([base, {name: entry}])
+                load([shipped(), {name: entry}])
             except TableError as error:
                 problems.append(f"tool.resilient-agents.scan.libraries: not used: {error}")
                 del own[name]
-        return load([base, own]), problems
+        return load([shipped(), own]) if own else known(), problems
 
     def found(self, file: SourceFile) -> list[Found]:
         return list(inventory(self.resolver, self.limits, file))

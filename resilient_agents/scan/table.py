@@ -12,12 +12,13 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import Any
 
 from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends, Handler, Known, Library, Operation
 
-__all__ = ["TableError", "load", "shipped"]
+__all__ = ["TableError", "known", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {
@@ -70,7 +71,14 @@ class TableError(ValueError):
     """An entry is wrong; the message says which and why."""
 
 
-def shipped() -> dict[str, Any]:
+@cache
+def known() -> Known:
+    """What the tables say that come with the package."""
+    return load([shipped()])
+
+
+@cache
+def shipped() -> Table:
     """The tables that come with the package, merged."""
     merged: dict[str, Any] = {}
     folder = resources.files("resilient_agents.scan") / "knowledge"

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from resilient_agents.scan.known import Client, Default
-from resilient_agents.scan.table import load, shipped
+from resilient_agents.scan.table import known
 from resilient_agents.scan.versions import choose
 
 # Some libraries import parts of themselves only when their classes are looked at, and warn meanwhile.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-KNOWN = load([shipped()])
+KNOWN = known()
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
 OLDER = {"elasticsearch", "opensearchpy"}
 """Libraries that took the argument in versions before the installed one, or take it by a decorator that hides it."""
