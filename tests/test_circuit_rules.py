@@ -24,15 +24,14 @@ from resilient_agents.adapters.circuit_states import (
     calm_until,
     decide,
 )
-from resilient_agents.adapters.counts import Ticks
-from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
 from resilient_agents.errors import CircuitOpenError
 from tests.conftest import ManualClock
 
 RULES = Rules(failures=3, failure_rate=0.5, slow_rate=0.25, minimum_calls=4, window_calls=8, successes=2)
 
 
-def window(calls: int, failures: int = 0, slow: int = 0) -> Window:
+def window(calls: int, failures: int = 0, slow: int = 0) -> CountWindow:
     made = CountWindow(100)
     for number in range(calls):
         made.record(0.0, failed=number < failures, slow=number < slow)
@@ -56,10 +55,10 @@ def window(calls: int, failures: int = 0, slow: int = 0) -> Window:
     ],
 )
 def test_a_closed_circuit(
-    failed: bool, slow: bool, in_row: int, seen: Window | None, decision: Opens | str | None
+    failed: bool, slow: bool, in_row: int, seen: CountWindow | None, decision: Opens | str | None
 ) -> None:
     """It opens after so many failures in a row, or at a share of enough calls."""
-    assert decide(Closed(Ticks()), Outcome(failed, slow, in_row, 0, seen), RULES) == decision
+    assert decide(Closed(), Outcome(failed, slow, in_row, 0, seen), RULES) == decision
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_an_open_circuit(failed: bool) -> None:
 def test_a_rule_that_is_switched_off() -> None:
     """Nothing opens by it."""
     bad = Outcome(True, True, 99, 0, window(99, 99, 99))
-    assert decide(Closed(Ticks()), bad, Rules()) is None
+    assert decide(Closed(), bad, Rules()) is None
 
 
 def test_how_long_it_is_open() -> None:
@@ -126,7 +125,7 @@ def test_how_long_it_is_open_by_what_the_server_says(
         (0, window(4, 1), math.inf),
     ],
 )
-def test_when_successes_change_nothing(in_row: int, seen: Window | None, until: float) -> None:
+def test_when_successes_change_nothing(in_row: int, seen: CountWindow | None, until: float) -> None:
     """Until that moment they are only counted."""
     assert calm_until(Outcome(False, False, in_row, 0, seen), RULES) == until
 
@@ -139,9 +138,9 @@ def test_a_window_of_next_to_no_time(seconds: float) -> None:
 
 
 def test_a_window_of_time_is_calm_until_it_ages() -> None:
-    """It forgets by tenths; before its first outcome nothing is known."""
+    """It forgets by tenths, from the first one of the clock on."""
     made = TimeWindow(10)
-    assert calm_until(Outcome(False, False, 0, 0, made), RULES) == -1.0
+    assert calm_until(Outcome(False, False, 0, 0, made), RULES) == 1.0
     made.record(1000.4, failed=False, slow=False)
     assert calm_until(Outcome(False, False, 0, 0, made), RULES) == 1001.0
 

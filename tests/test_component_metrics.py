@@ -8,12 +8,12 @@ import json
 import os
 import pickle
 import random
-import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -35,7 +35,7 @@ from resilient_agents import (
     http_failure,
 )
 from resilient_agents.adapters.circuit_states import Closed
-from resilient_agents.adapters.counts import LimitCounts, RetryCounts, Ticks, counting
+from resilient_agents.adapters.counts import LimitCounts, RetryCounts
 from resilient_agents.adapters.outcomes import Outcomes
 from resilient_agents.base.clock import clock
 from tests.conftest import Harness, ManualClock, run_on
@@ -355,20 +355,6 @@ async def test_a_busy_breaker_that_is_told_to_mind_slow_calls_times_them_all(h: 
     assert breaker.state == "open"
 
 
-def test_a_call_that_ends_while_slow_calls_begin_to_matter_leaves_no_later_one_untimed(
-    manual_clock: ManualClock,
-) -> None:
-    """It may decide by the rules of before that the next one goes untimed, and write that down afterwards."""
-    breaker = CircuitBreaker()
-    policy = Policy(breaker)
-    breaker.reconfigure(CircuitBreaker(failures=None, slow_call=1, slow_rate=0.5, minimum_calls=3))
-    era: Any = breaker._circuit.era
-    era.timed = False
-    for _ in range(3):
-        policy.call(clock.sleep, 2)
-    assert breaker.state == "open"
-
-
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_a_call_that_is_refused_after_it_queued_is_a_rejection_and_no_call(runtime: str) -> None:
     """It had been admitted, waited for a slot, and found the circuit open: it counts once."""
@@ -407,7 +393,7 @@ def test_a_reset_in_the_midst_of_a_call_breaks_nothing() -> None:
             return length
 
     outcomes._durations = Interrupted([(0.0, 0.0, False)] * 999, 1_000)
-    outcomes.keep(Closed(Ticks()), 0.0, 0.0, False, True)
+    outcomes.keep(Closed(), 0.0, 0.0, failed=False)
     assert outcomes.figures(0.0, 1.0, None, None)["average_duration"] is None
 
 
@@ -944,49 +930,27 @@ def test_a_forked_child_counts_for_itself() -> None:
     assert [component.metrics()["calls"] for component in (breaker, retry, bulkhead, limit)] == [3] * 4
 
 
-def test_a_look_in_the_midst_of_a_look_counts_right() -> None:
-    """A signal's handler runs when a call of C returns, and may look at the metrics, or begin them anew."""
-    ticks = Ticks()
-    for _ in range(3):
-        next(ticks)
-    seen: list[int] = []
+@pytest.mark.parametrize("make", [RetryCounts, LimitCounts, Outcomes])
+def test_counts_that_begin_anew_in_the_midst_of_a_look_are_what_they_were_before(make: Callable[[], Any]) -> None:
+    """A signal's handler runs at the start of a function, and may begin them anew."""
+    counts = make()
+    counted = "successes" if make is Outcomes else "at_once"
+    setattr(counts, counted, 3)
+    counts.reset()
+    setattr(counts, counted, 5)
+    look = counts.counts if make is Outcomes else counts.metrics
 
-    def handler(_: object, event: str, which: object) -> None:
-        if event == "c_return" and which is next and not seen:
-            seen.append(ticks.total())
+    def handler(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_now":
+            sys.setprofile(None)
+            counts.reset()
 
     sys.setprofile(handler)
     try:
-        total = ticks.total()
+        found = look()
     finally:
         sys.setprofile(None)
-    assert (seen, total, ticks.total()) == ([3], 3, 3)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("make", [RetryCounts, lambda: LimitCounts(Ticks())])
-def test_a_lock_that_the_parent_held_stops_no_child(make: Callable[[], Any]) -> None:
-    """A child forked while another thread holds the lock of a tally can look at it."""
-    tally = make()
-    locked, done = threading.Event(), threading.Event()
-
-    def hold_the_lock() -> None:
-        with counting:
-            locked.set()
-            done.wait(10)
-
-    holder = threading.Thread(target=hold_the_lock)
-    holder.start()
-    locked.wait(10)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(5)  # which ends a child that waits
-        tally.metrics()
-        os._exit(0)
-    done.set()
-    holder.join()
-    assert os.waitpid(child, 0)[1] == 0
+    assert (found["calls"], look()["calls"]) == (2, 0)
 
 
 @pytest.mark.parametrize("component", [CircuitBreaker(), Retry(), Bulkhead(3), RateLimit(100)])

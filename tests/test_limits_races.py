@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.counts import Ticks
+from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.gcra import Gcra, Reservation
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.errors import BulkheadFullError
@@ -314,16 +314,17 @@ def starts_of(limit: RateLimit, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
             noted.append((now, 1.0))
         return starts
 
-    class AtOnce(Ticks):
-        """One is taken by whoever starts at once, when that is done."""
+    class AtOnce(LimitCounts):
+        """Counted by whoever starts at once, when that is done."""
 
-        def __next__(self) -> int:
-            noted.append((here.now, 1.0))
-            return super().__next__()
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "at_once" and value:
+                noted.append((here.now, 1.0))
 
     with swapped_clock(monotonic, time.sleep), monkeypatch.context() as patched:
         patched.setattr(Gcra, "start", after_waiting)
-        patched.setattr(limit._counts, "ticks", AtOnce())
+        patched.setattr(limit, "_counts", AtOnce())
         yield noted
 
 

@@ -34,7 +34,6 @@ _BEHIND = 0.001
 it. Where nobody does (it has cancelled its task already, and what cleans up waits; or a shield stands between), the
 wait ends all the same."""
 
-_NOBODY: Final = ORDINARY.abandoned
 _OPEN: Final = object()
 """What a stream that is not closed has for an outcome."""
 
@@ -98,7 +97,7 @@ class Bulkhead(Limit):
         shadow: bool = False,
     ) -> None:
         self._pool = SlotPool()
-        self._counts = LimitCounts(self._pool.numbers)
+        self._counts = LimitCounts()
         self.take(locals())
         if shadow and isolation == "thread":
             raise ValueError(
@@ -142,7 +141,7 @@ class Bulkhead(Limit):
         """Run the rest of the call while holding a slot."""
         pool = self._pool
         held = pool.held
-        left_before = _NOBODY if call.rare is ORDINARY else call.rare.abandoned
+        left_before = call.rare.abandoned
         slot = next(pool.numbers)
         try:
             # `pool.take` and `pool.give_back`, spelled out as far as nobody waits: it is the path of every call.
@@ -151,6 +150,8 @@ class Bulkhead(Limit):
                 waiting = self._admit(call, slot)
                 if waiting is not None:
                     await waiting
+            else:
+                self._counts.at_once += 1
             if self._threads is not None or (call.rare is not ORDINARY and call.closers is not None):
                 return await self._hold(proceed, call, slot)
             return await proceed(call)
@@ -199,20 +200,21 @@ class Bulkhead(Limit):
         in_use = len(pool.held)
         if in_use <= pool.limit and not pool.queue:
             pool.rose(in_use)
+            self._counts.at_once += 1
             return None
         if pool.take(slot, running_loop()):
+            self._counts.at_once += 1
             return None
         why = self._must_not_wait(call)
         if self.shadow:
             would_wait = max(0, self.in_use - self.limit)
             pool.lend(slot, running_loop())
             if why is None and (self.queue is None or would_wait < self.queue):
-                self._counts.not_at_once()
                 self._counts.made_wait(None)
             else:
+                self._counts.others += 1
                 self._reject(call)
             return None
-        self._counts.not_at_once()
         if why is not None:
             raise self._rejection(call, why)
         return self._wait(call, slot)

@@ -47,7 +47,7 @@ class Circuit:
     which is all that a call in a healthy circuit does: one atomic read says both whether calls flow and which era this
     is, so there is no moment at which the two disagree. A call that reads a closed era just before the circuit opens
     runs, as any call does that started a moment earlier; its outcome is then compared with the present era under the
-    lock and dropped. A success in a calm era is only a tick: a failure that ends the calm at the same time is ordered
+    lock and dropped. A success in a calm era is only counted: a failure that ends the calm at the same time is ordered
     after it.
     """
 
@@ -69,7 +69,7 @@ class Circuit:
     )
 
     def __init__(self, name: str | None, rules: Rules, *, judges: bool, shadow: bool) -> None:
-        """`judges`: a success may be a result that turns out to be a failure, so none is only a tick."""
+        """`judges`: a success may be a result that turns out to be a failure, so none is only counted."""
         self.name = name
         self.rules = rules
         self._judges = judges
@@ -96,7 +96,8 @@ class Circuit:
         if state == "closed":
             self._openings = 0
             self.outcomes.begin(self.rules.new_window())
-            era = Closed(self.outcomes.ticks, always=self.rules.slow_rate is not None)
+            self.outcomes.slow_matters = self.rules.slow_rate is not None
+            era = Closed()
             self._calm(era)
             return era
         self.outcomes.reconfigure(None)
@@ -198,7 +199,7 @@ class Circuit:
             if verdict == "neutral":
                 return
             failed = verdict == "failure"
-            self.outcomes.keep(era, now, seconds, failed, self.outcomes.is_turn())
+            self.outcomes.keep(era, now, seconds, failed=failed)
             probed = None if probe is None else probe.era
             if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
                 era = probed
@@ -245,8 +246,8 @@ class Circuit:
             if isinstance(era, Closed):
                 self.outcomes.reconfigure(self.rules.new_window())
                 self._calm(era)
-                era.always = self.rules.slow_rate is not None
-                era.timed = True  # for they may look at that now
+                self.outcomes.slow_matters = self.rules.slow_rate is not None  # one step
+                era.untimed = 0
             elif isinstance(era, Open):
                 era.until = min(era.until, self._open_until(era.hint))
 
@@ -279,7 +280,6 @@ class Circuit:
         """In a forked child: the state stays, the permits of the parent's calls and all locks do not."""
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading` resets its own
         self._changes = None
-        self.outcomes.reset()
         if isinstance(self.era, HalfOpen):
             self.era.probes.clear()
 

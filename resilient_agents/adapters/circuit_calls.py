@@ -9,9 +9,9 @@ from typing import Any, Final, NoReturn, Protocol
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Circuit
-from resilient_agents.adapters.circuit_states import FOREVER, Closed, Era, Open, Refusal
+from resilient_agents.adapters.circuit_states import FOREVER, Era, Open, Refusal
 from resilient_agents.adapters.counts import Verdict
-from resilient_agents.adapters.outcomes import SPARSE, is_slow
+from resilient_agents.adapters.outcomes import is_slow
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify_result
 from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
@@ -30,7 +30,7 @@ class Heard(Protocol):
     """A gate that somebody else may hear answers for."""
 
     pace: Any
-    ticks: Any
+    counts: Any
 
     def execute(self, proceed: Proceed, call: Call, /) -> Awaitable[Any]: ...
     def failed(self, call: Call, error: BaseException, batch: int, /) -> None: ...
@@ -55,11 +55,11 @@ class Breaker(ABC):
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         circuit = self._circuit
         era = circuit.era
-        if era.timed and type(era) is Open and not circuit.shadow:
+        if type(era) is Open and not circuit.shadow:
             # Refused before there is a coroutine, and without a lock.
             left = era.until - clock.monotonic()
             if left > 0:
-                next(circuit.outcomes.refused)
+                circuit.outcomes.rejections += 1
                 raise self._refused(call, era.reason, left)
         return self._run(proceed, call, era)
 
@@ -75,7 +75,9 @@ class Breaker(ABC):
         since: float | None = None
         lasting = False
         try:
-            if era.timed:
+            if era.untimed:
+                era.untimed -= 1  # type: ignore[misc]  # as only one that is closed has any
+            else:
                 if not era.closed:
                     era = self._admit(call, era)
                 since = clock.monotonic() - call.rare.waited
@@ -84,8 +86,10 @@ class Breaker(ABC):
                 if gate is not None:
                     if type(result) not in PLAIN:
                         gate.answered(result, batch)
-                    elif (number := next(gate.ticks)) >= gate.pace.answers.due:
-                        gate.note(number)
+                    else:
+                        gate.counts.at_once += 1
+                        if gate.counts.at_once >= gate.pace.answers.due:
+                            gate.note(gate.counts.at_once)
             except Exception as error:
                 if gate is not None:
                     gate.failed(call, error, batch)
@@ -101,8 +105,7 @@ class Breaker(ABC):
                 if isinstance(result, Opened) and (probe := self._circuit.probe_of(call)) is not None:
                     tap(result, probe)
             elif since is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
-                if next(era.ticks) >= era.due:  # type: ignore[union-attr]  # only a closed era is calm
-                    era.timed = True  # type: ignore[misc]
+                self._circuit.outcomes.successes += 1
             else:
                 try:
                     self._succeeded(call, era, result, since)
@@ -150,10 +153,10 @@ class Breaker(ABC):
         now = clock.monotonic()
         seconds = None if since is None else now - call.rare.waited - since
         slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
-        if now < era.calm_until and seconds is not None and not slow and isinstance(era, Closed):
-            number = next(era.ticks)
-            era.due = number + SPARSE - 1
-            self._circuit.outcomes.keep(era, now, seconds, False, not number % SPARSE)
+        if now < era.calm_until and not slow:
+            outcomes = self._circuit.outcomes
+            outcomes.successes += 1
+            outcomes.keep(era, now, seconds, failed=False)
             return
         when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out

@@ -10,8 +10,7 @@ import math
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
-from resilient_agents.adapters.counts import Ticks
-from resilient_agents.adapters.outcomes import CountWindow, TimeWindow, Window
+from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
 from resilient_agents.base.told import Fields, Told
 from resilient_agents.events import CircuitState
 
@@ -34,20 +33,16 @@ __all__ = [
 
 
 class Closed:
-    """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so all there is to record
-    is a tick of `ticks`. `timed`: is the next call to be timed? `due`: the number of the tick after which it is,
-    where not all are; `always`: they are, as slow calls matter."""
+    """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so that it is only
+    counted. `untimed`: so many of the next calls are not timed."""
 
-    __slots__ = ("always", "calm_until", "due", "ticks", "timed")
+    __slots__ = ("calm_until", "untimed")
     closed: Final = True
     name: Final = "closed"
 
-    def __init__(self, ticks: Ticks, *, always: bool = False) -> None:
-        self.ticks = ticks
-        self.always = always
-        self.due = 0
+    def __init__(self) -> None:
         self.calm_until = -1.0
-        self.timed = True
+        self.untimed = 0
 
 
 class Open:
@@ -56,7 +51,7 @@ class Open:
 
     __slots__ = ("hint", "reason", "until")
     closed: Final = False
-    timed: Final = True
+    untimed: Final = 0
     calm_until: Final = -1.0
     name: Final = "open"
 
@@ -109,7 +104,7 @@ class HalfOpen:
 
     __slots__ = ("probes",)
     closed: Final = False
-    timed: Final = True
+    untimed: Final = 0
     calm_until: Final = -1.0
     name: Final = "half-open"
 
@@ -180,7 +175,7 @@ class Rules(Told):
     successes: int = 1
     open_for: str | None = None
 
-    def new_window(self) -> Window | None:
+    def new_window(self) -> TimeWindow | CountWindow | None:
         if self.failure_rate is None and self.slow_rate is None:
             return None
         return TimeWindow(self.window) if self.window_calls is None else CountWindow(self.window_calls)
@@ -202,7 +197,7 @@ class Outcome(NamedTuple):
     slow: bool
     in_row: int
     good: int
-    window: Window | None
+    window: TimeWindow | CountWindow | None
 
 
 class Opens(NamedTuple):

@@ -76,7 +76,7 @@ class Limit(Configured):
 
     def _reject(self, call: Call, retry_after: float | None = None) -> None:
         """Count a call that is rejected, or would be if the limit acted, and tell of it."""
-        self._counts.reject()
+        self._counts.rejections += 1
         call.tell(events.CallRejected, self.strategy, retry_after, self.name, self.shadow)
 
     def _rejection(self, call: Call, why: str, retry_after: float | None = None) -> Rejected:

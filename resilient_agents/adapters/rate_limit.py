@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from resilient_agents.adapters.bill import Bill, real_cost
-from resilient_agents.adapters.counts import LimitCounts, Ticks
+from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.gcra import ROUNDING, Gcra
 from resilient_agents.adapters.learning import Learning
 from resilient_agents.adapters.limit import blocks_a_loop
@@ -104,7 +104,7 @@ class RateLimit(Learning):
             self._affordable(self.cost)
         self._flat = self._flat_cost()
         self._raised = 1.0
-        self._begin(LimitCounts(Ticks()))
+        self._begin(LimitCounts())
 
     def after_fork(self) -> None:
         """Start with the whole burst, and nobody waiting."""
@@ -151,7 +151,7 @@ class RateLimit(Learning):
             if level <= gcra.burst + gcra.slack and not gcra.waiting:
                 gcra.level = level
                 gcra.at = now
-                next(self._counts.ticks)
+                self._counts.at_once += 1
                 return proceed(call)
         return self._priced(proceed, call)
 
@@ -216,7 +216,7 @@ class RateLimit(Learning):
         with self._lock:
             starts = not cost or self._gcra.take(clock.monotonic(), cost)
         if starts:
-            next(self._counts.ticks)
+            self._counts.at_once += 1
         elif self.shadow:
             self._pretend(call, cost)
         else:
@@ -235,7 +235,7 @@ class RateLimit(Learning):
                 self._gcra.correct(now, cost)
         if rejects:
             self._reject(call, delay)
-            self._counts.let_in()
+            self._counts.others += 1
         else:
             self._counts.made_wait(delay)
 

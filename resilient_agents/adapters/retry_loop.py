@@ -95,7 +95,7 @@ class RetryLoop(RetryParts):
                 result = None
         finally:
             if state is None and ending == "success":
-                next(self.counts.ticks)
+                self.counts.at_once += 1
             else:
                 self.counts.record(ending, 1 if state is None else state.attempt_number)
                 if self._prepares and state is not None and state.counted is not None:
@@ -118,7 +118,7 @@ class RetryLoop(RetryParts):
             self.interrupted()
             raise
         else:
-            next(self.counts.ticks)
+            self.counts.at_once += 1
             return result
         return await rest
 

@@ -7,12 +7,12 @@ anyio still does the waiting.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from resilient_agents.adapters.counts import Ticks
 from resilient_agents.base import timers
 from resilient_agents.base.fork import Lock, reset_after_fork
 from resilient_agents.base.told import Fields
@@ -76,7 +76,7 @@ class SlotPool:
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
-        self.numbers = Ticks()
+        self.numbers = itertools.count()
         self._lock = Lock()
         self.after_fork()
         reset_after_fork(self)

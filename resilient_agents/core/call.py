@@ -97,12 +97,12 @@ class Plan:
     is the edition in force, which it never is where observers watch. `edition`: in which the plan was made. `layers`:
     what the chain runs through; `rechecks`: the second looks that they want. `alone`: the retry that is the whole
     policy, if its first attempt may be made without it; `retry`: the same of one around all else, which is `inside`;
-    `ticks`: counts a good first attempt; `timed`: must it know when?
+    `counts`: where a good first attempt is counted; `timed`: must it know when?
     """
 
     __slots__ = (
         *("alone", "chain", "edition", "innermost", "inside", "layers", "name", "quiet", "rechecks", "retry"),
-        *("ticks", "timed"),
+        *("counts", "timed"),
     )
 
     chain: Proceed
@@ -117,7 +117,7 @@ class Plan:
         self.alone: Any = None
         self.retry: Any = None
         self.inside: Any = None
-        self.ticks: Any = None
+        self.counts: Any = None
         self.timed: bool | None = None
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:

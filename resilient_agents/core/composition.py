@@ -84,7 +84,7 @@ class Composed(Plan):
             return
         self.inside = _unwatched(layers[1:], self.innermost)
         self.chain = _unwatched(layers[:1], self.inside)
-        self.ticks, self.timed = retry.counts.ticks, retry.timed
+        self.counts, self.timed = retry.counts, retry.timed
         if len(layers) == 1:
             self.alone = retry
         else:

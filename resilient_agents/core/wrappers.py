@@ -84,7 +84,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                     plan.retry.interrupted()
                     raise
                 else:
-                    next(plan.ticks)
+                    plan.counts.at_once += 1
                     if type(result) not in PLAIN and runs_later(type(result)):
                         refuse_unrun(fn, result)
                     return result
@@ -102,7 +102,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                 plan.alone.interrupted()
                 raise
             else:
-                next(plan.ticks)
+                plan.counts.at_once += 1
                 if type(result) not in PLAIN and runs_later(type(result)):
                     refuse_unrun(fn, result)
                 return result
@@ -159,7 +159,7 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             else:
                 if type(result) not in PLAIN:
                     return way.looked_at(plan, args, kwargs, result)
-                next(plan.ticks)
+                plan.counts.at_once += 1
                 return result
         try:
             driver = take()
@@ -196,7 +196,7 @@ class _Way(WayIn):
         call."""
         alone: FirstAttempt = plan.alone
         if not is_awaitable(result):
-            next(plan.ticks)
+            plan.counts.at_once += 1
             return checked(self.fn, result)
         given = [result]
         further = self.innermost if now.budget() is None else self.charged()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from resilient_agents.adapters.counts import LimitCounts, Ticks
+from resilient_agents.adapters.counts import LimitCounts
 from resilient_agents.adapters.gcra import Gcra, Reservation
 from resilient_agents.adapters.paced import Paced
 from resilient_agents.base import instances
@@ -60,12 +61,12 @@ class Gate(Paced):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self.ticks = Ticks()
-        self._begin(LimitCounts(self.ticks))
+        self.counts = LimitCounts()
+        self._begin(self.counts)
 
     def after_fork(self) -> None:
         """Open, and nobody waiting."""
-        self.pace = Pace(self._counts.ticked)
+        self.pace = Pace(partial(getattr, self._counts, "at_once"))
 
     def reconfigure(self, new: Gate) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise; the name stays. Who waits
@@ -100,7 +101,7 @@ class Gate(Paced):
         refusal of ours."""
         ordinary = isinstance(error, Exception)
         if turn is None and ordinary:
-            self._counts.let_in()
+            self._counts.others += 1
         says_wait = ordinary and not isinstance(error, Rejected) and self._told(call.failure(error), batch)
         if turn is not None and not says_wait:
             self._over(turn, well=False)
@@ -108,18 +109,19 @@ class Gate(Paced):
     def answered(self, result: Any, batch: int, turn: Reservation | None = None) -> None:
         """A call that began in this batch has this result; does that say wait?"""
         if (turn is None and type(result) in PLAIN) or self._is_good(result, batch, turn):
-            number = next(self.ticks)
-            if number >= self.pace.answers.due:
-                self.note(number)
+            counts = self.counts
+            counts.at_once += 1
+            if counts.at_once >= self.pace.answers.due:
+                self.note(counts.at_once)
 
     def _is_good(self, result: Any, batch: int, turn: Reservation | None) -> bool:
         """It is, unless it is a response that says wait."""
         says_wait = type(result) not in PLAIN and http_failure(result) and self._told(classify_result(result), batch)
         if turn is None:
             if says_wait:
-                self._counts.let_in()
+                self._counts.others += 1
         elif not says_wait:
-            self._counts.not_at_once()  # as it takes a tick
+            self._counts.others -= 1  # as it is numbered
             self._over(turn, well=True)
         return not says_wait
 
