@@ -7,9 +7,8 @@ with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock, and
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import pybreaker
 
@@ -62,58 +61,58 @@ class Circuit:
         "_storage",
         "breaker",
         "era",
-        "name",
         "outcomes",
         "rules",
         "shadow",
     )
 
-    def __init__(self, name: str | None, rules: Rules, *, judges: bool, shadow: bool) -> None:
-        """`judges`: a success may be a result that turns out to be a failure, so none is only counted."""
-        self.name = name
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        judges: bool,
+        shadow: bool = False,
+        name: str | None = None,
+        native: pybreaker.CircuitBreaker | None = None,
+    ) -> None:
+        """`judges`: a success may be a result that turns out to be a failure, so none is only counted. `native`: an
+        object of the user's, None for one of our own."""
+        self.breaker = breaker = pybreaker.CircuitBreaker(name=name) if native is None else native
         self.rules = rules
         self._judges = judges
         self.shadow = shadow
-        self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-        breaker = pybreaker.CircuitBreaker(state_storage=self._storage, name=name)
-        self._lock = threading.RLock()
-        setattr(breaker, _LOCK, self._lock)
-        self._watch(breaker)
-
-    def _watch(self, breaker: pybreaker.CircuitBreaker) -> None:
-        self.breaker = breaker
+        self._lock = _inside(breaker, "_lock")
+        self._storage = _inside(breaker, "_state_storage")
         self.outcomes = Outcomes()
         self._reason = ""
         self._hint: float | None = None
-        self._changes: Changes | None = None
+        self._changes = Changes()
         self._openings = 0
         self.era: Era = self._new_era(breaker.current_state)
         breaker.add_listener(Listener(self))
         reset_after_fork(self)
         follow_clock(self)
 
+    @property
+    def name(self) -> str | None:
+        return self.breaker.name
+
     def _new_era(self, state: str) -> Era:
+        reason, self._reason = self._reason, ""
+        hint, self._hint = self._hint, None
         if state == "closed":
             self._openings = 0
             self.outcomes.begin(self.rules.new_window())
             self.outcomes.slow_matters = self.rules.slow_rate is not None
-            era = Closed()
-            self._calm(era)
-            return era
+            return Closed()
         self.outcomes.reconfigure(None)
         if state == "half-open":
             return HalfOpen()
-        reason, self._reason = self._reason, ""
-        hint, self._hint = self._hint, None
         reason = f"open after {reason or f'{self.breaker.fail_counter} failures'}"
         return Open(self._open_until(hint), reason, hint)
 
     def _open_until(self, hint: float | None) -> float:
-        return clock.monotonic() + self.rules.seconds_open(max(1, self._openings), hint)
-
-    def _lease(self) -> float:
-        """Seconds for which a probe has its permit."""
-        return self.rules.seconds_open(max(1, self._openings))
+        return clock.monotonic() + self.rules.seconds_open(self._openings, hint)
 
     def _calm(self, era: Closed) -> None:
         era.calm_until = -1.0 if self._judges else calm_until(self._outcome(), self.rules)
@@ -134,12 +133,12 @@ class Circuit:
             before.calm_until = -1.0
         if old != new:
             self.outcomes.transitions += 1
-            if self._changes is None:
-                self._changes = Changes()
             self._changes.add(self.name or "", old, new, shadow=self.shadow)
 
-    def admit(self, call: Call) -> Era | Refusal:
-        """The era in which `call` may run. In half-open it holds a permit afterwards, or is inside a call that does."""
+    def admit(self, call: Call, *, again: bool) -> Era | Refusal:
+        """The era in which `call` may run. In half-open it holds a permit afterwards, or is inside a call that does.
+        `again`: it had been let in, and has waited; if it is refused now it counts as a rejection, and not as a call,
+        too."""
         with self._lock:
             now = clock.monotonic()
             if isinstance(self.era, Open) and now >= self.era.until:
@@ -153,6 +152,9 @@ class Circuit:
             if refusal is None:
                 return era
             self.outcomes.rejections += 1
+            if again:
+                self._end_probe(call)
+                call.marks = {**(call.marks or {}), self: Probe(None)}
             return refusal
 
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
@@ -160,16 +162,14 @@ class Circuit:
         if isinstance(found, Probe):
             # First, so that the end of the call takes it back, whatever happens next.
             call.marks = {**(call.marks or {}), self: found}
-            era.lend(found, now + self._lease())
+            era.lend(found, now + self.rules.seconds_open(self._openings))
         return found if isinstance(found, Refusal) else None
 
-    def refused_late(self, call: Call) -> None:
-        """The call had been let in, and was refused when it was looked at again: it counts as a rejection, and not as a
-        call, too."""
+    def _end_probe(self, call: Call) -> Probe | None:
         probe = self.probe_of(call)
         if probe is not None:
             probe.over = True
-        call.marks = {**(call.marks or {}), self: Probe(None)}
+        return probe
 
     def probe_of(self, call: Call) -> Probe | None:
         probe: Probe | None = None if call.marks is None else call.marks.get(self)
@@ -190,11 +190,9 @@ class Circuit:
         counted. `seconds`: how long it took, None if it was not timed."""
         with self._lock:
             now = clock.monotonic()
-            probe = self.probe_of(call)
-            if probe is not None:
-                probe.over = True
-                if probe.era is None and verdict == "neutral":
-                    return  # refused after it had queued, and counted as that
+            probe = self._end_probe(call)
+            if probe is not None and probe.era is None and verdict == "neutral":
+                return  # refused after it had queued, and counted as that
             self.outcomes.record(verdict, failure)
             if verdict == "neutral":
                 return
@@ -234,7 +232,6 @@ class Circuit:
         with self._lock:
             self._reason = "being opened by hand"
             change(self.breaker)
-            self._reason = ""
         self.deliver(None)
 
     def reconfigure(self, new: Circuit) -> None:
@@ -271,15 +268,15 @@ class Circuit:
     def deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far; called after every step that may have changed the state."""
         changes = self._changes
-        if changes is not None and changes.waiting:
+        if changes.waiting:
             with self._lock:
                 changes.claim(audience)
             changes.tell()
 
     def after_fork(self) -> None:
         """In a forked child: the state stays, the permits of the parent's calls and all locks do not."""
-        self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading` resets its own
-        self._changes = None
+        self._lock._at_fork_reinit()  # noqa: SLF001 - as `threading` resets its own
+        self._changes = Changes()
         if isinstance(self.era, HalfOpen):
             self.era.probes.clear()
 
@@ -293,8 +290,16 @@ class Circuit:
                 self.era.shift(shift)
 
 
-_LOCK: Final = "_lock"
-"""Where pybreaker keeps its lock, which ours is put in place of; under another name it is taken inside of ours only."""
+def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
+    """What a pybreaker object has no public name for. Raises TypeError where it is not found: to go on with something
+    in its place, such as a lock of our own, would work until it matters."""
+    try:
+        return getattr(breaker, name)
+    except AttributeError:
+        raise TypeError(
+            f"this {type(breaker).__name__} of pybreaker has no {name}, which a policy needs: "
+            f"use a release of pybreaker that has it, or resilient_agents.CircuitBreaker"
+        ) from None
 
 
 class Listener(pybreaker.CircuitBreakerListener):

@@ -129,7 +129,7 @@ class CircuitBreaker(Configured, Breaker):
         rules = {option: getattr(self, option) for option in Rules.__match_args__}
         if slow_call is None:
             rules["slow_rate"] = None
-        self._circuit = Circuit(name, Rules(**rules), judges=when is not None, shadow=shadow)
+        self._circuit = Circuit(Rules(**rules), judges=when is not None, shadow=shadow, name=name)
         if name is not None and _has_twin(name):
             warnings.warn(
                 f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
@@ -206,7 +206,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
                 return breaker
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
         circuit: Circuit = vars(breaker)["_circuit"]
-        circuit.name = circuit.breaker.name = name
+        circuit.breaker.name = name
         return breaker
 
 

@@ -125,15 +125,11 @@ class Breaker(ABC):
         circuit = self._circuit
         era = circuit.era
         if not era.closed and not circuit.shadow:
-            try:
-                self._admit(call, era)
-            except CircuitOpenError:
-                circuit.refused_late(call)
-                raise
+            self._admit(call, era, again=True)
 
-    def _admit(self, call: Call, seen: Era) -> Era:
+    def _admit(self, call: Call, seen: Era, *, again: bool = False) -> Era:
         circuit = self._circuit
-        admitted = circuit.admit(call)
+        admitted = circuit.admit(call, again=again)
         circuit.deliver(call.audience)
         if not isinstance(admitted, Refusal):
             return admitted

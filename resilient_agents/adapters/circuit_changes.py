@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from resilient_agents import events
@@ -25,8 +24,8 @@ class Changes:
     __slots__ = ("_claimed", "_new", "_tellers")
 
     def __init__(self) -> None:
-        self._new: deque[events.CircuitChanged] = deque()
-        self._claimed: deque[tuple[events.CircuitChanged, Audience | None]] = deque()
+        self._new: list[events.CircuitChanged] = []
+        self._claimed: list[tuple[events.CircuitChanged, Audience | None]] = []
         self._tellers: list[object] = []
 
     @property
@@ -39,7 +38,7 @@ class Changes:
     def claim(self, audience: Audience | None) -> None:
         """Those who watch the call that found them are told of the changes so far."""
         while self._new:
-            self._claimed.append((self._new.popleft(), audience))
+            self._claimed.append((self._new.pop(0), audience))
 
     def tell(self) -> None:
         tellers, me = self._tellers, object()
@@ -47,7 +46,7 @@ class Changes:
             try:
                 tellers.append(me)
                 while tellers[0] is me and self._claimed:
-                    _tell(*self._claimed.popleft())
+                    _tell(*self._claimed.pop(0))
             finally:
                 if me in tellers:
                     tellers.remove(me)

@@ -187,7 +187,7 @@ class Rules(Told):
             return hint if maximum is None else min(maximum, hint)
         if maximum is None:
             return self.reset_timeout
-        return min(maximum, self.reset_timeout * 2.0 ** min(openings - 1, 64))
+        return min(maximum, self.reset_timeout * 2.0 ** max(0, min(openings - 1, 64)))
 
 
 class Outcome(NamedTuple):

@@ -38,21 +38,10 @@ class NativeCircuit(Circuit):
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self._looks = False
-        self.rules = Rules()
-        self.shadow = False
-        self._judges = True  # its listeners are to hear of each success
-        self._lock = _inside(breaker, "_lock")
-        self._storage = _inside(breaker, "_state_storage")
         self._told: datetime | None = None
         self._opened_at = -math.inf
-        self._watch(breaker)
-
-    @property
-    def name(self) -> str | None:  # type: ignore[override]  # it may change at any time
-        return self.breaker.name
-
-    def _lease(self) -> float:
-        return self.breaker.reset_timeout
+        rules = Rules(reset_timeout=breaker.reset_timeout)
+        super().__init__(rules, judges=True, native=breaker)  # its listeners are to hear of each success
 
     def _open_until(self, hint: float | None = None) -> float:
         """Storages tell the time of the wall clock, which is looked at once for each opening that somebody else saw to:
@@ -64,7 +53,7 @@ class NativeCircuit(Circuit):
             if told is not None:
                 age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
                 self._opened_at = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
-        return self._opened_at + self.breaker.reset_timeout
+        return self._opened_at + self.rules.reset_timeout
 
     def changed(self, old: str, new: str) -> None:
         if new == "open" and not self._looks:
@@ -100,6 +89,7 @@ class NativeCircuit(Circuit):
     def sync(self) -> None:
         """Notice what happened past the policy: a change of state or another opening in a storage shared with others,
         another `reset_timeout`."""
+        self.rules.reset_timeout = self.breaker.reset_timeout
         if self.breaker.current_state != self.era.name:
             with self._lock:
                 self._looks = True
@@ -115,11 +105,9 @@ class NativeCircuit(Circuit):
 
     def shield(self) -> None:
         """See to it that no listener can break a call: new ones get a shield around them, in their place."""
-        if all(_cannot_break(listener) for listener in self.breaker.listeners):
-            return
-        with self._lock:
-            for listener in self.breaker.listeners:
-                if not _cannot_break(listener):
+        for listener in self.breaker.listeners:
+            if not isinstance(listener, _Shield | Listener):
+                with self._lock:
                     self.breaker.remove_listener(listener)
                     self.breaker.add_listener(_Shield(listener))
 
@@ -181,10 +169,6 @@ class _Native(Breaker):
         return f"pybreaker.CircuitBreaker(name={self.native.name!r}) <{self.native.current_state}>"
 
 
-def _cannot_break(listener: object) -> bool:
-    return isinstance(listener, _Shield | Listener)
-
-
 class _Shield(pybreaker.CircuitBreakerListener):
     """A user's listener that cannot break a call: its first failure is logged, the rest are dropped. Equal to what it
     shields, so that `remove_listener` still finds it."""
@@ -211,18 +195,6 @@ class _Shield(pybreaker.CircuitBreakerListener):
 
 for _what in ("before_call", "failure", "success", "state_change"):
     setattr(_Shield, _what, partialmethod(_Shield.tell, _what))
-
-
-def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
-    """What a pybreaker object has no public name for. Raises TypeError where it is not found: to go on with something
-    in its place, such as a lock of our own, would work until it matters."""
-    try:
-        return getattr(breaker, name)
-    except AttributeError:
-        raise TypeError(
-            f"this {type(breaker).__name__} of pybreaker has no {name}, which a policy needs: "
-            f"use a release of pybreaker that has it, or resilient_agents.CircuitBreaker"
-        ) from None
 
 
 def _end(error: Exception | None) -> None:
