@@ -120,10 +120,9 @@ class Gcra:
 
     def correct(self, now: float, cost: float) -> None:
         """What has started, whenever it did, cost so much more than was charged, or less where it is negative."""
-        level = self._level(now) + cost  # one step from here on
-        if level < 0.0:
-            level = 0.0
-        self.level, self.at = level, now
+        level = self.level - (now - self.at) * self.rate  # one step from here on
+        level = cost if level < 0.0 else level + cost
+        self.level, self.at = (level if level > 0.0 else 0.0), now  # noqa: FURB136 - `max` would end the step
 
     def leave(self, now: float, left: float) -> None:
         """No more can start at once than `left`: what is beyond has started elsewhere."""

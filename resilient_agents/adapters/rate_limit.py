@@ -161,8 +161,9 @@ class RateLimit(Learning):
         estimate = self._cost_of(call, price) if callable(price) else price
         raised = 1.0 if settle is None else self._raised
         cost = estimate if raised == 1.0 else min(estimate * raised, self.burst)
-        if call.audience is not None and self._flat is None:
-            call.audience.costs(estimate)
+        audience = call.rare.audience
+        if audience is not None and self._flat is None:
+            audience.costs(estimate)
         wait = self._admit(call, cost)
         if wait is not None:
             await wait
@@ -195,8 +196,9 @@ class RateLimit(Learning):
 
     def _settle(self, call: Call, estimate: float, cost: float, real: float) -> None:
         """A call for which `cost` was charged has come to `real`."""
-        if call.audience is not None:
-            call.audience.costs(real, settled=True)
+        audience = call.rare.audience
+        if audience is not None:
+            audience.costs(real, settled=True)
         if estimate and (real > estimate or self._raised > 1.0):
             # Follow the average of how much too low estimates are: reserving too little would let more start than the
             # server has.
