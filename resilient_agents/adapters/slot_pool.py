@@ -208,10 +208,9 @@ class SlotPool:
         with self._lock:
             while queue:
                 try:
-                    slot, waiter = next(iter(queue.items()))
-                except (StopIteration, RuntimeError):  # one was collected between these steps
-                    continue
-                if slot not in queue:  # one step from here to the call of `len`
+                    slot = next(iter(queue))
+                    waiter = queue[slot]  # one step from here to the call of `len`
+                except (StopIteration, RuntimeError, KeyError):  # one was collected between these steps
                     continue
                 if slot in held and held[slot] is not _ASKED:
                     return slot, waiter
