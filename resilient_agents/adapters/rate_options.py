@@ -23,7 +23,7 @@ _SECONDS = {
     "d": 86400,
     "day": 86400,
 }
-_SPELLED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*", re.IGNORECASE)
+_SPELLED = r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+?)s?\s*"
 
 
 class Cost(Number):
@@ -54,7 +54,7 @@ class Settle(Code):
 
 def spelled_rate(rate: str) -> tuple[float, float]:
     """`rate` and `per` in seconds of a rate like "60/min"."""
-    found = _SPELLED.fullmatch(rate)
+    found = re.fullmatch(_SPELLED, rate, re.IGNORECASE)
     unit = _SECONDS.get(found[3].lower()) if found else None
     if found is None or unit is None:
         raise ValueError(f'rate must be a number or like "10/s", "60/min", "1000/h" or "5/30s", got {rate!r}')

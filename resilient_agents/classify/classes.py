@@ -292,9 +292,10 @@ def _rule(words: str) -> Rule:
 
 CLASSES: Final[Mapping[tuple[str, str], Rule]] = MappingProxyType(
     {
-        (package, name): _rule(words)
+        (package, name): rule
         for package, kinds in _PACKAGES.items()
         for words, names in kinds.items()
+        for rule in (_rule(words),)
         for name in names.split()
     }
 )

@@ -60,7 +60,7 @@ _CODE_IS_ITS_OWN: Final = frozenset(
     ("pymongo", "oracledb", "cx_Oracle", "cassandra", "aiosmtplib", "amqp", "pika", "aiormq", "curl_cffi", "pycurl")
 )
 # A code is a word, never a sentence: `Failure` promises to hold no message.
-_CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
+_CODE: Final = r"[A-Za-z0-9_.:/-]{1,64}"
 # Compiled at its first use: it is needed rarely.
 _CODE_IN_TEXT: Final = r"""(?a)["'](?:type|code)\\?["']\s*:\s*\\?["']([A-Za-z0-9_.-]{1,64})"""
 _MAX_TEXT: Final = 8192
@@ -173,7 +173,7 @@ def codes_of(facts: Facts) -> list[str]:
         path(inner, "type"),
         get(facts.get("error"), "code"),  # azure-core
     )
-    return [code for code in candidates if isinstance(code, str) and _CODE.fullmatch(code) and not _is_status(code)]
+    return [code for code in candidates if isinstance(code, str) and re.fullmatch(_CODE, code) and not _is_status(code)]
 
 
 def _is_status(code: str) -> bool:

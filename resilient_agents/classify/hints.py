@@ -18,8 +18,8 @@ from resilient_agents.classify.quotas import quotas_of
 
 __all__ = ["Hints", "headers_of", "hints_of", "is_daily_quota", "rpc_delay", "seconds_of", "until_reset"]
 
-_NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
-_DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
+_NUMBER: Final = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
+_DELAY: Final = r"(\d+(?:\.\d+)?)s"
 # Compiled at their first use: they are needed rarely.
 _DURATION: Final = r"(?a)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 _DURATION_UNITS: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
@@ -196,7 +196,7 @@ def until_reset(value: object) -> float | None:
     if not isinstance(value, str) or len(value) > 64:
         return seconds_of(value)
     text = value.strip()
-    number = _NUMBER.fullmatch(text)
+    number = re.fullmatch(_NUMBER, text, re.ASCII)
     if number is not None:
         seconds = float(number[1])
         if seconds >= _EPOCH * 1000.0:
@@ -223,7 +223,7 @@ def seconds_of(value: object) -> float | None:
     """Seconds from a number, a timedelta, a numeric string or an HTTP date; None for all else."""
     value = _text(value)
     if isinstance(value, str):
-        number = _NUMBER.fullmatch(value)
+        number = re.fullmatch(_NUMBER, value, re.ASCII)
         if number is None:
             return _until(value)
         value = float(number[1])
@@ -272,7 +272,7 @@ def _retry_delays(facts: Facts) -> Iterator[float]:
     """google.rpc's RetryInfo, as JSON has it or as the message itself."""
     for node in _nodes(facts):
         delay = node.get("retryDelay", node.get("retry_delay")) if is_dict(node) else get(node, "retry_delay")
-        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+        if isinstance(delay, str) and (match := re.fullmatch(_DELAY, delay, re.ASCII)):
             seconds = _finite(float(match[1]))
         else:
             seconds = rpc_delay(delay)

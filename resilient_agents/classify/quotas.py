@@ -16,7 +16,7 @@ __all__ = ["Quota", "quotas_of"]
 # Compiled at their first use: few servers send them.
 _PARAMETER: Final = r"""\s*;\s*([a-z*][\w.*-]*)(?:=("[^"]*"|[^\s",;]+))?"""
 _MEMBER: Final = rf"""("[^"]*"|[^\s",;=]+)(?:=([^\s",;=]+))?((?:{_PARAMETER})*)"""
-_COUNT: Final = re.compile(r"\d{1,15}(?:\.\d{1,3})?", re.ASCII)
+_COUNT: Final = r"\d{1,15}(?:\.\d{1,3})?"
 _MAX_TEXT: Final = 1024
 _KEYS: Final = {"limit": "q", "remaining": "r", "reset": "t"}
 """What version 07 calls them."""
@@ -79,4 +79,4 @@ def _members(headers: Mapping[str, list[Any]], field: str) -> Iterator[tuple[str
 
 
 def _count(text: str) -> float | None:
-    return float(text) if _COUNT.fullmatch(text) else None
+    return float(text) if re.fullmatch(_COUNT, text, re.ASCII) else None
