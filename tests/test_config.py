@@ -31,8 +31,7 @@ from resilient_agents.config import (
     show,
 )
 from resilient_agents.config import names as named_code
-from resilient_agents.config.factory import Factory
-from resilient_agents.config.kinds import KINDS
+from resilient_agents.config.model import KINDS
 from tests.test_docs import PAGES, blocks
 
 NO_ENV: dict[str, str] = {}
@@ -220,11 +219,10 @@ def test_a_budget_counts_in_one_way() -> None:
 
 def test_every_option_of_every_strategy_can_be_configured_or_is_code() -> None:
     """The constructors are the only list of options: what a strategy gains can be configured at once."""
-    for kind in KINDS.values():
-        factory = Factory.of(kind)
-        parameters = set(inspect.signature(kind).parameters)
+    for factory in KINDS.values():
+        parameters = set(inspect.signature(factory.makes).parameters)
         assert factory.readers.keys() | factory.code == parameters
-    assert {name for kind in KINDS.values() for name in Factory.of(kind).code} == {
+    assert {name for factory in KINDS.values() for name in factory.code} == {
         "stop",
         "before",
         "after",

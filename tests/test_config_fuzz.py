@@ -11,14 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.config import Config, ConfigError, build, load, loads, show
-from resilient_agents.config.factory import WAITS, Factory
-from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
+from resilient_agents.config.factory import WAITS
 from resilient_agents.config.layers import PREFIX
 from resilient_agents.config.lines import KeyPath, key_lines
+from resilient_agents.config.model import KINDS, SECTIONS, SLOTS
 from resilient_agents.presets import PRESETS
 
 OPTIONS = sorted(
-    {name for kind in KINDS.values() for name in Factory.of(kind).parameters}
+    {name for factory in KINDS.values() for name in factory.parameters}
     | {"kind", "use", "base", "max", "jitter", "ratio"}
 )
 LIVE = {"metrics", "available", "in_use", "queued", "name"}

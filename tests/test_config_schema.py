@@ -12,8 +12,7 @@ import pytest
 
 from resilient_agents import cli
 from resilient_agents.config import ConfigError, load, show
-from resilient_agents.config.factory import Factory
-from resilient_agents.config.kinds import KINDS, SECTIONS, SLOTS
+from resilient_agents.config.model import KINDS, SECTIONS, SLOTS
 from resilient_agents.config.schema import schema
 from resilient_agents.presets import PRESETS
 from tests.test_docs import PAGES, blocks
@@ -49,8 +48,7 @@ def test_presets_are_valid() -> None:
 def test_every_option_that_a_file_may_have_is_in_it() -> None:
     """With its default, where it has one."""
     defined = schema()["$defs"]
-    for kind, make in KINDS.items():
-        factory = Factory.of(make)
+    for kind, factory in KINDS.items():
         assert list(defined[kind]["properties"]) == [*factory.readers, "kind"]
         given = [option for option, value in defined[kind]["properties"].items() if "default" in value]
         assert given == [option for option in factory.readers if option not in factory.required]

@@ -7,8 +7,8 @@ Only the standard library: tomllib reads, and the strategies' own constructors s
 has one definition and a file obeys exactly the rules of the code. A schema library would define it a second time.
 
 The modules, from the ground up: lines and source (TOML and dicts as trees of values that know their place); values,
-names and factory (how options are read and made); kinds and model (what strategies there are, and a configuration as
-data); layers (profile, environment, extends) and check (what does not fit together); load, show and schema.
+names and factory (how options are read and made); model (what strategies there are, and a configuration as data);
+layers (short forms, profile, environment, extends) and check (what does not fit together); load, show and schema.
 """
 
 from resilient_agents.config.load import load, loads

@@ -7,13 +7,11 @@ checked by the strategy itself.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -21,18 +19,14 @@ from resilient_agents import backoff
 from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
-from resilient_agents.config import names
+from resilient_agents.config.names import NAMED, Named
 from resilient_agents.config.redact import without_values
 from resilient_agents.config.source import MISSING, Node
 from resilient_agents.config.values import Reader, Scalar, Schema
 from resilient_agents.core.match import When
 from resilient_agents.core.options import Check
 
-__all__ = ["REFERENCE", "WAITS", "Factory", "told_kind"]
-
-WAITS: dict[str, Callable[..., Any]] = {
-    wait.__name__: wait for wait in (backoff.exponential, backoff.linear, backoff.fibonacci, backoff.fixed)
-}
+__all__ = ["REFERENCE", "WAITS", "Factory", "table_schema", "told_kind"]
 
 REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 """An environment variable may stand for any value."""
@@ -43,44 +37,39 @@ class Factory(Reader):
 
     def __init__(self, make: Callable[..., Any], nullable: bool = False) -> None:
         super().__init__(nullable)
-        hints = typing.get_type_hints(getattr(make, "__init__") if isinstance(make, type) else make)  # noqa: B009
-        self._make = make
-        self.parameters = dict(inspect.signature(make).parameters)
+        self.makes = make
+        self.parameters = dict(inspect.signature(make, eval_str=True).parameters)
         checks: Mapping[str, Check] = getattr(make, "OPTIONS", {})
-        found = {name: _reader(name, hints[name], checks.get(name)) for name in self.parameters}
+        found = {name: _reader(name, part.annotation, checks.get(name)) for name, part in self.parameters.items()}
         self.readers: dict[str, Reader] = {name: reader for name, reader in found.items() if reader is not None}
         self.code = found.keys() - self.readers.keys()
         """Options that only Python can give."""
-        self.first = next(iter(self.parameters))
+        self.first = next(iter(found))
         self.defaults = {name: part.default for name, part in self.parameters.items() if part.default is not part.empty}
-        self.required = [name for name in self.parameters if name not in self.defaults]
-
-    @staticmethod
-    @functools.cache
-    def of(make: Callable[..., Any]) -> Factory:
-        return Factory(make)
+        self.required = [name for name in found if name not in self.defaults]
 
     def make(self, plain: Any) -> Any:
-        return self._make(
-            **{name: None if value is None else self.readers[name].make(value) for name, value in plain.items()}
-        )
+        given = {name: None if value is None else self.readers[name].make(value) for name, value in plain.items()}
+        return self.makes(**given)
 
     def default(self, option: str) -> Any:
         """As a file would say it, None for "none"."""
         value = self.defaults[option]
         if isinstance(value, backoff.Backoff):
             return self.readers[option].complete({"kind": "exponential"})  # which is what Retry's default is
-        return names.spelled(option, value) if callable(value) else value
+        return next(name for name, code in NAMED[option].items() if code is value) if callable(value) else value
 
     def complete(self, plain: Any) -> Any:
         return {**self.defaults, **plain}
 
     def long(self, node: Node) -> Node:
-        known = self.readers
-        return replace(
-            node,
-            value={name: known[name].long(option) if name in known else option for name, option in node.value.items()},
-        )
+        """True is a table without options, and false is None."""
+        if isinstance(node.value, bool):
+            return node.here({} if node.value else None)
+        if not isinstance(node.value, dict):
+            return node
+        anything = Reader()
+        return node.here({name: self.readers.get(name, anything).long(item) for name, item in node.value.items()})
 
     def read(self, node: Node, *, partial: bool = False) -> Any:
         """The options in a table as plain data that the constructor accepts, or MISSING.
@@ -88,6 +77,8 @@ class Factory(Reader):
         A name is not given to the constructor: there may be a breaker of that name alive. `partial`: what the options
         lie on could not be found, so that none of them is missing.
         """
+        if not isinstance(node.value, dict):
+            return node.refuse(f"must be a table, true or false. {nearest('', self.readers)}")
         options: dict[str, Node] = node.value
         read = {name: value for name, option in options.items() if (value := self._option(name, option)) is not MISSING}
         lacking = [name for name in self.required if name not in options]
@@ -109,27 +100,30 @@ class Factory(Reader):
         none = value is None or (isinstance(value, str) and value == "none")
         return None if none and reader.nullable else reader.read(node)
 
-    def _fits(self, values: dict[str, Any], table: Node, wrong: set[str]) -> bool:
+    def _fits(self, left: dict[str, Any], table: Node, wrong: set[str]) -> bool:
         """Does the constructor accept them? Reports each option that it refuses, not only the first one. What is
         compared with one that is `wrong` already may only seem so."""
         filled = dict.fromkeys(self.required, 1)  # all of them are numbers, and 1 is in range
-        left = dict(values)
+        culprit = ""
         while True:
             try:
                 self.make({**filled, **left})
             except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-                said = str(error)
+                said, first = str(error), not culprit
             else:
-                return len(left) == len(values)
+                return not culprit
             culprit = said.split(" ", 1)[0]
-            if (culprit in left or len(left) == len(values)) and wrong.isdisjoint(re.findall(r"\w+", said)):
-                node = table.value[culprit] if culprit in left else table
+            if (culprit in left or first) and wrong.isdisjoint(re.findall(r"\w+", said)):
                 secret = any(leaf.secret for leaf in table.leaves())
+                node = table.value[culprit] if culprit in left else table
                 node.refuse(without_values(said) if secret else said, shown=node is not table)
             if culprit not in left:
                 return False
             wrong.add(culprit)
             del left[culprit]
+
+    def forms(self) -> list[Schema]:
+        return [{"type": "boolean"}, self.schema()]
 
     def schema(self, **more: Schema) -> Schema:
         """Of a table of these options. What is required may stand in what a policy extends."""
@@ -140,7 +134,11 @@ class Factory(Reader):
             if name in self.defaults:
                 default = self.default(name)
                 properties[name]["default"] = "none" if default is None else default
-        return {"type": "object", "properties": {**properties, **more}, "additionalProperties": False}
+        return table_schema({**properties, **more})
+
+
+def table_schema(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def told_kind(table: Node, makes: Mapping[str, Any], what: str, default: str = "") -> tuple[str, Node] | None:
@@ -151,7 +149,7 @@ def told_kind(table: Node, makes: Mapping[str, Any], what: str, default: str = "
     if kind is not None and not (isinstance(name, str) and name in makes):
         kind.refuse(kind.broken or f"is no kind of {what}; {nearest(str(name), makes)}")
         return None
-    return name, replace(table, value=options)
+    return name, table.here(options)
 
 
 class _Wait(Reader):
@@ -162,7 +160,7 @@ class _Wait(Reader):
             word = node.value if isinstance(node.value, str) else ""
             return node.refuse(f"must be a wait, a table with its kind, or a duration; {nearest(word, WAITS)}")
         told = told_kind(node, WAITS, "wait", "exponential")
-        read = MISSING if told is None else Factory.of(WAITS[told[0]]).read(told[1])
+        read = MISSING if told is None else WAITS[told[0]].read(told[1])
         return MISSING if told is None or read is MISSING else {"kind": told[0], **read}
 
     def long(self, node: Node) -> Node:
@@ -174,44 +172,33 @@ class _Wait(Reader):
         return node.here({"kind": node}) if value in WAITS else node
 
     def complete(self, plain: Any) -> Any:
-        return {"kind": plain["kind"], **Factory.of(WAITS[plain["kind"]]).complete(plain)}
+        return {"kind": plain["kind"], **WAITS[plain["kind"]].complete(plain)}
 
     def make(self, plain: Any) -> Any:
-        return Factory.of(WAITS[plain["kind"]]).make({key: value for key, value in plain.items() if key != "kind"})
+        return WAITS[plain["kind"]].make({key: value for key, value in plain.items() if key != "kind"})
 
     def forms(self) -> list[Schema]:
-        kinds = [Factory.of(make).schema(kind={"const": kind}) for kind, make in WAITS.items()]
+        kinds = [wait.schema(kind={"const": kind}) for kind, wait in WAITS.items()]
         others = [{**schema, "required": ["kind"]} for schema in kinds[1:]]
         return [{"type": "number", "minimum": 0}, {"type": "string"}, kinds[0], *others]
-
-
-class _Budget(Factory):
-    """A `RetryBudget` of its own: a table of its options, or `true` for its defaults."""
-
-    def read(self, node: Node, *, partial: bool = False) -> Any:
-        if isinstance(node.value, dict):
-            return super().read(node)
-        return node.refuse(f"must be a table, true or false. {nearest('', self.readers)}")
-
-    def long(self, node: Node) -> Node:
-        return replace(node, value={} if node.value else None) if isinstance(node.value, bool) else node
-
-    def forms(self) -> list[Schema]:
-        return [{"type": "boolean"}, self.schema()]
 
 
 def _reader(name: str, hint: Any, check: Check | None) -> Reader | None:
     """What reads an option with this annotation, None if only code can give it."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     nullable = type(None) in members
-    if name in names.NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
-        return names.Named(nullable, name)
+    if name in NAMED and (name != "when" or When in members):  # that of Chaos chooses calls, not results
+        return Named(nullable, name)
     if name == "wait":
         return _Wait()
     if hint is Any:
         return Reader(nullable=True)
     if RetryBudget in members:
-        return _Budget(RetryBudget, nullable)
+        return Factory(RetryBudget, nullable)
     words = tuple(word for part in members if typing.get_origin(part) is Literal for word in typing.get_args(part))
     plain = tuple(member for member in members if member in (bool, int, float, str, timedelta))
     return Scalar(nullable, plain, words, check) if words or plain else None
+
+
+_WAITS = (backoff.exponential, backoff.linear, backoff.fibonacci, backoff.fixed)
+WAITS = {wait.__name__: Factory(wait) for wait in _WAITS}

@@ -1,22 +1,25 @@
 """What a source says once its layers lie on each other: the base, then a profile, then environment variables; and
-below all of them what a policy extends.
+below all of them what a policy extends. Short forms are written out first, so that layers differ option by option.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import told_kind
-from resilient_agents.config.kinds import CODE, KINDS, SECTIONS, SLOTS, factory_of, long_form, merged
+from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS
 from resilient_agents.config.source import Node, Problems, Source, typed
 from resilient_agents.presets.tables import PRESETS
 
-__all__ = ["PREFIX", "Tables", "inherited", "layered"]
+__all__ = ["PREFIX", "Tables", "inherited", "layered", "short_form"]
 
 PREFIX = "RESILIENT_AGENTS__"
 
@@ -24,6 +27,17 @@ _TABLES = ("policies", *SECTIONS, "chaos")
 
 Tables: TypeAlias = dict[str, dict[str, Node]]
 """By section, then by name: policies, shared components and chaos in long form, all layers applied."""
+
+_HOW = (
+    'is a function of the program\'s, which a configuration cannot name: put Policy({}, get_policy("...")) around the '
+    "policy in Python"
+)
+_CODE: dict[str, str] = {"fallback": _HOW.format("Fallback(handler)"), "resume": _HOW.format("Resume(continue_with)")}
+"""What is said of strategies that are made of code."""
+
+_SHORT = {"circuit_breaker": None, "gate": "max_wait", "stream_timeout": "idle"}
+_BY_NAME = frozenset(["bulkhead", "gate"])
+"""Kinds of which a single value is an option where it is a number, and a name where it is text."""
 
 
 def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
@@ -40,8 +54,8 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
                 if not name:
                     node.refuse("must have a name", shown=False)
                 elif (long := _long(section, node)) is not None:
-                    found[section][name] = merged(found[section].get(name), long)
-    return {section: {name: node for name, node in named.items() if node.value is not False}
+                    found[section][name] = _merged(found[section].get(name), long)
+    return {section: {name: node for name, node in named.items() if node.value is not None}
             for section, named in found.items()}  # fmt: skip
 
 
@@ -57,7 +71,7 @@ def inherited(policies: Mapping[str, Node]) -> dict[str, Node]:
         base = known[below] if isinstance(below, str) else below
         for link in reversed(chain):
             broken = None if base is None else base.broken
-            base = known[link] = replace(merged(base, chain[link]), broken=broken)
+            base = known[link] = replace(_merged(base, chain[link]), broken=broken)
     return {name: known[name] for name in policies}
 
 
@@ -86,7 +100,7 @@ def _below(name: str, policies: Mapping[str, Node], chain: Mapping[str, Node]) -
     else:
         return below
     extends.refuse(problem)
-    return replace(extends, value={}, broken=problem)
+    return extends.here({}, broken=problem)
 
 
 def _chosen(table: dict[str, Node], profile: str | None) -> dict[str, Node]:
@@ -103,30 +117,30 @@ def _chosen(table: dict[str, Node], profile: str | None) -> dict[str, Node]:
 def _long(section: str, node: Node) -> Node | None:
     """What stands under a name in long form, None after having said that it can have none."""
     if section in SECTIONS:
-        return long_form(SECTIONS[section], node, shared=True)
+        return _long_form(SECTIONS[section], node, shared=True)
     if isinstance(node.value, dict):
         return _long_policy(node) if section == "policies" else node
     if section == "chaos" and node.value is False:
-        return node
+        return node.here(None)
     node.refuse(node.broken or ("must be a table" if section == "policies" else "must be a table, or false"))
     return None
 
 
 def _long_policy(node: Node) -> Node:
     """A policy with its strategies in long form, without what is not known in one, after having said so."""
-    told = factory_of("policy").readers
+    told = FACTORIES["policy"].readers
     long: dict[str, Node] = {}
     for key, item in node.value.items():
         if key in SLOTS:
-            long[key] = long_form(SLOTS[key], item)
+            long[key] = _long_form(SLOTS[key], item)
         elif key == "strategies":
             long[key] = _long_list(item)
         elif key == "extends" or key in told:
             long[key] = item
         else:
             allowed = (*SLOTS, *told, "strategies", "extends")
-            item.refuse(CODE.get(key) or f"is not known in a policy; {nearest(key, allowed)}", shown=False)
-    return replace(node, value=long)
+            item.refuse(_CODE.get(key) or f"is not known in a policy; {nearest(key, allowed)}", shown=False)
+    return node.here(long)
 
 
 def _long_list(node: Node) -> Node:
@@ -140,11 +154,11 @@ def _long_list(node: Node) -> Node:
         kind: Any = item.value.get("kind") if isinstance(item.value, dict) else None
         if kind is None:
             item.refuse(f"must be a table with a kind; {nearest('', KINDS)}")
-        elif isinstance(kind.value, str) and kind.value in CODE:
-            kind.refuse(CODE[kind.value])
+        elif isinstance(kind.value, str) and kind.value in _CODE:
+            kind.refuse(_CODE[kind.value])
         elif (told := told_kind(item, KINDS, "strategy")) is not None:
-            items.append(replace(item, value={told[0]: long_form(*told)}))
-    return replace(node, value=items)
+            items.append(item.here({told[0]: _long_form(*told)}))
+    return node.here(items)
 
 
 def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Iterator[dict[str, Node]]:
@@ -169,3 +183,59 @@ def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Ite
         for key in reversed((section, *alike, *path[1:])):
             data = {key: data}
         yield source.tree(data).value
+
+
+def short_form(kind: str) -> str | None:
+    """The option that a single value in place of a table stands for; None where it names a shared one."""
+    return _SHORT.get(kind, FACTORIES[kind].first)
+
+
+def _long_form(kind: str, node: Node, *, shared: bool = False) -> Node:
+    """A strategy's value with short forms written out: `retry = 3` is `retry = { attempts = 3 }`.
+
+    Where a `shared` component is described, a name does not stand for another one.
+
+    What comes out holds None (switched off) or a table; what cannot be read is left for its reader to refuse.
+    """
+    value: Any = node.value
+    if value is None and node.broken is None:
+        return node
+    factory = FACTORIES[kind]
+    if not isinstance(value, dict | bool):
+        option = short_form(kind)
+        named = kind in _BY_NAME and isinstance(value, str) and not parse_duration(value)
+        if not shared and (option is None or named):
+            return node.here({"use": node})
+        node = node.here({option or factory.first: node})
+    long = factory.long(node)
+    return _apart(long) if kind == "rate_limit" and long.value else long
+
+
+def _apart(node: Node) -> Node:
+    """A rate such as "60/min" taken apart, so that a layer above may change one of the two."""
+    rate = node.value.get("rate")
+    if rate is not None and isinstance(rate.value, str) and "per" not in node.value:
+        with contextlib.suppress(TypeError, ValueError, ArithmeticError):  # which the reader will come upon
+            limit = RateLimit(rate.value)
+            both = {"rate": replace(rate, value=limit.rate), "per": replace(rate, value=limit.per)}
+            return node.here({**node.value, **both})
+    return node
+
+
+def _merged(base: Node | None, over: Node) -> Node:
+    """One table over another, option by option, both in long form: strategies, what they consist of, and policies.
+
+    A shared component and options replace each other, a list of strategies replaces all that is below it, and a wait
+    with a kind of its own, or a budget that counts in another way, takes nothing from the one below.
+    """
+    if base is None or not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    below: dict[str, Node] = base.value
+    if not over.value:
+        return base
+    if "kind" in over.value or any((key in over.value) is not (key in below) for key in ("use", "in_flight")):
+        return over
+    if "strategies" in over.value:
+        below = {key: node for key, node in below.items() if key not in SLOTS}
+    table = {key: node if key == "result" else _merged(below.get(key), node) for key, node in over.value.items()}
+    return over.here({**below, **table})

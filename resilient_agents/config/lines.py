@@ -1,27 +1,24 @@
-"""On which line of a TOML text does each key stand? tomllib does not say.
+"""On which line of a TOML text does each key stand? tomllib does not say, so the keys are made to say it themselves.
 
-`key_lines` reads a text that tomllib has accepted, so it need not judge: it has only to know where strings, comments
-and brackets begin and end. It is proven against tomllib on generated documents. A parser that keeps positions (tomlkit)
-would be a dependency, and slower, for this one thing.
+Each key has its line put behind its name, each element of an array its line before it, and tomllib reads that, too. So
+only strings, comments and brackets have to be known here; what tables and dotted keys mean is left to tomllib. A
+parser that keeps positions (tomlkit) would be a dependency, and slower, for this one thing.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections import deque
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = ["KeyPath", "key_lines"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 _TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}'
-    r"|'''.*?'{3,5}"
-    r'|"(?:\\.|[^"\\])*"'
-    r"|'[^']*'"
-    r"|#[^\n]*|\n|[\[\]{}=.,]"
+    r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}'
+    r'|"(?:\\.|[^"\\])*"|\'[^\']*\''
+    r"|#[^\n]*|\n|[^\S\n]+|[\[\]{}=.,]"
     r"|[^\s\[\]{}=.,\"'#]+",
     re.DOTALL,
 )
@@ -29,72 +26,49 @@ _TOKEN = re.compile(
 
 def key_lines(text: str) -> dict[KeyPath, int]:
     """The line, counted from 1, of every key, table and array element of a valid TOML document, by its path."""
-    document = _Document(text)
-    table: KeyPath = ()
-    while first := document.next_after_line_ends():
-        if first == "[":
-            document.take()
-            table = document.keys((), "]")
-        else:
-            document.value(document.keys(table, "="))
-    return document.lines
+    lines: dict[KeyPath, int] = {}
+    _spread(tomllib.loads(_marked(text)), (), 1, lines, {})
+    del lines[()]
+    return lines
 
 
-class _Document:
-    """Its tokens, comments aside, read from the first to the last."""
+def _marked(text: str) -> str:
+    """The text with a line in each key and before each element of an array."""
+    parts: list[str] = []
+    line, within, awaits = 1, "", "key"  # the brackets that are open around a value; what may come next
+    for token in _TOKEN.findall(text):
+        marked = token
+        if token[0] == "#" or token.isspace():
+            awaits = "key" if token == "\n" and not within else awaits
+        elif token == "=":
+            awaits = ""
+        elif token == ",":
+            awaits = "key" if within[-1] == "{" else "element"
+        elif token in "]}" and within:
+            within, awaits = within[:-1], ""
+        elif awaits != "key":
+            marked = f"{line}, {token}" if awaits == "element" else token
+            awaits = {"[": "element", "{": "key"}.get(token, "")
+            within += token if awaits else ""
+        elif token not in "[].":
+            marked = f"{token[:-1]}@{line}{token[-1]}" if token[0] in "\"'" else f'"{token}@{line}"'
+        parts.append(marked)
+        line += token.count("\n")
+    return "".join(parts)
 
-    def __init__(self, text: str) -> None:
-        self.lines: dict[KeyPath, int] = {}
-        self._numbers: dict[KeyPath, int] = {}  # of an array of tables: the number of the last one
-        self._tokens: deque[tuple[str, int]] = deque()
-        line = 1
-        for token in _TOKEN.findall(text):
-            if not token.startswith("#"):
-                self._tokens.append((token, line))
-            line += token.count("\n")
-        self._tokens.append(("", line))
 
-    def take(self) -> str:
-        return self._tokens.popleft()[0]
-
-    def next_after_line_ends(self) -> str:
-        while self._tokens[0][0] == "\n":
-            self.take()
-        return self._tokens[0][0]
-
-    def keys(self, path: KeyPath, end: str) -> KeyPath:
-        """`path`, and below it the keys of `a.b =`, of `a.b]`, or of `[a.b]]`: another table of an array."""
-        many = self._tokens[0][0] == "["
-        if many:
-            self.take()
-        while self._tokens[0][0] != end:
-            text, line = self._tokens.popleft()
-            if text != ".":
-                path = (*path, tomllib.loads(f"key = {text}")["key"] if text[0] in "\"'" else text)
-                self.lines.setdefault(path, line)
-                if many and self._tokens[0][0] == end:
-                    self._numbers[path] = self._numbers.get(path, -1) + 1
-                if path in self._numbers:
-                    path = (*path, self._numbers[path])
-                    self.lines.setdefault(path, line)
-        for _ in range(2 if many else 1):
-            self.take()
-        return path
-
-    def value(self, path: KeyPath) -> None:
-        opening = self.take()
-        if opening not in ("[", "{"):
-            while self._tokens[0][0] not in (",", "]", "}", "\n", ""):
-                self.take()
-            return
-        number = 0
-        while (first := self.next_after_line_ends()) not in ("]", "}"):
-            if first == ",":
-                self.take()
-            elif opening == "{":
-                self.value(self.keys(path, "="))
-            else:
-                self.lines.setdefault((*path, number), self._tokens[0][1])
-                self.value((*path, number))
-                number += 1
-        self.take()
+def _spread(value: Any, path: KeyPath, line: int, lines: dict[KeyPath, int], last: dict[KeyPath, int]) -> None:
+    """Note the lines of a value and of all below it. `last`: of an array of tables, the number of the last one."""
+    lines.setdefault(path, line)
+    if isinstance(value, dict):
+        inside = (*path, last[path]) if path in last else path
+        for marked, item in value.items():
+            name, _, at = marked.rpartition("@")
+            _spread(item, (*inside, name), int(at), lines, last)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for table in value:
+            last[path] = last.get(path, -1) + 1
+            _spread(table, (*path, last[path]), line, lines, last)
+    elif isinstance(value, list):
+        for number, (at, item) in enumerate(zip(value[::2], value[1::2], strict=True)):
+            _spread(item, (*path, number), at, lines, last)

@@ -8,11 +8,19 @@ from typing import Any
 
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.check import misfits
-from resilient_agents.config.kinds import SECTIONS, SLOTS, factory_of
 from resilient_agents.config.layers import Tables, inherited, layered
-from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
+from resilient_agents.config.model import (
+    FACTORIES,
+    SECTIONS,
+    SLOTS,
+    Config,
+    ConfigWarning,
+    PolicySpec,
+    StrategySpec,
+    build,
+)
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.source import MISSING, Node, Source, read_file
+from resilient_agents.config.source import MISSING, Node, Source, place_of, read_file
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
@@ -78,7 +86,7 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
 def _components(kind: str, tables: Mapping[str, Node]) -> dict[str, StrategySpec]:
     """What is shared by name."""
     found = {name: spec for name, table in tables.items() if (spec := _strategy(kind, table)) is not MISSING}
-    if "name" not in factory_of(kind).readers:
+    if "name" not in FACTORIES[kind].readers:
         return found
     return {name: spec.but(name=spec.options.get("name") or name) for name, spec in found.items()}
 
@@ -87,13 +95,13 @@ def _policy(name: str, node: Node, tables: Tables) -> PolicySpec | None:
     """The spec of a policy, None after having said what is wrong."""
     table: dict[str, Node] = node.value
     partial = node.broken is not None
-    words = {key: table[key] for key in factory_of("policy").readers if key in table}
+    words = {key: table[key] for key in FACTORIES["policy"].readers if key in table}
     told = [_strategy("policy", node.here(words))] if words else []
     placed = [(kind, table[slot]) for slot, kind in SLOTS.items() if slot in table]
     listed = table.get("strategies")
     if listed is not None:
         beside = (
-            f"stands beside the list of strategies at {listed.place}: a policy has either a list, which is taken "
+            f"stands beside the list of strategies at {place_of(listed)}: a policy has either a list, which is taken "
             f"as it is, or keys, which may change what it extends"
         )
         for _, item in placed:
@@ -102,7 +110,7 @@ def _policy(name: str, node: Node, tables: Tables) -> PolicySpec | None:
     read = [
         _strategy(kind, item, tables.get(f"{kind}s"), partial=partial)
         for kind, item in placed
-        if item.value is not False
+        if item.value is not None
     ]
     return None if partial or MISSING in (*told, *read) else PolicySpec(name, tuple(read), *told)
 
@@ -115,7 +123,7 @@ def _strategy(kind: str, table: Node, shared: Collection[str] | None = None, *, 
     options: dict[str, Node] = table.value
     if "use" in options and shared is not None:
         return _used(kind, options, shared)
-    read = factory_of(kind).read(table, partial=partial)
+    read = FACTORIES[kind].read(table, partial=partial)
     if read is MISSING:
         return MISSING
     if read.get("name") == "":
@@ -140,7 +148,7 @@ def _used(kind: str, options: dict[str, Node], shared: Collection[str]) -> Any:
 
 def _origin(node: Node) -> str:
     """Where a value was written; the parts of a wait may come from several layers."""
-    return ", ".join(dict.fromkeys(leaf.place for leaf in node.leaves())) or node.place
+    return ", ".join(dict.fromkeys(map(place_of, node.leaves()))) or place_of(node)
 
 
 def _undisturbed(tables: Tables) -> Iterator[ConfigWarning]:
@@ -149,7 +157,9 @@ def _undisturbed(tables: Tables) -> Iterator[ConfigWarning]:
     for name, node in tables["chaos"].items():
         if name not in policies:
             known = nearest(name, policies) if policies else "it has none"
-            yield ConfigWarning(name, f"chaos.{name}: disturbs no policy of this configuration; {known}", node.place)
+            yield ConfigWarning(
+                name, f"chaos.{name}: disturbs no policy of this configuration; {known}", place_of(node)
+            )
 
 
 def _warnings(

@@ -7,8 +7,7 @@ import re
 from datetime import date, time
 from typing import Any
 
-from resilient_agents.config.kinds import factory_of
-from resilient_agents.config.model import Config, PolicySpec, StrategySpec
+from resilient_agents.config.model import FACTORIES, Config, PolicySpec, StrategySpec
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.values import thawed
 
@@ -39,7 +38,7 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
     if spec.use is not None:
         rows.append(("use", _toml(spec.use), spec.places.get("use", "")))
     else:
-        rows += [(option, *_value(spec, option)) for option in factory_of(spec.kind).readers]
+        rows += [(option, *_value(spec, option)) for option in FACTORIES[spec.kind].readers]
     written = [(f"{option} = {text}", place) for option, text, place in rows]
     width = max(len(left) for left, _ in written)
     lines = [f"{left:<{width}}  # {redacted(place)}" if place else left for left, place in written]
@@ -47,7 +46,7 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
 
 
 def _value(spec: StrategySpec, option: str) -> tuple[str, str]:
-    factory = factory_of(spec.kind)
+    factory = FACTORIES[spec.kind]
     if option not in spec.options:
         return _toml(factory.default(option)), "default"
     plain = thawed(spec.options[option])

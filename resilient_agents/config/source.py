@@ -6,14 +6,14 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, time
 from typing import Any, ClassVar
 
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
-__all__ = ["MISSING", "ConfigError", "Node", "Problem", "Problems", "Source", "read_file", "typed"]
+__all__ = ["MISSING", "ConfigError", "Node", "Problem", "Problems", "Source", "place_of", "read_file", "typed"]
 
 MISSING: Any = object()
 """What stands for a value after a problem with it has been said."""
@@ -43,9 +43,13 @@ class Problem:
     allowed: str
 
     def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}"
         what = self.key if self.value is None else f"{self.key} = {self.value}"
-        return ": ".join(part for part in (place, what, self.allowed) if part)
+        return ": ".join(part for part in (place_of(self), what, self.allowed) if part)
+
+
+def place_of(thing: Problem | Node) -> str:
+    """The source and the line."""
+    return thing.source if thing.line is None else f"{thing.source}:{thing.line}"
 
 
 class ConfigError(ValueError):
@@ -85,13 +89,9 @@ class Node:
     broken: str | None = None
     """Why there is no value, such as an environment variable that is not set. It is a problem only if it is needed."""
 
-    @property
-    def place(self) -> str:
-        return self.source if self.line is None else f"{self.source}:{self.line}"
-
-    def here(self, value: Any, secret: bool = False, broken: str | None = None) -> Node:
+    def here(self, value: Any, broken: str | None = None) -> Node:
         """Another value in the same place."""
-        return Node(value, self.source, self.line, self.key, self.problems, secret, broken)
+        return replace(self, value=value, secret=False, broken=broken)
 
     def plain(self, *, hide: bool = False) -> Any:
         """The value without places; `hide` secrets, to show it."""
@@ -174,8 +174,9 @@ class Source:
         """The tree of a TOML text, which stands `within` these keys. Raises ConfigError where it is no TOML."""
         text = text.removeprefix("\ufeff")
         try:
-            plain, lines = _parsed(text), {(*within, *path): line for path, line in key_lines(text).items()}
-            return Source(self.name, self.env, self.problems, lines).tree(plain, within)
+            plain, lines = _parsed(text)
+            own = {(*within, *path): line for path, line in lines.items()}
+            return Source(self.name, self.env, self.problems, own).tree(plain, within)
         except (ValueError, RecursionError) as error:
             place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
             line = None if place is None else int(place[1] or text.count("\n") + 1)
@@ -186,10 +187,14 @@ class Source:
     def tree(self, value: Any, path: KeyPath = (), line: int | None = None, secret: bool = False) -> Node:
         """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
         `secret`, or what stands under a key whose name says so."""
-        node = Node(None, self.name, self.lines.get(path, line), path, self.problems)
+        node = Node(value, self.name, self.lines.get(path, line), path, self.problems, secret)
+        if isinstance(value, str):
+            node.secret = secret or (path != () and looks_secret(str(path[-1])))  # also where a table belongs
+            return node if self.env is None or "${" not in value else self._replaced(node, self.env)
         if not isinstance(value, Mapping | list | tuple):
-            named = isinstance(value, str) and path != () and looks_secret(str(path[-1]))  # also where a table belongs
-            return self._scalar(value, node, secret or named)
+            if isinstance(value, int) and abs(value) >= 2**63:  # TOML promises 64 bits, and a dict may hold more
+                node.broken = "is too large: a number has at most 64 bits"
+            return node
         if len(path) > DEEPEST:
             node.say(f"is nested more than {DEEPEST} levels deep")
             return node.here(None, broken="is nested too deeply")
@@ -206,45 +211,38 @@ class Source:
                 node.say(f"keys must be strings, got {type(key).__name__}")
         return node.here(items)
 
-    def _scalar(self, value: Any, place: Node, secret: bool) -> Node:
-        if self.env is not None and isinstance(value, str) and "${" in value:
-            return self._replaced(value, self.env, place, secret)
-        too_large = isinstance(value, int) and abs(value) >= 2**63  # TOML promises 64 bits, and a dict may hold more
-        return place.here(value, secret, "is too large: a number has at most 64 bits" if too_large else None)
-
-    def _replaced(self, value: str, env: Mapping[str, str], place: Node, secret: bool) -> Node:
+    def _replaced(self, node: Node, env: Mapping[str, str]) -> Node:
         """What a text with references means: one that is nothing but one reference becomes a number, a boolean, an
         array or a table if the variable spells one. It is not looked at for references again."""
-        broken: str | None = None
 
         def replaced(found: re.Match[str]) -> str:
-            nonlocal secret, broken
             name, default = found["name"], found["default"]
             if found[0] == "$$":
                 return "$"
             if name is None:
-                broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
+                node.broken = "write ${NAME} or ${NAME:-default}, and $${ for ${ itself"
                 return ""
             text = env.get(name) or (default if default is not None else env.get(name))
-            secret = secret or (looks_secret(name) and bool(text))
+            node.secret = node.secret or (looks_secret(name) and bool(text))
             if text is None:
-                broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+                node.broken = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
             return text or ""
 
-        text = _REFERENCE.sub(replaced, value)
-        if broken is not None:
-            return place.here(value, secret, broken)
-        meant = typed(text) if _REFERENCE.fullmatch(value) else text
-        return Source(self.name, problems=self.problems).tree(meant, place.key, place.line, secret)
+        text = _REFERENCE.sub(replaced, node.value)
+        if node.broken is not None:
+            return node
+        meant = typed(text) if _REFERENCE.fullmatch(node.value) else text
+        return Source(self.name, problems=self.problems).tree(meant, node.key, node.line, node.secret)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text), key_lines(text)
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:  # an int of more digits than Python converts; one that is merely too large has a place
-        return tomllib.loads(re.sub(r"\d[\d_]{4000,}", str(10**30), text))
+        text = re.sub(r"\d[\d_]{4000,}", str(10**30), text)
+        return tomllib.loads(text), key_lines(text)
 
 
 def typed(text: str) -> Any:

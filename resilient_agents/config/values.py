@@ -89,22 +89,21 @@ class Scalar(Reader):
     def forms(self) -> list[Schema]:
         if self.words:
             return [{"enum": list(self.words)}]
-        if timedelta in self.types:
-            return [{"type": "number", **self._range()}, {"type": "string", "pattern": f"^(?:{DURATION})$"}]
-        return [{"type": _TYPES[kind][1], **(self._range() if kind in (int, float) else {})} for kind in self.types]
-
-    def _range(self) -> Schema:
+        bounds: Schema = {}
         match self.check:
             case Count(minimum=minimum):
-                return {"minimum": minimum}
+                bounds = {"minimum": minimum}
             case Seconds(zero=True):
-                return {"minimum": 0}
+                bounds = {"minimum": 0}
             case Share():
-                return {"exclusiveMinimum": 0, "maximum": 1}
+                bounds = {"exclusiveMinimum": 0, "maximum": 1}
             case Seconds() | Number():
-                return {"exclusiveMinimum": 0}
+                bounds = {"exclusiveMinimum": 0}
             case _:
-                return {}
+                pass
+        if timedelta in self.types:
+            return [{"type": "number", **bounds}, {"type": "string", "pattern": f"^(?:{DURATION})$"}]
+        return [{"type": _TYPES[kind][1], **(bounds if kind in (int, float) else {})} for kind in self.types]
 
 
 def thawed(value: Any) -> Any:
