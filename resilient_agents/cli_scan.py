@@ -61,6 +61,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         return _complain(f'scan needs {" and ".join(missing)}; run: pip install "resilient-agents[scan]"')
     from resilient_agents.scan import Options, scan
     from resilient_agents.scan.cache import default_folder
+    from resilient_agents.scan.counts import counted
     from resilient_agents.scan.fingerprints import new_since, read_baseline, write_baseline
 
     options = Options(
@@ -84,12 +85,15 @@ def _scan(arguments: argparse.Namespace) -> int:
         gc.freeze()  # the interpreter is about to end: it need not look for circles in a million objects first
         if arguments.write_baseline is not None:
             write_baseline(arguments.write_baseline, report.findings)
+            _tell(f"wrote {counted(len(report.findings), 'finding')} to {arguments.write_baseline}")
     except ValueError as error:
         return _complain(str(error))
     except OSError as error:
         return _complain(f"cannot write {error.filename}: {error.strerror}")
     if baseline is not None:
+        known = len(report.findings)
         report.findings = new_since(baseline, report.findings)
+        _tell(f"{counted(known - len(report.findings), 'finding')} accepted by {arguments.baseline}")
     print(_formatted(report, arguments.format), end="")
     if arguments.strict and report.count("unreadable"):
         return WRONG
@@ -139,21 +143,17 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
         fixed.write()
         if fixed.after:
             changed = ", ".join(map(str, fixed.after))
-            print(f"resilient-agents: changed {counted(len(fixed.after), 'file')}: {changed}", file=sys.stderr)
+            _tell(f"changed {counted(len(fixed.after), 'file')}: {changed}")
     for policy, calls in fixed.threads.items():
         first, more = calls[0], f" and {len(calls) - 1} more" if len(calls) > 1 else ""
-        print(
-            f"resilient-agents: {policy}: only a limit in a thread ends {first.path}:{first.line}{more}, which blocks "
-            "in a plain function and takes no limit: set timeout.thread = true",
-            file=sys.stderr,
+        _tell(
+            f"{policy}: only a limit in a thread ends {first.path}:{first.line}{more}, which blocks "
+            "in a plain function and takes no limit: set timeout.thread = true"
         )
     if fixed.left:
         places = ", ".join(f"{each.call.path}:{each.call.line}" for each in fixed.left[:3])
         more = f" and {len(fixed.left) - 3} more" if len(fixed.left) > 3 else ""
-        print(
-            f"resilient-agents: {counted(len(fixed.left), 'finding')} of RA101 left for you to mend: {places}{more}",
-            file=sys.stderr,
-        )
+        _tell(f"{counted(len(fixed.left), 'finding')} of RA101 left for you to mend: {places}{more}")
 
 
 def _formatted(report: Report, name: str) -> str:
@@ -168,6 +168,11 @@ def _formatted(report: Report, name: str) -> str:
     return json.dumps(data, indent=1) + "\n"
 
 
-def _complain(message: str) -> int:
+def _tell(message: str) -> None:
+    """Beside the report, which may be read by a program."""
     print(f"resilient-agents: {message}", file=sys.stderr)
+
+
+def _complain(message: str) -> int:
+    _tell(message)
     return WRONG

@@ -440,6 +440,16 @@ def test_navigation() -> None:
     assert sorted(listed) == sorted(path.name for path in PAGES.glob("*.md"))
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", PAGES / "index.md"], ids=lambda path: path.name)
+def test_the_list_of_pages(path: Path) -> None:
+    """Who reads the pages where they lie, without the navigation, finds each of them."""
+    _, _, listed = path.read_text(encoding="utf-8").partition(
+        "## Documentation" if path.parent == ROOT else "## All pages"
+    )
+    linked = re.findall(r"\]\((?:docs/pages/)?([\w-]+\.md)\)", listed)
+    assert {*linked, "index.md"} == {page.name for page in PAGES.glob("*.md")}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_one_sentence_a_line(path: Path) -> None:
     """Prose has one sentence a line, so that a change shows as what it is."""

@@ -480,6 +480,29 @@ def test_a_herd_goes_at_the_pace_of_its_server(seed: int, whole: bool) -> None:
     check_herd(*seen)
 
 
+def test_a_refusal_tells_the_servers_wait_from_that_in_line() -> None:
+    """A gate that opens soon is shut for longer to who stands behind others, and they go one a second at first."""
+    policy = Policy(Gate(max_wait=11.5), name="agent")
+    refused: list[str] = []
+
+    async def ask() -> None:
+        try:
+            await policy.acall(value)
+        except RateLimitedError as error:
+            refused.append(str(error))
+
+    async def scenario() -> None:
+        with pytest.raises(TooManyRequests):
+            await policy.acall(throttled, 9.0)
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(ask)
+
+    run_on("asyncio", scenario)
+    assert len(refused) == 1
+    assert "it opens in 9 s, this one's turn comes in 12 s, and max_wait=11.5" in refused[0]
+
+
 def check_herd(server: Server) -> None:
     first = min(until for _, until in server.named)
     later = [at for at in server.asked if at >= first]

@@ -22,6 +22,9 @@ from resilient_agents.strategies.pace import Pace
 
 __all__ = ["Gate"]
 
+_ALIKE = 0.1
+"""Seconds between the time when a gate opens and a call's turn that nobody need be told of."""
+
 
 class Gate(Paced):
     """Holds back every call that shares it while a server asks to wait, then lets them go spread out.
@@ -160,9 +163,10 @@ class Gate(Paced):
         return True
 
     def _limited(self, call: Call, delay: float, reason: str) -> Rejected:
-        return self._rejection(
-            call, f"is shut, as the server asked to wait; it opens in {delay:.3g} s, and {reason}", delay
-        )
+        opens = self.pace.left(clock.monotonic())
+        when = f"it opens in {opens:.3g} s" if opens else "it lets calls go one after another"
+        turn = f", this one's turn comes in {delay:.3g} s" if delay > opens + _ALIKE else ""
+        return self._rejection(call, f"is shut, as the server asked to wait; {when}{turn}, and {reason}", delay)
 
     def metrics(self) -> dict[str, Any]:
         """What happened so far, as plain data: `retry_after` and `queued` now; since it was made or `reset_metrics`

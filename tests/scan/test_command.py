@@ -171,12 +171,13 @@ def test_a_comment_ignores_a_finding_and_says_when_it_is_not_needed(capsys: pyte
 
 
 def test_a_baseline_outlives_moves(capsys: pytest.CaptureFixture[str]) -> None:
-    """Code that moves is not new; a call that is added is."""
+    """Code that moves is not new, a call that is added is, and it is said how many are known."""
     write("a.py", HANGS)
     assert cli.main(["scan", ".", "--write-baseline", "known.json"]) == 0
+    assert "wrote 1 finding to known.json" in capsys.readouterr().err
     write("a.py", "import os\n\n\n" + HANGS)
-    capsys.readouterr()
     assert cli.main(["scan", ".", "--baseline", "known.json"]) == 0
+    assert "1 finding accepted by known.json" in capsys.readouterr().err
     write("a.py", HANGS + "\n\ndef more(url):\n    return requests.get(url)\n")
     capsys.readouterr()
     assert lines(found(capsys, ".", "--baseline", "known.json")) == [("a.py", 9, "RA101")]
