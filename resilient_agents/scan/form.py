@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 __all__ = [
     "ROOT",
+    "SERVED",
     "Binding",
     "Block",
     "Expression",
@@ -49,6 +50,8 @@ __all__ = [
 
 Expression = tuple[Any, ...] | None
 
+SERVED = ":state"
+"""Stands among the imports of a file that may share what a server holds: its state, and what its lifespan yields."""
 ROOT = 0
 """The block that a scope itself is."""
 
@@ -179,7 +182,7 @@ class Form:
     stars: list[tuple[int, str]] = field(default_factory=list)
     """(dots, module) of each `from module import *`."""
     imported: frozenset[str] = frozenset()
-    """Top-level modules that it imports."""
+    """What it imports: `a.b` for `import a.b`, `..a:b` for `from ..a import b`; and SERVED."""
     comments: dict[int, str] = field(default_factory=dict)
     """Line and text of the comments that speak to the scanner."""
     outline: Outline | None = field(default=None, repr=False, compare=False)

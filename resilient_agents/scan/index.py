@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from resilient_agents.scan.form import Form, Outline, last_name
 
-__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of", "outline_of"]
+__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of", "outline_of", "top_level"]
 
 MAPPING = frozenset({"map", "imap", "imap_unordered", "map_async", "apply_async"})
 """Callees that are given a function, and its arguments within another one."""
@@ -15,6 +16,11 @@ HANDING_ON = MAPPING | {
     "run_in_threadpool",
 }
 """Callees that are given a function to call."""
+
+
+def top_level(imported: Iterable[str]) -> set[str]:
+    """The modules outside of a package that these imports begin with."""
+    return {each.partition(":")[0].partition(".")[0] for each in imported} - {""}
 
 
 class Names(NamedTuple):

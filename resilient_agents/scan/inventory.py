@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from resilient_agents.scan.limits import Limits
-from resilient_agents.scan.protection import protection
+from resilient_agents.scan.protection import Protection, protection
 from resilient_agents.scan.records import Call, Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting, sightings
@@ -36,10 +36,11 @@ def inventory(resolver: Resolver, limits: Limits, file: SourceFile) -> Iterator[
 
 def _record(resolver: Resolver, limits: Limits, choices: list[Sighting]) -> Found:
     seen = _cautious(choices)
-    limit = limits.of(seen)
+    guard = protection(resolver, seen)
+    limit = limits.of(seen, guard)
     if len(choices) > 1:
-        limit = _of_all([limit, *(limits.of(other) for other in choices[1:])])
-    return Found(_call(resolver, seen, limit), seen)
+        limit = _of_all([limit, *(limits.of(other, protection(resolver, other)) for other in choices[1:])])
+    return Found(_call(seen, limit, guard), seen)
 
 
 def _of_all(each: list[Limit]) -> Limit:
@@ -59,12 +60,11 @@ def _cautious(choices: list[Sighting]) -> Sighting:
     return replace(seen, operation=replace(seen.operation, idempotent=False if False in answers else None))
 
 
-def _call(resolver: Resolver, seen: Sighting, limit: Limit) -> Call:
+def _call(seen: Sighting, limit: Limit, guard: Protection | None) -> Call:
     spot, site = seen.spot, seen.site
     form = spot.file.form
     function = form.function(spot.scope)
     around = {block.kind for block in spot.within.inside(site.block)}
-    guard = protection(resolver, seen)
     return Call(
         path=spot.file.path,
         line=site.line,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -206,7 +207,7 @@ class Handler:
     """Clients by the name of the parameter."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Known:
     """The whole table."""
 
@@ -265,6 +266,11 @@ class Known:
             if self.names_something(f"{module}.{name}"):
                 return f"{module}.{name}"
         return path
+
+    @functools.cached_property
+    def importable(self) -> frozenset[str]:
+        """The top-level modules that a client or a handler is imported from."""
+        return frozenset(path.split(".", 1)[0] for path in self.handlers).union(*self.roots.values())
 
     def reachable(self, imported: Collection[str]) -> list[Client]:
         """The clients that there may be where these modules are imported."""

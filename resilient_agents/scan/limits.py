@@ -7,7 +7,7 @@ from resilient_agents.scan.guards import around, around_callers, polled
 from resilient_agents.scan.known import Default
 from resilient_agents.scan.made import client_limit, worded
 from resilient_agents.scan.members import as_used
-from resilient_agents.scan.protection import protection
+from resilient_agents.scan.protection import Protection
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
@@ -26,17 +26,20 @@ class Limits:
 
     def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
+        self._ending = {path.partition(".")[0] for path in resolver.known.ends}
+        """Modules with classes whose objects are limits."""
 
-    def of(self, seen: Sighting) -> Limit:
-        """The first that says something: a socket that never waits, an argument, a block around, a poll, the client."""
+    def of(self, seen: Sighting, guard: Protection | None) -> Limit:
+        """The first that says something: a socket that never waits, an argument, a block around, a poll, what guards
+        it, the client."""
         said = self.never(seen) or self.flagged(seen) or self.argument(seen)
         if said is not None and said.value not in ("none", "unknown"):
             return said
-        outside = around(self.resolver, seen) or polled(self.resolver, seen) or self.protected(seen, "explicit")
+        outside = around(self.resolver, seen) or polled(self.resolver, seen) or _protected(guard, "explicit")
         found = outside or self.stated(seen, said) or self.default(seen)
         if found.value != "none":
             return found
-        return around_callers(self.resolver, seen) or self.protected(seen, "unknown") or found
+        return around_callers(self.resolver, seen) or _protected(guard, "unknown") or found
 
     def stated(self, seen: Sighting, said: Limit | None) -> Limit | None:
         """Options that cannot be told seldom take back what a client was given, and may well give what it was not."""
@@ -44,12 +47,6 @@ class Limits:
             return said
         of_client = self.of_client(seen)
         return of_client if said is None or (of_client is not None and of_client.value == "explicit") else said
-
-    def protected(self, seen: Sighting, limit: str) -> Limit | None:
-        guard = protection(self.resolver, seen)
-        if guard is None or guard.limit != limit:
-            return None
-        return Limit(limit, guard.source, "certain" if limit == "explicit" else "unknown")
 
     # -- the call itself
 
@@ -92,6 +89,8 @@ class Limits:
 
     def of_statement(self, seen: Sighting) -> Limit | None:
         """What is asked may say how long that may take: `session.run(Query("RETURN 1", timeout=5))`."""
+        if seen.client.name.partition(".")[0] not in self._ending:
+            return None
         for first in seen.given.arguments[:1]:
             values = self.resolver.evaluate(first, seen.spot)
             if any(isinstance(each, Opaque) and each.path in self.resolver.known.ends for each in values):
@@ -142,6 +141,12 @@ class Limits:
         if what == "unknown":
             return UNKNOWN
         return Limit("default", source or what, confidence)
+
+
+def _protected(guard: Protection | None, limit: str) -> Limit | None:
+    if guard is None or guard.limit != limit:
+        return None
+    return Limit(limit, guard.source, "certain" if limit == "explicit" else "unknown")
 
 
 def types_of(resolver: Resolver, made: Made, through: Made | None, used: Spot) -> list[str]:

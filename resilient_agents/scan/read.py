@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from resilient_agents.scan.form import Binding, Expression, Form, Scope
+from resilient_agents.scan.form import SERVED, Binding, Expression, Form, Scope
 from resilient_agents.scan.handlers import handled
 from resilient_agents.scan.read_expressions import Expressions
 from resilient_agents.scan.repair import Shifted
@@ -24,6 +24,8 @@ def read(tree: ast.Module, text: str) -> Form:
     """The Form of a tree; `text` is what it was made from, for its comments."""
     reader = _Statements()
     reader.statements(tree.body)
+    if ".state." in text or "lifespan" in text:
+        reader.imported.add(SERVED)
     form = Form(reader.scopes, reader.stars, frozenset(reader.imported))
     if "resilient:" in text:
         for number, line in enumerate(text.splitlines(), 1):
@@ -48,15 +50,16 @@ class _Statements(Expressions):
 
     def on_import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self.imported.add(alias.name.split(".", 1)[0])
+            self.imported.add(alias.name)
             if alias.asname:
                 self.bind(alias.asname, ("import", alias.name), node.lineno)
             else:
                 self.bind(alias.name.split(".", 1)[0], ("import", alias.name.split(".", 1)[0]), node.lineno)
 
     def on_from(self, node: ast.ImportFrom) -> None:
-        self.imported.add((node.module or "").split(".", 1)[0])
+        module = "." * node.level + (node.module or "")
         for alias in node.names:
+            self.imported.add(f"{module}:{alias.name}")
             if alias.name == "*":
                 self.stars.append((node.level, node.module or ""))
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +38,8 @@ class Resolver(Answers):
         self.tree = tree
         self.known = known
         self._pin = pin
+        self._callable: dict[frozenset[str], frozenset[str] | None] = {}
+        """Of all files that import the same libraries."""
         super().__init__()
 
     def versions(self, client: Client, spot: Spot) -> str:
@@ -46,10 +47,12 @@ class Resolver(Answers):
         package = client.library.package
         return self._pin(spot.file.path, normal(package)) if package else ""
 
-    @functools.cached_property
-    def callable_names(self) -> frozenset[str] | None:
-        """Last words of all that may be a call in this tree; None if any word may be."""
-        return self.known.callable_names({"builtins", *self.tree.imported()})
+    def callable_names(self, file: SourceFile) -> frozenset[str] | None:
+        """Last words of all that may be a call in this file; None if any word may be."""
+        imported = self.known.importable.intersection(self.tree.by_name.groups.imported(file))
+        if imported not in self._callable:
+            self._callable[imported] = self.known.callable_names({"builtins", *imported})
+        return self._callable[imported]
 
     def forget(self) -> None:
         super().forget()

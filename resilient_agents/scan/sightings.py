@@ -70,7 +70,7 @@ class Sighting:
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
-    names, given = resolver.callable_names, file.given()  # `self.fetch = requests.get` is called as `fetch`
+    names, given = resolver.callable_names(file), file.given()  # `self.fetch = requests.get` is called as `fetch`
     for number, scope in enumerate(file.form.scopes):
         for index, site in enumerate(scope.calls):
             callee = site.callee

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from resilient_agents.scan.by_name import ByName, parts_in_common
 from resilient_agents.scan.form import Binding, Expression, Form, Site, dotted, last_name, source_of
-from resilient_agents.scan.index import Names, outline_of
+from resilient_agents.scan.index import Names, outline_of, top_level
 from resilient_agents.scan.values import Spot
 
 __all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
 
 
 MOST_CALLS = 60
-MOST_FILES = 40
-"""Files that are searched for callers of one function, and for heirs of one class."""
 
 
 class SourceFile:
@@ -168,19 +168,25 @@ class Tree:
         self.files = list(files)
         self.external = external
         self._by_name: dict[str, list[SourceFile]] = {}
+        self._exact: dict[tuple[str, ...], SourceFile] = {}
         self._folders: set[tuple[str, ...]] = set()
         for file in self.files:
             if file.parts:
                 self._by_name.setdefault(file.parts[-1], []).append(file)
+                self._exact.setdefault(file.parts, file)
         self._found: dict[tuple[tuple[str, ...], SourceFile | tuple[str, ...]], SourceFile | None] = {}
-        self._index: dict[str, dict[str, list[SourceFile]]] = {}
         self.forget()
+
+    @functools.cached_property
+    def by_name(self) -> ByName:
+        return ByName(self)
 
     def forget(self) -> None:
         """What was found for the files that asked for it; not what their imports mean, nor the index."""
-        self._sites: dict[tuple[str, str], list[tuple[Spot, int]]] = {}
+        if "by_name" in self.__dict__:
+            self.by_name.forget()
+        self._sites: dict[tuple[str, str, bool], list[tuple[Spot, int]]] = {}
         self._heirs: dict[tuple[str, str], list[tuple[SourceFile, int]]] = {}
-        self._in_common: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
@@ -203,7 +209,9 @@ class Tree:
         at = importer.package.index(name)
         package = self.exact(importer.package[: at + 1])
         around = importer.package[at - 1] if at else ""
-        inner = self.exact(importer.package[:at]) is not None or (around != name and around in importer.form.imported)
+        inner = self.exact(importer.package[:at]) is not None or (
+            around != name and around in top_level(importer.form.imported)
+        )
         return package is not None and not inner and bool(package.form.scopes[0].bindings)
 
     def _search(self, parts: tuple[str, ...], importer: SourceFile) -> SourceFile | None:
@@ -215,11 +223,11 @@ class Tree:
         for file in self._by_name.get(parts[-1], ()):
             if file.parts[-len(parts) :] != parts or file is importer:
                 continue
-            shared = _shared(importer.package, file.parts[:-1])
-            rank = (shared, -len(file.parts))
+            in_common = parts_in_common(importer.package, file.parts[:-1])
+            rank = (in_common, -len(file.parts))
             # One word is found only where Python would look: beside the importer, at a root above it, or where the
             # only package of this name is that stands in no package, which may be installed.
-            if len(parts) == 1 and shared != len(file.parts) - 1 and file.parts[-2:-1] != ("src",):
+            if len(parts) == 1 and in_common != len(file.parts) - 1 and file.parts[-2:-1] != ("src",):
                 if file.parts == file.package and self.exact(file.package[:-1]) is None:
                     installed.append(file)
                 continue
@@ -234,54 +242,37 @@ class Tree:
     def exact(self, parts: tuple[str, ...]) -> SourceFile | None:
         if not parts:
             return None
-        return next((file for file in self._by_name.get(parts[-1], ()) if file.parts == parts), None)
+        return self._exact.get(parts)
 
-    def calls_of(self, name: str, near: SourceFile) -> list[tuple[Spot, int]]:
+    def calls_of(self, name: str, near: SourceFile, *, everywhere: bool = False) -> list[tuple[Spot, int]]:
         """Calls whose callee ends in this name; with `()` behind it, those that hand it on.
 
-        Those in the nearest files come first, and no more are looked for than there are likely to be of a function
-        of this name in particular: every file has a `get`.
+        Those in the nearest files of the group come first, or of all, and no more are looked for than there are likely
+        to be of a function of this name in particular: every file has a `get`.
         """
-        files = self._files_by("called", name)
-        key = name, near.path if len(files) > MOST_FILES else ""
+        if everywhere:
+            files, whose = self.by_name.nearest(self.by_name.files("called", name), near), near
+        else:
+            files, whose = self.by_name.near("called", name, near)
+        key = name, whose.path, everywhere
         found = self._sites.get(key)
         if found is None:
             found = self._sites[key] = []
-            for file in self._nearest(files, near):
+            for file in files:
                 found += file.calls_named(name)
                 if len(found) >= MOST_CALLS:
                     break
         return found
 
-    def _nearest(self, files: list[SourceFile], near: SourceFile) -> list[SourceFile]:
-        if len(files) <= MOST_FILES:
-            return files
-        ours, in_common = near.parts, self._in_common.setdefault(near.parts, {})
-        ranks = []
-        for file in files:
-            package = file.package
-            shared = in_common.get(package)
-            if shared is None:
-                shared = in_common[package] = _shared(package, ours)
-            if shared == len(package):
-                shared = _shared(file.parts, ours)
-            ranks.append(-shared)
-        order = sorted(range(len(files)), key=ranks.__getitem__)
-        return [files[number] for number in order[:MOST_FILES]]
-
-    def imported(self) -> Collection[str]:
-        """The top-level modules that any file imports."""
-        return self._by("imported").keys()
-
     def heirs_of(self, name: str, near: SourceFile) -> list[tuple[SourceFile, int]]:
         """Classes that have a base of this name, those in the nearest files."""
-        files = self._files_by("bases", name)
-        key = name, near.path if len(files) > MOST_FILES else ""
+        files, whose = self.by_name.near("bases", name, near)
+        key = name, whose.path
         found = self._heirs.get(key)
         if found is None:
             found = self._heirs[key] = [
                 (file, number)
-                for file in self._nearest(files, near)
+                for file in files
                 for number, scope in enumerate(file.form.scopes)
                 if any(last_name(base) == name for base in scope.bases)
             ]
@@ -289,29 +280,11 @@ class Tree:
 
     def shared(self, name: str) -> Iterator[tuple[Expression, Spot]]:
         """What is bound to `….state.name` anywhere."""
-        for file in self._files_by("shared", name):
+        for file in self.by_name.files("shared", name):
             for number, scope in enumerate(file.form.scopes):
                 for path, bindings in scope.bindings.items():
                     if path.endswith(f".state.{name}"):
                         yield from ((b.value, Spot(file, number, b.order, b.block)) for b in bindings)
-
-    def _files_by(self, what: str, name: str) -> list[SourceFile]:
-        return self._by(what).get(name, [])
-
-    def _by(self, what: str) -> dict[str, list[SourceFile]]:
-        if not self._index:
-            self._index = {each: {} for each in Names._fields}
-            for file in self.files:
-                for index, names in zip(self._index.values(), file.make_names(), strict=True):
-                    for each in names:
-                        index.setdefault(each, []).append(file)
-        return self._index[what]
-
-
-def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """How many parts two names have in common."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(one), len(other)))
 
 
 def every_site(file: SourceFile) -> Iterator[tuple[Spot, int, Site]]:

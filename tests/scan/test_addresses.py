@@ -429,6 +429,26 @@ def test_what_a_function_makes_a_client_of_is_told_by_its_calls() -> None:
     assert sorted(names) == ["s3.eu-west-1", "shop.example", "sts"]
 
 
+def test_a_shared_task_is_of_the_one_app_of_a_tree() -> None:
+    """Which finds its tasks by itself: no import leads from one to the other."""
+    app = """
+        from celery import Celery
+
+        app = Celery("shop", broker="redis://cache:6380/0")
+    """
+    tasks = """
+        from celery import shared_task
+
+        @shared_task
+        def job(): ...
+
+        def f():
+            job.delay()
+    """
+    [it] = advised(app=app, tasks=tasks).dependencies
+    assert it.dependency.name == "cache:6380"
+
+
 def test_a_shared_task_is_of_no_app_where_there_are_two() -> None:
     """Nothing says which of them it is sent by."""
     code = """

@@ -245,7 +245,7 @@ def _current(resolver: Resolver, owner: ClientValue, near: SourceFile) -> Client
     while owner.of is not None:
         owner = owner.of
     name = owner.client.current
-    sites = resolver.tree.calls_of(name.rpartition(".")[2], near) if name else ()
+    sites = resolver.tree.calls_of(name.rpartition(".")[2], near, everywhere=True) if name else ()
     found = {value for spot, number in sites for value in resolver.evaluate(("call", number), spot)}
     apps = [value for value in found if isinstance(value, ClientValue) and value.client.name == name]
     return apps[0] if len(apps) == 1 else None
