@@ -362,8 +362,8 @@ async def test_a_group_may_be_nested_however_deep(h: Harness) -> None:
 
 
 async def test_a_wait_beyond_all_numbers_is_refused_as_one_without_end(h: Harness) -> None:
-    """An int that no float can hold is infinity, and one below zero no wait."""
-    with pytest.raises(ValueError, match="wait must return finite seconds, got inf"):
+    """An int that no float can hold is none, and one below zero no wait."""
+    with pytest.raises(ValueError, match="wait must return finite seconds"):
         await Script(h, MyError(), "ok").run(Retry(2, on=MyError, wait=lambda _: 10**5000))
     script = Script(h, MyError(), "ok")
     assert await script.run(Retry(2, on=MyError, wait=lambda _: -(10**400))) == "ok"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -109,10 +109,6 @@ def finite_seconds(delay: Any) -> float:
     """What a wait answered. Below zero is none; one without end is a mistake. Raises TypeError or ValueError."""
     if isinstance(delay, bool) or not isinstance(delay, int | float):
         raise TypeError(f"wait must return seconds as a number, got {delay!r}")
-    try:
-        seconds = float(max(delay, 0.0))  # in this order: NaN stays what it is
-    except OverflowError:  # an int beyond all floats
-        seconds = math.inf
-    if not seconds < math.inf:
-        raise ValueError(f"wait must return finite seconds, got {seconds}")
-    return seconds
+    if not delay <= sys.float_info.max:  # an int may be beyond all floats, and NaN is beyond nothing
+        raise ValueError("wait must return finite seconds")
+    return float(max(delay, 0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from resilient_agents import events
@@ -49,12 +48,6 @@ class Audience(Fields):
     pace: Any = None
     budget: Any = None
     judged: tuple[Any, bool] | None = None
-
-    @property
-    def run_budget(self) -> Mapping[str, float] | None:
-        """What the budget of the run has spent and left, of what it limits; None where there is none."""
-        spent: Mapping[str, float] | None = None if self.budget is None else self.budget.facts()
-        return spent
 
     def call_started(self) -> None:
         """The operation begins, of which a recorder knows already."""
@@ -121,7 +114,8 @@ class Audience(Fields):
             pace = self.pace
             paced = _NO_STREAM if pace is None else (pace.first_item, pace.items, pace.longest_gap, pace.parts)
             sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
-            facts: tuple[Any, ...] = (*sums, *paced, self.finish, self.unknown_outcome, self.run_budget)
+            spent = None if self.budget is None else self.budget.facts()
+            facts: tuple[Any, ...] = (*sums, *paced, self.finish, self.unknown_outcome, spent)
             self._show(events.CallEnded(self.policy, outcome, *facts))
 
     def tell(self, event: events.Event) -> None:

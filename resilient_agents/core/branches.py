@@ -1,14 +1,10 @@
-"""The branches of a race: several passes of one call at the same time, each in a task or a thread of its own."""
+"""The branches of a race: several passes of one call at the same time; and what runs them in threads."""
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import anyio
-
-from resilient_agents.base.told import Fields
 from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed, Strategy, name_of
 from resilient_agents.core.driver import discard, drive
 from resilient_agents.core.opening import not_blocking
@@ -16,10 +12,7 @@ from resilient_agents.core.responses import close_now
 from resilient_agents.core.threads import Ended, Worker, Workers
 from resilient_agents.errors import Rejected
 
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-__all__ = ["Branch", "InTasks", "InThreads"]
+__all__ = ["Branch", "InThreads"]
 
 
 _INHERITED = ("plan", "runtime", "fn", "args", "kwargs", "audience", "hedge", "waited", "cut_short", "workers", "write")
@@ -73,28 +66,6 @@ class Ends(Protocol):
     def end(self, branch: Branch) -> bool: ...
 
 
-class InTasks(Fields):
-    """Branches that are tasks of one group."""
-
-    _race: Ends
-    _group: TaskGroup
-
-    def start(self, branch: Branch, proceed: Proceed) -> bool:
-        self._group.start_soon(self._run, branch, proceed)
-        return True
-
-    async def _run(self, branch: Branch, proceed: Proceed) -> None:
-        try:
-            branch.result = await proceed(branch)
-        except anyio.get_cancelled_exc_class() as error:
-            if self._group.cancel_scope.cancel_called or not isinstance(error, asyncio.CancelledError):
-                raise  # the group's affair
-            branch.outcome = error  # the function's own, as asyncio allows; the group would take it for one of its own
-        except BaseException as error:  # carried to the task that called
-            branch.outcome = error
-        self._race.end(branch)
-
-
 class InThreads:
     """Branches that are worker threads, which nothing can stop."""
 
@@ -105,17 +76,14 @@ class InThreads:
         self._rare = call.own_rare()
         self._before = self._rare.abandoned
 
-    def start(self, branch: Branch, proceed: Proceed) -> bool:
+    def start(self, branch: Branch, proceed: Proceed) -> None:
+        """Raises Rejected where there is no thread for it."""
         worker = self._workers.prepare(partial(self._run, branch, proceed))
         self._started.append(worker)
         # Before it begins: an exception from outside may keep `leave` from beginning.
         self._rare.abandoned = (*self._rare.abandoned, worker)
-        try:
-            self._workers.begin(worker, branch.name)
-        except Rejected:
-            return False
+        self._workers.begin(worker, branch.name)
         worker.on_done(partial(self._done, branch))
-        return True
 
     def leave(self) -> None:
         """Nobody waits any more for those that still run; the others are as if they had never been."""

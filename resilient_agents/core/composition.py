@@ -56,7 +56,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_paid", "_setup", "_special", "_watchers", "_writes")
+    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -67,28 +67,23 @@ class Composed(Plan):
         self._special: dict[Any, Proceed] = {}
         self._paid: Plan | None = None
         self._setup: Setup | None = None
+        self._operation: Proceed | None = None
         super().__init__(policy.name, _rechecks_of(layers), edition)
         self.layers = layers
         if self._watchers:
             self.quiet = None
-        if writes is None:
-            self._compose_quietly(layers)
-        else:
+        if writes is not None:
             self.chain = self._composed(None, watched=False)
-
-    def _compose_quietly(self, layers: tuple[Strategy, ...]) -> None:
-        """The chain that nobody watches."""
-        retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
-        if retry is None:
-            self.chain = _unwatched(layers, self.innermost)
             return
-        self.inside = _unwatched(layers[1:], self.innermost)
-        self.chain = _unwatched(layers[:1], self.inside)
-        self.counts, self.timed = retry.counts, retry.timed
-        if len(layers) == 1:
-            self.alone = retry
-        else:
-            self.retry = retry
+        self.chain = _unwatched(layers, innermost)
+        retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
+        if retry is not None:
+            self.inside = _unwatched(layers[1:], innermost)
+            self.counts, self.timed = retry.counts, retry.timed
+            if len(layers) == 1:
+                self.alone = retry
+            else:
+                self.retry = retry
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""
@@ -113,6 +108,8 @@ class Composed(Plan):
         wanted = recorder.begin(began, setup, left, called)
         if wanted or watchers or (call.closers is not None and recorder is not SILENT):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
+            if limit is None and charged is None:
+                return self._operation or self._as_operation()
             return functools.partial(attempts.operation, self._chain_for(call, limit, charged, watched=True))
         chain = self._chain_for(call, limit, charged, watched=False)
         return chain if recorder is SILENT else functools.partial(attempts.unrecorded, chain, recorder)
@@ -135,6 +132,10 @@ class Composed(Plan):
             paid.chain = self._around_attempts(now.charged, watched=False)
         return paid
 
+    def _as_operation(self) -> Proceed:
+        self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
+        return operation
+
     def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
         key = (charged, True) if watched else charged
@@ -144,24 +145,22 @@ class Composed(Plan):
         return chain
 
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
-        layers, split = self.layers, self._split()
-        owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
-        last: Any = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
-        judges = getattr(last, "judges_results", False) and hasattr(last, "failed")
-        judge: attempts.Judge | None = last if judges else None
-        retried = not all(getattr(layer, "races", False) for layer in owners)
-        innermost = functools.partial(attempts.begun, self.innermost) if watched else self.innermost
+        layers, split, writes = self.layers, self._split(), self._writes
         compose = chain_of if watched else _unwatched
-        attempt = compose(layers[split:], innermost)
+        attempt = compose(
+            layers[split:], functools.partial(attempts.begun, self.innermost) if watched else self.innermost
+        )
         if watched:
+            owners = [layer for layer in layers if getattr(layer, "owns_attempts", False)]
+            retried = not all(getattr(layer, "races", False) for layer in owners)
+            last: Any = next((layer for layer in reversed(layers[:split]) if not getattr(layer, "races", False)), None)
+            judge: attempts.Judge | None = last if getattr(last, "judges_results", False) else None
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
             attempt = functools.partial(charged, attempt)
-        if self._writes is None:
+        if writes is None:
             return compose(layers[:split], attempt)
-        return functools.partial(
-            self._writes.whole, compose(layers[:split], functools.partial(self._writes.attempt, attempt))
-        )
+        return functools.partial(writes.whole, compose(layers[:split], functools.partial(writes.attempt, attempt)))
 
     def _split(self) -> int:
         """How many of the layers are around an attempt. Without a retry the whole policy is the attempt, but for what
@@ -204,8 +203,6 @@ def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
 
 def _rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
     """For each of these layers, outermost first, the outer ones that want a second look."""
-    if len(layers) < 2:
-        return NO_RECHECKS
     rechecks: Rechecks = {}
     outer: tuple[Callable[[Call], None], ...] = ()
     for layer in layers:
@@ -214,4 +211,4 @@ def _rechecks_of(layers: Sequence[Strategy]) -> Rechecks:
         recheck = getattr(layer, "recheck", None)
         if recheck is not None:
             outer = (*outer, recheck)
-    return rechecks
+    return rechecks or NO_RECHECKS

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from resilient_agents.base.clock import clock
-from resilient_agents.core.branches import Branch, InTasks, InThreads
+from resilient_agents.core.branches import Branch, InThreads
 from resilient_agents.core.call import Call, Proceed
 from resilient_agents.core.closing import close_all
 from resilient_agents.core.responses import close_now
@@ -23,6 +23,7 @@ from resilient_agents.core.runtime import Expired
 from resilient_agents.core.threads import Workers
 from resilient_agents.core.waiters import Waiter
 from resilient_agents.deadline import current
+from resilient_agents.errors import Rejected
 
 __all__ = ["Choose", "Race"]
 
@@ -44,7 +45,7 @@ class Race:
         self.over = False
         self.kept: Any = None
         self._call = call
-        self._start: Callable[[Branch, Proceed], bool] | None = None  # in this colour
+        self._start: Callable[[Branch, Proceed], object] | None = None  # in this colour
         self._ended: deque[Branch] = deque()
         self._looked = False
         self._waiter: Waiter | None = None
@@ -60,10 +61,12 @@ class Race:
         """Let `proceed(branch)` run. False when there is no thread for it."""
         self.branches.append(branch)
         assert self._start is not None
-        if self._start(branch, proceed):
-            return True
-        self.branches.remove(branch)
-        return False
+        try:
+            self._start(branch, proceed)
+        except Rejected:
+            self.branches.remove(branch)
+            return False
+        return True
 
     async def next(self, seconds: float | None) -> Branch | None:
         """The next branch that ended, None when none does within `seconds`, or when there is something else to look at.
@@ -126,12 +129,9 @@ class Race:
         try:
             async with anyio.create_task_group() as group:
                 try:
-                    self._start = InTasks(self, group).start
+                    self._start = lambda branch, proceed: group.start_soon(self._in_task, branch, proceed)
                     winner = await choose(self)
-                    self.decide(winner)
                 except BaseException as error:
-                    if isinstance(error, anyio.get_cancelled_exc_class()):
-                        raise
                     failed = error  # raised outside of the group, which would wrap it
                 group.cancel_scope.cancel()
             if failed is not None:
@@ -148,12 +148,19 @@ class Race:
             finally:
                 self._start = winner = None  # the two refer to each other
 
+    async def _in_task(self, branch: Branch, proceed: Proceed) -> None:
+        try:
+            branch.result = await proceed(branch)
+        except BaseException as error:  # carried to the task that called; to the group an end is as good as any other
+            branch.outcome = error
+        self.end(branch)
+
     async def _drop_the_rest(self, winner: Branch | None) -> None:
         """Close what nobody wants. Raises the interpreter's exit, if a task that was not chosen was the one to hear of
         it."""
-        heard = [branch.outcome for branch in self.branches if branch is not winner]
-        interrupt = next((error for error in heard if isinstance(error, KeyboardInterrupt | SystemExit)), None)
-        heard.clear()
+        losers = (branch for branch in self.branches if branch is not winner)
+        interrupts = (each.outcome for each in losers if isinstance(each.outcome, KeyboardInterrupt | SystemExit))
+        interrupt = next(interrupts, None)
         unwanted = self._unwanted()
         if interrupt is not None:
             unwanted.append(self.kept)
@@ -163,14 +170,8 @@ class Race:
             unwanted.append(self.kept)
             await close_all(unwanted)
             raise
-        finally:
-            unwanted.clear()
-            winner = None
         if interrupt is not None:
-            try:
-                raise interrupt
-            finally:
-                del interrupt  # no cycle through the traceback
+            raise interrupt
 
     def _hand_back(self, winner: Branch | None) -> None:
         """What the layers outside want to know of the branches."""

@@ -12,7 +12,7 @@ from resilient_agents.core.driver import is_awaitable
 from resilient_agents.core.drivers import Begin, async_driver, blocking_driver
 from resilient_agents.core.interrupt import Interrupt
 from resilient_agents.core.loops import on_event_loop
-from resilient_agents.core.opening import aclose_one
+from resilient_agents.core.opening import Opened, aclose_one
 from resilient_agents.core.responses import close_one
 from resilient_agents.core.runtime import ASYNC, BLOCKING, Runtime
 
@@ -75,13 +75,16 @@ class Stream(Generic[T]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        opened = None if self._call is None else self._call.opened
-        if opened is None and name not in _OF_THE_WHOLE:
+        opened, of_the_whole = self._opened, name in _OF_THE_WHOLE
+        if opened is None and not of_the_whole:
             raise AttributeError(f"the stream of {self._name!r} has no {name!r} before its first item")
         found = None if opened is None else getattr(opened.source, name)
-        if name not in _OF_THE_WHOLE:
-            return found
-        return partial(self._read_first if self._is_blocking() else self._aread_first, name)
+        return partial(self._read_first if self._is_blocking() else self._aread_first, name) if of_the_whole else found
+
+    @property
+    def _opened(self) -> Opened | None:
+        """What is streamed, from its first item on."""
+        return None if self._call is None else self._call.opened
 
     def _is_blocking(self) -> bool:
         """Not known before it begins: then it is what can be waited for here."""
@@ -100,7 +103,7 @@ class Stream(Generic[T]):
 
     def _of_the_whole(self, name: str) -> Callable[..., Any]:
         """The method, of a stream that has been read to its end."""
-        opened = None if self._call is None else self._call.opened
+        opened = self._opened
         if opened is None:
             raise RuntimeError(f"the stream of {self._name!r} was closed before its first item: there is no {name!r}")
         if opened.parts > 1:
@@ -133,11 +136,10 @@ class Stream(Generic[T]):
             raise RuntimeError(f"the stream of {self._name!r} was closed before it began")
         self._call = call = self._begins(runtime, *self._arguments)
         if runtime.blocking:
-            self._generator = blocking_driver(lambda runtime, args, kwargs: call)()
+            self._generator = blocking_driver(lambda *_: call)()
         else:
-            interrupt = Interrupt()
-            self._generator = async_driver(lambda runtime, args, kwargs: call, interrupt)()
-            self._interrupt = interrupt
+            self._interrupt = Interrupt()
+            self._generator = async_driver(lambda *_: call, self._interrupt)()
         return self._generator
 
     def close(self) -> None:
@@ -176,9 +178,8 @@ class Stream(Generic[T]):
 
     def _left_with(self, error: BaseException | None) -> None:
         """What the block raised, for the manager that was entered to come by the stream."""
-        opened = None if self._call is None else self._call.opened
-        if opened is not None:
-            opened.raised = error
+        if self._opened is not None:
+            self._opened.raised = error
 
 
 class Texts(Fields):

@@ -92,11 +92,15 @@ class _Silent:
 
     __slots__ = ()
 
-    def _nothing(self, *_: object, **__: object) -> None:
+    def _nothing(self, a: Any = 0, b: Any = 0, c: Any = 0, d: Any = 0, e: Any = 0, f: Any = 0, g: Any = 0) -> None:
+        pass  # as many as anybody tells: `*_` would be made into a tuple each time
+
+    def _nothing_named(self, *_: object, **__: object) -> None:
         pass
 
-    begin = end = attempt_started = attempt_flows = attempt_ended = costs = decided = _nothing
-    waited_for = call_ended = record = suspend = resume = _nothing
+    begin = end = attempt_started = attempt_flows = attempt_ended = waited_for = call_ended = record = _nothing
+    suspend = resume = _nothing
+    costs = decided = _nothing_named
 
 
 SILENT: Final = cast(Recorder, _Silent())
