@@ -75,9 +75,10 @@ class Client:
     library: Library
     kind: str
     operations: Mapping[str, Operation]
-    """By what stands behind the object: `get`, `chat.completions.create`, `*` for anything; "" for calling it."""
+    """By what stands behind the object: `get`, `chat.completions.create`; `*` for anything, `*.*` for anything that
+    stands behind an attribute; "" for calling it."""
     not_calls: frozenset[str] = frozenset()
-    """With `*`: what is none."""
+    """With `*`: what is none; with `*.*`: the words with which nothing is."""
     limit: tuple[str, ...] = ()
     """Arguments of its constructor that limit its calls; the first is the one to add."""
     at: int | None = None
@@ -158,8 +159,10 @@ class Client:
 
     def operation(self, name: str) -> Operation | None:
         found = self.operations.get(name)
-        if found is None and name and "*" in self.operations and "." not in name and name not in self.not_calls:
-            return None if name.startswith("_") else self.operations["*"]
+        if found is None and (any_other := self.operations.get("*.*" if "." in name else "*")) is not None:
+            words = name.split(".")
+            if name and self.not_calls.isdisjoint(words) and not any(word.startswith("_") for word in words):
+                return any_other
         return found
 
 
@@ -288,7 +291,10 @@ class Known:
         return list(found.values())
 
     def callable_names(self, imported: Collection[str]) -> frozenset[str] | None:
-        """Last words of all that may be a call there, or that calls what it is given; None if any word may be."""
+        """Last words of all that may be a call there, or that calls what it is given; None if any word may be.
+
+        `*` among them: any word that stands behind an attribute of something may be.
+        """
         operations = [name for client in self.reachable(imported) for name in client.operations]
         if "*" in operations or "" in operations:
             return None

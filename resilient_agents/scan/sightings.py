@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resilient_agents.scan.annotations import is_data
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
@@ -76,7 +76,7 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
             callee = site.callee
             if callee is None:
                 continue
-            if names is not None and callee[0] == "attr" and callee[2] not in names and callee[2] not in given:
+            if names is not None and callee[0] == "attr" and not _asked(callee, names) and callee[2] not in given:
                 continue
             if callee[0] == "attr" and _of_data(callee[1], file.form.scopes, number):
                 continue
@@ -84,6 +84,12 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
             found = _reached(resolver, resolver.evaluate(callee, spot), spot, index)
             if found:
                 yield _fitting(found, site.awaited, scope.is_async)
+
+
+def _asked(callee: tuple[Any, ...], names: frozenset[str]) -> bool:
+    """Whether a call by this attribute may be one of these; with `*` each that stands behind another attribute may."""
+    owner = callee[1]
+    return callee[2] in names or ("*" in names and owner is not None and owner[0] == "attr")
 
 
 def _of_data(owner: Expression, scopes: list[Scope], index: int) -> bool:
