@@ -361,7 +361,9 @@ def test_use_names_a_shared_component() -> None:
 def test_a_use_must_be_resolved() -> None:
     """Building without the shared components is refused rather than giving each policy its own."""
     spec = read("bulkheads.b = 1\npolicies.p.bulkhead = 'b'").policies["p"]
-    with pytest.raises(ValueError, match="uses the shared 'b'"):
+    with pytest.raises(
+        ValueError, match=r"uses the shared 'b', .*registry\.configure\(config\).*resolve= to its build"
+    ):
         spec.build()
 
 
@@ -829,6 +831,8 @@ def test_show_says_where_values_come_from() -> None:
     assert places["attempts"] == "resilience.toml:3"
     assert places["max_retry_after"] == "preset 'http'"
     assert places["thread"] == "default"
+    far = {line.split(" = ")[0] for line in shown.splitlines() if line.find("  # ") > 48}
+    assert far == {"wait", "budget"}  # tables, which move no other comment
     assert "seconds = 60.0    # environment variable RESILIENT_AGENTS__POLICIES__P__TIMEOUT" in shown
 
 
@@ -870,6 +874,42 @@ def test_secrets_are_hidden_in_every_spelling() -> None:
     config = read("[policies.p]\ntimeout = '${B_TOKEN}'\nattempt_timeout = '${A_TOKEN}'", env=env)
     assert "of *** s stands inside one of *** s" in str(*config.warnings)
     assert "5460" not in repr(config)
+
+
+BASE = "policies.openai.retry = 3\nbulkheads.gpu-1 = 4\nchaos = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("over", "env", "said"),
+    [
+        (
+            "policies.opnai.retry = 5",
+            {},
+            "policies.opnai: is new here and changes none that there is; did you mean 'op",
+        ),
+        (
+            "bulkheads.gpu_1 = 8",
+            {},
+            "bulkheads.gpu_1: is new here and changes none that there is; did you mean 'gpu-1'",
+        ),
+        (
+            "",
+            {"RESILIENT_AGENTS__POLICIES__OPENI__RETRY": "5"},
+            "environment variable RESILIENT_AGENTS__POLICIES__OPENI",
+        ),
+        ("policies.openai.retry = 5", {}, ""),
+        ("policies.opnai = { extends = 'openai', retry = 5 }", {}, ""),
+        ("bulkheads.gpu-2 = 8", {}, ""),
+        ("policies.openai-eu.retry = 5", {}, ""),
+        ("policies.search.retry = 5", {}, ""),
+    ],
+)
+def test_what_a_layer_seems_to_misspell_is_a_warning(over: str, env: dict[str, str], said: str) -> None:
+    """A profile or a variable may make something new; what it names nearly as what is there is told."""
+    profile = "\n".join(f"profiles.x.{line}" for line in over.splitlines())
+    warnings = list(map(str, read(BASE + profile, profile="x", env=env).warnings))
+    assert len(warnings) == bool(said)
+    assert said in "".join(warnings)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data

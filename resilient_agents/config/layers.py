@@ -15,13 +15,16 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import told_kind
-from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS
-from resilient_agents.config.source import Node, Problems, Source, typed
+from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS, ConfigWarning
+from resilient_agents.config.source import Node, Problems, Source, place_of, typed
 from resilient_agents.presets.tables import PRESETS
 
 __all__ = ["PREFIX", "Tables", "inherited", "layered", "short_form"]
 
 PREFIX = "RESILIENT_AGENTS__"
+
+_COMPARED = 200
+"""Names to compare with at most."""
 
 _TABLES = ("policies", *SECTIONS, "chaos")
 
@@ -40,8 +43,10 @@ _BY_NAME = frozenset(["bulkhead", "gate"])
 """Kinds of which a single value is an option where it is a number, and a name where it is text."""
 
 
-def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
-    """The base of a source, the profile over it, and the variables of the environment over both."""
+def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> tuple[Tables, list[ConfigWarning]]:
+    """The base of a source, the profile over it, and the variables of the environment over both; and what looks as if
+    a layer misspelt what it means to change."""
+    warnings: list[ConfigWarning] = []
     found: Tables = {section: {} for section in _TABLES}
     base = root.table()
     over = _chosen(base, profile)
@@ -54,9 +59,29 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> Tables:
                 if not name:
                     node.refuse("must have a name", shown=False)
                 elif (long := _long(section, node)) is not None:
+                    if layer is not base and (meant := _meant(section, name, long, found[section])):
+                        said = f"{section}.{name}: is new here and changes none that there is; did you mean {meant!r}?"
+                        warnings.append(ConfigWarning(name, said, place_of(node)))
                     found[section][name] = _merged(found[section].get(name), long)
     return {section: {name: node for name, node in named.items() if node.value is not None}
-            for section, named in found.items()}  # fmt: skip
+            for section, named in found.items()}, warnings  # fmt: skip
+
+
+def _meant(section: str, name: str, node: Node, known: Mapping[str, Node]) -> str | None:
+    """Of which known name this one may be a slip: `opnai` of `openai`.
+
+    It is none where the policy says what it extends, where the names differ in a number (`shard1`, `shard2`), and where
+    one has more words (`search`, `search-eu`). Chaos is checked against policies.
+    """
+    if section == "chaos" or name in known or len(known) > _COMPARED or "extends" in (node.value or ()):
+        return None
+    import difflib  # only then: it takes its time to import
+
+    def shape(text: str) -> tuple[int, list[str]]:
+        return len(re.findall(r"[^\W\d_]+", text)), re.findall(r"\d+", text)
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return close[0] if close and shape(close[0]) == shape(name) else None
 
 
 def inherited(policies: Mapping[str, Node]) -> dict[str, Node]:

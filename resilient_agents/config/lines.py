@@ -51,10 +51,14 @@ def _marked(text: str) -> str:
             awaits = {"[": "element", "{": "key"}.get(token, "")
             within += token if awaits else ""
         elif token not in "[].":
-            marked = f"{token[:-1]}@{line}{token[-1]}" if token[0] in "\"'" else f'"{token}@{line}"'
+            marked = _marked_key(token, line)
         parts.append(marked)
         line += token.count("\n")
     return "".join(parts)
+
+
+def _marked_key(key: str, line: int) -> str:
+    return f"{key[:-1]}@{line}{key[-1]}" if key[0] in "\"'" else f'"{key}@{line}"'
 
 
 def _spread(value: Any, path: KeyPath, line: int, lines: dict[KeyPath, int], last: dict[KeyPath, int]) -> None:

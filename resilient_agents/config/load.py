@@ -65,14 +65,13 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
     """The configuration that a tree of this source holds. Raises ConfigError."""
     env = source.env or {}
     profile = profile or env.get(PROFILE) or None
-    tables = layered(root, profile, env)
+    tables, warnings = layered(root, profile, env)
     if not told_twice(profile, env):
         for table in tables["chaos"].values():
             table.refuse(TOLD_ONCE, shown=False)
         tables["chaos"] = {}
     shared = {section: _components(kind, tables[section]) for section, kind in {**SECTIONS, "chaos": "chaos"}.items()}
     policies: dict[str, PolicySpec] = {}
-    warnings: list[ConfigWarning] = []
     for name, node in inherited(tables["policies"]).items():
         spec = _policy(name, node, tables)
         if spec is not None:

@@ -100,7 +100,10 @@ def build(spec: StrategySpec) -> Strategy:
     are the constructor's; a spec that came out of `load` raises neither.
     """
     if spec.use is not None:
-        raise ValueError(f"{spec.kind} uses the shared {spec.use!r}, which is looked up and not built")
+        raise ValueError(
+            f"{spec.kind} uses the shared {spec.use!r}, which is looked up and not built: take the policy from a "
+            f"registry, by registry.configure(config) and get_policy(name), or give resolve= to its build()"
+        )
     strategy: Strategy = FACTORIES[spec.kind].make(spec.options)
     return strategy
 

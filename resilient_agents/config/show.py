@@ -13,6 +13,9 @@ from resilient_agents.config.values import thawed
 
 __all__ = ["show"]
 
+_COLUMN = 48
+"""Where comments stand at most, but for those behind a longer line, such as a wait."""
+
 
 def show(config: Config, name: str) -> str:
     """One policy as text, outermost strategy first, with the defaults written out.
@@ -40,7 +43,7 @@ def _table(heading: str, spec: StrategySpec, *, kind: bool = False) -> str:
     else:
         rows += [(option, *_value(spec, option)) for option in FACTORIES[spec.kind].readers]
     written = [(f"{option} = {text}", place) for option, text, place in rows]
-    width = max(len(left) for left, _ in written)
+    width = max((len(left) for left, _ in written if len(left) <= _COLUMN), default=0)
     lines = [f"{left:<{width}}  # {redacted(place)}" if place else left for left, place in written]
     return "\n".join([heading, *lines])
 

@@ -188,13 +188,8 @@ class Source:
         """Plain data as a tree. What has no line of its own has `line`, that of the nearest key above it; all of it is
         `secret`, or what stands under a key whose name says so."""
         node = Node(value, self.name, self.lines.get(path, line), path, self.problems, secret)
-        if isinstance(value, str):
-            node.secret = secret or (path != () and looks_secret(str(path[-1])))  # also where a table belongs
-            return node if self.env is None or "${" not in value else self._replaced(node, self.env)
         if not isinstance(value, Mapping | list | tuple):
-            if isinstance(value, int) and abs(value) >= 2**63:  # TOML promises 64 bits, and a dict may hold more
-                node.broken = "is too large: a number has at most 64 bits"
-            return node
+            return self._scalar(node, value)
         if len(path) > DEEPEST:
             node.say(f"is nested more than {DEEPEST} levels deep")
             return node.here(None, broken="is nested too deeply")
@@ -210,6 +205,16 @@ class Source:
             else:
                 node.say(f"keys must be strings, got {type(key).__name__}")
         return node.here(items)
+
+    def _scalar(self, node: Node, value: Any) -> Node:
+        if isinstance(value, str):
+            node.secret = node.secret or (
+                node.key != () and looks_secret(str(node.key[-1]))
+            )  # where a table belongs, too
+            return node if self.env is None or "${" not in value else self._replaced(node, self.env)
+        if isinstance(value, int) and abs(value) >= 2**63:  # TOML promises 64 bits, and a dict may hold more
+            node.broken = "is too large: a number has at most 64 bits"
+        return node
 
     def _replaced(self, node: Node, env: Mapping[str, str]) -> Node:
         """What a text with references means: one that is nothing but one reference becomes a number, a boolean, an
