@@ -65,7 +65,6 @@ _MACHINERY = frozenset(
         "execute",
         "execute_around",
         "failed",
-        "first_attempt",
         "first_failed",
         "forget",
         "interrupted",

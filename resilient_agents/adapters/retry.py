@@ -149,10 +149,10 @@ class Retry(Configured, RetryLoop):
         self.judge = choice.judge
         self.judges_results = choice.judges_results
         self.asks = on is not is_transient
-        self.timed = choice.transient
         ours = isinstance(wait, Backoff) and choice.native is choice.of_results is retry_never
         self.plain = ours and stop is before is after is before_sleep is None
         super().__init__(on=choice.native, when=choice.of_results)
+        self.timed = choice.transient or not self.alone
 
     @property
     def alone(self) -> bool:

@@ -19,7 +19,7 @@ from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.loops import on_event_loop
 from resilient_agents.events import GaveUp
 
-__all__ = ["Reason", "forget_earlier_attempts", "give_up", "known", "noted_pause"]
+__all__ = ["Reason", "give_up", "known", "noted_pause"]
 
 Reason = Literal["stop", "retry_after", "deadline", "budget", "unknown_outcome"]
 
@@ -90,15 +90,3 @@ def _warn_of_blocking(call: Call) -> None:
         ),
         call.fn,
     )
-
-
-def forget_earlier_attempts(error: Exception) -> None:
-    """Cut the traceback of an instance that is raised again and again back to its newest raise: Python only ever adds
-    to it."""
-    newest = trace = error.__traceback__
-    while trace is not None and newest is not None:
-        following = trace.tb_next
-        if following is not None and following.tb_frame is newest.tb_frame:
-            trace.tb_next = None
-            return
-        trace = following

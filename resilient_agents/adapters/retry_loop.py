@@ -18,7 +18,6 @@ from typing import Any, Final
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.retry_ending import (
     Reason,
-    forget_earlier_attempts,
     give_up,
     known,
     noted_pause,
@@ -29,7 +28,7 @@ from resilient_agents.base.clock import clock
 from resilient_agents.base.trial import trial
 from resilient_agents.classify import classify
 from resilient_agents.core import given_up
-from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed, unboxed
+from resilient_agents.core.call import ORDINARY, Boxed, Call, Proceed
 from resilient_agents.core.closing import close_lost, close_unwanted
 from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.deadline import current, in_force
@@ -64,9 +63,10 @@ class RetryLoop(RetryParts):
         ending: Verdict = "neutral"
         result: Any = None
         try:
-            if state is None:
+            if state is None and (self.timed or call.rare is not ORDINARY):
                 since = (clock.monotonic(), given_up.left)
-                state = await self._prepare(call, since) if self._prepares else None
+                if self._prepares:
+                    state = await self._prepare(call, since)
             while True:
                 if state is not None and state.over and not await self._next(call, state):
                     ending = "failure"
@@ -102,25 +102,7 @@ class RetryLoop(RetryParts):
                     state.counted_until(call.closers if ending == "success" else None)
                 if ending == "neutral":  # left in the midst of a wait, or by an error of a part of the retry
                     await close_lost(call, result if state is None or not state.over else state.result)
-            state = result = None
-
-    async def first_attempt(self, proceed: Proceed, call: Call) -> Any:
-        """`execute` where the first attempt may be made without it (see `Retry.alone`): the loop begins at the first
-        failure."""
-        since = (clock.monotonic(), given_up.left) if self.timed else UNTIMED
-        try:
-            result = await proceed(call)
-        except Exception as error:
-            rest = self.first_failed(proceed, call, unboxed(error), since)
-            if rest is None:
-                raise
-        except BaseException:
-            self.interrupted()
-            raise
-        else:
-            self.counts.at_once += 1
-            return result
-        return await rest
+                state = result = None
 
     def _state(self, call: Call, since: given_up.Moment) -> State:
         state = State()
@@ -214,8 +196,6 @@ class RetryLoop(RetryParts):
 
     def _failed(self, call: Call, state: State, error: Exception) -> None:
         """An attempt raised this. What kind of error it is, is found out here, for all who ask later."""
-        if error is state.error:
-            forget_earlier_attempts(error)
         state.over = True
         state.error = error
         if not isinstance(error, ResilienceError):

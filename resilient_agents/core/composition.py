@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from resilient_agents.base.clock import clock
@@ -75,10 +75,10 @@ class Composed(Plan):
         if writes is not None:
             self.chain = self._composed(None, watched=False)
             return
-        self.chain = _unwatched(layers, innermost)
+        self.chain = chain_of(layers, innermost)
         retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
         if retry is not None:
-            self.inside = _unwatched(layers[1:], innermost)
+            self.inside = chain_of(layers[1:], innermost)
             self.counts, self.timed = retry.counts, retry.timed
             if len(layers) == 1:
                 self.alone = retry
@@ -146,8 +146,7 @@ class Composed(Plan):
 
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
         layers, split, writes = self.layers, self._split(), self._writes
-        compose = chain_of if watched else _unwatched
-        attempt = compose(
+        attempt = chain_of(
             layers[split:], functools.partial(attempts.begun, self.innermost) if watched else self.innermost
         )
         if watched:
@@ -159,8 +158,8 @@ class Composed(Plan):
         if charged is not None:
             attempt = functools.partial(charged, attempt)
         if writes is None:
-            return compose(layers[:split], attempt)
-        return functools.partial(writes.whole, compose(layers[:split], functools.partial(writes.attempt, attempt)))
+            return chain_of(layers[:split], attempt)
+        return functools.partial(writes.whole, chain_of(layers[:split], functools.partial(writes.attempt, attempt)))
 
     def _split(self) -> int:
         """How many of the layers are around an attempt. Without a retry the whole policy is the attempt, but for what
@@ -177,27 +176,17 @@ def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
     return chain
 
 
-def _unwatched(layers: tuple[Strategy, ...], innermost: Proceed) -> Proceed:
-    """`chain_of` for calls that nobody watches: a retry whose first attempt may be made without it begins with that,
-    and a gate inside a circuit breaker needs no layer while it is open."""
+def chain_of(layers: Sequence[Strategy], innermost: Proceed) -> Proceed:
+    """What runs the layers, outermost first, around the innermost step. A gate inside a circuit breaker needs no layer
+    while it is open."""
     proceed = beneath = innermost
     inner: Any = None
     for layer in reversed(layers):
         around = getattr(layer, "execute_around", None) if getattr(inner, "heard", False) else None
-        alone: Any = layer if getattr(layer, "alone", False) else None
-        if around is not None:
-            composed = functools.partial(around, inner, beneath)
-        else:
-            composed = functools.partial(layer.execute if alone is None else alone.first_attempt, proceed)
+        composed = (
+            functools.partial(layer.execute, proceed) if around is None else functools.partial(around, inner, beneath)
+        )
         proceed, beneath, inner = composed, proceed, layer
-    return proceed
-
-
-def chain_of(layers: Iterable[Strategy], innermost: Proceed) -> Proceed:
-    """What runs the layers, outermost first, around the innermost step."""
-    proceed = innermost
-    for layer in reversed(tuple(layers)):
-        proceed = functools.partial(layer.execute, proceed)
     return proceed
 
 

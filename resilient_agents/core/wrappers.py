@@ -69,7 +69,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             if plan.retry is None:
                 chain = plan.chain
                 rest = chain(call)
-            else:  # `RetryLoop.first_attempt`, without its frame
+            else:  # the beginning of `RetryLoop.execute`, without its frame
                 since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
                 inside = plan.inside
                 try:
