@@ -197,11 +197,6 @@ class Bulkhead(Limit):
     def _admit(self, call: Call, slot: int) -> Awaitable[None] | None:
         """Let a call in that did not find its slot free at first glance, after the wait that is returned, or raise."""
         pool = self._pool
-        in_use = len(pool.held)
-        if in_use <= pool.limit and not pool.queue:
-            pool.rose(in_use)
-            self._counts.at_once += 1
-            return None
         if pool.take(slot, running_loop()):
             self._counts.at_once += 1
             return None

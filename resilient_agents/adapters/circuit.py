@@ -25,6 +25,8 @@ from resilient_agents.adapters.circuit_states import (
     Rules,
     calm_until,
     decide,
+    new_window,
+    seconds_open,
     shown,
 )
 from resilient_agents.adapters.counts import Verdict
@@ -34,15 +36,16 @@ from resilient_agents.base.fork import reset_after_fork
 from resilient_agents.classify import Failure
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import Call
+from resilient_agents.core.match import When
 
 __all__ = ["Circuit", "Listener"]
 
 
-class Circuit:
+class Circuit(Rules):
     """One circuit over one pybreaker object.
 
     Locking: `_lock`, which is pybreaker's own, guards the pybreaker object, the era's probes and the outcomes; no
-    function of the user's ever runs under it. `era` is replaced as a whole by the listener. Reading it takes no lock,
+    function of the user's ever runs under it. `_era` is replaced as a whole by the listener. Reading it takes no lock,
     which is all that a call in a healthy circuit does: one atomic read says both whether calls flow and which era this
     is, so there is no moment at which the two disagree. A call that reads a closed era just before the circuit opens
     runs, as any call does that started a moment earlier; its outcome is then compared with the present era under the
@@ -50,100 +53,75 @@ class Circuit:
     after it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_changes",
-        "_hint",
-        "_judges",
-        "_lock",
-        "_openings",
-        "_reason",
-        "_storage",
-        "breaker",
-        "era",
-        "outcomes",
-        "rules",
-        "shadow",
-    )
+    _reason = ""
+    _hint: float | None = None
+    _openings = 0
+    shadow = False
+    when: When | None = None
 
-    def __init__(
-        self,
-        rules: Rules,
-        *,
-        judges: bool,
-        shadow: bool = False,
-        name: str | None = None,
-        native: pybreaker.CircuitBreaker | None = None,
-    ) -> None:
-        """`judges`: a success may be a result that turns out to be a failure, so none is only counted. `native`: an
-        object of the user's, None for one of our own."""
-        self.breaker = breaker = pybreaker.CircuitBreaker(name=name) if native is None else native
-        self.rules = rules
-        self._judges = judges
-        self.shadow = shadow
+    def _begin(self, *, name: str | None = None, native: pybreaker.CircuitBreaker | None = None) -> None:
+        """What follows when the rules are known. `native`: an object of the user's, None for one of our own."""
+        self._breaker = breaker = pybreaker.CircuitBreaker(name=name) if native is None else native
         self._lock = _inside(breaker, "_lock")
         self._storage = _inside(breaker, "_state_storage")
-        self.outcomes = Outcomes()
-        self._reason = ""
-        self._hint: float | None = None
+        self._outcomes = Outcomes()
         self._changes = Changes()
-        self._openings = 0
-        self.era: Era = self._new_era(breaker.current_state)
-        breaker.add_listener(Listener(self))
+        self._era: Era = self._new_era(breaker.current_state)
+        breaker.add_listener(Listener(self._changed))
         reset_after_fork(self)
         follow_clock(self)
 
     @property
     def name(self) -> str | None:
-        return self.breaker.name
+        return self._breaker.name
 
     def _new_era(self, state: str) -> Era:
         reason, self._reason = self._reason, ""
         hint, self._hint = self._hint, None
         if state == "closed":
             self._openings = 0
-            self.outcomes.begin(self.rules.new_window())
-            self.outcomes.slow_matters = self.rules.slow_rate is not None
+            self._outcomes.begin(new_window(self))
             return Closed()
-        self.outcomes.reconfigure(None)
+        self._outcomes.reconfigure(None)
         if state == "half-open":
             return HalfOpen()
-        reason = f"open after {reason or f'{self.breaker.fail_counter} failures'}"
+        reason = f"open after {reason or f'{self._breaker.fail_counter} failures'}"
         return Open(self._open_until(hint), reason, hint)
 
     def _open_until(self, hint: float | None) -> float:
-        return clock.monotonic() + self.rules.seconds_open(self._openings, hint)
+        return clock.monotonic() + seconds_open(self, self._openings, hint)
 
     def _calm(self, era: Closed) -> None:
-        era.calm_until = -1.0 if self._judges else calm_until(self._outcome(), self.rules)
+        """Where a result may turn out to be a failure no success is only counted."""
+        era.calm_until = -1.0 if self.when is not None else calm_until(self._outcome(), self)
 
     def _outcome(self, *, failed: bool = False, slow: bool = False) -> Outcome:
-        breaker = self.breaker
-        return Outcome(failed, slow, breaker.fail_counter, breaker.success_counter, self.outcomes.window)
+        breaker = self._breaker
+        return Outcome(failed, slow, breaker.fail_counter, breaker.success_counter, self._outcomes.window)
 
-    def changed(self, old: str, new: str) -> None:
+    def _changed(self, old: str, new: str) -> None:
         """pybreaker changed state, on our order or (a native breaker) on somebody else's; it holds its lock meanwhile.
 
         Ordered into the state that it is in, the circuit begins that state again, and there is no change to tell of.
         """
         if new == "open" and old != new:
             self._openings += 1
-        before, self.era = self.era, self._new_era(new)
+        before, self._era = self._era, self._new_era(new)
         if isinstance(before, Closed):
             before.calm_until = -1.0
         if old != new:
-            self.outcomes.transitions += 1
+            self._outcomes.transitions += 1
             self._changes.add(self.name or "", old, new, shadow=self.shadow)
 
-    def admit(self, call: Call, *, again: bool) -> Era | Refusal:
+    def _let_in(self, call: Call, *, again: bool) -> Era | Refusal:
         """The era in which `call` may run. In half-open it holds a permit afterwards, or is inside a call that does.
         `again`: it had been let in, and has waited; if it is refused now it counts as a rejection, and not as a call,
         too."""
         with self._lock:
             now = clock.monotonic()
-            if isinstance(self.era, Open) and now >= self.era.until:
-                self.breaker.half_open()
-            era = self.era
+            if isinstance(self._era, Open) and now >= self._era.until:
+                self._breaker.half_open()
+            era = self._era
             refusal = None
             if isinstance(era, Open):
                 refusal = Refusal(era.reason, era.until - now)
@@ -151,39 +129,39 @@ class Circuit:
                 refusal = self._let_probe(call, era, now)
             if refusal is None:
                 return era
-            self.outcomes.rejections += 1
+            self._outcomes.rejections += 1
             if again:
                 self._end_probe(call)
                 call.marks = {**(call.marks or {}), self: Probe(None)}
             return refusal
 
     def _let_probe(self, call: Call, era: HalfOpen, now: float) -> Refusal | None:
-        found = era.permit(self.probe_of(call), self.rules.half_open_calls, now)
+        found = era.permit(self._probe_of(call), self.half_open_calls, now)
         if isinstance(found, Probe):
             # First, so that the end of the call takes it back, whatever happens next.
             call.marks = {**(call.marks or {}), self: found}
-            era.lend(found, now + self.rules.seconds_open(self._openings))
+            era.lend(found, now + seconds_open(self, self._openings))
         return found if isinstance(found, Refusal) else None
 
     def _end_probe(self, call: Call) -> Probe | None:
-        probe = self.probe_of(call)
+        probe = self._probe_of(call)
         if probe is not None:
             probe.over = True
         return probe
 
-    def probe_of(self, call: Call) -> Probe | None:
+    def _probe_of(self, call: Call) -> Probe | None:
         probe: Probe | None = None if call.marks is None else call.marks.get(self)
         return None if probe is None or probe.over else probe
 
-    def record(
+    def _note(
         self,
         call: Call,
         era: Era,
         verdict: Verdict,
         error: Exception | None,
         failure: Failure | None,
-        *,
         seconds: float | None,
+        *,
         slow: bool,
     ) -> None:
         """The outcome of a call admitted in `era`. A neutral one only returns the permit, one of an earlier era is only
@@ -191,18 +169,17 @@ class Circuit:
         with self._lock:
             now = clock.monotonic()
             probe = self._end_probe(call)
-            if probe is not None and probe.era is None and verdict == "neutral":
-                return  # refused after it had queued, and counted as that
-            self.outcomes.record(verdict, failure)
-            if verdict == "neutral":
-                return
-            failed = verdict == "failure"
-            self.outcomes.keep(era, now, seconds, failed=failed)
-            probed = None if probe is None else probe.era
-            if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
-                era = probed
-            if era is self.era and not isinstance(era, Open) and (era.closed or era is probed):
-                self._conclude(era, now, error, failure if failed else None, slow=slow)
+            if probe is None or probe.era is not None or verdict != "neutral":  # else refused late, and counted as that
+                self._outcomes.record(verdict, failure)
+            if verdict != "neutral":
+                failed = verdict == "failure"
+                self._outcomes.keep(era, self, now, seconds, failed=failed)
+                probed = None if probe is None else probe.era
+                if probed is not None:  # also by one that took so long that it lost its permit: it is what is known
+                    era = probed
+                if era is self._era and not isinstance(era, Open) and (era.closed or era is probed):
+                    self._conclude(era, now, error, failure if failed else None, slow=slow)
+        self._deliver(call.audience)
 
     def _conclude(
         self, era: Closed | HalfOpen, now: float, error: Exception | None, failure: Failure | None, *, slow: bool
@@ -210,62 +187,64 @@ class Circuit:
         """Count, decide, and act on it."""
         storage, failed = self._storage, failure is not None
         if isinstance(era, Closed):
-            if self.outcomes.window is not None:
-                self.outcomes.window.record(now, failed=failed, slow=slow)
+            if self._outcomes.window is not None:
+                self._outcomes.window.record(now, failed=failed, slow=slow)
             if failed:
                 storage.increment_counter()
             elif storage.counter:
                 storage.reset_counter()
         elif not failed and not slow:
             storage.increment_success_counter()
-        match decide(era, self._outcome(failed=failed, slow=slow), self.rules):
+        match decide(era, self._outcome(failed=failed, slow=slow), self):
             case Opens(reason):
                 self._reason, self._hint = reason, None if failure is None else failure.retry_after
-                self.breaker.open()
+                self._breaker.open()
             case str():
-                self.breaker.close()
+                self._breaker.close()
             case None:
                 if isinstance(era, Closed):
                     self._calm(era)
 
-    def order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
+    def _order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
         with self._lock:
             self._reason = "being opened by hand"
-            change(self.breaker)
-        self.deliver(None)
+            change(self._breaker)
+        self._deliver(None)
 
-    def reconfigure(self, new: Circuit) -> None:
-        """Take over the rules of `new`; state, window and counts stay. Nothing trips before the next outcome. An open
-        circuit does not stay open longer than the new reset timeout from now on."""
-        with self._lock:
-            self.rules, self._judges, self.shadow = new.rules, new._judges, new.shadow
-            era = self.era
-            if isinstance(era, Closed):
-                self.outcomes.reconfigure(self.rules.new_window())
-                self._calm(era)
-                self.outcomes.slow_matters = self.rules.slow_rate is not None  # one step
-                era.untimed = 0
-            elif isinstance(era, Open):
-                era.until = min(era.until, self._open_until(era.hint))
+    def metrics(self) -> dict[str, Any]:
+        """What happened so far, in one snapshot of plain data.
 
-    def metrics(self, slow_call: float | None) -> dict[str, Any]:
+        - `state`, and `retry_after`, the seconds until an open circuit is half-open (None when it is not open).
+        - Since the breaker was made or `reset_metrics` called: the `calls` that ended, which are `successes`,
+          `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`. A
+          call that queued inside and found the circuit open then is a rejection only.
+        - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
+          `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
+          tell them from. A stream takes as long as its first item. They look at the newest 1,000 calls that were timed
+          and were not neutral; where there are more than 1,000 a second, one in 31 is timed. The `failure_rate` and the
+          `slow_rate` of a breaker with a window are those that it decides by, of all calls in it.
+        - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
+          `probes` are out.
+        - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.
+        """
         with self._lock:
-            now, era, rules = clock.monotonic(), self.era, self.rules
+            now, era = clock.monotonic(), self._era
             state, retry_after = shown(era, now)
             return {
                 "state": state,
-                **self.outcomes.counts(),
-                "consecutive_failures": self.breaker.fail_counter if era.closed else 0,
-                **self.outcomes.figures(now, rules.window, rules.window_calls, slow_call),
+                **self._outcomes.counts(),
+                "consecutive_failures": self._breaker.fail_counter if era.closed else 0,
+                **self._outcomes.figures(now, self),
                 "probes": len(era.out(now)) if isinstance(era, HalfOpen) else 0,
                 "retry_after": retry_after,
             }
 
     def reset_metrics(self) -> None:
+        """Count from zero again. State and window, by which the breaker decides, stay."""
         with self._lock:
-            self.outcomes.reset()
+            self._outcomes.reset()
 
-    def deliver(self, audience: Audience | None) -> None:
+    def _deliver(self, audience: Audience | None) -> None:
         """Tell of the changes so far; called after every step that may have changed the state."""
         changes = self._changes
         if changes.waiting:
@@ -277,17 +256,17 @@ class Circuit:
         """In a forked child: the state stays, the permits of the parent's calls and all locks do not."""
         self._lock._at_fork_reinit()  # noqa: SLF001 - as `threading` resets its own
         self._changes = Changes()
-        if isinstance(self.era, HalfOpen):
-            self.era.probes.clear()
+        if isinstance(self._era, HalfOpen):
+            self._era.probes.clear()
 
     def clock_changed(self, shift: float) -> None:
         """What is left of an opening stays; what a closed circuit has counted is forgotten."""
         with self._lock:
-            if isinstance(self.era, Closed):
-                self.era.calm_until = -1.0
-                self.era = self._new_era("closed")
+            if isinstance(self._era, Closed):
+                self._era.calm_until = -1.0
+                self._era = self._new_era("closed")
             else:
-                self.era.shift(shift)
+                self._era.shift(shift)
 
 
 def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
@@ -303,8 +282,8 @@ def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
 
 
 class Listener(pybreaker.CircuitBreakerListener):
-    def __init__(self, circuit: Circuit) -> None:
-        self._circuit = circuit
+    def __init__(self, changed: Callable[[str, str], None]) -> None:
+        self._changed = changed
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._circuit.changed(old_state.name if old_state is not None else "closed", new_state.name)
+        self._changed(old_state.name if old_state is not None else "closed", new_state.name)

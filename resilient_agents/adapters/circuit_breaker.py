@@ -10,9 +10,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from resilient_agents import events
-from resilient_agents.adapters.circuit import Circuit
 from resilient_agents.adapters.circuit_calls import Breaker
-from resilient_agents.adapters.circuit_states import Rules, shown
+from resilient_agents.adapters.circuit_states import Closed, Open, new_window, shown
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
@@ -54,7 +53,7 @@ class CircuitBreaker(Configured, Breaker):
 
     strategy = "circuit_breaker"
     HOLDS = "its circuit"
-    INSIDE = frozenset(["name", "shadow"])
+    INSIDE = frozenset(["name"])
     OPTIONS = MappingProxyType(
         {
             "name": Text(none=True, number="failures"),
@@ -126,10 +125,7 @@ class CircuitBreaker(Configured, Breaker):
         if self.window_calls is not None:
             self.minimum_calls = min(self.minimum_calls, self.window_calls)
         self._matches = None if on is counts_against_dependency else matcher(on)
-        rules = {option: getattr(self, option) for option in Rules.__match_args__}
-        if slow_call is None:
-            rules["slow_rate"] = None
-        self._circuit = Circuit(Rules(**rules), judges=when is not None, shadow=shadow, name=name)
+        self._begin(name=name)
         if name is not None and _has_twin(name):
             warnings.warn(
                 f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
@@ -151,44 +147,42 @@ class CircuitBreaker(Configured, Breaker):
         return "success" if failure.verdict == "success" else "neutral"
 
     @property
-    def name(self) -> str | None:
-        return self._circuit.name
-
-    @property
-    def shadow(self) -> bool:
-        """Does it only watch?"""
-        return self._circuit.shadow
-
-    @property
     def state(self) -> events.CircuitState:
         """ "closed", "open" or "half-open". Ages by itself: an open circuit whose time is up reads "half-open"."""
-        return shown(self._circuit.era, clock.monotonic())[0]
+        return shown(self._era, clock.monotonic())[0]
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until an open circuit lets the next probe through; None when it is not open."""
-        return shown(self._circuit.era, clock.monotonic())[1]
+        return shown(self._era, clock.monotonic())[1]
 
     def open(self) -> None:
         """Open the circuit by hand, for `reset_timeout` seconds."""
-        self._circuit.order(lambda breaker: breaker.open())
+        self._order(lambda breaker: breaker.open())
 
     def close(self) -> None:
         """Close the circuit by hand and forget what was counted."""
-        self._circuit.order(lambda breaker: breaker.close())
+        self._order(lambda breaker: breaker.close())
 
     def half_open(self) -> None:
         """Let probes through now."""
-        self._circuit.order(lambda breaker: breaker.half_open())
+        self._order(lambda breaker: breaker.half_open())
 
     def reconfigure(self, new: CircuitBreaker) -> None:
         """Take over the options of `new`, which is made for this and not used otherwise; the name and the state stay:
         the circuit, its window (as far as the new one reaches, if both are of time or both of calls), consecutive
         failures and probes. Nothing trips before the next outcome; an open circuit stays open from now on for as long
         at most as it would if it opened now."""
-        self.adopt(new)
-        self._matches = new._matches
-        self._circuit.reconfigure(new._circuit)
+        with self._lock:
+            self.adopt(new)
+            self._matches = new._matches
+            era = self._era
+            if isinstance(era, Closed):
+                self._outcomes.reconfigure(new_window(self))
+                self._calm(era)
+                era.untimed = 0  # for slow calls may matter now
+            elif isinstance(era, Open):
+                era.until = min(era.until, self._open_until(era.hint))
 
     def live(self) -> dict[str, Any]:
         return {"metrics": self.metrics()}
@@ -205,8 +199,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
             if among is None or among(breaker):
                 return breaker
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
-        circuit: Circuit = vars(breaker)["_circuit"]
-        circuit.breaker.name = name
+        vars(breaker)["_breaker"].name = name
         return breaker
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any, Final, NoReturn, Protocol
@@ -17,7 +17,7 @@ from resilient_agents.classify import Failure, classify_result
 from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
 from resilient_agents.core.closing import close_lost
 from resilient_agents.core.invoke import PLAIN
-from resilient_agents.core.match import When, ask
+from resilient_agents.core.match import ask
 from resilient_agents.core.opening import Opened
 from resilient_agents.core.tap import tap
 from resilient_agents.deadline import expired
@@ -45,28 +45,23 @@ SLOW: Final = "slow"
 QUICK: Final = "quick"
 
 
-class Breaker(ABC):
+class Breaker(Circuit):
     """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
 
-    slow_call: float | None = None
-    when: When | None = None
-    _circuit: Circuit
-
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        circuit = self._circuit
-        era = circuit.era
-        if type(era) is Open and not circuit.shadow:
+        era = self._era
+        if type(era) is Open and not self.shadow:
             # Refused before there is a coroutine, and without a lock.
             left = era.until - clock.monotonic()
             if left > 0:
-                circuit.outcomes.rejections += 1
+                self._outcomes.rejections += 1
                 raise self._refused(call, era.reason, left)
         return self._run(proceed, call, era)
 
     def execute_around(self, gate: Heard, proceed: Proceed, call: Call) -> Awaitable[Any]:
         """`execute` around a gate that `proceed` is inside of. While nobody waits there it is heard for from here,
         which spares it a layer of its own."""
-        era, pace = self._circuit.era, gate.pace
+        era, pace = self._era, gate.pace
         if pace.shut or type(era) is Open:
             return self.execute(partial(gate.execute, proceed), call)
         return self._run(proceed, call, era, gate, pace.batch)
@@ -76,7 +71,7 @@ class Breaker(ABC):
         lasting = False
         try:
             if era.untimed:
-                era.untimed -= 1  # type: ignore[misc]  # as only one that is closed has any
+                era.untimed -= 1
             else:
                 if not era.closed:
                     era = self._admit(call, era)
@@ -102,10 +97,10 @@ class Breaker(ABC):
                 # How long its consumer takes is not the dependency's affair.
                 call.closers.append(partial(self._closed, call, era, _taken(call, since)))
                 lasting = True
-                if isinstance(result, Opened) and (probe := self._circuit.probe_of(call)) is not None:
+                if isinstance(result, Opened) and (probe := self._probe_of(call)) is not None:
                     tap(result, probe)
             elif since is None and (era.calm_until is FOREVER or clock.monotonic() < era.calm_until):
-                self._circuit.outcomes.successes += 1
+                self._outcomes.successes += 1
             else:
                 try:
                     self._succeeded(call, era, result, since)
@@ -114,45 +109,42 @@ class Breaker(ABC):
                     raise
             return result
         finally:
-            if call.rare is not ORDINARY and (marks := call.marks) is not None and self._circuit in marks:
-                probe = marks[self._circuit]
+            if call.rare is not ORDINARY and (marks := call.marks) is not None and self in marks:
+                probe = marks[self]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
                 probe.suspend()
 
     def recheck(self, call: Call) -> None:
         """A call that waited further inside asks again: the circuit may have opened, and queueing is no probe time."""
-        circuit = self._circuit
-        era = circuit.era
-        if not era.closed and not circuit.shadow:
+        era = self._era
+        if not era.closed and not self.shadow:
             self._admit(call, era, again=True)
 
     def _admit(self, call: Call, seen: Era, *, again: bool = False) -> Era:
-        circuit = self._circuit
-        admitted = circuit.admit(call, again=again)
-        circuit.deliver(call.audience)
+        admitted = self._let_in(call, again=again)
+        self._deliver(call.audience)
         if not isinstance(admitted, Refusal):
             return admitted
-        if circuit.shadow:
+        if self.shadow:
             self._refused(call, *admitted)
             return seen
         raise self._refused(call, *admitted)
 
     def _refused(self, call: Call, reason: str, wait: float) -> CircuitOpenError:
-        circuit, audience = self._circuit, call.rare.audience
+        audience = call.rare.audience
         if audience is not None:
-            audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, circuit.name, circuit.shadow))
+            audience.tell(events.CallRejected(audience.policy, "circuit_breaker", wait, self.name, self.shadow))
         policy = call.plan.name or call.name
-        return circuit_open(circuit.name or policy, reason, policy, wait)
+        return circuit_open(self.name or policy, reason, policy, wait)
 
     def _succeeded(self, call: Call, era: Era, result: Any, since: float | None) -> None:
         now = clock.monotonic()
         seconds = None if since is None else now - call.rare.waited - since
         slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
         if now < era.calm_until and not slow:
-            outcomes = self._circuit.outcomes
-            outcomes.successes += 1
-            outcomes.keep(era, now, seconds, failed=False)
+            self._outcomes.successes += 1
+            self._outcomes.keep(era, self, now, seconds, failed=False)
             return
         when = self.when
         verdict: Verdict = "neutral"  # also where a predicate of the user's raises, whose error then comes out
@@ -217,11 +209,9 @@ class Breaker(ABC):
         *,
         slow: bool | None = None,
     ) -> None:
-        circuit = self._circuit
         if slow is None:
             slow = self.slow_call is not None and seconds is not None and self._slow(call, seconds)
-        circuit.record(call, era, verdict, error, failure, seconds=seconds, slow=slow)
-        circuit.deliver(call.audience)
+        self._note(call, era, verdict, error, failure, seconds, slow=slow)
 
     @property
     @abstractmethod
@@ -231,28 +221,6 @@ class Breaker(ABC):
     @abstractmethod
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
         """What an error says about the dependency; `failure` is what it was classified as."""
-
-    def metrics(self) -> dict[str, Any]:
-        """What happened so far, in one snapshot of plain data.
-
-        - `state`, and `retry_after`, the seconds until an open circuit is half-open (None when it is not open).
-        - Since the breaker was made or `reset_metrics` called: the `calls` that ended, which are `successes`,
-          `failures` and `neutral` ones, and `rejections` (in shadow: those that would have been) and `transitions`. A
-          call that queued inside and found the circuit open then is a rejection only.
-        - Over the last `window` seconds or the last `window_calls` calls: `failure_rate`, `slow_rate`,
-          `average_duration` and `p99_duration`, in seconds without those spent queueing; None where there is nothing to
-          tell them from. A stream takes as long as its first item. They look at the newest 1,000 calls that were timed
-          and were not neutral; where there are more than 1,000 a second, one in 31 is timed. The `failure_rate` and the
-          `slow_rate` of a breaker with a window are those that it decides by, of all calls in it.
-        - What the rules look at: `consecutive_failures`, `window` (None for a breaker that keeps none), and how many
-          `probes` are out.
-        - `recent_failures`: the last 50 as (Unix time, kind, status), the newest last.
-        """
-        return self._circuit.metrics(self.slow_call)
-
-    def reset_metrics(self) -> None:
-        """Count from zero again. State and window, by which the breaker decides, stay."""
-        self._circuit.reset_metrics()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds live state and cannot be pickled: make one in each process")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
-from resilient_agents.base.told import Fields, Told
+from resilient_agents.base.told import Fields
 from resilient_agents.events import CircuitState
 
 FOREVER: Final = math.inf
@@ -28,16 +28,27 @@ __all__ = [
     "Refusal",
     "Rules",
     "decide",
+    "new_window",
+    "seconds_open",
     "shown",
 ]
 
 
-class Closed:
+class _Lasting:
+    """What is so in any state but the one that calls flow in."""
+
+    __slots__ = ()
+    closed: bool = False
+    calm_until: float = -1.0
+    untimed: int = 0
+
+
+class Closed(_Lasting):
     """Calls flow. `calm_until`: until this moment a success that is not slow changes nothing, so that it is only
     counted. `untimed`: so many of the next calls are not timed."""
 
     __slots__ = ("calm_until", "untimed")
-    closed: Final = True
+    closed = True
     name: Final = "closed"
 
     def __init__(self) -> None:
@@ -45,14 +56,11 @@ class Closed:
         self.untimed = 0
 
 
-class Open:
+class Open(_Lasting):
     """Calls are refused `until` a moment of the monotonic clock. `reason`: "open after 5 failures". `hint`: the seconds
     to wait that the answer that tripped it named."""
 
     __slots__ = ("hint", "reason", "until")
-    closed: Final = False
-    untimed: Final = 0
-    calm_until: Final = -1.0
     name: Final = "open"
 
     def __init__(self, until: float, reason: str, hint: float | None = None) -> None:
@@ -99,13 +107,10 @@ class Refusal(NamedTuple):
     retry_after: float
 
 
-class HalfOpen:
+class HalfOpen(_Lasting):
     """A few calls probe."""
 
     __slots__ = ("probes",)
-    closed: Final = False
-    untimed: Final = 0
-    calm_until: Final = -1.0
     name: Final = "half-open"
 
     def __init__(self) -> None:
@@ -159,13 +164,15 @@ def shown(era: Era, now: float) -> tuple[CircuitState, float | None]:
 _probing: ContextVar[tuple[Probe, ...]] = ContextVar("resilient_agents_probing", default=())
 
 
-class Rules(Told):
+class Rules:
     """When a circuit changes its state; None switches a rule off. `failures` and `successes`: so many in a row.
-    `failure_rate`, `slow_rate`: a share of at least `minimum_calls` in the window."""
+    `failure_rate`, `slow_rate`: a share of at least `minimum_calls` in the window; with `slow_call` they are told to be
+    slow."""
 
     failures: int | None = None
     failure_rate: float | None = None
-    slow_rate: float | None = None
+    slow_call: float | None = None
+    slow_rate: float = 1.0
     minimum_calls: int = 1
     window: float = 30.0
     window_calls: int | None = None
@@ -175,19 +182,25 @@ class Rules(Told):
     successes: int = 1
     open_for: str | None = None
 
-    def new_window(self) -> TimeWindow | CountWindow | None:
-        if self.failure_rate is None and self.slow_rate is None:
-            return None
-        return TimeWindow(self.window) if self.window_calls is None else CountWindow(self.window_calls)
+    def __init__(self, **rules: Any) -> None:
+        vars(self).update(rules)
 
-    def seconds_open(self, openings: int, hint: float | None = None) -> float:
-        """At the so manyth opening in a row, by an answer that said how long to wait."""
-        maximum = self.max_reset_timeout
-        if hint is not None and self.open_for == "retry_after":
-            return hint if maximum is None else min(maximum, hint)
-        if maximum is None:
-            return self.reset_timeout
-        return min(maximum, self.reset_timeout * 2.0 ** max(0, min(openings - 1, 64)))
+
+def new_window(rules: Rules) -> TimeWindow | CountWindow | None:
+    """What they look at; None where they look at none."""
+    if rules.failure_rate is None and rules.slow_call is None:
+        return None
+    return TimeWindow(rules.window) if rules.window_calls is None else CountWindow(rules.window_calls)
+
+
+def seconds_open(rules: Rules, openings: int, hint: float | None = None) -> float:
+    """For how long, at the so manyth opening in a row, by an answer that said how long to wait."""
+    maximum = rules.max_reset_timeout
+    if hint is not None and rules.open_for == "retry_after":
+        return hint if maximum is None else min(maximum, hint)
+    if maximum is None:
+        return rules.reset_timeout
+    return min(maximum, rules.reset_timeout * 2.0 ** max(0, min(openings - 1, 64)))
 
 
 class Outcome(NamedTuple):
@@ -221,7 +234,7 @@ def decide(era: Era, outcome: Outcome, rules: Rules) -> Opens | str | None:
             if window is not None and window.calls >= rules.minimum_calls:
                 if _reached(window.failures, window.calls, rules.failure_rate):
                     return Opens(f"{window.failures} of {window.calls} calls failed")
-                if _reached(window.slow, window.calls, rules.slow_rate):
+                if rules.slow_call is not None and _reached(window.slow, window.calls, rules.slow_rate):
                     return Opens(f"{window.slow} of {window.calls} calls were slow")
             return None
         case Open():

@@ -8,7 +8,7 @@ they stood. Sums are made when somebody looks, so that in each snapshot they are
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from resilient_agents.base.fork import reset_after_fork
 
@@ -16,14 +16,17 @@ __all__ = ["Counts", "LimitCounts", "RetryCounts", "Verdict", "share"]
 
 Verdict: TypeAlias = Literal["failure", "success", "neutral"]
 
+_NOTHING: Final = (0, 0, 0, 0, 0)
+
 
 class Counts:
-    """Numbers to look at, which whoever makes one has set to 0. `_before`: what they were when it was to begin anew."""
+    """Five numbers to look at, which whoever makes one has set to 0. `_before`: what they were when it was to begin
+    anew."""
 
     __slots__ = ("__weakref__", "_before")
 
     def __init__(self) -> None:
-        self.reset()
+        self._before: tuple[Any, ...] = _NOTHING
         reset_after_fork(self)
 
     def after_fork(self) -> None:

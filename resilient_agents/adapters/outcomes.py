@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from resilient_agents.adapters.counts import Counts, Verdict, share
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure
+
+if TYPE_CHECKING:
+    from resilient_agents.adapters.circuit_states import Rules
 
 __all__ = ["SPARSE", "CountWindow", "Outcomes", "TimeWindow", "is_slow"]
 
@@ -138,24 +141,24 @@ class Outcomes(Counts):
     """How many calls ended how, what the rules look at (`window`, None for a circuit that keeps none), the newest
     failures, and of the newest calls that were timed how long they took.
 
-    `slow_matters`: all calls are timed. Else, where it is `busy` because there are more than 1,000 a second, one in 31
-    is, because reading the clock costs more than all else here. Which ones must not depend on how they end.
+    Where slow calls matter all are timed. Else, where it is `busy` because there are more than 1,000 a second, one in
+    31 is, because reading the clock costs more than all else here. Which ones must not depend on how they end.
     """
 
     __slots__ = (
-        *("_durations", "_known", "_recent", "busy", "failures", "neutral", "rejections", "slow_matters"),
+        *("_durations", "_known", "_recent", "busy", "failures", "neutral", "rejections"),
         *("successes", "transitions", "window"),
     )
 
     busy: bool
     _durations: deque[tuple[float, float, bool]] | None
-    _recent: deque[tuple[float, str, int | None]] | None
 
     def __init__(self) -> None:
         self.successes = self.failures = self.neutral = self.rejections = self.transitions = 0
         self._known = 0  # successes that the window knows of
         self.window: TimeWindow | CountWindow | None = None
-        self.slow_matters = False
+        self._recent: deque[tuple[float, str, int | None]] | None = None
+        self._forget_durations()
         super().__init__()
 
     def _now(self) -> tuple[int, ...]:
@@ -194,10 +197,10 @@ class Outcomes(Counts):
             kind, status = ("unknown", None) if failure is None else (failure.kind, failure.status)
             self._recent.append((clock.wall(), kind, status))
 
-    def keep(self, era: Any, ended: float, seconds: float | None, *, failed: bool) -> None:
+    def keep(self, era: Any, rules: Rules, ended: float, seconds: float | None, *, failed: bool) -> None:
         """How long a call took that was admitted in `era`, if it was timed; where all are, of one in many where it is
         busy. From it follows how many of the next calls are not timed."""
-        if seconds is None or (self.busy and self.slow_matters and (self.successes + self.failures) % SPARSE):
+        if seconds is None or (self.busy and rules.slow_call and (self.successes + self.failures) % SPARSE):
             return
         durations = self._durations  # another one after `begin`, so what is counted on here stays what it is
         if durations is None:
@@ -206,7 +209,7 @@ class Outcomes(Counts):
         sparse = SPARSE if self.busy else 1
         self.busy = len(durations) == DURATIONS and ended - durations[0][0] < sparse
         if era.closed:
-            era.untimed = SPARSE - 1 if self.busy and not self.slow_matters else 0  # in one step
+            era.untimed = SPARSE - 1 if self.busy and rules.slow_call is None else 0  # in one step
 
     def counts(self) -> dict[str, int]:
         successes, failures, neutral, rejections, transitions = self._since()
@@ -219,18 +222,18 @@ class Outcomes(Counts):
             "transitions": transitions,
         }
 
-    def figures(self, now: float, reach: float, at_most: int | None, slow_call: float | None) -> dict[str, Any]:
+    def figures(self, now: float, rules: Rules) -> dict[str, Any]:
         """The window, and shares of failures and of slow calls, average and 99th percentile (nearest rank) of seconds:
-        of the last `at_most` outcomes, or of all that ended in the last `reach` seconds; None of nothing."""
+        of as many outcomes as the rules look at; None of nothing."""
         outcomes = list(self._durations or ())
-        if at_most is not None:
-            outcomes = outcomes[-at_most:]
+        if rules.window_calls is not None:
+            outcomes = outcomes[-rules.window_calls :]
         else:
-            outcomes = [outcome for outcome in outcomes if outcome[0] > now - reach]
+            outcomes = [outcome for outcome in outcomes if outcome[0] > now - rules.window]
         durations = sorted(seconds for _, seconds, _ in outcomes)
         timed = calls = len(durations)
         failures = sum(failed for _, _, failed in outcomes)
-        slow = sum(is_slow(seconds, slow_call) for seconds in durations)
+        slow = sum(is_slow(seconds, rules.slow_call) for seconds in durations)
         window = self.window
         self._settle()
         if window is not None:
@@ -242,7 +245,7 @@ class Outcomes(Counts):
             if window is None
             else {"calls": window.calls, "failures": window.failures, "slow": window.slow},
             "failure_rate": share(failures, calls),
-            "slow_rate": None if slow_call is None else share(slow, calls),
+            "slow_rate": None if rules.slow_call is None else share(slow, calls),
             "average_duration": share(sum(durations), timed),
             "p99_duration": durations[math.ceil(0.99 * timed) - 1] if timed else None,
             "recent_failures": list(self._recent or ()),

@@ -45,8 +45,7 @@ class _Slots(NamedTuple):
 
 
 class NativeBulkhead:
-    """The strategy. `_inside`: the holders of calls that are inside or wait, and whether they hold a slot already;
-    `_stranded`: those whose loop has ended, as far as they have not been given back.
+    """The strategy. `_inside`: the holders of calls that are inside or wait, and whether they hold a slot already.
 
     Locking: who owns the object, and who is inside, is changed under `_lock`. That one of these holds a slot is noted
     on its own loop, without a call in between: an exception from outside can strike where a function begins.
@@ -59,7 +58,6 @@ class NativeBulkhead:
         self._slots = slots
         self._owner = Owner(f"anyio {kind}", "is in use on another event loop, and works on one at a time", "Bulkhead")
         self._inside: dict[object, bool] = {}
-        self._stranded: list[object] = []
         self._lock = Lock()
 
     async def execute(self, proceed: Proceed, call: Call) -> Any:
@@ -113,14 +111,13 @@ class NativeBulkhead:
         One that waited is handed the slot of another that is given back, and can do nothing with it: so a slot is given
         back for each of them.
         """
-        if ended:
-            self._stranded, self._inside = [*self._stranded, *self._inside], {}
-        while self._stranded:
+        while ended and self._inside:
+            holder = next(iter(self._inside))
             try:
-                self._slots.give_back(self._stranded[0])
+                self._slots.give_back(holder)
             except (RuntimeError, AttributeError):  # what anyio and trio raise when they wake one without its loop
                 pass
-            self._stranded.pop(0)
+            del self._inside[holder]
         return not self._inside
 
     def _leave(self, call: Call, loop: Any, holder: object, left_before: tuple[Worker, ...]) -> None:

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import pybreaker
 
 from resilient_agents import events
-from resilient_agents.adapters.circuit import Circuit, Listener
+from resilient_agents.adapters.circuit import Listener
 from resilient_agents.adapters.circuit_calls import Breaker
-from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open, Rules
+from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
@@ -31,17 +31,36 @@ _making = Lock()
 """Held while the adapter is looked for on a native object, and made if there is none."""
 
 
-class NativeCircuit(Circuit):
-    """The circuit of a pybreaker object, which decides for itself, by its threshold, storage and exclusions."""
+class _Native(Breaker):
+    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but our admission.
 
-    __slots__ = ("_looks", "_opened_at", "_told")
+    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
+    They hear of a call when its outcome is recorded.
+    """
+
+    strategy = "circuit_breaker"
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self.reset_timeout = breaker.reset_timeout
         self._looks = False
         self._told: datetime | None = None
         self._opened_at = -math.inf
-        rules = Rules(reset_timeout=breaker.reset_timeout)
-        super().__init__(rules, judges=True, native=breaker)  # its listeners are to hear of each success
+        self.native = breaker
+        self._begin(native=breaker)
+        instances.add("native_circuit_breaker", self)
+
+    @property
+    def state(self) -> str:
+        return self._breaker.current_state
+
+    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
+        self._shield()
+        self._sync()
+        return super().execute(proceed, call)
+
+    def metrics(self) -> dict[str, Any]:
+        self._sync()
+        return super().metrics()
 
     def _open_until(self, hint: float | None = None) -> float:
         """Storages tell the time of the wall clock, which is looked at once for each opening that somebody else saw to:
@@ -53,12 +72,12 @@ class NativeCircuit(Circuit):
             if told is not None:
                 age = clock.now() - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))
                 self._opened_at = clock.monotonic() - max(0.0, age.total_seconds())  # its writer's clock may be ahead
-        return self._opened_at + self.rules.reset_timeout
+        return self._opened_at + self.reset_timeout
 
-    def changed(self, old: str, new: str) -> None:
+    def _changed(self, old: str, new: str) -> None:
         if new == "open" and not self._looks:
             self._told, self._opened_at = self._storage.opened_at, clock.monotonic()
-        super().changed(old, new)
+        super()._changed(old, new)
 
     def clock_changed(self, shift: float) -> None:
         self._opened_at += shift
@@ -75,7 +94,7 @@ class NativeCircuit(Circuit):
         told = (PolicyTimeoutError() if error is None else error) if failed else None
         traceback = None if told is None else told.__traceback__
         try:
-            self.breaker.call(_end, told)
+            self._breaker.call(_end, told)
         except BaseException as raised:
             # What it was told, or in its place pybreaker's own; or an exception from outside, which goes on as itself.
             came = raised.__context__ if isinstance(raised, pybreaker.CircuitBreakerError) else raised
@@ -86,70 +105,37 @@ class NativeCircuit(Circuit):
             if told is not None:
                 BaseException.with_traceback(told, traceback)  # errors may refuse the assignment
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
         """Notice what happened past the policy: a change of state or another opening in a storage shared with others,
         another `reset_timeout`."""
-        self.rules.reset_timeout = self.breaker.reset_timeout
-        if self.breaker.current_state != self.era.name:
+        self.reset_timeout = self._breaker.reset_timeout
+        if self._breaker.current_state != self._era.name:
             with self._lock:
                 self._looks = True
                 try:
-                    state = self.breaker.state.name  # tells the listeners, unless the object was made in that state
-                    if state != self.era.name:
-                        self.changed(self.era.name, state)
+                    state = self._breaker.state.name  # tells the listeners, unless the object was made in that state
+                    if state != self._era.name:
+                        self._changed(self._era.name, state)
                 finally:
                     self._looks = False
-        era = self.era
+        era = self._era
         if isinstance(era, Open):
             era.until = self._open_until()
 
-    def shield(self) -> None:
+    def _shield(self) -> None:
         """See to it that no listener can break a call: new ones get a shield around them, in their place."""
-        for listener in self.breaker.listeners:
+        for listener in self._breaker.listeners:
             if not isinstance(listener, _Shield | Listener):
                 with self._lock:
-                    self.breaker.remove_listener(listener)
-                    self.breaker.add_listener(_Shield(listener))
-
-
-class _Native(Breaker):
-    """A pybreaker object as it is: its threshold, timeout, storage, listeners and exclusions, but our admission.
-
-    What it excludes is neutral, the call that trips it keeps the user's error, and its listeners cannot break a call.
-    They hear of a call when its outcome is recorded.
-    """
-
-    strategy = "circuit_breaker"
-    shadow = False
-
-    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
-        self.native = breaker
-        self._circuit = self._followed = NativeCircuit(breaker)
-        instances.add("native_circuit_breaker", self)
-
-    @property
-    def name(self) -> str | None:
-        return self.native.name
-
-    @property
-    def state(self) -> str:
-        return self.native.current_state
-
-    def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        self._followed.shield()
-        self._followed.sync()
-        return super().execute(proceed, call)
-
-    def metrics(self) -> dict[str, Any]:
-        self._followed.sync()
-        return super().metrics()
+                    self._breaker.remove_listener(listener)
+                    self._breaker.add_listener(_Shield(listener))
 
     @property
     def asks(self) -> bool:
-        return bool(self.native.excluded_exceptions)
+        return bool(self._breaker.excluded_exceptions)
 
     def _verdict(self, error: Exception, failure: Failure) -> Verdict:
-        if isinstance(error, Rejected) or failure.kind == "control" or not self.native.is_system_error(error):
+        if isinstance(error, Rejected) or failure.kind == "control" or not self._breaker.is_system_error(error):
             return "neutral"
         return "failure"
 
@@ -157,16 +143,16 @@ class _Native(Breaker):
         return {
             "strategy": self.strategy,
             "native": "pybreaker.CircuitBreaker",
-            "name": self.native.name,
-            "failures": self.native.fail_max,
-            "reset_timeout": self.native.reset_timeout,
-            "successes": self.native.success_threshold,
-            "state": self.native.current_state,
+            "name": self._breaker.name,
+            "failures": self._breaker.fail_max,
+            "reset_timeout": self._breaker.reset_timeout,
+            "successes": self._breaker.success_threshold,
+            "state": self._breaker.current_state,
             "metrics": self.metrics(),
         }
 
     def __repr__(self) -> str:
-        return f"pybreaker.CircuitBreaker(name={self.native.name!r}) <{self.native.current_state}>"
+        return f"pybreaker.CircuitBreaker(name={self._breaker.name!r}) <{self._breaker.current_state}>"
 
 
 class _Shield(pybreaker.CircuitBreakerListener):

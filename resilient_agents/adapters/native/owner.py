@@ -61,9 +61,9 @@ class Owner:
             return
         if self._loop is not None:
             ended = self._forked or (_backend(self._loop) == "asyncio" and self._loop.is_closed())
-            self._forked = False
             if not free(ended):
                 raise TypeError(f"this {self._thing} {self._shared}: use {self._instead}, which all may share")
+            self._forked = False
             if _backend(loop) != _backend(self._loop):
                 raise TypeError(
                     f"this {self._thing} was first used on {_backend(self._loop)} and cannot work on "
