@@ -900,6 +900,7 @@ BASE = "policies.openai.retry = 3\nbulkheads.gpu-1 = 4\nchaos = {}\n"
         ("policies.openai.retry = 5", {}, ""),
         ("policies.opnai = { extends = 'openai', retry = 5 }", {}, ""),
         ("bulkheads.gpu-2 = 8", {}, ""),
+        ("policies.open_ai.retry = 5", {}, "policies.open_ai: is new here and changes none that there is"),
         ("policies.openai-eu.retry = 5", {}, ""),
         ("policies.search.retry = 5", {}, ""),
     ],

@@ -16,7 +16,7 @@ from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.factory import told_kind
 from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS, ConfigWarning
-from resilient_agents.config.source import Node, Problems, Source, place_of, typed
+from resilient_agents.config.source import Node, Source, place_of, typed
 from resilient_agents.presets.tables import PRESETS
 
 __all__ = ["PREFIX", "Tables", "inherited", "layered", "short_form"]
@@ -53,7 +53,7 @@ def layered(root: Node, profile: str | None, env: Mapping[str, str]) -> tuple[Ta
     for layer, allowed, where in ((base, (*_TABLES, "profiles"), ""), (over, _TABLES, " in a profile")):
         for key in (key for key in layer if key not in allowed):
             layer[key].refuse(f"is not known{where}; {nearest(key, allowed)}", shown=False)
-    for layer in itertools.chain((base, over), _variables(env, found, root.problems)):
+    for layer in itertools.chain((base, over), _variables(env, found, root)):
         for section in (key for key in _TABLES if key in layer):
             for name, node in layer[section].table().items():
                 if not name:
@@ -71,17 +71,15 @@ def _meant(section: str, name: str, node: Node, known: Mapping[str, Node]) -> st
     """Of which known name this one may be a slip: `opnai` of `openai`.
 
     It is none where the policy says what it extends, where the names differ in a number (`shard1`, `shard2`), and where
-    one has more words (`search`, `search-eu`). Chaos is checked against policies.
+    one is longer by more than a letter (`search`, `research`). Chaos is checked against policies.
     """
     if section == "chaos" or name in known or len(known) > _COMPARED or "extends" in (node.value or ()):
         return None
     import difflib  # only then: it takes its time to import
 
-    def shape(text: str) -> tuple[int, list[str]]:
-        return len(re.findall(r"[^\W\d_]+", text)), re.findall(r"\d+", text)
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return close[0] if close and shape(close[0]) == shape(name) else None
+    as_long = [other for other in known if abs(len(other) - len(name)) < 2]
+    as_numbered = [other for other in as_long if re.findall(r"\d+", other) == re.findall(r"\d+", name)]
+    return next(iter(difflib.get_close_matches(name, as_numbered, n=1, cutoff=0.8)), None)
 
 
 def inherited(policies: Mapping[str, Node]) -> dict[str, Node]:
@@ -186,7 +184,7 @@ def _long_list(node: Node) -> Node:
     return node.here(items)
 
 
-def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Iterator[dict[str, Node]]:
+def _variables(env: Mapping[str, str], found: Tables, root: Node) -> Iterator[dict[str, Node]]:
     """Each variable as a layer of its own, the shorter names first: `..__RETRY=5` comes before `..__RETRY__WAIT=1`."""
     spelled: dict[tuple[str, str], list[str]] = {}
     for section, name in ((section, name) for section, names in found.items() for name in names):
@@ -194,7 +192,7 @@ def _variables(env: Mapping[str, str], found: Tables, problems: Problems) -> Ite
     variables = [name for name in env if name.startswith(PREFIX)]
     for variable in sorted(variables, key=lambda name: (name.count("__"), name)):
         section, *path = variable.removeprefix(PREFIX).lower().split("__")
-        source = Source(f"environment variable {variable}", env, problems)
+        source = Source(f"environment variable {variable}", env, root.problems)
         whole = source.tree(None)
         if section not in _TABLES or not path or not all(path):
             like = f"{PREFIX}POLICIES__NAME__STRATEGY__OPTION, beginning with {', '.join(map(str.upper, _TABLES))}"

@@ -20,7 +20,7 @@ from resilient_agents.config.model import (
     build,
 )
 from resilient_agents.config.redact import without_numbers
-from resilient_agents.config.source import MISSING, Node, Source, place_of, read_file
+from resilient_agents.config.source import MISSING, ConfigError, Node, Source, place_of, read_file
 from resilient_agents.policy import Policy
 from resilient_agents.strategies.chaos import TOLD_ONCE, told_twice
 
@@ -78,7 +78,8 @@ def configured(source: Source, root: Node, profile: str | None) -> Config:
             policies[name] = spec
             warnings += _warnings(spec, shared, node)
     warnings += _undisturbed(tables)
-    source.problems.raise_if_any()
+    if source.problems:
+        raise ConfigError(source.problems)
     return Config(policies, source=source.name, profile=profile, warnings=tuple(warnings), **shared)
 
 

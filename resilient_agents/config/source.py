@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from resilient_agents.config.lines import KeyPath, key_lines
 from resilient_agents.config.redact import HIDDEN, looks_secret, redacted, without_userinfo
 
-__all__ = ["MISSING", "ConfigError", "Node", "Problem", "Problems", "Source", "place_of", "read_file", "typed"]
+__all__ = ["MISSING", "ConfigError", "Node", "Problem", "Source", "place_of", "read_file", "typed"]
 
 MISSING: Any = object()
 """What stands for a value after a problem with it has been said."""
@@ -58,21 +58,13 @@ class ConfigError(ValueError):
     what: ClassVar[str] = "the configuration"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.source, problem.line or 0)))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
         count = len(self.problems)
         heading = f"{self.what} has {'a problem' if count == 1 else f'{count} problems'}"
         return "\n  ".join([f"{heading}:", *map(str, self.problems)])
-
-
-class Problems(dict[Problem, None]):
-    """All that is wrong so far."""
-
-    def raise_if_any(self) -> None:
-        if self:
-            raise ConfigError(sorted(self, key=lambda problem: (problem.source, problem.line or 0)))
 
 
 @dataclass(slots=True)
@@ -84,7 +76,7 @@ class Node:
     source: str
     line: int | None
     key: KeyPath
-    problems: Problems
+    problems: dict[Problem, None]
     secret: bool = False
     broken: str | None = None
     """Why there is no value, such as an environment variable that is not set. It is a problem only if it is needed."""
@@ -167,7 +159,7 @@ class Source:
 
     name: str
     env: Mapping[str, str] | None = None
-    problems: Problems = field(default_factory=Problems)
+    problems: dict[Problem, None] = field(default_factory=dict[Problem, None])
     lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
 
     def toml(self, text: str, *within: str) -> Node:

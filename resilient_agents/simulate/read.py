@@ -41,7 +41,8 @@ def read(source: Scenario | Mapping[str, Any] | str | Path) -> Scenario:
         else:
             root = Source(str(source)).toml(read_file(source))
         scenario = _scenario(root)
-        root.problems.raise_if_any()
+        if root.problems:
+            raise ConfigError(root.problems)
     except ConfigError as error:
         raise ScenarioError(error.problems) from error.__cause__
     return scenario
