@@ -47,7 +47,7 @@ def element(resolver: Resolver, value: Value, index: int) -> Values:
     if isinstance(value, Data) and value.expression is not None and value.expression[0] == "seq":
         items = value.expression[1]
         return inside(resolver, items[index], value.spot) if -len(items) <= index < len(items) else ()
-    if isinstance(value, ClientValue) and (name := value.client.attributes.get(str(index))):
+    if isinstance(value, ClientValue) and (name := value.client.attributes.get(str(index)) or value.client.items):
         return (value.gives(resolver.known.clients[name], value.made),)
     return value.values if isinstance(value, Many) else ()
 

@@ -219,9 +219,11 @@ def _statement(scan: Scan, owner: ClientValue, made: Made, option: str, planned:
     setters = owner.client.setters
     if option and option not in setters:
         module = owner.client.library.name
-        if Symbol(module) not in scan.resolver.lookup(module, made.spot):
+        method = next((each for each in ("setsockopt", "setopt") if each in owner.client.options), "")
+        if method and Symbol(module) not in scan.resolver.lookup(module, made.spot):
             return False
-        text = f"{path}.setsockopt({module}.{option}, {_amount('ms')})"
+        amount = _amount(owner.client.unit)
+        text = f"{path}.{method}({module}.{option}, {amount})" if method else f"{path}.{option} = {amount}"
     else:
         text = f"{path}.{option or next(iter(setters))}({SECONDS})"
     wanted = Statement(binding.line, text)

@@ -15,7 +15,10 @@ __all__ = ["asks", "client_per_call", "renewed", "reused_request_socket"]
 
 POOLED = {"http", "redis", "model"}
 """Kinds whose clients hold connections that are worth keeping."""
-SINGLE = {"http.client", "urllib", "yfinance", "google.auth"}
+SINGLE = {
+    *("http.client", "urllib", "yfinance", "google.auth", "discord_webhook", "edge_tts", "gtts"),
+    *("speech_recognition", "yt_dlp", "youtube_dl", "huggingface_hub", "pycurl", "newspaper", "ntplib"),
+}
 """Libraries whose clients are one connection and not to be shared, or keep none."""
 ONCE = {"main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"}
 LAST = {

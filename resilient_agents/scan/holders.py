@@ -184,7 +184,7 @@ def _option(limits: Limits, site: Site, source: str, option: str, spot: Spot) ->
     """`setsockopt(zmq.RCVTIMEO, 1000)`, and what a variable may choose: `for each, value in OPTIONS.items(): …`."""
     chosen, value = site.arguments[0], site.arguments[1]
     here = Spot(spot.file, spot.scope, site.order, site.block)
-    if last_name(chosen) == option:
+    if last_name(chosen).removesuffix("_MS") == option:  # pycurl.TIMEOUT_MS
         return ending(limits.resolver, value, here, source)
     if last_name(chosen).isupper():
         return None

@@ -240,6 +240,8 @@ class Known:
     """Decorators, and functions that are given a function to call: what they give it."""
     handing: frozenset[str]
     """Last words of these."""
+    stand_ins: Mapping[str, str]
+    """Modules that stand for others, and these: `six.moves.urllib`."""
     model_urls: tuple[str, ...]
     """What URLs end with whose POST asks a model: an answer, not a change."""
     servers: tuple[str, ...]
@@ -259,8 +261,9 @@ class Known:
         """The path by which the table knows a class that is imported from where it is defined.
 
         `nio.AsyncClient` for `nio.client.AsyncClient`; a module that has names of its own in the table is another
-        place: `redis.asyncio.Redis` is not `redis.Redis`.
+        place: `redis.asyncio.Redis` is not `redis.Redis`. What stands for a module is that module.
         """
+        path = self.original(path)
         module, _, name = path.rpartition(".")
         if not name[:1].isupper() or path.partition(".")[0] not in self.modules or self.names_something(path):
             return path
@@ -272,11 +275,20 @@ class Known:
 
     @functools.cached_property
     def importable(self) -> frozenset[str]:
-        """The top-level modules that a client or a handler is imported from."""
-        return frozenset(path.split(".", 1)[0] for path in self.handlers).union(*self.roots.values())
+        """The top-level modules that a client or a handler is imported from, and what stands for one of them."""
+        tops = (path.split(".", 1)[0] for path in (*self.handlers, *self.stand_ins))
+        return frozenset(tops).union(*self.roots.values())
+
+    def original(self, path: str) -> str:
+        for name, module in self.stand_ins.items():
+            if path == name or path.startswith(f"{name}."):
+                return module + path[len(name) :]
+        return path
 
     def reachable(self, imported: Collection[str]) -> list[Client]:
         """The clients that there may be where these modules are imported."""
+        meant = {self.original(name) for name in self.stand_ins if name.split(".", 1)[0] in imported}
+        imported = {*imported, *(name.split(".", 1)[0] for name in meant)}
         left = [name for name, roots in self.roots.items() if not roots.isdisjoint(imported)]
         for path, handlers in self.handlers.items():
             if path.split(".", 1)[0] in imported:

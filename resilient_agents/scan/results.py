@@ -61,8 +61,11 @@ def result(resolver: Resolver, spot: Spot, index: int) -> Values:
 def runner_of(known: Known, callees: Values, site: Site) -> tuple[str, int] | None:
     """How a callee that runs functions is given one."""
     for value in callees:
-        if isinstance(value, Symbol) and value.path in known.runners:
-            return known.runners[value.path]
+        path = value.path if isinstance(value, Symbol) else ""
+        if isinstance(value, Method):
+            path = f"{value.owner.client.name}.{value.name}"
+        if path in known.runners:
+            return known.runners[path]
     runner = known.runners.get(f".{last_name(site.callee)}")
     return runner if runner is not None and all(isinstance(value, Symbol) for value in callees) else None
 

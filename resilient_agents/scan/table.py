@@ -63,7 +63,7 @@ CALL = {
     *("by_argument", "idempotent", "entered", "says", "sends", "serves", "serves_after", "serves_with"),
     "returns_after",
 }
-FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler", "server", "model_url")
+FUNCTIONS = ("wait", "block", "runner", "passing", "protection", "handler", "server", "model_url", "stand_in")
 Table = Mapping[str, Any]
 
 
@@ -120,6 +120,7 @@ def load(tables: Iterable[Table]) -> Known:
         runners=runners,
         protections={name: entry["limits"] for entry in merged.get("protection", ()) for name in entry["names"]},
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
+        stand_ins={name: module for entry in merged.get("stand_in", ()) for name, module in entry["names"].items()},
         roots=builder.roots(),
         patterns=tuple(sorted(builder.patterns(), key=lambda each: -len(each[0]))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
