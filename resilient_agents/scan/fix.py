@@ -167,7 +167,7 @@ def _limit(scan: Scan, found: Found, planned: dict[str, Changes]) -> bool:
     if owner is not None and made is not None and operation.client_limit:
         if maker := making(scan.known, owner):
             return _argument(scan, made.spot, made.site, maker.limit, maker.unit, planned)
-        if client.setters or (client.options and operation.option):
+        if client.setters or (client.options and operation.option and not client.limit):
             return _statement(scan, owner, made, operation.option, planned)
         if client.limit:
             return _argument(scan, made.spot, made.site, client.limit, client.unit, planned)

@@ -41,7 +41,7 @@ def _way_out(seen: Sighting) -> str:
     if operation.limit:
         return f"give it {operation.limit[0]}"
     if operation.client_limit and owner is not None:
-        if operation.option:
+        if operation.option and not owner.client.limit:
             return f"set {operation.option} on its {_short(owner)}"
         if owner.client.setters:
             return f"call {next(iter(owner.client.setters))} on its {_short(owner)}"
