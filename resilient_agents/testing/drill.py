@@ -281,10 +281,9 @@ def _ended(one: _One, outage: Outage) -> str:
     outage.hold()
     began = one.clock.now
     error = one.fails_with()
-    took = one.clock.now - began
     outage.release()
     _holds(isinstance(error, (TimeoutError, CircuitOpenError)), f"no time limit ended a call: {error!r}")
-    return f"time limit: a call that hangs ends after {took:.3g} s"
+    return f"time limit: a call that hangs ends after {one.clock.now - began:.3g} s"
 
 
 async def _crowd(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | None:
