@@ -152,7 +152,7 @@ class Bulkhead(Limit):
                     await waiting
             else:
                 self._counts.at_once += 1
-            if self._threads is not None or (call.rare is not ORDINARY and call.closers is not None):
+            if self._threads is not None or call.rare.closers is not None:
                 return await self._hold(proceed, call, slot)
             return await proceed(call)
         finally:

@@ -14,7 +14,7 @@ from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.outcomes import is_slow
 from resilient_agents.base.clock import clock
 from resilient_agents.classify import Failure, classify_result
-from resilient_agents.core.call import ORDINARY, Call, Neutral, Proceed, unboxed
+from resilient_agents.core.call import Call, Neutral, Proceed, unboxed
 from resilient_agents.core.closing import close_lost
 from resilient_agents.core.invoke import PLAIN
 from resilient_agents.core.match import ask
@@ -93,9 +93,9 @@ class Breaker(Circuit):
             except BaseException:
                 self._interrupted(call, era, _taken(call, since))
                 raise
-            if call.rare is not ORDINARY and call.closers is not None:
+            if call.rare.closers is not None:
                 # How long its consumer takes is not the dependency's affair.
-                call.closers.append(partial(self._closed, call, era, _taken(call, since)))
+                call.rare.closers.append(partial(self._closed, call, era, _taken(call, since)))
                 lasting = True
                 if isinstance(result, Opened) and (probe := self._probe_of(call)) is not None:
                     tap(result, probe)
@@ -109,8 +109,8 @@ class Breaker(Circuit):
                     raise
             return result
         finally:
-            if call.rare is not ORDINARY and (marks := call.marks) is not None and self in marks:
-                probe = marks[self]
+            if call.rare.marks is not None and self in call.rare.marks:
+                probe = call.rare.marks[self]
                 if not lasting:
                     probe.over = True  # first, and without a function call, after which an exception might land
                 probe.suspend()

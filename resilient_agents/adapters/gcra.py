@@ -78,15 +78,15 @@ class Gcra:
         "at",
         "burst",
         "level",
+        "most",
         "rate",
-        "slack",
         "waiting",
     )
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = burst
-        self.slack = ROUNDING * (rate + burst)
+        self.most = burst + ROUNDING * (rate + burst)
         self.level = 0.0
         self.at = 0.0
         self.waiting = 0
@@ -101,7 +101,7 @@ class Gcra:
         """Another rate and burst from now on. What has started stays counted, in units of cost, so there is no second
         burst; those who wait keep their order. What costs more than the new burst takes all of it."""
         self.level, self.at = self._level(now), now
-        self.rate, self.burst, self.slack = rate, burst, ROUNDING * (rate + burst)
+        self.rate, self.burst, self.most = rate, burst, burst + ROUNDING * (rate + burst)
         for other in [*self._line, *self._late]:
             if other.cost > burst:  # one step
                 if other.standing:
@@ -112,7 +112,7 @@ class Gcra:
         """Start at once, if no one before this caller would be hurt by it. False changes nothing."""
         ahead = self._ahead(now)
         level = self._level(now)  # one step from here on
-        if level + ahead + cost > self.burst + self.slack:
+        if level + ahead + cost > self.most:
             return False
         self.level = level + cost
         self.at = now
@@ -202,15 +202,15 @@ class Gcra:
             if other.standing and (other.due >= now or (other.here and not self._passed(other, now))):
                 ahead += other.cost
         level = self._level(now)  # one step from here on
-        over = level + ahead + reservation.cost - self.burst
-        if over <= self.slack:
+        wanted = level + ahead + reservation.cost
+        if wanted <= self.most:
             self.level = level + reservation.cost
             self.at = now
             self.cancel(reservation)
             return True
         self.come_back(reservation, now)
         reservation.here = False
-        reservation.due = now + over / self.rate
+        reservation.due = now + (wanted - self.burst) / self.rate
         return False
 
     def cancel(self, reservation: Reservation) -> None:

@@ -148,7 +148,7 @@ class RateLimit(Learning):
             gcra = self._gcra
             level = gcra.level - (now - gcra.at) * gcra.rate
             level = cost if level < 0.0 else level + cost
-            if level <= gcra.burst + gcra.slack and not gcra.waiting:
+            if level <= gcra.most and not gcra.waiting:
                 gcra.level = level
                 gcra.at = now
                 self._counts.at_once += 1

@@ -158,8 +158,8 @@ async def operation(proceed: Proceed, call: Call) -> Any:
         raise
     finally:
         try:
-            if ended is None and call.closers is not None:
-                call.closers.append(lambda end: _end_operation(call, audience, end))
+            if ended is None and call.rare.closers is not None:
+                call.rare.closers.append(lambda end: _end_operation(call, audience, end))
             else:
                 _end_operation(call, audience, ended)
         except BaseException:  # from outside, in the midst of it

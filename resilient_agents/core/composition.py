@@ -104,9 +104,9 @@ class Composed(Plan):
             setup = self._setup = Setup(self.layers, self._split(), () if self._writes is None else (self._writes,))
         left = None if limit is None else limit.at - began
         recorder: Recorder = (records and records.recorder(name)) or SILENT
-        called = _CALLED[call.runtime.blocking, call.closers is not None]
+        called = _CALLED[call.runtime.blocking, call.rare.closers is not None]
         wanted = recorder.begin(began, setup, left, called)
-        if wanted or watchers or (call.closers is not None and recorder is not SILENT):
+        if wanted or watchers or (call.rare.closers is not None and recorder is not SILENT):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
             if limit is None and charged is None:
                 return self._operation or self._as_operation()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, TypeVar, cast
 
-from resilient_agents.core.call import ORDINARY, Boxed, Call, name_of
+from resilient_agents.core.call import Boxed, Call, name_of
 from resilient_agents.core.driver import discard
 from resilient_agents.core.managed import Managed
 from resilient_agents.core.responses import close_response
@@ -38,8 +38,8 @@ def invoke_coroutine(call: Call) -> Awaitable[Any]:
 
 async def invoke_any(call: Call) -> Any:
     """Anything else, in either colour: only the call itself shows whether an awaitable comes out."""
-    if call.rare is not ORDINARY and call.workers is not None:
-        result = await run_in_worker(call, call.workers, lambda: plainly(call), close_response)
+    if call.rare.workers is not None:
+        result = await run_in_worker(call, call.rare.workers, lambda: plainly(call), close_response)
     else:
         try:  # `plainly`, spelled out: it is the path of every blocking call
             kwargs = call.kwargs
