@@ -79,7 +79,7 @@ def test_a_half_open_circuit(failed: bool, slow: bool, good: int, decision: Open
 @pytest.mark.parametrize("failed", [False, True])
 def test_an_open_circuit(failed: bool) -> None:
     """No outcome changes it, only time does."""
-    assert decide(Open(9.0, "x"), Outcome(failed, failed, 9, 9, window(9, 9, 9)), RULES) is None
+    assert decide(Open(9.0, "x", None), Outcome(failed, failed, 9, 9, window(9, 9, 9)), RULES) is None
 
 
 def test_a_rule_that_is_switched_off() -> None:

@@ -53,15 +53,15 @@ class Circuit(Rules):
     after it.
     """
 
-    _reason = ""
-    _hint: float | None = None
+    _why = Opens("")
     _openings = 0
+    name: str | None
     shadow = False
     when: When | None = None
 
-    def _begin(self, *, name: str | None = None, native: pybreaker.CircuitBreaker | None = None) -> None:
+    def _begin(self, native: pybreaker.CircuitBreaker | None = None) -> None:
         """What follows when the rules are known. `native`: an object of the user's, None for one of our own."""
-        self._breaker = breaker = pybreaker.CircuitBreaker(name=name) if native is None else native
+        self._breaker = breaker = pybreaker.CircuitBreaker() if native is None else native
         self._lock = _inside(breaker, "_lock")
         self._storage = _inside(breaker, "_state_storage")
         self._outcomes = Outcomes()
@@ -71,13 +71,8 @@ class Circuit(Rules):
         reset_after_fork(self)
         follow_clock(self)
 
-    @property
-    def name(self) -> str | None:
-        return self._breaker.name
-
     def _new_era(self, state: str) -> Era:
-        reason, self._reason = self._reason, ""
-        hint, self._hint = self._hint, None
+        (reason, hint), self._why = self._why, Opens("")
         if state == "closed":
             self._openings = 0
             self._outcomes.begin(new_window(self))
@@ -197,7 +192,7 @@ class Circuit(Rules):
             storage.increment_success_counter()
         match decide(era, self._outcome(failed=failed, slow=slow), self):
             case Opens(reason):
-                self._reason, self._hint = reason, None if failure is None else failure.retry_after
+                self._why = Opens(reason, None if failure is None else failure.retry_after)
                 self._breaker.open()
             case str():
                 self._breaker.close()
@@ -207,7 +202,7 @@ class Circuit(Rules):
 
     def _order(self, change: Callable[[pybreaker.CircuitBreaker], object]) -> None:
         with self._lock:
-            self._reason = "being opened by hand"
+            self._why = Opens("being opened by hand")
             change(self._breaker)
         self._deliver(None)
 

@@ -125,7 +125,8 @@ class CircuitBreaker(Configured, Breaker):
         if self.window_calls is not None:
             self.minimum_calls = min(self.minimum_calls, self.window_calls)
         self._matches = None if on is counts_against_dependency else matcher(on)
-        self._begin(name=name)
+        self.name = name
+        self._begin()
         if name is not None and _has_twin(name):
             warnings.warn(
                 f"there is a second live CircuitBreaker named {name!r}: they do not share a circuit; share one object",
@@ -199,7 +200,7 @@ def shared_breaker(name: str, among: Callable[[CircuitBreaker], bool] | None = N
             if among is None or among(breaker):
                 return breaker
         breaker = CircuitBreaker()  # named afterwards: there may be others of the name, on purpose
-        vars(breaker)["_breaker"].name = name
+        breaker.name = name
         return breaker
 
 

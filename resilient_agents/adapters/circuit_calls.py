@@ -50,7 +50,7 @@ class Breaker(Circuit):
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         era = self._era
-        if type(era) is Open and not self.shadow:
+        if not era.untimed and type(era) is Open and not self.shadow:
             # Refused before there is a coroutine, and without a lock.
             left = era.until - clock.monotonic()
             if left > 0:

@@ -56,17 +56,16 @@ class Closed(_Lasting):
         self.untimed = 0
 
 
-class Open(_Lasting):
+class Open(Fields, _Lasting):
     """Calls are refused `until` a moment of the monotonic clock. `reason`: "open after 5 failures". `hint`: the seconds
     to wait that the answer that tripped it named."""
 
     __slots__ = ("hint", "reason", "until")
-    name: Final = "open"
+    name = "open"
 
-    def __init__(self, until: float, reason: str, hint: float | None = None) -> None:
-        self.until = until
-        self.reason = reason
-        self.hint = hint
+    until: float
+    reason: str
+    hint: float | None
 
     def shift(self, seconds: float) -> None:
         """Another clock took the place of the one that it was measured by."""
@@ -214,7 +213,10 @@ class Outcome(NamedTuple):
 
 
 class Opens(NamedTuple):
+    """It does, for this reason, because of an answer that named these seconds to wait."""
+
     reason: str
+    hint: float | None = None
 
 
 CLOSE: Final = "close"

@@ -49,7 +49,7 @@ class Window:
 
     def following(self, old: Window | None) -> Self:
         """This new window with what the old one knows: as far as it reaches, and if it is of the same kind."""
-        if old is not None and type(old) is type(self):
+        if isinstance(old, type(self)):
             narrower = old._width / self._width  # noqa: SLF001
             for place, *counts in old._places or ():  # noqa: SLF001 - the same class
                 self._here = int(place * narrower)

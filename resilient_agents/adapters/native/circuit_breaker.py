@@ -13,11 +13,11 @@ import pybreaker
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Listener
 from resilient_agents.adapters.circuit_calls import Breaker
-from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open
+from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open, Opens
 from resilient_agents.adapters.counts import Verdict
+from resilient_agents.adapters.native.owner import shared
 from resilient_agents.base import instances
 from resilient_agents.base.clock import clock
-from resilient_agents.base.fork import Lock
 from resilient_agents.classify import Failure
 from resilient_agents.core.call import Call, Proceed, Strategy
 from resilient_agents.errors import PolicyTimeoutError, Rejected
@@ -26,9 +26,6 @@ __all__ = ["NativeBreaker", "adapt_native"]
 
 NativeBreaker: TypeAlias = pybreaker.CircuitBreaker
 """What may stand where a circuit breaker is asked for."""
-
-_making = Lock()
-"""Held while the adapter is looked for on a native object, and made if there is none."""
 
 
 class _Native(Breaker):
@@ -46,8 +43,12 @@ class _Native(Breaker):
         self._told: datetime | None = None
         self._opened_at = -math.inf
         self.native = breaker
-        self._begin(native=breaker)
+        self._begin(breaker)
         instances.add("native_circuit_breaker", self)
+
+    @property
+    def name(self) -> str | None:  # type: ignore[override]  # it may change at any time
+        return self.native.name
 
     @property
     def state(self) -> str:
@@ -90,7 +91,7 @@ class _Native(Breaker):
         error."""
         failed = failure is not None
         if failed and isinstance(era, HalfOpen):
-            self._reason = "a failed probe"
+            self._why = Opens("a failed probe")
         told = (PolicyTimeoutError() if error is None else error) if failed else None
         traceback = None if told is None else told.__traceback__
         try:
@@ -101,7 +102,7 @@ class _Native(Breaker):
             if came is not None and came is not told and came is not error:
                 raise came from None
         finally:
-            self._reason = ""
+            self._why = Opens("")
             if told is not None:
                 BaseException.with_traceback(told, traceback)  # errors may refuse the assignment
 
@@ -189,12 +190,6 @@ def _end(error: Exception | None) -> None:
 
 
 def adapt_native(thing: Any) -> Strategy | None:
-    """The adapter of a pybreaker object: one for all policies that use it, kept on the object, so that they are one
-    circuit."""
-    if not isinstance(thing, pybreaker.CircuitBreaker):
-        return None
-    with _making:
-        adapter: _Native | None = thing.__dict__.get("_resilient_agents")
-        if adapter is None:
-            adapter = thing.__dict__["_resilient_agents"] = _Native(thing)
-        return adapter
+    """The adapter of a pybreaker object, None for anything else. It hears of changes as one of the object's listeners,
+    and so lives as long as that."""
+    return shared(thing, lambda: _Native(thing)) if isinstance(thing, pybreaker.CircuitBreaker) else None

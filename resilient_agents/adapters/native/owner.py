@@ -18,7 +18,7 @@ _adapting = Lock()
 
 
 def shared(thing: Any, make: Callable[[], T]) -> T:
-    """The adapter of this object, which all policies share that use it: it knows to which loop the object belongs."""
+    """The adapter of this object, which all policies share that use it, so that they are one limit or one circuit."""
     with _adapting:
         adapter: T | None = _adapters.get(id(thing))  # while it lives, so does the object
         if adapter is None:
