@@ -10,7 +10,7 @@ from resilient_agents.scan.called_back import given_back
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
 from resilient_agents.scan.index import MAPPING
 from resilient_agents.scan.members import constructor, is_static, last_decorator
-from resilient_agents.scan.tree import SourceFile
+from resilient_agents.scan.tree import MOST_CALLS, SourceFile
 from resilient_agents.scan.values import (
     ClassValue,
     Data,
@@ -27,7 +27,7 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["ENDLESS", "argument", "handed_on", "handed_through", "parameter", "reaches"]
+__all__ = ["ENDLESS", "argument", "calls_to", "handed_on", "handed_through", "parameter", "reaches"]
 
 MOST = 40
 """Callers that are looked at."""
@@ -92,6 +92,18 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
         resolver.callers[key] = possible
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
+    return found
+
+
+def calls_to(resolver: Resolver, function: FunctionValue) -> list[tuple[Site, Spot]]:
+    """Every call in the tree that reaches the function; none where there may be more than were looked for."""
+    owner = function.file.form.scopes[function.within.parent]
+    found: list[tuple[Site, Spot]] = []
+    for called in _names(resolver, function, owner):
+        sites = resolver.tree.calls_of(called, function.file)
+        if len(sites) >= MOST_CALLS:
+            return []
+        found += [(s.within.calls[i], s) for s, i in sites if _reached(resolver, function, s, i)[0]]
     return found
 
 

@@ -94,6 +94,8 @@ class Client:
     """What limits its calls in a text that its constructor is given."""
     by_url: Mapping[str, str] = field(default_factory=dict)
     """What ends a call, by how the text in the first argument of its constructor begins."""
+    drivers: Mapping[str, str] = field(default_factory=dict)
+    """Packages that such a text needs, and how it then begins: what counts where no text can be told."""
     endless: tuple[object, ...] = ()
     """Limits that are none beside None: 0 in some libraries."""
     inherits: bool = True

@@ -12,10 +12,11 @@ from resilient_agents.scan.members import bases
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Given, Sighting, given_of
 from resilient_agents.scan.stated import found, given_limit, inside_limit
-from resilient_agents.scan.values import ClassValue, ClientValue, Data, Spot
+from resilient_agents.scan.values import ClassValue, ClientValue, Data, Opaque, Spot
 
 if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
+    from resilient_agents.scan.resolve import Resolver
 
 __all__ = ["client_limit", "making", "worded"]
 
@@ -136,16 +137,35 @@ def _carried(limits: Limits, owner: ClientValue, given: Given, seen: Sighting, d
 
 
 def _by_url(limits: Limits, owner: ClientValue, given: Given) -> Limit | None:
-    """What the driver that a URL names does: `create_engine("sqlite:///x.db")`."""
-    if not owner.client.by_url or not given.arguments:
+    """What the driver that a URL names does: `create_engine("sqlite:///x.db")`; else the only one that is there."""
+    drivers = owner.client.by_url
+    if not drivers or not given.arguments:
         return None
     assert owner.made is not None
-    for value in limits.resolver.evaluate(given.arguments[0], owner.made.spot):
-        expression = value.expression if isinstance(value, Data) else None
-        if expression is not None and expression[0] == "starts":
-            expression = expression[1]
-        if expression is not None and expression[0] == "const":
-            for start, what in owner.client.by_url.items():
-                if str(expression[1]).startswith(start):
-                    return limits.said(what, f"the driver of {start}", True)
-    return None
+    texts = [*_urls(limits.resolver, given.arguments[0], owner.made.spot)]
+    for text in texts:
+        if start := next((start for start in drivers if text.startswith(start)), ""):
+            return limits.said(drivers[start], f"the driver of {start}", True)
+    return _by_driver(limits, owner.client, owner.made.spot) if not any("://" in text for text in texts) else None
+
+
+def _urls(resolver: Resolver, expression: Expression, spot: Spot, depth: int = 3) -> Iterator[str]:
+    """Texts, and what calls of others make of texts: `os.getenv("URL", "sqlite://")`, `URL.create("postgresql")`."""
+    for value in resolver.evaluate(expression, spot) if depth else ():
+        if isinstance(value, Opaque):
+            site = value.made.site
+            for each in (*site.arguments, site.keywords.get("drivername")):
+                yield from _urls(resolver, each, value.made.spot, depth - 1)
+        written = value.expression if isinstance(value, Data) else None
+        if written is not None and written[0] == "starts":
+            written = written[1]
+        if written is not None and written[0] == "const" and isinstance(written[1], str):
+            yield written[1]
+
+
+def _by_driver(limits: Limits, client: Client, spot: Spot) -> Limit | None:
+    """What the drivers do that the tree imports or its project requires, if all of them do the same."""
+    resolver = limits.resolver
+    there = [name for name in client.drivers if resolver.has(name, spot)]
+    said = {client.by_url[client.drivers[name]] for name in there}
+    return limits.said(said.pop(), f"the driver {there[0]}", False) if len(said) == 1 else None

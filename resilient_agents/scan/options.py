@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from resilient_agents.scan.callers import ENDLESS, handed_on
+from resilient_agents.scan.callers import ENDLESS, calls_to, handed_on
 from resilient_agents.scan.form import Expression, dotted
 from resilient_agents.scan.resolve import Resolver
-from resilient_agents.scan.values import Data, Spot
+from resilient_agents.scan.values import Data, FunctionValue, Spot
 
 __all__ = ["Entry", "entry"]
 
@@ -33,6 +33,8 @@ def entry(
     path = dotted(options)
     if path and (put := _put_into(resolver, path, names, spot, depth)):
         return put
+    if (function := _options_of(options, spot)) is not None:
+        return _handed_in(resolver, function, names, spot, depth)
     if _from_outside(resolver, options, spot, depth):
         return Entry("", None, spot)
     written = [value for value in resolver.evaluate(options, spot) if isinstance(value, Data)]
@@ -48,6 +50,36 @@ def entry(
                 if (holder != path or not here) and (put := _put_into(resolver, holder, names, until, depth)):
                     return put
     return None if written else Entry("", None, spot)
+
+
+def _options_of(options: Expression, spot: Spot) -> FunctionValue | None:
+    """The function whose own `**options` they are."""
+    bound = (
+        spot.reaching(spot.within.bindings.get(options[1], [])) if options is not None and options[0] == "name" else []
+    )
+    values = [each.value for each in bound]
+    if len(values) != 1 or values[0] is None or values[0][0] != "param":
+        return None
+    is_rest = spot.within.parameters[values[0][1]].kind == "options"
+    return FunctionValue(spot.file, spot.scope) if is_rest else None
+
+
+def _handed_in(
+    resolver: Resolver, function: FunctionValue, names: tuple[str, ...], spot: Spot, depth: int
+) -> Entry | None:
+    """What all callers in the tree put into them, if they agree on whether it is there."""
+    own = {each.name for each in function.within.parameters}
+    left = tuple(name for name in names if name not in own)
+    said: list[Entry | None] = []
+    for site, where in calls_to(resolver, function) if left else ():
+        if name := next((name for name in left if name in site.keywords), ""):
+            said.append(Entry(name, site.keywords[name], where))
+        else:
+            spread = (entry(resolver, each, left, where, depth - 1) for each in site.spread)
+            said.append(next((found for found in spread if found), None))
+    if said and not any(said):
+        return None
+    return said[0] if said and all(each and each.name for each in said) else Entry("", None, spot)
 
 
 def _from_outside(resolver: Resolver, options: Expression, spot: Spot, depth: int) -> bool:

@@ -54,6 +54,11 @@ class Resolver(Answers):
             self._callable[imported] = self.known.callable_names({"builtins", *imported})
         return self._callable[imported]
 
+    def has(self, package: str, spot: Spot) -> bool:
+        """Whether files of its group import it, or the project that this is in says which versions of it."""
+        imported = self.tree.by_name.groups.imported(spot.file)
+        return package in imported or bool(self._pin(spot.file.path, normal(package)))
+
     def forget(self) -> None:
         super().forget()
         self.tree.forget()

@@ -34,6 +34,7 @@ PLAIN = {
         "setters",
         "keeps",
         "carrier_at",
+        "drivers",
     ),
     *("by_url", "inherits", "callbacks", "serving", "alike", "titled", "retries_by_class", "retries_off", "current"),
 }

@@ -13,10 +13,11 @@ from resilient_agents.scan.form import Binding, Expression, Form, Site, dotted, 
 from resilient_agents.scan.index import Names, outline_of, top_level
 from resilient_agents.scan.values import Spot
 
-__all__ = ["SourceFile", "Tree", "every_site", "module_parts"]
+__all__ = ["MOST_CALLS", "SourceFile", "Tree", "every_site", "module_parts"]
 
 
 MOST_CALLS = 60
+"""Calls of one name after which no further file is looked into."""
 
 
 class SourceFile:
