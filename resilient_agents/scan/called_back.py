@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Expression, last_name, named
 from resilient_agents.scan.known import Handler
+from resilient_agents.scan.members import is_static
 from resilient_agents.scan.values import ClientValue, FunctionValue, Method, Spot, Symbol, Value, Values
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def given_back(resolver: Resolver, function: FunctionValue, position: int) -> Va
     """What a parameter is, by the decorators of its function and by whom the function is handed to in its file."""
     known, scope = resolver.known, function.within
     name = scope.parameters[position].name
-    method = function.file.form.scopes[scope.parent].kind == "class"
+    method = function.file.form.scopes[scope.parent].kind == "class" and not is_static(function)
     around = Spot(function.file, scope.parent, ENDLESS, 0)
     for decorator in scope.decorators:
         for handler in _handlers(resolver, _callee(decorator, around), around):
