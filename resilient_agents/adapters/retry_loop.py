@@ -171,7 +171,7 @@ class RetryLoop(RetryParts):
         has."""
         if call.rare.audience is not None:  # not before: a hook may have raised
             call.tell(RetryScheduled, call.rare.audience.attempts, state.upcoming_sleep, state.reason, known(state))
-        delay, own = state.upcoming_sleep, None if self.plain else self._sleep
+        delay, own = state.upcoming_sleep, self._sleep
         if not trial.waits:
             delay, own = 0.0, None
         if own is not None or (delay > 0 and (call.runtime.blocking or call.rare.audience is not None)):

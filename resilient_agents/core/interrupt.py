@@ -52,20 +52,14 @@ class Interrupt:
                 raise RuntimeError(_INSIDE)
             asked = self.wished and (self._reader is None or generator.ag_await is self._asked)
             if not asked and not self._over:
-                self._taken()
+                self.heard()  # a step that was to end took the cancellation for itself, and gave an item
                 self._ask(generator)
             await timers.sleep(_LOOK_AGAIN)
 
     def ends(self) -> None:
         """The reading is over, and the stream being closed: from now on that is only waited for."""
         self._over = True
-        self._taken()
-
-    def _taken(self) -> None:
-        """A step that was to end took the cancellation for itself, and gave an item or ended in its own way."""
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.uncancel()
+        self.heard()
 
     def _ask(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         if running_loop() is None:
@@ -81,7 +75,7 @@ class Interrupt:
             raise RuntimeError(_INSIDE)
 
     def heard(self) -> bool:
-        """Is the cancellation that passes through here this wish, and nobody else's?"""
+        """Take the cancellation back. Was it this wish, and nobody else's?"""
         task, self._reader = self._reader, None
         return task is not None and task.uncancel() <= self._requests
 

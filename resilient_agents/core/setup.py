@@ -44,17 +44,11 @@ class Setup:
     def state(self) -> tuple[CircuitState | None, int, int] | None:
         """The state of a circuit that is not closed, None where all are; slots in use, and calls that wait for one.
         None at rest."""
-        state: CircuitState | None = None
-        in_use = 0
-        for circuit in self._circuits:
-            found: CircuitState = circuit.state
-            if found != "closed":
-                state = state or found
-        for bulkhead in self._bulkheads:
-            in_use += bulkhead.in_use
-        if state is None and not in_use:
+        not_closed: list[CircuitState] = [state for each in self._circuits if (state := each.state) != "closed"]
+        in_use = sum([bulkhead.in_use for bulkhead in self._bulkheads])
+        if not (not_closed or in_use):
             return None
-        return state, in_use, sum(bulkhead.queued for bulkhead in self._bulkheads)
+        return next(iter(not_closed), None), in_use, sum([bulkhead.queued for bulkhead in self._bulkheads])
 
 
 def place_of(layer: Any, layers: Iterable[Any]) -> str:
