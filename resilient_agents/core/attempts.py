@@ -14,7 +14,7 @@ from resilient_agents.core.audience import Audience
 from resilient_agents.core.call import NEUTRAL, Call, Neutral, Proceed, unboxed
 from resilient_agents.deadline import expired
 from resilient_agents.errors import PolicyTimeoutError, Rejected
-from resilient_agents.events import Outcome, Recorder
+from resilient_agents.events import CallStarted, Outcome, Recorder
 
 __all__ = ["Judge", "attempt", "begun", "operation", "unrecorded", "warn_of_inner_retries"]
 
@@ -93,7 +93,7 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
         outcome = "success"
         if rare.closers is not None:
             if not result.over:
-                audience.attempt_flows(number, started)
+                audience.recorder.attempt_flows(number, clock.monotonic() - started)
             inner = inner_retries(result.source)
         else:
             inner = inner_retries(result)
@@ -150,7 +150,7 @@ async def operation(proceed: Proceed, call: Call) -> Any:
     try:
         recorder.resume()
         if audience.observers:
-            audience.call_started()
+            audience.show(CallStarted(audience.policy, audience.deadline, audience.configuration))
         result = await proceed(call)
         ended = None
     except Exception as error:

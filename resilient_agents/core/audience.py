@@ -49,22 +49,14 @@ class Audience(Fields):
     budget: Any = None
     judged: tuple[Any, bool] | None = None
 
-    def call_started(self) -> None:
-        """The operation begins, of which a recorder knows already."""
-        self._show(events.CallStarted(self.policy, self.deadline, self.configuration))
-
     def attempt_started(self, hedge: int, at: float, course: Course) -> int:
         """An attempt begins. Returns its number, counted from 1."""
         with _counting:
             number = self.attempts = self.attempts + 1
         self.recorder.attempt_started(number, hedge, at, course)
         if self.observers:
-            self._show(events.AttemptStarted(self.policy, number, hedge))
+            self.show(events.AttemptStarted(self.policy, number, hedge))
         return number
-
-    def attempt_flows(self, number: int, started: float) -> None:
-        """The attempt that began at `started` has the first item of a stream."""
-        self.recorder.attempt_flows(number, clock.monotonic() - started)
 
     def attempt_ended(
         self,
@@ -83,7 +75,7 @@ class Audience(Fields):
         lead = None if began is None else began - started
         self.recorder.attempt_ended(number, at, outcome, at - started, failure, inner_retries, lead)
         if self.observers:
-            self._show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
+            self.show(events.AttemptEnded(self.policy, number, outcome, at - started, failure, inner_retries))
 
     def costs(self, amount: float, *, settled: bool = False) -> None:
         """The present attempt takes so much of a rate limit that asks what it costs, or has done so."""
@@ -104,7 +96,7 @@ class Audience(Fields):
                 self.waited += seconds
         self.recorder.waited_for(strategy, seconds, reason)
         if self.observers:
-            self._show(events.Waited(self.policy, strategy, seconds, reason))
+            self.show(events.Waited(self.policy, strategy, seconds, reason))
 
     def call_ended(self, outcome: events.Outcome, failure: Failure | None) -> None:
         """The operation is over."""
@@ -116,14 +108,15 @@ class Audience(Fields):
             sums = (self.attempts, duration, failure, self.waited, self.retry_waited, self.failed, self.fell_back)
             spent = None if self.budget is None else self.budget.facts()
             facts: tuple[Any, ...] = (*sums, *paced, self.finish, self.unknown_outcome, spent)
-            self._show(events.CallEnded(self.policy, outcome, *facts))
+            self.show(events.CallEnded(self.policy, outcome, *facts))
 
     def tell(self, event: events.Event) -> None:
         self.recorder.record(event)
         if self.observers:
-            self._show(event)
+            self.show(event)
 
-    def _show(self, event: events.Event) -> None:
+    def show(self, event: events.Event) -> None:
+        """Tell those who observe, of what a recorder knows already."""
         for observer in self.observers:
             observer(event)
 

@@ -116,8 +116,10 @@ class Composed(Plan):
 
     def _chain_for(self, call: Call, limit: Deadline | None, charged: Any, *, watched: bool) -> Proceed:
         """The chain for a call with this deadline, and what charges attempts to a budget."""
-        chain = self._around_attempts(charged, watched=watched) if watched or charged is not None else self.chain
-        return chain if limit is None else _bounded(chain, call, limit)
+        chain = self._composed(charged, watched=watched) if watched or charged is not None else self.chain
+        if limit is None or (not call.runtime.blocking and limit.owner == call.runtime.owner()):  # who sees to it
+            return chain
+        return functools.partial(bounded, chain, limit)
 
     def paid(self) -> Plan:
         """That of a call that is ordinary but for the budget of a run; `NO_PLAN` where it has a deadline, too."""
@@ -129,22 +131,18 @@ class Composed(Plan):
         if paid is None:
             self._paid = paid = copy.copy(self)
             paid.retry = None
-            paid.chain = self._around_attempts(now.charged, watched=False)
+            paid.chain = self._composed(now.charged, watched=False)
         return paid
 
     def _as_operation(self) -> Proceed:
-        self._operation = operation = functools.partial(attempts.operation, self._around_attempts(None, watched=True))
+        self._operation = operation = functools.partial(attempts.operation, self._composed(None, watched=True))
         return operation
 
-    def _around_attempts(self, charged: Any, *, watched: bool) -> Proceed:
-        """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
-        key = (charged, True) if watched else charged
-        chain = self._special.get(key)
-        if chain is None:
-            chain = self._special[key] = self._composed(charged, watched=watched)
-        return chain
-
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
+        """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
+        known = self._special.get((charged, watched))
+        if known is not None:
+            return known
         layers, split, writes = self.layers, self._split(), self._writes
         attempt = chain_of(
             layers[split:], functools.partial(attempts.begun, self.innermost) if watched else self.innermost
@@ -157,9 +155,9 @@ class Composed(Plan):
             attempt = functools.partial(attempts.attempt, attempt, judge, retried)
         if charged is not None:
             attempt = functools.partial(charged, attempt)
-        if writes is None:
-            return chain_of(layers[:split], attempt)
-        return functools.partial(writes.whole, chain_of(layers[:split], functools.partial(writes.attempt, attempt)))
+        chain = chain_of(layers[:split], attempt if writes is None else functools.partial(writes.attempt, attempt))
+        self._special[charged, watched] = found = chain if writes is None else functools.partial(writes.whole, chain)
+        return found
 
     def _split(self) -> int:
         """How many of the layers are around an attempt. Without a retry the whole policy is the attempt, but for what
@@ -167,13 +165,6 @@ class Composed(Plan):
         layers = self.layers
         split = 1 + max((i for i, layer in enumerate(layers) if getattr(layer, "owns_attempts", False)), default=-1)
         return split or sum(1 for _ in itertools.takewhile(lambda layer: getattr(layer, "stands_in", False), layers))
-
-
-def _bounded(chain: Proceed, call: Call, limit: Deadline) -> Proceed:
-    """The chain within the caller's deadline, where nobody else of this task sees to it."""
-    if call.runtime.blocking or limit.owner != call.runtime.owner():
-        return functools.partial(bounded, chain, limit)
-    return chain
 
 
 def chain_of(layers: Sequence[Strategy], innermost: Proceed) -> Proceed:

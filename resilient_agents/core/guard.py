@@ -88,13 +88,10 @@ def check_callable(fn: object, method: str) -> None:
 
 def declares(kind: Callable[[object], bool], fn: object) -> bool:
     """Is `fn`, or the `__call__` of the object that it is, of this kind?"""
-    if kind(fn):
-        return True
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if inspect.isroutine(fn) or inspect.isclass(fn):
-        return False
-    return kind(getattr(fn, "__call__", None))  # noqa: B004 - its kind is asked for, not whether it has one
+    call = None if inspect.isclass(fn) else getattr(fn, "__call__", None)  # noqa: B004 - its kind is asked for
+    return kind(fn) or kind(call)
 
 
 def _is_generator_based(fn: object) -> bool:
