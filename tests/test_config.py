@@ -31,7 +31,7 @@ from resilient_agents.config import (
     show,
 )
 from resilient_agents.config import names as named_code
-from resilient_agents.config.model import KINDS
+from resilient_agents.config.factory import KINDS
 from tests.test_docs import PAGES, blocks
 
 NO_ENV: dict[str, str] = {}

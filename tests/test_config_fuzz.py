@@ -11,10 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilient_agents.config import Config, ConfigError, build, load, loads, show
-from resilient_agents.config.factory import WAITS
+from resilient_agents.config.factory import KINDS, SECTIONS, SLOTS, WAITS
 from resilient_agents.config.layers import PREFIX
 from resilient_agents.config.lines import KeyPath, key_lines
-from resilient_agents.config.model import KINDS, SECTIONS, SLOTS
 from resilient_agents.presets import PRESETS
 
 OPTIONS = sorted(

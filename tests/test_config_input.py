@@ -11,7 +11,7 @@ import pytest
 
 from resilient_agents import cli
 from resilient_agents.config import ConfigError, load, loads, show
-from resilient_agents.config.model import SLOTS
+from resilient_agents.config.factory import SLOTS
 
 SECRET = "hunter2-and-more"
 

@@ -12,7 +12,7 @@ import pytest
 
 from resilient_agents import cli
 from resilient_agents.config import ConfigError, load, show
-from resilient_agents.config.model import KINDS, SECTIONS, SLOTS
+from resilient_agents.config.factory import KINDS, SECTIONS, SLOTS
 from resilient_agents.config.schema import schema
 from resilient_agents.presets import PRESETS
 from tests.test_docs import PAGES, blocks

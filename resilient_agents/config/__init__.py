@@ -7,7 +7,7 @@ Only the standard library: tomllib reads, and the strategies' own constructors s
 has one definition and a file obeys exactly the rules of the code. A schema library would define it a second time.
 
 The modules, from the ground up: lines and source (TOML and dicts as trees of values that know their place); values,
-names and factory (how options are read and made); model (what strategies there are, and a configuration as data);
+names and factory (how options are read and made, and which strategies there are); model (a configuration as data);
 layers (short forms, profile, environment, extends) and check (what does not fit together); load, show and schema.
 """
 

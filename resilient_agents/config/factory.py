@@ -1,4 +1,5 @@
-"""Constructors as their signatures describe them: which options they take, and how each is read and made.
+"""Constructors as their signatures describe them: which options they take, how each is read and made, and which of them
+a configuration can name.
 
 The annotation decides: a parameter that takes a `timedelta` takes "1.5s", a `Literal` its words, one that may be None
 "none". An option that a strategy gains is thereby configurable without a second place that names it, and its range is
@@ -16,6 +17,11 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from resilient_agents import backoff
+from resilient_agents.adapters.bulkhead import Bulkhead
+from resilient_agents.adapters.circuit_breaker import CircuitBreaker
+from resilient_agents.adapters.rate_limit import RateLimit
+from resilient_agents.adapters.retry import Retry
+from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
 from resilient_agents.budget import RetryBudget
@@ -25,8 +31,13 @@ from resilient_agents.config.source import MISSING, Node
 from resilient_agents.config.values import Reader, Scalar, Schema
 from resilient_agents.core.match import When
 from resilient_agents.core.options import Check
+from resilient_agents.idempotency import Writes
+from resilient_agents.strategies.chaos import Chaos
+from resilient_agents.strategies.gate import Gate
+from resilient_agents.strategies.hedge import Hedge
+from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["REFERENCE", "WAITS", "Factory", "table_schema", "told_kind"]
+__all__ = ["FACTORIES", "KINDS", "REFERENCE", "SECTIONS", "SLOTS", "WAITS", "Factory", "table_schema", "told_kind"]
 
 REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 """An environment variable may stand for any value."""
@@ -202,3 +213,16 @@ def _reader(name: str, hint: Any, check: Check | None) -> Reader | None:
 
 _WAITS = (backoff.exponential, backoff.linear, backoff.fibonacci, backoff.fixed)
 WAITS = {wait.__name__: Factory(wait) for wait in _WAITS}
+
+_STRATEGIES = (Timeout, Retry, Hedge, CircuitBreaker, Gate, RateLimit, Bulkhead, StreamTimeout, Chaos)
+KINDS = {strategy.strategy: Factory(strategy) for strategy in _STRATEGIES}
+FACTORIES = {**KINDS, "policy": Factory(Writes)}
+"""What makes strategies of each kind; "policy": what a policy itself is told."""
+
+_KEYS = ("timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead", "attempt_timeout",
+         "stream_timeout")  # fmt: skip
+SLOTS: dict[str, str] = {key: key.removeprefix("attempt_") for key in _KEYS}
+"""The keys of a policy in canonical order, outermost first, and the kind of each."""
+
+SECTIONS: dict[str, str] = {f"{kind}s": kind for kind in ("circuit_breaker", "bulkhead", "rate_limit", "gate")}
+"""Where strategies that may be shared by name stand, and their kind."""

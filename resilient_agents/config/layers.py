@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.base.durations import parse_duration
 from resilient_agents.base.spelling import nearest
-from resilient_agents.config.factory import told_kind
-from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS, ConfigWarning
+from resilient_agents.config.factory import FACTORIES, KINDS, SECTIONS, SLOTS, told_kind
+from resilient_agents.config.model import ConfigWarning
 from resilient_agents.config.source import Node, Source, place_of, typed
 from resilient_agents.presets.tables import PRESETS
 

@@ -8,17 +8,9 @@ from typing import Any
 
 from resilient_agents.base.spelling import nearest
 from resilient_agents.config.check import misfits
+from resilient_agents.config.factory import FACTORIES, SECTIONS, SLOTS
 from resilient_agents.config.layers import Tables, inherited, layered
-from resilient_agents.config.model import (
-    FACTORIES,
-    SECTIONS,
-    SLOTS,
-    Config,
-    ConfigWarning,
-    PolicySpec,
-    StrategySpec,
-    build,
-)
+from resilient_agents.config.model import Config, ConfigWarning, PolicySpec, StrategySpec, build
 from resilient_agents.config.redact import without_numbers
 from resilient_agents.config.source import MISSING, ConfigError, Node, Source, place_of, read_file
 from resilient_agents.policy import Policy

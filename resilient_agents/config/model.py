@@ -1,4 +1,4 @@
-"""What a configuration is: the strategies that it can name, and frozen plain data that says how to make them."""
+"""What a configuration is: frozen plain data."""
 
 from __future__ import annotations
 
@@ -6,36 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from resilient_agents.adapters.bulkhead import Bulkhead
-from resilient_agents.adapters.circuit_breaker import CircuitBreaker
-from resilient_agents.adapters.rate_limit import RateLimit
-from resilient_agents.adapters.retry import Retry
-from resilient_agents.adapters.timeout import Timeout
-from resilient_agents.config.factory import Factory
+from resilient_agents.config.factory import FACTORIES
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.values import frozen, thawed
 from resilient_agents.core.call import Strategy
-from resilient_agents.idempotency import Writes
 from resilient_agents.policy import Policy
-from resilient_agents.strategies.chaos import Chaos
-from resilient_agents.strategies.gate import Gate
-from resilient_agents.strategies.hedge import Hedge
-from resilient_agents.strategies.stream_timeout import StreamTimeout
 
-__all__ = ["FACTORIES", "KINDS", "SECTIONS", "SLOTS", "Config", "ConfigWarning", "PolicySpec", "StrategySpec", "build"]
-
-_STRATEGIES = (Timeout, Retry, Hedge, CircuitBreaker, Gate, RateLimit, Bulkhead, StreamTimeout, Chaos)
-KINDS = {strategy.strategy: Factory(strategy) for strategy in _STRATEGIES}
-FACTORIES = {**KINDS, "policy": Factory(Writes)}
-"""What makes strategies of each kind; "policy": what a policy itself is told."""
-
-_KEYS = ("timeout", "retry", "hedge", "circuit_breaker", "gate", "rate_limit", "bulkhead", "attempt_timeout",
-         "stream_timeout")  # fmt: skip
-SLOTS: dict[str, str] = {key: key.removeprefix("attempt_") for key in _KEYS}
-"""The keys of a policy in canonical order, outermost first, and the kind of each."""
-
-SECTIONS: dict[str, str] = {f"{kind}s": kind for kind in ("circuit_breaker", "bulkhead", "rate_limit", "gate")}
-"""Where strategies that may be shared by name stand, and their kind."""
+__all__ = ["Config", "ConfigWarning", "PolicySpec", "StrategySpec", "build"]
 
 Resolve: TypeAlias = Callable[[str, str], Strategy]
 """(kind, name) -> the shared component of that name."""

@@ -5,9 +5,8 @@ It says what one value may be. What only fits together or not, and names of the 
 
 from __future__ import annotations
 
-from resilient_agents.config.factory import REFERENCE, table_schema
+from resilient_agents.config.factory import FACTORIES, KINDS, REFERENCE, SECTIONS, SLOTS, table_schema
 from resilient_agents.config.layers import short_form
-from resilient_agents.config.model import FACTORIES, KINDS, SECTIONS, SLOTS
 from resilient_agents.config.values import Schema
 from resilient_agents.presets.tables import PRESETS
 

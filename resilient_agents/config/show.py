@@ -7,7 +7,8 @@ import re
 from datetime import date, time
 from typing import Any
 
-from resilient_agents.config.model import FACTORIES, Config, PolicySpec, StrategySpec
+from resilient_agents.config.factory import FACTORIES
+from resilient_agents.config.model import Config, PolicySpec, StrategySpec
 from resilient_agents.config.redact import HIDDEN, redacted
 from resilient_agents.config.values import thawed
 
