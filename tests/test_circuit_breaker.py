@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import pickle
 import random
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -1162,6 +1164,19 @@ def test_a_second_live_breaker_of_the_same_name_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         CircuitBreaker("twin")
+
+
+def test_a_breaker_that_nobody_has_is_gone_at_once() -> None:
+    """Not only when the garbage collector comes: until then health would show it, and its name would be in use."""
+    breaker = CircuitBreaker("dropped", failures=1)
+    breaker.open()
+    gone = weakref.ref(breaker)
+    gc.disable()
+    try:
+        del breaker
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_it_says_why_it_cannot_be_pickled() -> None:

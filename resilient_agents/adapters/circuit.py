@@ -7,6 +7,7 @@ with pybreaker 1.4.1). So a call is admitted here, runs outside of any lock, and
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,9 @@ class Circuit(Rules):
         self._outcomes = Outcomes()
         self._changes = Changes()
         self._era: Era = self._new_era(breaker.current_state)
-        breaker.add_listener(Listener(self._changed))
+        # weakly, where it is ours: a circle would have it live, and its name in use, until the garbage collector comes
+        changed = type(self)._changed  # noqa: SLF001  # its own
+        breaker.add_listener(Listener(weakref.ref(self) if native is None else lambda: self, changed))
         reset_after_fork(self)
         follow_clock(self)
 
@@ -277,8 +280,13 @@ def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:
 
 
 class Listener(pybreaker.CircuitBreakerListener):
-    def __init__(self, changed: Callable[[str, str], None]) -> None:
+    """Tells the circuit, as long as there is one."""
+
+    def __init__(self, circuit: Callable[[], Circuit | None], changed: Callable[[Any, str, str], None]) -> None:
+        self._circuit = circuit
         self._changed = changed
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._changed(old_state.name if old_state is not None else "closed", new_state.name)
+        circuit = self._circuit()
+        if circuit is not None:
+            self._changed(circuit, old_state.name if old_state is not None else "closed", new_state.name)
