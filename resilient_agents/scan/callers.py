@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.called_back import given_back
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
-from resilient_agents.scan.index import MAPPING
+from resilient_agents.scan.index import MAPPING, outline_of
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import MOST_CALLS, SourceFile
 from resilient_agents.scan.values import (
@@ -92,6 +92,8 @@ def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> lis
         resolver.callers[key] = possible
     for spot, index in resolver.tree.calls_of(f"{scope.name}()", function.file)[:MOST]:
         found += _handed_on(resolver, function, spot, index, name, position - shift)
+    for callee, at in _given_away(resolver, function, method):
+        found += _called_by(callee, at, name, position - shift)
     return found
 
 
@@ -154,7 +156,7 @@ def argument(site: Site, name: str, position: int) -> tuple[Expression, bool]:
     """(what is given for a parameter, whether that can be told)."""
     if name in site.keywords:
         return site.keywords[name], True
-    if 0 <= position < len(site.arguments) and not site.starred:
+    if 0 <= position < len(site.arguments):
         return site.arguments[position], True
     return None, not (site.spread or (site.starred and position >= 0))
 
@@ -198,6 +200,29 @@ def _handed_on(
     if name in site.keywords:
         return [(site.keywords[name], spot)]
     return [(site.arguments[first + position], spot)] if 0 <= first + position < len(site.arguments) else []
+
+
+def _given_away(resolver: Resolver, function: FunctionValue, method: bool) -> Iterator[tuple[FunctionValue, int]]:
+    """(function of the tree that is given this one in its file, position): `self.guarded(self.ask, (key,))`."""
+    file, name = function.file, function.within.name
+    if name not in outline_of(file.form).handed:
+        return
+    for number, scope in enumerate(file.form.scopes):
+        for index, at in file.given_to(number).get(f"self.{name}" if method else name, ()):
+            site = scope.calls[index]
+            spot = Spot(file, number, site.order, site.block)
+            if reaches(resolver, resolver.evaluate(site.arguments[at], spot), function):
+                for callee in resolver.callee(spot, index):
+                    if isinstance(callee, FunctionValue):
+                        yield callee, at
+
+
+def _called_by(callee: FunctionValue, given: int, name: str, position: int) -> list[tuple[Expression, Spot]]:
+    """What a function of the tree gives a function that it is given: `method(*args, link=self.link)`."""
+    parameters = callee.within.parameters[given + callee.bound :]
+    sites = [each for each in callee.within.calls if parameters and each.callee == ("name", parameters[0].name)]
+    handed = [(argument(each, name, position)[0], each) for each in sites]
+    return [(each, Spot(callee.file, callee.scope, at.order, at.block)) for each, at in handed if each is not None]
 
 
 def handed_on(resolver: Resolver, path: str, spot: Spot) -> Iterator[tuple[SourceFile, int, str]]:

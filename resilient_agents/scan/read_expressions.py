@@ -186,9 +186,9 @@ class Expressions:
             for each in node.args:
                 if type(each) is ast.Starred:
                     site.starred = True
-                    self.expression(each.value)
-                else:
-                    found.append(self.expression(each))
+                value = self.expression(each)
+                if not site.starred:  # nobody can tell at which position anything is behind a star
+                    found.append(value)
             site.arguments = tuple(found)
         if node.keywords:
             site.keywords = {}
