@@ -54,8 +54,8 @@ class Circuit(Rules):
     after it.
     """
 
-    _why = Opens("")
-    _openings = 0
+    __slots__ = ("_breaker", "_changes", "_era", "_lock", "_openings", "_outcomes", "_storage", "_why")
+
     name: str | None
     shadow = False
     when: When | None = None
@@ -67,6 +67,8 @@ class Circuit(Rules):
         self._storage = _inside(breaker, "_state_storage")
         self._outcomes = Outcomes()
         self._changes = Changes()
+        self._why = Opens("")
+        self._openings = 0
         self._era: Era = self._new_era(breaker.current_state)
         # weakly, where it is ours: a circle would have it live, and its name in use, until the garbage collector comes
         changed = type(self)._changed  # noqa: SLF001  # its own

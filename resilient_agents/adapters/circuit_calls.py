@@ -46,7 +46,9 @@ QUICK: Final = "quick"
 
 
 class Breaker(Circuit):
-    """Admits, runs, judges and records. What a breaker adds is its circuit, its verdict and its options."""
+    """Admits, runs, judges and records. What a breaker adds is its verdict and its options."""
+
+    __slots__ = ()
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
         era = self._era

@@ -117,7 +117,7 @@ class NativeBulkhead:
                 self._slots.give_back(holder)
             except (RuntimeError, AttributeError):  # what anyio and trio raise when they wake one without its loop
                 pass
-            del self._inside[holder]
+            self._inside.pop(holder, None)
         return not self._inside
 
     def _leave(self, call: Call, loop: Any, holder: object, left_before: tuple[Worker, ...]) -> None:
