@@ -21,14 +21,13 @@ class ByName:
 
     def __init__(self, tree: Tree) -> None:
         self._files: dict[str, dict[str, list[SourceFile]]] = {what: {} for what in Names._fields if what != "imported"}
-        imports: dict[SourceFile, frozenset[str]] = {}
+        self.groups = Groups(tree)
         for file in tree.files:
             names = file.make_names()
-            imports[file] = names.imported
+            self.groups.add(file, names.imported)
             for what, index in self._files.items():
                 for each in getattr(names, what):
                     index.setdefault(each, []).append(file)
-        self.groups = Groups(tree, imports)
         self.forget()
 
     def forget(self) -> None:

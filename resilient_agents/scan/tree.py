@@ -191,6 +191,8 @@ class Tree:
 
     def module(self, name: str, importer: SourceFile) -> SourceFile | None:
         """The file that `import name` means for this importer: one whose path ends so, the nearest of several."""
+        if name.rpartition(".")[2] not in self._by_name:
+            return None
         parts = tuple(name.split("."))
         alone = importer.parts[-1:] == parts[-1:] or parts[0] in importer.package  # no file means itself
         key = (parts, importer if alone else importer.package)

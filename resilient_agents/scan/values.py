@@ -237,4 +237,7 @@ def union(found: list[Values]) -> Values:
     """All of them, each once, in order."""
     if len(found) < 2:
         return found[0] if found else ()
-    return tuple(dict.fromkeys(value for values in found for value in values))[:MOST]
+    some = [values for values in found if values]
+    if len(some) < 2 and (not some or len(some[0]) == 1):  # nearly always, and it takes time to compare values
+        return some[0] if some else ()
+    return tuple(dict.fromkeys(value for values in some for value in values))[:MOST]
