@@ -103,7 +103,7 @@ class Example:
         yield "from __future__ import annotations"
         for group in (standard, other):
             yield ""
-            yield from sorted(group, key=lambda line: (line.startswith("from"), line.split()[1], line))
+            yield from sorted(group, key=lambda line: (line.startswith("from"), line.split()[1].lower(), line))
 
     def _typed_modules(self, code: str) -> Iterator[str]:
         for held in (*self.held(), *self.clients.handed):
