@@ -81,11 +81,12 @@ class Retry(Configured, RetryLoop):
         attempts: How many attempts at most, the first included (default 3; 1 means no retry). None, which needs
             `stop`: no such limit. `attempts` and `stop`: whichever says stop first.
         on: Which errors are retried: an exception type, a predicate on the error, a tenacity retry object, or a tuple
-            of these, any of which may say yes. By default the transient ones (`is_transient`), unless a policy inside
-            has already retried that error to its end. A type also matches a group if it matches all its members; a
-            policy's own rejections are matched only by a type that means them (`Rejected`, `CircuitOpenError` ...),
-            not by `Exception` or `RuntimeError`, and so is what frameworks steer with (kind `control`, such as
-            LangGraph's interrupts), which no predicate is asked about either.
+            of these, any of which may say yes (several of tenacity's are joined by its own `|`). By default the
+            transient ones (`is_transient`), unless a policy inside has already retried that error to its end. A type
+            also matches a group if it matches all its members; a policy's own rejections are matched only by a type
+            that means them (`Rejected`, `CircuitOpenError` ...), not by `Exception` or `RuntimeError`, and so is what
+            frameworks steer with (kind `control`, such as LangGraph's interrupts), which no predicate is asked about
+            either.
         when: Which results are retried: a predicate such as `http_failure`, or a tenacity retry object. It is not
             asked on streams.
         wait: A tenacity wait object, or any function of tenacity's state that returns seconds (default

@@ -29,8 +29,8 @@ ROUNDING = 0.001
 """Seconds beyond the time of a circuit: two floats that add up to it may come to a little less."""
 ENOUGH = 1.0
 """Seconds after which a call that is still not let in is held back: less than presets give those that are inside."""
-PATIENCE = 10.0
-"""Real seconds until all calls of a crowd have to be under way."""
+PATIENCE = 60.0
+"""Real seconds until all calls of a crowd have to be under way, and until one that is held answers all the same."""
 
 
 class Pending:
