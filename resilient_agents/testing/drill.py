@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -287,6 +288,7 @@ def _ended(one: _One, outage: Outage) -> str:
 
 
 async def _crowd(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(bulkhead.limit + 1))  # for calls in threads
     tasks = [asyncio.ensure_future(one.call()) for _ in range(bulkhead.limit)]
     until = time.monotonic() + PATIENCE  # some come from threads
     while bulkhead.in_use < bulkhead.limit and time.monotonic() < until and not all(task.done() for task in tasks):
@@ -305,16 +307,14 @@ async def _crowd(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | N
 
 
 def _threads(one: _One, outage: Outage, bulkhead: Bulkhead) -> Exception | None:
-    threads = [threading.Thread(target=one.fails_with) for _ in range(bulkhead.limit)]
-    try:
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + PATIENCE
-        while bulkhead.in_use < bulkhead.limit and time.monotonic() < until:
-            time.sleep(0.001)
-        with deadline(ENOUGH):
-            return one.fails_with()
-    finally:
-        outage.release()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(bulkhead.limit) as threads:
+        try:
+            for _ in range(bulkhead.limit):
+                threads.submit(one.fails_with)
+            until = time.monotonic() + PATIENCE
+            while bulkhead.in_use < bulkhead.limit and time.monotonic() < until:
+                time.sleep(0.001)
+            with deadline(ENOUGH):
+                return one.fails_with()
+        finally:
+            outage.release()

@@ -62,6 +62,16 @@ def test_calls_that_come_to_the_policy_late_are_waited_for() -> None:
     assert list(drill(ask, outage, policy)) == ["bulkhead: beyond 2 calls at once the next one was not let in"]
 
 
+def test_calls_that_wait_in_threads_fill_a_bulkhead_of_any_size() -> None:
+    """However few threads an event loop has by itself."""
+    policy, outage = Policy(Bulkhead(40, max_wait=1)), Outage()
+
+    async def ask() -> object:
+        return await asyncio.to_thread(policy.call, outage)
+
+    assert list(drill(ask, outage, policy)) == ["bulkhead: beyond 40 calls at once the next one was not let in"]
+
+
 def test_a_policy_that_a_fake_cannot_show_says_so() -> None:
     """A time limit of what cannot be interrupted."""
     policy, outage = Policy(Timeout(5, thread=False)), Outage()
