@@ -75,6 +75,7 @@ _MACHINERY = frozenset(
         "note",
         "of",
         "plan",
+        "planned",
         "recheck",
         "reconfigure",
         "remember",

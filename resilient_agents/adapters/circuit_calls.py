@@ -64,7 +64,7 @@ class Breaker(Circuit):
         """`execute` around a gate that `proceed` is inside of. While nobody waits there it is heard for from here,
         which spares it a layer of its own."""
         era, pace = self._era, gate.pace
-        if pace.shut or type(era) is Open:
+        if pace.shut or (not era.untimed and type(era) is Open):
             return self.execute(partial(gate.execute, proceed), call)
         return self._run(proceed, call, era, gate, pace.batch)
 
@@ -84,9 +84,10 @@ class Breaker(Circuit):
                     if type(result) not in PLAIN:
                         gate.answered(result, batch)
                     else:
-                        gate.counts.at_once += 1
-                        if gate.counts.at_once >= gate.pace.answers.due:
-                            gate.note(gate.counts.at_once)
+                        counts = gate.counts
+                        counts.at_once = number = counts.at_once + 1
+                        if number >= gate.pace.answers.due:
+                            gate.note(number)
             except Exception as error:
                 if gate is not None:
                     gate.failed(call, error, batch)

@@ -78,12 +78,11 @@ class Composed(Plan):
         self.chain = chain_of(layers, innermost)
         retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
         if retry is not None:
-            self.inside = chain_of(layers[1:], innermost)
             self.counts, self.timed = retry.counts, retry.timed
             if len(layers) == 1:
                 self.alone = retry
             else:
-                self.retry = retry
+                self.retry, self.inside = retry, chain_of(layers[1:], innermost)
 
     def enter(self, call: Call) -> Proceed:
         """The chain for this call: the quiet one unless somebody watches or the caller has a deadline."""

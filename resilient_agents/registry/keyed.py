@@ -120,25 +120,8 @@ class Keyed(Spelled):
                     self._make_room(entry)
                 return entry, entry.plan
 
-    def find(self, innermost: Proceed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        """How a call with these arguments goes. Mostly its key is known, and nothing has changed: that is the path of
-        every call, so what `look_up` does is spelled out here, in single steps of the interpreter, which need no
-        lock."""
-        key = self.key(*args, **kwargs) if kwargs else self.key(*args)
-        recent = self.recent
-        try:
-            entry = recent.by_key.get(key)
-            if entry is not None:
-                plan: _OfKey = entry.plan
-                if plan.quiet is now.edition and plan.innermost is innermost and not self.stand_ins:
-                    recent.order.move_to_end(entry)
-                    return plan
-        except Exception:  # a key that was just released, or a bad one: `look_up` knows
-            pass
-        return self._planned(key, innermost)
-
-    def _planned(self, key: Hashable, innermost: Proceed) -> Plan:
-        """The same, slowly; calls of this key go by the answer from now on, until something changes."""
+    def planned(self, key: Hashable, innermost: Proceed) -> Plan:
+        """How calls of `key` with this last step go: by the answer from now on, until something changes."""
         entry, held = self.look_up(key, innermost)
         plan: Any = held
         if plan.edition is not now.edition or plan.innermost is not innermost:
@@ -214,7 +197,21 @@ class _ByKey(Plan):
         self.quiet = None
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        return self._keyed.find(self.innermost, args, kwargs)
+        """Mostly the key is known, and nothing has changed: that is the path of every call, so what `look_up`
+        does is spelled out here, in single steps of the interpreter, which need no lock."""
+        keyed = self._keyed
+        key = keyed.key(*args, **kwargs) if kwargs else keyed.key(*args)
+        recent = keyed.recent
+        try:
+            entry = recent.by_key.get(key)
+            if entry is not None:
+                plan: _OfKey = entry.plan
+                if plan.quiet is now.edition and plan.innermost is self.innermost and not keyed.stand_ins:
+                    recent.order.move_to_end(entry)
+                    return plan
+        except Exception:  # a key that was just released, or a bad one: `look_up` knows
+            pass
+        return keyed.planned(key, self.innermost)
 
     def enter(self, call: Call) -> Proceed:
         call.plan = plan = self.find(call.args, call.kwargs)

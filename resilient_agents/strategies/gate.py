@@ -113,9 +113,9 @@ class Gate(Paced):
         """A call that began in this batch has this result; does that say wait?"""
         if (turn is None and type(result) in PLAIN) or self._is_good(result, batch, turn):
             counts = self.counts
-            counts.at_once += 1
-            if counts.at_once >= self.pace.answers.due:
-                self.note(counts.at_once)
+            counts.at_once = number = counts.at_once + 1
+            if number >= self.pace.answers.due:
+                self.note(number)
 
     def _is_good(self, result: Any, batch: int, turn: Reservation | None) -> bool:
         """It is, unless it is a response that says wait."""
