@@ -21,13 +21,15 @@ TOKEN = re.compile(
 )
 STARTS = re.compile(
     r"(def|class|return|import|try|except|finally|with|while|raise|pass|break|continue|global|nonlocal|assert|del|elif)"
-    r"\b(?!\s*[=.,)\]])|@\w|(async\s+(def|with|for)\b)|<<<<<<<|=======|>>>>>>>"
+    r"\b(?!\s*[=.,)\]])|from\s+[.\w]+\s+import\b|@\w|(async\s+(def|with|for)\b)|<<<<<<<|=======|>>>>>>>"
 )
 GOES_ON = re.compile(
     r"[)\]},.:=+\-*/%|&^<>!~\"'@]|(and|or|not|in|is|if|else|for|async|await|from)\b|[rbfuRBFU]{1,2}[\"']"
 )
 EXPECTS = re.compile(r"([,(\[{=+\-*/%|&^<>:~.\\]|\b(and|or|not|in|is|if|else|lambda|await|yield|for|from))\Z")
-MARKER = re.compile(r"(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)")
+CODE = re.compile(r"^[ \t]*(async def|def|class) \w.*:[ \t]*$", re.MULTILINE)
+MARKER = re.compile(r"<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\||@@ |```")
+DECORATOR = re.compile(r"@\s*\w")
 HEADER = re.compile(r"(async\s+)?(def|class|if|elif|else|for|while|with|try|except|finally|match|case)\b")
 
 
@@ -51,7 +53,7 @@ def logical_lines(text: str) -> list[Line]:
     start = depth = 0
     number = first = 1
     comment = -1
-    for token in TOKEN.finditer(text):
+    for token in TOKEN.finditer(_without_open_string(text)):
         kind = token.lastgroup
         if kind == "string":
             number += token[0].count("\n")
@@ -76,9 +78,20 @@ def logical_lines(text: str) -> list[Line]:
     for line, after in itertools.pairwise(found):
         # Without its colon it is a header all the same, if what follows is indented.
         line.header = line.header or (line.word not in ("", "@") and after.column > line.column)
+    _let_go(found)
     _straighten(found)
     _indent_tries(found)
     return found
+
+
+def _without_open_string(text: str) -> str:
+    """The same text without the three quotes of a string that is never closed, which would hold code up to the next."""
+    for quotes in ('"""', "'''"):
+        if text.count(quotes) % 2:
+            for token in TOKEN.finditer(text):
+                if token[0].startswith(quotes) and CODE.search(token[0]):
+                    return f"{text[: token.start()]}   {text[token.start() + 3 :]}"
+    return text
 
 
 def _breaks(text: str, start: int, code_end: int, following: int) -> bool:
@@ -111,21 +124,46 @@ def _add(found: list[Line], text: str, start: int, code_end: int, end: int, numb
     before = code[: len(code) - len(stripped)]
     column = len(before.rpartition("\n")[2].expandtabs(8))
     match = HEADER.match(stripped)
-    word = "@" if stripped.startswith("@") else match[2] if match is not None else ""
+    word = "@" if DECORATOR.match(stripped) else match[2] if match is not None else ""
     found.append(
         Line(start, end, start + len(code), number, column, match is not None and stripped.endswith(":"), word)
     )
 
 
 def _straighten(lines: list[Line]) -> None:
-    """A line that stands out to the left in the midst of a block belongs to the block: what follows is indented."""
-    for index in range(len(lines) - 2, 0, -1):
-        line, after, before = lines[index], lines[index + 1], lines[index - 1]
-        if line.header or line.word or after.column <= line.column:
+    """Lines that stand out to the left in the midst of a block belong to it if they are no more than what follows."""
+    for index in range(len(lines) - 1, 1, -1):
+        column, start = lines[index].column, index
+        while start and lines[start - 1].column < column and not (lines[start - 1].header or lines[start - 1].word):
+            start -= 1
+        if not 0 < start < index or not _goes_on(lines, start, column):
             continue
-        inside = before.column >= after.column or (before.header and before.column < after.column)
-        if inside:
-            line.column = after.column
+        end = next((at for at in range(index, len(lines)) if lines[at].column < column), len(lines))
+        if index - start == 1 or index - start <= end - index:
+            for line in lines[start:index]:
+                line.column = column
+
+
+def _goes_on(lines: list[Line], start: int, column: int) -> bool:
+    """Whether a block of this column is open before the line at `start`, or could begin there."""
+    before = lines[start - 1]
+    if before.header:
+        return True
+    outer = before.column
+    while start and outer > column:
+        start -= 1
+        outer = min(outer, lines[start].column)
+    return outer == column
+
+
+def _let_go(lines: list[Line]) -> None:
+    """An `except` in the column of a `def` ends no `try`: what is below it belongs to the function."""
+    for index, line in enumerate(lines[:-1]):
+        if line.word not in ("except", "finally", "else", "elif") or lines[index + 1].column <= line.column:
+            continue
+        opener = next((lines[at] for at in range(index - 1, -1, -1) if lines[at].column <= line.column), None)
+        if opener is not None and opener.column == line.column and opener.word in ("def", "class"):
+            line.column, line.header, line.word = lines[index + 1].column, False, ""
 
 
 def _indent_tries(lines: list[Line]) -> None:

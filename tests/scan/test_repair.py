@@ -41,7 +41,27 @@ def python_2(line: str) -> str | None:
     return re.sub(r"\S.*", 'print "done"', line) if re.match(r"\s+(pass|return)\b", line) else None
 
 
-BREAKS = (unclosed, without_colon, twice_closed, half_quoted, pushed_in, python_2)
+def imported_half(line: str) -> str | None:
+    return f"from common.config import (\n{line}" if line.startswith("from ") else None
+
+
+def pasted_between(line: str) -> str | None:
+    """What stands between two answers of a chat, in the midst of a class."""
+    between = "```\n\nNow let's add the rest (don't forget the imports):\n\n```python\n"
+    return between + line if re.match(r"    (async )?def ", line) else None
+
+
+def as_a_patch(line: str) -> str | None:
+    return f"-       old = value\n@@ -10,7 +10,8 @@\n{line}" if re.match(r"        \S.*[)\]]$", line) else None
+
+
+def without_its_try(line: str) -> str | None:
+    return f"    except Exception as error:\n{line}" if re.match(r"        \S.*[)\]]$", line) else None
+
+
+ADDED = (imported_half, pasted_between, as_a_patch, without_its_try)
+BREAKS = (unclosed, without_colon, twice_closed, half_quoted, pushed_in, python_2, *ADDED)
+MAKES = re.compile(r"socket\(|connect\(|Poller|class |__init__|cursor|import|MemoryAgent")
 
 
 @pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
@@ -54,7 +74,7 @@ def test_a_broken_line_costs_itself(damage: Callable[[str], str | None], tmp_pat
     for number, line in enumerate(lines):
         damaged = damage(line)
         # What makes a client is missed where it is broken; that is another matter.
-        if damaged is None or re.search(r"socket\(|connect\(|Poller|class |__init__|cursor|import|MemoryAgent", line):
+        if damaged is None or (damage not in ADDED and MAKES.search(line)):
             continue
         text = "\n".join([*lines[:number], damaged, *lines[number + 1 :]])
         try:
@@ -70,6 +90,31 @@ def test_a_broken_line_costs_itself(damage: Callable[[str], str | None], tmp_pat
 
 def elsewhere(found: list[Expected], line: int) -> list[tuple[object, ...]]:
     return [(each.path, each.line, each.callee, each.function, each.flags) for each in found if each.line != line]
+
+
+OPEN_STRING = '''
+import requests
+
+class Desk:
+    def ask(self):
+        """Ask, and wait for
+        return requests.get(self.url)
+
+    def tell(self, text):
+        """Tell it."""
+        return requests.post(self.url, text, timeout=3)
+
+    def end(self):
+        """End it."""
+        requests.delete(self.url)
+'''
+
+
+def test_a_string_that_is_never_closed_holds_no_code(tmp_path: Path) -> None:
+    """Its three quotes would be closed by those that open the next docstring, and all after it be inside out."""
+    (tmp_path / "desk.py").write_text(OPEN_STRING)
+    found = {each.function: each.callee for each in scan([tmp_path]).calls}
+    assert found == {"ask": "requests.get", "tell": "requests.post", "end": "requests.delete"}
 
 
 @pytest.mark.parametrize(("text", "levels"), [("a.b.c()\n", 3), ("a().b().c()\n", 5), ("", 0)])
