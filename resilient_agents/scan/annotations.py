@@ -107,9 +107,9 @@ def objects(resolver: Resolver, values: Values) -> Values:
         if isinstance(value, ClassValue):
             found.append(Instance(value))
         elif isinstance(value, Symbol):
-            client = resolver.known.clients.get(resolver.known.canonical.get(value.path, value.path))
-            if client is not None:
-                found.append(ClientValue(client))
+            known, path = resolver.known, resolver.known.canonical.get(value.path, value.path)
+            if client := known.clients.get(path) or known.generated(path):
+                found.append(ClientValue(client, path=path))
         elif isinstance(value, Data) and value.expression is not None and value.expression[0] == "item":
             found += _alias(resolver, value)
     return tuple(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Expression, last_name, named
-from resilient_agents.scan.known import Handler
+from resilient_agents.scan.libraries import Handler
 from resilient_agents.scan.members import is_static
 from resilient_agents.scan.values import ClientValue, FunctionValue, Method, Spot, Symbol, Value, Values
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resilient_agents.scan.callers import ENDLESS, handed_on, handed_through
 from resilient_agents.scan.form import Binding, Expression, Scope, Site, last_name
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.members import bases, receiver
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Sighting, given_of

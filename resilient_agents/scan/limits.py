@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.guards import around, around_callers, polled
-from resilient_agents.scan.known import Default
+from resilient_agents.scan.libraries import Default
 from resilient_agents.scan.made import client_limit, worded
 from resilient_agents.scan.members import as_used
 from resilient_agents.scan.protection import Protection

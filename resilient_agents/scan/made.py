@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.holders import settings
-from resilient_agents.scan.known import Client, Known, Operation
+from resilient_agents.scan.known import Known
+from resilient_agents.scan.libraries import Client, Operation
 from resilient_agents.scan.members import bases
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.sightings import Given, Sighting, given_of
@@ -93,7 +94,8 @@ def _constructed(limits: Limits, owner: ClientValue, seen: Sighting, depth: int)
     said = None
     if client.limit:
         place = making(resolver.known, owner) or client
-        said = given_limit(resolver, given, client.limit, place.at, spot, "client argument", client.endless)
+        at = place.at if client.starred or not given.starred else None
+        said = given_limit(resolver, given, client.limit, at, spot, "client argument", client.endless)
     said = said or inside_limit(resolver, given, client.limit_in, spot) or worded(client, given)
     return said or _carried(limits, owner, given, seen, depth) or _by_url(limits, owner, given)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from resilient_agents.scan.form import Expression
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.values import ClientValue, Data, Made, Opaque, Spot

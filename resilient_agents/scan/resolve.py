@@ -11,7 +11,8 @@ from resilient_agents.scan.callers import parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
 from resilient_agents.scan.given import in_life, in_path, in_state
-from resilient_agents.scan.known import Client, Known
+from resilient_agents.scan.known import Known
+from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.members import attribute
 from resilient_agents.scan.results import result
 from resilient_agents.scan.tree import SourceFile, Tree
@@ -49,7 +50,7 @@ class Resolver(Answers):
 
     def callable_names(self, file: SourceFile) -> frozenset[str] | None:
         """Last words of all that may be a call in this file; None if any word may be."""
-        imported = self.known.importable.intersection(self.tree.by_name.groups.imported(file))
+        imported = self.known.meant(self.tree.by_name.groups.imported(file))
         if imported not in self._callable:
             self._callable[imported] = self.known.callable_names({"builtins", *imported})
         return self._callable[imported]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.containers import enter
@@ -31,7 +30,8 @@ from resilient_agents.scan.values import (
 )
 
 if TYPE_CHECKING:
-    from resilient_agents.scan.known import Client, Known
+    from resilient_agents.scan.known import Known
+    from resilient_agents.scan.libraries import Client
     from resilient_agents.scan.resolve import Resolver
 
 __all__ = ["result", "runner_of"]
@@ -160,7 +160,7 @@ def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) ->
 def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
     known = resolver.known
     path = known.canonical.get(path, path)
-    client = known.clients.get(path) or known.clients.get(known.makers.get(path, "")) or _generated(known, path)
+    client = known.clients.get(path) or known.clients.get(known.makers.get(path, "")) or known.generated(path)
     if client is not None:
         for value in _argument(resolver, made, 0) if client.variants else ():
             if isinstance(value, ClientValue) and value.client.name in client.variants:
@@ -170,10 +170,6 @@ def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
         return _argument(resolver, made, known.passing[path])
     special = SPECIAL.get(path)
     return special(resolver, made) if special else (Opaque(path, made),)
-
-
-def _generated(known: Known, path: str) -> Client | None:
-    return next((known.clients[name] for pattern, name in known.patterns if fnmatchcase(path, pattern)), None)
 
 
 def _argument(resolver: Resolver, made: Made, at: int) -> Values:

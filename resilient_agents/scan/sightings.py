@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from resilient_agents.scan.annotations import is_data
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
-from resilient_agents.scan.known import Client, Operation
+from resilient_agents.scan.libraries import Client, Operation
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.results import runner_of
 from resilient_agents.scan.tree import SourceFile
@@ -65,7 +65,8 @@ class Sighting:
 
     @property
     def callee(self) -> str:
-        return f"{self.client.name}.{self.name}" if self.name else self.client.name
+        cls = self.owner.path if self.client.of_many and self.owner is not None else ""
+        return f"{cls or self.client.name}.{self.name}" if self.name else self.client.name
 
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resilient_agents.scan.form import Expression
-from resilient_agents.scan.known import Ends
+from resilient_agents.scan.libraries import Ends
 from resilient_agents.scan.options import entry
 from resilient_agents.scan.records import Limit
 from resilient_agents.scan.resolve import Resolver

@@ -16,27 +16,16 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from resilient_agents.scan.known import ADDRESSES, KINDS, Client, Default, Ends, Handler, Known, Library, Operation
+from resilient_agents.scan.known import Known
+from resilient_agents.scan.libraries import ADDRESSES, KINDS, Client, Default, Ends, Handler, Library, Operation
 
 __all__ = ["TableError", "known", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {
-    *(
-        "at",
-        "unit",
-        "attributes",
-        "enters",
-        "items",
-        "chains",
-        "variants",
-        "open_attributes",
-        "setters",
-        "keeps",
-        "carrier_at",
-        "drivers",
-    ),
-    *("by_url", "inherits", "callbacks", "serving", "alike", "titled", "retries_by_class", "retries_off", "current"),
+    *("at", "unit", "attributes", "enters", "items", "chains", "variants", "open_attributes", "setters", "keeps"),
+    *("carrier_at", "drivers", "by_url", "inherits", "callbacks", "serving", "alike", "starred", "of_many", "titled"),
+    *("retries_by_class", "retries_off", "current"),
 }
 TUPLES = {"limit", "carriers", "watching", "retry_limit", "limit_words", "endless", "chosen_in"}
 SETS = {"not_calls", "options", "hooks"}
@@ -123,7 +112,7 @@ def load(tables: Iterable[Table]) -> Known:
         passing={name: entry["at"] for entry in merged.get("passing", ()) for name in entry["names"]},
         stand_ins={name: module for entry in merged.get("stand_in", ()) for name, module in entry["names"].items()},
         roots=builder.roots(),
-        patterns=tuple(sorted(builder.patterns(), key=lambda each: -len(each[0]))),
+        patterns=tuple(sorted(builder.patterns(), key=lambda each: (-len(each[0].partition("*")[0]), -len(each[0])))),
         modules=frozenset(path.split(".", 1)[0] for path in (*builder.entries, *builder.canonical)),
         packages=frozenset(
             path.rpartition(".")[0] for path in (*builder.clients, *builder.canonical, *builder.functions)

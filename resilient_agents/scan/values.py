@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from resilient_agents.scan.form import Binding, Expression, Scope, Site
-    from resilient_agents.scan.known import Client
+    from resilient_agents.scan.libraries import Client
     from resilient_agents.scan.tree import SourceFile
 
 __all__ = [

@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from resilient_agents.scan.known import Default
+from resilient_agents.scan.libraries import Default
 
 __all__ = ["admitted", "choose", "normal", "pins", "version_files"]
 

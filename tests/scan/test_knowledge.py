@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_agents.scan.known import Client, Default
+from resilient_agents.scan.libraries import Client, Default
 from resilient_agents.scan.table import known
 from resilient_agents.scan.versions import choose
 

@@ -12,7 +12,7 @@ from resilient_agents.scan.advice.places import Place, file_name, place
 from resilient_agents.scan.callers import handed_through
 from resilient_agents.scan.form import Expression, Site, last_name
 from resilient_agents.scan.inventory import Found
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.members import receiver
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.sightings import Sighting

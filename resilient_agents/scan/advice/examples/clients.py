@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words, short
 from resilient_agents.scan.advice.examples.sources import Source
-from resilient_agents.scan.known import Client
+from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClientValue, Made
