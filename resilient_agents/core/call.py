@@ -17,6 +17,7 @@ from resilient_agents.core.known import Known, failure_of
 
 if TYPE_CHECKING:
     from resilient_agents.core.audience import Audience
+    from resilient_agents.core.given_up import Moment
     from resilient_agents.core.opening import Opened
     from resilient_agents.core.runtime import Runtime
     from resilient_agents.core.threads import Worker, Workers
@@ -97,12 +98,12 @@ class Plan:
     is the edition in force, which it never is where observers watch. `edition`: in which the plan was made. `layers`:
     what the chain runs through; `rechecks`: the second looks that they want. `alone`: the retry that is the whole
     policy, if its first attempt may be made without it; `retry`: the same of one around all else, which is `inside`;
-    `counts`: where a good first attempt is counted; `timed`: must it know when?
+    `counts`: where a good first attempt is counted; `since`: what stands for when it began, None if that must be known.
     """
 
     __slots__ = (
         *("alone", "chain", "edition", "innermost", "inside", "layers", "name", "quiet", "rechecks", "retry"),
-        *("counts", "timed"),
+        *("counts", "since"),
     )
 
     chain: Proceed
@@ -118,7 +119,7 @@ class Plan:
         self.retry: Any = None
         self.inside: Any = None
         self.counts: Any = None
-        self.timed: bool | None = None
+        self.since: Moment | None = None
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """The plan of a call with these arguments, where they decide; None where this is the one of all calls."""

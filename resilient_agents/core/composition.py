@@ -19,6 +19,7 @@ from resilient_agents.core import attempts
 from resilient_agents.core.audience import Audience
 from resilient_agents.core.bounds import bounded
 from resilient_agents.core.call import NO_PLAN, NO_RECHECKS, Call, Plan, Proceed, Rechecks, Strategy
+from resilient_agents.core.given_up import UNTIMED
 from resilient_agents.core.setup import Setup
 from resilient_agents.deadline import Deadline, current, in_force
 from resilient_agents.events import Recorder, Subscription
@@ -78,7 +79,7 @@ class Composed(Plan):
         self.chain = chain_of(layers, innermost)
         retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
         if retry is not None:
-            self.counts, self.timed = retry.counts, retry.timed
+            self.counts, self.since = retry.counts, None if retry.timed else UNTIMED
             if len(layers) == 1:
                 self.alone = retry
             else:

@@ -70,7 +70,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                 chain = plan.chain
                 rest = chain(call)
             else:  # the beginning of `RetryLoop.execute`, without its frame
-                since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+                since = plan.since or (clock.monotonic(), given_up.left)
                 inside = plan.inside
                 try:
                     result = await inside(call)
@@ -89,7 +89,7 @@ def coroutine(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
                         refuse_unrun(fn, result)
                     return result
         else:
-            since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+            since = plan.since or (clock.monotonic(), given_up.left)
             try:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
             except Exception as error:
@@ -144,7 +144,7 @@ def plain(policy: Guarding, fn: Callable[..., Any]) -> Callable[..., Any]:
             chain = plan.chain
             begun = chain(call)  # before a driver is taken: some calls are refused here
         else:
-            since = (clock.monotonic(), given_up.left) if plan.timed else given_up.UNTIMED
+            since = plan.since or (clock.monotonic(), given_up.left)
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as failure:
