@@ -57,7 +57,7 @@ class Composition(Protocol):
 class Composed(Plan):
     """One policy around one innermost step, as it is in one edition: the quiet chain, and on demand the watched one."""
 
-    __slots__ = ("_operation", "_paid", "_setup", "_special", "_watchers", "_writes")
+    __slots__ = ("_paid", "_setup", "_special", "_watchers", "_writes")
 
     def __init__(self, policy: Composition, innermost: Proceed) -> None:
         edition = now.edition  # first: a change in the midst of this makes it out of date
@@ -68,7 +68,6 @@ class Composed(Plan):
         self._special: dict[Any, Proceed] = {}
         self._paid: Plan | None = None
         self._setup: Setup | None = None
-        self._operation: Proceed | None = None
         super().__init__(policy.name, _rechecks_of(layers), edition)
         self.layers = layers
         if self._watchers:
@@ -108,8 +107,6 @@ class Composed(Plan):
         wanted = recorder.begin(began, setup, left, called)
         if wanted or watchers or (call.rare.closers is not None and recorder is not SILENT):
             call.own_rare().audience = Audience(name, watchers, recorder, began, setup.configuration, left, {})
-            if limit is None and charged is None:
-                return self._operation or self._as_operation()
             return functools.partial(attempts.operation, self._chain_for(call, limit, charged, watched=True))
         chain = self._chain_for(call, limit, charged, watched=False)
         return chain if recorder is SILENT else functools.partial(attempts.unrecorded, chain, recorder)
@@ -133,10 +130,6 @@ class Composed(Plan):
             paid.retry = None
             paid.chain = self._composed(now.charged, watched=False)
         return paid
-
-    def _as_operation(self) -> Proceed:
-        self._operation = operation = functools.partial(attempts.operation, self._composed(None, watched=True))
-        return operation
 
     def _composed(self, charged: Any, *, watched: bool) -> Proceed:
         """The chain with what is put around each attempt: its watch, and what charges it to the budget of a run."""
