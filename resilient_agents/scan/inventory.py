@@ -21,6 +21,8 @@ class Found:
 
     call: Call
     seen: Sighting
+    choices: tuple[Sighting, ...]
+    """All that it may be, by branches of the code; `seen` stands for them."""
 
     @property
     def repeated(self) -> bool:
@@ -40,7 +42,7 @@ def _record(resolver: Resolver, limits: Limits, choices: list[Sighting]) -> Foun
     limit = limits.of(seen, guard)
     if len(choices) > 1:
         limit = _of_all([limit, *(limits.of(other, protection(resolver, other)) for other in choices[1:])])
-    return Found(_call(seen, limit, guard), seen)
+    return Found(_call(seen, limit, guard), seen, tuple(choices))
 
 
 def _of_all(each: list[Limit]) -> Limit:

@@ -33,7 +33,7 @@ class Operation:
     at: int | None = None
     """The position of the first of them."""
     unit: str = "s"
-    """Of the limit: s or ms."""
+    """Of the limit: s or ms, or else how so many seconds are written: `datetime.timedelta(seconds={})`."""
     default: Default | None = None
     """None: that of the client, else of the library."""
     is_async: bool = False

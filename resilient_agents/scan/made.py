@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resilient_agents.scan.limits import Limits
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["client_limit", "making", "worded"]
+__all__ = ["carrier_of", "client_limit", "making", "worded"]
 
 
 def client_limit(limits: Limits, owner: ClientValue, seen: Sighting, depth: int = 4) -> Limit | None:
@@ -126,16 +126,21 @@ def _texts(expressions: Iterable[Expression]) -> Iterator[str]:
 
 def _carried(limits: Limits, owner: ClientValue, given: Given, seen: Sighting, depth: int) -> Limit | None:
     """The limit of a pool, an engine or a transport that it was made with."""
+    name, carrier = carrier_of(limits.resolver, owner, given)
+    if carrier is not None and depth:
+        return client_limit(limits, carrier, seen, depth - 1)
+    return Limit("unknown", f"client argument {name}", "unknown") if name else None
+
+
+def carrier_of(resolver: Resolver, owner: ClientValue, given: Given) -> tuple[str, ClientValue | None]:
+    """The argument by which it got a pool, an engine or a transport, "" for none; and that, where it can be told."""
     assert owner.made is not None
-    for carrier in owner.client.carriers:
-        value, there = found(given, (carrier,), owner.client.carrier_at)
-        if not there:
-            continue
-        for each in limits.resolver.evaluate(value, owner.made.spot):
-            if isinstance(each, ClientValue) and each.made is not None and depth:
-                return client_limit(limits, each, seen, depth - 1)
-        return Limit("unknown", f"client argument {carrier}", "unknown")
-    return None
+    for name in owner.client.carriers:
+        value, there = found(given, (name,), owner.client.carrier_at)
+        if there:
+            values = resolver.evaluate(value, owner.made.spot)
+            return name, next((v for v in values if isinstance(v, ClientValue) and v.made is not None), None)
+    return "", None
 
 
 def _by_url(limits: Limits, owner: ClientValue, given: Given) -> Limit | None:

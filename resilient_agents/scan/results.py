@@ -159,13 +159,14 @@ def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) ->
 
 def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
     known = resolver.known
-    path = known.canonical.get(path, path)
+    called, path = path, known.canonical.get(path, path)
     client = known.clients.get(path) or known.clients.get(known.makers.get(path, "")) or known.generated(path)
     if client is not None:
         for value in _argument(resolver, made, 0) if client.variants else ():
             if isinstance(value, ClientValue) and value.client.name in client.variants:
                 client = known.clients[client.variants[value.client.name]]
-        return (ClientValue(client, made, None, None, path),)
+        # Of two names of one class, each may take a limit in a place of its own.
+        return (ClientValue(client, made, None, None, called if called in known.functions else path),)
     if path in known.passing:
         return _argument(resolver, made, known.passing[path])
     special = SPECIAL.get(path)
