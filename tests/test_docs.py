@@ -33,7 +33,7 @@ from opentelemetry.util._once import Once
 import resilient_agents
 from resilient_agents import cli, errors, events, health
 from resilient_agents.classify import KINDS
-from resilient_agents.classify.classes import CLASSES
+from resilient_agents.classify.classes import PACKAGES
 from resilient_agents.classify.kinds import TRANSIENT
 from resilient_agents.telemetry import contract, metric_table
 from tests.conftest import swapped_clock
@@ -392,7 +392,7 @@ def test_kinds() -> None:
 def test_libraries() -> None:
     """The table of libraries names every package that the classifier knows classes of, the standard library's aside."""
     documented = " ".join(row[0] for row in rows(section("classification.md", "libraries")))
-    known = {package for package, _ in CLASSES} - sys.stdlib_module_names - {"resilient_agents"}
+    known = set(PACKAGES) - sys.stdlib_module_names - {"resilient_agents"}
     assert known <= set(re.findall(r"`(\w+)`", documented))
 
 

@@ -7,14 +7,14 @@ A class that is not listed is searched along its MRO; the most specific name win
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, cast
 
 from resilient_agents.classify.kinds import Kind, Rule
 from resilient_agents.classify.stores import STORES
 
-__all__ = ["CLASSES"]
+__all__ = ["PACKAGES", "rules_of"]
 
 # "kind flag…": names. Flags: `answered`, `neutral`, `permanent`, `sure` (see Rule).
 _Names = Mapping[str, str]
@@ -29,7 +29,7 @@ _HTTPX: Final[_Names] = {
 # Made by one generator, as openai's and anthropic's are.
 _SDK: Final[_Names] = {"timeout": "APITimeoutError", "connection": "APIConnectionError", "unknown": "APIError"}
 
-_PACKAGES: Final[Mapping[str, _Names]] = {
+PACKAGES: Final[Mapping[str, _Names]] = {
     **STORES,
     "resilient_agents": {
         "rejected": "Rejected",
@@ -290,12 +290,12 @@ def _rule(words: str) -> Rule:
     )
 
 
-CLASSES: Final[Mapping[tuple[str, str], Rule]] = MappingProxyType(
-    {
-        (package, name): rule
-        for package, kinds in _PACKAGES.items()
-        for words, names in kinds.items()
+@functools.cache
+def rules_of(package: str) -> Mapping[str, Rule]:
+    """What the classes of a package mean, by name. Worked out at its first error: few programs meet many of them."""
+    return {
+        name: rule
+        for words, names in PACKAGES.get(package, {}).items()
         for rule in (_rule(words),)
         for name in names.split()
     }
-)

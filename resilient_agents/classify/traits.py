@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from resilient_agents.classify.classes import CLASSES
+from resilient_agents.classify.classes import rules_of
 from resilient_agents.classify.facts import TELLING, mro_of, name_of, namespace_of, package_of
 from resilient_agents.classify.kinds import CANCELLED, KINDS, UNKNOWN, Failure, Kind, Phase, Rule, failure_of
 from resilient_agents.classify.phases import PHASES
@@ -166,9 +166,9 @@ def rule_of(mro: tuple[type, ...]) -> tuple[Rule | None, str, Reader | None]:
         if taught is not None and taught.cls() is cls:
             return taught.rule, "registered", reader
         package = package_of(cls)
-        known_as = package, name_of(cls)
-        reader = reader or READERS.get(known_as)
-        rule = CLASSES.get(known_as)
+        name = name_of(cls)
+        reader = reader or READERS.get((package, name))
+        rule = rules_of(package).get(name)
         if rule is not None:
             return rule, "ours" if package in _OURS else "builtin" if package in _STANDARD else "library", reader
     return None, "", reader
