@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Hashable
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 from resilient_agents.scan.values import Values
@@ -29,6 +30,8 @@ LOSING_ROUNDS = 8
 MOST_ROUNDS = 60
 NOWHERE = 1 << 30
 """The depth of what leads back to no open question."""
+NOBODY: frozenset[Any] = frozenset()
+"""The open questions that nearly all lead to."""
 Made = TypeVar("Made")
 
 
@@ -47,7 +50,7 @@ class _Question:
         self.answer: Values = ()
         self.reaches = depth
         """The lowest depth of an open question that it leads to, or its own."""
-        self.led_to: set[_Question] = set()
+        self.led_to: AbstractSet[_Question] = NOBODY
         """The open ones that it needed when it was asked last."""
         self.asked = self.changed = 0
         """When, as its circle counts."""
@@ -92,7 +95,9 @@ class Answers:
 
     def once(self, key: Hashable, make: Callable[[], Values]) -> Values:
         """What `make` gives; it asks here for whatever else it needs to know."""
-        known: Values | None = self._known(key)
+        known: Values | None = self._final.get(key)  # nearly always it is there, if it is known
+        if known is None:
+            known = self._known(key)
         if known is not None:
             return known
         if not self._depth:
@@ -142,6 +147,24 @@ class Answers:
         self._needs = max(needs, self._needs + 1)
 
     def _from_outside(self, key: Hashable, make: Callable[[], Values]) -> Values:
+        try:
+            return self._ask(key, make)
+        except _TooDeep:
+            self._begin()
+            return self._step_by_step(key, make)
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is open, whatever ended the question before."""
+        if self._open or self._led_to:
+            self._open.clear()
+            self._waiting.clear()
+            self._led_to = set()
+        self._depth, self._lowest, self._hops = 0, NOWHERE, HOPS
+
+    def _step_by_step(self, key: Hashable, make: Callable[[], Values]) -> Values:
+        """The answer to one that leads too deep: what lies there is answered first."""
         asked = {(HOPS, key): _Question(key, make, HOPS, 0)}
         while True:
             question = next(reversed(asked.values()))
@@ -155,10 +178,7 @@ class Answers:
                 asked[further.hops, further.key] = further
                 continue
             finally:
-                self._open.clear()
-                self._waiting.clear()
-                self._led_to = set()
-                self._depth, self._lowest, self._hops = 0, NOWHERE, HOPS
+                self._begin()
             del asked[question.hops, question.key]
             if not asked:
                 return found

@@ -32,7 +32,7 @@ class ByName:
 
     def forget(self) -> None:
         """What was found for the files that asked."""
-        self._of_group: dict[tuple[str, str, SourceFile], list[SourceFile]] = {}
+        self._by_group: dict[tuple[str, str], dict[SourceFile, list[SourceFile]]] = {}
         self._in_common: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
 
     def files(self, what: str, name: str) -> list[SourceFile]:
@@ -42,11 +42,14 @@ class ByName:
     def near(self, what: str, name: str, near: SourceFile) -> tuple[list[SourceFile], SourceFile]:
         """Those of the group of a file, of many the nearest; and for whom they are these: the file or its group."""
         of = self.groups.of
-        key = what, name, of(near)
-        found = self._of_group.get(key)
-        if found is None:
-            found = self._of_group[key] = [file for file in self.files(what, name) if of(file) is key[2]]
-        return (found, key[2]) if len(found) <= MOST_FILES else (self.nearest(found, near), near)
+        by_group = self._by_group.get((what, name))
+        if by_group is None:
+            by_group = self._by_group[what, name] = {}
+            for file in self.files(what, name):
+                by_group.setdefault(of(file), []).append(file)
+        group = of(near)
+        found = by_group.get(group, [])
+        return (found, group) if len(found) <= MOST_FILES else (self.nearest(found, near), near)
 
     def nearest(self, files: list[SourceFile], near: SourceFile) -> list[SourceFile]:
         if len(files) <= MOST_FILES:

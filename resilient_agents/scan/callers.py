@@ -27,7 +27,7 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["ENDLESS", "argument", "calls_to", "handed_on", "handed_through", "parameter", "reaches"]
+__all__ = ["ENDLESS", "argument", "calls_to", "handed_on", "handed_through", "own_object", "parameter", "reaches"]
 
 MOST = 40
 """Callers that are looked at."""
@@ -37,15 +37,11 @@ ENDLESS = 1 << 30
 
 
 def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -> Values:
-    scopes = file.form.scopes
-    scope = scopes[index]
+    if position == 0 and (own := own_object(file, index)) is not None:
+        return own
+    scope = file.form.scopes[index]
     function = FunctionValue(file, index)
     given = scope.parameters[position]
-    owner = scopes[scope.parent]
-    if position == 0 and owner.kind == "class" and not is_static(function):
-        cls = ClassValue(file, scope.parent)
-        of_class = last_decorator(function, {"classmethod", "validator", "field_validator"}) or scope.name == "__new__"
-        return (cls,) if of_class else (Instance(cls),)
     if given.kind in ("rest", "options"):
         return ()
 
@@ -61,6 +57,21 @@ def parameter(resolver: Resolver, file: SourceFile, index: int, position: int) -
         return given_back(resolver, function, position) or known
 
     return resolver.once((file, index, position, "parameter"), make)
+
+
+def own_object(file: SourceFile, index: int) -> Values | None:
+    """What the first parameter of a method is, its object or its class; None for what is no method."""
+    scope = file.form.scopes[index]
+    if file.form.scopes[scope.parent].kind != "class":
+        return None
+    cls = ClassValue(file, scope.parent)
+    if not scope.decorators and scope.name != "__new__":  # nearly always
+        return (Instance(cls),)
+    function = FunctionValue(file, index)
+    if is_static(function):
+        return None
+    of_class = last_decorator(function, {"classmethod", "validator", "field_validator"}) or scope.name == "__new__"
+    return (cls,) if of_class else (Instance(cls),)
 
 
 def handed_in(resolver: Resolver, function: FunctionValue, position: int) -> list[tuple[Expression, Spot]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 __all__ = ["DROPPED", "REPLACED", "handled"]
 
@@ -33,7 +34,11 @@ TELLS = frozenset(["str", "repr", "format", "format_exc", "format_exception", "e
 """Functions that make a text of an error."""
 ENDS = frozenset(["exit", "_exit", "fail", "abort"])
 """Functions that do not return."""
-INSIDE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+PASSED = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.Name, ast.Constant, ast.expr_context, ast.operator),
+)
+"""What does not run there, and what holds nothing that does."""
 
 
 def handled(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> str:
@@ -45,10 +50,12 @@ def handled(tried: list[ast.stmt], handlers: Iterable[ast.ExceptHandler]) -> str
     chosen = [each for each in handlers if _catches(each.type) and not _ends(each.body)]
     if not chosen:
         return ""
-    wanted = {_last(each) for node in _inside(tried) for each in _targets(node)} - {""}
-    if any(any(_gives(each, wanted)) for each in chosen):
+    bodies = [list(_inside(each.body)) for each in chosen]
+    sets = any(isinstance(node, ast.Assign) for nodes in bodies for node in nodes)
+    wanted = {_last(each) for node in _inside(tried) for each in _targets(node)} - {""} if sets else set[str]()
+    if any(any(_gives(each.name, nodes, wanted)) for each, nodes in zip(chosen, bodies, strict=True)):
         return REPLACED
-    raising = [any(isinstance(node, ast.Raise) for node in _inside(each.body)) for each in chosen]
+    raising = [any(isinstance(node, ast.Raise) for node in nodes) for nodes in bodies]
     return "" if all(raising) else DROPPED
 
 
@@ -63,10 +70,9 @@ def _ends(body: list[ast.stmt]) -> bool:
     return called or isinstance(last, ast.Raise)
 
 
-def _gives(handler: ast.ExceptHandler, wanted: set[str]) -> Iterator[bool]:
-    nodes = list(_inside(handler.body))
+def _gives(error: str | None, nodes: list[ast.AST], wanted: set[str]) -> Iterator[bool]:
     chosen = any(isinstance(node, ast.Raise) and node.exc is None for node in nodes)
-    errors = {handler.name or ""}
+    errors = {error or ""}
     for node in nodes:
         if isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
             # Nothing in place of one error, where others are raised, is what that error says.
@@ -92,16 +98,19 @@ def _is_nothing(value: ast.expr) -> bool:
 
 
 def _inside(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """What runs there, in its order."""
-    for node in body:
-        yield from _of(node)
-
-
-def _of(node: ast.AST) -> Iterator[ast.AST]:
-    if not isinstance(node, INSIDE):
+    """What runs there and is more than a name or a constant, in its order."""
+    left: list[Any] = body[::-1]
+    while left:
+        node = left.pop()
+        if not isinstance(node, ast.AST) or isinstance(node, PASSED):
+            continue
         yield node
-        for each in ast.iter_child_nodes(node):
-            yield from _of(each)
+        for name in reversed(node._fields):
+            value = getattr(node, name, None)
+            if type(value) is list:
+                left += value[::-1]
+            elif value is not None:
+                left.append(value)
 
 
 def _tells(value: ast.expr | None, errors: set[str]) -> bool:

@@ -6,7 +6,7 @@ handed to for this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from resilient_agents.scan.callers import ENDLESS, handed_on, handed_through
@@ -34,7 +34,7 @@ def settings(limits: Limits, owner: ClientValue, seen: Sighting) -> Limit | None
     said: list[tuple[bool, int, Limit]] = []
     elsewhere: list[Limit] = []
     here = (seen.spot.file, seen.spot.scope)
-    for file, index, path in dict.fromkeys(_places(limits.resolver, owner, seen)):
+    for file, index, path in _places(limits.resolver, owner, seen):
         scope = file.form.scopes[index]
         for order, limit in _set(limits, owner, seen, scope, Spot(file, index, 0, 0), path):
             above = (file, index) == here and order < seen.site.order
@@ -62,24 +62,42 @@ def _calls_ours(resolver: Resolver, made: Spot, used: Spot) -> bool:
 
 def sites_on(resolver: Resolver, owner: ClientValue, seen: Sighting, method: str) -> Iterator[tuple[Site, Spot]]:
     """The calls of a method of the object that an operation is made on, and where they stand."""
-    for file, index, path in dict.fromkeys(_places(resolver, owner, seen)):
+    for file, index, path in _places(resolver, owner, seen):
         for site in file.form.scopes[index].calls:
             if last_name(site.callee) == method and receiver(site.callee) == path:
                 yield site, Spot(file, index, site.order, site.block)
 
 
-def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterator[Place]:
+def _places(resolver: Resolver, owner: ClientValue, seen: Sighting) -> Iterable[Place]:
+    """Each once. All calls of a function that are made on one object ask for the same."""
     used = receiver(seen.site.callee) if seen.owner is owner else ""
-    spots = [(seen.spot, used)] if used else []
+    file, scope = seen.spot[:2] if used else (None, -1)
+    key = file, scope, used, owner.made, owner.subclass, "places"
+    return resolver.settled(key, lambda: dict.fromkeys(_held(resolver, owner, seen.spot, used)))
+
+
+def _held(resolver: Resolver, owner: ClientValue, used_at: Spot, used: str) -> Iterator[Place]:
+    spots = [(used_at, used)] if used else []
     if owner.made is not None:
         spots += [(owner.made.spot, name) for name in names_of(owner.made.spot, owner.made.number)]
     for spot, path in spots:
         for file, index in _scopes(resolver, spot, path):
-            for name in (path, *file.sources_of(index).get(path, ())):
-                yield file, index, name
-                yield from handed_on(resolver, name, Spot(file, index, ENDLESS, 0))
+            yield from _meant(resolver, file, index, path)
     for each in (owner.subclass, *bases(resolver, owner.subclass)) if owner.subclass is not None else ():
         yield from ((each.file, number, "self") for number in each.file.functions_of(each.scope))
+
+
+def _meant(resolver: Resolver, file: SourceFile, index: int, path: str) -> list[Place]:
+    """What a name is called in a scope, and in the functions that it is handed to there."""
+
+    def make() -> list[Place]:
+        found: list[Place] = []
+        for name in (path, *file.sources_of(index).get(path, ())):
+            found.append((file, index, name))
+            found += handed_on(resolver, name, Spot(file, index, ENDLESS, 0))
+        return found
+
+    return resolver.settled((file, index, path, "meant"), make)
 
 
 def names_of(spot: Spot, index: int) -> list[str]:

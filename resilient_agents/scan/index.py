@@ -62,12 +62,11 @@ def _outline(form: Form) -> Outline:
         for index, site in enumerate(scope.calls):
             name, place = last_name(site.callee), (number, index)
             calls.setdefault(name, []).append(place)
-            words = {last_name(each) for each in site.arguments}
-            if site.keywords:
-                words.update([last_name(each) for each in site.keywords.values()])
-            handed |= words
+            arguments = [*site.arguments, *site.keywords.values()] if site.keywords else site.arguments
+            words = [word for each in arguments if each is not None and (word := last_name(each))]
+            handed.update(words)
             if name in HANDING_ON:
-                for word in words:
+                for word in dict.fromkeys(words):
                     calls.setdefault(f"{word}()", []).append(place)
         for path, bindings in scope.bindings.items():
             _, dot, name = path.rpartition(".")

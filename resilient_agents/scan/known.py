@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -79,52 +78,8 @@ class Known:
                 return f"{module}.{name}"
         return path
 
-    @functools.cached_property
-    def importable(self) -> frozenset[str]:
-        """The top-level modules that a client or a handler is imported from, and what stands for one of them."""
-        tops = (path.split(".", 1)[0] for path in (*self.handlers, *self.stand_ins))
-        return frozenset(tops).union(*self.roots.values())
-
-    @functools.cached_property
-    def families(self) -> tuple[tuple[str, str], ...]:
-        """How the names of modules begin that only a pattern names, `alibabacloud_`, and what each counts as."""
-        tops = ((pattern.split(".", 1)[0], name.split(".", 1)[0]) for pattern, name in self.patterns)
-        return tuple((top[:-1], root) for top, root in tops if top.endswith("*"))
-
-    def meant(self, imported: Collection[str]) -> frozenset[str]:
-        """The modules of the table among those that are imported."""
-        of_families = (root for start, root in self.families if any(name.startswith(start) for name in imported))
-        return self.importable.intersection(imported).union(of_families)
-
     def original(self, path: str) -> str:
         for name, module in self.stand_ins.items():
             if path == name or path.startswith(f"{name}."):
                 return module + path[len(name) :]
         return path
-
-    def reachable(self, imported: Collection[str]) -> list[Client]:
-        """The clients that there may be where these modules are imported."""
-        meant = {self.original(name) for name in self.stand_ins if name.split(".", 1)[0] in imported}
-        imported = {*imported, *(name.split(".", 1)[0] for name in meant)}
-        left = [name for name, roots in self.roots.items() if not roots.isdisjoint(imported)]
-        for path, handlers in self.handlers.items():
-            if path.split(".", 1)[0] in imported:
-                left += [self.canonical.get(n, n) for each in handlers for n in (*each.gives, *each.by_name.values())]
-        found: dict[str, Client] = {}
-        while left:
-            name = left.pop()
-            if name in self.clients and name not in found:
-                client = found[name] = self.clients[name]
-                left += [client.enters, client.items]
-                left += [*client.makes.values(), *client.attributes.values(), *client.variants.values()]
-        return list(found.values())
-
-    def callable_names(self, imported: Collection[str]) -> frozenset[str] | None:
-        """Last words of all that may be a call there, or that calls what it is given; None if any word may be.
-
-        `*` among them: any word that stands behind an attribute of something may be.
-        """
-        operations = [name for client in self.reachable(imported) for name in client.operations]
-        if "*" in operations or "" in operations:
-            return None
-        return frozenset(name.rpartition(".")[2] for name in (*operations, *self.runners))

@@ -109,8 +109,9 @@ def making(known: Known, owner: ClientValue) -> Operation | None:
 
 def worded(client: Client, given: Given) -> Limit | None:
     """`redis://host?socket_timeout=5`, `options="-c statement_timeout=5000"`."""
-    words = [*client.limit_words, *(f"{name}=" for name in client.limit[:1])]
+    words: list[str] = []
     for text in _texts([*given.arguments, *given.keywords.values()]):
+        words = words or [*client.limit_words, *(f"{name}=" for name in client.limit[:1])]
         if word := next((word for word in words if word in text), None):
             return Limit("explicit", f"{word.rstrip('=')} in a text")
     return None

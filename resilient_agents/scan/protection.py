@@ -51,7 +51,7 @@ class _Guard:
 def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
     """What guards the function that it stands in, or the call itself: `policy.call(requests.get, url)`."""
     found = [Protection(each.source, _limit(resolver, each)) for each in _guards(resolver, seen)]
-    return min(found, key=lambda each: CERTAINTY.index(each.limit), default=None)
+    return min(found, key=lambda each: CERTAINTY.index(each.limit)) if found else None
 
 
 def patterns_around(resolver: Resolver, seen: Sighting) -> frozenset[str]:
@@ -68,8 +68,8 @@ def _guards(resolver: Resolver, seen: Sighting) -> Iterator[_Guard]:
     index = spot.scope
     while index >= 0 and form.scopes[index].kind == "function":
         scope = form.scopes[index]
-        ends = "awaited" if awaitable(seen) else "nothing" if index == spot.scope else "elsewhere"
         for decorator in scope.decorators:
+            ends = "awaited" if awaitable(seen) else "nothing" if index == spot.scope else "elsewhere"
             outside = Spot(spot.file, scope.parent, 1 << 30, 0)
             for value, path in _known(resolver, decorator, outside):
                 yield _Guard(value, path, path, ends if scope.is_async else "plain")

@@ -7,7 +7,7 @@ from typing import Any
 
 from resilient_agents.scan.annotations import annotated
 from resilient_agents.scan.answers import Answers
-from resilient_agents.scan.callers import parameter
+from resilient_agents.scan.callers import own_object, parameter
 from resilient_agents.scan.containers import element, elements, enter, inside
 from resilient_agents.scan.form import Binding, Expression, declares, dotted
 from resilient_agents.scan.given import in_life, in_path, in_state
@@ -28,8 +28,12 @@ from resilient_agents.scan.values import (
     union,
 )
 from resilient_agents.scan.versions import normal
+from resilient_agents.scan.words import Words
 
 __all__ = ["Resolver"]
+
+WRITTEN = frozenset({"import", "scope", "const", "dict", "seq", "lambda", "starts", "joined"})
+"""Expressions that are what they are, whatever else there is."""
 
 
 class Resolver(Answers):
@@ -39,21 +43,15 @@ class Resolver(Answers):
         self.tree = tree
         self.known = known
         self._pin = pin
-        self._callable: dict[frozenset[str], frozenset[str] | None] = {}
-        """Of all files that import the same libraries."""
+        self.words = Words(known)
         super().__init__()
 
     def versions(self, client: Client, spot: Spot) -> str:
         """Those of its library that count where this is."""
-        package = client.library.package
-        return self._pin(spot.file.path, normal(package)) if package else ""
-
-    def callable_names(self, file: SourceFile) -> frozenset[str] | None:
-        """Last words of all that may be a call in this file; None if any word may be."""
-        imported = self.known.meant(self.tree.by_name.groups.imported(file))
-        if imported not in self._callable:
-            self._callable[imported] = self.known.callable_names({"builtins", *imported})
-        return self._callable[imported]
+        key = spot.file, client.library.package
+        if key not in self._pinned:
+            self._pinned[key] = self._pin(spot.file.path, normal(key[1])) if key[1] else ""
+        return self._pinned[key]
 
     def has(self, package: str, spot: Spot) -> bool:
         """Whether files of its group import it, or the project that this is in says which versions of it."""
@@ -64,6 +62,7 @@ class Resolver(Answers):
         super().forget()
         self.tree.forget()
         self._symbols: dict[str, Values] = {}
+        self._pinned: dict[tuple[SourceFile, str], str] = {}
         self.callers: dict[tuple[SourceFile, int, str], list[tuple[Spot, int]]] = {}
         """By function and name: the calls of that name but for those that reach another one for sure."""
 
@@ -105,8 +104,17 @@ class Resolver(Answers):
         if len(bindings) > 1 and spot is not None:
             bindings = spot.reaching(bindings)
         key = (file, index, name, bindings[0].order, len(bindings))
-        known = self._final.get(key)
+        known: Values | None = self._final.get(key)
+        if known is None and len(bindings) == 1 and self._asks_nothing(bindings[0].value, file, index):
+            known = self._final[key] = self._of_bindings(bindings, file, index)
         return known if known is not None else self.once(key, lambda: self._of_bindings(bindings, file, index))
+
+    def _asks_nothing(self, value: Expression, file: SourceFile, index: int) -> bool:
+        """Whether what a name is given is what is written there, so that no circle can lead through it."""
+        kind = value[0] if value is not None else ""
+        if kind == "from":
+            return not value[1] and self.tree.module(value[2], file) is None  # type: ignore[index]
+        return kind in WRITTEN or (value == ("param", 0) and own_object(file, index) is not None)
 
     def _of_bindings(self, bindings: list[Binding], file: SourceFile, index: int) -> Values:
         if len(bindings) == 1:
@@ -175,7 +183,7 @@ class Resolver(Answers):
             return found
         if name == "lifespan_context" and (found := in_life(self, spot.file)):
             return found
-        values = self.evaluate(owner, spot)
+        values = self.lookup(owner[1], spot) if owner and owner[0] == "name" else self.evaluate(owner, spot)
         if len(values) == 1:  # nearly always
             return attribute(self, values[0], name)
         return union([attribute(self, value, name) for value in values])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from resilient_agents.scan.annotations import is_data
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
+from resilient_agents.scan.known import Known
 from resilient_agents.scan.libraries import Client, Operation
 from resilient_agents.scan.resolve import Resolver
 from resilient_agents.scan.results import runner_of
@@ -71,7 +72,9 @@ class Sighting:
 
 def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
     """For each external call what it may be: usually one thing, several where a client was chosen in a branch."""
-    names, given = resolver.callable_names(file), file.given()  # `self.fetch = requests.get` is called as `fetch`
+    names = resolver.words.callable_in(file, resolver.tree.by_name.groups)
+    given = file.given()  # `self.fetch = requests.get` is called as `fetch`
+    python = resolver.words.python if not file.form.stars else frozenset[str]()
     for number, scope in enumerate(file.form.scopes):
         for index, site in enumerate(scope.calls):
             callee = site.callee
@@ -80,6 +83,8 @@ def sightings(resolver: Resolver, file: SourceFile) -> Iterator[list[Sighting]]:
             if names is not None and callee[0] == "attr" and not _asked(callee, names) and callee[2] not in given:
                 continue
             if callee[0] == "attr" and _of_data(callee[1], file.form.scopes, number):
+                continue
+            if callee[0] == "name" and callee[1] in python and not _is_bound(callee[1], file.form.scopes, number):
                 continue
             spot = Spot(file, number, site.order, site.block)
             found = _reached(resolver, resolver.evaluate(callee, spot), spot, index)
@@ -91,6 +96,15 @@ def _asked(callee: tuple[Any, ...], names: frozenset[str]) -> bool:
     """Whether a call by this attribute may be one of these; with `*` each that stands behind another attribute may."""
     owner = callee[1]
     return callee[2] in names or ("*" in names and owner is not None and owner[0] == "attr")
+
+
+def _is_bound(name: str, scopes: list[Scope], index: int) -> bool:
+    """Whether the file gives a name of Python's own to something else, for who uses it in this scope."""
+    while index >= 0:
+        if name in scopes[index].bindings:
+            return True
+        index = scopes[index].parent
+    return False
 
 
 def _of_data(owner: Expression, scopes: list[Scope], index: int) -> bool:
@@ -137,8 +151,8 @@ def _seen(
     owner = None
     if isinstance(value, Symbol):
         client, name = resolver.known.functions.get(value.path, (None, ""))
-        if client is None and "." in value.path:
-            client, name, owner, given = _unbound(resolver, value.path, given or given_of(spot.within.calls[index]))
+        if client is None and "." in value.path and (cls := _class(resolver.known, value.path)) is not None:
+            client, name, owner, given = _unbound(cls, value.path, given or given_of(spot.within.calls[index]))
     elif isinstance(value, Method):
         client, name, owner = value.owner.client, value.name, value.owner
     elif isinstance(value, ClientValue):
@@ -151,14 +165,17 @@ def _seen(
     return Sighting(spot, index, client, name, operation, owner, given or given_of(spot.within.calls[index]), runner)
 
 
-def _unbound(resolver: Resolver, path: str, given: Given) -> tuple[Client | None, str, ClientValue | None, Given]:
+def _class(known: Known, path: str) -> Client | None:
+    """The class that a path is an attribute of."""
+    cls = path.rpartition(".")[0]
+    return known.clients.get(known.canonical.get(cls, cls))
+
+
+def _unbound(client: Client, path: str, given: Given) -> tuple[Client | None, str, ClientValue | None, Given]:
     """A method that is called on its class: `socket.socket.connect(self, address)`."""
-    cls, _, name = path.rpartition(".")
-    known = resolver.known
-    client = known.clients.get(known.canonical.get(cls, cls))
-    if client is None or not given.arguments:
+    if not given.arguments:
         return None, "", None, given
-    return client, name, ClientValue(client), given._replace(arguments=given.arguments[1:])
+    return client, path.rpartition(".")[2], ClientValue(client), given._replace(arguments=given.arguments[1:])
 
 
 def _run(resolver: Resolver, runner: tuple[str, int], spot: Spot, index: int) -> list[Sighting]:

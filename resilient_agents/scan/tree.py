@@ -24,7 +24,7 @@ class SourceFile:
     """A file; its form is made when it is first asked for."""
 
     __slots__ = (
-        *("_attributes", "_given_to", "_handed", "_make", "_methods", "_sources"),
+        *("_attributes", "_given", "_given_to", "_handed", "_make", "_methods", "_sources"),
         *("form", "make_names", "package", "parts", "path", "size"),
     )
 
@@ -45,6 +45,7 @@ class SourceFile:
         self.parts = self.package if parts and parts[-1] == "__init__" else parts
         self._make = make
         self.make_names = make_names
+        self._given: frozenset[str] | None = None
         self._methods: dict[int, list[int]] | None = None
         self._attributes: dict[int, dict[str, list[tuple[int, Binding]]]] = {}
         self._sources: dict[int, dict[str, list[str]]] = {}
@@ -64,7 +65,7 @@ class SourceFile:
         """The form, and what was made of it."""
         with contextlib.suppress(AttributeError):
             del self.form
-        self._methods = self._handed = None
+        self._methods = self._handed = self._given = None
         for made in (self._attributes, self._sources, self._given_to):
             made.clear()
 
@@ -78,7 +79,9 @@ class SourceFile:
 
     def given(self) -> frozenset[str]:
         """The dotted paths that are given a value in it but for those of `self`, and the last words of all of them."""
-        return outline_of(self.form).given
+        if self._given is None:
+            self._given = outline_of(self.form).given
+        return self._given
 
     def sources_of(self, scope: int) -> dict[str, list[str]]:
         """Names of a scope by the name that they are given; by `names[]` where a loop gives them what that holds."""

@@ -8,6 +8,7 @@ import pytest
 
 from resilient_agents.scan import Options, scan
 from resilient_agents.scan.run import Scan
+from resilient_agents.scan.tree import SourceFile
 
 BOTO = "import boto3\n\n\ndef upload(client):\n    client.put_object()\n"
 """Whose clients may have calls of any name."""
@@ -18,6 +19,11 @@ def write(folder: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+
+
+def callable_words(looked: Scan, file: SourceFile) -> frozenset[str] | None:
+    resolver = looked.resolver
+    return resolver.words.callable_in(file, resolver.tree.by_name.groups)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ def test_what_is_linked_by_imports_is_one_group(link: str, files: dict[str, str]
     """In either direction, and through other files: what may be a call there is what any of them imports."""
     write(tmp_path, {"a/stores.py": BOTO, "b/asks.py": f"{link}\n{PLAIN}", **files})
     looked = Scan([tmp_path], Options())
-    by_name = {Path(file.path).name: looked.resolver.callable_names(file) for file in looked.reading.files}
+    by_name = {Path(file.path).name: callable_words(looked, file) for file in looked.reading.files}
     looked.close()
     assert by_name["asks.py"] == by_name["stores.py"] is None
 
@@ -45,7 +51,7 @@ def test_what_no_import_leads_to_is_not_asked_for(tmp_path: Path) -> None:
     """A library that only another program of the tree imports opens no names here."""
     write(tmp_path, {"a/stores.py": BOTO, "b/asks.py": PLAIN})
     looked = Scan([tmp_path], Options())
-    names = {Path(file.path).name: looked.resolver.callable_names(file) for file in looked.reading.files}
+    names = {Path(file.path).name: callable_words(looked, file) for file in looked.reading.files}
     looked.close()
     assert names["stores.py"] is None
     assert (asked := names["asks.py"]) is not None

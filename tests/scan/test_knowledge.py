@@ -12,11 +12,13 @@ import pytest
 from resilient_agents.scan.libraries import Client, Default
 from resilient_agents.scan.table import known
 from resilient_agents.scan.versions import choose
+from resilient_agents.scan.words import Words
 
 # Some libraries import parts of themselves only when their classes are looked at, and warn meanwhile.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 KNOWN = known()
+WORDS = Words(KNOWN)
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
 OLDER = {"elasticsearch", "opensearchpy"}
 """Libraries that took the argument in versions before the installed one, or take it by a decorator that hides it."""
@@ -125,16 +127,16 @@ def test_every_client_that_is_spoken_of_is_there() -> None:
 
 def test_names_that_may_be_calls_are_those_of_the_libraries_that_are_imported() -> None:
     """And of what these give: the websocket that a session of aiohttp opens. Of boto3's clients they may be any."""
-    names = KNOWN.callable_names({"builtins", "aiohttp"})
+    names = WORDS.callable({"aiohttp"})
     assert names is not None
     assert {"get", "receive_json", "to_thread"} <= names
     assert "recv_json" not in names
-    assert KNOWN.callable_names({"aiohttp", "boto3"}) is None
+    assert WORDS.callable({"aiohttp", "boto3"}) is None
 
 
 def test_what_a_library_hands_to_a_function_counts_with_it() -> None:
     """The message of a handler, whose class nobody imports."""
     for path, handlers in KNOWN.handlers.items():
         given = {KNOWN.canonical.get(name, name) for each in handlers for name in (*each.gives, *each.by_name.values())}
-        reachable = {client.name for client in KNOWN.reachable({path.partition(".")[0]})}
+        reachable = {client.name for client in WORDS.clients(path.partition(".")[0])}
         assert {name for name in given if name} <= reachable, path
