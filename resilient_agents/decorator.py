@@ -7,7 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeGuard, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 from resilient_agents.adapters.bulkhead import Bulkhead
 from resilient_agents.adapters.circuit_breaker import CircuitBreaker
@@ -15,6 +15,7 @@ from resilient_agents.adapters.rate_limit import RateLimit
 from resilient_agents.adapters.retry import Retry
 from resilient_agents.adapters.timeout import Timeout
 from resilient_agents.base.spelling import nearest
+from resilient_agents.base.told import Fields
 from resilient_agents.core.guard import guard
 from resilient_agents.policy import Policy
 
@@ -183,7 +184,7 @@ class _Layers(Policy):
         return cast(F, wrapper)
 
 
-class _Guarded(NamedTuple):
+class _Guarded(Fields):
     """What a wrapper carries. `wrapper` tells it from one that `functools.wraps` copied to another wrapper around."""
 
     policy: _Layers

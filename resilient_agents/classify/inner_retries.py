@@ -14,8 +14,9 @@ A parsed answer of openai and anthropic shows nothing, nor does redis-py's.
 from __future__ import annotations
 
 from types import FrameType, TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from resilient_agents.base.told import Told
 from resilient_agents.classify.facts import cause_of, context_of, get, is_suppressed
 
 __all__ = ["InnerRetries", "inner_retries"]
@@ -41,7 +42,7 @@ _NAMES: Final = frozenset(function for _, function in _LOOPS)
 _GENAI: Final = "`HttpOptions(retry_options=HttpRetryOptions(attempts=1))` for its client"
 
 
-class InnerRetries(NamedTuple):
+class InnerRetries(Told):
     """How many retries the library made, and the words that tell how to switch them off."""
 
     retries: int

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from resilient_agents.base.told import Fields
 
 __all__ = ["Quota", "quotas_of"]
 
@@ -22,7 +24,7 @@ _KEYS: Final = {"limit": "q", "remaining": "r", "reset": "t"}
 """What version 07 calls them."""
 
 
-class Quota(NamedTuple):
+class Quota(Fields):
     """`limit` units over `window` seconds, of which `remaining` are left for `reset` seconds; None for what is not
     said. `name` is the server's, "" where it gives none."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from resilient_agents.base.told import Fields
 from resilient_agents.classify.codes import WEAK_CODES, of_errno, of_mcp, of_sqlite, of_sqlstate, of_status
 from resilient_agents.classify.facts import cause_of, context_of, get, message_of, mro_of, name_of, package_of
 from resilient_agents.classify.kinds import BROKEN_REPLY, CANCELLED, Phase, Rule
@@ -21,7 +22,7 @@ from resilient_agents.classify.wording import of_phrase
 __all__ = ["MUTE", "READERS", "Reader", "Reading", "read_sqlstate"]
 
 
-class Reading(NamedTuple):
+class Reading(Fields):
     """What a reader found: the rule, the dependency's own code, what it says about another try, how far the request
     had come, and the HTTP status that was answered."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from resilient_agents.base.told import Fields
 from resilient_agents.classify.classes import rules_of
 from resilient_agents.classify.facts import TELLING, mro_of, name_of, namespace_of, package_of
 from resilient_agents.classify.kinds import CANCELLED, KINDS, UNKNOWN, Failure, Kind, Phase, Rule, failure_of
@@ -74,7 +75,7 @@ class Traits:
         self.control = control
 
 
-class _Registered(NamedTuple):
+class _Registered(Fields):
     cls: Callable[[], type | None]
     rule: Rule
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
+from resilient_agents.base.told import Fields
 from resilient_agents.classify.kinds import Kind, Phase, Rule
 
 __all__ = ["PHRASES", "REFUSALS", "Says", "found_in", "of_phrase"]
@@ -21,7 +22,7 @@ _LOCAL: Final = Rule("validation")
 _UNTRUSTED: Final = Rule("connection", transient=False)
 
 
-class Says(NamedTuple):
+class Says(Fields):
     """What a phrase in the message of a library means."""
 
     phrase: str
