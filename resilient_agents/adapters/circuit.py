@@ -77,7 +77,7 @@ class Circuit(Rules):
         follow_clock(self)
 
     def _new_era(self, state: str) -> Era:
-        (reason, hint), self._why = self._why, Opens("")
+        why, self._why = self._why, Opens("")
         if state == "closed":
             self._openings = 0
             self._outcomes.begin(new_window(self))
@@ -85,8 +85,8 @@ class Circuit(Rules):
         self._outcomes.reconfigure(None)
         if state == "half-open":
             return HalfOpen()
-        reason = f"open after {reason or f'{self._breaker.fail_counter} failures'}"
-        return Open(self._open_until(hint), reason, hint)
+        reason = f"open after {why.reason or f'{self._breaker.fail_counter} failures'}"
+        return Open(self._open_until(why.hint), reason, why.hint)
 
     def _open_until(self, hint: float | None) -> float:
         return clock.monotonic() + seconds_open(self, self._openings, hint)

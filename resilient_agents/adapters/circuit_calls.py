@@ -129,10 +129,10 @@ class Breaker(Circuit):
         self._deliver(call.audience)
         if not isinstance(admitted, Refusal):
             return admitted
+        refused = self._refused(call, admitted.reason, admitted.retry_after)
         if self.shadow:
-            self._refused(call, *admitted)
             return seen
-        raise self._refused(call, *admitted)
+        raise refused
 
     def _refused(self, call: Call, reason: str, wait: float) -> CircuitOpenError:
         audience = call.rare.audience

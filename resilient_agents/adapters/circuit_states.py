@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from resilient_agents.adapters.outcomes import CountWindow, TimeWindow
-from resilient_agents.base.told import Fields
+from resilient_agents.base.told import Fields, Told
 from resilient_agents.events import CircuitState
 
 FOREVER: Final = math.inf
@@ -99,7 +99,7 @@ class Probe(Fields):
             _probing.set(tuple(mark for mark in marks if mark is not self))
 
 
-class Refusal(NamedTuple):
+class Refusal(Told):
     """No admission: why, and after how many seconds it is worth asking again."""
 
     reason: str
@@ -202,7 +202,7 @@ def seconds_open(rules: Rules, openings: int, hint: float | None = None) -> floa
     return min(maximum, rules.reset_timeout * 2.0 ** max(0, min(openings - 1, 64)))
 
 
-class Outcome(NamedTuple):
+class Outcome(Told):
     """How a call ended, what that makes of failures in a row and of good probes, and the window."""
 
     failed: bool
@@ -212,7 +212,7 @@ class Outcome(NamedTuple):
     window: TimeWindow | CountWindow | None
 
 
-class Opens(NamedTuple):
+class Opens(Told):
     """It does, for this reason, because of an answer that named these seconds to wait."""
 
     reason: str
@@ -224,15 +224,15 @@ CLOSE: Final = "close"
 
 def decide(era: Era, outcome: Outcome, rules: Rules) -> Opens | str | None:
     """What becomes of `era` after this outcome: it opens, it closes (`CLOSE`), or nothing changes."""
-    failed, slow, in_row, good, window = outcome
+    failed, slow, window = outcome.failed, outcome.slow, outcome.window
     match era:
         case HalfOpen():
             if failed or slow:
                 return Opens("a failed probe")
-            return CLOSE if good >= rules.successes else None
+            return CLOSE if outcome.good >= rules.successes else None
         case Closed():
-            if failed and rules.failures is not None and in_row >= rules.failures:
-                return Opens(f"{in_row} failures")
+            if failed and rules.failures is not None and outcome.in_row >= rules.failures:
+                return Opens(f"{outcome.in_row} failures")
             if window is not None and window.calls >= rules.minimum_calls:
                 if _reached(window.failures, window.calls, rules.failure_rate):
                     return Opens(f"{window.failures} of {window.calls} calls failed")

@@ -106,7 +106,7 @@ async def attempt(proceed: Proceed, judge: Judge | None, retried: bool, call: Ca
             warn_of_inner_retries(call, inner)
         raise
     finally:
-        retries = inner and inner.retries
+        retries = None if inner is None else inner.retries
         if rare.closers is not None and outcome == "success":  # it ends with the stream
             began = rare.began
             rare.closers.append(
