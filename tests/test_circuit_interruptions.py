@@ -153,3 +153,23 @@ def test_an_interrupted_teller_of_changes_keeps_nobody_from_telling() -> None:
         assert [event.to_state for event in seen.of(CircuitChanged)][-1] == "open"
 
     interrupt_everywhere(make, lambda policy: quietly(lambda: policy.call(down)), check)
+
+
+def test_a_handler_may_close_the_circuit_that_a_call_looks_at(manual_clock: ManualClock) -> None:
+    """An open one whose time is up, that is: the call goes through, wherever in it the circuit is closed."""
+
+    def make() -> tuple[CircuitBreaker, Policy]:
+        breaker = CircuitBreaker(reset_timeout=30)
+        policy = Policy(breaker)
+        policy.call(int)
+        breaker.open()
+        manual_clock.now += 30
+        return breaker, policy
+
+    answers: list[int] = []
+
+    def check(made: tuple[CircuitBreaker, Policy]) -> None:
+        assert answers.pop() == 0
+        assert made[0].state == "closed"
+
+    interrupt_everywhere(make, lambda made: answers.append(made[1].call(int)), check, act=lambda made: made[0].close())

@@ -135,6 +135,16 @@ def test_breakers_of_the_same_name_follow_each_other() -> None:
     assert old.failures == 2
 
 
+def test_one_without_a_name_takes_none_that_another_means() -> None:
+    """Wherever it stands, it has what the names leave."""
+    first, second = CircuitBreaker("become-first"), CircuitBreaker("become-second")
+    policy = Policy(first, second)
+    with pytest.warns(RuntimeWarning, match="'become-first'"):
+        policy.become(Policy(CircuitBreaker(failures=1), CircuitBreaker("become-first", failures=2)))
+    assert policy.layers == (second, first)
+    assert (first.failures, second.failures) == (2, 1)
+
+
 def test_the_second_of_a_kind_follows_the_second() -> None:
     """Each is followed once."""
     first, second = Bulkhead(1), Bulkhead(2)

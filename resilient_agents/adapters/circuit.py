@@ -119,9 +119,10 @@ class Circuit(Rules):
         too."""
         with self._lock:
             now = clock.monotonic()
-            if isinstance(self._era, Open) and now >= self._era.until:
+            era = self._era  # once: a signal handler may call through this circuit, or close it, between two looks
+            if isinstance(era, Open) and now >= era.until:
                 self._breaker.half_open()
-            era = self._era
+                era = self._era
             refusal = None
             if isinstance(era, Open):
                 refusal = Refusal(era.reason, era.until - now)
@@ -262,11 +263,12 @@ class Circuit(Rules):
     def clock_changed(self, shift: float) -> None:
         """What is left of an opening stays; what a closed circuit has counted is forgotten."""
         with self._lock:
-            if isinstance(self._era, Closed):
-                self._era.calm_until = -1.0
+            era = self._era
+            if isinstance(era, Closed):
+                era.calm_until = -1.0
                 self._era = self._new_era("closed")
             else:
-                self._era.shift(shift)
+                era.shift(shift)
 
 
 def _inside(breaker: pybreaker.CircuitBreaker, name: str) -> Any:

@@ -21,13 +21,21 @@ def successors(old: Iterable[Strategy], new: Iterable[Strategy]) -> tuple[Strate
     """The strategies `new`, with state and all from those of `old` that they follow."""
     had, wanted = tuple(old), tuple(new)
     left: list[Any] = [strategy for strategy in had if not any(strategy is kept for kept in wanted)]
-    # A list first: while a tuple is filled from a generator, code that looks at all objects can make that fail.
-    return tuple([each if any(each is kept for kept in had) else _successor(left, each) for each in wanted])
+    found = list(wanted)
+    # Those with a name first: none without one takes what they mean.
+    for at in sorted(range(len(wanted)), key=lambda at: _name(wanted[at]) is None):
+        if not any(wanted[at] is kept for kept in had):
+            found[at] = _successor(left, wanted[at])
+    return tuple(found)
+
+
+def _name(strategy: Any) -> Any:
+    return getattr(strategy, "name", None)
 
 
 def _successor(left: list[Any], new: Any) -> Any:
-    name = getattr(new, "name", None)
-    alike = (old for old in left if type(old) is type(new) and (name is None or getattr(old, "name", None) == name))
+    name = _name(new)
+    alike = (old for old in left if type(old) is type(new) and (name is None or _name(old) == name))
     old = next(alike, None)
     if old is None:
         return new
