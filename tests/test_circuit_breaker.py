@@ -233,6 +233,20 @@ async def test_it_is_open_as_long_as_the_server_says(h: Harness, options: dict[s
     assert breaker.retry_after == pytest.approx(10)
 
 
+@pytest.mark.parametrize("said", ["0", "Thu, 01 Jan 2015 00:00:00 GMT"])
+async def test_an_answer_that_names_no_time_to_come_opens_it_as_ever(h: Harness, said: str) -> None:
+    """A circuit that opened for no time would not be open."""
+    breaker = CircuitBreaker(failures=1, when=http_failure, open_for="retry_after", reset_timeout=10)
+
+    async def answer() -> Any:
+        return SimpleNamespace(status_code=503, headers={"Retry-After": said})
+
+    await h.call(Policy(breaker), answer)
+    with pytest.raises(CircuitOpenError):
+        await h.call(Policy(breaker), fine)
+    assert breaker.retry_after == pytest.approx(10)
+
+
 async def test_a_result_may_say_how_long_to_wait(h: Harness) -> None:
     """A response that `when` calls a failure has headers, too."""
     breaker = CircuitBreaker(failures=1, when=http_failure, open_for="retry_after")

@@ -104,12 +104,13 @@ def test_how_long_it_is_open() -> None:
         ("retry_after", 60.0, 120.0, 60),
         ("retry_after", 60.0, None, 20),
         ("retry_after", None, None, 10),
+        ("retry_after", None, 0.0, 10),
     ],
 )
 def test_how_long_it_is_open_by_what_the_server_says(
     open_for: str | None, maximum: float | None, hint: float | None, seconds: float
 ) -> None:
-    """Where that is wanted, and there is a hint; never beyond the maximum."""
+    """Where that is wanted, and there is a hint that is not over; never beyond the maximum."""
     rules = Rules(reset_timeout=10, max_reset_timeout=maximum, open_for=open_for)
     assert seconds_open(rules, 2, hint) == seconds
 

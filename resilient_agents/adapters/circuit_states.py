@@ -193,9 +193,10 @@ def new_window(rules: Rules) -> TimeWindow | CountWindow | None:
 
 
 def seconds_open(rules: Rules, openings: int, hint: float | None = None) -> float:
-    """For how long, at the so manyth opening in a row, by an answer that said how long to wait."""
+    """For how long, at the so manyth opening in a row, by an answer that said how long to wait. That there is nothing to
+    wait for says nothing: a circuit that opens for no time would not be open."""
     maximum = rules.max_reset_timeout
-    if hint is not None and rules.open_for == "retry_after":
+    if hint and rules.open_for == "retry_after":
         return hint if maximum is None else min(maximum, hint)
     if maximum is None:
         return rules.reset_timeout
