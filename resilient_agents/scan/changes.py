@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["Changed", "GitError", "changed_since", "touches"]
 
-HUNK = re.compile(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@")
-PLAIN = ("--no-color", "--no-ext-diff", "--no-prefix")
+HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+PLAIN = ("--no-color", "--no-ext-diff", "--no-prefix", "--find-renames")
 NEW = ("--others", "--exclude-standard", "--full-name")
 PYTHON = ("*.py", "*.pyw")
 Changed = dict[Path, list[range] | None]
@@ -29,21 +31,39 @@ def changed_since(revision: str, paths: Iterable[Path]) -> Changed:
         top = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
         if revision.startswith("-"):
             raise GitError(f"{revision!r} is not a revision")
-        diff = _git(folder, "diff", "--unified=0", *PLAIN, revision, "--", *PYTHON)
-        current: list[range] | None = None
-        for line in diff.splitlines():
-            if line.startswith("+++ "):
-                name = line[4:].strip()
-                current = None if name == "/dev/null" else []
-                if current is not None:
-                    found[top / name] = current
-            elif (match := HUNK.match(line)) and current is not None:
-                start, count = int(match[1]), int(match[2] or 1)
-                current.append(range(start, start + count))
+        diff = _git(folder, "diff", "--unified=0", *PLAIN, _tree(folder, revision), "--", *PYTHON)
+        for name, changed in _hunks(diff):
+            found.setdefault(top / name, [])
+            lines = found[top / name]
+            if lines is not None:
+                lines.append(changed)
         for name in _git(folder, "ls-files", *NEW, "-z", "--", *PYTHON).split("\0"):
             if name:
                 found[top / name] = None
     return found
+
+
+def _tree(folder: Path, revision: str) -> str:
+    """The revision; for the HEAD of a repository without commits a tree without files."""
+    if revision != "HEAD" or _git(folder, "rev-list", "--max-count=1", "--all").strip():
+        return revision
+    return _git(folder, "hash-object", "-t", "tree", os.devnull).strip()
+
+
+def _hunks(diff: str) -> Iterator[tuple[str, range]]:
+    """(file, lines of it that are new) for each hunk of a diff without context."""
+    name, inside = "", 0
+    for line in diff.split("\n"):
+        if inside and line[:1] in ("+", "-"):  # what a line says may look like a head
+            inside -= 1
+        elif line.startswith("+++ "):
+            name = line[4:].strip()
+            if name.startswith('"'):  # it has a tab, a quote or a backslash
+                name = str(ast.literal_eval(name))
+        elif match := HUNK.match(line):
+            start, count = int(match[2]), int(match[3] or 1)
+            inside = int(match[1] or 1) + count
+            yield name, range(start, start + count)
 
 
 def touches(changed: Changed, path: Path, first: int, last: int) -> bool:

@@ -52,7 +52,7 @@ def read_baseline(path: Path) -> Counter[str]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BaselineError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"the baseline {path} is not JSON: {error}") from error
     version = data.get("version") if isinstance(data, dict) else None
     if version != VERSION:
@@ -60,7 +60,7 @@ def read_baseline(path: Path) -> Counter[str]:
     try:
         return Counter(str(entry["fingerprint"]) for entry in data["findings"])
     except (KeyError, TypeError) as error:
-        raise BaselineError(f"the baseline {path} lacks {error}; write it anew") from error
+        raise BaselineError(f"the baseline {path} has no list of fingerprints; write it anew") from error
 
 
 def new_since(baseline: Counter[str], findings: Iterable[Finding]) -> list[Finding]:

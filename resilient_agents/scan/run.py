@@ -16,6 +16,7 @@ from typing import NamedTuple
 from resilient_agents.scan.cache import Cache
 from resilient_agents.scan.changes import Changed, changed_since, touches
 from resilient_agents.scan.comments import without_ignored
+from resilient_agents.scan.entries import check_own
 from resilient_agents.scan.files import python_files
 from resilient_agents.scan.fingerprints import fingerprinted
 from resilient_agents.scan.form import nesting
@@ -134,7 +135,7 @@ class Scan:
             own.update(self.projects.settings(folder).libraries)
         for name, entry in list(own.items()):
             try:
-                load([shipped(), {name: entry}])
+                check_own(name, entry)
             except TableError as error:
                 problems.append(f"tool.resilient-agents.scan.libraries: not used: {error}")
                 del own[name]

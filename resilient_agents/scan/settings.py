@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resilient_agents.scan.rules import RULES
 from resilient_agents.scan.versions import pins, version_files
 
 __all__ = ["Projects", "Settings"]
@@ -49,10 +50,15 @@ class Projects:
     def _read(self, file: Path) -> Settings:
         try:
             data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             self.problems.append(f"{file}: not used: {error}")
             return Settings()
-        said = data.get("tool", {}).get("resilient-agents", {}).get("scan", {})
+        said: Any = data
+        for key in ("tool", "resilient-agents", "scan"):
+            said = said.get(key, {})
+            if not isinstance(said, dict):
+                self.problems.append(f"{file}: {key} must be a table, got {said!r}")
+                return Settings()
         for key in said:
             if key not in KEYS:
                 self.problems.append(f"{file}: there is no {key!r}; known are {', '.join(KEYS)}")
@@ -61,6 +67,8 @@ class Projects:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 self.problems.append(f"{file}: {key} must be a list of rules, got {value!r}")
                 return Settings()
+            unknown = [rule for rule in value if rule not in RULES]
+            self.problems += [f"{file}: there is no rule {rule!r}; known are {', '.join(RULES)}" for rule in unknown]
         if not isinstance(libraries, dict):
             self.problems.append(f"{file}: libraries must be a table, got {libraries!r}")
             libraries = {}

@@ -46,7 +46,7 @@ def decode(content: bytes) -> tuple[str, bool]:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         text, whole = content.decode(encoding), True
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+    except (SyntaxError, ValueError, LookupError):
         text, whole = content.decode("utf-8", "replace"), False
     if "\0" in text:
         if text.count("\0") * 20 > len(text):

@@ -19,7 +19,7 @@ from typing import Any
 from resilient_agents.scan.known import Known
 from resilient_agents.scan.libraries import ADDRESSES, KINDS, Client, Default, Ends, Handler, Library, Operation
 
-__all__ = ["TableError", "known", "load", "shipped"]
+__all__ = ["FUNCTIONS", "TableError", "known", "load", "shipped"]
 
 LIBRARY = {"kind", "package", "default", "address", "port", "client", "ends"}
 PLAIN = {

@@ -16,6 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from resilient_agents.scan.libraries import Default
+from resilient_agents.scan.plain_data import inside, texts
 
 __all__ = ["admitted", "choose", "normal", "pins", "version_files"]
 
@@ -71,7 +72,7 @@ def _text(path: Path) -> str:
 def _toml(path: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return {}
 
 
@@ -79,27 +80,26 @@ def _locked(path: Path) -> Iterable[tuple[str, str]]:
     if path.name == "Pipfile.lock":
         try:
             data = json.loads(_text(path))
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         for section in ("default", "develop"):
-            for name, entry in data.get(section, {}).items():
-                if isinstance(entry, dict) and str(entry.get("version", "")).startswith("=="):
-                    yield name, entry["version"].removeprefix("==")
+            for name, entry in inside(data, dict, section).items():
+                for version in texts([entry.get("version")] if isinstance(entry, dict) else []):
+                    if version.startswith("=="):
+                        yield name, version.removeprefix("==")
         return
-    for entry in _toml(path).get("package", ()):
-        if isinstance(entry, dict) and "name" in entry and "version" in entry:
-            yield entry["name"], entry["version"]
+    for entry in inside(_toml(path), list, "package"):
+        said = texts([entry.get("name"), entry.get("version")]) if isinstance(entry, dict) else []
+        if len(said) == 2:
+            yield said[0], said[1]
 
 
 def _declared(data: Mapping[str, Any]) -> Iterable[str]:
-    project = data.get("project", {})
-    yield from project.get("dependencies", ())
-    for group in project.get("optional-dependencies", {}).values():
-        yield from group
-    for group in data.get("dependency-groups", {}).values():
-        yield from (each for each in group if isinstance(each, str))
-    poetry = data.get("tool", {}).get("poetry", {})
-    for name, wanted in poetry.get("dependencies", {}).items():
+    yield from texts(inside(data, list, "project", "dependencies"))
+    optional, groups = inside(data, dict, "project", "optional-dependencies"), inside(data, dict, "dependency-groups")
+    for group in (*optional.values(), *groups.values()):
+        yield from texts(inside(group, list))
+    for name, wanted in inside(data, dict, "tool", "poetry", "dependencies").items():
         version = wanted.get("version", "") if isinstance(wanted, dict) else wanted
         if isinstance(version, str) and name != "python":
             yield f"{name}{_from_poetry(version)}"

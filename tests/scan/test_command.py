@@ -18,7 +18,9 @@ from jsonschema import Draft4Validator
 from resilient_agents import cli
 from resilient_agents.config import load
 from resilient_agents.scan.cache import Cache
+from resilient_agents.scan.entries import misfits
 from resilient_agents.scan.reading import SPARSE, UNPACKED, Reading, read_files
+from resilient_agents.scan.table import FUNCTIONS, shipped
 from resilient_agents.scan.tree import SourceFile
 from tests.scan.expected import OPT_IN, unpack
 
@@ -208,6 +210,19 @@ def test_since_says_what_stands_in_changed_lines(capsys: pytest.CaptureFixture[s
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_since_knows_any_name_any_line_and_a_repository_without_commits(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tab in a name is quoted by git, `++ x` looks like the head of a file, and the first commit has no HEAD."""
+    git("init", "-q")
+    write("a.py", HANGS)
+    write("a\tb.py", HANGS)
+    git("add", ".")
+    assert [path for path, *_ in lines(found(capsys, ".", "--since", "HEAD"))] == ["a\tb.py", "a.py"]
+    git("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "first")
+    for name in ("a.py", "a\tb.py"):
+        write(name, HANGS + "++ x\n" + HANGS)
+    assert [path for path, *_ in lines(found(capsys, ".", "--since", "HEAD"))] == ["a\tb.py", "a.py"]
+
+
 # ------------------------------------------------------------------------------------------------------------ projects
 
 
@@ -292,6 +307,44 @@ def test_a_project_teaches_its_own_libraries(capsys: pytest.CaptureFixture[str])
     assert "wrong: kind is one of" in warning
 
 
+ACME = "tool.resilient-agents.scan.libraries.acme"
+ENTRY = f'[{ACME}]\nkind = "http"\n[[{ACME}.client]]\nname = "acme.Client"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[{ACME}]\nkind = ['http']\nclient = []", "acme: kind must be a text, got ['http']"),
+        (f"[{ACME}]\nkind = 'http'\nclient = 3", "acme: client must be a list of tables, got 3"),
+        (f"{ENTRY}limit = 5", "acme: client acme.Client: limit must be a list of texts, got 5"),
+        (f"{ENTRY}call = [{{names = 'get'}}]", "acme.Client: names must be a list of texts, got 'get'"),
+        (f"{ENTRY}call = [{{names = ['get'], at = true}}]", "at must be a whole number, got True"),
+        (f"{ENTRY}attributes = {{ jobs = 'acme.Jobs' }}", "acme: client acme.Client: there is no client 'acme.Jobs'"),
+        ("[tool.resilient-agents.scan.libraries.wait]\nnames = ['x']", "wait: this is not the name of a library here"),
+        ("[tool.resilient-agents.scan]\nignore = ['RA999']", "there is no rule 'RA999'"),
+        ("[tool.resilient-agents]\nscan = []", "scan must be a table, got []"),
+        ("tool = 5", "tool must be a table, got 5"),
+        ("[project]\ndependencies = 5\n[tool.poetry]\ndependencies = []", None),
+    ],
+)
+def test_what_is_wrong_with_a_project_is_said_and_the_scan_goes_on(
+    text: str, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table where a list belongs, a client that is not there, a rule that does not exist."""
+    write("pyproject.toml", text)
+    write("uv.lock", "[[package]]\nname = 3\nversion = []\n")
+    write("Pipfile.lock", '{"default": {"redis": {"version": 5}}, "develop": []}')
+    write("a.py", HANGS)
+    data = found(capsys, ".")
+    assert [path for path, *_ in lines(data)] == ["a.py"]
+    assert [said in warning for warning in data["warnings"]] == ([True] if said else [])
+
+
+def test_what_is_shipped_is_of_the_kinds_that_belong_there() -> None:
+    """By the same words by which the entries of a project are judged."""
+    assert not [wrong for name, entry in shipped().items() if name not in FUNCTIONS for wrong in misfits(name, entry)]
+
+
 # ---------------------------------------------------------------------------------------------------- what can go wrong
 
 
@@ -315,6 +368,8 @@ def test_nothing_about_a_file_stops_the_scan(capsys: pytest.CaptureFixture[str])
     Path("latin.py").write_bytes("# é\nimport requests\nrequests.get('é')\n".encode("latin-1"))
     Path("utf16.py").write_bytes("import requests\nrequests.get(url)\n".encode("utf-16"))
     write("null.py", HANGS + "x = '\0'\n")
+    write("undefined.py", "# coding: undefined\n" + HANGS)
+    write("puny.py", "# coding: punycode\n" + HANGS)
     write("deep.py", "x = " + "(" * 5000 + ")" * 5000 + "\n")
     write("calls.py", "x = " + "f(" * 3000 + ")" * 3000 + "\n")
     write("sum.py", "x = " + "+".join(["a"] * 20000) + "\n")
@@ -323,7 +378,9 @@ def test_nothing_about_a_file_stops_the_scan(capsys: pytest.CaptureFixture[str])
     Path("dangling.py").symlink_to("nothing.py")
     os.mkfifo("pipe.py")
     data = found(capsys, ".")
-    assert {path for path, *_ in lines(data)} == {"good.py", "latin.py", "utf16.py", "null.py"}
+    assert {path for path, *_ in lines(data)} == {
+        "good.py", "latin.py", "utf16.py", "null.py", "undefined.py", "puny.py"
+    }  # fmt: skip
     unreadable = data["files"]["unreadable_files"]
     assert unreadable["large.py"] == "larger than 4 MB"
     assert unreadable["pipe.py"] == "not a file that can be read"
