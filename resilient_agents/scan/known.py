@@ -58,6 +58,12 @@ class Known:
     def names_something(self, path: str) -> bool:
         return any(path in each for each in (self.clients, self.canonical, self.functions, self.makers, self.ends))
 
+    def function(self, path: str) -> tuple[Client | None, str]:
+        """The module that a function belongs to, and its name there; of some modules any function counts."""
+        module, _, name = path.rpartition(".")
+        client, named = self.functions.get(path) or self.functions.get(f"{module}.*") or (None, "")
+        return (client, name if named == "*" else named) if named != "*" or name[:1].islower() else (None, "")
+
     def generated(self, path: str) -> Client | None:
         """The client that a class is whose name only a pattern gives."""
         return next((self.clients[name] for pattern, name in self.patterns if fnmatchcase(path, pattern)), None)

@@ -150,7 +150,7 @@ def _seen(
         value = value.target
     owner = None
     if isinstance(value, Symbol):
-        client, name = resolver.known.functions.get(value.path, (None, ""))
+        client, name = resolver.known.function(value.path)
         if client is None and "." in value.path and (cls := _class(resolver.known, value.path)) is not None:
             client, name, owner, given = _unbound(cls, value.path, given or given_of(spot.within.calls[index]))
     elif isinstance(value, Method):
