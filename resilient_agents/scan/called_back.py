@@ -25,6 +25,8 @@ def given_back(resolver: Resolver, function: FunctionValue, position: int) -> Va
     name = scope.parameters[position].name
     method = function.file.form.scopes[scope.parent].kind == "class" and not is_static(function)
     around = Spot(function.file, scope.parent, ENDLESS, 0)
+    if made := _made_by_decorators(resolver, function, position, around):
+        return made
     for decorator in scope.decorators:
         for handler in _handlers(resolver, _callee(decorator, around), around):
             if client := _from(handler, scope.name, name, position - method):
@@ -43,6 +45,26 @@ def given_back(resolver: Resolver, function: FunctionValue, position: int) -> Va
             if clients:
                 return clients
     return ()
+
+
+def _made_by_decorators(resolver: Resolver, function: FunctionValue, position: int, around: Spot) -> Values:
+    """What decorators make and hand on behind the arguments of a call, or by a name: `@socket("inbox", zmq.PULL)`."""
+    by_name: dict[str, Value] = {}
+    behind: list[Value] = []
+    called = [each for each in function.within.decorators if each is not None and each[0] == "call"]
+    for decorator in called:
+        for value in resolver.evaluate(decorator, around)[:1]:
+            if isinstance(value, ClientValue) and value.path in resolver.known.handlers:
+                site = around.within.calls[decorator[1]]
+                name = site.keywords.get("name", site.arguments[0] if site.arguments else None)
+                if name is not None and name[0] == "const":
+                    by_name[str(name[1])] = value
+                else:
+                    behind.append(value)
+    names = [each.name for each in function.within.parameters if each.name not in by_name]
+    by_name.update(zip(names[::-1], behind[::-1], strict=False))
+    wanted = function.within.parameters[position].name
+    return (by_name[wanted],) if wanted in by_name else ()
 
 
 def _callee(decorator: Expression, spot: Spot) -> Expression:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resilient_agents.scan.annotations import provided
 from resilient_agents.scan.called_back import given_back
 from resilient_agents.scan.form import Expression, Scope, Site, last_name
-from resilient_agents.scan.index import MAPPING, outline_of
+from resilient_agents.scan.index import MAPPING, PACKED, outline_of
 from resilient_agents.scan.members import constructor, is_static, last_decorator
 from resilient_agents.scan.tree import MOST_CALLS, SourceFile
 from resilient_agents.scan.values import (
@@ -201,16 +201,19 @@ def _handed_on(
         if last_name(each) == function.within.name and reaches(resolver, resolver.evaluate(each, spot), function):
             target, first = function, number + 1
             break
-    keyword = site.keywords.get("target")
+    keyword, given = site.keywords.get("target"), site.arguments[first:]
     if target is None and keyword is not None and reaches(resolver, resolver.evaluate(keyword, spot), function):
-        args = site.keywords.get("args")
-        items = args[1] if args is not None and args[0] == "seq" else ()
-        return [(items[position], spot)] if 0 <= position < len(items) else []
-    if target is None:
+        target, given = function, (site.keywords.get("args"),)
+    elif target is None:
         return []
-    if name in site.keywords:
-        return [(site.keywords[name], spot)]
-    return [(site.arguments[first + position], spot)] if 0 <= first + position < len(site.arguments) else []
+    options = site.keywords.get("kwargs", site.keywords.get("kwds"))
+    named = {**site.keywords, **(options[1] if options is not None and options[0] == "dict" else {})}
+    if name in named:
+        return [(named[name], spot)]
+    if keyword is not None or last_name(site.callee) in PACKED:
+        args = site.keywords.get("args", given[0] if given else None)
+        given = args[1] if args is not None and args[0] == "seq" else ()
+    return [(given[position], spot)] if 0 <= position < len(given) else []
 
 
 def _given_away(resolver: Resolver, function: FunctionValue, method: bool) -> Iterator[tuple[FunctionValue, int]]:

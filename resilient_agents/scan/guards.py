@@ -122,9 +122,9 @@ def _calls_in(expression: Expression, calls: list[Site]) -> set[int]:
 def polled(resolver: Resolver, seen: Sighting) -> Limit | None:
     """A poll above it in the same function, of the same socket or of a poller: what comes after it does not wait."""
     guards = seen.operation.guards
-    if not guards:
+    if not guards or (seen.owner is None and not seen.given.arguments):
         return None
-    mine = receiver(seen.site.callee)
+    mine = receiver(seen.site.callee) if seen.owner is not None else dotted(seen.given.arguments[0])
     return _polled_above(resolver, guards, mine, seen.spot, seen.site) or _callers_poll(resolver, guards, mine, seen)
 
 
@@ -132,17 +132,30 @@ def _polled_above(resolver: Resolver, guards: tuple[str, ...], mine: str, spot: 
     scope = spot.within
     polls: dict[int, Site] = {}
     for site in scope.calls:
-        if site.order >= here.order or last_name(site.callee) not in guards:
+        callee = _meant(scope, site)
+        if site.order >= here.order or not _asks(callee, site, guards):
             continue
         above = Spot(spot.file, spot.scope, site.order, site.block)
-        same = bool(mine) and receiver(site.callee) == mine
-        watches = any(_polls(value) for value in resolver.evaluate(site.callee, above))
-        if same or (watches and _registered(spot, receiver(site.callee), mine)):
+        same = bool(mine) and receiver(callee) == mine
+        watches = any(_polls(value) for value in resolver.evaluate(callee, above))
+        if same or (watches and _registered(spot, receiver(callee), mine)):
             polls.setdefault(site.block, site)
     for block, site in _run(scope, polls).items():
         if scope.encloses(block, here.block):
             return Limit("explicit", f"{last_name(site.callee)} in line {site.line}")
     return None
+
+
+def _meant(scope: Scope, site: Site) -> Expression:
+    """The method that a name stands for: `look = poller.poll`."""
+    bindings = scope.bindings.get(site.callee[1], ()) if site.callee is not None and site.callee[0] == "name" else ()
+    return next((each.value for each in bindings if each.value is not None and each.value[0] == "attr"), site.callee)
+
+
+def _asks(callee: Expression, site: Site, guards: tuple[str, ...]) -> bool:
+    """Whether it is one of these: `poll`, or with its argument `getsockopt EVENTS`."""
+    name = last_name(callee)
+    return name in guards or f"{name} {last_name(site.arguments[0]) if site.arguments else ''}" in guards
 
 
 def _run(scope: Scope, polls: dict[int, Site]) -> dict[int, Site]:

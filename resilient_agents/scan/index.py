@@ -7,14 +7,21 @@ from typing import NamedTuple
 
 from resilient_agents.scan.form import Form, Outline, last_name
 
-__all__ = ["HANDING_ON", "MAPPING", "Names", "names_of", "outline_of", "top_level"]
+__all__ = ["HANDING_ON", "MAPPING", "PACKED", "Names", "names_of", "outline_of", "top_level"]
 
-MAPPING = frozenset({"map", "imap", "imap_unordered", "map_async", "apply_async"})
-"""Callees that are given a function, and its arguments within another one."""
-HANDING_ON = MAPPING | {
-    *("Thread", "Timer", "Process", "submit", "to_thread", "run_in_executor", "run_sync", "partial"),
-    "run_in_threadpool",
-}
+MAPPING = frozenset({"map", "imap", "imap_unordered", "map_async"})
+"""Callees that are given a function, and many arguments for it within another one."""
+PACKED = frozenset({"Timer", "apply_async", "start_new_thread", "start_new"})
+"""Callees that are given a function, and its arguments as one: `start_new_thread(greet, (guest,))`."""
+HANDING_ON = (
+    MAPPING
+    | PACKED
+    | {
+        *("Thread", "Process", "submit", "to_thread", "run_in_executor", "run_sync", "partial", "run_in_threadpool"),
+        *("Greenlet", "spawn", "spawn_n", "spawn_later", "spawn_after", "start_soon"),
+        *("call_soon", "call_soon_threadsafe", "call_later"),
+    }
+)
 """Callees that are given a function to call."""
 
 

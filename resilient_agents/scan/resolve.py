@@ -25,6 +25,7 @@ from resilient_agents.scan.values import (
     Symbol,
     Values,
     best,
+    made,
     union,
 )
 from resilient_agents.scan.versions import normal
@@ -232,8 +233,9 @@ class Resolver(Answers):
                     continue
             found.append(elements(self, value))
         path = dotted(base)
-        if path and not any(found):
-            found.append(self.collected(path, spot))
+        if path and not any(map(made, found)):
+            collected = self.collected(path, spot)
+            found = [made(collected)] if made(collected) else [*found, collected]
         if not any(found) and base is not None and base[0] == "name":
             found += [elements(self, value) for value in self.declared(base[1], spot)]
         return union(found) if found else ()

@@ -152,9 +152,17 @@ def _of_method(resolver: Resolver, owner: ClientValue, name: str, made: Made) ->
     if client is not None:
         return (owner.gives(client, made, f"{owner.client.name}.{name}"),)
     if name in owner.client.watching:
-        watched = resolver.collected(receiver(made.site.callee), made.spot)
+        names = _names_of(owner.made) if owner.made is not None else ()
+        places = [(receiver(made.site.callee), made.spot), *((each, made.spot) for each in names)]
+        watched = union([resolver.collected(*each) for each in places if each[0]] or [()])
         return (Many((Many(watched),)),) if watched else ()
     return (owner,) if owner.client.chains and owner.client.operation(name) is None else ()
+
+
+def _names_of(made: Made) -> list[str]:
+    """What is given the result of a call as such: the poller whose method has a name, `look = poller.poll`."""
+    bindings = made.spot.within.bindings.items()
+    return [name for name, given in bindings if any(each.value == ("call", made.number) for each in given)]
 
 
 def _of_symbol(resolver: Resolver, path: str, made: Made) -> Values:
@@ -246,6 +254,7 @@ def _select(resolver: Resolver, made: Made) -> Values:
 
 SPECIAL = {
     "select.select": _select,
+    "zmq.select": _select,
     "functools.partial": _partial,
     "builtins.dict": _dict,
     "builtins.super": _super,

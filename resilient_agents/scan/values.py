@@ -32,6 +32,7 @@ __all__ = [
     "Value",
     "Values",
     "best",
+    "made",
     "union",
 ]
 
@@ -231,6 +232,11 @@ def _tells(value: Value) -> bool:
     if isinstance(value, Data):  # a container, whatever is put into it
         return value.expression is not None and value.expression[0] in ("dict", "seq")
     return not isinstance(value, (Symbol, Opaque))
+
+
+def made(values: Values) -> Values:
+    """All but what an annotation says, which does not know how it was made: `queue: Queue[Connection]`."""
+    return tuple([value for value in values if not (isinstance(value, ClientValue) and value.made is None)])
 
 
 def union(found: list[Values]) -> Values:
