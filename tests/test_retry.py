@@ -173,6 +173,34 @@ async def test_attempts_and_stop_whichever_says_stop_first(h: Harness) -> None:
     assert script.calls == 4
 
 
+class _AlikeByName(type):
+    def __eq__(cls, other: object) -> bool:
+        return isinstance(other, type) and other.__name__ == cls.__name__
+
+    def __hash__(cls) -> int:
+        return hash(cls.__name__)
+
+
+class _Unhashable(type):
+    __hash__ = None  # type: ignore[assignment]  # as it is where a metaclass defines `__eq__` alone
+
+
+@pytest.mark.parametrize("kind", [_AlikeByName, _Unhashable])
+async def test_a_class_is_retried_that_is_the_same_not_one_that_is_equal(h: Harness, kind: type) -> None:
+    """Whatever their metaclass says, as after a reload of their module."""
+    old, new = (kind("Lost", (Exception,), {}) for _ in range(2))
+    for meant, raised, attempts in ((old, old, 2), (new, new, 2), (old, new, 1)):
+        calls: list[type] = []
+
+        async def fail(raised: type[Exception] = raised, calls: list[type] = calls) -> None:
+            calls.append(raised)
+            raise raised
+
+        with pytest.raises(raised):
+            await h.call(Policy(Retry(2, on=meant, wait=fixed(0))), fail)
+        assert len(calls) == attempts
+
+
 @pytest.mark.parametrize("fatal", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit])
 async def test_what_is_no_exception_is_never_retried(h: Harness, fatal: type[BaseException]) -> None:
     """Not even by `retry_always`, which in tenacity retries a cancellation."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any, Final
 
 from resilient_agents.adapters.retry_ending import known
@@ -88,8 +87,14 @@ def flat(on: Any) -> list[Any]:
 
 def chosen(on: Any, when: Any) -> Choice:
     """The choice that these options come to. Raises TypeError or ValueError for an `on` that is none."""
-    usual = when is None and (on is is_transient or isinstance(on, type))
-    return (_of_class if usual else _sorted)(on, when)
+    if when is not None or not (on is is_transient or isinstance(on, type)):
+        return _sorted(on, when)
+    choice = _of_class.get(id(on))
+    if choice is None:
+        if len(_of_class) >= _REMEMBERED:
+            _of_class.clear()
+        choice = _of_class[id(on)] = _sorted(on, None)
+    return choice
 
 
 def _sorted(on: Any, when: Any) -> Choice:
@@ -115,8 +120,11 @@ def _sorted(on: Any, when: Any) -> Choice:
     )
 
 
-_of_class: Final[Callable[[Any, Any], Choice]] = functools.lru_cache(maxsize=64)(_sorted)
-"""The same, remembered: a factory of policies for many keys makes retries that are alike."""
+_of_class: Final[dict[int, Choice]] = {}
+"""Remembered: a factory of policies for many keys makes retries that are alike. By the identity of the class, which the
+choice keeps alive: classes may be equal that are not the same, or have no hash."""
+
+_REMEMBERED: Final = 64
 
 
 def _any(natives: list[retry_base]) -> Any:
