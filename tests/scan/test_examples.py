@@ -368,6 +368,56 @@ def test_names_of_the_file_come_before_those_of_the_example(tmp_path: Path) -> N
     assert 'policy_ = policies.policy("requests")' in text
 
 
+def test_names_of_the_file_do_not_take_those_of_the_example(tmp_path: Path) -> None:
+    """A client, a constant, a parameter: each would stand where the example looks for something of its own."""
+    source = """
+        import requests
+
+        monitor = requests.Session()
+        patch = "https://prices.example.com"
+
+        def prices(policy, names):
+            for name in names:
+                monitor.get(patch, params={"name": name})
+
+        def stock(given):
+            return requests.get("https://prices.example.com/stock", params=given or load())
+    """
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    text = made.modules["app_example"]
+    assert "monitor_client = requests.Session()" in text
+    assert "policy_.call(monitor_client.get, given('patch')" in text.replace('"', "'")
+    assert any(each.endswith("given is a name that the example needs for itself") for each in made.left)
+    path = tmp_path / "app_example.py"
+    path.write_text(text)
+    assert shown_by(path)
+
+
+def test_a_name_that_has_a_client_first_and_then_its_answer_is_one_name(tmp_path: Path) -> None:
+    """It is of the function, which makes the client; where it cannot, the function is left out."""
+    source = """
+        import requests
+
+        def load(url):
+            page = requests.Session()
+            page.get(url)
+            page = page.get(url + "/2")
+            return page.json()
+
+        def load_other(url, make):
+            page = requests.Session() if make else requests.Session()
+            page = page.get(url)
+            return page.json()
+    """
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    text = made.modules["app_example"]
+    assert "    page: Any = requests.Session()\n    page.get(url)\n    page = page.get(" in text
+    assert any("page is a client first, and then what it answers" in each for each in made.left)
+    path = tmp_path / "app_example.py"
+    path.write_text(text)
+    assert shown_by(path)
+
+
 def test_a_client_that_is_handed_in_does_not_hide_its_module(tmp_path: Path) -> None:
     """`openai: openai.OpenAI` needs another name."""
     source = """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words, short
+from resilient_agents.scan.advice.examples.expressions import RESERVED, Kept, Unfit, Words, short
 from resilient_agents.scan.advice.examples.sources import Source
 from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.sightings import Sighting
@@ -145,7 +145,7 @@ class Clients:
         # What is not made has its class as its type, so that the module of that class is there under its name.
         module = name == owner.client.name.partition(".")[0]
         module = module and (self.construct(owner) is None or not isinstance(node, ast.Name))
-        if defined or module or (bound and not isinstance(node, ast.Name)):
+        if defined or module or name in RESERVED or (bound and not isinstance(node, ast.Name)):
             name = f"{name}_client"
         before = self.top.get(name)
         if before is not None and before.client is not owner.client:

@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 
 from resilient_agents.scan.advice.examples.sources import Source
 
-__all__ = ["GIVEN", "GIVEN_MORE", "Kept", "Unfit", "Words", "short"]
+__all__ = ["GIVEN", "GIVEN_MORE", "RESERVED", "Kept", "Unfit", "Words", "short"]
 
 LONGEST = 60
 """Characters of what `given` says."""
 DEEPEST = 4
 """Names that stand for names."""
+
+IMPORTED = ("Any", "CallEnded", "Event", "HealthCheck", "HealthMonitor", "Outage", "Policy", "Registry", "tomllib")
+RESERVED = frozenset(
+    ["given", "given_more", "policies", "monitor", "drill", "stand_in", "resilient", "patch", *IMPORTED]
+)
+"""Names that an example needs for itself."""
 
 GIVEN = (
     "",
@@ -158,6 +164,8 @@ class Words:
         bound = [self.imports[name]] if name in self.imports else self.source.bindings.get(name, [])
         if name in self.kept.imports or name in self.kept.constants:
             return True
+        if name in RESERVED:
+            return False
         found = [each for each in bound if isinstance(each, (ast.Import, ast.ImportFrom))]
         if found:
             lines = [self._import(each, name) for each in found]

@@ -86,6 +86,8 @@ class _Writer:
         words = self.words
         words.parameters = [each.arg for each in parameters(self.node)]
         words.local = bound(self.node)
+        if own := {"given", "given_more"} & {*words.parameters, *words.local}:
+            raise Unfit(f"{own.pop()} is a name that the example needs for itself")
         words.imports = imported(self.node)
         self.clients.typed = {}
         for (found, guard), call in zip(self.found, self.calls, strict=True):
@@ -116,12 +118,17 @@ class _Writer:
         """The clients that the function makes by itself; what it has by other means is held at the top."""
         for name in sorted(self.local):
             values = self.words.local[name]
+            reused = not self.words.has_call(values[0]) and any(map(self.words.has_call, values[1:]))
+            if reused and all(map(self.words.has_call, values[1:])):
+                values = values[:1]  # the name has a client first, and then what that answers
             entered = [item for item in self._items() if entered_name(item) == name]
             value = entered[0].context_expr if entered else values[0]
             made = None
             if len(values) == 1 and isinstance(value, ast.Call) and not self.words.has_call(value):
                 self.clients.place_maker(self.words, value, self.local[name], self.cls)
                 made = self.words.chain(value)
+            if made is None and reused:
+                raise Unfit(f"{name} is a client first, and then what it answers")
             if made is None:
                 self.clients.instead(name, self.local.pop(name))
             else:

@@ -53,6 +53,18 @@ class Source:
                 found.setdefault(name, []).append(statement)
         return found
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All that anything in the file is called, parameters among them."""
+        found = set(self.bindings)
+        for statement in self.body:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name):
+                    found.add(node.id)
+                elif isinstance(node, ast.arg):
+                    found.add(node.arg)
+        return frozenset(found)
+
     def unpacked(self, call: ast.Call) -> list[str]:
         """The names that take the parts of its answer, `_` for what is more than a name: `reader, writer = ...`."""
         found = next((names for inside, names in self._unpacked if id(call) in inside), [])

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from resilient_agents.scan.advice.advise import Advice, Advised
 from resilient_agents.scan.advice.examples.clients import Clients, Making
-from resilient_agents.scan.advice.examples.expressions import Kept, Unfit, Words
+from resilient_agents.scan.advice.examples.expressions import RESERVED, Kept, Unfit, Words
 from resilient_agents.scan.advice.examples.functions import function
 from resilient_agents.scan.advice.examples.guarded import Function, Guard, Guarded
 from resilient_agents.scan.advice.examples.module import Example
@@ -28,12 +28,6 @@ __all__ = ["Examples", "examples", "write"]
 
 WORKING = frozenset(["os", "sys", "shutil", "time", "threading", "multiprocessing", "select", "selectors"])
 """Modules whose calls do work in this process: an example has none of them."""
-
-
-IMPORTED = ("HealthCheck", "HealthMonitor", "Outage", "Policy", "Registry")
-RESERVED = frozenset(
-    ["given", "given_more", "policies", "monitor", "drill", "stand_in", "resilient", "patch", *IMPORTED]
-)
 
 
 Part = tuple[str, Advised, list[Found]]
@@ -154,7 +148,7 @@ class _Maker:
         writes = any(map(each.dependency.only_once, found))
         once = f"{word}once" if writes and "retry" in each.candidates else ""
         text = "\n".join(table(name, each, presets))
-        taken = frozenset(self.source.bindings)
+        taken = self.source.names
         variable = f"{word}policy{'_' * (f'{word}policy' in taken)}"
         return Guarded(name, each, text, variable, f"{once}_" if once in taken else once, word, taken)
 
