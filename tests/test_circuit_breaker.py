@@ -27,6 +27,7 @@ from resilient_agents import (
     Bulkhead,
     CircuitBreaker,
     Fallback,
+    Gate,
     Policy,
     RateLimit,
     Retry,
@@ -1010,6 +1011,40 @@ class TestNative:
         with pytest.raises(ConnectionError) as caught:
             await h.call(Policy(self.native()), function)
         assert caught.value.__cause__ is cause
+
+    async def test_a_gate_inside_changes_nothing(self, h: Harness) -> None:
+        """A gate that is open has no layer of its own; listeners are kept from the call, and storages looked at, all
+        the same."""
+
+        class Broken(pybreaker.CircuitBreakerListener):
+            def failure(self, cb: Any, exc: BaseException) -> None:
+                raise LookupError
+
+        storage = pybreaker.CircuitMemoryStorage("closed")
+        native = self.native(state_storage=storage)
+        policy = Policy(native, Gate())
+        native.add_listener(Broken())
+        await fail(h, policy, 1)
+        storage.state = "open"
+        storage.opened_at = datetime.now(UTC)
+        with pytest.raises(CircuitOpenError):
+            await h.call(policy, fine)
+
+    async def test_what_happened_past_the_policy_is_told_by_the_next_call(self, h: Harness) -> None:
+        """Also by one that is refused: an alarm need not wait for the first probe."""
+        native = self.native()
+        policy = Policy(native)
+        policy.observe(events := Events())
+        await h.call(policy, fine)
+        native.open()
+        with pytest.raises(CircuitOpenError):
+            await h.call(policy, fine)
+        assert [event.to_state for event in events.of(CircuitChanged)] == ["open"]
+        native.close()
+        native.open()
+        with pytest.raises(CircuitOpenError):
+            await h.call(policy, fine)
+        assert [event.to_state for event in events.of(CircuitChanged)] == ["open", "closed", "open"]
 
     def storage(self, age: timedelta | None, *, naive: bool = False) -> pybreaker.CircuitMemoryStorage:
         """One that says that the circuit opened so long ago."""

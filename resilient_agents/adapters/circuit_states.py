@@ -193,8 +193,8 @@ def new_window(rules: Rules) -> TimeWindow | CountWindow | None:
 
 
 def seconds_open(rules: Rules, openings: int, hint: float | None = None) -> float:
-    """For how long, at the so manyth opening in a row, by an answer that said how long to wait. That there is nothing to
-    wait for says nothing: a circuit that opens for no time would not be open."""
+    """For how long, at the so manyth opening in a row, by an answer that said how long to wait. One that names no
+    time to come says nothing: a circuit that opens for no time would not be open."""
     maximum = rules.max_reset_timeout
     if hint and rules.open_for == "retry_after":
         return hint if maximum is None else min(maximum, hint)
