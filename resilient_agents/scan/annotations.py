@@ -22,7 +22,7 @@ from resilient_agents.scan.values import (
 if TYPE_CHECKING:
     from resilient_agents.scan.resolve import Resolver
 
-__all__ = ["annotated", "is_data", "provided"]
+__all__ = ["CLASSES", "annotated", "is_data", "objects", "provided"]
 
 WRAPPERS = {"Optional", "Union", "Annotated", "Final", "ClassVar"}
 CLASSES = {"Type", "type"}

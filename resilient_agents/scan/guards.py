@@ -91,8 +91,13 @@ def _waited_later(resolver: Resolver, spot: Spot, index: int) -> Limit | None:
     }
     if not names:
         return None
+    names |= {
+        name
+        for name, bindings in scope.bindings.items()
+        if any(_gathers(each.value, names, scope) for each in bindings)
+    }
     for site in scope.calls:
-        if site.order > scope.calls[index].order and site.arguments and not names.isdisjoint(_names(site.arguments[0])):
+        if site.order > scope.calls[index].order and site.arguments and _stands_for(site.arguments[0], names, scope):
             for value in resolver.evaluate(site.callee, spot):
                 limited = resolver.known.waits.get(value.path) if isinstance(value, Symbol) else None
                 if limited is not None and _stated(site, *limited):
@@ -100,23 +105,30 @@ def _waited_later(resolver: Resolver, spot: Spot, index: int) -> Limit | None:
     return None
 
 
-def _names(expression: Expression) -> list[str]:
+def _stands_for(expression: Expression, names: set[str], scope: Scope) -> bool:
+    """Whether it is one of these names, or several of what is waited for with one of them in it."""
     if expression is not None and expression[0] == "seq":
-        return [dotted(each) for each in expression[1]]
-    return [dotted(expression)]
+        return any(dotted(each) in names for each in expression[1])
+    return dotted(expression) in names or _gathers(expression, names, scope)
+
+
+def _gathers(expression: Expression, names: set[str], scope: Scope) -> bool:
+    """`gather(*tasks)`: what ends it ends what it is given."""
+    if expression is None or expression[0] != "call":
+        return False
+    site = scope.calls[expression[1]]
+    return last_name(site.callee) == "gather" and any(dotted(each) in names for each in site.arguments)
 
 
 def _calls_in(expression: Expression, calls: list[Site]) -> set[int]:
-    """The call that an expression is, and the one that it hands to `create_task`; what was awaited is over."""
+    """The call that an expression is, and those that it hands on to run; what was awaited is over."""
     if expression is not None and expression[0] in ("seq", "first"):
         return {number for each in expression[1] for number in _calls_in(each, calls)}
     if expression is None or expression[0] != "call":
         return set()
     site = calls[expression[1]]
-    handed = (
-        site.arguments[0] if last_name(site.callee) in ("create_task", "ensure_future") and site.arguments else None
-    )
-    return {expression[1]} | ({handed[1]} if handed is not None and handed[0] == "call" else set())
+    handed = site.arguments if last_name(site.callee) in ("create_task", "ensure_future", "gather") else ()
+    return {expression[1]} | {number for each in handed for number in _calls_in(each, calls)}
 
 
 def polled(resolver: Resolver, seen: Sighting) -> Limit | None:

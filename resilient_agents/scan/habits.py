@@ -20,7 +20,12 @@ SINGLE = {
     *("speech_recognition", "yt_dlp", "youtube_dl", "huggingface_hub", "pycurl", "newspaper", "ntplib"),
 }
 """Libraries whose clients are one connection and not to be shared, or keep none."""
-ONCE = {"main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"}
+ONCE = {
+    *("main", "__init__", "__enter__", "__aenter__", "setup", "setUp", "run", "start"),
+    *("lifespan", "on_startup", "post_init", "setup_hook", "startup"),
+}
+SHARED = {"adapter", "client", "http_client", "session"}
+"""What a client is given that has the connections already."""
 LAST = {
     "close",
     "stop",
@@ -41,18 +46,29 @@ NOTHING = ("const", None)
 RELAXED = {"REQ_RELAXED", "req_relaxed"}
 
 
-def client_per_call(found: Found, _: Resolver) -> str | None:
+def client_per_call(found: Found, resolver: Resolver) -> str | None:
     call, owner = found.call, found.seen.owner
     if owner is None or owner.made is None or call.kind not in POOLED or call.function in ONCE | {None}:
         return None
     if call.dependency in SINGLE:
         return None
     here, made = found.seen.spot, owner.made.spot
+    if _shares(owner.made, resolver):
+        return None
     if owner.of is not None or (made.file, made.scope) != (here.file, here.scope) or _repeated(found):
         return None
     if any("." in name for name in names_of(made, owner.made.number)):  # it is kept: `self.session = …`
         return None
     return f"{owner.client.name} is made for each call of {call.function}; make it once and share its connections"
+
+
+def _shares(made: Made, resolver: Resolver) -> bool:
+    """Whether it is given connections that this call has not made: `Webhook.from_url(url, session=self.session)`."""
+    given = [each for name, each in made.site.keywords.items() if name in SHARED and each != NOTHING]
+    values = [value for each in given for value in resolver.evaluate(each, made.spot)]
+    own = (made.spot.file, made.spot.scope)
+    makers = [each.made.spot for each in values if isinstance(each, ClientValue) and each.made is not None]
+    return bool(given) and own not in [(spot.file, spot.scope) for spot in makers]
 
 
 def _repeated(found: Found) -> bool:

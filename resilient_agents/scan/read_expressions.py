@@ -170,7 +170,7 @@ class Expressions:
         )
         self.scope.calls.append(site)
         before = self.enter("argument", ("call", number)) if name in LIMITERS or name in THREADS else self.block
-        self.arguments(site, node)
+        self.arguments(site, node, name)
         self.block = before
         self.order += 1
         site.order = self.order
@@ -180,14 +180,13 @@ class Expressions:
             self.bind(path, site.arguments[-1], node.lineno)
         return ("call", number)
 
-    def arguments(self, site: Site, node: ast.Call) -> None:
+    def arguments(self, site: Site, node: ast.Call, name: str) -> None:
         if node.args:
             found = []
             for each in node.args:
-                if type(each) is ast.Starred:
-                    site.starred = True
-                value = self.expression(each)
-                if not site.starred:  # nobody can tell at which position anything is behind a star
+                site.starred = site.starred or type(each) is ast.Starred
+                value = self.expression(each.value if type(each) is ast.Starred else each)
+                if not site.starred or name == "gather":  # nobody can tell positions behind a star; here none matters
                     found.append(value)
             site.arguments = tuple(found)
         if node.keywords:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resilient_agents.scan.annotations import CLASSES, objects
+from resilient_agents.scan.callers import argument
 from resilient_agents.scan.containers import enter
-from resilient_agents.scan.form import Site, last_name, named
+from resilient_agents.scan.form import Site, dotted, last_name, named
 from resilient_agents.scan.members import attribute, receiver
 from resilient_agents.scan.read_expressions import THREADS
 from resilient_agents.scan.values import (
@@ -124,6 +126,8 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
         case ClassValue():
             return (Instance(callee, made),)
         case FunctionValue():
+            if given := _of_given_class(resolver, callee, made):
+                return given
             return tuple([_through(value, callee, made) for value in resolver.returned(callee)])
         case Partial():
             return _of(resolver, callee.target, callee.made._replace(before=1))
@@ -134,6 +138,17 @@ def _of(resolver: Resolver, callee: Value, made: Made) -> Values:
             return resolver.evaluate(body, callee.spot)
         case _:
             return ()
+
+
+def _of_given_class(resolver: Resolver, function: FunctionValue, made: Made) -> Values:
+    """`def local(of: type[T]) -> T`: an object of the class that it is given, whatever stands for it."""
+    scope = function.within
+    for position, parameter in enumerate(scope.parameters if dotted(scope.returns) else ()):
+        said = parameter.annotation
+        if said is not None and said[0] == "item" and said[2] == scope.returns and last_name(said[1]) in CLASSES:
+            given, _ = argument(made.site, parameter.name, position - function.bound)
+            return objects(resolver, resolver.evaluate(given, made.spot))
+    return ()
 
 
 def _through(value: Value, function: FunctionValue, made: Made) -> Value:
