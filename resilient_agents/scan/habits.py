@@ -53,7 +53,7 @@ def client_per_call(found: Found, resolver: Resolver) -> str | None:
     if call.dependency in SINGLE:
         return None
     here, made = found.seen.spot, owner.made.spot
-    if _shares(owner.made, resolver):
+    if _shares(owner.made, resolver) or any(each.kind == "lambda" for each in here.within.inside(here.block)):
         return None
     if owner.of is not None or (made.file, made.scope) != (here.file, here.scope) or _repeated(found):
         return None

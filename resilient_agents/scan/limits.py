@@ -65,11 +65,13 @@ class Limits:
         return None
 
     def flagged(self, seen: Sighting) -> Limit | None:
-        """`recv(zmq.NOBLOCK)`."""
+        """`recv(zmq.NOBLOCK)`, `acquire(blocking=False)`."""
         operation = seen.operation
         if not operation.flags:
             return None
-        given, _ = found(seen.given, ("flags",), operation.flags_at)
+        given, _ = found(seen.given, ("flags", "blocking"), operation.flags_at)
+        if given == ("const", False) and "False" in operation.flags:
+            return Limit("explicit", "without waiting")
         for value in self.resolver.evaluate(given, seen.spot):
             if isinstance(value, Symbol) and by_symbol(dict.fromkeys(operation.flags, "yes"), value.path):
                 return Limit("explicit", value.path.rpartition(".")[2])
