@@ -35,7 +35,9 @@ def awaitable(seen: Sighting) -> bool:
 def around_callers(resolver: Resolver, seen: Sighting) -> Limit | None:
     """Where every call of its coroutine in the tree is ended, it is, too: `await wait_for(read(), 5)`."""
     spot, scope = seen.spot, seen.spot.within
-    if not (awaitable(seen) and scope.kind == "function" and scope.is_async) or scope.decorators:
+    if not (awaitable(seen) and scope.kind == "function" and scope.is_async):
+        return None
+    if any(last_name(each) not in ("classmethod", "staticmethod") for each in scope.decorators):
         return None
     function, called = FunctionValue(spot.file, spot.scope), False
     for caller, index in resolver.tree.calls_of(scope.name, spot.file):
