@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     status: str
     reason: str
     names: str
-    """What its form says about names, for the index."""
+    """What its form says about names, for the index; "" as long as that form is kept as it is."""
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from resilient_agents.scan.records import Finding
+from resilient_agents.scan.records import Call, Finding
 
 __all__ = ["BaselineError", "fingerprinted", "new_since", "read_baseline", "write_baseline"]
 
@@ -19,15 +19,17 @@ class BaselineError(ValueError):
     """A baseline cannot be used; the message says which and why."""
 
 
-def fingerprinted(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings of one file with their fingerprints: rule, callee, function, and the how-manieth of these it is."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+def fingerprinted(findings: Iterable[tuple[str, str, Call]]) -> list[Finding]:
+    """Of what is found in one file, by (rule, message, call): the fingerprint of a finding is made of rule, callee,
+    function, and the how-manieth of these it is.
+    """
+    seen: dict[str, int] = {}
     found = []
-    for finding in findings:
-        key = (finding.rule, finding.call.callee, finding.call.scope)
-        seen[key] += 1
-        digest = hashlib.sha256("\0".join((*key, str(seen[key]))).encode()).hexdigest()
-        found.append(Finding(finding.rule, finding.message, finding.call, digest[:32]))
+    for rule, message, call in findings:
+        key = f"{rule}\0{call.callee}\0{call.scope}"
+        count = seen[key] = seen.get(key, 0) + 1
+        digest = hashlib.sha256(f"{key}\0{count}".encode()).hexdigest()
+        found.append(Finding(rule, message, call, digest[:32]))
     return found
 
 

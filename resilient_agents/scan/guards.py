@@ -25,6 +25,8 @@ def awaitable(seen: Sighting) -> bool:
     """Whether its caller awaits it, and can stop to: a coroutine, or what a thread runs."""
     if seen.operation.is_async or seen.runner in THREADS:
         return True
+    if not seen.site.block:
+        return False
     scope = seen.spot.within
     for block, outside in pairwise(scope.inside(seen.site.block)):
         if block.kind == "lambda" and outside.kind == "argument" and outside.about is not None:

@@ -64,9 +64,9 @@ def _cautious(choices: list[Sighting]) -> Sighting:
 
 def _call(seen: Sighting, limit: Limit, guard: Protection | None) -> Call:
     spot, site = seen.spot, seen.site
-    form = spot.file.form
-    function = form.function(spot.scope)
-    around = {block.kind for block in spot.within.inside(site.block)}
+    form, scope = spot.file.form, spot.within
+    function = scope if scope.kind == "function" else form.function(spot.scope)
+    around = {block.kind for block in scope.inside(site.block)} if site.block else ()
     return Call(
         path=spot.file.path,
         line=site.line,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 
 from resilient_agents.scan.libraries import Client, Ends, Handler
 
@@ -66,7 +68,13 @@ class Known:
 
     def generated(self, path: str) -> Client | None:
         """The client that a class is whose name only a pattern gives."""
+        if self._any_pattern.match(path) is None:  # as nearly always
+            return None
         return next((self.clients[name] for pattern, name in self.patterns if fnmatchcase(path, pattern)), None)
+
+    @functools.cached_property
+    def _any_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(translate(pattern) for pattern, _ in self.patterns) or r"(?!)")
 
     def public(self, path: str) -> str:
         """The path by which the table knows a class that is imported from where it is defined.

@@ -12,7 +12,7 @@ ADDRESSES = ("file", "host", "process", "own", "service", "class", "named")
 LIMITS = ("explicit", "default", "none", "never_waits", "unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Default:
     """What ends a call for which nothing is said, by version of the library."""
 

@@ -50,8 +50,20 @@ class _Guard:
 
 def protection(resolver: Resolver, seen: Sighting) -> Protection | None:
     """What guards the function that it stands in, or the call itself: `policy.call(requests.get, url)`."""
+    if seen.runner not in POLICY and not _is_decorated(seen):  # as nearly always
+        return None
     found = [Protection(each.source, _limit(resolver, each)) for each in _guards(resolver, seen)]
     return min(found, key=lambda each: CERTAINTY.index(each.limit)) if found else None
+
+
+def _is_decorated(seen: Sighting) -> bool:
+    """Whether anything stands before the functions that it is in."""
+    scopes, index = seen.spot.file.form.scopes, seen.spot.scope
+    while index >= 0 and scopes[index].kind == "function":
+        if scopes[index].decorators:
+            return True
+        index = scopes[index].parent
+    return False
 
 
 def patterns_around(resolver: Resolver, seen: Sighting) -> frozenset[str]:

@@ -125,8 +125,11 @@ def _file(path: str, stored: Stored, form: Form | None, forms: Forms) -> SourceF
         forms.use(file, whole=form is None)
         return form or _form(path, stored.path)[1]
 
+    def make_names() -> Names:
+        return Names.from_text(names) if names else names_of(file.form)
+
     parts, names = module_parts(os.path.abspath(path)), stored.names
-    file = SourceFile(stored.path, parts, stored.size, make, lambda: Names.from_text(names))
+    file = SourceFile(stored.path, parts, stored.size, make, make_names)
     if form is not None:
         file.form = form
         forms.use(file, whole=True)
@@ -176,7 +179,7 @@ def _forms(files: Sequence[tuple[str, str]]) -> list[tuple[Stored, Form]]:
 
 
 def _packed(read: Sequence[tuple[Stored, Form]]) -> list[tuple[Stored, bytes]]:
-    return [(stored, pack(form)) for stored, form in read]
+    return [(stored._replace(names=names_of(form).as_text()), pack(form)) for stored, form in read]
 
 
 def _form(path: str, name: str) -> tuple[Stored, Form]:
@@ -188,7 +191,7 @@ def _form(path: str, name: str) -> tuple[Stored, Form]:
         content = b""
         form, status = unreadable(name, str(error))
     digest = hashlib.blake2b(content, digest_size=16).digest()
-    return Stored(name, stamp, digest, status.status, status.reason, names_of(form).as_text()), form
+    return Stored(name, stamp, digest, status.status, status.reason, ""), form
 
 
 def _stamp(path: str) -> str:

@@ -157,7 +157,7 @@ class Scan:
         settings = self.projects.settings(self._folder(file.path))
         on = DEFAULT.union(self.options.select, settings.select) - frozenset(settings.ignore)
         findings = fingerprinted(
-            Finding(rule.id, message, each.call) for rule, message, each in broken(found, self.resolver, on)
+            (rule.id, message, each.call) for rule, message, each in broken(found, self.resolver, on)
         )
         findings, said = without_ignored(file.path, file.form, findings)
         if self.changed is not None:

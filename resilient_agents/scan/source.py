@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tokenize
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from resilient_agents.scan.form import Form, Scope
@@ -44,7 +45,9 @@ def decode(content: bytes) -> tuple[str, bool]:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace"), False
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        encoding = "utf-8"
+        if any(b"coding" in line for line in content.split(b"\n", 2)[:2]) or content[:3] == BOM_UTF8:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         text, whole = content.decode(encoding), True
     except (SyntaxError, ValueError, LookupError):
         text, whole = content.decode("utf-8", "replace"), False
