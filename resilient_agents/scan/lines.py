@@ -46,6 +46,8 @@ class Line:
     header: bool
     word: str
     """The keyword that it begins with, for a header: `def` for `async def`, too."""
+    moved: int = 0
+    """By how many columns, to where it belongs: not parsed in one piece with what stands where it is written."""
 
 
 def logical_lines(text: str) -> list[Line]:

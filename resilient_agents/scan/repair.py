@@ -11,6 +11,7 @@ import re
 import warnings
 from typing import Any
 
+from resilient_agents.scan.classes import rejoin
 from resilient_agents.scan.fragments import fragment, header_arguments
 from resilient_agents.scan.lines import Line, logical_lines
 
@@ -34,7 +35,9 @@ class Shifted(ast.stmt):
 
 def repair(text: str) -> ast.Module:
     """The tree of what can be read; never fails for what the text says, RecursionError where it nests too deeply."""
-    return ast.Module(_Pieces(text).block(logical_lines(text)), [])
+    lines = logical_lines(text)
+    rejoin(text, lines)
+    return ast.Module(_Pieces(text).block(lines), [])
 
 
 def parsed(text: str) -> list[ast.stmt] | None:
@@ -73,6 +76,8 @@ class _Pieces:
 
     def whole(self, lines: list[Line]) -> list[ast.stmt] | None:
         first = lines[0]
+        if any(line.moved != first.moved for line in lines):
+            return None
         text = self.text[first.start : lines[-1].end]
         if text[:1] in " \t":
             body = parsed(f"if 1:\n{text}")

@@ -59,7 +59,19 @@ def without_its_try(line: str) -> str | None:
     return f"    except Exception as error:\n{line}" if re.match(r"        \S.*[)\]]$", line) else None
 
 
-ADDED = (imported_half, pasted_between, as_a_patch, without_its_try)
+def at_the_left(line: str) -> str | None:
+    return line.removeprefix("    ") if re.match(r"    (async )?def \w+\(self", line) else None
+
+
+def at_the_right(line: str) -> str | None:
+    return f"    {line}" if re.match(r"    (async )?def \w+\(self.*:$", line) else None
+
+
+def helper_between(line: str) -> str | None:
+    return f"def helper(a, b):\n    return a +\n\n{line}" if re.match(r"    (async )?def \w+\(self", line) else None
+
+
+ADDED = (at_the_left, at_the_right, helper_between, imported_half, pasted_between, as_a_patch, without_its_try)
 BREAKS = (unclosed, without_colon, twice_closed, half_quoted, pushed_in, python_2, *ADDED)
 MAKES = re.compile(r"socket\(|connect\(|Poller|class |__init__|cursor|import|MemoryAgent")
 
@@ -115,6 +127,37 @@ def test_a_string_that_is_never_closed_holds_no_code(tmp_path: Path) -> None:
     (tmp_path / "desk.py").write_text(OPEN_STRING)
     found = {each.function: each.callee for each in scan([tmp_path]).calls}
     assert found == {"ask": "requests.get", "tell": "requests.post", "end": "requests.delete"}
+
+
+SHIFTED = """
+import requests
+
+class Desk:
+    def __init__(self):
+        self.session = requests.Session()
+
+def ask(self):
+    print "asking"
+    return self.session.get(self.url)
+
+    def tell(self, text):
+        return self.session.post(self.url, text)
+
+def keep(work):
+    def wrapper(self):
+        return work(self)
+    return wrapper
+
+def look(url):
+    return requests.get(url)
+"""
+
+
+def test_a_method_that_is_shifted_to_the_left_is_one(tmp_path: Path) -> None:
+    """With what follows it; a function that makes another one is none, nor what is behind it."""
+    (tmp_path / "desk.py").write_text(SHIFTED)
+    found = {each.function: each.callee for each in scan([tmp_path]).calls}
+    assert found == {"ask": "requests.Session.get", "tell": "requests.Session.post", "look": "requests.get"}
 
 
 @pytest.mark.parametrize(("text", "levels"), [("a.b.c()\n", 3), ("a().b().c()\n", 5), ("", 0)])
