@@ -1013,8 +1013,7 @@ class TestNative:
         assert caught.value.__cause__ is cause
 
     async def test_a_gate_inside_changes_nothing(self, h: Harness) -> None:
-        """A gate that is open has no layer of its own; listeners are kept from the call, and storages looked at, all
-        the same."""
+        """Listeners are kept from the call, and storages looked at, all the same."""
 
         class Broken(pybreaker.CircuitBreakerListener):
             def failure(self, cb: Any, exc: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from resilient_agents import (
     CircuitOpenError,
     DeadlineExceeded,
     Fallback,
+    Gate,
     Policy,
     Retry,
     RetryBudget,
@@ -414,3 +416,42 @@ async def test_a_shorter_way_is_each_functions_own(h: Harness) -> None:
             with pytest.raises(CircuitOpenError) as raised:
                 _ = function() if h.blocking else await function()
             assert raised.value.policy == name_of(h.fn(work))
+
+
+class _Retry(Retry):
+    async def execute(self, proceed: Any, call: Any, state: Any = None) -> Any:
+        return ("mine", await super().execute(proceed, call, state))
+
+
+class _Gate(Gate):
+    async def execute(self, proceed: Any, call: Any) -> Any:
+        return ("mine", await super().execute(proceed, call))
+
+
+class _Breaker(CircuitBreaker):
+    def execute(self, proceed: Any, call: Any) -> Any:
+        async def mine() -> Any:
+            return ("mine", await super(_Breaker, self).execute(proceed, call))
+
+        return mine()
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [_Retry()],
+        lambda: [_Retry(), CircuitBreaker()],
+        lambda: [CircuitBreaker(), _Gate()],
+        lambda: [_Breaker(), Gate()],
+    ],
+)
+async def test_what_a_class_of_your_own_does_is_done_on_every_way(h: Harness, layers: Callable[[], list[Any]]) -> None:
+    """No call goes past an `execute` that takes the place of ours, be it the first one or the next."""
+
+    async def work() -> int:
+        return 7
+
+    guarded = Policy(*layers())(h.fn(work))
+    for _ in range(3):
+        answer = guarded()
+        assert (await answer if inspect.isawaitable(answer) else answer) == ("mine", 7)

@@ -23,7 +23,7 @@ from resilient_agents.core.tap import tap
 from resilient_agents.deadline import expired
 from resilient_agents.errors import CircuitOpenError, PolicyTimeoutError, Rejected, circuit_open
 
-__all__ = ["NEARLY", "QUICK", "SLOW", "Breaker", "Heard"]
+__all__ = ["NEARLY", "QUICK", "SLOW", "Breaker"]
 
 
 class Heard(Protocol):

@@ -76,7 +76,7 @@ class Composed(Plan):
             self.chain = self._composed(None, watched=False)
             return
         self.chain = chain_of(layers, innermost)
-        retry: Any = layers[0] if layers and getattr(layers[0], "alone", False) else None
+        retry: Any = layers[0] if layers and _offers(layers[0], "alone") else None
         if retry is not None:
             self.counts, self.since = retry.counts, None if retry.timed else UNTIMED
             if len(layers) == 1:
@@ -165,13 +165,22 @@ def chain_of(layers: Sequence[Strategy], innermost: Proceed) -> Proceed:
     while it is open."""
     proceed = beneath = innermost
     inner: Any = None
+    layer: Any
     for layer in reversed(layers):
-        around = getattr(layer, "execute_around", None) if getattr(inner, "heard", False) else None
-        composed = (
-            functools.partial(layer.execute, proceed) if around is None else functools.partial(around, inner, beneath)
-        )
+        if _offers(inner, "heard") and _offers(layer, "execute_around"):
+            composed: Proceed = functools.partial(layer.execute_around, inner, beneath)
+        else:
+            composed = functools.partial(layer.execute, proceed)
         proceed, beneath, inner = composed, proceed, layer
     return proceed
+
+
+def _offers(layer: object, shortcut: str) -> bool:
+    """Has it this way past its `execute`? Not where that alone was given to an object or to its class: it is to run."""
+    if not getattr(layer, shortcut, False):
+        return False
+    owners = (getattr(owner, "__dict__", ()) for owner in (layer, *type(layer).__mro__))
+    return next((shortcut in given for given in owners if shortcut in given or "execute" in given), False)
 
 
 def _rechecks_of(layers: Sequence[Strategy]) -> Rechecks:

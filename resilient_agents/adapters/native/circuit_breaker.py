@@ -12,7 +12,7 @@ import pybreaker
 
 from resilient_agents import events
 from resilient_agents.adapters.circuit import Listener
-from resilient_agents.adapters.circuit_calls import Breaker, Heard
+from resilient_agents.adapters.circuit_calls import Breaker
 from resilient_agents.adapters.circuit_states import Closed, HalfOpen, Open, Opens
 from resilient_agents.adapters.counts import Verdict
 from resilient_agents.adapters.native.owner import shared
@@ -55,19 +55,10 @@ class _Native(Breaker):
         return self._breaker.current_state
 
     def execute(self, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        self._look(call)
-        return super().execute(proceed, call)
-
-    def execute_around(self, gate: Heard, proceed: Proceed, call: Call) -> Awaitable[Any]:
-        self._look(call)
-        return super().execute_around(gate, proceed, call)
-
-    def _look(self, call: Call) -> None:
-        """Before each call: what happened past the policy counts from now on, and those who watch are told of it, for a
-        refusal would tell of no change."""
         self._shield()
         self._sync()
-        self._deliver(call.audience)
+        self._deliver(call.audience)  # of what happened past the policy: a refusal tells of no change
+        return super().execute(proceed, call)
 
     def metrics(self) -> dict[str, Any]:
         self._sync()
