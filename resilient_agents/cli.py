@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; SystemExit for `--help`, `--version` and wrong use."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # the name of a file may be no text of this terminal
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()  # a reader that is gone shows here, not in a traceback at exit

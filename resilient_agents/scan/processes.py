@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -30,10 +31,15 @@ def in_processes(work: Callable[[Sequence[A]], B], items: Sequence[A], jobs: int
         return
     _inherited.append((work, chunks))
     try:
-        with multiprocessing.get_context("fork").Pool(min(jobs, len(chunks))) as pool:
+        with multiprocessing.get_context("fork").Pool(min(jobs, len(chunks)), _leave_interrupts) as pool:
             yield from pool.imap(_chunk, range(len(chunks)))
     finally:
         _inherited.pop()
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal: the one that the others work for ends them, and says so once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunk(number: int) -> Any:

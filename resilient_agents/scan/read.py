@@ -6,7 +6,9 @@ One pass and one dispatch a node: this is most of the time of a scan.
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,11 +29,18 @@ def read(tree: ast.Module, text: str) -> Form:
     if ".state." in text or "lifespan" in text:
         reader.imported.add(SERVED)
     form = Form(reader.scopes, reader.stars, frozenset(reader.imported))
-    if "resilient:" in text:
-        for number, line in enumerate(text.splitlines(), 1):
-            if found := PRAGMA.search(line):
-                form.comments[number] = found[0]
+    if PRAGMA.search(text):
+        form.comments.update((number, found[0]) for number, line in _comments(text) if (found := PRAGMA.search(line)))
     return form
+
+
+def _comments(text: str) -> list[tuple[int, str]]:
+    """The comments of a file, and where they stand; its lines, if it cannot be told what of them is one."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return list(enumerate(text.split("\n"), 1))
+    return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 
 class _Statements(Expressions):

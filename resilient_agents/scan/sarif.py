@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -60,7 +61,7 @@ def _result(finding: Finding, ids: list[str]) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": quote(call.path)},
+                    "artifactLocation": {"uri": quote(os.fsencode(call.path))},
                     "region": {"startLine": call.line, "startColumn": call.column},
                 }
             }

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import textwrap
 from importlib import resources
 from pathlib import Path
@@ -19,6 +21,7 @@ from resilient_agents import cli
 from resilient_agents.config import load
 from resilient_agents.scan.cache import Cache
 from resilient_agents.scan.entries import misfits
+from resilient_agents.scan.processes import in_processes
 from resilient_agents.scan.reading import SPARSE, UNPACKED, Reading, read_files
 from resilient_agents.scan.table import FUNCTIONS, shipped
 from resilient_agents.scan.tree import SourceFile
@@ -170,6 +173,25 @@ def test_a_comment_ignores_a_finding_and_says_when_it_is_not_needed(capsys: pyte
     data = found(capsys, ".")
     assert lines(data) == [("a.py", 7, "RA101")]
     assert data["warnings"] == ["a.py:7: ignore[RA102] ignores nothing"]
+
+
+def test_a_comment_is_where_python_sees_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in a text, and in the line that an editor shows, whatever else some take for the end of one."""
+    text = '\x0c\n"\u2028"\n"""\n# resilient: ignore\n"""\n'
+    write("a.py", text + HANGS.rstrip() + "  # resilient: ignore\n")
+    data = found(capsys, ".")
+    assert (data["findings"], data["warnings"]) == ([], [])
+
+
+def test_the_name_of_a_file_may_be_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """On Linux a name is bytes; a terminal may know few letters."""
+    Path(os.fsdecode(b"a\xff.py")).write_text(HANGS)
+    assert cli.main(["scan", "--format", "sarif", "."]) == 1
+    assert '"uri": "a%FF.py"' in capsys.readouterr().out
+    command = [sys.executable, "-m", "resilient_agents", "scan", "."]
+    few = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, check=False, capture_output=True, env=few)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_baseline_outlives_moves(capsys: pytest.CaptureFixture[str]) -> None:
@@ -442,6 +464,12 @@ def test_forms_of_so_much_source_stay_and_others_are_packed(tmp_path: Path, file
 
 def unpacked(reading: Reading) -> list[SourceFile]:
     return list(reading.forms.unpacked)
+
+
+def test_other_processes_leave_an_interrupt_to_the_one_they_work_for() -> None:
+    """So that Ctrl-C is told once, not with the trace of each."""
+    said = in_processes(lambda items: signal.getsignal(signal.SIGINT) is signal.SIG_IGN, range(200), 2, 100)
+    assert list(said) == [True, True]
 
 
 def test_many_processes_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
