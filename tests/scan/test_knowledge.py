@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -22,7 +23,12 @@ WORDS = Words(KNOWN)
 MADE = {*KNOWN.makers.values(), *(name for client in KNOWN.clients.values() for name in client.makes.values())}
 OLDER = {"elasticsearch", "opensearchpy"}
 """Libraries that took the argument in versions before the installed one, or take it by a decorator that hides it."""
-NEWER = {"psycopg.Connection.notifies", "psycopg.AsyncConnection.notifies"}
+OTHERWISE = {"aiohttp.ClientSession.ws_connect", "telegram.Bot.get_updates"}
+"""Where the number is that of something else: how long closing takes, and what is added to what the server waits."""
+NEWER = {
+    *("psycopg.Connection.notifies", "psycopg.AsyncConnection.notifies"),
+    "google.cloud.bigquery.QueryJob.to_dataframe",
+}
 """What took no limit yet in the oldest version that the table is about."""
 CLIENTS = {f"{client.library.name}: {client.name}": client for client in KNOWN.clients.values()}
 
@@ -84,28 +90,39 @@ def says(client: Client, default: Default | None) -> str:
     return what if agreed else ""
 
 
+def seconds(text: str) -> float | None:
+    """The number that a default says: 10 of `10 s to connect`; None where it says none, or several."""
+    said = re.match(r"([\d.]+) (ms|s|min)\b[^,]*$", text)
+    return float(said[1]) * {"ms": 0.001, "s": 1, "min": 60}[said[2]] if said else None
+
+
 def is_limit(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=list(CLIENTS))
 def test_defaults_are_those_of_the_library(client: Client) -> None:
-    """A number in the signature is a limit, so that the table must not say `none`."""
+    """A number in the signature is the limit, so that the table must neither say `none` nor another number."""
     try:
         owner = named(client.name)
     except AttributeError:
         pytest.skip("made by functions, and not to be named")
-    signatures = [(owner, client.limit, None)] if inspect.isclass(owner) and client.limit else []
+    signatures: list[tuple[Any, tuple[str, ...], Default | None, str]]
+    signatures = [(owner, client.limit, None, client.unit)] if inspect.isclass(owner) and client.limit else []
     signatures += [
-        (getattr(owner, name), operation.limit, operation.default)
+        (getattr(owner, name), operation.limit, operation.default, operation.unit)
         for name, operation in client.operations.items()
         if operation.limit and name not in ("", "*") and hasattr(owner, name)
     ]
-    for function, limit, default in signatures:
+    for function, limit, default, unit in signatures:
         given = parameters(function) or {}
         stated = [given[name].default for name in limit if name in given]
         if any(map(is_limit, stated)):
-            assert says(client, default) != "none", f"{function}: {stated}"
+            what, otherwise = says(client, default), f"{client.name}.{getattr(function, '__name__', '')}" in OTHERWISE
+            assert what != "none", f"{function}: {stated}"
+            if is_limit(stated[0]) and (number := seconds(what)) is not None and not otherwise:
+                real = stated[0] * (0.001 if unit == "ms" else 1)
+                assert real >= number if "or more" in what else real == pytest.approx(number), f"{function}: {what}"
 
 
 @pytest.mark.parametrize("name", ["redis.Redis", "redis.asyncio.Redis"])
