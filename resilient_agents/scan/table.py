@@ -194,6 +194,8 @@ class _Builder:
             operations.update(dict.fromkeys(operation.names, operation))
         client = _client(where, library, entry, operations)
         key = f"{library.name}: {name}" if entry.get("module") else name  # functions of a module may be of two kinds
+        if (before := self.clients.get(key)) is not None and before.library is library:
+            raise TableError(f"{where} stands there twice")
         self.clients[key] = client
         self.made_by[name] = entry.get("made_by", [])
         self.also[name] = entry.get("also", [])

@@ -342,6 +342,7 @@ ENTRY = f'[{ACME}]\nkind = "http"\n[[{ACME}.client]]\nname = "acme.Client"\n'
         (f"{ENTRY}call = [{{names = 'get'}}]", "acme.Client: names must be a list of texts, got 'get'"),
         (f"{ENTRY}call = [{{names = ['get'], at = true}}]", "at must be a whole number, got True"),
         (f"{ENTRY}attributes = {{ jobs = 'acme.Jobs' }}", "acme: client acme.Client: there is no client 'acme.Jobs'"),
+        (f"{ENTRY}[[{ACME}.client]]\nname = 'acme.Client'", "acme: client acme.Client stands there twice"),
         ("[tool.resilient-agents.scan.libraries.wait]\nnames = ['x']", "wait: this is not the name of a library here"),
         ("[tool.resilient-agents.scan]\nignore = ['RA999']", "there is no rule 'RA999'"),
         ("[tool.resilient-agents]\nscan = []", "scan must be a table, got []"),

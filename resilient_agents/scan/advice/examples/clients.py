@@ -135,9 +135,10 @@ class Clients:
             if held is not None:
                 held.made = None
 
-    def instead(self, name: str, owner: ClientValue) -> None:
-        """Hold at the top of the module what the function has by means of its own."""
-        self._top(name, owner, ast.Name(name, ast.Load()))
+    def instead(self, words: Words, name: str, owner: ClientValue) -> None:
+        """Hold at the top of the module what the function has by means of its own, under the name that is free there."""
+        held = self._top(name, owner, ast.Name(name, ast.Load()))
+        words.places |= {at: held for at, each in words.places.items() if isinstance(each, ast.Name) and each.id == name}
 
     def _top(self, name: str, owner: ClientValue, node: ast.expr) -> ast.expr:
         bound = self.sources(self.file).bindings.get(name, [])

@@ -130,7 +130,7 @@ class _Writer:
             if made is None and reused:
                 raise Unfit(f"{name} is a client first, and then what it answers")
             if made is None:
-                self.clients.instead(name, self.local.pop(name))
+                self.clients.instead(self.words, name, self.local.pop(name))
             else:
                 self.made[name] = made, self._enters(name)
 
