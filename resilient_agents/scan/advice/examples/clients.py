@@ -136,9 +136,11 @@ class Clients:
                 held.made = None
 
     def instead(self, words: Words, name: str, owner: ClientValue) -> None:
-        """Hold at the top of the module what the function has by means of its own, under the name that is free there."""
+        """Hold at the top of the module what the function has by means of its own, by a name that is free there."""
         held = self._top(name, owner, ast.Name(name, ast.Load()))
-        words.places |= {at: held for at, each in words.places.items() if isinstance(each, ast.Name) and each.id == name}
+        words.places |= {
+            at: held for at, each in words.places.items() if isinstance(each, ast.Name) and each.id == name
+        }
 
     def _top(self, name: str, owner: ClientValue, node: ast.expr) -> ast.expr:
         bound = self.sources(self.file).bindings.get(name, [])
