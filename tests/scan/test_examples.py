@@ -178,7 +178,7 @@ def test_a_fake_that_fails_drives_each_of_them(written: Path, advice: Advice) ->
 def test_a_scan_of_them_finds_every_call_protected(written: Path) -> None:
     """But for what never waits."""
     calls = [call for call in scan([written]).calls if call.limit != "never_waits"]
-    assert len(calls) > 240
+    assert len(calls) > 1100
     assert [f"{call.path}:{call.line}" for call in calls if call.protected_by is None] == []
 
 
@@ -535,6 +535,112 @@ def test_a_function_that_waits_for_nothing_is_left_out(tmp_path: Path) -> None:
     made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
     assert made.modules == {}
     assert "it does not wait for what it calls" in made.left[0]
+
+
+def run_example(tmp_path: Path, source: str) -> tuple[str, list[str], list[str]]:
+    """The text of the example of a file, what it prints, and what it leaves out."""
+    made = examples(advise([tree(tmp_path, app=source)]), PRESETS)
+    path = tmp_path / "app_example.py"
+    path.write_text(made.modules["app_example"])
+    return path.read_text(), shown_by(path), made.left
+
+
+@pytest.mark.usefixtures("stubs")
+def test_clients_that_are_made_in_the_middle_of_a_line_are_made_there(tmp_path: Path) -> None:
+    """Once, each call under the policy of its own dependency: `a().b()` begins where `a()` does and is another call."""
+    source = """
+        import psycopg
+        import redis
+
+        def load(key):
+            row = psycopg.connect("host=db dbname=app").execute("select 1", (key,)).fetchone()
+            return row, redis.Redis().get(key)
+    """
+    text, said, left = run_example(tmp_path, source)
+    assert text.count("psycopg.connect") == 1
+    assert "db_app_policy.call(psycopg.connect, " in text
+    assert "redis_policy.call(redis.Redis().get, key)" in text
+    assert "connect()" not in text
+    for name in ("db-app", "redis"):
+        lines = [line for line in said if line.startswith(f"load, {name}:")]
+        assert [each for each in ("retry", "health check") if missing(each, lines)] == []
+    assert left == []
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_chain_at_the_head_of_a_loop_is_written_once(tmp_path: Path) -> None:
+    """A fake stands behind what the first of its calls answers."""
+    source = """
+        from plexapi.server import PlexServer
+
+        plex = PlexServer("http://plex:32400", "token")
+
+        def names(word):
+            found = []
+            for each in plex.library.section("S").searchShows(title=word):
+                found.append(each.title)
+            return found
+    """
+    text, said, _ = run_example(tmp_path, source)
+    assert text.count('plex.library.section, "S"') == 1
+    assert [each for each in ("retry", "circuit breaker", "health check") if missing(each, said)] == []
+
+
+@pytest.mark.usefixtures("stubs")
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        "[client.get(a), client.get(b)]",
+        "{'a': client.get(a), 'b': client.get(b)}.values()",
+        "[asyncio.create_task(client.get(a)), asyncio.create_task(client.get(b))]",
+        "[client.get(each) for each in (a, b)]",
+    ],
+)
+def test_what_is_gathered_later_is_waited_for(tmp_path: Path, waiting: str) -> None:
+    """Where the file lays the calls by, whatever it lays them in."""
+    source = f"""
+        import asyncio
+        import httpx
+
+        client = httpx.AsyncClient()
+
+        async def ask(a, b):
+            waiting = {waiting}
+            return await asyncio.gather(*waiting)
+    """
+    text, said, _ = run_example(tmp_path, source)
+    assert "    await client.get(" in text
+    assert not missing("retry", said)
+
+
+def test_a_call_that_an_example_would_lose_is_said(tmp_path: Path) -> None:
+    """Its function is left out, and so are the clients and policies that only this function has."""
+    source = """
+        import httpx
+        import psycopg
+        import requests
+
+        client = httpx.AsyncClient()
+        db = psycopg.connect("host=db dbname=app")
+
+        def words(url):
+            rows = f"{db.execute(url).fetchall()}"
+            return parse(rows)
+
+        async def handed(url):
+            return [client.get(url)]
+
+        def both(a, b):
+            pages = [requests.get(a), requests.get(b), other(b)]
+            return merge(pages)
+    """
+    text, said, left = run_example(tmp_path, source)
+    assert "    requests.get(a)\n    requests.get(b)\n    return" in text
+    assert "psycopg" not in text.partition("policies = ")[2]
+    assert not missing("retry", said)
+    assert any("words, line 10: what becomes of its answer is work of the file" in each for each in left)
+    assert any("handed, line 14: it does not wait for what it calls" in each for each in left)
+    assert any("module, line 7: outside of functions" in each for each in left)
 
 
 def test_a_request_socket_is_made_anew_for_each_attempt(tmp_path: Path) -> None:

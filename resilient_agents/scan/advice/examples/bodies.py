@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
+from resilient_agents.scan.advice.examples.guarded import Placed
 from resilient_agents.scan.advice.examples.sources import FunctionNode, leaves
 
 __all__ = [
+    "awaited",
+    "awaits",
     "bound",
     "defined",
     "entered",
     "imported",
     "kept_target",
+    "laid_by",
+    "lost",
+    "names_waited_for",
     "shared_names",
     "target_of",
     "typed",
@@ -19,8 +26,8 @@ __all__ = [
     "without_results",
 ]
 
-TASKS = frozenset(["create_task", "ensure_future", "acall"])
-"""Methods whose result has to be waited for."""
+TASKS = frozenset(["create_task", "ensure_future"])
+"""What makes a task of a call."""
 
 
 def entered(item: ast.withitem) -> str:
@@ -84,11 +91,33 @@ def imported(node: FunctionNode) -> dict[str, ast.stmt]:
 
 
 def _done(value: ast.expr) -> ast.expr:
-    """A call without what is only looked at; a task or a guarded call that nothing holds is waited for."""
+    """A call without what is only looked at; the call of a task that nothing holds, or a guarded one, is waited for."""
     while isinstance(value, (ast.Attribute, ast.Subscript)):
         value = value.value
-    task = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in TASKS
-    return ast.Await(value) if task else value
+    guarded = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "acall"
+    call = value if guarded else _of_task(value)
+    return ast.Await(call) if call is not None else value
+
+
+def _of_task(value: ast.expr) -> ast.expr | None:
+    """What a task is made of; None for what is no task."""
+    match value:
+        case ast.Call(func=ast.Attribute(attr=attr), args=[call, *_]) if attr in TASKS:
+            return call
+        case _:
+            return None
+
+
+def _parts(value: ast.expr) -> Iterator[ast.expr]:
+    """What a list or the like holds; the value itself where it is none."""
+    match value:
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.Dict(values=parts):
+            for each in parts:
+                yield from _parts(each)
+        case ast.Call(func=ast.Name(id="given")):
+            return  # it stands for what only the file has
+        case _:
+            yield value
 
 
 def used(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -113,8 +142,9 @@ def _used(lines: list[ast.stmt], loaded: set[str]) -> list[ast.stmt]:
         value = getattr(line, "value", None)
         if not dropped or value is None:
             made.append(line)
-        elif isinstance(done := _done(value), (ast.Call, ast.Await)):
-            made.append(ast.Expr(done))
+        else:
+            parts = (_done(each) for each in _parts(value))
+            made += [ast.Expr(each) for each in parts if isinstance(each, (ast.Call, ast.Await))]
     return made
 
 
@@ -140,6 +170,40 @@ def without_results(body: list[ast.stmt]) -> None:
     body[:] = [
         ast.Expr(each.value) if isinstance(each, ast.Return) and each.value is not None else each for each in body
     ]
+
+
+def names_waited_for(node: FunctionNode) -> set[str]:
+    """Names of a function that stand in what it awaits: `await asyncio.gather(*waiting)`."""
+    awaited = (each for each in ast.walk(node) if isinstance(each, ast.Await))
+    return {each.id for one in awaited for each in ast.walk(one) if isinstance(each, ast.Name)}
+
+
+def laid_by(value: ast.expr, calls: list[Placed]) -> bool:
+    """Whether a value is a call that is not awaited yet, or a task of one, or holds it among others."""
+    waiting = [each.made for each in calls if each.waits]
+    return any(each in waiting or _of_task(each) in waiting for each in _parts(value))
+
+
+def lost(body: list[ast.stmt], calls: list[Placed], *, is_async: bool) -> str:
+    """Why a body is not what a function does that makes these calls; "" where it is."""
+    there = [each for line in body for each in ast.walk(line)]
+    every = {id(each) for each in there}
+    if not every.issuperset(id(each.made) for each in calls):
+        return "what becomes of its answer is work of the file"
+    if is_async:
+        waited = {id(each) for one in there if isinstance(one, ast.Await) for each in ast.walk(one)}
+    else:  # whoever calls it has what it returns to wait for
+        waited = every - {id(each.value) for each in there if isinstance(each, ast.Expr)}
+    left = not waited.issuperset(id(each.made) for each in calls if each.waits)
+    return "it does not wait for what it calls" if left else ""
+
+
+def awaited(node: ast.expr) -> ast.expr:
+    return node.value if isinstance(node, ast.Await) else node
+
+
+def awaits(node: ast.expr) -> bool:
+    return any(isinstance(each, ast.Await) for each in ast.walk(node))
 
 
 def defined(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from resilient_agents.scan.advice.examples.expressions import RESERVED, Kept, Unfit, Words, short
 from resilient_agents.scan.advice.examples.sources import Source
+from resilient_agents.scan.form import Site
 from resilient_agents.scan.libraries import Client
 from resilient_agents.scan.sightings import Sighting
 from resilient_agents.scan.tree import SourceFile
 from resilient_agents.scan.values import ClientValue, Made
 
-__all__ = ["Clients", "Fake", "Held", "fake_of"]
+__all__ = ["Clients", "Held", "Making", "Place", "place_of"]
 
 
 @dataclass
@@ -44,21 +45,20 @@ class Held:
         return ast.parse(self.client.name if self.nameable else "Any", mode="eval").body
 
 
+Place = tuple[str, int, int, int, int]
+"""The path of a call, where it begins and where it ends: `a().b()` and `a()` begin at the same place."""
+
+
+def place_of(path: str, site: Site) -> Place:
+    return path, site.line, site.column, site.end_line, site.end_column
+
+
 class Making(NamedTuple):
     """A call that makes a client and talks to what it connects to, as the inventory has it."""
 
     is_async: bool
     guard: str
     """The variable of the policy of that dependency; "" where the example has none."""
-
-
-class Fake(NamedTuple):
-    """Where a call goes: `owner` is global, self, param or module, `path` leads from the name to what is called."""
-
-    owner: str
-    name: str
-    path: tuple[str, ...]
-    is_async: bool
 
 
 @dataclass
@@ -76,10 +76,21 @@ class Clients:
     """Parameters of the function at hand that are clients."""
     handed: list[Held] = field(default_factory=list)
     """Those of all functions."""
-    connected: set[tuple[str, int, int]] = field(default_factory=set)
+    connected: set[Place] = field(default_factory=set)
     """Places of the calls that make clients which the module or an object holds."""
     made_there: set[tuple[str, str]] = field(default_factory=set)
     """(class or "", name) of those that a function of the example makes."""
+
+    def copy(self) -> Clients:
+        """As they are now, whatever becomes of these."""
+        return replace(
+            self,
+            top=dict(self.top),
+            of_class={cls: dict(held) for cls, held in self.of_class.items()},
+            handed=list(self.handed),
+            connected=set(self.connected),
+            made_there=set(self.made_there),
+        )
 
     def place(self, words: Words, call: ast.Call, seen: Sighting, cls: str, local: dict[str, ClientValue]) -> None:
         """Say in the words of a function what its call is made on. Raises Unfit."""
@@ -101,6 +112,8 @@ class Clients:
                 words.places[id(node)] = self._of_object(node, owner, cls)
             case ast.Subscript():
                 raise Unfit(f"its client is one of several: {short(node)}")
+            case ast.Call() if words.has_call(node):
+                return  # the function makes it by a call that the example is about
             case _:
                 name = _name_for(owner)
                 name = f"{name}_client" if name in words.parameters or name in words.local else name
@@ -177,7 +190,7 @@ class Clients:
     def _connects(self, held: Held, owner: ClientValue) -> Held:
         if held.made is not None and owner.made is not None:
             site = owner.made.site
-            self.connected.add((owner.made.spot.file.path, site.line, site.column + 1))
+            self.connected.add(place_of(owner.made.spot.file.path, site))
         return held
 
     def _parts(self, owner: ClientValue) -> tuple[str, ...]:
@@ -230,46 +243,6 @@ def _owner(call: ast.Call, seen: Sighting) -> ast.expr:
             raise Unfit(f"{short(node)} stands for a method that was put away before")
         node = node.value
     return node
-
-
-def fake_of(
-    target: ast.expr,
-    made: Mapping[str, tuple[ast.expr, str]],
-    answered: Mapping[str, Fake],
-    parameters: set[str],
-    is_async: bool,
-) -> Fake | None:
-    """Where what is called has to be replaced; None where that cannot be said.
-
-    `made`: clients of the function itself, and the method by which `with` enters them. `answered`: what it keeps of the
-    answers of calls that are replaced.
-    """
-    path: list[str] = []
-    node = target
-    while True:
-        match node:
-            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=attr):
-                return Fake("self", attr, tuple(reversed(path)), is_async)
-            case ast.Attribute(value=value, attr=attr):
-                path.append(attr)
-                node = value
-            case ast.Call(func=function):
-                path.append("return_value")
-                node = function
-            case ast.Name(id=name) if name in made:
-                node, entered = made[name]
-                path += ["return_value", entered] if entered else []
-            case ast.Name(id=name) if name in answered:
-                owner, name, before, _ = answered[name]
-                return Fake(owner, name, (*before, "return_value", *reversed(path)), is_async)
-            case ast.Name(id="asyncio") if len(path) == 1:
-                return Fake("module", "asyncio", tuple(path), is_async)  # the event loop needs the rest of it
-            case ast.Name(id="asyncio"):
-                return None
-            case ast.Name(id=name):
-                return Fake("param" if name in parameters else "global", name, tuple(reversed(path)), is_async)
-            case _:
-                return None
 
 
 def _name_for(owner: ClientValue) -> str:

@@ -7,7 +7,7 @@ stands `given("…")` with its text: only the file itself can say what that is.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from resilient_agents.scan.advice.examples.sources import Source
@@ -84,6 +84,14 @@ class Words:
 
     def has_call(self, node: ast.AST) -> bool:
         return any(id(each) in self.calls for each in ast.walk(node))
+
+    def outermost(self, node: ast.AST) -> Iterator[ast.Call]:
+        """The calls in it that stand in no other of them."""
+        if id(node) in self.calls and isinstance(node, ast.Call):
+            yield node
+            return
+        for inside in ast.iter_child_nodes(node):
+            yield from self.outermost(inside)
 
     def expression(self, node: ast.expr) -> ast.expr:
         """The expression as it is, with `given` for what is not for an example. Raises Unfit."""

@@ -11,10 +11,15 @@ import functools
 from collections.abc import Iterator
 
 from resilient_agents.scan.advice.examples.bodies import (
+    awaited,
+    awaits,
     bound,
     defined,
     imported,
     kept_target,
+    laid_by,
+    lost,
+    names_waited_for,
     shared_names,
     target_of,
     typed,
@@ -22,8 +27,9 @@ from resilient_agents.scan.advice.examples.bodies import (
     without_results,
 )
 from resilient_agents.scan.advice.examples.bodies import entered as entered_name
-from resilient_agents.scan.advice.examples.clients import Clients, Fake, fake_of
+from resilient_agents.scan.advice.examples.clients import Clients
 from resilient_agents.scan.advice.examples.expressions import Unfit, Words, short
+from resilient_agents.scan.advice.examples.fakes import Fake, fake_of
 from resilient_agents.scan.advice.examples.guarded import Function, Guard, Placed
 from resilient_agents.scan.advice.examples.signatures import ANY, annotation, parameters, signature
 from resilient_agents.scan.advice.examples.sources import FunctionNode, blocks_of, leaves
@@ -64,8 +70,9 @@ class _Writer:
         self.answered: dict[str, Fake] = {}
         self.emitted: list[Placed] = []
         self.awaitable: set[int] = set()
-        self.unawaited: set[int] = set()
+        self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.shared = shared_names(node)
+        self.later = names_waited_for(node)
 
     def _node_of(self, found: Found) -> ast.Call:
         call = self.words.source.call(found.seen.site)
@@ -91,19 +98,20 @@ class _Writer:
         words.imports = imported(self.node)
         self.clients.typed = {}
         for (found, guard), call in zip(self.found, self.calls, strict=True):
-            self.clients.place(words, call, found.seen, self.cls, self.local)
             words.calls[id(call)] = functools.partial(self._guarded, found=found, guard=guard)
+        for (found, _), call in zip(self.found, self.calls, strict=True):
+            self.clients.place(words, call, found.seen, self.cls, self.local)
         self._make_local()
         body = self._block(self.node.body)
         if not self.emitted:
             raise Unfit("its calls stand where an example cannot have them")
-        method = bool(self.cls) and not _is_static(self.node)
+        method = bool(self.cls) and "staticmethod" not in map(short, self.node.decorator_list)
         returns = self._returned(body)
         body = used(body)
-        if any(isinstance(each, ast.Expr) and id(each.value) in self.unawaited for each in leaves(body)):
-            raise Unfit("it does not wait for what it calls")
+        if reason := lost(body, self.emitted, is_async=self.is_async):
+            raise Unfit(reason)
         arguments = signature(self.node, self.clients.typed, method=method)
-        made = defined(self.node.name, arguments, body, returns, is_async=isinstance(self.node, ast.AsyncFunctionDef))
+        made = defined(self.node.name, arguments, body, returns, is_async=self.is_async)
         made.decorator_list = self._decorators()
         return Function(made, self.cls, self.emitted, self.by_call)
 
@@ -152,27 +160,32 @@ class _Writer:
         of_loop = found.seen.operation.is_async and not found.seen.runner
         waits = of_loop and id(call) not in self.entered
         policy = guard.own if self.by_call else guard.policy
-        fake = fake_of(target, self.made, self.answered, set(self.words.parameters), of_loop)
+        calls = {id(each.made): each.fake for each in self.emitted}
+        fake = fake_of(target, self.made, self.answered, calls, set(self.words.parameters), of_loop)
         if fake is not None:
             self.fakes[id(call)] = fake
-        is_async = isinstance(self.node, ast.AsyncFunctionDef)
-        in_thread = is_async and guard.holds_up and id(call) not in self.entered
-        self.emitted.append(Placed(found, policy, fake, self._said(made), in_thread))
-        if waits or found.seen.runner:
+        in_thread = self.is_async and guard.holds_up and id(call) not in self.entered
+        has_await = waits or bool(found.seen.runner)
+        if has_await:
             self.awaitable.add(id(call))
-        way = ast.Attribute(ast.Name(policy, ast.Load()), "acall" if is_async else "call", ast.Load())
+        said = self._said(made)
+        whole = self._under(policy, made, found, in_thread=in_thread, waits=has_await)
+        self.emitted.append(Placed(found, policy, fake, said, in_thread, whole, waits))
+        return whole
+
+    def _under(self, policy: str, made: ast.Call, found: Found, *, in_thread: bool, waits: bool) -> ast.expr:
+        """The call under its policy; an `await` of the file's stands around it where it is awaited."""
+        way = ast.Attribute(ast.Name(policy, ast.Load()), "acall" if self.is_async else "call", ast.Load())
         if in_thread and self.by_call and found.call.kind == "subprocess":  # its types do not go through two callables
             way.attr = "call"
             guarded = ast.Call(way, [made.func, *made.args], made.keywords)
             return ast.Await(ast.Call(self.words.to_thread(), [ast.Lambda(NOTHING, guarded)], []))
         if in_thread:
             made = ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords)
-        if waits:  # an `await` of the file's stands around it, if there is one
-            self.unawaited.add(id(made))
         if not self.by_call:
             return ast.Await(made) if in_thread else made
         guarded = ast.Call(way, [made.func, *made.args], made.keywords)
-        return ast.Await(guarded) if is_async and not (waits or found.seen.runner) else guarded
+        return ast.Await(guarded) if self.is_async and not waits else guarded
 
     def _said(self, made: ast.Call) -> str:
         """The arguments of a call, with the constants among them."""
@@ -219,11 +232,10 @@ class _Writer:
     def _alone(self, expression: ast.expr) -> list[ast.stmt]:
         """The calls in an expression that is otherwise work of the file."""
         found: list[ast.stmt] = []
-        for node in ast.walk(expression):
-            if id(node) in self.words.calls and isinstance(node, ast.Call):
-                made = self.words.expression(node)
-                awaited = isinstance(self.node, ast.AsyncFunctionDef) and id(node) in self.awaitable
-                found.append(ast.Expr(ast.Await(made) if awaited else made))
+        for node in self.words.outermost(expression):
+            made = self.words.expression(node)
+            waits = self.is_async and id(node) in self.awaitable
+            found.append(ast.Expr(ast.Await(made) if waits else made))
         return found
 
     def _simple(self, statement: ast.stmt) -> list[ast.stmt]:
@@ -235,17 +247,19 @@ class _Writer:
         try:
             made = self.words.expression(value)
         except Unfit:
+            made = None
+        if made is None or (target in self.later and laid_by(made, self.emitted[before:])):
             del self.emitted[before:]
             return self._alone(value)
         if isinstance(statement, ast.Return):
             return [self._assigned(CALL, made) if self._more() else ast.Return(made)]
         kept = kept_target(statement, self.shared, method=bool(self.cls))
-        if kept is not None and id(_awaited(value)) in self.words.calls:
+        if kept is not None and id(awaited(value)) in self.words.calls:
             of_module = [ast.Global([kept.id])] if isinstance(kept, ast.Name) else []
             place = ("", kept.id) if isinstance(kept, ast.Name) else (self.cls, kept.attr)
             self.clients.made_there.add(place)
             return [*of_module, ast.Assign([kept], made, lineno=0)]
-        if target and (fake := self.fakes.get(id(_awaited(value)))) is not None:
+        if target and (fake := self.fakes.get(id(awaited(value)))) is not None:
             self.answered[target] = fake
         return [self._assigned(target, made) if target else ast.Expr(made)]
 
@@ -267,7 +281,7 @@ class _Writer:
         if value is None or not isinstance(statement, (ast.Expr, ast.Return)):
             return []
         base = self.words.root(value)
-        if not (isinstance(base, ast.Name) and base.id in self.words.answers) or _awaits(value):
+        if not (isinstance(base, ast.Name) and base.id in self.words.answers) or awaits(value):
             return []
         if isinstance(statement, ast.Return) and self._more():
             return []
@@ -279,7 +293,7 @@ class _Writer:
     def _started(self, name: str) -> ast.expr:
         """What makes a client of the function: a process is started by a thread, where it would hold up a loop."""
         made = self.made[name][0]
-        blocks = self.local[name].client.name == "subprocess.Popen" and isinstance(self.node, ast.AsyncFunctionDef)
+        blocks = self.local[name].client.name == "subprocess.Popen" and self.is_async
         if not blocks or not isinstance(made, ast.Call):
             return made
         return ast.Await(ast.Call(self.words.to_thread(), [made.func, *made.args], made.keywords))
@@ -301,15 +315,3 @@ class _Writer:
         if kind is ANY or self._yields():
             return ANY
         return typed(body, kind)
-
-
-def _awaited(node: ast.expr) -> ast.expr:
-    return node.value if isinstance(node, ast.Await) else node
-
-
-def _awaits(node: ast.expr) -> bool:
-    return any(isinstance(each, ast.Await) for each in ast.walk(node))
-
-
-def _is_static(node: FunctionNode) -> bool:
-    return any(short(each) == "staticmethod" for each in node.decorator_list)

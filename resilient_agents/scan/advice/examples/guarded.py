@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resilient_agents.scan.advice.advise import Advised
-from resilient_agents.scan.advice.examples.clients import Fake
 from resilient_agents.scan.advice.examples.expressions import short
+from resilient_agents.scan.advice.examples.fakes import Fake
 from resilient_agents.scan.advice.examples.sources import FunctionNode
 from resilient_agents.scan.inventory import Found
 
@@ -70,6 +70,10 @@ class Placed(NamedTuple):
     said: str
     in_thread: bool
     """Whether a thread makes it that the file does not have."""
+    made: ast.expr
+    """The call as the example has it."""
+    waits: bool
+    """Whether an `await` of the function has to stand around it."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from resilient_agents.scan.advice.advise import Advice, Advised
-from resilient_agents.scan.advice.examples.clients import Clients, Making
+from resilient_agents.scan.advice.examples.clients import Clients, Making, Place, place_of
 from resilient_agents.scan.advice.examples.expressions import RESERVED, Kept, Unfit, Words
 from resilient_agents.scan.advice.examples.functions import function
 from resilient_agents.scan.advice.examples.guarded import Function, Guard, Guarded
@@ -59,7 +59,7 @@ def examples(advice: Advice, presets: Mapping[str, Mapping[str, object]], top: i
     ]
     sources = _Sources()
     found = {
-        (one.call.path, one.call.line, one.call.column): (name, one)
+        place_of(one.call.path, one.seen.site): (name, one)
         for name, each in chosen.items()
         for one in each.dependency.waiting
     }
@@ -129,7 +129,7 @@ class _Maker:
         sources: _Sources,
         external: Iterable[str],
         presets: Mapping[str, Mapping[str, object]],
-        found: Mapping[tuple[str, int, int], tuple[str, Found]],
+        found: Mapping[Place, tuple[str, Found]],
         parts: list[Part],
     ) -> None:
         self.path, self.every, self.parts, self.found = path, every, parts, found
@@ -153,8 +153,7 @@ class _Maker:
         return Guarded(name, each, text, variable, f"{once}_" if once in taken else once, word, taken)
 
     def _making(self, made: Made) -> Making | None:
-        site = made.site
-        name, found = self.found.get((made.spot.file.path, site.line, site.column + 1), ("", None))
+        name, found = self.found.get(place_of(made.spot.file.path, made.site), ("", None))
         if found is None:
             return None
         guard = next((each.variable for each in self.guarded if each.name == name), self.guarded[0].variable)
@@ -170,6 +169,7 @@ class _Maker:
             if line < 0:
                 outside += [each for each, _ in found]
                 continue
+            before = self.clients.copy()
             try:
                 if (cls, name) in taken:
                     raise Unfit("a function of this name is there already")
@@ -181,9 +181,10 @@ class _Maker:
                 functions.append(self._function(line, cls, found))
                 taken.add((cls, name))
             except Unfit as error:
+                self.clients = before
                 self._leave(name, [each for each, _ in found], str(error))
-        connected = [(each, (each.call.path, each.call.line, each.call.column)) for each in outside]
-        outside = [each for each, place in connected if place not in self.clients.connected]
+        connected = self.clients.connected
+        outside = [each for each in outside if place_of(each.call.path, each.seen.site) not in connected]
         if outside:
             self._leave("module", outside, "outside of functions, where no policy can be put around them")
         if not functions:
