@@ -630,6 +630,10 @@ def test_a_call_that_an_example_would_lose_is_said(tmp_path: Path) -> None:
         async def handed(url):
             return [client.get(url)]
 
+        async def each_line(url):
+            async for line in client.get(url):
+                print(line)
+
         def both(a, b):
             pages = [requests.get(a), requests.get(b), other(b)]
             return merge(pages)
@@ -640,6 +644,7 @@ def test_a_call_that_an_example_would_lose_is_said(tmp_path: Path) -> None:
     assert not missing("retry", said)
     assert any("words, line 10: what becomes of its answer is work of the file" in each for each in left)
     assert any("handed, line 14: it does not wait for what it calls" in each for each in left)
+    assert any("each_line, line 17: it goes over what it calls" in each for each in left)
     assert any("module, line 7: outside of functions" in each for each in left)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "imported",
     "kept_target",
     "laid_by",
+    "looped",
     "lost",
     "names_waited_for",
     "shared_names",
@@ -176,6 +177,12 @@ def names_waited_for(node: FunctionNode) -> set[str]:
     """Names of a function that stand in what it awaits: `await asyncio.gather(*waiting)`."""
     awaited = (each for each in ast.walk(node) if isinstance(each, ast.Await))
     return {each.id for one in awaited for each in ast.walk(one) if isinstance(each, ast.Name)}
+
+
+def looped(node: FunctionNode) -> set[int]:
+    """By `id`, what an `async for` of a function goes over."""
+    loops = (each for each in ast.walk(node) if isinstance(each, (ast.AsyncFor, ast.comprehension)))
+    return {id(each.iter) for each in loops if isinstance(each, ast.AsyncFor) or each.is_async}
 
 
 def laid_by(value: ast.expr, calls: list[Placed]) -> bool:

@@ -18,6 +18,7 @@ from resilient_agents.scan.advice.examples.bodies import (
     imported,
     kept_target,
     laid_by,
+    looped,
     lost,
     names_waited_for,
     shared_names,
@@ -73,6 +74,7 @@ class _Writer:
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.shared = shared_names(node)
         self.later = names_waited_for(node)
+        self.looped = looped(node)
 
     def _node_of(self, found: Found) -> ast.Call:
         call = self.words.source.call(found.seen.site)
@@ -159,6 +161,8 @@ class _Writer:
             target = next((each for each in handed if isinstance(each, (ast.Attribute, ast.Name))), target)
         of_loop = found.seen.operation.is_async and not found.seen.runner
         waits = of_loop and id(call) not in self.entered
+        if waits and id(call) in self.looped:
+            raise Unfit(f"it goes over what it calls, and does not wait for it: {short(call.func)}")
         policy = guard.own if self.by_call else guard.policy
         calls = {id(each.made): each.fake for each in self.emitted}
         fake = fake_of(target, self.made, self.answered, calls, set(self.words.parameters), of_loop)
@@ -168,9 +172,8 @@ class _Writer:
         has_await = waits or bool(found.seen.runner)
         if has_await:
             self.awaitable.add(id(call))
-        said = self._said(made)
         whole = self._under(policy, made, found, in_thread=in_thread, waits=has_await)
-        self.emitted.append(Placed(found, policy, fake, said, in_thread, whole, waits))
+        self.emitted.append(Placed(found, policy, fake, self._said(made), in_thread, whole, waits))
         return whole
 
     def _under(self, policy: str, made: ast.Call, found: Found, *, in_thread: bool, waits: bool) -> ast.expr:
