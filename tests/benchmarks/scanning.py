@@ -35,7 +35,8 @@ EXAMPLES = 1_000  # but no more than an effort has tasks
 
 
 def scanning(effort: Effort) -> Iterator[Line]:
-    """Processor time, the corpus many times over: as it is, with a colon less in each file, and again with a cache."""
+    """Processor time, the corpus many times over: as it is, with a colon less in each file, and again with a cache; and
+    this package, as code that does more than to call others."""
     with tempfile.TemporaryDirectory() as name:
         texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.rglob("*.py.txt"))]
         texts = [text for text in texts if _parses(text)]
@@ -45,15 +46,24 @@ def scanning(effort: Effort) -> Iterator[Line]:
             for number, text in enumerate(texts):
                 _write(whole / f"package{copy}" / f"m{number}.py", text)
                 _write(broken / f"package{copy}" / f"m{number}.py", _without_a_colon(text))
-        works = (lambda: _parse(texts * (copies * AS_LONG)), lambda: scan([whole]), lambda: scan([broken]))
+        ours = [path.read_text(encoding="utf-8") for path in SOURCES]
+        works = (
+            lambda: _parse(texts * (copies * AS_LONG)),
+            lambda: scan([whole]),
+            lambda: scan([broken]),
+            lambda: _parse(ours * AS_LONG),
+            lambda: scan([Path(resilient_agents.__file__).parent]),
+        )
         turns = [[_spent(work) for work in works] for _ in range(_rounds(effort))]
-        parsing, read, repaired = map(min, zip(*turns, strict=True))
-        parsing /= AS_LONG
+        parsing, read, repaired, parsing_ours, read_ours = map(min, zip(*turns, strict=True))
+        parsing, parsing_ours = parsing / AS_LONG, parsing_ours / AS_LONG
         kept = Options(cache=Path(name, "cache"))
         first = _spent(lambda: scan([whole], kept))
         again = _best(effort, lambda: scan([whole], kept))
     files = f"{len(texts) * copies} files"
     yield Line("scan, × ast.parse", files, "×", {"ours": read / parsing}, [at_most(3.0)])
+    package = f"this package, {len(ours)} files"
+    yield Line("scan, × ast.parse", package, "×", {"ours": read_ours / parsing_ours}, [at_most(3.0)])
     yield Line(
         "scan of files that do not parse, × ast.parse", files, "×", {"ours": repaired / parsing}, [at_most(12.0)]
     )
