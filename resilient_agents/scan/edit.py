@@ -44,9 +44,10 @@ class _Editor(cst.CSTTransformer):
     def __init__(self, changes: Changes, lines: Sequence[str], policy: str) -> None:
         super().__init__()
         self.policy = policy
-        self.arguments = {
-            (_characters(lines, *each.start), _characters(lines, *each.end)): each for each in changes.arguments
-        }
+        self.arguments: dict[tuple[tuple[int, int], tuple[int, int]], dict[str, Argument]] = {}
+        for each in changes.arguments:  # one call may get several: its own limit, and that of what it makes
+            place = _characters(lines, *each.start), _characters(lines, *each.end)
+            self.arguments.setdefault(place, {})[each.name] = each
         self.statements = [(_characters(lines, *each.behind), each.text) for each in changes.statements]
         self.decorators = {(each.line, each.name): each for each in changes.decorators}
         self.decorated = False
@@ -67,8 +68,9 @@ class _Editor(cst.CSTTransformer):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         place = self.place(original_node)
         key = (place.start.line, place.start.column), (place.end.line, place.end.column)
-        wanted = self.arguments.get(key)
-        return _with_argument(updated_node, wanted) if wanted is not None else updated_node
+        for wanted in self.arguments.get(key, {}).values():
+            updated_node = _with_argument(updated_node, wanted)
+        return updated_node
 
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
