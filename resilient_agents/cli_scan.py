@@ -37,7 +37,7 @@ def add_to(commands: Any) -> None:
     )
     scan.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="a file or a folder")
     formats = ("text", "json", "sarif", "github", "html")
-    scan.add_argument("--format", choices=formats, default="text", help="(default text; html with --advise)")
+    scan.add_argument("--format", choices=formats, default="text", help="(default text; html only with --advise)")
     cli_advise.add_options(scan)
     scan.add_argument("--select", action="append", default=[], metavar="RULE", help="turn this rule on, too")
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="say only what does not stand in this baseline")
