@@ -153,7 +153,8 @@ def _fix(arguments: argparse.Namespace, options: Options) -> None:
     if fixed.left:
         places = ", ".join(f"{each.call.path}:{each.call.line}" for each in fixed.left[:3])
         more = f" and {len(fixed.left) - 3} more" if len(fixed.left) > 3 else ""
-        _tell(f"{counted(len(fixed.left), 'finding')} of RA101 left for you to mend: {places}{more}")
+        where = f": {places}{more}" if arguments.dry_run else ", as the report says"  # lines may have moved
+        _tell(f"{counted(len(fixed.left), 'finding')} of RA101 left for you to mend{where}")
 
 
 def _formatted(report: Report, name: str) -> str:

@@ -528,7 +528,7 @@ def test_a_fix_names_the_policies_that_are_written(capsys: pytest.CaptureFixture
     assert cli.main(["scan", "--fix=policy", "."]) == 1  # left to a person: functions that call two dependencies
     said = capsys.readouterr().err
     assert "changed 1 file: a.py\n" in said
-    assert "2 findings of RA101 left for you to mend: a.py:12, a.py:16\n" in said
+    assert "2 findings of RA101 left for you to mend, as the report says\n" in said
     named = re.findall(r'@resilient\("(.*)"\)', Path("a.py").read_text())
     assert named == ["prices-example-com", "prices-example-com-once"]
     assert set(named) <= set(load("resilience.toml", env={}).policies)
