@@ -124,6 +124,12 @@ def test_each_library_has_its_room(library: str) -> None:
 SEEN_BY_TELEMETRY = {"base", "classify", "events", "telemetry"}
 
 
+def test_no_file_is_longer_than_one_can_read_at_once() -> None:
+    """At most 320 lines."""
+    lines = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in ROOT.rglob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 320} == {}
+
+
 def test_telemetry_sees_events_and_the_api_only() -> None:
     """No SDK, and of ours what happened, what a failure is, what is alive, and what calls look at."""
     for module, path in modules().items():

@@ -23,8 +23,7 @@ __all__ = ["MUTE", "READERS", "Reader", "Reading", "read_sqlstate"]
 
 
 class Reading(Fields):
-    """What a reader found: the rule, the dependency's own code, what it says about another try, how far the request
-    had come, and the HTTP status that was answered."""
+    """The rule, the dependency's code, what it says of another try, how far the request had come, the HTTP status."""
 
     rule: Rule | None = None
     code: str | None = None

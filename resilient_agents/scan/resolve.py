@@ -33,8 +33,7 @@ from resilient_agents.scan.words import Words
 
 __all__ = ["Resolver"]
 
-WRITTEN = frozenset({"import", "scope", "const", "dict", "seq", "lambda", "starts", "joined"})
-"""Expressions that are what they are, whatever else there is."""
+WRITTEN = frozenset({"import", "scope", "const", "dict", "seq", "lambda", "starts", "joined"})  # whatever else there is
 
 
 class Resolver(Answers):
