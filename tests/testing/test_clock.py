@@ -188,6 +188,17 @@ def test_run_brings_its_event_loop(backend: Backend) -> None:
     assert real_seconds_are_few(began)
 
 
+def test_an_event_loop_that_ends_waits_for_its_threads_without_moving_the_clock() -> None:
+    """It gives them so many seconds, from Python 3.12 on, and warns where these have passed."""
+    clock = FakeClock()
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.02)
+
+    clock.run(main)
+    assert clock.now == 0
+
+
 def test_it_drives_the_loops_of_asyncio_that_run_in_its_block() -> None:
     """`asyncio.run` inside, and threads that the loop waits for are not overtaken by the clock."""
     with FakeClock() as clock:
