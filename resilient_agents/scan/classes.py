@@ -38,7 +38,7 @@ def _column_of_members(text: str, lines: list[Line], index: int) -> int:
     """Where what a class holds begins: right below it, else where its next method is; 0 if it has none."""
     outer = lines[index].column
     for number, line in enumerate(lines[index + 1 :], index + 1):
-        if line.column > outer and (number == index + 1 or METHOD.match(text, line.start + _indent(text, line))):
+        if line.column > outer and (number == index + 1 or _begins(METHOD, text, line)):
             return line.column
         if line.word == "class" and line.column <= outer:
             break
@@ -50,7 +50,7 @@ def _end(text: str, lines: list[Line], start: int, outer: int, column: int) -> i
     end = start + 1
     while end < len(lines) and lines[end].column > outer and not _member(text, lines, end, column):
         end += 1
-    if METHOD.match(text, lines[start].start + _indent(text, lines[start])):
+    if _begins(METHOD, text, lines[start]):
         return end
     at = end
     while at < len(lines) and not _member(text, lines, at, column):
@@ -66,19 +66,20 @@ def _member(text: str, lines: list[Line], index: int, column: int) -> bool:
     while at < len(lines) - 1 and lines[at].word == "@" and lines[at].column == column:
         at += 1
     line = lines[at]
-    if line.column != column or not METHOD.match(text, line.start + _indent(text, line)):
+    if line.column != column or not _begins(METHOD, text, line):
         return False
     for below in lines[at + 1 :]:
         if below.column < column:
             return True
-        if below.column == column and ENDS.match(text, below.start + _indent(text, below)):
+        if below.column == column and _begins(ENDS, text, below):
             return False
     return True
 
 
-def _indent(text: str, line: Line) -> int:
+def _begins(pattern: re.Pattern[str], text: str, line: Line) -> bool:
+    """Whether what a line says begins with it."""
     code = text[line.start : line.stop]
-    return len(code) - len(code.lstrip())
+    return pattern.match(text, line.stop - len(code.lstrip())) is not None
 
 
 def _push(lines: list[Line], start: int, end: int, column: int) -> None:
@@ -99,7 +100,7 @@ def _pull(text: str, lines: list[Line], index: int) -> None:
     around = next(
         (each for each in reversed(lines[:index]) if each.word == "class" and each.column < line.column), None
     )
-    if around is None or not METHOD.match(text, line.start + _indent(text, line)):
+    if around is None or not _begins(METHOD, text, line):
         return
     near = (*reversed(lines[:index]), *lines[index + 1 :])
     beside = (each.column for each in near if each.word == "def" and around.column < each.column < line.column)

@@ -313,7 +313,7 @@ class _Jumping:
                     self._time.advance(1e-9)
             return self._real.select(timeout)
         self._overdue = 0
-        # A loop that ends gives its threads 300 seconds, from Python 3.12 on, of time that passes.
+        # A loop that ends joins its threads in one named so; it gives them 300 s, from Python 3.12 on, of real time.
         if any(each.name.endswith("(_do_shutdown)") for each in threading.enumerate()):
             return self._real.select(_GRACE)
         connected = len(self._real.get_map() or ()) > 1  # more than the loop's own
